@@ -1,0 +1,1 @@
+"""The scoring program of the BLEMORE challenge."""

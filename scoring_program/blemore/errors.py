@@ -1,0 +1,86 @@
+"""What can be wrong, and how it is told.
+
+A `Problem` says where it is, what was found and expected, and how to mend it. Functions that check
+collect every problem before they raise; the command lines print them all and leave with the
+exception's `exit_code`:
+
+    0 fine · 1 the submission or input is invalid in its content · 2 usage (click's own)
+    3 a file cannot be opened · 4 the organiser's side is at fault (labels, bundle)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional, Sequence
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong.
+
+    code:    its kind, a stable word such as `fraction` or `missing-clips`
+    where:   the file, and inside it the JSON path, row or column
+    message: what was found and what was expected
+    clip:    the clip's id, where the problem belongs to one
+    hint:    the likely cause and the mend, where one can be told
+    """
+
+    code: str
+    where: str
+    message: str
+    clip: Optional[str] = None
+    hint: Optional[str] = None
+
+    def __str__(self) -> str:
+        # Where a path already names the clip, naming it again would only be noise.
+        clip = f" (clip {self.clip})" if self.clip and self.clip not in self.where else ""
+        hint = f"\n    {self.hint}" if self.hint else ""
+        return f"{self.where}{clip}: {self.message}{hint}"
+
+
+class BlemoreError(Exception):
+    """A mistake that a user can mend: carries every problem that was found."""
+
+    exit_code = 1
+
+    def __init__(self, problems: "Problem | Sequence[Problem]"):
+        self.problems = [problems] if isinstance(problems, Problem) else list(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class ValidationError(BlemoreError, ValueError):
+    """The content of a submission, a table or a feature file is invalid."""
+
+
+class FileError(BlemoreError, OSError):
+    """A file cannot be opened or written."""
+
+    exit_code = 3
+
+    def __str__(self) -> str:  # OSError's own would show the arguments
+        return "\n".join(map(str, self.problems))
+
+
+class ReferenceLabelsError(BlemoreError, ValueError):
+    """The labels that a submission is scored against are themselves wrong."""
+
+    exit_code = 4
+
+
+def show(value: object, width: int = 60) -> str:
+    """A user's value made safe to print: one line, printable characters alone, not longer than `width`."""
+    if value is None or value is True or value is False:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int) and abs(value) >= 10**width:  # too long to be turned into digits
+        return f"an integer of {value.bit_length()} bits"
+    text = ascii(value) if not isinstance(value, str) else '"' + ascii(value)[1:-1] + '"'
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def some(names: Sequence[str], first: int = 5) -> str:
+    """The first few of many names, and how many more there are.
+
+    >>> some(["a", "b", "c"], first=2)
+    'a, b and 1 more'
+    """
+    shown = ", ".join(show(name)[1:-1] for name in names[:first])
+    rest = len(names) - first
+    return f"{shown} and {rest:,} more" if rest > 0 else shown
