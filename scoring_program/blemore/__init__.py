@@ -1,1 +1,14 @@
-"""The scoring program of the BLEMORE challenge."""
+"""The scoring program of the BLEMORE challenge: labels, validation, metrics.
+
+Standard library and jsonschema alone. The public names:
+
+>>> from blemore import parse_filename, validate, acc_presence, acc_salience, score, evaluate
+"""
+
+from blemore.evaluate import evaluate
+from blemore.labels import parse_filename
+from blemore.metrics import acc_presence, acc_salience, score
+from blemore.validate import validate
+from blemore.version import VERSION as __version__
+
+__all__ = ["acc_presence", "acc_salience", "evaluate", "parse_filename", "score", "validate"]

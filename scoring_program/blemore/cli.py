@@ -1,0 +1,124 @@
+"""The command `blemore-score`. Results go to stdout, everything else to stderr; exit codes stand in errors.py."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Iterator, Optional
+
+import click
+
+from blemore import report
+from blemore.errors import BlemoreError, Problem, ReferenceLabelsError, ValidationError
+from blemore.evaluate import evaluate, restrict
+from blemore.io import MAX_JSON_BYTES, read_json, read_table, to_json, write_atomic
+from blemore.labels import clip_id
+from blemore.validate import Reference, validate, validate_labels, validate_metadata
+from blemore.version import VERSION
+
+PATH = click.Path(path_type=Path)
+
+
+@contextlib.contextmanager
+def problems_told(as_json: bool = False) -> Iterator[None]:
+    """Turn a user's mistake into every problem on stderr (or one JSON object on stdout) and an exit code."""
+    try:
+        yield
+    except BlemoreError as error:
+        if as_json:
+            click.echo(to_json(report.problems_to_dict(error.problems)), nl=False)
+        else:
+            click.echo(report.problems_to_text(error.problems), err=True)
+        sys.exit(error.exit_code)
+
+
+def read_reference(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Reference:
+    """Labels JSON, or the dataset's metadata CSV. ReferenceLabelsError: they are themselves wrong."""
+    try:
+        if path.suffix.lower() == ".csv":
+            return validate_metadata(read_table(path), str(path))
+        return validate_labels(*read_json(path, max_bytes))
+    except ValidationError as error:
+        raise ReferenceLabelsError(error.problems) from None
+
+
+def read_ids(path: Path) -> list[str]:
+    """The clips that a submission must hold: the `filename` column of a CSV, or the keys of labels or a template."""
+    if path.suffix.lower() == ".csv":
+        rows = read_table(path)
+        names = [row.get("filename", "") for row in rows]
+    else:
+        data, _ = read_json(path)
+        root = data if isinstance(data, dict) else {}
+        names = list(next((root[key] for key in ("predictions", "labels") if isinstance(root.get(key), dict)), root))
+    problems = []
+    if not names or not all(names):
+        problems.append(Problem("no-ids", str(path), "not every row names a clip; expected a CSV with a column filename, or a JSON of clips"))
+    ids = [clip_id(name) for name in names]
+    if len(set(ids)) < len(ids):
+        problems.append(Problem("duplicate-clip", str(path), f"{len(ids) - len(set(ids)):,} clips stand in it more than once; expected once"))
+    if problems:
+        raise ValidationError(problems)
+    return ids
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("preds", type=PATH)
+@click.argument("labels", type=PATH, required=False)
+@click.option("--check", is_flag=True, help="Only check PREDS, without labels.")
+@click.option("--ids", type=PATH, metavar="FILE", help="With --check: the clips that PREDS must hold (test_metadata.csv, or a JSON of clips).")
+@click.option("--fold", "folds", type=int, multiple=True, metavar="K", help="Score fold K alone (LABELS: train_metadata.csv). Repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, figures unrounded.")
+@click.option("--per-clip", type=PATH, metavar="FILE.csv", help="Write truth, prediction and kind of error of every clip.")
+@click.option("--max-mib", type=click.IntRange(1), default=MAX_JSON_BYTES // 2**20, show_default=True, metavar="N", help="Refuse a larger JSON.")
+@click.version_option(VERSION, prog_name="blemore-score")
+def main(
+    preds: Path, labels: Optional[Path], check: bool, ids: Optional[Path], folds: tuple, as_json: bool, per_clip: Optional[Path], max_mib: int
+) -> None:
+    """Score the predictions PREDS against LABELS.
+
+    PREDS is a submission: JSON, or a zip with one JSON in it. LABELS is a labels JSON or the dataset's
+    metadata CSV.
+
+    \b
+    Examples:
+      blemore-score submission.zip train_metadata.csv --fold 0
+      blemore-score --check submission.zip --ids test_metadata.csv
+
+    Exit codes: 0 fine, 1 PREDS is invalid, 2 usage, 3 a file cannot be opened, 4 LABELS are invalid.
+    """
+    if check and (labels or folds or per_clip):
+        raise click.UsageError("--check takes PREDS alone: no LABELS, --fold or --per-clip")
+    if not check and labels is None:
+        raise click.UsageError("LABELS are missing; to check PREDS without labels: blemore-score --check PREDS --ids test_metadata.csv")
+    if not check and ids:
+        raise click.UsageError("--ids goes with --check; with LABELS, they name the clips")
+    with problems_told(as_json):
+        (check_only(preds, ids, as_json, max_mib * 2**20) if check else score(preds, labels, folds, as_json, per_clip, max_mib * 2**20))
+
+
+def check_only(preds: Path, ids: Optional[Path], as_json: bool, max_bytes: int) -> None:
+    known = read_ids(ids) if ids else None
+    data, where = read_json(preds, max_bytes)
+    parsed = {clip: entry.label for clip, entry in validate(data, known, where).items()}
+    if as_json:
+        click.echo(to_json({"valid": True, "n": len(parsed), "n_blends": sum(label.is_blend for label in parsed.values())}), nl=False)
+        return
+    click.echo(f"valid: {where}\n{report.composition(parsed)}")
+    if known is None:
+        click.echo("Not checked: whether every clip is there. Name them with --ids test_metadata.csv.", err=True)
+
+
+def score(preds: Path, labels: Path, folds: tuple, as_json: bool, per_clip: Optional[Path], max_bytes: int) -> None:
+    reference = read_reference(labels, max_bytes)
+    if folds:
+        try:
+            restrict(reference, folds)
+        except ValidationError as error:
+            raise click.UsageError(error.problems[0].message, click.get_current_context()) from None
+    data, where = read_json(preds, max_bytes)
+    result = evaluate(data, reference, folds, where)
+    if per_clip:
+        write_atomic(per_clip, report.per_clip_csv(result))
+    click.echo(to_json(report.to_dict(result)) if as_json else report.to_text(result).lstrip("\n"), nl=not as_json)

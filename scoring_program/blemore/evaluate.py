@@ -1,0 +1,75 @@
+"""One evaluation: predictions aligned with the reference by id, scored, and told apart clip by clip."""
+
+from __future__ import annotations
+
+from typing import Iterable, NamedTuple, Optional, Union
+
+from blemore.errors import Problem, ValidationError
+from blemore.labels import Label, Prediction
+from blemore.metrics import Counts, count
+from blemore.validate import Reference, validate, validate_labels
+
+
+class Report(NamedTuple):
+    """What an evaluation found.
+
+    counts:      the summed record; `counts.acc_presence`, `.acc_salience`, `.acc_salience_exact`, `.score`
+    predictions: by clip id
+    labels:      by clip id, the reference's clips in its order
+    subset:      `all`, or which folds, e.g. `fold 0,3`
+    """
+
+    counts: Counts
+    predictions: dict[str, Prediction]
+    labels: dict[str, Label]
+    subset: str = "all"
+
+
+def evaluate(predictions: object, labels: Union[Reference, object], folds: Iterable[int] = (), where: str = "predictions") -> Report:
+    """Score `predictions` against `labels`.
+
+    predictions: parsed JSON in the submission's form (see `blemore.validate`)
+    labels:      a `Reference`, or parsed JSON in the labels' form (see `validate_labels`)
+    folds:       score these folds alone; clips of other folds are then unknown
+    where:       the name of the predictions' source, for messages
+
+    Raises ValidationError with every problem of the labels, else with every problem of the predictions.
+    """
+    reference = labels if isinstance(labels, Reference) else validate_labels(labels)
+    reference, subset = restrict(reference, folds)
+    parsed = validate(predictions, ids=reference.labels, where=where)
+    return Report(count(parsed, reference.labels), parsed, reference.labels, subset)
+
+
+def restrict(reference: Reference, folds: Iterable[int]) -> tuple[Reference, str]:
+    """The reference's clips of the given folds, and the subset's name. No folds: all of it.
+
+    Raises ValidationError: the reference has no folds, or not one of those.
+    """
+    folds = sorted(set(folds))
+    if not folds:
+        return reference, "all"
+    known = sorted(set(reference.folds.values()))
+    absent = [fold for fold in folds if fold not in known]
+    if absent:
+        expected = f"folds {', '.join(map(str, known))}" if known else "a reference with folds, such as the dataset's train metadata"
+        raise ValidationError(Problem("no-fold", "labels", f"no fold {', '.join(map(str, absent))}; expected {expected}"))
+    clips = [clip for clip in reference.labels if reference.folds.get(clip) in folds]
+    return (
+        Reference(*({clip: column[clip] for clip in clips if clip in column} for column in reference)),
+        f"fold {','.join(map(str, folds))}",
+    )
+
+
+def error_kind(prediction: Label, truth: Label) -> Optional[str]:
+    """Why a clip is wrong, None where it is right.
+
+    missed: an emotion of the truth was left out · extra: one was added · wrong set: one was taken for
+    another · wrong relation: the set is right, the saliences' relation is not.
+    """
+    if prediction == truth:
+        return None
+    if prediction.emotions == truth.emotions:
+        return "wrong relation"
+    found, true = set(prediction.emotions), set(truth.emotions)
+    return "missed" if found < true else "extra" if found > true else "wrong set"

@@ -1,0 +1,297 @@
+"""Reading and writing files, strictly. Nothing here knows what a valid label is (see validate.py).
+
+JSON is read as the standard defines it: UTF-8 (a byte-order mark is accepted), no key twice in an
+object, no NaN or Infinity. Python's own reader lets all of these pass, and a score would then depend
+on which of two entries happened to win.
+
+Every problem is a `ValidationError` that says where; a file that cannot be opened, a `FileError`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Iterable, NamedTuple, Optional, Union
+
+from blemore.errors import FileError, Problem, ValidationError, show, some
+
+MAX_JSON_BYTES = 64 * 2**20
+ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # the latter: a zip without any entry
+MAX_NESTING = 2  # folders around the JSON file in a zip, as the platform leaves them
+
+
+class Document(NamedTuple):
+    """Parsed JSON and the name of the place it came from, for messages."""
+
+    data: object
+    where: str
+
+
+# ------------------------------------------------------------------------------------ JSON
+
+
+class _RepeatedKeys(dict):
+    """An object in which keys stood more than once; remembered so that the walk can tell where."""
+
+    repeated: tuple = ()
+
+
+def json_path(parts: Iterable[Union[str, int]]) -> str:
+    """`$.predictions["test_0001.mov"][0].salience`"""
+    text = "$"
+    for part in parts:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part.isidentifier() and part.isascii() and len(part) <= 40:
+            text += f".{part}"
+        else:
+            text += f"[{show(part, 80)}]"
+    return text
+
+
+def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> object:
+    """Strict JSON, or a ValidationError that lists every repeated key and non-finite number."""
+    if len(raw) > max_bytes:
+        raise ValidationError(_too_large(where, len(raw), max_bytes))
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        hint = "Save the file as UTF-8."
+        if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            hint = "It looks like UTF-16, as some Windows tools write it: save the file as UTF-8."
+        message = f"not UTF-8: byte {error.start:,} is 0x{raw[error.start]:02x}"
+        raise ValidationError(Problem("not-utf8", where, message, hint=hint)) from None
+
+    flawed = []  # anything in here: walk the data for where it stands
+
+    def build(pairs):
+        built = dict(pairs)
+        if len(built) == len(pairs):
+            return built
+        built = _RepeatedKeys(built)
+        built.repeated = tuple(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        flawed.append(built)
+        return built
+
+    def constant(name):
+        flawed.append(name)
+        return float(name)
+
+    try:
+        # An integer of thousands of digits is no number that anybody means; as a float it stays cheap.
+        data = json.loads(
+            text,
+            object_pairs_hook=build,
+            parse_constant=constant,
+            parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits),
+        )
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        message = f"not JSON at {place}: {error.msg.lower()}; found {show(text[error.pos:error.pos + 20]) if text[error.pos:] else 'the end of the file'}"
+        raise ValidationError(Problem("not-json", where, message, hint=_json_hint(text, error.pos))) from None
+    except RecursionError:
+        message = "nested too deeply to be read"
+        raise ValidationError(Problem("not-json", where, message, hint="A submission has four levels at most.")) from None
+    if flawed:
+        problems = list(_flaws(data, where))
+        if problems:
+            raise ValidationError(problems)
+    return data
+
+
+def _flaws(data: object, where: str) -> Iterable[Problem]:
+    """Repeated keys and non-finite numbers with their places. Not recursive: the depth is the user's."""
+    todo = [(data, ())]
+    while todo:
+        node, path = todo.pop()
+        place = f"{where}: {json_path(path)}"
+        if isinstance(node, _RepeatedKeys):
+            for key in node.repeated:
+                yield Problem(
+                    "duplicate-key", place, f"the key {show(key)} stands more than once; expected once",
+                    hint="Was the file put together from several, or a clip predicted twice? Keep one entry.",
+                )
+        elif isinstance(node, float) and (node != node or node in (float("inf"), float("-inf"))):
+            yield Problem(
+                "not-finite", place, f"found {'NaN' if node != node else 'Infinity' if node > 0 else '-Infinity'}; expected a finite number",
+                hint="JSON has no NaN or Infinity. A division by zero or an empty softmax upstream is the usual cause.",
+            )
+        if isinstance(node, dict):
+            todo += [(value, (*path, key)) for key, value in reversed(node.items())]
+        elif isinstance(node, list):
+            todo += [(value, (*path, index)) for index, value in reversed(list(enumerate(node)))]
+
+
+def _json_hint(text: str, position: int) -> str:
+    found = text[position:].lstrip()
+    if not text.strip():
+        return "The file is empty. Was its writing interrupted?"
+    if found[:1] == "'" or found[:4] in ("None", "True") or found[:5] == "False":
+        return "It looks like a printed Python dict: write it with json.dump."
+    if found[:1] in ("]", "}") or (found[:1] == '"' and text[:position].rstrip()[-1:] == ","):
+        return "Is there a comma too many before it?"
+    if not found:
+        return "The file ends in the middle. Was its writing or upload interrupted?"
+    if found[:1] == "<":
+        return "It looks like a web page. Was an error page saved in place of the file?"
+    return "Write the file with json.dump rather than by hand."
+
+
+def _too_large(where: str, size: int, limit: int) -> Problem:
+    message = f"{size / 2**20:,.1f} MiB; expected at most {limit / 2**20:,.0f} MiB"
+    return Problem("too-large", where, message, hint="A submission of 594 clips takes about 0.05 MiB.")
+
+
+# ---------------------------------------------------------------------------- files and zips
+
+
+def read_bytes(path: Path, max_bytes: Optional[int] = None) -> bytes:
+    """A file's content. FileError: it cannot be opened; ValidationError: it is larger than `max_bytes`."""
+    try:
+        with open(path, "rb") as file:
+            if max_bytes is not None:
+                size = os.fstat(file.fileno()).st_size
+                if size > max_bytes:
+                    raise ValidationError(_too_large(str(path), size, max_bytes))
+            return file.read()
+    except ValidationError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FileError(Problem("cannot-open", str(path), f"cannot be opened: {reason}", hint="Check the path.")) from None
+
+
+def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Document:
+    """A strict JSON file, or the one JSON file inside a zip (told by its content, not by its name)."""
+    raw = read_bytes(path, max_bytes)
+    where = str(path)
+    if raw.startswith(ZIP_MAGIC):
+        raw, member = _unzip_one(raw, where, max_bytes)
+        where = f"{where} › {member}"
+    return Document(parse_json(raw, where, max_bytes), where)
+
+
+def pick_json(names: Iterable[str], where: str) -> str:
+    """The one JSON file among relative paths with `/`.
+
+    Ignored, since archivers and the platform add them: anything under `__MACOSX`, names that start
+    with a dot, and a file called `metadata`. Up to two folders may stand around the file.
+
+    Raises ValidationError: there is none, or more than one.
+    """
+    found = []
+    for name in names:
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        ignored = any(part == "__MACOSX" or part.startswith(".") or part == "metadata" for part in parts)
+        if not ignored and parts and parts[-1].lower().endswith(".json") and len(parts) <= MAX_NESTING + 1:
+            found.append(name)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ValidationError(Problem(
+            "no-json", where, "no JSON file in it; expected exactly one",
+            hint=f"Put the predictions into one file ending in .json, at most {MAX_NESTING} folders deep.",
+        ))
+    raise ValidationError(Problem(
+        "several-json", where, f"{len(found)} JSON files in it ({some(sorted(found))}); expected exactly one",
+        hint="Leave the one with the predictions.",
+    ))
+
+
+def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            member = pick_json([entry.filename for entry in entries], where)
+            entry = next(entry for entry in entries if entry.filename == member)
+            if entry.flag_bits & 1:
+                raise ValidationError(Problem("bad-zip", where, f"{show(member)} is encrypted", hint="Zip it without a password."))
+            with archive.open(entry) as file:
+                content = file.read(max_bytes + 1)  # the size that the header claims may be a lie
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
+        if isinstance(error, ValidationError):
+            raise
+        raise ValidationError(Problem(
+            "bad-zip", where, f"not a readable zip: {error}", hint="Was its writing or upload interrupted? Zip the JSON file again."
+        )) from None
+    if len(content) > max_bytes:
+        raise ValidationError(_too_large(f"{where} › {member}", max(entry.file_size, len(content)), max_bytes))
+    return content, show(member, 200)[1:-1]
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header, as dicts of stripped text; a row's line is under the key `""`.
+
+    Raises ValidationError: not UTF-8, no header, a column twice, rows longer or shorter than the header.
+    """
+    where = str(path)
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValidationError(Problem("not-utf8", where, f"not UTF-8 at byte {error.start:,}", hint="Save the file as UTF-8.")) from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    problems, rows = [], []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        twice = [name for name, count in Counter(header).items() if count > 1]
+        if not header or twice:
+            found = f"the columns {some(twice)} twice" if twice else "an empty file"
+            raise ValidationError(Problem("bad-table", f"{where}: line 1", f"found {found}; expected a header that names each column once"))
+        for cells in reader:
+            if len(cells) == len(header):
+                rows.append({"": str(reader.line_num), **{name: cell.strip() for name, cell in zip(header, cells)}})
+            elif cells:
+                problems.append(Problem(
+                    "bad-table", f"{where}: line {reader.line_num}", f"{len(cells)} cells; expected {len(header)}, as in the header"
+                ))
+    except csv.Error as error:
+        problems.append(Problem("bad-table", f"{where}: line {reader.line_num}", f"not CSV: {error}"))
+    if problems:
+        raise ValidationError(problems)
+    return rows
+
+
+# ---------------------------------------------------------------------------------- writing
+
+
+def write_atomic(path: Path, content: Union[bytes, str]) -> None:
+    """Write a whole file or nothing: a reader, or a killed run, never sees half of it."""
+    path = Path(path)
+    raw = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".tmp", delete=False) as file:
+            temporary = file.name
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        # NamedTemporaryFile makes files that only their owner can read; follow the umask as open() does.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise FileError(Problem("cannot-write", str(path), f"cannot be written: {error.strerror or error}")) from None
+
+
+def to_json(data: object) -> str:
+    """JSON that any strict reader takes: NaN and Infinity are refused, a newline at the end."""
+    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def zip_bytes(name: str, content: Union[bytes, str]) -> bytes:
+    """A zip with one file at its root. The same content gives the same bytes (no time of day inside)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()

@@ -1,0 +1,54 @@
+"""The trivial baselines: always the same answer.
+
+Two answers are the most frequent blend, since one cannot be best at both metrics: the most frequent
+pair (its presence is the published figure), and the most frequent pair with saliences (its salience
+is). Ties go to the lowest label index (see labels.py).
+
+The published figures take the most frequent class of the partition that is *scored*. What a
+participant could submit is fitted on *train*; on the test set the two can differ.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Iterable, Mapping, NamedTuple, Optional
+
+from blemore.labels import BLENDS, PAIRS, SINGLES, Label, Prediction
+from blemore.metrics import Counts, count
+
+
+class Trivial(NamedTuple):
+    """The constant answers. None where the labels that were fitted on hold none of the kind."""
+
+    single: Optional[Label]
+    pair: Optional[Label]  # the most frequent pair, with its own most frequent saliences
+    blend: Optional[Label]
+
+
+def fit(labels: Iterable[Label]) -> Trivial:
+    """The most frequent single emotion, pair, and pair with saliences among `labels`."""
+    by_label = Counter(labels)
+    by_pair = Counter()
+    for label, frequency in by_label.items():
+        by_pair[label.emotions] += frequency
+
+    def most_frequent(candidates, frequency):
+        best = max(candidates, key=lambda candidate: frequency[candidate])  # max keeps the first of equals
+        return best if frequency[best] else None
+
+    pair = most_frequent(PAIRS, by_pair)
+    return Trivial(
+        single=most_frequent(SINGLES, by_label),
+        pair=most_frequent([blend for blend in BLENDS if blend.emotions == pair], by_label) if pair else None,
+        blend=most_frequent(BLENDS, by_label),
+    )
+
+
+def answer(label: Label, clips: Iterable[str]) -> dict[str, Prediction]:
+    """The same prediction for every clip."""
+    return {clip: Prediction(label, label) for clip in clips}
+
+
+def evaluate(trivial: Trivial, labels: Mapping[str, Label]) -> dict[str, Counts]:
+    """The record of each answer that there is, over the scored `labels`."""
+    return {name: count(answer(label, labels), labels) for name, label in trivial._asdict().items() if label}

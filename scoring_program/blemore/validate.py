@@ -1,0 +1,328 @@
+"""From parsed data to labels, or to every problem in it.
+
+The JSON Schemas in schemas/ say all that a schema can say, and jsonschema checks it; this module adds
+what no schema can: two different emotions, saliences that sum to 100, a clip under two spellings of
+its id, clips that are missing or unknown. It also turns what jsonschema reports into words: what
+was found, what was expected, the likely cause.
+
+Saliences are in percent and may be off by 0.01, read as decimal numbers: 99.99 and 100.01 are valid.
+"""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+from typing import Collection, Iterable, Iterator, Mapping, NamedTuple, Optional
+
+from jsonschema.validators import Draft202012Validator
+
+from blemore.errors import Problem, ValidationError, show, some
+from blemore.io import json_path
+from blemore.labels import BLENDABLE, EMOTION_NAMES, EMOTIONS, LABEL_INDEX, NEUTRAL, Label, Prediction, clip_id, to_prediction
+
+SUM_WITHIN = 0.01 + 1e-9  # 70.01 + 30 is off by 0.01 to its writer, by a little more to a binary float
+
+
+class Reference(NamedTuple):
+    """What is known of the clips to score: true labels, and actors and folds where the source gives them."""
+
+    labels: dict[str, Label]
+    groups: dict[str, str]
+    folds: dict[str, int]
+
+
+def validate(predictions: object, ids: Optional[Collection[str]] = None, where: str = "predictions") -> dict[str, Prediction]:
+    """The predictions of a submission, by clip id, in the submission's order.
+
+    predictions: parsed JSON in either root form, `{"predictions": {clip: entry}}` or `{clip: entry}`;
+                 an entry is a list of one or two `{"emotion": …, "salience": percent}`
+    ids:         the clips that must be there, each once and no other; None leaves that unchecked
+    where:       the name of the source, for messages
+
+    Raises ValidationError with every problem.
+    """
+    clips, root = _clips(predictions, "predictions")
+    problems = list(_schema_problems(predictions, "submission", where))
+    parsed, repeated = _parse_entries(clips, f"{where}: {json_path(root)}", problems)
+    if ids is not None and clips:
+        problems += _coverage({clip_id(name) for name in clips if isinstance(name, str)}, {clip_id(name) for name in ids}, where)
+    _raise_if(problems + repeated, clips)
+    return parsed
+
+
+def validate_labels(labels: object, where: str = "labels") -> Reference:
+    """The reference from parsed labels JSON: `{"labels": {clip: entry}, "groups": {clip: actor}}` or `{clip: entry}`.
+
+    Raises ValidationError with every problem.
+    """
+    clips, root = _clips(labels, "labels")
+    problems = list(_schema_problems(labels, "labels", where))
+    parsed, repeated = _parse_entries(clips, f"{where}: {json_path(root)}", problems)
+    groups = labels.get("groups", {}) if root else {}
+    if isinstance(groups, dict) and groups:
+        problems += _coverage({clip_id(name) for name in groups}, set(parsed), f"{where}: $.groups")
+    _raise_if(problems + repeated, clips)
+    return Reference({clip: entry.label for clip, entry in parsed.items()}, {clip_id(name): actor for name, actor in groups.items()}, {})
+
+
+def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata") -> Reference:
+    """The reference from the rows of the dataset's metadata CSV (as `blemore.io.read_table` gives them).
+
+    Used columns: filename, emotion_1, emotion_2 and their saliences; mix (where given it must agree);
+    video_id, the actor; fold. Raises ValidationError with every problem.
+    """
+    rows = list(rows)
+    reference, problems = Reference({}, {}, {}), []
+    needed = ["filename", "emotion_1", "emotion_2", "emotion_1_salience", "emotion_2_salience"]
+    absent = [name for name in needed if rows and name not in rows[0]]
+    if not rows or absent:
+        found = f"no column {some(absent, 9)}" if rows else "no rows"
+        hint = "The test metadata has ids alone: labels are not public." if absent and "filename" not in absent else None
+        raise ValidationError(Problem("bad-table", where, f"{found}; expected the dataset's metadata with labels", hint=hint))
+    for row in rows:
+        line, clip = f"{where}: line {row.get('', '?')}", clip_id(row["filename"])
+        if not clip:
+            problems.append(Problem("bad-table", line, "no filename"))
+        elif clip in reference.labels:
+            problems.append(Problem("duplicate-clip", line, "the clip stands in an earlier row already; expected once", clip))
+        else:
+            try:
+                reference.labels[clip] = _row_label(row)
+            except ValueError as error:
+                problems.append(Problem("not-a-label", line, str(error), clip))
+            if row.get("video_id"):
+                reference.groups[clip] = row["video_id"]
+            if row.get("fold"):
+                fold = _number(row["fold"])
+                if fold is None or fold != int(fold):
+                    problems.append(Problem("bad-table", line, f"fold is {show(row['fold'])}; expected a whole number", clip))
+                else:
+                    reference.folds[clip] = int(fold)
+    _raise_if(problems)
+    return reference
+
+
+def _row_label(row: Mapping[str, str]) -> Label:
+    """A row's label; ValueError says what is wrong with it."""
+    emotions = [row[name] for name in ("emotion_1", "emotion_2") if row[name]]
+    if row.get("mix") and _number(row["mix"]) != len(emotions) - 1:
+        raise ValueError(f"mix is {show(row['mix'])} beside {len(emotions)} emotion(s); expected 1 for a blend, 0 for a single")
+    if len(emotions) == 2:
+        saliences = [_number(row[f"emotion_{k}_salience"]) for k in (1, 2)]
+    else:
+        saliences = [100]  # the dataset leaves a single's salience empty
+    label = (tuple(emotions), tuple(saliences))
+    if label not in LABEL_INDEX and (label[0][::-1], label[1][::-1]) not in LABEL_INDEX:
+        found = "+".join(emotions) + (" " + "/".join(row[f"emotion_{k}_salience"] or "?" for k in (1, 2)) if len(emotions) == 2 else "")
+        raise ValueError(f"{show(found)} is none of the 36 labels")
+    return to_prediction(list(zip(emotions, saliences))).label
+
+
+def _number(text: str) -> Optional[float]:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if abs(value) < 1e9 else None  # NaN and Infinity are no numbers here
+
+
+def _raise_if(problems: list[Problem], clips: Iterable = ()) -> None:
+    """Raise the problems, each once, in the order in which their clips stand in the document; the general ones last."""
+    if problems:
+        place = {clip_id(name): index for index, name in reversed(list(enumerate(clips))) if isinstance(name, str)}
+        in_order = sorted(dict.fromkeys(problems), key=lambda problem: (place.get(problem.clip, len(place)), problem.where))
+        raise ValidationError(in_order if place else list(dict.fromkeys(problems)))
+
+
+# ---------------------------------------------------------------- what a schema cannot say
+
+
+def _clips(data: object, key: str) -> tuple[Mapping, tuple[str, ...]]:
+    """The mapping of clips in either root form, and the path to it; empty if the root is none."""
+    if isinstance(data, dict) and key in data:
+        return (data[key] if isinstance(data[key], dict) else {}), (key,)
+    return (data if isinstance(data, dict) else {}), ()
+
+
+def _parse_entries(clips: Mapping, where: str, problems: list[Problem]) -> tuple[dict[str, Prediction], list[Problem]]:
+    """Every sound entry as a Prediction; problems of the others are appended. Repeated clips come apart, last."""
+    unsound = {problem.clip for problem in problems}
+    parsed, spelling, repeated = {}, {}, []
+    for name, entry in clips.items():
+        clip = clip_id(name) if isinstance(name, str) else name
+        if clip in spelling:
+            repeated.append(Problem(
+                "duplicate-clip", f"{where}[{show(name, 80)}]", f"the clip stands here and as {show(spelling[clip])}; expected once", clip,
+                "A media suffix does not make another clip. Keep one entry.",
+            ))
+            continue
+        spelling[clip] = name
+        found = list(_beyond_schema(entry, f"{where}[{show(name, 80)}]", clip))
+        if found:
+            problems += found
+        elif clip not in unsound:
+            parsed[clip] = to_prediction([(part["emotion"], part["salience"]) for part in entry])
+    return parsed, repeated
+
+
+def _beyond_schema(entry: object, where: str, clip: str) -> Iterator[Problem]:
+    """What is wrong between the two parts of a blend. An entry of another shape is the schema's affair."""
+    if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, dict) for part in entry)):
+        return
+    first, second = (part.get("emotion") for part in entry)
+    if first == second and isinstance(first, str):
+        yield Problem(
+            "emotion-twice", where, f"{show(first)} stands twice; expected two different emotions", clip,
+            "For a single emotion write one part with salience 100.",
+        )
+    saliences = [part.get("salience") for part in entry]
+    if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in saliences):
+        return
+    total = sum(saliences)
+    if not abs(total - 100) <= SUM_WITHIN:
+        yield Problem(
+            "sum", where, f"the saliences {show(saliences[0])} + {show(saliences[1])} sum to {total:.10g}; expected 100", clip, _fraction_hint(saliences)
+        )
+
+
+def _coverage(found: set[str], expected: set[str], where: str) -> Iterator[Problem]:
+    """Clips that are missing and clips that are unknown: one problem each, with the count and the first few."""
+    missing, unknown = sorted(expected - found), sorted(found - expected)
+    if missing:
+        yield Problem(
+            "missing-clips", where, f"{len(missing):,} of {len(expected):,} clips are missing: {some(missing)}",
+            hint="Every clip counts: a prediction that is left out cannot be scored.",
+        )
+    if unknown:
+        hint = "Are these of another partition or fold?"
+        near = get_close_matches(unknown[0], missing[:2000], n=1, cutoff=0.75) if missing else []
+        if "/" in unknown[0] or "\\" in unknown[0]:
+            hint = "A clip's id is its file name, without folders."
+        elif near:
+            hint = f"The nearest missing clip to {show(unknown[0])} is {show(near[0])}."
+        yield Problem("unknown-clips", where, f"{len(unknown):,} clips are not known: {some(unknown)}", hint=hint)
+
+
+# --------------------------------------------------------------- jsonschema's findings, in words
+
+
+@lru_cache(maxsize=None)
+def schema(name: str) -> dict:
+    """The published JSON Schema `submission` or `labels`."""
+    return json.loads((Path(__file__).parent / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
+
+
+def _schema_problems(data: object, name: str, where: str) -> Iterator[Problem]:
+    for error in Draft202012Validator(schema(name)).iter_errors(data):
+        path = list(error.absolute_path)
+        yield _explain(error, path, f"{where}: {json_path(path)}", _clip_of(path, data))
+
+
+def _clip_of(path: list, data: Mapping) -> Optional[str]:
+    """The clip that a path leads into."""
+    under = path[1:] if path and path[0] in ("predictions", "labels") and isinstance(data[path[0]], dict) else path
+    return clip_id(under[0]) if under and path[0] != "groups" else None
+
+
+def _explain(error, path: list, where: str, clip: Optional[str]) -> Problem:
+    found, keyword, expected = error.instance, error.validator, error.validator_value
+    field = path[-1] if path else None
+    if keyword == "type":
+        return Problem("wrong-type", where, f"found {_kind(found)}; expected {_KINDS[expected]}", clip, _type_hint(found, expected, field, path))
+    if keyword == "required":
+        absent = [name for name in expected if name not in found]
+        return Problem("missing-key", where, f"no {' and no '.join(map(show, absent))}; expected {_listed(expected)}", clip, _key_hint(found, absent))
+    if keyword == "additionalProperties":
+        extra = [name for name in found if name not in error.schema["properties"]]
+        known = list(error.schema["properties"])
+        return Problem("unknown-key", where, f"unknown {'key' if len(extra) == 1 else 'keys'} {some(extra)}; expected {_listed(known)}", clip, _root_hint(path))
+    if keyword in ("minProperties", "minItems"):
+        hint = "Every clip needs at least one emotion: if none stands out, the most probable one." if keyword == "minItems" else None
+        return Problem("empty", where, "empty; expected " + ("one or two emotions" if keyword == "minItems" else "at least one clip"), clip, hint)
+    if keyword == "maxItems":
+        return Problem("too-many-emotions", where, f"{len(found)} emotions; expected one or two", clip, "Keep the two most salient ones.")
+    if keyword == "minLength":
+        return Problem("empty", where, "an empty text; expected an actor's name", clip)
+    if field == "emotion":
+        return _emotion_problem(found, where, clip)
+    return Problem("salience-range", where, f"salience {show(found)}; expected {_RANGES[keyword].format(_values(expected))}", clip, _salience_hint(error))
+
+
+_KINDS = {"object": "an object", "array": "a list of one or two emotions", "number": "a number", "string": "a text"}
+_RANGES = {
+    "minimum": "100, the salience of a single emotion", "maximum": "100, the salience of a single emotion",
+    "exclusiveMinimum": "more than {}", "exclusiveMaximum": "less than {}", "enum": "{}",
+}
+
+
+def _listed(names: list) -> str:
+    return " and ".join(map(show, names))
+
+
+def _values(expected: object) -> str:
+    return " or ".join(map(str, expected)) if isinstance(expected, list) else str(expected)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, (dict, list)):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    return ("the text " if isinstance(value, str) else "") + show(value)
+
+
+def _type_hint(found: object, expected: str, field: object, path: list) -> Optional[str]:
+    if field == "salience" and isinstance(found, str):
+        return "Write the number without quotes."
+    if not path and isinstance(found, list):
+        return 'Map each clip to its emotions: {"predictions": {"test_0001.mov": [{"emotion": "sad", "salience": 100}], …}}.'
+    if expected == "array" and isinstance(found, dict) and "emotion" in found:
+        return "Put the emotion into a list: [{…}]."
+    if expected == "array" and isinstance(found, str):
+        return 'Write [{"emotion": …, "salience": 100}].'
+    return None
+
+
+def _key_hint(found: Mapping, absent: list) -> Optional[str]:
+    near = {name: get_close_matches(name, [key.lower() for key in found], n=1) for name in absent}
+    return "Is it spelt differently? Keys are lower case, in English." if any(near.values()) else None
+
+
+def _root_hint(path: list) -> Optional[str]:
+    return "Only the clips belong into the file: keep the name of the team or method elsewhere." if not path else None
+
+
+def _emotion_problem(found: object, where: str, clip: Optional[str]) -> Problem:
+    if found == NEUTRAL:
+        return Problem(
+            "neutral-in-blend", where, f'"{NEUTRAL}" in a blend; expected two of {", ".join(BLENDABLE)}', clip,
+            "Neutral never occurs in a blend: predict it alone with salience 100, or leave it out.",
+        )
+    return Problem("unknown-emotion", where, f"emotion {show(found)}; expected one of {', '.join(EMOTIONS)}", clip, _emotion_hint(found))
+
+
+_OTHER_NAMES = {"happy": "hap", "joy": "hap", "angry": "ang", "fearful": "fea", "afraid": "fea", "sorrow": "sad", "disgusted": "disg"}
+
+
+def _emotion_hint(found: object) -> Optional[str]:
+    if not isinstance(found, str):
+        return None
+    names = {**{name: name for name in EMOTIONS}, **{full: name for name, full in EMOTION_NAMES.items()}, **_OTHER_NAMES}
+    near = get_close_matches(found.strip().lower()[:40], names, n=1, cutoff=0.5)
+    return f'The nearest is "{names[near[0]]}" ({EMOTION_NAMES[names[near[0]]]}).' if near else None
+
+
+def _salience_hint(error) -> Optional[str]:
+    value = error.instance
+    if error.validator == "minimum":  # a part that stands alone, with less than 100
+        return _fraction_hint([value]) or "Is the second emotion missing? A single emotion has salience 100."
+    if error.validator in ("exclusiveMinimum", "exclusiveMaximum") and value in (0, 100):
+        return "A blend with all of the salience on one emotion is a single: write that one alone with salience 100."
+    return "The dataset's saliences are 100, or 70/30, 50/50 and 30/70." if error.validator == "enum" else None
+
+
+def _fraction_hint(saliences: list) -> Optional[str]:
+    """Saliences that look like fractions of one."""
+    if all(0 < value <= 1 for value in saliences) and abs(sum(saliences) - 1) < 0.01:
+        return "These look like fractions: saliences are in percent, so multiply by 100."
+    return None
