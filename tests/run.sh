@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Runs the tests, after setting up .venv where that is needed. Callable from any folder; every argument goes to pytest,
+# whose paths are those of the repository's root: tests/run.sh --long, tests/run.sh -k wheel, tests/run.sh tests/blemore
+set -euo pipefail
+
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=baselines/environment.sh
+source "$root/baselines/environment.sh"
+
+prepare_environment "$root" test
+cd "$root"
+# -P keeps the root's folders (tests, data, baselines) from being imported under their generic names.
+exec "$venv/bin/python" -P -m pytest "$@"
