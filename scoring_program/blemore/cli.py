@@ -10,11 +10,10 @@ from typing import Iterator, Optional
 import click
 
 from blemore import report
-from blemore.errors import BlemoreError, Problem, ReferenceLabelsError, ValidationError
-from blemore.evaluate import evaluate, restrict
-from blemore.io import MAX_JSON_BYTES, read_json, read_table, to_json, write_atomic
-from blemore.labels import clip_id
-from blemore.validate import Reference, validate, validate_labels, validate_metadata
+from blemore.errors import BlemoreError, ValidationError
+from blemore.evaluate import evaluate, read_ids, read_reference, restrict
+from blemore.io import MAX_JSON_BYTES, read_json, to_json, write_atomic
+from blemore.validate import validate
 from blemore.version import VERSION
 
 PATH = click.Path(path_type=Path)
@@ -31,36 +30,6 @@ def problems_told(as_json: bool = False) -> Iterator[None]:
         else:
             click.echo(report.problems_to_text(error.problems), err=True)
         sys.exit(error.exit_code)
-
-
-def read_reference(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Reference:
-    """Labels JSON, or the dataset's metadata CSV. ReferenceLabelsError: they are themselves wrong."""
-    try:
-        if path.suffix.lower() == ".csv":
-            return validate_metadata(read_table(path), str(path))
-        return validate_labels(*read_json(path, max_bytes))
-    except ValidationError as error:
-        raise ReferenceLabelsError(error.problems) from None
-
-
-def read_ids(path: Path) -> list[str]:
-    """The clips that a submission must hold: the `filename` column of a CSV, or the keys of labels or a template."""
-    if path.suffix.lower() == ".csv":
-        rows = read_table(path)
-        names = [row.get("filename", "") for row in rows]
-    else:
-        data, _ = read_json(path)
-        root = data if isinstance(data, dict) else {}
-        names = list(next((root[key] for key in ("predictions", "labels") if isinstance(root.get(key), dict)), root))
-    problems = []
-    if not names or not all(names):
-        problems.append(Problem("no-ids", str(path), "not every row names a clip; expected a CSV with a column filename, or a JSON of clips"))
-    ids = [clip_id(name) for name in names]
-    if len(set(ids)) < len(ids):
-        problems.append(Problem("duplicate-clip", str(path), f"{len(ids) - len(set(ids)):,} clips stand in it more than once; expected once"))
-    if problems:
-        raise ValidationError(problems)
-    return ids
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

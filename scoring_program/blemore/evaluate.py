@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Iterable, NamedTuple, Optional, Union
 
-from blemore.errors import Problem, ValidationError
-from blemore.labels import Label, Prediction
+from blemore.errors import Problem, ReferenceLabelsError, ValidationError
+from blemore.io import MAX_JSON_BYTES, read_json, read_table
+from blemore.labels import Label, Prediction, clip_id
 from blemore.metrics import Counts, count
-from blemore.validate import Reference, validate, validate_labels
+from blemore.validate import Reference, validate, validate_labels, validate_metadata
 
 
 class Report(NamedTuple):
@@ -59,6 +61,36 @@ def restrict(reference: Reference, folds: Iterable[int]) -> tuple[Reference, str
         Reference(*({clip: column[clip] for clip in clips if clip in column} for column in reference)),
         f"fold {','.join(map(str, folds))}",
     )
+
+
+def read_reference(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Reference:
+    """Labels JSON, or the dataset's metadata CSV. ReferenceLabelsError: they are themselves wrong."""
+    try:
+        if path.suffix.lower() == ".csv":
+            return validate_metadata(read_table(path), str(path))
+        return validate_labels(*read_json(path, max_bytes))
+    except ValidationError as error:
+        raise ReferenceLabelsError(error.problems) from None
+
+
+def read_ids(path: Path) -> list[str]:
+    """The clips that a submission must hold: the `filename` column of a CSV, or the keys of labels or a template."""
+    if path.suffix.lower() == ".csv":
+        rows = read_table(path)
+        names = [row.get("filename", "") for row in rows]
+    else:
+        data, _ = read_json(path)
+        root = data if isinstance(data, dict) else {}
+        names = list(next((root[key] for key in ("predictions", "labels") if isinstance(root.get(key), dict)), root))
+    problems = []
+    if not names or not all(names):
+        problems.append(Problem("no-ids", str(path), "not every row names a clip; expected a CSV with a column filename, or a JSON of clips"))
+    ids = [clip_id(name) for name in names]
+    if len(set(ids)) < len(ids):
+        problems.append(Problem("duplicate-clip", str(path), f"{len(ids) - len(set(ids)):,} clips stand in it more than once; expected once"))
+    if problems:
+        raise ValidationError(problems)
+    return ids
 
 
 def error_kind(prediction: Label, truth: Label) -> Optional[str]:

@@ -1,0 +1,61 @@
+"""The dataset's metadata as arrays.
+
+A clip's label is its index in `blemore.labels.LABELS` (0 to 35), its target the soft vector over the
+six emotions in index order (70/30 → 0.7 and 0.3). Everything is keyed by clip id.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from blemore.errors import Problem, ValidationError, some
+from blemore.io import read_table
+from blemore.labels import EMOTIONS, LABEL_INDEX, LABELS
+from blemore.validate import validate_metadata
+
+# (36, 6): the soft target of each label
+TARGETS = np.zeros((len(LABELS), len(EMOTIONS)), dtype=np.float32)
+for _index, _label in enumerate(LABELS):
+    for _emotion, _salience in zip(*_label):
+        TARGETS[_index, EMOTIONS.index(_emotion)] = _salience / 100
+
+
+class Dataset(NamedTuple):
+    """The labelled clips of one partition, in the metadata's order."""
+
+    ids: list[str]
+    labels: np.ndarray  # (N,) label indices
+    folds: np.ndarray  # (N,) the predefined folds
+    actors: list[str]
+
+    @property
+    def targets(self) -> np.ndarray:
+        """(N, 6) soft targets."""
+        return TARGETS[self.labels]
+
+
+def read_dataset(path: Path) -> Dataset:
+    """The train metadata. ValidationError: its content is wrong, or a clip has no fold or actor."""
+    reference = validate_metadata(read_table(path), str(path))
+    problems = []
+    for name, column in (("fold", reference.folds), ("video_id", reference.groups)):
+        without = [clip for clip in reference.labels if clip not in column]
+        if without:
+            problems.append(Problem(
+                "bad-table", str(path), f"{len(without):,} clips have no {name}: {some(without)}; expected one for each",
+                hint="Training needs the dataset's own train metadata with its predefined folds.",
+            ))
+    if not problems and len(set(reference.folds.values())) < 2:
+        problems.append(Problem("bad-table", str(path), "one fold alone; expected at least two to train and validate"))
+    if problems:
+        raise ValidationError(problems)
+    ids = list(reference.labels)
+    return Dataset(
+        ids,
+        np.array([LABEL_INDEX[reference.labels[clip]] for clip in ids]),
+        np.array([reference.folds[clip] for clip in ids]),
+        [reference.groups[clip] for clip in ids],
+    )

@@ -1,0 +1,325 @@
+"""The feature store: everything that can hold features or scores of clips, keyed by clip id.
+
+| source                                   | what it holds                                             |
+|------------------------------------------|-----------------------------------------------------------|
+| folder of `<clip>.npy`                   | (T, D) a clip, as `extract` and the dataset's own folders |
+| folder of `<clip>.csv`                   | OpenFace 3, as in the dataset                             |
+| `.npz` with `X` and `filenames`          | one row a clip: `aggregate`, `*_static_features.npz`      |
+| `.csv` with `filename` and columns       | one row a clip                                            |
+| `.csv` with `id,label,pred`              | HiCMAE's raw output, as emotion scores                    |
+| folder of such `.csv`                    | their rows together, e.g. a file a fold                   |
+
+Who reads names the clips that must be there. A clip that is missing, unknown, there twice, not
+finite or of another shape is refused, with names and counts; rows are never paired by position.
+
+`meta` tells how the features came about (encoder, revision, preset, statistics, columns) as far as
+the source knows it; a model keeps it, and refuses features that were made otherwise.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Iterator, NamedTuple, Optional, Sequence
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from blemore.errors import FileError, Problem, ValidationError, some
+from blemore.io import read_bytes, write_atomic
+from blemore.labels import EMOTIONS, clip_id
+from blemore_baselines.encoders.openface import is_openface3_csv, read_openface3_csv
+
+STATISTICS = ("mean", "std", "p10", "p25", "p50", "p75", "p90")  # of each dimension over time
+MADE_BY = ("encoder", "revision", "preset", "statistics", "columns", "dim")  # what must agree between train and test
+HICMAE_ORDER = ("neu", "ang", "disg", "fea", "hap", "sad")
+
+
+class Features(NamedTuple):
+    """Rows of features, and whose they are.
+
+    ids:   the clips, in the order that was asked for
+    X:     (rows, D) float32
+    owner: (rows,) the index in `ids` of each row's clip; aggregated features have a row a clip
+    meta:  how they came about; `statistics` is None for features that are not aggregated
+    """
+
+    ids: list[str]
+    X: np.ndarray
+    owner: np.ndarray
+    meta: dict
+
+
+def read_features(path: Path, ids: Sequence[str], aggregated: bool = True) -> Features:
+    """The features of `ids` from any source.
+
+    aggregated: one row a clip; a folder of (T, D) files is aggregated on the way. False: every row
+                of a folder's (T, D) files, for subsampling.
+
+    Raises FileError: the source cannot be opened; ValidationError: see the module's text.
+    """
+    path = Path(path)
+    if path.is_dir() and not _is_table_folder(path):
+        return aggregate(path, ids) if aggregated else _read_rows(path, ids)
+    if not aggregated:
+        raise ValidationError(Problem(
+            "not-a-sequence", str(path), "holds one row a clip; subsampling expected a folder with a (T, D) file a clip",
+            hint="Give the folder that `extract` wrote, or --method aggregate.",
+        ))
+    found, X, meta = _read_npz(path) if path.suffix.lower() == ".npz" else _read_tables(path)
+    order = _order(found, ids, str(path))
+    X = X[order]
+    finite = np.isfinite(X).all(axis=1)
+    if not finite.all():
+        bad = [clip for clip, fine in zip(ids, finite) if not fine]
+        raise ValidationError(_not_finite(str(path), bad))
+    return Features(list(ids), X, np.arange(len(ids)), {**meta, "dim": X.shape[1]})
+
+
+def read_scores(path: Path, ids: Sequence[str]) -> np.ndarray:
+    """Scores (N, 6) of `ids` in the emotions' index order, from a table or HiCMAE's raw files.
+
+    Raises as `read_features`, and ValidationError where the columns are not the six emotions.
+    """
+    features = read_features(path, ids)
+    if features.meta.get("columns") != list(EMOTIONS):
+        columns = features.meta.get("columns")
+        found = f"the columns {some(columns, 8)}" if columns else f"{features.X.shape[1]} columns without names"
+        raise ValidationError(Problem(
+            "not-scores", str(path), f"found {found}; expected filename and the six emotions {', '.join(EMOTIONS)}, in any order",
+        ))
+    return features.X
+
+
+def aggregate(folder: Path, ids: Sequence[str]) -> Features:
+    """Seven statistics over time of each dimension, concatenated: (N, 7 D), ordered as `STATISTICS`, each D wide.
+
+    mean, std (ddof 0), and the percentiles 10, 25, 50, 75, 90 (linear), after Lachmann et al. 2026.
+    """
+    rows = [statistics(sequence) for sequence in _sequences(folder, ids)]
+    X = np.stack(rows)
+    return Features(list(ids), X, np.arange(len(ids)), {**_folder_meta(folder), "statistics": list(STATISTICS), "dim": X.shape[1]})
+
+
+def statistics(sequence: np.ndarray) -> np.ndarray:
+    """(T, D) → (7 D,) float32."""
+    sequence = sequence.astype(np.float64)
+    percentiles = np.percentile(sequence, [10, 25, 50, 75, 90], axis=0)
+    return np.concatenate([sequence.mean(axis=0), sequence.std(axis=0), *percentiles]).astype(np.float32)
+
+
+def save(features: Features, path: Path) -> None:
+    """Write aggregated features as `.npz` (X, filenames, meta), whole or not at all; the same features give the same bytes."""
+    buffer = io.BytesIO()
+    np.savez(buffer, X=features.X, filenames=np.array(features.ids), meta=np.array(json.dumps(features.meta, sort_keys=True)))
+    write_atomic(path, buffer.getvalue())
+
+
+def fuse(sources: Sequence[Features]) -> Features:
+    """Early fusion: the columns of several aggregated sources of the same clips beside one another."""
+    first = sources[0]
+    if len(sources) == 1:
+        return first
+    if any(source.meta.get("statistics") is None and len(source.owner) != len(source.ids) for source in sources):
+        raise ValidationError(Problem(
+            "cannot-fuse", "features", f"{len(sources)} sources that are not aggregated; expected one, since their rows do not belong together in time",
+            hint="Fuse with --method aggregate.",
+        ))
+    return Features(first.ids, np.hstack([source.X for source in sources]), first.owner, {})
+
+
+# --------------------------------------------------------------------- folders of sequences
+
+
+def _sequences(folder: Path, ids: Sequence[str]) -> Iterator[np.ndarray]:
+    """Each clip's (T, D), in the order of `ids`, read one at a time; every unsound file is named at the end."""
+    files = _clip_files(folder)
+    order = _order([clip for clip, _ in files], ids, str(folder), _failures_hint(folder))
+    problems: dict[str, list[str]] = {}
+    shapes: dict[int, list[str]] = {}
+    for clip, index in tqdm(list(zip(ids, order)), desc=f"reading {folder.name}", unit="clip", disable=None):
+        try:
+            sequence = _read_sequence(files[index][1])
+        except (ValueError, EOFError, OSError) as error:
+            problems.setdefault(f"cannot be read ({error})", []).append(clip)
+            continue
+        if not np.isfinite(sequence).all():
+            problems.setdefault("hold NaN or Infinity", []).append(clip)
+            continue
+        shapes.setdefault(sequence.shape[1], []).append(clip)
+        if not problems and len(shapes) == 1:
+            yield sequence
+    if problems or len(shapes) > 1:
+        raise ValidationError([
+            *(Problem("bad-feature-file", str(folder), f"{len(clips):,} of {len(ids):,} files {what}: {some(clips)}",
+                      hint="Delete them and extract again.") for what, clips in problems.items()),
+            *_shape_problems(folder, shapes),
+        ])
+
+
+def _read_sequence(path: Path) -> np.ndarray:
+    """(T, D) float32 from a file; ValueError says what is wrong with it."""
+    if path.suffix == ".csv":
+        return read_openface3_csv(path)
+    array = np.load(path, allow_pickle=False)
+    if array.ndim == 0 or array.size == 0 or array.dtype.kind not in "fiu":
+        raise ValueError(f"shape {array.shape}, type {array.dtype}; expected numbers of shape (T, D)")
+    # A vector is one row; what has more than two axes (some of the official VideoMAE V2 arrays) is rows of its last.
+    return np.ascontiguousarray(array.reshape(-1, array.shape[-1]), dtype=np.float32)
+
+
+def _shape_problems(folder: Path, shapes: dict[int, list[str]]) -> Iterator[Problem]:
+    if len(shapes) > 1:
+        common = max(shapes, key=lambda dim: len(shapes[dim]))
+        for dim, clips in shapes.items():
+            if dim != common:
+                yield Problem("wrong-shape", str(folder), f"{len(clips):,} files have {dim} columns: {some(clips)}; expected {common}, as the others")
+
+
+def _read_rows(folder: Path, ids: Sequence[str]) -> Features:
+    sequences = list(_sequences(folder, ids))
+    owner = np.repeat(np.arange(len(ids)), [len(sequence) for sequence in sequences])
+    X = np.concatenate(sequences)
+    return Features(list(ids), X, owner, {**_folder_meta(folder), "statistics": None, "dim": X.shape[1]})
+
+
+def _clip_files(folder: Path) -> list[tuple[str, Path]]:
+    """The feature files of a folder with their clips; `.npy` where there are any, else `.csv`."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    for suffix in (".npy", ".csv"):
+        found = [(clip_id(path.stem), path) for path in files if path.suffix == suffix]
+        if found:
+            return found
+    raise ValidationError(Problem(
+        "no-features", str(folder), "no .npy or .csv files in it; expected one a clip",
+        hint="Give the folder that holds the clips' files itself, e.g. features/train/logmel.",
+    ))
+
+
+def _folder_meta(folder: Path) -> dict:
+    """What a folder's meta.json says; for the dataset's own folders, the encoder from the folder's name."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        return {key: meta[key] for key in ("encoder", "revision", "preset") if key in meta}
+    except FileNotFoundError:
+        return {"encoder": encoder_name(folder)}
+    except ValueError as error:
+        raise ValidationError(Problem("bad-meta", str(folder / "meta.json"), f"not JSON: {error}")) from None
+
+
+def encoder_name(path: Path) -> str:
+    """The encoder that a folder or file of the dataset is named after.
+
+    >>> encoder_name(Path("WavLM_large_train")), encoder_name(Path("imagebind_static_features.npz"))
+    ('WavLM_large', 'imagebind')
+    """
+    return re.sub(r"(_static_features|_train|_test)+$", "", Path(path).name.split(".")[0])
+
+
+def _failures_hint(folder: Path) -> Optional[str]:
+    return "failures.csv beside them says why clips failed." if (folder / "failures.csv").exists() else None
+
+
+# -------------------------------------------------------------------------- npz and tables
+
+
+def _read_npz(path: Path) -> tuple[list[str], np.ndarray, dict]:
+    raw = read_bytes(path)
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
+            X, names = arrays["X"], arrays["filenames"]
+            meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {"encoder": encoder_name(path), "statistics": list(STATISTICS)}
+    except KeyError as error:
+        raise ValidationError(Problem("bad-npz", str(path), f"{error.args[0]}; expected the arrays X and filenames")) from None
+    except Exception as error:  # numpy, zipfile and zlib each raise their own
+        hint = "Load it once with allow_pickle=True and save filenames as text: np.array(filenames, dtype=str)." if "pickle" in str(error) else None
+        raise ValidationError(Problem("bad-npz", str(path), f"cannot be read: {error}", hint=hint)) from None
+    if X.ndim != 2 or names.shape != X.shape[:1] or X.dtype.kind not in "fiu" or not X.size:
+        raise ValidationError(Problem("wrong-shape", str(path), f"X is {X.dtype} {X.shape}, filenames {names.shape}; expected numbers (N, D) and (N,)"))
+    return [clip_id(str(name)) for name in names], X.astype(np.float32), meta
+
+
+def _is_table_folder(folder: Path) -> bool:
+    """Whether a folder's CSV files are tables of many clips each."""
+    files = [path for path in sorted(folder.glob("*.csv")) if not path.name.startswith(".")]
+    return bool(files) and not any(folder.glob("*.npy")) and not is_openface3_csv(files[0])
+
+
+def _read_tables(path: Path) -> tuple[list[str], np.ndarray, dict]:
+    """One table, or those of a folder together."""
+    files = sorted(file for file in path.glob("*.csv") if not file.name.startswith(".")) if path.is_dir() else [path]
+    tables = [_read_table(file) for file in files]
+    columns = tables[0][2]
+    for file, table in zip(files, tables):
+        if table[2] != columns:
+            raise ValidationError(Problem("wrong-shape", str(file), f"its columns are {some(table[2], 8)}; expected {some(columns, 8)}, as in {files[0].name}"))
+    return [clip for table in tables for clip in table[0]], np.concatenate([table[1] for table in tables]), {"columns": columns}
+
+
+def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str]]:
+    """Clips, numbers (N, D) and columns of one CSV; columns that are the six emotions come in index order."""
+    where = str(path)
+    try:
+        table = pd.read_csv(io.BytesIO(read_bytes(path)), dtype={"filename": str, "id": str, "pred": str}, float_precision="round_trip", skipinitialspace=True)
+    except FileError:
+        raise
+    except Exception as error:  # pandas has many of its own
+        raise ValidationError(Problem("bad-table", where, f"not a CSV table: {error}")) from None
+    if {"id", "pred"} <= set(table.columns):
+        return _parse_hicmae(table, where)
+    if "filename" not in table.columns or len(table.columns) < 2 or not len(table):
+        raise ValidationError(Problem("bad-table", where, f"found the columns {some(list(table.columns), 8)}; expected filename and at least one of numbers, or id,label,pred"))
+    table = table.rename(columns=str.strip)
+    numbers = table.drop(columns="filename")
+    text = [name for name in numbers if numbers[name].dtype.kind not in "fiu"]
+    if text or table["filename"].isna().any():
+        found = f"the columns {some(text)} hold text" if text else f"{int(table['filename'].isna().sum()):,} rows have no filename"
+        raise ValidationError(Problem("bad-table", where, f"{found}; expected a filename and numbers in every row"))
+    columns = list(EMOTIONS) if set(numbers.columns) == set(EMOTIONS) else list(numbers.columns)
+    return [clip_id(name) for name in table["filename"]], numbers[columns].to_numpy(np.float64), columns
+
+
+def _parse_hicmae(table: pd.DataFrame, where: str) -> tuple[list[str], np.ndarray, list[str]]:
+    """HiCMAE's raw table: `id` is a path, `pred` six scores in brackets that can wrap over lines, neutral first."""
+    ids = [clip_id(str(path).replace("\\", "/").rstrip("/").rpartition("/")[2]) for path in table["id"]]
+    rows = [re.findall(r"[^\s\[\],]+", str(cell)) for cell in table["pred"]]
+    try:
+        if any(len(row) != len(HICMAE_ORDER) for row in rows):
+            raise ValueError
+        scores = np.array(rows, dtype=np.float64)
+    except ValueError:
+        bad = [clip for clip, row in zip(ids, rows) if len(row) != len(HICMAE_ORDER)] or ids
+        raise ValidationError(Problem("bad-table", where, f"pred is not a list of six numbers in {len(bad):,} rows: {some(bad)}")) from None
+    return ids, scores[:, [HICMAE_ORDER.index(emotion) for emotion in EMOTIONS]], list(EMOTIONS)
+
+
+# ------------------------------------------------------------------------------ pairing by id
+
+
+def _order(found: Sequence[str], ids: Sequence[str], where: str, hint: Optional[str] = None) -> list[int]:
+    """Where each of `ids` stands in `found`. ValidationError: missing, unknown or repeated clips."""
+    place = {clip: index for index, clip in enumerate(found)}
+    missing = [clip for clip in ids if clip not in place]
+    extra = sorted(set(place) - set(ids))
+    repeated = [clip for clip, count in Counter(found).items() if count > 1]
+    problems = []
+    if missing:
+        problems.append(Problem("missing-clips", where, f"{len(missing):,} of {len(ids):,} clips have no features: {some(missing)}", hint=hint))
+    if extra:
+        problems.append(Problem(
+            "unknown-clips", where, f"{len(extra):,} clips are not in the metadata: {some(extra)}",
+            hint="Are they of another partition? Keep each partition's features in a folder or file of its own.",
+        ))
+    if repeated:
+        problems.append(Problem("duplicate-clip", where, f"{len(repeated):,} clips are there more than once: {some(repeated)}; expected once"))
+    if problems:
+        raise ValidationError(problems)
+    return [place[clip] for clip in ids]
+
+
+def _not_finite(where: str, clips: Sequence[str]) -> Problem:
+    return Problem("not-finite", where, f"{len(clips):,} clips hold NaN or Infinity (or empty cells): {some(clips)}; expected finite numbers")
