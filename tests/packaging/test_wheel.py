@@ -1,0 +1,150 @@
+"""The built distribution holds what it should and only that."""
+
+import configparser
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPENDENCIES = {
+    "av", "click", "jsonschema", "matplotlib", "numpy", "opencv-python-headless", "pandas", "safetensors", "soundfile",
+    "soxr", "torch", "tqdm", "transformers",
+}
+# What runs and tests leave in a working folder, and some in places where a careless pattern would collect it.
+ARTEFACTS = [
+    "output/demo/run-logmel/model.safetensors", "output/demo/run-logmel/model.json", "data/demo/train/clip.mov",
+    "baselines/features/logmel/clip.npy", "baselines/encoders/logmel.npz", "baselines/run/report.html",
+    "scoring_program/blemore/scores.json", "scoring_program/blemore/__pycache__/labels.cpython-311.pyc",
+    "build/lib/blemore/left_over.py", "build/lib/tests/test_left_over.py", ".venv/lib/thing.py",
+]
+
+
+@pytest.fixture(scope="module")
+def config():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of what git would commit, with the leavings of many runs strewn into it."""
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                            capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    folder = tmp_path_factory.mktemp("source")
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(config, source):
+    """The files that the wheel must have, by setup.cfg's own list of packages."""
+    places = dict(line.split(" = ") for line in config["options"]["package_dir"].split("\n") if line)
+    files = set()
+    for package in config["options"]["packages"].split():
+        top, _, rest = package.partition(".")
+        folder = source / places[top] / rest.replace(".", "/")
+        data = config["options.package_data"].get(package, "").split()
+        for path in [path for pattern in ("*.py", *data) for path in folder.glob(pattern)]:
+            files.add(f"{package.replace('.', '/')}/{path.relative_to(folder).as_posix()}")
+    return files
+
+
+@pytest.fixture(scope="module")
+def built(source, expected, tmp_path_factory):
+    """(sdist, wheel): the wheel is built from the unpacked sdist, which thereby is shown to be complete."""
+    for name in ARTEFACTS:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("left over")
+    folder = tmp_path_factory.mktemp("dist")
+    said = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source],
+                          capture_output=True, text=True)
+    assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
+    (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+    return sdist, wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    with zipfile.ZipFile(built[1]) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel):
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    return Parser().parsestr(wheel.read(name).decode())
+
+
+def requirement_names(requirements):
+    from packaging.requirements import Requirement
+
+    return {Requirement(line).name for line in requirements}
+
+
+def test_wheel_holds_exactly_the_packages(wheel, expected):
+    held = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert held == expected
+    assert {"blemore/labels.py", "blemore/schemas/submission.schema.json", "blemore/schemas/labels.schema.json",
+            "blemore_baselines/__init__.py"} <= held
+
+
+def test_wheel_installs_no_generic_name(wheel, config):
+    tops = {name.split("/")[0] for name in wheel.namelist()}
+    (info,) = {top for top in tops if top.endswith(".dist-info")}
+    assert tops - {info} == {name.split(".")[0] for name in config["options"]["packages"].split()}
+    assert tops - {info} <= {"blemore", "blemore_baselines", "blemore_codabench"}
+
+
+def test_neither_archive_holds_what_runs_leave_behind(built, wheel):
+    with tarfile.open(built[0]) as archive:
+        in_sdist = {name.partition("/")[2] for name in archive.getnames()}
+    assert "setup.cfg" in in_sdist and "LICENSE" in in_sdist
+    assert not in_sdist & set(ARTEFACTS)
+    ends = (".pyc", ".npy", ".npz", ".mov", ".safetensors", ".html", "left_over.py", "scores.json")
+    assert not [name for name in in_sdist | set(wheel.namelist()) if name.endswith(ends)]
+
+
+def test_metadata_names_python_licence_and_dependencies(metadata):
+    assert metadata["Name"] == "blemore"
+    assert set(metadata["Requires-Python"].replace(" ", "").split(",")) == {">=3.11", "<3.14"}
+    assert "MIT" in (metadata["License"], metadata["License-Expression"])
+    required = metadata.get_all("Requires-Dist")
+    assert requirement_names(line for line in required if "extra ==" not in line) == DEPENDENCIES
+    assert set(metadata.get_all("Provides-Extra")) <= {"opensmile", "cluster", "test"}
+
+
+def test_commands_are_declared_and_their_modules_shipped(wheel, config):
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")]
+    entry_points = configparser.ConfigParser()
+    entry_points.read_string(wheel.read(name).decode())
+    commands = dict(entry_points["console_scripts"])
+    assert {"blemore-score", "blemore-baselines"} <= set(commands) <= {"blemore-score", "blemore-baselines", "blemore-codabench"}
+    for target in commands.values():
+        assert target.partition(":")[0].replace(".", "/") + ".py" in wheel.namelist()
+
+
+def test_every_direct_dependency_is_pinned(metadata):
+    pins = requirement_names(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#")
+    assert DEPENDENCIES <= pins
+
+
+def test_installed_wheel_is_importable(built, tmp_path):
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile",
+                    "--target", tmp_path, built[1]], check=True, capture_output=True)
+    code = ("import sys; sys.path.insert(0, sys.argv[1]); import blemore, blemore.cli; print(blemore.cli.__file__);"
+            "from blemore import parse_filename; print(parse_filename('A411_mix_ang_hap_30_70_ver1'))")
+    said = subprocess.run([sys.executable, "-I", "-c", code, tmp_path], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    assert Path(said.stdout.splitlines()[0]).is_relative_to(tmp_path)
