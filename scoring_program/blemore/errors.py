@@ -30,10 +30,11 @@ class Problem(NamedTuple):
     hint: Optional[str] = None
 
     def __str__(self) -> str:
+        where, name = printable(self.where), show(self.clip, 80)[1:-1] if self.clip else ""
         # Where a path already names the clip, naming it again would only be noise.
-        clip = f" (clip {self.clip})" if self.clip and self.clip not in self.where else ""
-        hint = f"\n    {self.hint}" if self.hint else ""
-        return f"{self.where}{clip}: {self.message}{hint}"
+        clip = f" (clip {name})" if name not in where else ""
+        hint = f"\n    {printable(self.hint)}" if self.hint else ""
+        return f"{where}{clip}: {printable(self.message)}{hint}"
 
 
 class BlemoreError(Exception):
@@ -63,6 +64,15 @@ class ReferenceLabelsError(BlemoreError, ValueError):
     """The labels that a submission is scored against are themselves wrong."""
 
     exit_code = 4
+
+
+def printable(text: str) -> str:
+    r"""The text with all escaped that a terminal would act on or that cannot be encoded; the rest as it is.
+
+    >>> printable("café \x1b[31m")
+    'café \\x1b[31m'
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def show(value: object, width: int = 60) -> str:

@@ -156,16 +156,18 @@ def read_bytes(path: Path, max_bytes: Optional[int] = None) -> bytes:
     """A file's content. FileError: it cannot be opened; ValidationError: it is larger than `max_bytes`."""
     try:
         with open(path, "rb") as file:
-            if max_bytes is not None:
-                size = os.fstat(file.fileno()).st_size
-                if size > max_bytes:
-                    raise ValidationError(_too_large(str(path), size, max_bytes))
-            return file.read()
+            size = os.fstat(file.fileno()).st_size
+            if max_bytes is not None and size > max_bytes:
+                raise ValidationError(_too_large(str(path), size, max_bytes))
+            raw = file.read(-1 if max_bytes is None else max_bytes + 1)  # a pipe tells no size beforehand
     except ValidationError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(Problem("cannot-open", str(path), f"cannot be opened: {reason}", hint="Check the path.")) from None
+    if max_bytes is not None and len(raw) > max_bytes:
+        raise ValidationError(_too_large(str(path), len(raw), max_bytes))
+    return raw
 
 
 def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Document:
@@ -213,6 +215,12 @@ def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
             entry = next(entry for entry in entries if entry.filename == member)
             if entry.flag_bits & 1:
                 raise ValidationError(Problem("bad-zip", where, f"{show(member)} is encrypted", hint="Zip it without a password."))
+            # The rarer methods bring errors of their own, and one of them can claim gigabytes of memory.
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValidationError(Problem(
+                    "bad-zip", where, f"{show(member)} is compressed by method {entry.compress_type}; expected the usual one, deflate",
+                    hint="Zip it with default settings.",
+                ))
             with archive.open(entry) as file:
                 content = file.read(max_bytes + 1)  # the size that the header claims may be a lie
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
@@ -264,7 +272,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 def write_atomic(path: Path, content: Union[bytes, str]) -> None:
     """Write a whole file or nothing: a reader, or a killed run, never sees half of it."""
     path = Path(path)
-    raw = content.encode("utf-8") if isinstance(content, str) else content
+    raw = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -285,8 +293,8 @@ def write_atomic(path: Path, content: Union[bytes, str]) -> None:
 
 
 def to_json(data: object) -> str:
-    """JSON that any strict reader takes: NaN and Infinity are refused, a newline at the end."""
-    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """JSON that any strict reader takes and any terminal shows: ASCII, NaN and Infinity refused, a newline at the end."""
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def zip_bytes(name: str, content: Union[bytes, str]) -> bytes:

@@ -11,8 +11,10 @@ Saliences are in percent and may be off by 0.01, read as decimal numbers: 99.99 
 from __future__ import annotations
 
 import json
+import math
 from difflib import get_close_matches
 from functools import lru_cache
+from numbers import Number
 from pathlib import Path
 from typing import Collection, Iterable, Iterator, Mapping, NamedTuple, Optional
 
@@ -44,7 +46,7 @@ def validate(predictions: object, ids: Optional[Collection[str]] = None, where: 
     Raises ValidationError with every problem.
     """
     clips, root = _clips(predictions, "predictions")
-    problems = list(_schema_problems(predictions, "submission", where))
+    problems = list(_schema_problems(predictions, "submission", "predictions", where))
     parsed, repeated = _parse_entries(clips, f"{where}: {json_path(root)}", problems)
     if ids is not None and clips:
         problems += _coverage({clip_id(name) for name in clips if isinstance(name, str)}, {clip_id(name) for name in ids}, where)
@@ -58,7 +60,7 @@ def validate_labels(labels: object, where: str = "labels") -> Reference:
     Raises ValidationError with every problem.
     """
     clips, root = _clips(labels, "labels")
-    problems = list(_schema_problems(labels, "labels", where))
+    problems = list(_schema_problems(labels, "labels", "labels", where))
     parsed, repeated = _parse_entries(clips, f"{where}: {json_path(root)}", problems)
     groups = labels.get("groups", {}) if root else {}
     if isinstance(groups, dict) and groups:
@@ -106,17 +108,18 @@ def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata"
 
 def _row_label(row: Mapping[str, str]) -> Label:
     """A row's label; ValueError says what is wrong with it."""
+    if not row["emotion_1"]:
+        raise ValueError("no emotion_1")
     emotions = [row[name] for name in ("emotion_1", "emotion_2") if row[name]]
     if row.get("mix") and _number(row["mix"]) != len(emotions) - 1:
         raise ValueError(f"mix is {show(row['mix'])} beside {len(emotions)} emotion(s); expected 1 for a blend, 0 for a single")
-    if len(emotions) == 2:
-        saliences = [_number(row[f"emotion_{k}_salience"]) for k in (1, 2)]
-    else:
-        saliences = [100]  # the dataset leaves a single's salience empty
+    texts = [row[f"emotion_{k}_salience"] for k in range(1, len(emotions) + 1)]
+    if texts == [""]:
+        texts = ["100"]  # the dataset leaves a single's salience empty
+    saliences = [_number(text) for text in texts]
     label = (tuple(emotions), tuple(saliences))
     if label not in LABEL_INDEX and (label[0][::-1], label[1][::-1]) not in LABEL_INDEX:
-        found = "+".join(emotions) + (" " + "/".join(row[f"emotion_{k}_salience"] or "?" for k in (1, 2)) if len(emotions) == 2 else "")
-        raise ValueError(f"{show(found)} is none of the 36 labels")
+        raise ValueError(f"{show('+'.join(emotions))} with {show('/'.join(text or '?' for text in texts))} is none of the 36 labels")
     return to_prediction(list(zip(emotions, saliences))).label
 
 
@@ -169,7 +172,13 @@ def _parse_entries(clips: Mapping, where: str, problems: list[Problem]) -> tuple
 
 def _beyond_schema(entry: object, where: str, clip: str) -> Iterator[Problem]:
     """What is wrong between the two parts of a blend. An entry of another shape is the schema's affair."""
-    if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, dict) for part in entry)):
+    if not (isinstance(entry, list) and 1 <= len(entry) <= 2 and all(isinstance(part, dict) for part in entry)):
+        return
+    saliences = [part.get("salience") for part in entry]
+    if any(isinstance(value, float) and math.isnan(value) for value in saliences):  # from Python: in a file the reader refuses it
+        yield Problem("not-finite", where, "found NaN; expected a finite number", clip)
+        return
+    if len(entry) == 1:
         return
     first, second = (part.get("emotion") for part in entry)
     if first == second and isinstance(first, str):
@@ -177,10 +186,9 @@ def _beyond_schema(entry: object, where: str, clip: str) -> Iterator[Problem]:
             "emotion-twice", where, f"{show(first)} stands twice; expected two different emotions", clip,
             "For a single emotion write one part with salience 100.",
         )
-    saliences = [part.get("salience") for part in entry]
-    if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in saliences):
+    if any(isinstance(value, bool) or not isinstance(value, Number) for value in saliences):
         return
-    total = sum(saliences)
+    total = sum(map(float, saliences))
     if not abs(total - 100) <= SUM_WITHIN:
         yield Problem(
             "sum", where, f"the saliences {show(saliences[0])} + {show(saliences[1])} sum to {total:.10g}; expected 100", clip, _fraction_hint(saliences)
@@ -214,16 +222,26 @@ def schema(name: str) -> dict:
     return json.loads((Path(__file__).parent / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
 
 
-def _schema_problems(data: object, name: str, where: str) -> Iterator[Problem]:
-    for error in Draft202012Validator(schema(name)).iter_errors(data):
-        path = list(error.absolute_path)
-        yield _explain(error, path, f"{where}: {json_path(path)}", _clip_of(path, data))
+def _schema_problems(data: object, name: str, key: str, where: str) -> Iterator[Problem]:
+    validator = Draft202012Validator(schema(name))
+    clips, root = _clips(data, key)
+    try:
+        # jsonschema is slow, and most entries are equal to others: look at each of them once, at all only if one is unsound.
+        distinct = {repr(entry): clip for clip, entry in clips.items()}
+        sample = {clip: clips[clip] for clip in distinct.values()}
+        if validator.is_valid({**data, key: sample} if root else sample):
+            return
+        for error in validator.iter_errors(data):
+            path = list(error.absolute_path)
+            yield _explain(error, path, f"{where}: {json_path(path)}", _clip_of(path, root))
+    except RecursionError:
+        yield Problem("too-deep", where, "nested too deeply to be checked", hint="A submission has four levels at most.")
 
 
-def _clip_of(path: list, data: Mapping) -> Optional[str]:
-    """The clip that a path leads into."""
-    under = path[1:] if path and path[0] in ("predictions", "labels") and isinstance(data[path[0]], dict) else path
-    return clip_id(under[0]) if under and path[0] != "groups" else None
+def _clip_of(path: list, root: tuple) -> Optional[str]:
+    """The clip that a path leads into; `root` is the path to the mapping of clips."""
+    inside = len(path) > len(root) and tuple(path[: len(root)]) == root
+    return clip_id(path[len(root)]) if inside else None
 
 
 def _explain(error, path: list, where: str, clip: Optional[str]) -> Problem:
