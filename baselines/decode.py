@@ -90,6 +90,11 @@ def to_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarray:
     ))
 
 
+def average(scores: Sequence[np.ndarray], names: Sequence[object]) -> np.ndarray:
+    """Late fusion: the mean (N, 6) of several models' probabilities for the same clips. `names` are for messages."""
+    return np.mean([to_probabilities(one, str(name)) for one, name in zip(scores, names)], axis=0)
+
+
 # -------------------------------------------------------------------- thresholds
 
 

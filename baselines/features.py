@@ -36,6 +36,7 @@ from blemore_baselines.encoders.openface import is_openface3_csv, read_openface3
 
 STATISTICS = ("mean", "std", "p10", "p25", "p50", "p75", "p90")  # of each dimension over time
 MADE_BY = ("encoder", "revision", "preset", "statistics", "columns", "dim")  # what must agree between train and test
+RUN_OOF, RUN_TEST = "oof_logits.csv", "test_logits.csv"  # the score tables in a run folder
 HICMAE_ORDER = ("neu", "ang", "disg", "fea", "hap", "sad")
 
 
@@ -43,7 +44,7 @@ class Features(NamedTuple):
     """Rows of features, and whose they are.
 
     ids:   the clips, in the order that was asked for
-    X:     (rows, D) float32
+    X:     (rows, D) float32; float64 from a CSV table
     owner: (rows,) the index in `ids` of each row's clip; aggregated features have a row a clip
     meta:  how they came about; `statistics` is None for features that are not aggregated
     """
@@ -54,9 +55,10 @@ class Features(NamedTuple):
     meta: dict
 
 
-def read_features(path: Path, ids: Sequence[str], aggregated: bool = True) -> Features:
+def read_features(path: Path, ids: Optional[Sequence[str]] = None, aggregated: bool = True) -> Features:
     """The features of `ids` from any source.
 
+    ids:        None takes the clips of a table or `.npz` as they are
     aggregated: one row a clip; a folder of (T, D) files is aggregated on the way. False: every row
                 of a folder's (T, D) files, for subsampling.
 
@@ -71,8 +73,8 @@ def read_features(path: Path, ids: Sequence[str], aggregated: bool = True) -> Fe
             hint="Give the folder that `extract` wrote, or --method aggregate.",
         ))
     found, X, meta = _read_npz(path) if path.suffix.lower() == ".npz" else _read_tables(path)
-    order = _order(found, ids, str(path))
-    X = X[order]
+    ids = found if ids is None else ids
+    X = X[_order(found, ids, str(path))]
     finite = np.isfinite(X).all(axis=1)
     if not finite.all():
         bad = [clip for clip, fine in zip(ids, finite) if not fine]
@@ -80,19 +82,31 @@ def read_features(path: Path, ids: Sequence[str], aggregated: bool = True) -> Fe
     return Features(list(ids), X, np.arange(len(ids)), {**meta, "dim": X.shape[1]})
 
 
-def read_scores(path: Path, ids: Sequence[str]) -> np.ndarray:
-    """Scores (N, 6) of `ids` in the emotions' index order, from a table or HiCMAE's raw files.
+def read_scores(path: Path, ids: Optional[Sequence[str]] = None, test: bool = False) -> Features:
+    """Scores (N, 6) in the emotions' index order, from a table, HiCMAE's raw files, or a run folder.
+
+    Of a run folder it takes what the final model corresponds to: the out-of-fold logits at its number
+    of epochs, or with `test` the logits of the last `predict`.
 
     Raises as `read_features`, and ValidationError where the columns are not the six emotions.
     """
+    path = Path(path)
+    if (path / RUN_OOF).exists():
+        path = path / (RUN_TEST if test else RUN_OOF)
     features = read_features(path, ids)
-    if features.meta.get("columns") != list(EMOTIONS):
-        columns = features.meta.get("columns")
+    columns = features.meta.get("columns")
+    if columns != list(EMOTIONS):
         found = f"the columns {some(columns, 8)}" if columns else f"{features.X.shape[1]} columns without names"
         raise ValidationError(Problem(
             "not-scores", str(path), f"found {found}; expected filename and the six emotions {', '.join(EMOTIONS)}, in any order",
         ))
-    return features.X
+    return features
+
+
+def scores_csv(ids: Sequence[str], scores: np.ndarray) -> str:
+    """A table that `read_scores` reads back to the same numbers."""
+    rows = [",".join([clip, *map(repr, row)]) for clip, row in zip(ids, scores.tolist())]
+    return "\n".join([",".join(["filename", *EMOTIONS]), *rows]) + "\n"
 
 
 def aggregate(folder: Path, ids: Sequence[str]) -> Features:

@@ -11,9 +11,9 @@ import click
 
 from blemore import report
 from blemore.errors import BlemoreError, ValidationError
+from blemore.evaluate import check as run_check
 from blemore.evaluate import evaluate, read_ids, read_reference, restrict
 from blemore.io import MAX_JSON_BYTES, read_json, to_json, write_atomic
-from blemore.validate import validate
 from blemore.version import VERSION
 
 PATH = click.Path(path_type=Path)
@@ -69,12 +69,11 @@ def main(
 
 def check_only(preds: Path, ids: Optional[Path], as_json: bool, max_bytes: int) -> None:
     known = read_ids(ids) if ids else None
-    data, where = read_json(preds, max_bytes)
-    parsed = {clip: entry.label for clip, entry in validate(data, known, where).items()}
+    parsed = {clip: entry.label for clip, entry in run_check(preds, known, max_bytes).items()}
     if as_json:
         click.echo(to_json({"valid": True, "n": len(parsed), "n_blends": sum(label.is_blend for label in parsed.values())}), nl=False)
         return
-    click.echo(f"valid: {where}\n{report.composition(parsed)}")
+    click.echo(f"valid: {preds}\n{report.composition(parsed)}")
     if known is None:
         click.echo("Not checked: whether every clip is there. Name them with --ids test_metadata.csv.", err=True)
 

@@ -63,6 +63,15 @@ def restrict(reference: Reference, folds: Iterable[int]) -> tuple[Reference, str
     )
 
 
+def check(path: Path, ids: Optional[Iterable[str]] = None, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Prediction]:
+    """The valid predictions in a file, JSON or zip: what `blemore-score --check` runs, and every writer of submissions.
+
+    Raises FileError; ValidationError with every problem.
+    """
+    data, where = read_json(path, max_bytes)
+    return validate(data, None if ids is None else set(ids), where)
+
+
 def read_reference(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Reference:
     """Labels JSON, or the dataset's metadata CSV. ReferenceLabelsError: they are themselves wrong."""
     try:

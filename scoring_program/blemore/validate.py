@@ -47,9 +47,9 @@ def validate(predictions: object, ids: Optional[Collection[str]] = None, where: 
     """
     clips, root = _clips(predictions, "predictions")
     problems = list(_schema_problems(predictions, "submission", "predictions", where))
-    parsed, repeated = _parse_entries(clips, f"{where}: {json_path(root)}", problems)
+    parsed, repeated = _parse_entries(clips, root, where, problems)
     if ids is not None and clips:
-        problems += _coverage({clip_id(name) for name in clips if isinstance(name, str)}, {clip_id(name) for name in ids}, where)
+        problems += _coverage({clip_id(name) for name in clips}, {clip_id(name) for name in ids}, where)
     _raise_if(problems + repeated, clips)
     return parsed
 
@@ -61,7 +61,7 @@ def validate_labels(labels: object, where: str = "labels") -> Reference:
     """
     clips, root = _clips(labels, "labels")
     problems = list(_schema_problems(labels, "labels", "labels", where))
-    parsed, repeated = _parse_entries(clips, f"{where}: {json_path(root)}", problems)
+    parsed, repeated = _parse_entries(clips, root, where, problems)
     groups = labels.get("groups", {}) if root else {}
     if isinstance(groups, dict) and groups:
         problems += _coverage({clip_id(name) for name in groups}, set(parsed), f"{where}: $.groups")
@@ -134,7 +134,7 @@ def _number(text: str) -> Optional[float]:
 def _raise_if(problems: list[Problem], clips: Iterable = ()) -> None:
     """Raise the problems, each once, in the order in which their clips stand in the document; the general ones last."""
     if problems:
-        place = {clip_id(name): index for index, name in reversed(list(enumerate(clips))) if isinstance(name, str)}
+        place = {clip_id(name): index for index, name in reversed(list(enumerate(clips)))}
         in_order = sorted(dict.fromkeys(problems), key=lambda problem: (place.get(problem.clip, len(place)), problem.where))
         raise ValidationError(in_order if place else list(dict.fromkeys(problems)))
 
@@ -149,20 +149,20 @@ def _clips(data: object, key: str) -> tuple[Mapping, tuple[str, ...]]:
     return (data if isinstance(data, dict) else {}), ()
 
 
-def _parse_entries(clips: Mapping, where: str, problems: list[Problem]) -> tuple[dict[str, Prediction], list[Problem]]:
+def _parse_entries(clips: Mapping, root: tuple, where: str, problems: list[Problem]) -> tuple[dict[str, Prediction], list[Problem]]:
     """Every sound entry as a Prediction; problems of the others are appended. Repeated clips come apart, last."""
     unsound = {problem.clip for problem in problems}
     parsed, spelling, repeated = {}, {}, []
     for name, entry in clips.items():
-        clip = clip_id(name) if isinstance(name, str) else name
+        clip, place = clip_id(name), f"{where}: {json_path((*root, name))}"
         if clip in spelling:
             repeated.append(Problem(
-                "duplicate-clip", f"{where}[{show(name, 80)}]", f"the clip stands here and as {show(spelling[clip])}; expected once", clip,
+                "duplicate-clip", place, f"the clip stands here and as {show(spelling[clip])}; expected once", clip,
                 "A media suffix does not make another clip. Keep one entry.",
             ))
             continue
         spelling[clip] = name
-        found = list(_beyond_schema(entry, f"{where}[{show(name, 80)}]", clip))
+        found = list(_beyond_schema(entry, place, clip))
         if found:
             problems += found
         elif clip not in unsound:

@@ -1,0 +1,50 @@
+"""The published heads on top of standardised features, and the scaler that goes with them.
+
+Linear, or one hidden layer of 256 or 512 with ReLU; six logits, soft targets, KL divergence.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from blemore.labels import EMOTIONS
+
+HEADS: dict[str, Optional[int]] = {"linear": None, "mlp256": 256, "mlp512": 512}  # name → hidden width
+
+
+def build_head(name: str, dim: int, seed: int) -> nn.Module:
+    """A new head, (rows, dim) → (rows, 6) logits, initialised from `seed` alone."""
+    hidden = HEADS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if hidden is None:
+            return nn.Linear(dim, len(EMOTIONS))
+        return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, len(EMOTIONS)))
+
+
+def soft_label_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """KL divergence of softmax(logits) from soft targets, both (rows, 6); mean over rows."""
+    return F.kl_div(torch.log(torch.clamp(torch.softmax(logits, dim=1), min=1e-8)), targets, reduction="batchmean")
+
+
+class Scaler(NamedTuple):
+    """Standardisation by the mean and standard deviation (ddof 0) of the rows it was fitted on."""
+
+    mean: np.ndarray  # (D,) float64
+    scale: np.ndarray  # (D,) float64; 1 for constant columns
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """(rows, D) → (rows, D) float32."""
+        return ((X - self.mean) / self.scale).astype(np.float32)
+
+
+def fit_scaler(X: np.ndarray) -> Scaler:
+    """The scaler of rows (rows, D)."""
+    X = X.astype(np.float64)
+    # By its range, not by its deviation: rounding gives a constant column a tiny one.
+    return Scaler(X.mean(axis=0), np.where(np.ptp(X, axis=0) == 0, 1.0, X.std(axis=0)))
