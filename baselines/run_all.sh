@@ -108,12 +108,15 @@ list_features() {
 }
 features_of() { list_features "$1" | awk -F '\t' -v encoder="$2" '$1 == encoder { print $2 }' | first; }
 
-# Prints the folder with the video of the first clip that the metadata names.
+# Prints the folder that has the videos of the first and the last clip of the metadata, be it one folder an actor.
 videos_of() {
-    local clip video
-    clip=$(sed -n 2p "$1" | cut -d , -f 1 | tr -d '"\r')
-    video=$(look -maxdepth 4 -type f \( -name "$clip" -o -name "$clip.*" \) | grep -iE '\.(mov|mp4|mkv|avi|webm)$' | first) || return 0
-    dirname "$video"
+    local clip video folder=""
+    for clip in $(sed -n '2p;$p' "$1" | cut -d , -f 1 | tr -d '"\r'); do
+        video=$(look -maxdepth 4 -type f \( -name "$clip" -o -name "$clip.*" \) | grep -iE '\.(mov|mp4|mkv|avi|webm)$' | first) || continue
+        folder=${folder:-$(dirname "$video")}
+        until [ "${video#"$folder"/}" != "$video" ]; do folder=$(dirname "$folder"); done
+    done
+    echo "$folder"
 }
 
 # The paper's best pair, else its best without ImageBind, else all there is, else what can be extracted anywhere.
@@ -219,9 +222,10 @@ nested_figures() {
     "$venv/bin/python" - "$run/metrics.json" <<'PYTHON'
 import json, sys
 
-for name, value in json.load(open(sys.argv[1], encoding="utf-8"))["nested"].items():
-    if isinstance(value, (int, float)):
-        print(f"  {name:<14} {value:.4f}")
+nested = json.load(open(sys.argv[1], encoding="utf-8"))["nested"]
+for name in ("acc_presence", "acc_salience", "score"):
+    folds = nested["over_folds"][name]
+    print(f"  {name:<13} {nested[name]:.3f}   over folds {folds['mean']:.3f} ± {folds['std']:.3f}")
 PYTHON
 }
 

@@ -54,10 +54,11 @@ if os.environ.get("STUB_FAIL") in arguments:
     sys.exit("error: the disk of " + arguments[0] + " is on fire")
 def option(flag):
     return pathlib.Path(arguments[arguments.index(flag) + 1])
+names = ("acc_presence", "acc_salience", "score")
 def make(*paths):
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text('{{"nested": {{"presence": 0.25, "salience": 0.125, "per_fold": []}}}}')
+        path.write_text(json.dumps({{"nested": {{**dict.fromkeys(names, 0.25), "over_folds": dict.fromkeys(names, {{"mean": 0.5, "std": 0.125}})}}}}))
 if name == "blemore-score":
     print("a table with the score 0.279" if "--check" not in arguments else "valid")
 elif arguments[0] == "demo":
@@ -209,6 +210,10 @@ def test_extras_are_added_once_and_kept(kit):
     kit.run("baselines/run_all.sh")
     kit.run("tests/run.sh")
     assert not [call for call in kit.calls() if call.startswith("pip")]
+    with open(kit.root / "setup.cfg", "a") as file:
+        file.write("# changed\n")
+    kit.run("baselines/run_all.sh")
+    assert [call for call in kit.calls() if call.startswith("pip")][0].endswith("-e .[test]")
 
 
 def test_a_moved_folder_installs_again(kit):
@@ -511,7 +516,8 @@ def test_dataset_with_official_features(kit, dataset):
         f"blemore-score --check {run}/submission.zip --ids DATA/test_metadata.csv",
         f"blemore-baselines report --run {run}",
     ]
-    assert "presence       0.2500" in result.out and "salience       0.1250" in result.out
+    for name in ("acc_presence", "acc_salience", "score"):
+        assert f"  {name:<13} 0.250   over folds 0.500 ± 0.125\n" in result.out
     assert "Next: upload it" in result.out
     result, calls = real(kit, dataset())
     assert result.returncode == 0 and calls == []
@@ -553,9 +559,14 @@ def test_aggregated_files_are_used_as_they_are(kit, dataset):
             in calls[2])
 
 
-def test_videos_alone_are_extracted(kit, dataset):
+@pytest.mark.parametrize("layout", ["one folder", "a folder an actor"])
+def test_videos_alone_are_extracted(kit, dataset, layout):
     kit.python()
-    result, calls = real(kit, dataset("train/videos/A1_ang_int1_ver1.mov", "test/videos/test_0001.MOV"))
+    clips = ["A1_ang_int1_ver1", "A2_hap_int1_ver1", "A3_sad_int1_ver1"]
+    folders = {clip: "train/videos/" + (clip[:2] + "/" if layout == "a folder an actor" else "") for clip in clips}
+    data = dataset("train/other/A0.mov", "test/videos/test_0001.MOV", *(f"{folders[clip]}{clip}.mov" for clip in clips))
+    (data / "train/train_metadata.csv").write_text("filename,fold\r\n" + "".join(f"{clip},0\r\n" for clip in clips))
+    result, calls = real(kit, data)
     assert result.returncode == 0, result.err
     extractions = [call for call in calls if " extract " in call]
     assert extractions == [
