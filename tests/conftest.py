@@ -1,0 +1,40 @@
+"""What all tests share: the real data where it is at hand, and how thorough to be.
+
+`pytest --long` runs fuzzing and property cases at full size; without it a small, seeded share of them.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# No deadline: a machine that is busy with something else must not fail a test.
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("default", max_examples=60, derandomize=True, **_COMMON)
+settings.register_profile("long", max_examples=3000, **_COMMON)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="run fuzzing, kills and property cases at full size")
+
+
+def pytest_configure(config):
+    settings.load_profile("long" if config.getoption("--long") else "default")
+
+
+@pytest.fixture(scope="session")
+def long(request) -> bool:
+    """Whether to run at full size."""
+    return request.config.getoption("--long")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the real data, which is not part of the project."""
+    folder = Path(os.environ.get("BLEMORE_SHARED") or ROOT.parent / "shared")
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; name its folder with BLEMORE_SHARED")
+    return folder.resolve()
