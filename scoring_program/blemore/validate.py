@@ -235,7 +235,8 @@ def _schema_problems(data: object, name: str, key: str, where: str) -> Iterator[
             path = list(error.absolute_path)
             yield _explain(error, path, f"{where}: {json_path(path)}", _clip_of(path, root))
     except RecursionError:
-        yield Problem("too-deep", where, "nested too deeply to be checked", hint="A submission has four levels at most.")
+        problem = Problem("not-json", where, "nested too deeply to be checked", hint="A submission has four levels at most.")
+        raise ValidationError(problem) from None
 
 
 def _clip_of(path: list, root: tuple) -> Optional[str]:
