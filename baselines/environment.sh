@@ -146,7 +146,7 @@ install_project() {
     # The log has everything; the screen what takes long. A user's own pip settings must not lead out of .venv.
     if ! PIP_USER=0 "$venv/bin/python" -m pip install --disable-pip-version-check --no-input \
         -c constraints.txt -e ".${extras:+[$extras]}" 2>&1 |
-        tee "$log" | awk '/^ *(Downloading|Installing collected|WARNING: Retrying)/ { print "    " substr($0, 1, 100); fflush() }' >&2; then
+        tee "$log" | awk '/Downloading .*[MG]B\)|Installing collected|WARNING: Retrying/ { print "    " substr($0, 1, 160); fflush() }' >&2; then
         rm -f "$venv/unfinished"
         explain_pip_failure "$log"
     fi

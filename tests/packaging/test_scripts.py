@@ -527,7 +527,8 @@ def test_dataset_with_official_features(kit, dataset):
     (OFFICIAL, "HiCMAE VideoMAEv2", ["HiCMAE", "VideoMAEv2"]),
     ([name for name in OFFICIAL if "ImageBind" not in name], "", ["VideoMAEv2", "WavLM_large"]),
     ([name for name in OFFICIAL if "WavLM" not in name], "", ["HiCMAE", "ImageBind", "VideoMAEv2"]),
-    (["OpenFace_3_train/clip.csv", "deep/er/WavLM_large_train/clip.npy", "a/b/c/TooDeep_train/clip.npy", "empty_train/notes.txt"],
+    (["OpenFace_3_train/clip.csv", "deep/er/WavLM_large_train/clip.npy", "a/b/c/TooDeep_train/clip.npy", "empty_train/notes.txt",
+      "all_train/train_metadata.csv"],
      "", ["OpenFace_3", "WavLM_large"]),
 ])
 def test_choice_of_encoders(kit, dataset, present, asked, taken):
