@@ -13,6 +13,7 @@ import csv
 import io
 import json
 import os
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -210,7 +211,7 @@ def pick_json(names: Iterable[str], where: str) -> str:
 def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
             member = pick_json([entry.filename for entry in entries], where)
             entry = next(entry for entry in entries if entry.filename == member)
             if entry.flag_bits & 1:
@@ -223,7 +224,7 @@ def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
                 ))
             with archive.open(entry) as file:
                 content = file.read(max_bytes + 1)  # the size that the header claims may be a lie
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
         if isinstance(error, ValidationError):
             raise
         raise ValidationError(Problem(
@@ -286,9 +287,11 @@ def write_atomic(path: Path, content: Union[bytes, str]) -> None:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:  # an interrupt, too, leaves nothing behind
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
+        if not isinstance(error, OSError):
+            raise
         raise FileError(Problem("cannot-write", str(path), f"cannot be written: {error.strerror or error}")) from None
 
 
