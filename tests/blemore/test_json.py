@@ -326,7 +326,7 @@ def test_mutated_bytes_either_pass_or_are_refused(long):
     pieces = [b'"', b"{", b"}", b"[", b"]", b",", b":", b"0", b"1e999", b"-", b"NaN", b"null", b"true", b"\\ud800", b"\\u0000", b"\xff", b"\x00",
               b"\xef\xbb\xbf", b'"emotion"', b'"salience"', b'"predictions"', b"100", b"neu", b"9" * 400, b"[" * 50]
     passed = refused = 0
-    for _ in range(300_000 if long else 4000):
+    for _ in range(150_000 if long else 4000):
         raw = bytearray(rng.choice(seeds))
         for _ in range(rng.choice([1, 1, 1, 2, 3, 8])):
             start = rng.randrange(len(raw) + 1)
