@@ -5,6 +5,7 @@ Linear, or one hidden layer of 256 or 512 with ReLU; six logits, soft targets, K
 
 from __future__ import annotations
 
+import threading
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -15,12 +16,13 @@ from torch.nn import functional as F
 from blemore.labels import EMOTIONS
 
 HEADS: dict[str, Optional[int]] = {"linear": None, "mlp256": 256, "mlp512": 512}  # name → hidden width
+_INITIALISING = threading.Lock()  # layers draw from torch's global generator
 
 
 def build_head(name: str, dim: int, seed: int) -> nn.Module:
     """A new head, (rows, dim) → (rows, 6) logits, initialised from `seed` alone."""
     hidden = HEADS[name]
-    with torch.random.fork_rng(devices=[]):
+    with _INITIALISING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if hidden is None:
             return nn.Linear(dim, len(EMOTIONS))

@@ -21,10 +21,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import platform
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 import safetensors.torch
@@ -138,37 +142,67 @@ def clip_logits(model: torch.nn.Module, X: np.ndarray, owner: np.ndarray, n_clip
 
 def _cross_validate(dataset: Dataset, features: Features, head: str, recipe: Recipe, seed: int, out: Path) -> tuple[np.ndarray, dict]:
     """Out-of-fold logits (epochs, N, 6) float32, and each fold's training losses (epochs,)."""
+    folds = {int(fold): out / "folds" / f"fold_{fold}.npz" for fold in np.unique(dataset.folds)}
+    todo = {fold: path for fold, path in folds.items() if not path.exists()}
+    stopped = threading.Event()
+    total = len(folds) * recipe.epochs
+    with tqdm(total=total, initial=total - len(todo) * recipe.epochs, desc="cross-validation", unit="epoch", disable=None) as progress:
+
+        def after_epoch() -> None:
+            progress.update()
+            if stopped.is_set():
+                raise InterruptedError
+
+        def run(fold: int) -> None:
+            logits, losses = _run_fold(dataset, features, fold, head, recipe, fold_seed(seed, fold), after_epoch)
+            write_atomic(folds[fold], _npz(logits=logits, losses=losses))
+
+        # A thread a fold, each computing alone: quicker than folds one after the other with all cores on
+        # their small steps, and the same bytes on any number of cores.
+        with _one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
+            try:
+                for finished in as_completed([pool.submit(run, fold) for fold in todo]):
+                    finished.result()
+            except BaseException:
+                stopped.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+
     logits = np.zeros((recipe.epochs, len(dataset.ids), len(EMOTIONS)), dtype=np.float32)
     losses = {}
-    folds = np.unique(dataset.folds)
-    with tqdm(total=len(folds) * recipe.epochs, desc="cross-validation", unit="epoch", disable=None) as progress:
-        for fold in folds:
-            clips = np.flatnonzero(dataset.folds == fold)
-            path = out / "folds" / f"fold_{fold}.npz"
-            if not path.exists():
-                progress.set_postfix_str(f"fold {fold}")
-                fold_logits, fold_losses = _run_fold(dataset, features, clips, head, recipe, fold_seed(seed, fold), progress)
-                write_atomic(path, _npz(logits=fold_logits, losses=fold_losses))
-            else:
-                progress.update(recipe.epochs)
-            with np.load(path, allow_pickle=False) as saved:
-                logits[:, clips], losses[int(fold)] = saved["logits"], saved["losses"]
+    for fold, path in folds.items():
+        with np.load(path, allow_pickle=False) as saved:
+            logits[:, dataset.folds == fold], losses[fold] = saved["logits"], saved["losses"]
     return logits, losses
 
 
-def _run_fold(dataset: Dataset, features: Features, clips: np.ndarray, head: str, recipe: Recipe, seed: int, progress: tqdm) -> tuple[np.ndarray, np.ndarray]:
-    """Every epoch's logits (epochs, len(clips), 6) of a fold's clips by a model that saw none of them, and its losses."""
+def _run_fold(
+    dataset: Dataset, features: Features, fold: int, head: str, recipe: Recipe, seed: int, after_epoch: Callable[[], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every epoch's logits (epochs, clips, 6) of a fold's clips by a model that saw none of them, and its losses."""
+    clips = np.flatnonzero(dataset.folds == fold)
     held_out = np.isin(features.owner, clips)
     scaler = fit_scaler(features.X[~held_out])
     X_val, owner_val = scaler(features.X[held_out]), np.searchsorted(clips, features.owner[held_out])
     epochs = []
 
-    def after_epoch(model, loss):
+    def keep(model: torch.nn.Module, loss: float) -> None:
         epochs.append((clip_logits(model, X_val, owner_val, len(clips)), loss))
-        progress.update()
+        after_epoch()
 
-    fit_model(scaler(features.X[~held_out]), dataset.targets[features.owner[~held_out]], head, recipe, recipe.epochs, seed, after_epoch)
+    fit_model(scaler(features.X[~held_out]), dataset.targets[features.owner[~held_out]], head, recipe, recipe.epochs, seed, keep)
     return np.array([logits for logits, _ in epochs], dtype=np.float32), np.array([loss for _, loss in epochs])
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let every thread of ours compute alone."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fold_seed(seed: int, fold: int) -> int:
@@ -182,7 +216,7 @@ def fold_seed(seed: int, fold: int) -> int:
 def _save_model(dataset: Dataset, features: Features, config: dict, head: str, recipe: Recipe, seed: int, thresholds: dict, out: Path) -> None:
     """Train on all of train and write the artefact."""
     scaler: Scaler = fit_scaler(features.X)
-    with tqdm(total=recipe.final_epochs, desc="final model on all of train", unit="epoch", disable=None) as progress:
+    with _one_thread_each(), tqdm(total=recipe.final_epochs, desc="final model on all of train", unit="epoch", disable=None) as progress:
         model = fit_model(
             scaler(features.X), dataset.targets[features.owner], head, recipe, recipe.final_epochs, fold_seed(seed, -1), lambda *_: progress.update()
         )
