@@ -10,7 +10,7 @@ from typing import Iterator, Optional
 import click
 
 from blemore import report
-from blemore.errors import BlemoreError, ValidationError
+from blemore.errors import BlemoreError, ValidationError, printable
 from blemore.evaluate import check as run_check
 from blemore.evaluate import evaluate, read_ids, read_reference, restrict
 from blemore.io import MAX_JSON_BYTES, read_json, to_json, write_atomic
@@ -63,6 +63,8 @@ def main(
         raise click.UsageError("LABELS are missing; to check PREDS without labels: blemore-score --check PREDS --ids test_metadata.csv")
     if not check and ids:
         raise click.UsageError("--ids goes with --check; with LABELS, they name the clips")
+    if hasattr(sys.stdout, "reconfigure"):  # a character that the terminal lacks shows as its code
+        sys.stdout.reconfigure(errors="backslashreplace")
     with problems_told(as_json):
         (check_only(preds, ids, as_json, max_mib * 2**20) if check else score(preds, labels, folds, as_json, per_clip, max_mib * 2**20))
 
@@ -73,7 +75,7 @@ def check_only(preds: Path, ids: Optional[Path], as_json: bool, max_bytes: int) 
     if as_json:
         click.echo(to_json({"valid": True, "n": len(parsed), "n_blends": sum(label.is_blend for label in parsed.values())}), nl=False)
         return
-    click.echo(f"valid: {preds}\n{report.composition(parsed)}")
+    click.echo(f"valid: {printable(str(preds))}\n{report.composition(parsed)}")
     if known is None:
         click.echo("Not checked: whether every clip is there. Name them with --ids test_metadata.csv.", err=True)
 
