@@ -1,0 +1,98 @@
+"""How long `blemore-score` takes, as whole processes, beside the plain way: json.load and a comparison, no checks.
+
+    python benchmarks/bench_scoring.py
+
+The saliences of the predicted blends are random, so that hardly two entries are equal: the slowest case, since
+equal entries are checked once.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from blemore.labels import BLENDABLE, EMOTIONS, LABELS, to_entry
+
+OURS = "from blemore.cli import main; main()"
+PLAIN = """
+import json, sys
+predictions, labels = (json.load(open(path))[key] for path, key in zip(sys.argv[1:], ("predictions", "labels")))
+
+def relation(entry):
+    (a, x), (b, y) = sorted((part["emotion"], part["salience"]) for part in entry)
+    return (a, b, (x > y) - (x < y))
+
+blends = presence = salience = 0
+for clip, truth in labels.items():
+    found = predictions[clip]
+    presence += {part["emotion"] for part in found} == {part["emotion"] for part in truth}
+    if len(truth) == 2:
+        blends += 1
+        salience += len(found) == 2 and relation(found) == relation(truth)
+print(json.dumps({"acc_presence": presence / len(labels), "acc_salience": salience / blends}))
+"""
+TARGETS = {594: "0.3 s", 100_000: "12 s and 1 GB"}
+
+
+def write_data(folder: Path, n: int) -> list[str]:
+    rng = random.Random(n)
+    labels, predictions = {}, {}
+    for k in range(n):
+        clip = f"test_{k:06}"
+        labels[clip] = to_entry(rng.choice(LABELS))
+        if rng.random() < 0.4:
+            predictions[clip] = [{"emotion": rng.choice(EMOTIONS), "salience": 100}]
+        else:
+            share = rng.uniform(1, 99)
+            pair = rng.sample(BLENDABLE, 2)
+            predictions[clip] = [{"emotion": emotion, "salience": value} for emotion, value in zip(pair, (share, 100 - share))]
+    paths = [folder / f"predictions_{n}.json", folder / f"labels_{n}.json"]
+    for path, key, data in zip(paths, ("predictions", "labels"), (predictions, labels)):
+        path.write_text(json.dumps({key: data}))
+    return [str(path) for path in paths]
+
+
+def measure(program: str, arguments: list[str]) -> tuple[float, float, dict]:
+    """Wall seconds and peak MiB of one process, and the figures that it printed."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE)
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)  # wait4 took it: Popen must not look for it again
+    if process.returncode:
+        sys.exit(f"failed with {process.returncode}")
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB elsewhere
+    return wall, usage.ru_maxrss / unit, json.loads(output)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=7, help="runs of the small case; the large one takes three")
+    runs = parser.parse_args().runs
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores\n")
+    print("| clips | what | runs | median wall (s) | slowest (s) | peak memory (MiB) | target |\n|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for n, target in TARGETS.items():
+            # In another process: one that is started from here counts this one's memory into its own peak.
+            with ProcessPoolExecutor(1) as pool:
+                paths = pool.submit(write_data, Path(folder), n).result()
+            times = runs if n < 10_000 else min(runs, 3)
+            # One after the other in turn, so that a busy moment of the machine falls on both.
+            measured = [(measure(OURS, [*paths, "--json"]), measure(PLAIN, paths)) for _ in range(times)]
+            for name, results, goal in zip(("blemore-score", "plain way, no checks"), zip(*measured), (target, "")):
+                walls, peaks, figures = zip(*results)
+                assert all(figures[0][key] == measured[0][1][2][key] for key in ("acc_presence", "acc_salience")), "the figures differ"
+                print(f"| {n:,} | {name} | {times} | {statistics.median(walls):.2f} | {max(walls):.2f} | {max(peaks):.0f} | {goal} |")
+
+
+if __name__ == "__main__":
+    main()
