@@ -139,9 +139,10 @@ def fit_grid(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Thresholds,
     relation_right = (top.pair + relation == labels) & pair_right
     # Counts stay exact in float64, whose matrix product is the fast one.
     salience = predicts_blend.astype(float) @ relation_right.T.astype(float)  # (α, β)
-    score = np.broadcast_to(presence[:, None] / len(labels), salience.shape)
-    if is_blend.any():
-        score = (score + salience / is_blend.sum()) / 2
+    # Over the common denominator, where equal scores are equal: a sum of two quotients differs in its last bit.
+    n, n_blends = len(labels), int(is_blend.sum())
+    points = presence[:, None] * n_blends + salience * n if n_blends else np.broadcast_to(presence[:, None], salience.shape)
+    score = points / (2 * n * n_blends if n_blends else n)
     best = int(np.argmax(score))  # row-major: the first of equals
     a, b = divmod(best, len(GRID))
     return Thresholds(float(GRID[a]), float(GRID[b])), float(score[a, b])
