@@ -67,7 +67,8 @@ EXPRESSIONS = {
 }  # fmt: skip
 # How far chance and habit move a parameter: these set how hard the demo is.
 SPREAD = np.array([.30] * len(FACE) + [2.2, 1.6, 2., .55, .09, .18, .25, .28, .28, .28, .28])
-CHANCE, HABIT, SWAY, WEIGHT_SPREAD = .8, .7, .3, .07
+CHANCE, HABIT, SWAY, WEIGHT_SPREAD = .25, .2, .12, .02
+CONTRAST = 1.2  # how much clearer than its share the dominant emotion of a blend shows
 
 
 class Take(NamedTuple):
@@ -219,7 +220,7 @@ def compose(take: Take, actor: "Actor", rng: np.random.Generator) -> np.ndarray:
     # Face and voice weigh a blend apart: neither alone shows its salience well.
     for channel in (slice(0, len(FACE)), slice(len(FACE), None)):
         target[:, channel] = _weights(take.label, time, rng) @ rows[:, channel]
-    strength = actor.expressivity * (.55 + .15 * (take.intensity or 3)) * rng.uniform(.85, 1.15)
+    strength = actor.expressivity * (.55 + .15 * (take.intensity or 4)) * rng.uniform(.85, 1.15)
     unfold = _smooth(time / rng.uniform(.15, .4)) * _smooth((1 - time) / rng.uniform(.1, .25) + .3)
     score = rest + strength * unfold[:, None] * (target - rest)
     score += SPREAD * (actor.habit + CHANCE * rng.standard_normal(len(PARAMETERS)))
@@ -235,7 +236,7 @@ def _weights(label: Label, time: np.ndarray, rng: np.random.Generator) -> np.nda
     if not label.is_blend:
         return np.ones((len(time), 1))
     sway = SWAY * np.sin(2 * np.pi * (rng.uniform(.8, 2) * time + rng.random()))
-    first = np.clip(label.saliences[0] / 100 + WEIGHT_SPREAD * rng.standard_normal() + sway, 0, 1)
+    first = np.clip(.5 + CONTRAST * (label.saliences[0] / 100 - .5) + WEIGHT_SPREAD * rng.standard_normal() + sway, 0, 1)
     return np.stack([first, 1 - first], axis=1)
 
 
@@ -322,7 +323,7 @@ class Actor(NamedTuple):
 # y goes down, the unit is a tenth of a standard head's width.
 
 ZOOM = 3
-UNIT = SIDE * ZOOM / 17.5  # pixels
+UNIT = SIDE * ZOOM / 15.5  # pixels
 
 
 class Pen:

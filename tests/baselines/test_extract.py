@@ -1,0 +1,269 @@
+"""Extraction: what it writes, resumes, refuses and survives."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import wave
+
+import numpy as np
+import pytest
+
+from blemore.errors import FileError, ValidationError
+from blemore_baselines import extract as extraction
+from blemore_baselines.encoders import create
+from blemore_baselines.encoders.base import Encoder
+from blemore_baselines.extract import Failure, extract, is_done, read_failures
+
+IDS = [f"clip_{number}" for number in range(6)]
+
+
+def write_wav(path, seed: int = 0, seconds: float = 0.3):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1), file.setsampwidth(2), file.setframerate(16_000)
+        file.writeframes((np.random.default_rng(seed).uniform(-0.3, 0.3, round(seconds * 16_000)) * 2**15).astype("<i2").tobytes())
+    return path
+
+
+@pytest.fixture
+def videos(tmp_path):
+    for number, clip in enumerate(IDS):
+        write_wav(tmp_path / "videos" / f"part_{number % 2}" / f"{clip}.wav", number)
+    return tmp_path / "videos"
+
+
+def features_of(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.npy")}
+
+
+# ------------------------------------------------------------------------------------ what it writes
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_writes_features_meta_and_failures(videos, tmp_path, workers, capsys):
+    done = extract(IDS + ["clip_9.mov"], videos, create("logmel"), tmp_path / "out", workers=workers)
+    assert done.folder == tmp_path / "out" / "logmel"
+    assert (done.done, done.skipped) == (IDS, [])
+    assert [failure[:2] for failure in done.failures] == [("clip_9", "missing-file")]
+    for clip in IDS:
+        features = np.load(done.folder / f"{clip}.npy", allow_pickle=False)
+        assert features.dtype == np.float32 and features.shape == (16, 80)
+    meta = json.loads((done.folder / "meta.json").read_text())
+    assert {key: meta[key] for key in ("encoder", "preset", "dim", "unit", "revision")} == {
+        "encoder": "logmel", "preset": "reference", "dim": 80, "unit": "20 ms", "revision": "1"}  # fmt: skip
+    assert meta["versions"]["numpy"] == np.__version__
+    assert read_failures(done.folder) == done.failures
+    names = sorted(path.name for path in done.folder.iterdir())
+    assert names == sorted([f"{clip}.npy" for clip in IDS] + ["meta.json", "failures.csv"])
+    out, err = capsys.readouterr()
+    assert out == "" and "logmel" in err
+
+
+def test_bytes_do_not_depend_on_workers(videos, tmp_path):
+    one = extract(IDS, videos, create("logmel"), tmp_path / "one", workers=1)
+    two = extract(reversed(IDS), videos, create("logmel"), tmp_path / "two", workers=3)
+    assert features_of(one.folder) == features_of(two.folder) and len(features_of(one.folder)) == 6
+
+
+def test_bad_clips_are_named_and_the_rest_goes_on(videos, tmp_path):
+    (videos / "empty.mov").touch()
+    (videos / "words.mov").write_text("not a clip " * 99)
+    whole = write_wav(videos / "cut.wav").read_bytes()
+    (videos / "cut.wav").write_bytes(whole[:2000])
+    done = extract([*IDS, "empty", "words", "cut", "absent"], videos, create("logmel"), tmp_path, workers=2)
+    assert [(f.clip, f.kind) for f in done.failures] == [
+        ("absent", "missing-file"), ("cut", "truncated"), ("empty", "empty-file"), ("words", "unreadable")]  # fmt: skip
+    assert done.done == IDS
+    lines = (done.folder / "failures.csv").read_text().splitlines()
+    assert lines[0] == "clip,kind,message" and len(lines) == 5, "one line a failure"
+
+
+def test_a_video_encoder_says_what_it_lacks(videos, tmp_path):
+    done = extract(IDS[:1], videos, create("gray_flow"), tmp_path)
+    assert [(f.clip, f.kind) for f in done.failures] == [("clip_0", "no-video")]
+
+
+# ------------------------------------------------------------------------------------ finding clips
+
+
+def test_doubles(videos, tmp_path):
+    write_wav(videos / "copy" / "clip_0.wav")  # a second sound file: which one is meant?
+    (videos / "clip_1.mov").write_text("beside a sound file")
+    (videos / "._clip_2.wav").write_text("a shadow that macOS leaves")
+    write_wav(videos / "__MACOSX" / "clip_3.wav")
+    done = extract(IDS, videos, create("logmel"), tmp_path / "out")
+    assert [(f.clip, f.kind) for f in done.failures] == [("clip_0", "ambiguous")]
+    assert "copy" in done.failures[0].message and "part_0" in done.failures[0].message
+    video = extract(["clip_1"], videos, create("gray_flow"), tmp_path / "out")
+    assert [(f.clip, f.kind) for f in video.failures] == [("clip_1", "unreadable")], "the file with a picture was read"
+
+
+def test_no_folder_of_clips(tmp_path):
+    with pytest.raises(FileError, match="nowhere"):
+        extract(IDS, tmp_path / "nowhere", create("logmel"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# --------------------------------------------------------------------------------------- resuming
+
+
+def test_second_run_does_nothing_and_broken_files_are_made_anew(videos, tmp_path):
+    first = extract(IDS, videos, create("logmel"), tmp_path / "out")
+    expected = features_of(first.folder)
+    assert extract(IDS, videos, create("logmel"), tmp_path / "out")[1:] == ([], IDS, [])
+
+    good = np.load(first.folder / "clip_0.npy")
+    (first.folder / "clip_0.npy").write_bytes(b"")
+    (first.folder / "clip_1.npy").write_bytes(expected["clip_1.npy"][:-4])
+    np.save(first.folder / "clip_2.npy", good.astype(np.float64))
+    np.save(first.folder / "clip_3.npy", good[:, :79])
+    np.save(first.folder / "clip_4.npy", good[:0])
+    assert not any(is_done(first.folder, clip, 80) for clip in IDS[:5])
+    again = extract(IDS, videos, create("logmel"), tmp_path / "out")
+    assert (again.done, again.skipped) == (IDS[:5], ["clip_5"])
+    assert features_of(again.folder) == expected
+
+
+def test_a_clip_that_succeeds_later_leaves_the_failures(videos, tmp_path):
+    (videos / "late.wav").touch()
+    first = extract(["late", "never"], videos, create("logmel"), tmp_path / "out")
+    assert [f.clip for f in read_failures(first.folder)] == ["late", "never"]
+    write_wav(videos / "late.wav")
+    second = extract(["late", "clip_0"], videos, create("logmel"), tmp_path / "out")
+    assert second.failures == [] and second.done == ["clip_0", "late"]
+    assert [f.clip for f in read_failures(second.folder)] == ["never"], "not asked for, so still on record"
+
+
+def test_other_features_are_not_mixed_in(videos, tmp_path):
+    folder = extract(IDS[:1], videos, create("logmel"), tmp_path).folder
+    meta = json.loads((folder / "meta.json").read_text())
+    for key, value in (("encoder", "other"), ("preset", "published"), ("dim", 64), ("revision", "0")):
+        (folder / "meta.json").write_text(json.dumps({**meta, key: value}))
+        with pytest.raises(ValidationError, match=f"{key} {value!r}.*expected"):
+            extract(IDS, videos, create("logmel"), tmp_path)
+    (folder / "meta.json").unlink()
+    with pytest.raises(ValidationError, match="no meta.json"):
+        extract(IDS, videos, create("logmel"), tmp_path)
+    assert len(features_of(folder)) == 1
+
+
+def test_other_package_versions_are_noted(videos, tmp_path, capsys):
+    path = extract(IDS[:1], videos, create("logmel"), tmp_path).folder / "meta.json"
+    path.write_text(path.read_text().replace(np.__version__, "1.0.0"))
+    extract(IDS, videos, create("logmel"), tmp_path)
+    assert "other versions of numpy" in capsys.readouterr().err
+
+
+def test_killed_and_resumed(videos, tmp_path):
+    for number in range(60):
+        write_wav(videos / f"more_{number}.wav", number, seconds=2)
+    ids = [*IDS, *(f"more_{number}" for number in range(60))]
+    out = tmp_path / "out"
+    code = f"""if True:
+        from pathlib import Path
+        from blemore_baselines.encoders import create
+        from blemore_baselines.extract import extract
+        if __name__ == "__main__":
+            extract({ids!r}, Path({str(videos)!r}), create("logmel"), Path({str(out)!r}), workers=1)"""
+    for enough in (3, 20):
+        child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+        while len(list(out.rglob("*.npy"))) < enough and child.poll() is None:
+            time.sleep(0.002)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    found = features_of(out / "logmel")
+    assert 20 <= len(found) < 66
+    assert all(is_done(out / "logmel", name[:-4], 80) for name in found), "no half file under a final name"
+    resumed = extract(ids, videos, create("logmel"), out)
+    assert len(resumed.skipped) == len(found) and len(resumed.done) == 66 - len(found)
+    undisturbed = extract(ids, videos, create("logmel"), tmp_path / "undisturbed")
+    assert features_of(resumed.folder) == features_of(undisturbed.folder)
+
+
+def test_old_leftovers_are_swept_and_young_ones_left(videos, tmp_path):
+    folder = extract(IDS[:1], videos, create("logmel"), tmp_path / "out").folder
+    for name, age in (("old", 2 * extraction.FORGOTTEN), ("young", 0)):
+        path = folder / f".{name}.npy.x.tmp"
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+    extract(IDS[:1], videos, create("logmel"), tmp_path / "out")
+    assert [path.name for path in folder.glob(".*.tmp")] == [".young.npy.x.tmp"]
+
+
+# ------------------------------------------------------------------------------- encoders that fail
+
+
+class Odd(Encoder):
+    """Fails on some clips, each in its own way."""
+
+    name, modality, dim, unit, rows, revision = "odd", "audio", 1, "clip", "one", "1"
+
+    def _encode(self, clip):
+        if clip.id == "clip_1":
+            raise RuntimeError("two\nlines")
+        if clip.id == "clip_2":
+            return np.full((1, 1), np.nan)
+        return np.ones((1, 1))
+
+
+def test_an_encoders_own_faults_are_recorded(videos, tmp_path):
+    done = extract(IDS, videos, Odd(), tmp_path)
+    assert [f[:2] for f in done.failures] == [("clip_1", "encoder-error"), ("clip_2", "not-finite")]
+    assert done.failures[0] == Failure("clip_1", "encoder-error", "RuntimeError: two lines")
+    assert len(done.done) == 4
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_cannot_be_written_stops_the_run(videos, tmp_path, workers):
+    folder = extract(IDS[:1], videos, create("logmel"), tmp_path).folder
+    (folder / "clip_3.npy").mkdir()  # nothing can be renamed onto a folder
+    with pytest.raises(FileError, match="clip_3.npy"):
+        extract(IDS, videos, create("logmel"), tmp_path, workers=workers)
+    assert is_done(folder, "clip_0", 80) and not read_failures(folder)
+
+
+CRASHING = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from blemore_baselines.encoders.base import Encoder
+from blemore_baselines.extract import extract
+
+class Crashing(Encoder):
+    name, modality, dim, unit, rows, revision = "crashing", "audio", 1, "clip", "one", "1"
+    def _load(self):
+        if "load" in sys.argv[1]: raise RuntimeError("no such weights")
+        if "abort" in sys.argv[1]: os.abort()
+    def _encode(self, clip):
+        if clip.id in ("clip_1", "clip_4"): os.kill(os.getpid(), 9)
+        return np.ones((1, 1))
+
+if __name__ == "__main__":
+    try:
+        done = extract([f"clip_{n}" for n in range(6)], Path(sys.argv[2]), Crashing(), Path(sys.argv[3]), workers=2)
+        print(done.done, [tuple(f) for f in done.failures])
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def run_crashing(how, videos, tmp_path):
+    (tmp_path / "crashing.py").write_text(CRASHING)
+    command = [sys.executable, str(tmp_path / "crashing.py"), how, str(videos), str(tmp_path / "out")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_a_killed_worker_costs_one_clip(videos, tmp_path):
+    out = run_crashing("work", videos, tmp_path)
+    assert out.startswith("['clip_0', 'clip_2', 'clip_3', 'clip_5']")
+    assert "('clip_1', 'crashed'" in out and "('clip_4', 'crashed'" in out and "-9" in out
+
+
+@pytest.mark.parametrize("how, message", [("load", "RuntimeError: no such weights"), ("abort", "died (exit code -6)")])
+def test_an_encoder_that_cannot_load_stops_the_run(videos, tmp_path, how, message):
+    out = run_crashing(how, videos, tmp_path)
+    assert out.startswith("ValidationError") and message in out
+    assert not (tmp_path / "out" / "crashing" / "failures.csv").exists(), "no clip is to blame"
