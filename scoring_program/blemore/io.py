@@ -13,7 +13,6 @@ import csv
 import io
 import json
 import os
-import struct
 import tempfile
 import zipfile
 import zlib
@@ -182,17 +181,18 @@ def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Document:
 
 
 def pick_json(names: Iterable[str], where: str) -> str:
-    """The one JSON file among relative paths with `/`.
+    """The one JSON file, told by its suffix, among relative paths with `/`.
 
     Ignored, since archivers and the platform add them: anything under `__MACOSX`, names that start
-    with a dot, and a file called `metadata`. Up to two folders may stand around the file.
+    with a dot, and what has another suffix or none, such as the platform's `metadata`. Up to two
+    folders may stand around the file.
 
     Raises ValidationError: there is none, or more than one.
     """
     found = []
     for name in names:
         parts = PurePosixPath(name.replace("\\", "/")).parts
-        ignored = any(part == "__MACOSX" or part.startswith(".") or part == "metadata" for part in parts)
+        ignored = any(part == "__MACOSX" or part.startswith(".") for part in parts)
         if not ignored and parts and parts[-1].lower().endswith(".json") and len(parts) <= MAX_NESTING + 1:
             found.append(name)
     if len(found) == 1:
@@ -224,7 +224,7 @@ def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
                 ))
             with archive.open(entry) as file:
                 content = file.read(max_bytes + 1)  # the size that the header claims may be a lie
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
         if isinstance(error, ValidationError):
             raise
         raise ValidationError(Problem(
