@@ -5,6 +5,7 @@ import os
 import random
 import struct
 import threading
+import tracemalloc
 import zipfile
 
 import pytest
@@ -44,6 +45,7 @@ def refusal(folder, raw, **options):
     [("__MACOSX/._s.json", b"\0"), ("__MACOSX/s.json", b"{}"), ("s.json", JSON)],
     [(".hidden.json", b"{}"), (".git/x.json", b"{}"), ("s.json", JSON)],
     [("metadata", b"{}"), ("s.json", JSON)],
+    [("metadata/s.json", JSON)],
     [("README.txt", b"hello"), ("code/run.py", b""), ("s.json", JSON)],
     [("a/b/c/too_deep.json", b"{}"), ("s.json", JSON)],
     [("résultats ✓.json", JSON)],
@@ -115,6 +117,10 @@ def test_a_bomb_is_stopped_at_the_limit(tmp_path):
     raw = zipped([("s.json", b" " * (MAX_JSON_BYTES + 1))])
     assert len(raw) < 100_000
     assert refusal(tmp_path, raw).code == "too-large"
+    tracemalloc.start()
+    assert refusal(tmp_path, raw, max_bytes=100_000).code == "too-large"
+    assert tracemalloc.get_traced_memory()[1] < 10 * 2**20  # it was never inflated as a whole
+    tracemalloc.stop()
     assert read(tmp_path, zipped([("s.json", JSON + b" " * 1000)]), max_bytes=len(JSON) + 1000).data == DATA
     assert refusal(tmp_path, zipped([("s.json", JSON + b" " * 1001)]), max_bytes=len(JSON) + 1000).code == "too-large"
 
@@ -123,9 +129,14 @@ def test_a_bomb_is_stopped_at_the_limit(tmp_path):
 def test_a_header_that_lies_about_the_size(tmp_path, claim):
     raw = bytearray(zipped([("s.json", b" " * 100_000)]))
     for signature, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
-        raw[raw.index(signature) + offset:][:4] = b""
         struct.pack_into("<I", raw, raw.index(signature) + offset, claim)
     assert refusal(tmp_path, bytes(raw), max_bytes=50_000).code in ("bad-zip", "too-large")
+
+
+def test_a_header_that_points_beyond_the_end(tmp_path):
+    raw = bytearray(zipped([("s.json", JSON)]))
+    struct.pack_into("<I", raw, raw.index(b"PK\x01\x02") + 42, len(raw) - 10)
+    assert refusal(tmp_path, bytes(raw)).code == "bad-zip"
 
 
 def test_pick_json_raises_with_the_names():
@@ -171,14 +182,14 @@ def test_a_large_file_is_refused_before_it_is_read(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_without_end_is_read_up_to_the_limit(tmp_path):
+def test_a_pipe_is_read_up_to_the_limit(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
 
     def pour():
         try:
             with open(path, "wb", buffering=0) as file:
-                while True:
+                for _ in range(10_000):  # enough, and an end after all, should the limit fail
                     file.write(b" " * 4096)
         except BrokenPipeError:
             pass
