@@ -27,21 +27,27 @@ def is_openface3_csv(path: Path) -> bool:
 
 def read_openface3_csv(path: Path) -> np.ndarray:
     """(frames, 11) float32. ValueError: the file is not OpenFace 3's, or too few of its frames are good."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, skipinitialspace=True))
-    absent = [name for name in (*SCALARS, "action_units") if not rows or name not in rows[0]]
-    if absent:
-        raise ValueError(f"no column {', '.join(absent)}" if rows else "no frames")
-    frames = np.array([_parse_row(row, line) for line, row in enumerate(rows, start=2)])
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            header, *rows = [[cell.strip() for cell in cells] for cells in csv.reader(file, skipinitialspace=True) if cells] or [[]]
+    except csv.Error as error:
+        raise ValueError(f"not CSV: {error}") from None
+    absent = [name for name in (*SCALARS, "action_units") if name not in header]
+    if absent or not rows:
+        raise ValueError(f"no column {', '.join(absent)}" if absent else "no frames")
+    frames = np.array([_parse_row(header, cells, line) for line, cells in enumerate(rows, start=2)])
     return interpolate(frames, np.isfinite(frames).all(axis=1)).astype(np.float32)
 
 
-def _parse_row(row: dict, line: int) -> list[float]:
-    units = row["action_units"].strip("[] \n").replace(",", " ").split()
+def _parse_row(header: list[str], cells: list[str], line: int) -> list[float]:
+    if len(cells) != len(header):
+        raise ValueError(f"line {line}: {len(cells)} cells; expected {len(header)}, as in the header")
+    row = dict(zip(header, cells))
+    units = row["action_units"].strip("[] ").replace(",", " ").split()
     # An empty or missing list is a frame without a face; any other length is a broken file.
     if len(units) not in (0, N_ACTION_UNITS) and units != ["nan"]:
         raise ValueError(f"line {line}: {len(units)} action units; expected {N_ACTION_UNITS}")
-    values = [row[name].strip() or "nan" for name in SCALARS] + (units if len(units) == N_ACTION_UNITS else ["nan"] * N_ACTION_UNITS)
+    values = [row[name] or "nan" for name in SCALARS] + (units if len(units) == N_ACTION_UNITS else ["nan"] * N_ACTION_UNITS)
     try:
         return [float(value) for value in values]
     except ValueError as error:

@@ -1,0 +1,101 @@
+"""The metadata as arrays: labels, targets, folds and actors, keyed by clip and refused where one is lacking."""
+
+import numpy as np
+import pytest
+
+from blemore.errors import FileError, ValidationError
+from blemore.labels import LABELS
+from blemore_baselines.dataset import TARGETS, read_dataset
+
+HEADER = "filename,video_id,mix,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience,version,intensity_level,situation,fold"
+ROWS = [
+    "A1_ang_int1_ver1,A1,0,ang,,,,1,1,,0",
+    "A1_mix_ang_hap_70_30_ver1.mov,A1,1,ang,hap,70,30,1,,,0",
+    "A22_mix_sad_disg_30_70_ver1,A22,1,sad,disg,30,70,1,,,1",  # not in index order: disg 70, sad 30
+    "A22_mix_fea_hap_50_50_ver1,A22,1,fea,hap,50.0,50.0,1,,,1",
+    "A22_neu_sit1_ver1,A22,0,neu,,100,,1,,1,1",
+]
+
+
+@pytest.fixture
+def metadata(tmp_path):
+    def write(rows=ROWS, header=HEADER):
+        path = tmp_path / "train_metadata.csv"
+        path.write_text("\n".join([header, *rows]) + "\n")
+        return path
+
+    return write
+
+
+def test_the_dataset_by_hand(metadata):
+    dataset = read_dataset(metadata())
+    assert dataset.ids == [row.split(",")[0].removesuffix(".mov") for row in ROWS]
+    assert [str(LABELS[label]) for label in dataset.labels] == ["ang", "ang+hap 70/30", "disg+sad 70/30", "fea+hap 50/50", "neu"]
+    assert dataset.folds.tolist() == [0, 0, 1, 1, 1] and dataset.actors == ["A1", "A1", "A22", "A22", "A22"]
+    #                                     ang  disg fea  hap  sad  neu
+    assert dataset.targets.tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        pytest.approx([0.7, 0, 0, 0.3, 0, 0]),
+        pytest.approx([0, 0.7, 0, 0, 0.3, 0]),
+        [0, 0, 0.5, 0.5, 0, 0],
+        [0, 0, 0, 0, 0, 1],
+    ]
+    assert dataset.targets.dtype == np.float32
+
+
+def test_every_label_has_a_target_that_tells_it():
+    assert TARGETS.shape == (36, 6) and len({tuple(row) for row in TARGETS.tolist()}) == 36
+    assert TARGETS.sum(axis=1) == pytest.approx(1)
+    for label, target in zip(LABELS, TARGETS):
+        assert sorted(target[target > 0].round(2).tolist()) == pytest.approx(sorted(salience / 100 for salience in label.saliences))
+
+
+def test_the_label_comes_from_the_table_and_not_from_the_name(metadata):
+    (first, *others) = ROWS
+    dataset = read_dataset(metadata([first.replace(",ang,", ",sad,"), *others]))
+    assert str(LABELS[dataset.labels[0]]) == "sad"
+
+
+@pytest.mark.parametrize(
+    "rows, found",
+    [
+        ([ROWS[0], ROWS[2].removesuffix("1"), ROWS[3]], "1 clips have no fold: A22_mix_sad_disg_30_70_ver1"),
+        ([ROWS[0], ROWS[2].replace(",A22,", ",,")], "1 clips have no video_id: A22_mix_sad_disg_30_70_ver1"),
+        (ROWS[:2], "one fold alone"),
+        ([*ROWS, ROWS[0]], "stands in an earlier row already"),
+        ([*ROWS, ROWS[0].replace("ver1,", "ver1.MP4,", 1)], "stands in an earlier row already"),
+        ([*ROWS, "A3_x,A3,0,joy,,,,1,1,,1"], "none of the 36 labels"),
+        ([*ROWS, "A3_x,A3,1,ang,neu,50,50,1,1,,1"], "none of the 36 labels"),
+        ([*ROWS, "A3_x,A3,1,ang,hap,60,40,1,1,,1"], "none of the 36 labels"),
+        ([*ROWS, "A3_x,A3,0,ang,,,,1,1,,one"], "fold is"),
+        ([], "no rows"),
+    ],
+)
+def test_unsound_metadata_is_refused(metadata, rows, found):
+    with pytest.raises(ValidationError) as refused:
+        read_dataset(metadata(rows))
+    assert found in str(refused.value)
+
+
+def test_every_problem_is_told_at_once(metadata):
+    with pytest.raises(ValidationError) as refused:
+        read_dataset(metadata([ROWS[0].removesuffix("0"), *(row.replace("A22,", ",", 1) for row in ROWS[2:])]))
+    assert [problem.message.split(":")[0] for problem in refused.value.problems] == ["1 clips have no fold", "3 clips have no video_id"]
+
+
+def test_test_metadata_cannot_be_trained_on(metadata):
+    with pytest.raises(ValidationError, match="ids alone"):
+        read_dataset(metadata(["test_0001"], "filename"))
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileError):
+        read_dataset(tmp_path / "none.csv")
+
+
+def test_the_real_train_metadata(shared):
+    dataset = read_dataset(shared / "blemore-real" / "train_metadata.csv")
+    assert len(dataset.ids) == 2456 and len(set(dataset.actors)) == 47 and int((dataset.labels >= 6).sum()) == 1326
+    assert np.bincount(dataset.folds).tolist() == [522, 486, 468, 472, 508]
+    for actor in set(dataset.actors):  # folds share no actor
+        assert len({fold for fold, of in zip(dataset.folds, dataset.actors) if of == actor}) == 1
