@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Iterable, NamedTuple, Optional, Union
+from types import MappingProxyType
+from typing import Iterable, Mapping, NamedTuple, Optional, Union
 
 from blemore.errors import Problem, ReferenceLabelsError, ValidationError
 from blemore.io import MAX_JSON_BYTES, read_json, read_table
-from blemore.labels import Label, Prediction, clip_id
+from blemore.labels import BLEND_SALIENCES, EMOTIONS, PAIRS, SINGLES, Label, Prediction, clip_id
 from blemore.metrics import Counts, count
 from blemore.validate import Reference, validate, validate_labels, validate_metadata
 
@@ -19,12 +21,14 @@ class Report(NamedTuple):
     predictions: by clip id
     labels:      by clip id, the reference's clips in its order
     subset:      `all`, or which folds, e.g. `fold 0,3`
+    groups:      actors by clip id, where the reference gives them
     """
 
     counts: Counts
     predictions: dict[str, Prediction]
     labels: dict[str, Label]
     subset: str = "all"
+    groups: Mapping[str, str] = MappingProxyType({})
 
 
 def evaluate(predictions: object, labels: Union[Reference, object], folds: Iterable[int] = (), where: str = "predictions") -> Report:
@@ -40,7 +44,7 @@ def evaluate(predictions: object, labels: Union[Reference, object], folds: Itera
     reference = labels if isinstance(labels, Reference) else validate_labels(labels)
     reference, subset = restrict(reference, folds)
     parsed = validate(predictions, ids=reference.labels, where=where)
-    return Report(count(parsed, reference.labels), parsed, reference.labels, subset)
+    return Report(count(parsed, reference.labels), parsed, reference.labels, subset, reference.groups)
 
 
 def restrict(reference: Reference, folds: Iterable[int]) -> tuple[Reference, str]:
@@ -114,3 +118,54 @@ def error_kind(prediction: Label, truth: Label) -> Optional[str]:
         return "wrong relation"
     found, true = set(prediction.emotions), set(truth.emotions)
     return "missed" if found < true else "extra" if found > true else "wrong set"
+
+
+# ------------------------------------------------------------------------------- confusions
+
+SETS = tuple(single.emotions for single in SINGLES) + PAIRS  # the 16 composite labels, in index order
+RELATIONS = ("first dominates", "equal", "second dominates")  # in the order of labels.BLEND_SALIENCES
+
+
+class Detection(NamedTuple):
+    """How well the presence of one emotion was found: clips with it found, predicted and true."""
+
+    right: int
+    predicted: int
+    true: int
+
+    @property
+    def precision(self) -> Optional[float]:
+        """In [0, 1]; None where it was never predicted."""
+        return self.right / self.predicted if self.predicted else None
+
+    @property
+    def recall(self) -> Optional[float]:
+        """In [0, 1]; None where no clip has it."""
+        return self.right / self.true if self.true else None
+
+
+def detections(report: Report) -> dict[str, Detection]:
+    """The presence of each emotion over all clips, alone or in a blend."""
+    predicted, true, right = Counter(), Counter(), Counter()
+    for clip, truth in report.labels.items():
+        found = report.predictions[clip].label.emotions
+        predicted.update(found)
+        true.update(truth.emotions)
+        right.update(set(found) & set(truth.emotions))
+    return {emotion: Detection(right[emotion], predicted[emotion], true[emotion]) for emotion in EMOTIONS}
+
+
+def set_confusion(report: Report) -> list[list[int]]:
+    """Clips by true (row) and predicted (column) set of emotions, 16 × 16 in the order of `SETS`."""
+    cells = Counter((truth.emotions, report.predictions[clip].label.emotions) for clip, truth in report.labels.items())
+    return [[cells[true, predicted] for predicted in SETS] for true in SETS]
+
+
+def relation_confusion(report: Report) -> list[list[int]]:
+    """True blends by their relation (row, in the order of `RELATIONS`) and the predicted one; the last column: a wrong set."""
+    cells = Counter()
+    for clip, truth in report.labels.items():
+        predicted = report.predictions[clip].label
+        if truth.is_blend:
+            cells[truth.saliences, predicted.saliences if predicted.emotions == truth.emotions else None] += 1
+    return [[cells[true, predicted] for predicted in (*BLEND_SALIENCES, None)] for true in BLEND_SALIENCES]

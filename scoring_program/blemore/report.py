@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Mapping, Sequence
+from typing import Mapping, Optional, Sequence
 
 from blemore.errors import Problem
 from blemore.evaluate import Report, error_kind
 from blemore.labels import Label
 from blemore.signature import signature
+from blemore.significance import FIGURES, Bootstrap, Comparison, Interval
 
 NO_BLENDS = "the reference holds no blend, so acc_salience and score are undefined"
 
 
-def to_dict(report: Report) -> dict:
-    """The figures, unrounded, as one object for JSON."""
+def signed(report: Report, bootstrap: Optional[Bootstrap] = None) -> str:
+    """The report's signature, with the settings of its intervals."""
+    settings = {"ci": f"{bootstrap.unit}s {bootstrap.units}", "resamples": bootstrap.resamples, "seed": bootstrap.seed} if bootstrap else {}
+    return signature(report.predictions, report.labels, report.counts, report.subset, settings)
+
+
+def to_dict(report: Report, bootstrap: Optional[Bootstrap] = None, comparison: Optional[Comparison] = None) -> dict:
+    """The figures, unrounded, as one object for JSON; intervals and a comparison where they are given."""
     counts = report.counts
     figures = {
         "acc_presence": counts.acc_presence,
@@ -25,27 +32,56 @@ def to_dict(report: Report) -> dict:
         "n": counts.n,
         "n_blends": counts.n_blends,
         "subset": report.subset,
-        "signature": signature(report.predictions, report.labels, counts, report.subset),
+        "signature": signed(report, bootstrap),
     }
-    return figures if counts.n_blends else {**figures, "reason": NO_BLENDS}
+    if not counts.n_blends:
+        figures["reason"] = NO_BLENDS
+    if bootstrap:
+        figures["ci"] = {**bootstrap._asdict(), "note": bootstrap.note}
+    if comparison:
+        differences = {figure: difference._asdict() for figure, difference in comparison.differences.items()}
+        figures["against"] = {**comparison._asdict(), "differences": differences}
+    return figures
 
 
-def to_text(report: Report) -> str:
-    """The figures as a table to read."""
+def to_text(report: Report, bootstrap: Optional[Bootstrap] = None, comparison: Optional[Comparison] = None) -> str:
+    """The figures as a table to read; with 95 % intervals and a comparison where they are given."""
     counts = report.counts
     rows = [
-        ("ACC_presence", counts.acc_presence, f"{counts.presence:,} of {counts.n:,} clips with the right set of emotions"),
-        ("ACC_salience", counts.acc_salience, f"{counts.salience:,} of {counts.n_blends:,} blends with the right set and relation"),
+        ("ACC_presence", "acc_presence", f"{counts.presence:,} of {counts.n:,} clips with the right set of emotions"),
+        ("ACC_salience", "acc_salience", f"{counts.salience:,} of {counts.n_blends:,} blends with the right set and relation"),
     ]
     if any(entry.rounded != entry.label for entry in report.predictions.values()):
-        rows.append(("  exact", counts.acc_salience_exact, f"{counts.salience_exact:,} of {counts.n_blends:,} blends with the right rounded percentages"))
-    rows.append(("score", counts.score, "mean of ACC_presence and ACC_salience"))
-    lines = [f"{name:<13} {'–' if value is None else format(value, '.4f'):>7}   {note}" for name, value, note in rows]
+        rows.append(("  exact", "acc_salience_exact", f"{counts.salience_exact:,} of {counts.n_blends:,} blends with the right rounded percentages"))
+    rows.append(("score", "score", "mean of ACC_presence and ACC_salience"))
+    lines = []
+    for name, figure, note in rows:
+        value = getattr(counts, figure)
+        interval = f"{_interval(bootstrap.intervals.get(figure)):<18}" if bootstrap else ""
+        lines.append(f"{name:<13} {'–' if value is None else format(value, '.4f'):>7}   {interval}{note}")
     if not counts.n_blends:
         lines.append(f"Note: {NO_BLENDS}.")
     if report.subset != "all":
         lines.append(f"Scored on {report.subset} alone.")
-    return "\n".join(["", *lines, "", signature(report.predictions, report.labels, counts, report.subset)])
+    if bootstrap:
+        lines.append(f"95 % intervals over {bootstrap.units:,} {bootstrap.unit}s{f'; {bootstrap.note}' if bootstrap.note else ''}.")
+    if comparison:
+        lines += ["", *_comparison_lines(comparison)]
+    return "\n".join(["", *lines, "", signed(report, bootstrap)])
+
+
+def _interval(interval: Optional[Interval], width: str = ".4f") -> str:
+    return "–" if interval is None else f"[{interval.low:{width}}, {interval.high:{width}}]"
+
+
+def _comparison_lines(comparison: Comparison) -> list[str]:
+    """Differences, their 95 % intervals and p-values."""
+    lines = [f"Difference to the other submission, paired over {comparison.units:,} {comparison.unit}s ({comparison.resamples:,} resamples):"]
+    for figure, name in zip(FIGURES, ("ACC_presence", "ACC_salience", "score")):
+        if figure in comparison.differences:
+            delta, interval, p = comparison.differences[figure]
+            lines.append(f"{name:<13} {delta:+7.4f}   {_interval(interval, '+.4f'):<20} p = {p:.4f}")
+    return lines
 
 
 def per_clip_csv(report: Report) -> str:

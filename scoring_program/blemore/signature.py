@@ -21,8 +21,8 @@ def digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def signature(predictions: Mapping[str, Prediction], labels: Mapping[str, Label], counts: Counts, subset: str) -> str:
-    """The signature of a score over `subset` (`all`, or which folds)."""
+def signature(predictions: Mapping[str, Prediction], labels: Mapping[str, Label], counts: Counts, subset: str, settings: Mapping[str, object] = {}) -> str:
+    """The signature of a score over `subset` (`all`, or which folds); `settings` are those of its intervals."""
     fields = {
         "clips": counts.n,
         "blends": counts.n_blends,
@@ -30,6 +30,7 @@ def signature(predictions: Mapping[str, Prediction], labels: Mapping[str, Label]
         "rule": "ranking",
         "preds": digest(f"{clip}\t{entry.label}\t{entry.rounded}" for clip, entry in sorted(predictions.items())),
         "labels": digest(f"{clip}\t{label}" for clip, label in sorted(labels.items())),
+        **settings,
         "version": VERSION,
     }
     return "|".join(f"{key}:{value}" for key, value in fields.items())

@@ -10,10 +10,12 @@ participant could submit is fitted on *train*; on the test set the two can diffe
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Iterable, Mapping, NamedTuple, Optional
 
-from blemore.labels import BLENDS, PAIRS, SINGLES, Label, Prediction
+from blemore.labels import BLENDS, LABELS, PAIRS, SINGLES, Label, Prediction
 from blemore.metrics import Counts, count
 
 
@@ -42,6 +44,12 @@ def fit(labels: Iterable[Label]) -> Trivial:
         pair=most_frequent([blend for blend in BLENDS if blend.emotions == pair], by_label) if pair else None,
         blend=most_frequent(BLENDS, by_label),
     )
+
+
+def train_answers() -> Trivial:
+    """What a participant could submit: fitted on the train partition, whose counts are shipped in data/."""
+    counts = json.loads((Path(__file__).parent / "data" / "train_counts.json").read_text(encoding="utf-8"))["counts"]
+    return fit(label for label in LABELS for _ in range(counts[str(label)]))
 
 
 def answer(label: Label, clips: Iterable[str]) -> dict[str, Prediction]:

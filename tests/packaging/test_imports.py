@@ -22,7 +22,7 @@ LAYERS = {
         ("metrics",),
         ("evaluate",),
         ("significance", "trivial", "signature"),
-        ("report",),
+        ("report", "page"),
         ("cli", "codabench"),
     ],
     "blemore_baselines": [

@@ -1,0 +1,189 @@
+"""One self-contained HTML page: figures, intervals, baselines and confusions, or the problems of a submission.
+
+No script, no font and nothing else is loaded; the page adapts to the reader's light or dark scheme, to
+a frame 320 px wide and to paper. Whatever came from a participant is escaped.
+
+How much is shown is a matter of `level`:
+- `full`: everything, which lets a reader of many pages work labels out: for labels that are public;
+- `aggregate`: the totals alone, with intervals and baselines: for a hidden test set;
+- `none`: that the submission was scored, and its signature.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import Iterable, Optional, Sequence
+
+from blemore import trivial
+from blemore.errors import Problem, printable
+from blemore.evaluate import RELATIONS, SETS, Report, detections, relation_confusion, set_confusion
+from blemore.labels import EMOTION_NAMES
+from blemore.report import composition, signed
+from blemore.significance import FIGURES, Bootstrap, Interval
+
+LEVELS = ("full", "aggregate", "none")
+NAMES = {"acc_presence": "ACC<sub>presence</sub>", "acc_salience": "ACC<sub>salience</sub>", "score": "score"}
+MOST_PROBLEMS = 1000  # on the page; the others stand in the log
+
+STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #5b6470; --line: #d5dae0; --shade: 37, 99, 175; --deep: #fff; --bad: #b3261e }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #14171a; --ink: #e6e9ec; --soft: #9aa4af; --line: #343a41; --shade: 88, 156, 240; --deep: #0b0d0f; --bad: #ff8a80 }
+}
+* { box-sizing: border-box }
+body { margin: 0 auto; padding: 1rem .75rem 2rem; max-width: 52rem; background: var(--paper); color: var(--ink);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; overflow-wrap: anywhere }
+h1 { font-size: 1.35rem; margin: 0 0 .25rem } h2 { font-size: 1.05rem; margin: 2rem 0 .25rem }
+p { margin: .4rem 0 } .soft { color: var(--soft); font-size: .87rem } .bad { color: var(--bad) }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .6rem; margin: 1rem 0 }
+.figures div { border: 1px solid var(--line); border-radius: 8px; padding: .6rem .75rem }
+.figures b { display: block; font-size: 1.6rem; line-height: 1.25; font-variant-numeric: tabular-nums }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0; font-variant-numeric: tabular-nums }
+caption { text-align: left; color: var(--soft); font-size: .87rem; padding-bottom: .3rem }
+th { font-weight: 500; text-align: left } td { text-align: right }
+.rows th, .rows td { border-top: 1px solid var(--line); padding: .3rem .25rem } .rows thead th { border: 0; color: var(--soft); font-size: .87rem }
+.rows thead th + th { text-align: right }
+.shaded { table-layout: fixed } .shaded td { text-align: center; border: 1px solid var(--line); padding: .15rem 0 }
+.shaded td.deep { color: var(--deep) } .shaded td.none { color: transparent }
+.shaded td.right { outline: 1.5px solid var(--ink); outline-offset: -1.5px }
+.shaded thead td, .shaded thead th { border: 0 }
+.sets { font-size: clamp(7.5px, 2.2vw, 12.5px) } .sets col:first-child { width: 6.1em }
+.sets thead th { writing-mode: vertical-rl; transform: rotate(180deg); padding: 0 .1em .3em; white-space: nowrap; line-height: 1 }
+.sets tbody th { white-space: nowrap; padding-right: .3em; text-align: right }
+.relations col:first-child { width: 32% } .relations th { font-size: .87rem; padding: .15rem .3rem .15rem 0; overflow-wrap: normal }
+.relations thead th { text-align: center; vertical-align: bottom; padding-right: 0 } .relations td { padding: .4rem 0 }
+code { font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }
+ol { padding-left: 1.6rem } li { margin: .5rem 0 } li .soft { display: block }
+@media print {
+  :root { --paper: #fff; --ink: #000; --soft: #444; --line: #bbb; --shade: 37, 99, 175; --deep: #fff }
+  body { max-width: none; font-size: 11pt } table, .figures { break-inside: avoid } h2 { break-after: avoid }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact }
+}
+"""
+
+
+def scored(report: Report, bootstrap: Bootstrap, level: str = "full") -> str:
+    """The page of a scored submission. ValueError: no such level."""
+    if level not in LEVELS:
+        raise ValueError(f"level {level!r}; expected one of {', '.join(LEVELS)}")
+    if level == "none":
+        body = ["<p>The submission is valid and was scored. The organisers show no further figures in this phase.</p>"]
+    else:
+        body = [_figures(report, bootstrap), _baselines(report)]
+    if level == "full":
+        body += [_detections(report), _sets(report), _relations(report)]
+    return _page("BLEMORE: scored", [*body, "<h2>Signature</h2>", f"<p><code>{_safe(signed(report, bootstrap))}</code></p>"])
+
+
+def failed(problems: Sequence[Problem], organiser: bool = False) -> str:
+    """The page of a submission that got no score: every problem; `organiser`: whose fault it is."""
+    who = "The fault is not yours: please tell the organisers." if organiser else "It does not count as scored: mend it and submit it again."
+    items = [f"<li>{_problem(problem)}</li>" for problem in problems[:MOST_PROBLEMS]]
+    more = len(problems) - len(items)
+    return _page("BLEMORE: no score", [
+        f'<p class="bad"><strong>The submission got no score: {len(problems):,} problem{"s" if len(problems) != 1 else ""}.</strong></p><p>{who}</p>',
+        f"<ol>{''.join(items)}</ol>",
+        f"<p>{more:,} more are listed in the log (stderr).</p>" if more else "",
+    ])
+
+
+def _page(title: str, body: Iterable[str]) -> str:
+    return "\n".join([
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        # Should something slip through the escaping after all, a browser still loads and runs nothing.
+        """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">""",
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
+        *body,
+        "</body>\n</html>\n",
+    ])
+
+
+def _safe(text: str) -> str:
+    return html.escape(printable(text))
+
+
+def _problem(problem: Problem) -> str:
+    text, hint = str(problem._replace(hint=None)), problem.hint
+    return _safe(text) + (f'<span class="soft">{_safe(hint)}</span>' if hint else "")
+
+
+def _number(value: Optional[float], digits: int = 4) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _range(interval: Optional[Interval]) -> str:
+    return f"{interval.low:.3f} – {interval.high:.3f}" if interval else "no interval"
+
+
+def _figures(report: Report, bootstrap: Bootstrap) -> str:
+    tiles = "".join(
+        f'<div>{NAMES[figure]}<b>{_number(getattr(report.counts, figure))}</b><span class="soft">{_range(bootstrap.intervals.get(figure))}</span></div>'
+        for figure in ("score", "acc_presence", "acc_salience")
+    )
+    note = f"{bootstrap.note[0].upper()}{bootstrap.note[1:]}." if bootstrap.note else ""
+    subset = "" if report.subset == "all" else f" Scored on {_safe(report.subset)} alone."
+    exact = ""
+    if any(entry.rounded != entry.label for entry in report.predictions.values()):
+        exact = f"<p>By rounded percentages instead of the relation, ACC<sub>salience</sub> would be {_number(report.counts.acc_salience_exact)}.</p>"
+    return (
+        f'<p class="soft">Reference: {_safe(composition(report.labels))}.{subset}</p><div class="figures">{tiles}</div>{exact}'
+        f'<p class="soft">Below each figure: its 95 % interval, by a bootstrap over {bootstrap.units:,} {bootstrap.unit}s. {note}</p>'
+    )
+
+
+def _baselines(report: Report) -> str:
+    answers = trivial.train_answers()
+    counts = {"this submission": report.counts}
+    for name, record in trivial.evaluate(answers, report.labels).items():
+        counts.setdefault(f"always {getattr(answers, name)}", record)
+    rows = [[name, *(_number(getattr(record, figure)) for figure in FIGURES)] for name, record in counts.items()]
+    note = "The constant answers are the most frequent ones of the train partition; nothing was fitted on the reference."
+    return "<h2>Beside trivial answers</h2>" + _rows(["", *(NAMES[figure] for figure in FIGURES)], rows) + f'<p class="soft">{note}</p>'
+
+
+def _detections(report: Report) -> str:
+    rows = [
+        [EMOTION_NAMES[emotion], _number(found.precision, 3), _number(found.recall, 3), f"{found.predicted:,}", f"{found.true:,}"]
+        for emotion, found in detections(report).items()
+    ]
+    return "<h2>Presence by emotion</h2>" + _rows(["", "precision", "recall", "predicted", "true"], rows)
+
+
+def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of ready-made cells, the first of each row being its heading."""
+    head = "".join(f"<th>{cell}</th>" for cell in header)
+    body = "".join(f"<tr><th>{first}</th>{''.join(f'<td>{cell}</td>' for cell in rest)}</tr>" for first, *rest in rows)
+    return f'<table class="rows"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _sets(report: Report) -> str:
+    names = ["+".join(emotions) for emotions in SETS]
+    return "<h2>Which emotions for which</h2>" + _shaded(
+        "sets", "Clips by true (row) and predicted (column) set of emotions; shade: share of the row.", names, names, set_confusion(report)
+    )
+
+
+def _relations(report: Report) -> str:
+    if not report.counts.n_blends:
+        return ""
+    return "<h2>Salience of the true blends</h2>" + _shaded(
+        "relations", "Blends by true (row) and predicted (column) relation; first and second in the order ang, disg, fea, hap, sad.",
+        RELATIONS, [*RELATIONS, "wrong set"], relation_confusion(report),
+    )
+
+
+def _shaded(kind: str, caption: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[int]]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in columns)
+    body = "".join(
+        f"<tr><th>{name}</th>{''.join(_cell(value, sum(line), row == column) for column, value in enumerate(line))}</tr>"
+        for row, (name, line) in enumerate(zip(rows, cells))
+    )
+    layout = "<col>" + "<col>" * len(columns)
+    return f'<table class="shaded {kind}"><caption>{caption}</caption>{layout}<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _cell(value: int, row_total: int, right: bool) -> str:
+    share = value / row_total if row_total else 0
+    classes = " ".join(name for name, holds in (("right", right), ("deep", share > 0.6), ("none", not value)) if holds)
+    return f'<td class="{classes}" style="background:rgba(var(--shade),{share:.2f})">{value}</td>'
