@@ -18,6 +18,7 @@ the source knows it; a model keeps it, and refuses features that were made other
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -29,7 +30,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from blemore.errors import FileError, Problem, ValidationError, some
+from blemore.errors import Problem, ValidationError, show, some
 from blemore.io import read_bytes, write_atomic
 from blemore.labels import EMOTIONS, clip_id
 from blemore_baselines.encoders.openface import is_openface3_csv, read_openface3_csv
@@ -58,7 +59,7 @@ class Features(NamedTuple):
 def read_features(path: Path, ids: Optional[Sequence[str]] = None, aggregated: bool = True) -> Features:
     """The features of `ids` from any source.
 
-    ids:        None takes the clips of a table or `.npz` as they are
+    ids:        None takes the source's own clips, in its order
     aggregated: one row a clip; a folder of (T, D) files is aggregated on the way. False: every row
                 of a folder's (T, D) files, for subsampling.
 
@@ -66,6 +67,7 @@ def read_features(path: Path, ids: Optional[Sequence[str]] = None, aggregated: b
     """
     path = Path(path)
     if path.is_dir() and not _is_table_folder(path):
+        ids = [clip for clip, _ in _clip_files(path)] if ids is None else ids
         return aggregate(path, ids) if aggregated else _read_rows(path, ids)
     if not aggregated:
         raise ValidationError(Problem(
@@ -158,7 +160,7 @@ def _sequences(folder: Path, ids: Sequence[str]) -> Iterator[np.ndarray]:
     for clip, index in tqdm(list(zip(ids, order)), desc=f"reading {folder.name}", unit="clip", disable=None):
         try:
             sequence = _read_sequence(files[index][1])
-        except (ValueError, EOFError, OSError) as error:
+        except (ValueError, OSError) as error:
             problems.setdefault(f"cannot be read ({error})", []).append(clip)
             continue
         if not np.isfinite(sequence).all():
@@ -179,7 +181,12 @@ def _read_sequence(path: Path) -> np.ndarray:
     """(T, D) float32 from a file; ValueError says what is wrong with it."""
     if path.suffix == ".csv":
         return read_openface3_csv(path)
-    array = np.load(path, allow_pickle=False)
+    try:
+        array = np.load(path, allow_pickle=False)
+    except Exception as error:  # numpy, zipfile and tokenize each raise their own
+        raise ValueError(str(error)) from None
+    if not isinstance(array, np.ndarray):
+        raise ValueError("an .npz archive; expected one array")
     if array.ndim == 0 or array.size == 0 or array.dtype.kind not in "fiu":
         raise ValueError(f"shape {array.shape}, type {array.dtype}; expected numbers of shape (T, D)")
     # A vector is one row; what has more than two axes (some of the official VideoMAE V2 arrays) is rows of its last.
@@ -216,13 +223,21 @@ def _clip_files(folder: Path) -> list[tuple[str, Path]]:
 
 def _folder_meta(folder: Path) -> dict:
     """What a folder's meta.json says; for the dataset's own folders, the encoder from the folder's name."""
-    try:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        return {key: meta[key] for key in ("encoder", "revision", "preset") if key in meta}
-    except FileNotFoundError:
+    path = folder / "meta.json"
+    if not path.exists():
         return {"encoder": encoder_name(folder)}
+    meta = _parse_meta(read_bytes(path), str(path))
+    return {key: meta[key] for key in ("encoder", "revision", "preset") if key in meta}
+
+
+def _parse_meta(text: str | bytes, where: str) -> dict:
+    try:
+        meta = json.loads(text)
     except ValueError as error:
-        raise ValidationError(Problem("bad-meta", str(folder / "meta.json"), f"not JSON: {error}")) from None
+        raise ValidationError(Problem("bad-meta", where, f"not JSON: {error}")) from None
+    if not isinstance(meta, dict):
+        raise ValidationError(Problem("bad-meta", where, f"found {show(meta)}; expected an object that tells the encoder"))
+    return meta
 
 
 def encoder_name(path: Path) -> str:
@@ -246,7 +261,7 @@ def _read_npz(path: Path) -> tuple[list[str], np.ndarray, dict]:
     try:
         with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
             X, names = arrays["X"], arrays["filenames"]
-            meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {"encoder": encoder_name(path), "statistics": list(STATISTICS)}
+            meta = str(arrays["meta"]) if "meta" in arrays else None
     except KeyError as error:
         raise ValidationError(Problem("bad-npz", str(path), f"{error.args[0]}; expected the arrays X and filenames")) from None
     except Exception as error:  # numpy, zipfile and zlib each raise their own
@@ -254,7 +269,8 @@ def _read_npz(path: Path) -> tuple[list[str], np.ndarray, dict]:
         raise ValidationError(Problem("bad-npz", str(path), f"cannot be read: {error}", hint=hint)) from None
     if X.ndim != 2 or names.shape != X.shape[:1] or X.dtype.kind not in "fiu" or not X.size:
         raise ValidationError(Problem("wrong-shape", str(path), f"X is {X.dtype} {X.shape}, filenames {names.shape}; expected numbers (N, D) and (N,)"))
-    return [clip_id(str(name)) for name in names], X.astype(np.float32), meta
+    made = {"encoder": encoder_name(path), "statistics": list(STATISTICS)} if meta is None else _parse_meta(meta, f"{path}: meta")
+    return [clip_id(str(name)) for name in names], X.astype(np.float32), made
 
 
 def _is_table_folder(folder: Path) -> bool:
@@ -276,39 +292,56 @@ def _read_tables(path: Path) -> tuple[list[str], np.ndarray, dict]:
 
 def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str]]:
     """Clips, numbers (N, D) and columns of one CSV; columns that are the six emotions come in index order."""
-    where = str(path)
+    where, raw = str(path), read_bytes(path)
     try:
-        table = pd.read_csv(io.BytesIO(read_bytes(path)), dtype={"filename": str, "id": str, "pred": str}, float_precision="round_trip", skipinitialspace=True)
-    except FileError:
-        raise
+        with io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline="") as text:
+            names = [name.strip() for name in next(csv.reader(text, skipinitialspace=True), [])]
+        # Texts stay as they are: 007 does not become 7, nor NA an empty cell.
+        as_text = {name: str for name in ("filename", "id", "pred") if name in names}
+        empty = {name: ["", "nan", "NaN"] for name in names if name not in as_text}
+        table = pd.read_csv(io.BytesIO(raw), names=names, header=0, dtype=as_text, na_values=empty, keep_default_na=False, skipinitialspace=True)
     except Exception as error:  # pandas has many of its own
         raise ValidationError(Problem("bad-table", where, f"not a CSV table: {error}")) from None
-    if {"id", "pred"} <= set(table.columns):
+    if not len(table):
+        raise ValidationError(Problem("bad-table", where, "no rows; expected one a clip"))
+    if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells beyond the header
+        raise ValidationError(Problem("bad-table", where, f"its rows have more cells than its header, which has {len(names)}"))
+    if {"id", "pred"} <= set(names):
         return _parse_hicmae(table, where)
-    if "filename" not in table.columns or len(table.columns) < 2 or not len(table):
-        raise ValidationError(Problem("bad-table", where, f"found the columns {some(list(table.columns), 8)}; expected filename and at least one of numbers, or id,label,pred"))
-    table = table.rename(columns=str.strip)
+    if "filename" not in names or len(names) < 2:
+        raise ValidationError(Problem("bad-table", where, f"found the columns {some(names, 8)}; expected filename and at least one of numbers, or id,label,pred"))
+    ids = _named(table["filename"], "filename", where)
     numbers = table.drop(columns="filename")
     text = [name for name in numbers if numbers[name].dtype.kind not in "fiu"]
-    if text or table["filename"].isna().any():
-        found = f"the columns {some(text)} hold text" if text else f"{int(table['filename'].isna().sum()):,} rows have no filename"
-        raise ValidationError(Problem("bad-table", where, f"{found}; expected a filename and numbers in every row"))
+    if text:
+        raise ValidationError(Problem("bad-table", where, f"the columns {some(text)} hold text; expected a filename and numbers in every row"))
     columns = list(EMOTIONS) if set(numbers.columns) == set(EMOTIONS) else list(numbers.columns)
-    return [clip_id(name) for name in table["filename"]], numbers[columns].to_numpy(np.float64), columns
+    return ids, numbers[columns].to_numpy(np.float64), columns
+
+
+def _named(column: pd.Series, name: str, where: str) -> list[str]:
+    """The clips of a table's rows."""
+    column = column.str.strip()
+    without = int((column == "").sum())
+    if without:
+        raise ValidationError(Problem("bad-table", where, f"{without:,} rows have no {name}; expected one in every row"))
+    return [clip_id(text) for text in column]
 
 
 def _parse_hicmae(table: pd.DataFrame, where: str) -> tuple[list[str], np.ndarray, list[str]]:
     """HiCMAE's raw table: `id` is a path, `pred` six scores in brackets that can wrap over lines, neutral first."""
-    ids = [clip_id(str(path).replace("\\", "/").rstrip("/").rpartition("/")[2]) for path in table["id"]]
-    rows = [re.findall(r"[^\s\[\],]+", str(cell)) for cell in table["pred"]]
-    try:
-        if any(len(row) != len(HICMAE_ORDER) for row in rows):
-            raise ValueError
-        scores = np.array(rows, dtype=np.float64)
-    except ValueError:
-        bad = [clip for clip, row in zip(ids, rows) if len(row) != len(HICMAE_ORDER)] or ids
-        raise ValidationError(Problem("bad-table", where, f"pred is not a list of six numbers in {len(bad):,} rows: {some(bad)}")) from None
-    return ids, scores[:, [HICMAE_ORDER.index(emotion) for emotion in EMOTIONS]], list(EMOTIONS)
+    ids = _named(table["id"].str.replace("\\", "/").str.rstrip("/").str.rpartition("/")[2], "id", where)
+    rows, bad = [], []
+    for clip, cell in zip(ids, table["pred"]):
+        try:
+            rows.append([float(number) for number in re.findall(r"[^\s\[\],]+", cell)])
+        except ValueError:
+            rows.append([])
+        if len(rows[-1]) != len(HICMAE_ORDER):
+            bad.append(clip)
+    if bad:
+        raise ValidationError(Problem("bad-table", where, f"pred is not a list of six numbers in {len(bad):,} rows: {some(bad)}"))
+    return ids, np.array(rows)[:, [HICMAE_ORDER.index(emotion) for emotion in EMOTIONS]], list(EMOTIONS)
 
 
 # ------------------------------------------------------------------------------ pairing by id

@@ -1,0 +1,487 @@
+"""The feature store: every kind of source gives the same arrays, paired by id; what is unsound is refused with names."""
+
+import io
+import json
+import random
+
+import numpy as np
+import pytest
+
+from blemore.errors import FileError, ValidationError
+from blemore_baselines import features
+from blemore_baselines.features import STATISTICS, Features, aggregate, fuse, read_features, read_scores, save, scores_csv, statistics
+
+IDS = ["c", "a", "b"]  # in no alphabetical order: whoever sorts or takes files as they come is found out
+EMOTIONS = ["ang", "disg", "fea", "hap", "sad", "neu"]
+
+
+def sequence(clip, dim=2):
+    """A few frames that tell their clip: a has 1, b 2, c 3."""
+    return np.arange(("abc".index(clip) + 1) * dim, dtype=np.float32).reshape(-1, dim) + 100 * "abc".index(clip)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "logmel"
+    path.mkdir()
+    for clip in IDS:
+        np.save(path / f"{clip}.npy", sequence(clip))
+    return path
+
+
+def refusal(call, *arguments, **options):
+    with pytest.raises(ValidationError) as refused:
+        call(*arguments, **options)
+    return str(refused.value)
+
+
+# ------------------------------------------------------------------------ statistics
+
+
+def test_statistics_by_hand():
+    # One dimension over five frames: 0 1 2 3 14. Mean 4; deviations -4 -3 -2 -1 10, squares 16 9 4 1 100, 130 / 5 = 26.
+    # Percentiles between ranks 0…4: p10 at 0.4, p25 at 1, p50 at 2, p75 at 3, p90 at 3.6: 3 + 0.6 · 11 = 9.6.
+    found = statistics(np.array([[3], [0], [14], [1], [2]], np.float32))
+    assert found == pytest.approx([4, 26**0.5, 0.4, 1, 2, 3, 9.6]) and found.dtype == np.float32
+
+
+def test_statistics_against_plain_loops():
+    x = np.random.default_rng(0).normal(size=(37, 4)).astype(np.float32)
+    expected = [[] for _ in STATISTICS]
+    for column in x.T.astype(float).tolist():
+        n, ordered, mean = len(column), sorted(column), sum(column) / len(column)
+        expected[0].append(mean)
+        expected[1].append((sum((value - mean) ** 2 for value in column) / n) ** 0.5)
+        for place, percent in enumerate((10, 25, 50, 75, 90), start=2):
+            rank = percent / 100 * (n - 1)
+            low = int(rank)
+            expected[place].append(ordered[low] + (rank - low) * (ordered[min(low + 1, n - 1)] - ordered[low]))
+    assert statistics(x) == pytest.approx(np.concatenate(expected), rel=1e-6)  # mean of all dimensions, then std of all, …
+
+
+def test_one_frame_has_no_spread():
+    assert statistics(np.array([[5, 7]], np.float32)).tolist() == [5, 7, 0, 0] + [5, 7] * 5
+
+
+# -------------------------------------------------------------------- folders of arrays
+
+
+def test_a_folder_is_aggregated_in_the_order_asked_for(folder):
+    found = read_features(folder, IDS)
+    assert found.ids == IDS and found.owner.tolist() == [0, 1, 2] and found.X.dtype == np.float32
+    for row, clip in zip(found.X, IDS):
+        assert row.tolist() == statistics(sequence(clip)).tolist()
+    assert found.meta == {"encoder": "logmel", "statistics": list(STATISTICS), "dim": 14}
+
+
+def test_own_meta_is_kept_without_what_does_not_matter(folder):
+    (folder / "meta.json").write_text(json.dumps({"encoder": "logmel", "revision": "r1", "preset": "p", "versions": {"numpy": "2"}}))
+    assert read_features(folder, IDS).meta == {"encoder": "logmel", "revision": "r1", "preset": "p", "statistics": list(STATISTICS), "dim": 14}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "3", '"logmel"'])
+def test_a_broken_meta_is_refused(folder, content):
+    (folder / "meta.json").write_text(content)
+    assert "meta.json: " in refusal(read_features, folder, IDS)
+
+
+def test_official_folders_of_any_number_of_axes(tmp_path):
+    path = tmp_path / "VideoMAEv2_train"
+    path.mkdir()
+    np.save(path / "a.npy", np.arange(4.0))  # a vector is one row
+    np.save(path / "b.npy", np.arange(8, dtype=np.int64).reshape(2, 4))
+    np.save(path / "c.npy", np.arange(24, dtype=np.float16).reshape(2, 3, 4))  # six rows of four
+    rows = read_features(path, IDS, aggregated=False)
+    assert rows.owner.tolist() == [0] * 6 + [1] + [2] * 2  # c, a, b
+    assert rows.X.tolist() == [*np.arange(24.0).reshape(6, 4).tolist(), [0, 1, 2, 3], [0, 1, 2, 3], [4, 5, 6, 7]]
+    assert rows.meta == {"encoder": "VideoMAEv2", "statistics": None, "dim": 4}
+    assert read_features(path, IDS).X[0].tolist() == statistics(np.arange(24.0).reshape(6, 4)).tolist()
+
+
+@pytest.mark.parametrize("name", ["HiCMAE_train", "HiCMAE_test", "HiCMAE"])
+def test_the_train_and_the_test_folder_are_of_one_encoder(tmp_path, name):
+    (tmp_path / name).mkdir()
+    np.save(tmp_path / name / "a.npy", np.zeros(3))
+    assert read_features(tmp_path / name, ["a"]).meta["encoder"] == "HiCMAE"
+
+
+def test_openface_folders(tmp_path):
+    path = tmp_path / "OpenFace_3_train"
+    path.mkdir()
+    for clip in IDS:
+        lines = [f'{k},2,{k},0,"[1, 2, 3, 4, 5, 6, 7, 8]"' for k in range(8)]
+        lines[3] = '3,nan,nan,nan,"[nan]"'
+        (path / f"{clip}.csv").write_text("\n".join(["frame,emotion_index,gaze_yaw,gaze_pitch,action_units", *lines]))
+    found = read_features(path, IDS, aggregated=False)
+    assert found.X.shape == (24, 11) and found.X[:8, 1].tolist() == list(range(8)) and found.meta["encoder"] == "OpenFace_3"
+    assert read_features(path, IDS).X.shape == (3, 77)
+    (path / "a.csv").write_text("frame,emotion_index,gaze_yaw,gaze_pitch,action_units\n0,1")
+    assert "1 of 3 files cannot be read (line 2: 2 cells; expected 5, as in the header): a" in refusal(read_features, path, IDS)
+
+
+def test_file_names_with_a_media_suffix_and_files_that_are_no_features(folder):
+    (folder / "a.npy").rename(folder / "a.mov.npy")
+    (folder / ".b.npy.tmp").write_bytes(b"half")
+    (folder / "failures.csv").write_text("clip,kind,message\n")
+    assert read_features(folder, IDS).X[1].tolist() == statistics(sequence("a")).tolist()
+
+
+def test_without_ids_a_folder_gives_all_its_clips(folder):
+    assert read_features(folder).ids == ["a", "b", "c"]
+
+
+def test_missing_extra_and_repeated_clips_are_named_at_once(folder):
+    (folder / "c.npy").unlink()
+    np.save(folder / "zebra.npy", sequence("a"))
+    np.save(folder / "b.mov.npy", sequence("b"))
+    found = refusal(read_features, folder, IDS)
+    assert "1 of 3 clips have no features: c" in found
+    assert "1 clips are not in the metadata: zebra" in found
+    assert "1 clips are there more than once: b" in found
+    assert "failures.csv" not in found
+    (folder / "failures.csv").write_text("clip,kind,message\n")
+    assert "failures.csv beside them" in refusal(read_features, folder, IDS)
+
+
+def npy_bytes(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+def npz_bytes(**arrays):
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+NPY = npy_bytes(sequence("b"))
+
+
+@pytest.mark.parametrize(
+    "content, found",
+    [
+        (b"", "cannot be read"),
+        (NPY[:60], "cannot be read"),  # cut in the header
+        (NPY[:-3], "cannot be read"),  # cut in the data
+        (b"not an array", "cannot be read"),
+        (b"PK\x03\x04 cut", "cannot be read"),
+        (npz_bytes(X=sequence("b")), "cannot be read"),  # another format under this name
+        (npy_bytes(np.array([{"a": 1}], object)), "cannot be read"),
+        (npy_bytes(np.array(["text", "more"])), "cannot be read"),
+        (npy_bytes(np.array([1 + 2j])), "cannot be read"),
+        (npy_bytes(np.float32(3)), "cannot be read"),
+        (npy_bytes(np.zeros((0, 2))), "cannot be read"),
+        (npy_bytes(np.array([[1, np.nan]])), "hold NaN or Infinity"),
+        (npy_bytes(np.array([[1, -np.inf]])), "hold NaN or Infinity"),
+        (npy_bytes(np.array([[1, 1e300]])), "hold NaN or Infinity"),  # beyond float32
+    ],
+)
+@pytest.mark.parametrize("aggregated", [True, False])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_unsound_files_are_refused_by_name(folder, content, found, aggregated):
+    (folder / "b.npy").write_bytes(content)
+    told = refusal(read_features, folder, IDS, aggregated)
+    assert f"1 of 3 files {found}" in told and told.rstrip().endswith("again.") and ": b\n" in told
+    (folder / "c.npy").write_bytes(b"")
+    assert "c" in refusal(read_features, folder, IDS, aggregated).split(": ", 2)[-1]  # both are told
+
+
+def test_a_file_cut_or_changed_anywhere_never_ends_in_a_traceback(folder, long):
+    rng = random.Random(0)
+    for _ in range(5000 if long else 300):
+        raw = bytearray(NPY[: rng.randrange(len(NPY))] if rng.random() < 0.3 else NPY)
+        for _ in range(rng.randrange(4) if raw else 0):
+            raw[rng.randrange(len(raw))] = rng.randrange(256)
+        (folder / "b.npy").write_bytes(raw)
+        try:
+            assert np.isfinite(read_features(folder, IDS, aggregated=False).X).all()
+        except ValidationError as error:
+            assert error.problems
+
+
+def test_files_of_another_width(folder):
+    np.save(folder / "b.npy", np.zeros((4, 3)))
+    assert "1 files have 3 columns: b; expected 2, as the others" in refusal(read_features, folder, IDS)
+
+
+def test_an_empty_folder_and_no_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no .npy or .csv files" in refusal(read_features, tmp_path / "empty", IDS)
+    with pytest.raises(FileError, match="cannot be opened"):
+        read_features(tmp_path / "absent", IDS)
+
+
+# --------------------------------------------------------------------------- subsampling
+
+
+def test_rows_and_their_owners(folder):
+    found = read_features(folder, IDS, aggregated=False)
+    assert found.owner.tolist() == [0, 0, 0, 1, 2, 2]
+    assert found.X.tolist() == np.concatenate([sequence(clip) for clip in IDS]).tolist()
+    assert found.meta == {"encoder": "logmel", "statistics": None, "dim": 2}
+
+
+def test_tables_have_no_rows_to_subsample(folder, tmp_path):
+    save(read_features(folder, IDS), tmp_path / "x.npz")
+    assert "subsampling expected a folder" in refusal(read_features, tmp_path / "x.npz", IDS, aggregated=False)
+
+
+# ---------------------------------------------------------------------------------- npz
+
+
+def test_saved_features_read_back_equal_and_saved_twice_give_the_same_bytes(folder, tmp_path):
+    before = read_features(folder, IDS)
+    save(before, tmp_path / "one.npz")
+    save(read_features(folder, IDS), tmp_path / "two.npz")
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    after = read_features(tmp_path / "one.npz")
+    assert after.ids == before.ids and after.meta == before.meta and (after.X == before.X).all()
+    turned = read_features(tmp_path / "one.npz", ["b", "c", "a"])
+    assert (turned.X == before.X[[2, 0, 1]]).all()
+
+
+def test_files_of_the_earlier_kit(tmp_path):
+    path = tmp_path / "imagebind_static_features.npz"
+    np.savez(path, X=np.arange(6.0).reshape(3, 2), filenames=np.array(["a.mov", "b", "c"]))
+    found = read_features(path, IDS)
+    assert found.X.tolist() == [[4, 5], [0, 1], [2, 3]] and found.X.dtype == np.float32
+    assert found.meta == {"encoder": "imagebind", "statistics": list(STATISTICS), "dim": 2}
+
+
+NAMES = np.array(["a", "b", "c"])
+X = np.zeros((3, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    "content, found",
+    [
+        (npz_bytes(X=X), "filenames"),
+        (npz_bytes(filenames=NAMES), "X"),
+        (npz_bytes(X=X, filenames=NAMES.astype(object)), "as text"),  # a pickle inside: a hint how to mend it
+        (npz_bytes(X=X, filenames=NAMES[:2]), r"filenames (2,)"),
+        (npz_bytes(X=X[0], filenames=NAMES), "expected numbers (N, D)"),
+        (npz_bytes(X=X[:, :0], filenames=NAMES), "expected numbers (N, D)"),
+        (npz_bytes(X=NAMES[:, None], filenames=NAMES), "expected numbers (N, D)"),
+        (npz_bytes(X=np.where(np.arange(6).reshape(3, 2) == 2, np.nan, 0), filenames=NAMES), "1 clips hold NaN or Infinity (or empty cells): b"),
+        (npz_bytes(X=X, filenames=np.array(["a", "b", "b"])), "1 clips are there more than once: b"),
+        (npz_bytes(X=X, filenames=np.array(["a", "b", "x"])), "1 of 3 clips have no features: c"),
+        (npz_bytes(X=X, filenames=NAMES, meta=np.array("no json")), "meta"),
+        (npz_bytes(X=X, filenames=NAMES, meta=np.array("[1]")), "meta"),
+        (npz_bytes(X=X, filenames=NAMES)[:-40], "cannot be read"),
+        (npy_bytes(X), "cannot be read"),
+        (b"", "cannot be read"),
+    ],
+)
+def test_unsound_npz_files(tmp_path, content, found):
+    (tmp_path / "x.npz").write_bytes(content)
+    told = refusal(read_features, tmp_path / "x.npz", IDS)
+    assert "x.npz: " in told and found in told
+
+
+def test_npz_files_cut_or_changed_anywhere(tmp_path, long):
+    raw, rng = npz_bytes(X=X, filenames=NAMES, meta=np.array("{}")), random.Random(1)
+    for _ in range(5000 if long else 300):
+        mutant = bytearray(raw[: rng.randrange(len(raw))] if rng.random() < 0.3 else raw)
+        for _ in range(rng.randrange(4) if mutant else 0):
+            mutant[rng.randrange(len(mutant))] = rng.randrange(256)
+        (tmp_path / "x.npz").write_bytes(mutant)
+        try:
+            read_features(tmp_path / "x.npz", IDS)
+        except ValidationError as error:
+            assert error.problems
+
+
+# ------------------------------------------------------------------------------ CSV tables
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text, name="table.csv"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_table_of_features(table):
+    path = table("f1,filename,f2\n1,a.mov,2.5\n3,b,4e-3\n5,c,-6\n")
+    found = read_features(path, IDS)
+    assert found.X.tolist() == [[5, -6], [1, 2.5], [3, 0.004]] and found.meta == {"columns": ["f1", "f2"], "dim": 2}
+
+
+def test_scores_come_in_the_emotions_order_whatever_the_columns(table):
+    path = table("filename,neu,sad,hap,fea,disg,ang\na,6,5,4,3,2,1\n")
+    assert read_scores(path).X.tolist() == [[1, 2, 3, 4, 5, 6]]
+
+
+def test_numbers_are_read_exactly(table):
+    # The nearest double of each text, as float() has it, down to the last bit.
+    texts = [repr(value) for value in np.random.default_rng(0).normal(size=600).tolist()]
+    rows = [f"c{k}," + ",".join(texts[6 * k : 6 * k + 6]) for k in range(100)]
+    found = read_scores(table("\n".join(["filename," + ",".join(EMOTIONS), *rows])))
+    assert found.X.ravel().tolist() == [float(text) for text in texts]
+
+
+def test_scores_written_are_read_back_equal(table):
+    scores = np.random.default_rng(0).normal(size=(3, 6)) * [1e-30, 1, 1, 1, 1e20, 1]
+    path = table(scores_csv(IDS, scores))
+    assert (read_scores(path, IDS).X == scores).all() and read_scores(path).ids == IDS
+    assert scores_csv(IDS, np.float32(scores)) == scores_csv(IDS, np.float64(np.float32(scores)))
+
+
+def test_names_that_look_like_numbers_or_like_nothing(table):
+    # 007 is a name, not 7; neither is NA an empty cell.
+    names = ["007", "7", "1e3", "NA", "nan", "None"]
+    path = table("\n".join(["filename,x", *(f"{name},{k}" for k, name in enumerate(names))]))
+    assert read_features(path).ids == names and read_features(path, names[::-1]).X[:, 0].tolist() == [5, 4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("text", ["filename ,x\na,1\n", " filename, x\n a, 1\n", "\ufefffilename,x\na,1\n", "filename,x\r\na,1\r\n", "filename,x\na ,1\n"])
+def test_spaces_and_marks_around_names(table, text):
+    found = read_features(table(text), ["a"])
+    assert found.X.tolist() == [[1]] and found.meta["columns"] == ["x"]
+
+
+def test_shuffled_rows_change_nothing(table):
+    rng = np.random.default_rng(0)
+    ids = [f"clip{k}" for k in range(40)]
+    rows = scores_csv(ids, rng.normal(size=(40, 6))).splitlines()
+    before = read_scores(table("\n".join(rows)), ids)
+    shuffled = rows[1:]
+    random.Random(3).shuffle(shuffled)
+    after = read_scores(table("\n".join([rows[0], *shuffled])), ids)
+    assert after.ids == ids and (after.X == before.X).all()
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("", "not a CSV table"),
+        ("filename,x\n", "no rows"),
+        ("filename\na\nb\nc\n", "expected filename and at least one of numbers"),
+        ("clip,x\na,1\nb,2\nc,3\n", "found the columns clip, x; expected filename"),
+        ("filename,x,note\na,1,fine\nb,2,\nc,3,\n", "the columns note hold text"),
+        ("filename,x\na,1\nb,--\nc,3\n", "the columns x hold text"),
+        ("filename,x\na,True\nb,False\nc,True\n", "the columns x hold text"),
+        ("filename,x\na,1\n,2\nc,3\n", "1 rows have no filename"),
+        ("filename,x\na,1\nb,\nc,3\n", "1 clips hold NaN or Infinity (or empty cells): b"),
+        ("filename,x\na,1\nb,nan\nc,inf\n", "2 clips hold NaN or Infinity (or empty cells): c, b"),
+        ("filename,x\na,1\nb,2\nc,3\na.mov,1\n", "1 clips are there more than once: a"),
+        ("filename,x\na,1\nb,2\n", "1 of 3 clips have no features: c"),
+        ("filename,x\na,1\nb,2\nc,3\nd,4\n", "1 clips are not in the metadata: d"),
+        ("filename,x\na,1\nb,2,3\nc,3\n", "not a CSV table"),
+        ("filename,x\na,1,9\nb,2,9\nc,3,9\n", "more cells than its header"),  # which column lacks a name?
+        ("filename,x,x\na,1,2\nb,1,2\nc,1,2\n", "Duplicate names"),
+        ('filename,x\na,"1\nb,2\nc,3\n', "not a CSV table"),
+    ],
+)
+def test_unsound_tables(table, text, found):
+    assert found in refusal(read_features, table(text), IDS)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "table.csv").write_bytes(b"filename,x\na,\xff\xfe\n")
+    assert "not a CSV table" in refusal(read_features, tmp_path / "table.csv", IDS)
+
+
+def test_scores_need_the_six_emotions(table, folder):
+    assert "found the columns ang, hap; expected filename and the six emotions" in refusal(read_scores, table("filename,ang,hap\na,1,2\n"))
+    seven = table("filename," + ",".join(EMOTIONS) + ",joy\na,1,2,3,4,5,6,7\n")
+    assert "not-scores" in {problem.code for problem in pytest.raises(ValidationError, read_scores, seven).value.problems}
+    assert "14 columns without names" in refusal(read_scores, folder)
+
+
+# ------------------------------------------------------------------- HiCMAE's raw files
+
+RAW = """id,label,pred
+/data/faces/a,[1. 0. 0. 0. 0. 0.],[-6.  1.  2.
+  3.  4.  5.]
+/data/faces/b,[0. 1. 0. 0. 0. 0.],"[-60, 10, 20, 30, 40, 50]"
+C:\\faces\\c.mov,[0. 1. 0. 0. 0. 0.],[ -0.6 1e-1 2E-1 .3 .4 .5 ]
+"""
+# In the file: neu ang disg fea hap sad; here neutral comes last.
+RAW_SCORES = {"a": [1, 2, 3, 4, 5, -6], "b": [10, 20, 30, 40, 50, -60], "c": [0.1, 0.2, 0.3, 0.4, 0.5, -0.6]}
+
+
+def wrapped(text):
+    """As the tool writes it: a cell that wraps over lines stands in quotes."""
+    return text.replace("[-6.  1.  2.\n  3.  4.  5.]", '"[-6.  1.  2.\n  3.  4.  5.]"')
+
+
+def test_raw_files_with_wrapped_lists(table):
+    found = read_scores(table(wrapped(RAW)), IDS)
+    assert found.X.tolist() == [RAW_SCORES[clip] for clip in IDS]
+
+
+def test_a_folder_of_raw_files_is_read_as_one(table, tmp_path):
+    header, *rows = wrapped(RAW).split("\n/")
+    header, (a, b) = header + "\n", rows
+    b, c = b.split("\nC:")
+    table(header + "/" + b + "\nC:" + c, "raw/fold1.csv")
+    table(header + "/" + a + "\n", "raw/fold0.csv")
+    assert read_scores(tmp_path / "raw", IDS).X.tolist() == [RAW_SCORES[clip] for clip in IDS]
+    table(header + "/" + a + "\n", "raw/fold2.csv")
+    assert "1 clips are there more than once: a" in refusal(read_scores, tmp_path / "raw", IDS)
+    table("filename,x\nd,1\n", "raw/fold2.csv")
+    assert "fold2.csv: its columns are x; expected ang, disg" in refusal(read_scores, tmp_path / "raw", IDS)
+
+
+@pytest.mark.parametrize(
+    "cell, found",
+    [
+        ("[1 2 3 4 5]", "pred is not a list of six numbers in 1 rows: b"),
+        ("[1 2 3 4 5 6 7]", "pred is not a list of six numbers in 1 rows: b"),
+        ("[1 2 3 4 5 six]", "pred is not a list of six numbers in 1 rows: b"),
+        ("", "pred is not a list of six numbers in 1 rows: b"),
+        ("[1 2 3 4 5 nan]", "1 clips hold NaN or Infinity"),
+    ],
+)
+def test_raw_files_that_are_unsound(table, cell, found):
+    assert found in refusal(read_scores, table(wrapped(RAW).replace('"[-60, 10, 20, 30, 40, 50]"', cell)), IDS)
+
+
+def test_a_raw_file_without_rows(table):
+    assert "no rows" in refusal(read_scores, table("id,label,pred\n"))
+
+
+def test_a_raw_row_without_a_path(table):
+    assert "no id" in refusal(read_scores, table(wrapped(RAW).replace("/data/faces/b", "")))
+
+
+# ------------------------------------------------------------------------------ run folders
+
+
+def test_a_run_folder_gives_its_score_tables(tmp_path):
+    (tmp_path / "oof_logits.csv").write_text(scores_csv(IDS, np.ones((3, 6))))
+    assert read_scores(tmp_path, IDS).X.tolist() == np.ones((3, 6)).tolist()
+    with pytest.raises(FileError, match="test_logits.csv"):
+        read_scores(tmp_path, test=True)
+    (tmp_path / "test_logits.csv").write_text(scores_csv(["t"], np.zeros((1, 6))))
+    assert read_scores(tmp_path, test=True).ids == ["t"] and read_scores(tmp_path).ids == IDS
+
+
+# ---------------------------------------------------------------------------------- fusion
+
+
+def test_fusion_puts_columns_beside_one_another(folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    for clip in IDS:
+        np.save(tmp_path / "other" / f"{clip}.npy", -sequence(clip, 3))
+    one, two = read_features(folder, IDS), read_features(tmp_path / "other", IDS)
+    fused = fuse([one, two])
+    assert fused.ids == IDS and fused.X.shape == (3, 14 + 21)
+    assert (fused.X[:, :14] == one.X).all() and (fused.X[:, 14:] == two.X).all()
+    assert fuse([one]) is one
+
+
+def test_sequences_are_not_fused(folder):
+    rows = read_features(folder, IDS, aggregated=False)
+    assert "do not belong together in time" in refusal(fuse, [rows, rows])
+
+
+def test_aggregate_is_what_reading_a_folder_does(folder):
+    assert (aggregate(folder, IDS).X == read_features(folder, IDS).X).all()
+    assert isinstance(aggregate(folder, IDS), Features) and features.encoder_name(folder) == "logmel"
