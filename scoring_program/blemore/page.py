@@ -35,12 +35,13 @@ body { margin: 0 auto; padding: 1rem .75rem 2rem; max-width: 52rem; background: 
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; overflow-wrap: anywhere }
 h1 { font-size: 1.35rem; margin: 0 0 .25rem } h2 { font-size: 1.05rem; margin: 2rem 0 .25rem }
 p { margin: .4rem 0 } .soft { color: var(--soft); font-size: .87rem } .bad { color: var(--bad) }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .6rem; margin: 1rem 0 }
-.figures div { border: 1px solid var(--line); border-radius: 8px; padding: .6rem .75rem }
-.figures b { display: block; font-size: 1.6rem; line-height: 1.25; font-variant-numeric: tabular-nums }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(6.2rem, 1fr)); gap: .5rem; margin: 1rem 0 }
+.figures div { border: 1px solid var(--line); border-radius: 8px; padding: .5rem .5rem; white-space: nowrap; font-size: clamp(12.5px, 3.4vw, 15px) }
+.figures .soft { font-size: .92em }
+.figures b { display: block; font-size: clamp(17px, 4.9vw, 25px); line-height: 1.4; font-variant-numeric: tabular-nums }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0; font-variant-numeric: tabular-nums }
 caption { text-align: left; color: var(--soft); font-size: .87rem; padding-bottom: .3rem }
-th { font-weight: 500; text-align: left } td { text-align: right }
+th { font-weight: 500; text-align: left } td { text-align: right; white-space: nowrap } thead th { overflow-wrap: normal }
 .rows th, .rows td { border-top: 1px solid var(--line); padding: .3rem .25rem } .rows thead th { border: 0; color: var(--soft); font-size: .87rem }
 .rows thead th + th { text-align: right }
 .shaded { table-layout: fixed } .shaded td { text-align: center; border: 1px solid var(--line); padding: .15rem 0 }
@@ -48,7 +49,7 @@ th { font-weight: 500; text-align: left } td { text-align: right }
 .shaded td.right { outline: 1.5px solid var(--ink); outline-offset: -1.5px }
 .shaded thead td, .shaded thead th { border: 0 }
 .sets { font-size: clamp(7.5px, 2.2vw, 12.5px) } .sets col:first-child { width: 6.1em }
-.sets thead th { writing-mode: vertical-rl; transform: rotate(180deg); padding: 0 .1em .3em; white-space: nowrap; line-height: 1 }
+.sets thead th { writing-mode: vertical-rl; transform: rotate(180deg); padding: .4em .1em 0; white-space: nowrap; line-height: 1 }
 .sets tbody th { white-space: nowrap; padding-right: .3em; text-align: right }
 .relations col:first-child { width: 32% } .relations th { font-size: .87rem; padding: .15rem .3rem .15rem 0; overflow-wrap: normal }
 .relations thead th { text-align: center; vertical-align: bottom; padding-right: 0 } .relations td { padding: .4rem 0 }
@@ -72,7 +73,7 @@ def scored(report: Report, bootstrap: Bootstrap, level: str = "full") -> str:
         body = [_figures(report, bootstrap), _baselines(report)]
     if level == "full":
         body += [_detections(report), _sets(report), _relations(report)]
-    return _page("BLEMORE: scored", [*body, "<h2>Signature</h2>", f"<p><code>{_safe(signed(report, bootstrap))}</code></p>"])
+    return _page("BLEMORE: scored", [*body, "<h2>Signature</h2>", f"<p><code>{_safe(signed(report, bootstrap)).replace('|', '|<wbr>')}</code></p>"])
 
 
 def failed(problems: Sequence[Problem], organiser: bool = False) -> str:
@@ -139,7 +140,7 @@ def _baselines(report: Report) -> str:
         counts.setdefault(f"always {getattr(answers, name)}", record)
     rows = [[name, *(_number(getattr(record, figure)) for figure in FIGURES)] for name, record in counts.items()]
     note = "The constant answers are the most frequent ones of the train partition; nothing was fitted on the reference."
-    return "<h2>Beside trivial answers</h2>" + _rows(["", *(NAMES[figure] for figure in FIGURES)], rows) + f'<p class="soft">{note}</p>'
+    return "<h2>Beside trivial answers</h2>" + _rows(["", "presence", "salience", "score"], rows) + f'<p class="soft">{note}</p>'
 
 
 def _detections(report: Report) -> str:
@@ -168,8 +169,8 @@ def _relations(report: Report) -> str:
     if not report.counts.n_blends:
         return ""
     return "<h2>Salience of the true blends</h2>" + _shaded(
-        "relations", "Blends by true (row) and predicted (column) relation; first and second in the order ang, disg, fea, hap, sad.",
-        RELATIONS, [*RELATIONS, "wrong set"], relation_confusion(report),
+        "relations", "Blends by true (row) and predicted (column) relation: which emotion dominates, first and second being in the order ang, disg, fea, hap, sad.",
+        RELATIONS, ["first", "equal", "second", "wrong set"], relation_confusion(report),
     )
 
 
