@@ -7,6 +7,7 @@ hold items of several clips. How items are batched does not change a row by more
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Iterable, Iterator, Optional
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from blemore_baselines.encoders.base import Encoder
+from blemore_baselines.encoders.weights import digest, find
 from blemore_baselines.media import Clip
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -28,7 +30,10 @@ class TorchEncoder(Encoder):
     precision: "fp32" or "bf16", of the model's arithmetic; rows are float32 always
     """
 
+    file: Optional[str] = None  # the checkpoint's file name; None: `weights` is a hub id
+    computation = "1"  # raised when the same weights come to give other features
     batch_size = 32  # items; 1 where items differ in length
+    packages = ("torch", "transformers")
 
     def __init__(self, preset: Optional[str] = None, weights: Optional[str | Path] = None, device: str = "auto", precision: str = "fp32"):
         super().__init__(preset)
@@ -36,6 +41,20 @@ class TorchEncoder(Encoder):
         self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self.dtype = PRECISIONS[precision]
         self.model: torch.nn.Module
+
+    def __getstate__(self) -> dict:
+        """Without the model: another process loads its own."""
+        return {**{name: value for name, value in self.__dict__.items() if name != "model"}, "_loaded": False}
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """The file or folder of the weights. Raises FileError: they are not there."""
+        return find(self)
+
+    @cached_property
+    def revision(self) -> str:
+        """Of the computation and of the very weights. Raises FileError: they are not there."""
+        return f"{self.computation}-{digest(self.checkpoint)}"
 
     def items(self, stream: Iterable[np.ndarray] | np.ndarray) -> Iterator[np.ndarray]:
         """The model's inputs from a clip's frames (an iterable of RGB uint8 (H, W, 3)) or sound ((samples,) at 16 kHz)."""
@@ -51,7 +70,8 @@ class TorchEncoder(Encoder):
     @torch.inference_mode()
     def encode_items(self, items: list[np.ndarray]) -> np.ndarray:
         """Rows (B, dim) of a batch of items, or (T, dim) of one whole sound: float32."""
-        batch = torch.from_numpy(np.stack(items)).to(self.device, self.dtype)
+        # Small pixels travel faster than large numbers: to the device first.
+        batch = torch.from_numpy(np.stack(items)).to(self.device).to(self.dtype)
         return self.forward(batch).float().cpu().numpy().reshape(-1, self.dim)
 
     def _encode(self, clip: Clip) -> np.ndarray:

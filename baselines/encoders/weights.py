@@ -1,0 +1,227 @@
+"""Finding checkpoints and filling models with them: nothing is guessed, and nothing stays at random.
+
+Weights are a hub id (fetched by huggingface_hub into its own cache), a folder as transformers saves it, or a file:
+`.safetensors`, or torch's own format, read with `weights_only` so that it cannot run code. A file that an encoder
+knows by name is looked for in the current folder and in `weights_folder()`.
+
+Every tensor of a model must come from the checkpoint and, save for parts that are known to be of no use, every tensor
+of the checkpoint must go into the model. What does not fit is refused, under its name in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Iterable, Iterator, Mapping, Optional, Sequence
+
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
+from transformers.utils import logging
+
+from blemore.errors import FileError, Problem, ValidationError, some
+
+if TYPE_CHECKING:
+    from blemore_baselines.encoders.torch_encoder import TorchEncoder
+
+State = Mapping[str, torch.Tensor]
+# A pattern of the model's keys; the checkpoint's key, with the pattern's groups; how its tensor becomes the model's.
+Rule = tuple[str, str, Optional[Callable[[torch.Tensor], torch.Tensor]]]
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+WRAPPERS = ("model", "module", "state_dict")  # what training scripts put a checkpoint's tensors under
+CONFIGS = ("config.json", "preprocessor_config.json")
+
+
+# ------------------------------------------------------------------------------------- finding
+
+
+def weights_folder() -> Path:
+    """Where checkpoints lie that are no hub's: $BLEMORE_WEIGHTS, or ~/.cache/blemore."""
+    return Path(os.environ.get("BLEMORE_WEIGHTS") or "~/.cache/blemore").expanduser()
+
+
+def find(encoder: TorchEncoder, fetch: bool = True) -> Path:
+    """The file or folder of an encoder's weights; `fetch`: from the hub, where they are on one and not here yet.
+
+    Raises FileError, which says where to get them, under which licence, and where to put them.
+    """
+    wanted = str(encoder.weights_path or encoder.file or encoder.weights)
+    for path in (Path(wanted).expanduser(), weights_folder() / wanted):
+        if path.exists():
+            return path
+    reason = "there is no such file or folder"
+    if HUB_ID.fullmatch(wanted):
+        try:
+            return _snapshot(wanted, fetch)
+        except Exception as error:  # of the network, the hub or the disk; they have no class in common
+            reason = f"cannot be fetched from the hub: {str(error).strip().splitlines()[0]}"
+    put = f"put {encoder.file} into {weights_folder()} (or $BLEMORE_WEIGHTS)" if encoder.file else "put its folder anywhere"
+    raise FileError(Problem(
+        "no-weights", f"weights {wanted!r} of encoder {encoder.name!r}", reason,
+        hint=f"Get them from {encoder.weights} (licence: {encoder.licence}), {put}, or name where they are with --weights.",
+    ))
+
+
+def folder_name(source: str | Path) -> str:
+    """A hub id or a folder of weights as part of the name of a feature folder.
+
+    >>> folder_name("facebook/dinov2-base"), folder_name("/models/my ViT/")
+    ('facebook_dinov2-base', 'my_ViT')
+    """
+    own = str(source) if HUB_ID.fullmatch(str(source)) and not Path(source).exists() else Path(source).resolve().name
+    return re.sub(r"[^\w.-]+", "_", own)
+
+
+def _snapshot(hub_id: str, fetch: bool) -> Path:
+    """The folder in the hub's cache with a model's configuration and its weights, in one format."""
+    from huggingface_hub import snapshot_download
+
+    def get(weights: str) -> Path:
+        return Path(snapshot_download(hub_id, allow_patterns=["*.json", weights], ignore_patterns="*/*", local_files_only=not fetch))
+
+    folder = get("*.safetensors")
+    folder = folder if weight_files(folder) else get("pytorch_model*.bin")
+    if not weight_files(folder):
+        raise FileNotFoundError("no weights in it")
+    return folder
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files that hold the tensors of a checkpoint: the file itself, or those of a folder, in its best format."""
+    if not path.is_dir():
+        return [path]
+    formats = ("*.safetensors", "pytorch_model*.bin", "*.pt*")
+    return next((found for pattern in formats if (found := sorted(path.glob(pattern)))), [])
+
+
+def digest(path: Path) -> str:
+    """12 hexadecimal digits that stand for these very weights, wherever they lie (a folder's settings count, too)."""
+    whole = hashlib.sha256()
+    configs = [path / name for name in CONFIGS if (path / name).exists()]
+    for part in [*configs, *weight_files(path)]:
+        with open(part, "rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()[:12]
+
+
+# ------------------------------------------------------------------------------------- loading
+
+
+def read(path: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a checkpoint by its name. Raises ValidationError: it is none, or a damaged one."""
+    state: dict = {}
+    for file in weight_files(path):
+        try:
+            if file.suffix == ".safetensors":
+                state |= load_file(file)
+            else:
+                with torch.serialization.safe_globals([argparse.Namespace]):  # the options of a training script
+                    state |= torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # each format fails in its own ways
+            raise ValidationError(Problem("bad-weights", str(file), f"not a checkpoint that can be read: {str(error).splitlines()[0]}",
+                                          hint="Was the download interrupted? Fetch the file again.")) from error
+    while wrapper := next((name for name in WRAPPERS if isinstance(state.get(name), Mapping)), None):
+        state = state[wrapper]
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def sizes(state: State, key: str, where: Path, axes: int) -> torch.Size:
+    """The shape of a tensor that must be there: models are built to the size of their checkpoint."""
+    if key not in state:
+        raise _refusal(where, missing=[key])
+    if state[key].ndim != axes:
+        raise _refusal(where, misshapen=[f"{key} {tuple(state[key].shape)}, expected {axes} axes"])
+    return state[key].shape
+
+
+def count(state: State, pattern: str) -> int:
+    """How many layers a checkpoint has, from the number in the pattern's first group."""
+    return 1 + max((int(match[1]) for key in state if (match := re.match(pattern, key))), default=-1)
+
+
+def build(make: Callable[..., torch.nn.Module], *arguments) -> torch.nn.Module:
+    """A model whose weights are yet to come; filling a billion of them at random would take half a minute."""
+    with no_init_weights():
+        return make(*arguments)
+
+
+def fill(model: torch.nn.Module, state: State, where: Path, rules: Sequence[Rule] = (), unused: str = "$^") -> None:
+    """Put a checkpoint's tensors into a model, under `rules` (the first that fits; none: the same name).
+
+    `unused` is a pattern of the checkpoint's keys that the model has no use for. Raises ValidationError with every
+    key that is missing, extra or misshapen.
+    """
+    rules = [(re.compile(pattern), source, change) for pattern, source, change in rules]
+    used, missing, misshapen, filled = set(), [], [], {}
+    for key, own in model.state_dict().items():
+        source, change = key, None
+        for pattern, template, how in rules:
+            if match := pattern.fullmatch(key):
+                source, change = match.expand(template), how
+                break
+        used.add(source)
+        if source not in state:
+            missing.append(source)
+            continue
+        try:
+            tensor = change(state[source]) if change else state[source]
+            wrong = tensor.shape != own.shape
+        except (RuntimeError, IndexError, ValueError):  # the change asks for other axes
+            wrong = True
+        if wrong:
+            misshapen.append(f"{source} {tuple(state[source].shape)} for {key} {tuple(own.shape)}")
+        else:
+            filled[key] = tensor.to(own.dtype)
+    extra = [key for key in state if key not in used and not re.match(unused, key)]
+    if missing or extra or misshapen:
+        raise _refusal(where, missing, extra, misshapen)
+    model.load_state_dict(filled, assign=True)
+
+
+def pretrained(model_class, folder: Path, unused: str = "$^", optional: str = "$^", **options) -> PreTrainedModel:
+    """A transformers model from its folder, as strictly as `fill`. Code that lies beside the weights is never run.
+
+    `optional` is a pattern of keys that the checkpoint may lack: they are at random then, and named in `model.lacking`.
+    """
+    try:
+        with quiet():
+            model, found = model_class.from_pretrained(
+                folder, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options
+            )
+    except Exception as error:  # each part of a folder fails in its own ways
+        reason = str(error).strip().partition("\n")[0]
+        raise ValidationError(Problem("bad-weights", str(folder), f"not a model that can be loaded: {reason}")) from error
+    model.lacking = sorted(found["missing_keys"])
+    missing = [key for key in model.lacking if not re.match(optional, key)]
+    extra = [key for key in sorted(found["unexpected_keys"]) if not re.match(unused, key)]
+    misshapen = [f"{key} {tuple(theirs)} for {tuple(ours)}" for key, theirs, ours in sorted(found["mismatched_keys"])]
+    if missing or extra or misshapen:
+        raise _refusal(folder, missing, extra, misshapen)
+    return model
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers from printing its own tables, bars and advice: what matters is told by us."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _refusal(where: Path, missing: Iterable[str] = (), extra: Iterable[str] = (), misshapen: Iterable[str] = ()) -> ValidationError:
+    kinds = {"missing": missing, "extra": extra, "misshapen": misshapen}
+    told = "; ".join(f"{kind}: {some(list(dict.fromkeys(keys)))}" for kind, keys in kinds.items() if keys)
+    return ValidationError(Problem("wrong-weights", str(where), f"the checkpoint does not fit the model; {told}",
+                                   hint="Is it the checkpoint of another model, or of another stage of its training?"))
