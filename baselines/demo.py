@@ -20,7 +20,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from fractions import Fraction
 from multiprocessing import get_context
@@ -34,7 +33,7 @@ from tqdm import tqdm
 
 from blemore.errors import FileError, Problem, ValidationError
 from blemore.io import to_json, write_atomic
-from blemore.labels import BLENDS, EMOTIONS, NEUTRAL, Label, to_entry
+from blemore.labels import BLENDS, NEUTRAL, SINGLES, Label, to_entry
 
 SEED = 2026
 REVISION = 1  # of everything below: a folder of another revision is not continued
@@ -55,8 +54,9 @@ AT = {name: column for column, name in enumerate(PARAMETERS)}
 EXPRESSIONS = {
     "ang": dict(brow_in=-.7, knit=1., eye=.35, smile=-.45, open=.45, wide=.2, sneer=.35, nod=-.3, lean=.6, shake=.5,
                 pitch=3, fall=-4, loud=6, rate=2.2, duty=.75, breath=.1, rough=1., vowel=.6, front=0, bright=.9),
-    "disg": dict(brow_in=-.3, brow_out=-.2, knit=.5, eye=-.55, cheek=.3, smile=-.5, open=.25, wide=-.3, sneer=1., tilt=.4,
-                 nod=.5, lean=-.4, pitch=-2, fall=-6, loud=0, rate=1.3, duty=.8, breath=.25, rough=.6, vowel=-.2, front=.5),
+    "disg": dict(brow_in=-.3, brow_out=-.2, knit=.5, eye=-.55, cheek=.3, smile=-.5, open=.25, wide=-.3, sneer=1.,
+                 tilt=.4, nod=.5, lean=-.4,
+                 pitch=-2, fall=-6, loud=0, rate=1.3, duty=.8, breath=.25, rough=.6, vowel=-.2, front=.5),
     "fea": dict(brow_in=.9, brow_out=.7, knit=.3, eye=1., smile=-.35, open=.5, wide=.4, nod=.3, lean=-.6, shake=.7,
                 pitch=9, fall=2, loud=2, rate=3., duty=.5, breath=.5, tremor=1., vowel=.3, front=.3, bright=.5),
     "hap": dict(brow_out=.3, eye=-.1, cheek=1., smile=1., open=.5, wide=.6, tilt=.2, nod=.2, bob=1.,
@@ -106,14 +106,15 @@ def make_demo(out: Path, *, workers: int = 2) -> Demo:
     out = Path(out)
     _claim(out)
     train, test = plan()
-    paths = {out / part / f"{take.name}.mov": take for part, takes in (("train", train), ("test", test)) for take in takes}
+    paths = {out / "train" / f"{take.name}.mov": take for take in train}
+    paths |= {out / "test" / f"{take.name}.mov": take for take in test}
     todo = [(path, take) for path, take in paths.items() if not path.exists()]
     with tqdm(total=len(paths), initial=len(paths) - len(todo), desc="demo", unit="clip", disable=not todo) as progress:
         for _ in _make_clips(todo, workers):
             progress.update()
-    demo = Demo(out / "train", out / "test", out / "train_metadata.csv", out / "test_metadata.csv", out / "test_labels.json",
-                made=len(todo), kept=len(paths) - len(todo))
-    for path, content in zip(demo[2:5], _tables(train, test)):
+    tables = out / "train_metadata.csv", out / "test_metadata.csv", out / "test_labels.json"
+    demo = Demo(out / "train", out / "test", *tables, made=len(todo), kept=len(paths) - len(todo))
+    for path, content in zip(tables, _tables(train, test)):
         if not path.exists():
             write_atomic(path, content)
     return demo
@@ -152,11 +153,12 @@ def _make_clips(todo: list[tuple[Path, Take]], workers: int) -> Iterator[None]:
 
 
 def plan() -> tuple[list[Take], list[Take]]:
-    """The takes of train, by name, and of test, in an order that says nothing. Every one of the 36 labels is in train."""
+    """The takes of train, by name, and of test, in an order that says nothing. All 36 labels are in train."""
     takes, blend = [], 0
     for actor in range(TRAIN_ACTORS + TEST_ACTORS):
         # Every second actor leaves a single out: so blends are 54 in 100, as in the dataset itself.
-        singles = [Label((emotion,), (100,)) for turn, emotion in enumerate(EMOTIONS) if actor % 2 == 0 or turn != actor // 2 % 6]
+        left_out = actor // 2 % 6 if actor % 2 else None
+        singles = [single for turn, single in enumerate(SINGLES) if turn != left_out]
         blends = [BLENDS[(blend + step) * 7 % len(BLENDS)] for step in range(CLIPS_PER_ACTOR - len(singles))]
         blend += len(blends)
         takes += [_take(actor, label, turn, len(takes) + turn) for turn, label in enumerate(singles + blends)]
@@ -192,7 +194,8 @@ def _tables(train: list[Take], test: list[Take]) -> tuple[str, str, str]:
                      take.intensity or "", take.situation or "", take.actor % FOLDS))
     labels = {take.name: to_entry(take.label) for take in test}
     groups = {take.name: actor_id(take.actor) for take in test}
-    return _csv(rows), _csv([("filename",)] + [(take.name,) for take in test]), to_json({"labels": labels, "groups": groups})
+    names = [("filename",)] + [(take.name,) for take in test]
+    return _csv(rows), _csv(names), to_json({"labels": labels, "groups": groups})
 
 
 def _csv(rows: list[tuple]) -> str:
@@ -309,12 +312,16 @@ class Actor(NamedTuple):
         pick = lambda colours: np.array(colours[rng.integers(len(colours))]) + rng.uniform(-10, 10, 3)  # noqa: E731
         low = rng.random() < .5  # voice and beard go together a little, as they do
         return cls(
-            skin=np.array(skins[number * 5 % 6]) + rng.uniform(-8, 8, 3), hair=pick(hairs), cloth=pick(cloths), wall=pick(walls),
-            iris=pick(irises), style=number % 4 if low or number % 4 != 3 else 2, beard=bool(low and rng.random() < .5),
-            glasses=number % 5 == 2, width=rng.uniform(.92, 1.1), height=rng.uniform(.94, 1.08), eyes=rng.uniform(.9, 1.15),
+            skin=np.array(skins[number * 5 % 6]) + rng.uniform(-8, 8, 3),
+            hair=pick(hairs), cloth=pick(cloths), wall=pick(walls), iris=pick(irises),
+            style=number % 4 if low or number % 4 != 3 else 2, beard=bool(low and rng.random() < .5),
+            glasses=number % 5 == 2,
+            width=rng.uniform(.92, 1.1), height=rng.uniform(.94, 1.08), eyes=rng.uniform(.9, 1.15),
             brow=rng.uniform(.7, 1.3), light=(rng.uniform(.8, 1.), rng.uniform(-.18, .18)),
-            base_pitch=rng.uniform(95, 140) if low else rng.uniform(165, 240), tract=rng.uniform(1., 1.1) if low else rng.uniform(.86, .98),
-            gain=rng.uniform(-7, 5), expressivity=rng.uniform(.75, 1.2), habit=HABIT * rng.standard_normal(len(PARAMETERS)),
+            base_pitch=rng.uniform(95, 140) if low else rng.uniform(165, 240),
+            tract=rng.uniform(1., 1.1) if low else rng.uniform(.86, .98),
+            gain=rng.uniform(-7, 5), expressivity=rng.uniform(.75, 1.2),
+            habit=HABIT * rng.standard_normal(len(PARAMETERS)),
         )  # fmt: skip
 
 
@@ -342,7 +349,8 @@ class Pen:
         cv2.fillPoly(self.canvas, [self._pixels(points)], _rgb(colour), cv2.LINE_AA, 4)
 
     def line(self, points, colour, width: float) -> None:
-        cv2.polylines(self.canvas, [self._pixels(points)], False, _rgb(colour), max(1, round(width * self.scale)), cv2.LINE_AA, 4)
+        thick = max(1, round(width * self.scale))
+        cv2.polylines(self.canvas, [self._pixels(points)], False, _rgb(colour), thick, cv2.LINE_AA, 4)
 
 
 def _rgb(colour) -> tuple[float, ...]:
@@ -423,10 +431,12 @@ def _draw_head(pen: Pen, actor: Actor, face: dict) -> None:
     if actor.beard:
         low = outline[outline[:, 1] > 1.6]
         low = low[np.argsort(low[:, 0])]
-        pen.fill(np.concatenate([low, _bow((low[-1, 0], 1.6), (0, 3.0), (low[0, 0], 1.6))]), .55 * actor.hair + .45 * actor.skin * .7)
+        edge = _bow((low[-1, 0], 1.6), (0, 3.0), (low[0, 0], 1.6))
+        pen.fill(np.concatenate([low, edge]), .55 * actor.hair + .45 * actor.skin * .7)
     for side in (-1, 1):  # cheeks rise and redden with a smile
         lift, warm = .5 * max(face["cheek"], 0), .1 + .12 * max(face["cheek"], 0)
-        pen.fill(_oval(side * 2.75 * actor.width, 1.55 - lift, 1.05, .75), actor.skin * (1 - warm) + np.array([232, 96, 88]) * warm)
+        blush = actor.skin * (1 - warm) + np.array([232, 96, 88]) * warm
+        pen.fill(_oval(side * 2.75 * actor.width, 1.55 - lift, 1.05, .75), blush)
     if actor.style == 3:
         pen.line(_oval(-1.4, -4.1 * actor.height, 1.2, .5, 3.6, 4.7), np.minimum(actor.skin * 1.12, 255), .3)
         return
@@ -508,7 +518,8 @@ def _draw_mouth(pen: Pen, actor: Actor, face: dict) -> None:
     fold = max(sneer, smile)
     if fold > .35:  # from the nose to the corners
         for side in (-1, 1):
-            pen.line(_bow((side * 1.15, 1.35), (side * (half * .75 + .75), 2.1), (side * (half + .45), corner - .1)), actor.skin * .84, .12)
+            crease = _bow((1.15, 1.35), (half * .75 + .75, 2.1), (half + .45, corner - .1))
+            pen.line(crease * (side, 1), actor.skin * .84, .12)
 
 
 # ----------------------------------------------------------------------------------- the voice
@@ -523,8 +534,9 @@ def speak(score: np.ndarray, actor: Actor, rng: np.random.Generator) -> np.ndarr
     time = np.arange(count) / RATE
     bursts, gate = _bursts(fine, 1 / RATE)
     tremor = np.clip(part["tremor"], 0, 1.3) * np.sin(2 * np.pi * (7.5 * time + .6 * np.sin(2 * np.pi * 1.3 * time)))
-    jitter = np.interp(time, np.arange(0, time[-1] + .02, .01), rng.standard_normal(len(np.arange(0, time[-1] + .02, .01))))
-    pitch = part["pitch"] + part["fall"] * (bursts % 1) + .8 * tremor + .25 * jitter * (1 + 2 * np.clip(part["rough"], 0, 1))
+    steps = np.arange(0, time[-1] + .02, .01)
+    jitter = np.interp(time, steps, rng.standard_normal(len(steps))) * (.25 + .5 * np.clip(part["rough"], 0, 1))
+    pitch = part["pitch"] + part["fall"] * (bursts % 1) + .8 * tremor + jitter
     phase = 2 * np.pi * np.cumsum(actor.base_pitch * 2 ** (pitch / 12)) / RATE
     source = _harmonics(phase, part) * (1 + .35 * tremor)
     breath = np.clip(part["breath"], .03, 1.2) * rng.standard_normal(count)
@@ -542,7 +554,7 @@ def _bursts(score: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _harmonics(phase: np.ndarray, part: dict, highest: float = 9000.0) -> np.ndarray:
-    """A voiced source: harmonics that fade with their number, slower in a bright voice; rough ones beat at half the pitch."""
+    """A voiced source: harmonics that fade with their number, slower if bright; a rough voice beats at half its pitch."""
     step = np.gradient(phase) * RATE / (2 * np.pi)  # the pitch in Hz
     fade = 1.5 - .5 * np.clip(part["bright"], -1, 1)
     total = np.zeros_like(phase)
@@ -562,7 +574,8 @@ def _formants(sound: np.ndarray, part: dict, actor: Actor, window: int = 512) ->
     starts = np.arange(0, len(padded) - window, hop)
     middle = np.clip(starts - window // 2, 0, len(sound) - 1)
     resonances = np.stack([
-        560 * (1 + .4 * np.clip(part["vowel"][middle], -1.2, 1.2)), 1500 * (1 + .3 * np.clip(part["front"][middle], -1.2, 1.2)),
+        560 * (1 + .4 * np.clip(part["vowel"][middle], -1.2, 1.2)),
+        1500 * (1 + .3 * np.clip(part["front"][middle], -1.2, 1.2)),
         np.full(len(middle), 2600), np.full(len(middle), 3700),
     ], axis=1)[:, None, :] / actor.tract
     frequency = np.fft.rfftfreq(window, 1 / RATE)[None, :, None] / resonances

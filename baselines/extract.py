@@ -127,8 +127,9 @@ def _choose(clip: str, paths: list[Path], encoder: Encoder) -> Path | Failure:
         return (own or paths)[0]
     if not paths:
         return Failure(clip, "missing-file", "no media file of this name under the folder of the clips")
-    names = some(sorted(map(str, own or paths)))
-    return Failure(clip, "ambiguous", f"{len(own or paths)} files bear this name ({names}); expected one. Move the others elsewhere.")
+    doubles = sorted(map(str, own or paths))
+    message = f"{len(doubles)} files bear this name ({some(doubles)}); expected one. Move the others elsewhere."
+    return Failure(clip, "ambiguous", message)
 
 
 # --------------------------------------------------------------------------------- the folder
@@ -143,14 +144,14 @@ def _claim(folder: Path, encoder: Encoder) -> None:
         found = found if isinstance(found, dict) else {}
         other = [f"{key} {found.get(key)!r} (expected {meta[key]!r})" for key in IDENTITY if found.get(key) != meta[key]]
         if other:
-            raise ValidationError(Problem("other-features", str(path), f"the folder holds features of another kind: {', '.join(other)}",
-                                          hint="Choose another output folder, or delete this one yourself."))
+            message = f"the folder holds features of another kind: {', '.join(other)}"
+            raise ValidationError(Problem("other-features", str(path), message, hint="Choose another output folder."))
         changed = [name for name, version in meta["versions"].items() if found.get("versions", {}).get(name) != version]
         if changed:
             print(f"note: {folder} was begun with other versions of {', '.join(changed)}", file=sys.stderr)
     elif any(folder.glob("*.npy")):
-        raise ValidationError(Problem("other-features", str(folder), f"holds .npy files, but no {META} that says what they are",
-                                      hint="Choose another output folder."))
+        message = f"holds .npy files, but no {META} that says what they are"
+        raise ValidationError(Problem("other-features", str(folder), message, hint="Choose another output folder."))
     else:
         write_atomic(path, to_json(meta))
     for left in folder.glob(".*.tmp"):
@@ -172,7 +173,10 @@ def describe(encoder: Encoder) -> dict:
 
 
 def read_failures(folder: Path) -> list[Failure]:
-    """The failures on record in a feature folder; none where there is no record. Raises ValidationError: not such a table."""
+    """The failures on record in a feature folder; none where there is no record.
+
+    Raises ValidationError: the record is not such a table.
+    """
     path = Path(folder) / FAILURES
     rows = read_table(path) if path.exists() else []
     if rows and not set(Failure._fields) <= set(rows[0]):
@@ -197,7 +201,9 @@ Task = tuple[str, Path]  # a clip and its file
 Outcome = tuple[str, Optional[Failure]]
 
 
-def _outcomes(clips: list[str], files: dict[str, list[Path]], encoder: Encoder, folder: Path, workers: int) -> Iterator[Outcome]:
+def _outcomes(
+    clips: list[str], files: dict[str, list[Path]], encoder: Encoder, folder: Path, workers: int
+) -> Iterator[Outcome]:
     """What became of each clip, as it becomes known."""
     chosen = [(clip, _choose(clip, files.get(clip, []), encoder)) for clip in clips]
     yield from ((clip, choice) for clip, choice in chosen if isinstance(choice, Failure))
@@ -238,7 +244,11 @@ def _load(encoder: Encoder) -> None:
     except BlemoreError:
         raise
     except Exception as error:
-        raise ValidationError(Problem("cannot-load", f"encoder {encoder.name!r}", _one_line(f"{type(error).__name__}: {error}"))) from error
+        raise _cannot_load(encoder, _one_line(f"{type(error).__name__}: {error}")) from error
+
+
+def _cannot_load(encoder: Encoder, message: str, hint: Optional[str] = None) -> ValidationError:
+    return ValidationError(Problem("cannot-load", f"encoder {encoder.name!r}", message, hint=hint))
 
 
 def _in_processes(tasks: list[Task], encoder: Encoder, folder: Path, workers: int) -> Iterator[Outcome]:
@@ -265,8 +275,8 @@ def _in_processes(tasks: list[Task], encoder: Encoder, folder: Path, workers: in
                     process.join()
                     died = f"its process died (exit code {process.exitcode})"
                     if task is None:
-                        raise ValidationError(Problem("cannot-load", f"encoder {encoder.name!r}", f"{died} before the first clip",
-                                                      hint="Is there enough memory for so many workers? Try one.")) from None
+                        hint = "Is there enough memory for so many workers? Try one."
+                        raise _cannot_load(encoder, f"{died} before the first clip", hint) from None
                     yield task[0], Failure(task[0], "crashed", f"{died}. Too little memory, or a fault in a decoder.")
                     if waiting:
                         start()

@@ -78,8 +78,8 @@ class Clip:
             for frame in _decode(container, stream, self.path):
                 time = frame.time if frame.time is not None else first or 0.0
                 first = time if first is None else first
-                # A new array only where the frame is turned; the rotation is in degrees, counter-clockwise.
-                yield time - first, np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+                upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)  # degrees, counter-clockwise
+                yield time - first, np.ascontiguousarray(upright)
         if first is None:
             raise MediaError("no-frames", self.path, "its video stream holds no frame; expected at least one", CUT_SHORT)
 
@@ -90,7 +90,7 @@ class Clip:
         if not samples.size:
             raise MediaError("no-audio", self.path, "its sound stream holds no sample; expected at least one", CUT_SHORT)
         if not np.isfinite(samples).all():
-            raise MediaError("unreadable", self.path, "its sound holds NaN or infinite samples; expected numbers within ±1")
+            raise MediaError("unreadable", self.path, "its sound holds NaN or infinite samples; expected finite ones")
         return samples if rate == SAMPLE_RATE else soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
 
 

@@ -34,9 +34,8 @@ class Encoder(ABC):
         self.preset = self.presets[0] if preset is None else preset
         self._loaded = False
         if self.preset not in self.presets:
-            raise ValidationError(Problem(
-                "unknown-preset", f"encoder {self.name!r}", f"has no preset {preset!r}; expected one of {', '.join(self.presets)}",
-            ))
+            message = f"has no preset {preset!r}; expected one of {', '.join(self.presets)}"
+            raise ValidationError(Problem("unknown-preset", f"encoder {self.name!r}", message))
 
     def load(self) -> None:
         """Load the weights, once; `encode` does it where it was not done."""
@@ -53,10 +52,12 @@ class Encoder(ABC):
         features = np.ascontiguousarray(self._encode(clip), dtype=np.float32)
         problem = None
         if features.ndim != 2 or features.shape[1] != self.dim or not len(features):
-            problem = Problem("wrong-shape", self.name, f"gave the shape {features.shape}; expected (1 or more, {self.dim})", clip.id)
+            message = f"gave the shape {features.shape}; expected (1 or more, {self.dim})"
+            problem = Problem("wrong-shape", self.name, message, clip.id)
         elif not np.isfinite(features).all():
             rows = np.flatnonzero(~np.isfinite(features).all(axis=1))
-            problem = Problem("not-finite", self.name, f"gave NaN or infinity in {len(rows)} of {len(features)} rows, first in row {rows[0]}", clip.id)
+            message = f"gave NaN or infinity in {len(rows)} of {len(features)} rows, first in row {rows[0]}"
+            problem = Problem("not-finite", self.name, message, clip.id)
         if problem:
             raise ValidationError(problem)
         return features

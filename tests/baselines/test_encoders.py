@@ -106,6 +106,11 @@ def test_logmel_finds_a_tone(hertz):
     assert abs(features[25].argmax() - expected) <= 1
 
 
+def test_logmel_puts_silence_around_a_clip():
+    features = create("logmel").encode(ArrayClip(audio=sound(16_000)))
+    assert np.exp(features[0]).sum() < 0.8 * np.exp(features[1:-1]).sum(axis=1).min()
+
+
 def test_logmel_doubling_the_level_adds_log_4():
     quiet, loud = (create("logmel").encode(ArrayClip(audio=level * sound(8000))) for level in (0.5, 1))
     assert np.allclose(loud - quiet, np.log(4), atol=1e-3)
@@ -138,7 +143,8 @@ class Wrong(Encoder):
 
 
 @pytest.mark.parametrize("result, match", [
-    (np.zeros((2, 4)), "shape"), (np.zeros(3), "shape"), (np.zeros((0, 3)), "shape"), (np.array([[0, 1, 2], [0, np.nan, 1]]), "1 of 2 rows, first in row 1"),
+    (np.zeros((2, 4)), "shape"), (np.zeros(3), "shape"), (np.zeros((0, 3)), "shape"),
+    (np.array([[0, 1, 2], [0, np.nan, 1]]), "1 of 2 rows, first in row 1"),
 ])  # fmt: skip
 def test_what_was_not_declared_is_refused(result, match):
     with pytest.raises(ValidationError, match=match):

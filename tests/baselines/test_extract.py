@@ -24,7 +24,8 @@ def write_wav(path, seed: int = 0, seconds: float = 0.3):
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1), file.setsampwidth(2), file.setframerate(16_000)
-        file.writeframes((np.random.default_rng(seed).uniform(-0.3, 0.3, round(seconds * 16_000)) * 2**15).astype("<i2").tobytes())
+        samples = np.random.default_rng(seed).integers(-10_000, 10_000, round(seconds * 16_000))
+        file.writeframes(samples.astype("<i2").tobytes())
     return path
 
 
