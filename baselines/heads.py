@@ -48,5 +48,7 @@ class Scaler(NamedTuple):
 def fit_scaler(X: np.ndarray) -> Scaler:
     """The scaler of rows (rows, D)."""
     X = X.astype(np.float64)
-    # By its range, not by its deviation: rounding gives a constant column a tiny one.
-    return Scaler(X.mean(axis=0), np.where(np.ptp(X, axis=0) == 0, 1.0, X.std(axis=0)))
+    scale = X.std(axis=0)
+    # By its range, too: rounding gives a constant column a tiny deviation.
+    scale[(np.ptp(X, axis=0) == 0) | (scale == 0)] = 1.0
+    return Scaler(X.mean(axis=0), scale)

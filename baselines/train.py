@@ -78,9 +78,10 @@ def train(dataset: Dataset, sources: Sequence[Features], paths: Sequence[Path], 
         "train": {"clips": len(dataset.ids), "digest": digest(f"{c}\t{label}\t{fold}" for c, label, fold in zip(dataset.ids, dataset.labels, dataset.folds))},
         "versions": versions(),
     }
-    if (out / "metrics.json").exists() and _same_run(out, config):
-        return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     _claim(out, config)
+    if (out / "metrics.json").exists():
+        shutil.rmtree(out / "folds", ignore_errors=True)  # where the last call was stopped at its very end
+        return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
 
     logits, losses = _cross_validate(dataset, features, head, recipe, seed, out)
     final = min(recipe.final_epochs, recipe.epochs) - 1
@@ -249,31 +250,29 @@ def versions() -> dict:
     return {"blemore": VERSION, "python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
 
 
-def _same_run(out: Path, config: dict) -> bool:
-    """Whether `out` was made with this config. ValidationError: it was made with another one."""
-    known = json.loads((out / "config.json").read_text(encoding="utf-8"))
+def _claim(out: Path, config: dict) -> None:
+    """Make `out` this run's folder, or find that it is already. ValidationError: it holds something else."""
+    try:
+        known = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        known = None
+    except ValueError:
+        known = {}
+    if known is None and not (out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())):
+        write_atomic(out / "config.json", to_json(config))
+        return
+    if not isinstance(known, dict) or set(known) != set(config):
+        raise ValidationError(Problem("other-run", str(out), "the folder is not empty and holds no run", hint="Choose another --out."))
     # Where features lay, and the versions, may change between two calls; what they hold may not.
     told = lambda c: {**c, "versions": None, "features": [{**f, "path": None} for f in c["features"]]}  # noqa: E731
     before, now = told(known), told(config)
-    differing = [key for key in now if before.get(key) != now[key]]
-    if differing:
-        raise ValidationError([
-            Problem("other-run", str(out / "config.json"), f"the folder holds a run with another {key}: {show(json.dumps(before.get(key)), 90)}; now {show(json.dumps(now[key]), 90)}",
-                    hint="Choose another --out, or delete the folder.")
-            for key in differing
-        ])
-    return True
-
-
-def _claim(out: Path, config: dict) -> None:
-    """Make `out` this run's folder, or find that it is already."""
-    if (out / "config.json").exists():
-        _same_run(out, config)
-    elif out.is_dir() and any(out.iterdir()):
-        raise ValidationError(Problem("other-run", str(out), "the folder is not empty and holds no run", hint="Choose another --out."))
-    else:
-        write_atomic(out / "config.json", to_json(config))
-    (out / "folds").mkdir(exist_ok=True)
+    problems = [
+        Problem("other-run", str(out / "config.json"), f"the folder holds a run with another {key}: {show(json.dumps(before[key]), 90)}; now {show(json.dumps(now[key]), 90)}",
+                hint="Choose another --out, or delete the folder.")
+        for key in now if before[key] != now[key]
+    ]
+    if problems:
+        raise ValidationError(problems)
 
 
 def _npz(**arrays: np.ndarray) -> bytes:

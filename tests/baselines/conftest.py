@@ -1,0 +1,62 @@
+"""A tiny dataset that the tests of training, prediction and the command line share."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from blemore.labels import LABELS
+from blemore_baselines import features
+from blemore_baselines.dataset import TARGETS, read_dataset
+
+N_FOLDS, N_TEST = 3, 8
+
+
+def metadata_csv(labels, n_folds=N_FOLDS):
+    """Train metadata: an actor a fold, clips in turn."""
+    lines = ["filename,video_id,mix,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience,version,intensity_level,situation,fold"]
+    for k, label in enumerate(labels):
+        fold = k % n_folds
+        emotions, saliences = (*LABELS[label].emotions, "")[:2], (*LABELS[label].saliences, "")[:2]
+        mix = int(LABELS[label].is_blend)
+        lines.append(f"clip{k:02},A{fold},{mix},{emotions[0]},{emotions[1]},{saliences[0] if mix else ''},{saliences[1]},1,,,{fold}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """36 train clips in three folds and 8 test clips, with features that tell something of the labels.
+
+    train, test: metadata files; sound, look: folders of sequences under the partitions' folders, 5 and 3 wide
+    """
+    rng = np.random.default_rng(7)
+    labels = rng.permutation(36)
+    root = tmp_path / "tiny"
+    root.mkdir()
+    (root / "train_metadata.csv").write_text(metadata_csv(labels))
+    test_ids = [f"test_{k:04}" for k in range(1, N_TEST + 1)]
+    (root / "test_metadata.csv").write_text("\n".join(["filename", *(f"{clip}.mov" for clip in test_ids)]) + "\n")
+    dataset = read_dataset(root / "train_metadata.csv")
+    for name, dim in (("sound", 5), ("look", 3)):
+        mixing = rng.normal(size=(6, dim))
+        for part, ids, targets in (("train", dataset.ids, dataset.targets), ("test", test_ids, TARGETS[rng.integers(0, 36, N_TEST)])):
+            folder = root / f"{name}_{part}"
+            folder.mkdir()
+            for clip, target in zip(ids, targets):
+                frames = target @ mixing + rng.normal(size=(rng.integers(2, 6), dim))
+                np.save(folder / f"{clip}.npy", frames.astype(np.float32))
+    return SimpleNamespace(
+        root=root, train=root / "train_metadata.csv", test=root / "test_metadata.csv", dataset=dataset, test_ids=test_ids,
+        sound=root / "sound_train", look=root / "look_train", sound_test=root / "sound_test", look_test=root / "look_test",
+        read=lambda path, **options: features.read_features(path, dataset.ids, **options),
+    )
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The published protocol with a few epochs and a large step."""
+    from blemore_baselines import train
+
+    recipes = {"aggregate": train.Recipe(1e-2, 1e-3, 8, 4, 3), "subsample": train.Recipe(1e-2, 1e-3, 16, 3, 3)}
+    monkeypatch.setattr(train, "PRESETS", {"published": recipes})
+    return recipes

@@ -1,0 +1,400 @@
+"""Training on a tiny dataset: reproducible to the byte, resumable, and without a leak from the held-out fold."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from blemore.errors import FileError, ValidationError
+from blemore_baselines import decode, train
+from blemore_baselines.heads import HEADS, build_head, fit_scaler, soft_label_loss
+from blemore_baselines.train import Recipe, clip_logits, fit_model, fold_seed
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """On small matrices more threads only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(tiny, out, features=None, dataset=None, method="aggregate", head="linear", seed=0, paths=("features",)):
+    sources = [tiny.read(tiny.sound, aggregated=method == "aggregate")] if features is None else features
+    return train.train(dataset or tiny.dataset, sources, paths, method=method, head=head, preset="published", seed=seed, out=out)
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def oof(folder):
+    with np.load(folder / "oof_logits.npz", allow_pickle=False) as saved:
+        return {name: saved[name] for name in saved}
+
+
+FILES = {"config.json", "folds.csv", "learning_curves.csv", "metrics.json", "model.json", "model.safetensors", "oof_logits.csv", "oof_logits.npz"}
+
+
+# ---------------------------------------------------------------------- the same bytes
+
+
+@pytest.mark.parametrize("method, head", [("aggregate", "linear"), ("aggregate", "mlp256"), ("subsample", "mlp256")])
+def test_the_same_seed_gives_the_same_bytes(tiny, tmp_path, method, head):
+    run(tiny, tmp_path / "one", method=method, head=head)
+    torch.manual_seed(12345)  # what happened before must not matter
+    np.random.seed(6)
+    run(tiny, tmp_path / "two", method=method, head=head)
+    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
+    assert set(one) == FILES and [name for name in one if one[name] != two[name]] == []
+
+
+def test_the_number_of_threads_does_not_matter(tiny, tmp_path, monkeypatch):
+    run(tiny, tmp_path / "one", head="mlp512")
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        run(tiny, tmp_path / "two", head="mlp512")
+        assert torch.get_num_threads() == 4  # left as it was
+    finally:
+        torch.set_num_threads(before)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_another_seed_gives_another_run_and_zero_is_a_seed(tiny, tmp_path):
+    logits = []
+    for seed in (0, 1, 2):
+        run(tiny, tmp_path / str(seed), seed=seed)
+        logits.append(oof(tmp_path / str(seed))["logits"])
+    assert not np.allclose(logits[0], logits[1]) and not np.allclose(logits[1], logits[2]) and not np.allclose(logits[0], logits[2])
+
+
+def test_folds_have_seeds_of_their_own():
+    seeds = [fold_seed(seed, fold) for seed in (0, 1) for fold in (-1, 0, 1, 2, 3, 4)]
+    assert len(set(seeds)) == 12 and fold_seed(0, 0) == fold_seed(0, np.int64(0))
+
+
+# ---------------------------------------------------------------------- what is in the folder
+
+
+def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, tmp_path, quick):
+    metrics = run(tiny, tmp_path / "run")
+    out, saved = tmp_path / "run", oof(tmp_path / "run")
+    assert saved["logits"].shape == (4, 36, 6) and saved["logits"].dtype == np.float32
+    assert saved["filenames"].tolist() == tiny.dataset.ids and (saved["folds"] == tiny.dataset.folds).all()
+    assert json.loads((out / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+
+    expected = decode.figures(decode.softmax(saved["logits"]), tiny.dataset.labels, tiny.dataset.folds)
+    assert metrics["nested"] == expected["nested"] and metrics["published"] == expected["published"]
+    # The final model trains for 3 epochs: its thresholds, and the score table, are those of epoch 3.
+    thresholds, _ = decode.fit_grid(decode.softmax(saved["logits"][2]), tiny.dataset.labels)
+    assert (metrics["final"]["alpha"], metrics["final"]["beta"], metrics["final"]["epochs"]) == (*thresholds, 3)
+    from blemore_baselines.features import read_scores
+
+    assert np.float32(read_scores(out, tiny.dataset.ids).X).tolist() == saved["logits"][2].tolist()
+
+    model = json.loads((out / "model.json").read_text())
+    assert model["emotions"] == ["ang", "disg", "fea", "hap", "sad", "neu"]
+    assert (model["head"], model["method"], model["seed"], model["folds"]) == ("linear", "aggregate", 0, [0, 1, 2])
+    assert model["decoder"] == {"name": "thresholds", **thresholds._asdict()}
+    assert model["recipe"] == quick["aggregate"]._asdict() and set(model["versions"]) == {"blemore", "python", "numpy", "torch"}
+    (source,) = model["features"]
+    assert source["encoder"] == "sound" and source["dim"] == 35 and source["statistics"][0] == "mean" and source["path"] == "features"
+
+    scaler = fit_scaler(tiny.read(tiny.sound).X)  # of all of train
+    tensors = load_file(out / "model.safetensors")
+    assert set(tensors) == {"head.weight", "head.bias", "scaler.mean", "scaler.scale"}
+    assert (tensors["scaler.mean"] == scaler.mean).all() and (tensors["scaler.scale"] == scaler.scale).all()
+
+    curves = (out / "learning_curves.csv").read_text().splitlines()
+    assert curves[0] == "fold,epoch,train_loss,validation_loss,published_score" and len(curves) == 1 + 3 * 4
+    fold, epoch, _, loss, score = curves[1 + 4 + 2].split(",")  # fold 1, epoch 3
+    inside = tiny.dataset.folds == 1
+    assert (fold, epoch) == ("1", "3")
+    assert float(score) == pytest.approx(decode.fit_grid(decode.softmax(saved["logits"][2, inside]), tiny.dataset.labels[inside])[1], abs=1e-6)
+    assert float(loss) == pytest.approx(soft_label_loss(torch.from_numpy(saved["logits"][2, inside]), torch.from_numpy(tiny.dataset.targets[inside])).item(), abs=1e-5)
+    assert len((out / "folds.csv").read_text().splitlines()) == 1 + 2 * 3
+
+
+def test_the_published_recipe(monkeypatch):
+    monkeypatch.undo()
+    assert train.PRESETS["published"] == {"aggregate": Recipe(5e-6, 1e-3, 32, 200, 100), "subsample": Recipe(5e-6, 1e-3, 512, 300, 300)}
+
+
+def test_training_learns():
+    rng = np.random.default_rng(0)
+    targets = np.eye(6, dtype=np.float32)[rng.integers(0, 6, 120)]
+    X = (targets @ rng.normal(size=(6, 8)) + 0.1 * rng.normal(size=(120, 8))).astype(np.float32)
+    losses = []
+    model = fit_model(X, targets, "linear", Recipe(1e-2, 1e-3, 16, 40, 40), 40, 0, lambda model, loss: losses.append(loss))
+    assert len(losses) == 40 and losses[-1] < 0.2 * losses[0]
+    assert (clip_logits(model, X, np.arange(120), 120).argmax(axis=1) == targets.argmax(axis=1)).mean() > 0.95
+
+
+def test_one_step_of_adam_by_hand():
+    # One batch, one epoch: the gradient g = mean of (softmax − t) xᵀ + 1e-3 · w (coupled weight decay);
+    # Adam's first step is lr · g / (|g| + ε), whatever the size of g.
+    rng = np.random.default_rng(0)
+    X, targets = rng.normal(size=(5, 3)).astype(np.float32), np.eye(6, dtype=np.float32)[[0, 1, 2, 3, 4]]
+    before = build_head("linear", 3, seed=9)
+    w, b = (p.detach().numpy().astype(float) for p in before.parameters())
+    p = decode.softmax(X @ w.T + b)
+    g = (p - targets).T @ X / 5 + 1e-3 * w
+    after = fit_model(X, targets, "linear", Recipe(0.01, 1e-3, 5, 1, 1), 1, 9)
+    assert after.weight.detach().numpy() == pytest.approx(w - 0.01 * g / (np.abs(g) + 1e-8), abs=1e-6)
+
+
+# ------------------------------------------------------------------------------- no leak
+
+
+def logits_of_fold(tiny, out, fold, dataset=None, features=None):
+    run(tiny, out, features=features, dataset=dataset)
+    return oof(out)["logits"][:, tiny.dataset.folds == fold]
+
+
+def test_a_fold_s_own_labels_and_features_leave_its_model_as_it_was(tiny, tmp_path):
+    before = logits_of_fold(tiny, tmp_path / "before", 1)
+    inside = tiny.dataset.folds == 1
+    scrambled = tiny.dataset._replace(labels=np.where(inside, (tiny.dataset.labels + 5) % 36, tiny.dataset.labels))
+    assert (logits_of_fold(tiny, tmp_path / "labels", 1, dataset=scrambled) == before).all()
+    assert (logits_of_fold(tiny, tmp_path / "other", 0, dataset=scrambled) != oof(tmp_path / "before")["logits"][:, tiny.dataset.folds == 0]).any()
+    # Change the features of all but one of the fold's clips, vastly: the one's logits stay.
+    features = tiny.read(tiny.sound)
+    rows = np.flatnonzero(inside)[1:]
+    X = features.X.copy()
+    X[rows] = X[rows] * 100 + 1000
+    assert (logits_of_fold(tiny, tmp_path / "features", 1, features=[features._replace(X=X)])[:, 0] == before[:, 0]).all()
+
+
+def test_the_scaler_of_a_fold_is_fitted_on_the_other_folds(tiny, tmp_path, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(train, "fit_scaler", lambda X: fitted.append(X) or fit_scaler(X))
+    run(tiny, tmp_path / "run")
+    X = tiny.read(tiny.sound).X
+    expected = [X[tiny.dataset.folds != fold] for fold in range(3)] + [X]  # and of the final model, on all of train
+    assert len(fitted) == 4
+    for rows in expected:
+        assert any(rows.shape == found.shape and (rows == found).all() for found in fitted)
+
+
+# --------------------------------------------------------------------------- subsampling
+
+
+def test_a_clip_s_logits_are_the_mean_over_its_rows():
+    head = build_head("linear", 2, seed=0)
+    X = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    owner = np.array([2, 0, 2, 1, 2])  # in no order
+    each = head(torch.from_numpy(X)).detach().numpy()
+    found = clip_logits(head, X, owner, 3)
+    assert found == pytest.approx(np.stack([each[1], each[3], each[[0, 2, 4]].mean(axis=0)]), abs=1e-6)
+
+
+def test_rows_of_a_held_out_clip_train_nothing(tiny, tmp_path, monkeypatch):
+    trained = []
+    original = train.fit_model
+    monkeypatch.setattr(train, "fit_model", lambda X, targets, *rest: trained.append((len(X), targets)) or original(X, targets, *rest))
+    run(tiny, tmp_path / "run", method="subsample")
+    features = tiny.read(tiny.sound, aggregated=False)
+    sizes = [int((tiny.dataset.folds[features.owner] != fold).sum()) for fold in range(3)] + [len(features.X)]
+    assert sorted(size for size, _ in trained) == sorted(sizes)
+    whole = next(targets for size, targets in trained if size == len(features.X))
+    assert (whole == tiny.dataset.targets[features.owner]).all()  # each row has its clip's target
+
+
+# ----------------------------------------------------------------------- stopped and resumed
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_in_fold(monkeypatch, fold, at_epoch):
+    """Raise after some epochs of a fold; returns the list of folds that were begun."""
+    original, begun = train._run_fold, []
+
+    def run_fold(dataset, features, number, head, recipe, seed, after_epoch):
+        begun.append(number)
+        epochs = []
+
+        def counting():
+            after_epoch()
+            epochs.append(1)
+            if number == fold and len(epochs) == at_epoch:
+                raise Stopped
+
+        return original(dataset, features, number, head, recipe, seed, counting)
+
+    monkeypatch.setattr(train, "_run_fold", run_fold)
+    return begun
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tiny, tmp_path, monkeypatch):
+    run(tiny, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "cpu_count", lambda: 1)  # one fold after the other
+        stop_in_fold(patch, 1, at_epoch=2)
+        with pytest.raises(Stopped):
+            run(tiny, tmp_path / "run")
+    assert set(contents(tmp_path / "run")) == {"config.json", "folds/fold_0.npz"}
+    with monkeypatch.context() as patch:
+        begun = stop_in_fold(patch, None, 0)
+        run(tiny, tmp_path / "run")
+    assert sorted(begun) == [1, 2]  # the finished fold is not trained again
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("step", ["_save_model", "scores_csv", "_learning_curves", "_folds_csv"])
+def test_a_run_that_was_stopped_while_it_wrote_its_results(tiny, tmp_path, monkeypatch, step):
+    run(tiny, tmp_path / "whole")
+
+    def stop(*_):
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, step, stop)
+        with pytest.raises(Stopped):
+            run(tiny, tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    run(tiny, tmp_path / "run")
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_a_run_that_was_stopped_at_its_very_end_leaves_no_rest(tiny, tmp_path, monkeypatch):
+    run(tiny, tmp_path / "whole")
+
+    def stop(*_, **__):
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.shutil, "rmtree", stop)
+        with pytest.raises(Stopped):
+            run(tiny, tmp_path / "run")
+    run(tiny, tmp_path / "run")
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from blemore_baselines import train
+from blemore_baselines.dataset import read_dataset
+from blemore_baselines.features import read_features
+
+metadata, folder, out, epochs = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+train.PRESETS["published"]["aggregate"] = train.Recipe(1e-2, 1e-3, 8, epochs, 3)
+dataset = read_dataset(metadata)
+print("begins", flush=True)
+train.train(dataset, [read_features(folder, dataset.ids)], ["features"], method="aggregate", head="mlp256", preset="published", seed=0, out=out)
+"""
+
+
+def test_a_killed_process_is_gone_on_with(tiny, tmp_path, monkeypatch, long):
+    recipe = Recipe(1e-2, 1e-3, 8, 60, 3)
+    monkeypatch.setattr(train, "PRESETS", {"published": {"aggregate": recipe}})
+    features = [tiny.read(tiny.sound)]
+    run(tiny, tmp_path / "whole", features=features, head="mlp256")
+    rng = random.Random(0)
+    killed = 0
+    for attempt in range(12 if long else 2):
+        out = tmp_path / f"run{attempt}"
+        arguments = [sys.executable, "-P", "-c", PROGRAM, tiny.train, tiny.sound, out, str(recipe.epochs)]
+        with subprocess.Popen([*map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout.readline() == "begins\n"
+            deadline = time.monotonic() + 60
+            # Without --long: as soon as a fold is finished. With it: at any moment.
+            wanted = out / ("folds" if attempt % 2 else "config.json") if not long else out / "config.json"
+            while process.poll() is None and time.monotonic() < deadline and not (wanted.exists() and (wanted.is_file() or any(wanted.glob("*.npz")))):
+                time.sleep(0.002)
+            time.sleep(rng.random() * 0.5 if long else 0)
+            process.send_signal(signal.SIGKILL)
+        killed += process.returncode == -signal.SIGKILL
+        run(tiny, out, features=features, head="mlp256")
+        rest = {name: content for name, content in contents(out).items() if not name.endswith(".tmp")}  # a kill cannot clean up
+        whole = contents(tmp_path / "whole")
+        assert [name for name in {*rest, *whole} if rest.get(name) != whole.get(name)] == []
+    assert killed > 0
+
+
+def test_a_finished_run_is_not_redone(tiny, tmp_path, monkeypatch):
+    first = run(tiny, tmp_path / "run")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    monkeypatch.setattr(train, "fit_model", None)  # nothing may be trained
+    assert run(tiny, tmp_path / "run", paths=["elsewhere"]) == json.loads(json.dumps(first))  # where features lay does not matter
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == times
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        ({"seed": 1}, "another seed: "),
+        ({"head": "mlp256"}, "another head: "),
+        ({"method": "subsample"}, "another method: "),
+    ],
+)
+def test_another_config_in_the_same_folder_is_refused(tiny, tmp_path, finished, change, named):
+    run(tiny, tmp_path / "run")
+    if not finished:
+        (tmp_path / "run" / "metrics.json").unlink()
+    before = contents(tmp_path / "run")
+    with pytest.raises(ValidationError) as refused:
+        run(tiny, tmp_path / "run", **change)
+    assert named in str(refused.value) and "Choose another --out" in str(refused.value)
+    assert contents(tmp_path / "run") == before
+
+
+def test_other_inputs_in_the_same_folder_are_refused(tiny, tmp_path):
+    run(tiny, tmp_path / "run")
+    features = tiny.read(tiny.sound)
+    X = features.X.copy()
+    X[3, 3] += 1e-3
+    with pytest.raises(ValidationError, match="another features"):
+        run(tiny, tmp_path / "run", features=[features._replace(X=X)])
+    with pytest.raises(ValidationError, match="another train"):
+        run(tiny, tmp_path / "run", dataset=tiny.dataset._replace(labels=tiny.dataset.labels[::-1].copy()))
+
+
+@pytest.mark.parametrize("name, content", [("notes.txt", "mine"), ("metrics.json", "{}"), ("config.json", '{"model_type": "bert"}'), ("config.json", "mine")])
+def test_a_folder_of_something_else_is_refused_and_left_alone(tiny, tmp_path, name, content):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text(content)
+    with pytest.raises(ValidationError, match="holds no run"):
+        run(tiny, tmp_path / "mine")
+    assert contents(tmp_path / "mine") == {name: content.encode()}
+
+
+def test_a_file_in_place_of_the_folder(tiny, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(FileError, match="cannot be written"):
+        run(tiny, tmp_path / "run")
+
+
+def test_an_empty_folder_is_taken(tiny, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.json.abc.tmp").write_text("{")  # of a call that was killed while it wrote its first file
+    assert run(tiny, tmp_path / "run")["nested"]["n"] == 36
+
+
+def test_fused_sources_in_one_model(tiny, tmp_path):
+    run(tiny, tmp_path / "run", features=[tiny.read(tiny.sound), tiny.read(tiny.look)], paths=["sound", "look"])
+    model = json.loads((tmp_path / "run" / "model.json").read_text())
+    assert [source["encoder"] for source in model["features"]] == ["sound", "look"]
+    assert load_file(tmp_path / "run" / "model.safetensors")["head.weight"].shape == (6, 7 * (5 + 3))
+
+
+def test_every_head_trains(tiny, tmp_path):
+    for head in HEADS:
+        assert not math.isnan(run(tiny, tmp_path / head, head=head)["nested"]["score"])
