@@ -1,0 +1,48 @@
+"""eGeMAPS: 88 figures of a voice, measured by openSMILE; one row for a whole clip, and no weights.
+
+The set v02 with its functionals, by the package `opensmile` (github.com/audeering/opensmile-python, free for
+non-commercial research), which is an extra: pip install 'blemore[opensmile]'. Set: Eyben et al., "The Geneva
+Minimalistic Acoustic Parameter Set", 2016. A sound of 50 ms or so is too short to be measured: it is refused.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from typing import Optional
+
+import numpy as np
+
+from blemore.errors import Problem, ValidationError
+from blemore_baselines.encoders.base import Encoder
+from blemore_baselines.media import SAMPLE_RATE, Clip, MediaError
+
+
+class EGeMAPS(Encoder):
+    name = "egemaps"
+    modality = "audio"
+    dim = 88
+    unit = "clip"
+    rows = "one a clip"
+    revision = "v02"
+    packages = ("opensmile", "soxr")
+
+    def __init__(self, preset: Optional[str] = None):
+        super().__init__(preset)
+        if importlib.util.find_spec("opensmile") is None:
+            raise ValidationError(Problem("missing-package", f"encoder {self.name!r}", "the package opensmile is not installed",
+                                          hint="pip install 'blemore[opensmile]'; it is free for non-commercial research alone."))
+
+    def _load(self) -> None:
+        import opensmile
+
+        self._smile = opensmile.Smile(feature_set=opensmile.FeatureSet.eGeMAPSv02, feature_level=opensmile.FeatureLevel.Functionals)
+
+    def _encode(self, clip: Clip) -> np.ndarray:
+        sound = clip.audio()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # openSMILE's only word on what it could not measure; told below
+            row = self._smile.process_signal(sound, SAMPLE_RATE).to_numpy()
+        if np.isnan(row).all():
+            raise MediaError("too-short", clip.path, f"openSMILE measures nothing in {len(sound) / SAMPLE_RATE:.4g} s of sound; expected 0.1 s or more")
+        return row
