@@ -1,0 +1,211 @@
+"""HuBERT, WavLM and any audio model of Hugging Face: a whole sound in, about 50 rows a second out.
+
+Large models of speech were trained on sound at 16 kHz that is normalised as a whole, with `layer_norm`: less its mean,
+over √(variance + ε). ε is 1e-5 in the models' own code (fairseq, MIT; unilm, MIT) and in the challenge's features:
+preset `published`. The extractor that comes with the weights on the hub takes 1e-7, which brings quiet voices, too, to
+full level: preset `reference`.
+
+One sound at a time, so that no padding gets in: a row sees 400 samples and all others through attention, the next one
+starts 320 samples on. A sound shorter than 400 samples is followed by silence up to there, after it was normalised,
+and gives one row. Attention takes memory by the square of the rows: a sound of more than 2000 of them (40 s) is
+normalised as a whole, then encoded in even pieces, each as long as that at most, with just as many rows in all.
+
+`layers`, such as 6-12: the mean of what these layers give, counted from 1, each as it leaves its layer, so that all
+have one scale. By default it is the model's own output: the last layer's, normalised once more in models of this size.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Iterator, Optional
+
+import numpy as np
+import soxr
+import torch
+from transformers import (
+    ASTFeatureExtractor,
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    HubertConfig,
+    HubertModel,
+    WavLMModel,
+    WhisperFeatureExtractor,
+)
+
+from blemore.errors import Problem, ValidationError
+from blemore_baselines.encoders.torch_encoder import TorchEncoder
+from blemore_baselines.encoders.weights import folder_name, pretrained, quiet
+from blemore_baselines.media import SAMPLE_RATE, MediaError
+
+FIELD, HOP = 400, 320  # samples that a row sees, and from one row to the next
+PIECE = 2000  # rows
+EPSILON = {"published": 1e-5, "reference": 1e-7}
+# In checkpoints but not in the models, or the other way about, and of no use here: what stands for masked sound.
+MASK = r"masked_spec_embed$"
+
+
+class Speech(TorchEncoder):
+    """An encoder whose model makes a row of every 20 ms of a waveform."""
+
+    modality = "audio"
+    dim = 1024
+    unit = "20 ms"
+    rows = "1 + (samples - 400) // 320 at 16 kHz, at least 1: 1 s gives 49, 5 s give 249"
+    presets = ("published", "reference")
+    packages = (*TorchEncoder.packages, "soxr")
+    batch_size = 1
+    model_class: type
+
+    def __init__(self, preset: Optional[str] = None, weights: Optional[str | Path] = None, device: str = "auto",
+                 precision: str = "fp32", layers: Optional[str] = None):
+        super().__init__(preset, weights, device, precision)
+        self.layers = parse_layers(layers) if layers else None
+
+    @cached_property
+    def revision(self) -> str:
+        return super().revision + (f"-layers{self.layers[0]}-{self.layers[-1]}" if self.layers else "")
+
+    def _load(self) -> None:
+        model = pretrained(self.model_class, self.checkpoint, optional=MASK, unused=MASK, dtype=self.dtype)
+        self.model = model.eval().to(self.device)
+        self._check_layers()
+
+    def _check_layers(self) -> None:
+        depth = self.model.config.num_hidden_layers
+        if self.layers and self.layers[-1] > depth:
+            raise ValidationError(Problem("unknown-layer", f"encoder {self.name!r}", f"has no layer {self.layers[-1]}; expected 1 to {depth}"))
+
+    def items(self, stream: np.ndarray) -> Iterator[np.ndarray]:
+        return pieces(normalised(stream, EPSILON[self.preset]))
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self._rows(self.model(batch, output_hidden_states=self.layers is not None))
+
+    def _rows(self, output) -> torch.Tensor:
+        if self.layers is None:
+            return output.last_hidden_state  # not hidden_states[-1], which lacks the last norm
+        return torch.stack([output.hidden_states[layer] for layer in self.layers]).float().mean(dim=0)  # [0] goes into layer 1
+
+
+class Hubert(Speech):
+    name = "hubert"
+    weights = "facebook/hubert-large-ll60k"
+    licence = "Apache 2.0"
+    model_class = HubertModel
+
+
+class WavLM(Speech):
+    name = "wavlm"
+    weights = "microsoft/wavlm-large"
+    licence = "see the model's page, which points to that of github.com/microsoft/UniSpeech"
+    model_class = WavLMModel
+
+
+class HFAudio(Speech):
+    """Any audio model of the hub or of a local folder, with its own preprocessing and its own rows.
+
+    Of a model with an encoder and a decoder the encoder. Sound is resampled to the model's rate. Where a model fills each
+    sound with silence to a fixed length, as Whisper does (30 s), only rows in which there is sound are kept; a longer
+    sound is refused. Code that lies beside a model is never run.
+    """
+
+    name = "hf-audio"
+    weights = "https://huggingface.co/models"
+    licence = "see the model's page"
+    unit = "step"
+    rows = "as the model has it"
+    presets = ("reference",)
+
+    def __init__(self, preset: Optional[str] = None, weights: Optional[str | Path] = None, **options):
+        super().__init__(preset, weights, **options)
+        self.name = f"{self.name}_{folder_name(weights)}"
+        self.weights = str(weights)
+
+    @cached_property
+    def dim(self) -> int:
+        config = self._settings(AutoConfig)
+        if not hasattr(config, "hidden_size"):
+            raise self._refusal(f"{type(config).__name__} names no hidden_size")
+        return config.hidden_size
+
+    def _settings(self, kind):
+        try:
+            with quiet():
+                return kind.from_pretrained(self.checkpoint, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise self._refusal(str(error).strip().partition("\n")[0]) from error
+
+    def _refusal(self, reason: str) -> ValidationError:
+        return ValidationError(Problem("bad-weights", str(self.checkpoint), f"not an audio model that can be used: {reason}"))
+
+    def _load(self) -> None:
+        self.extractor = self._settings(AutoFeatureExtractor)
+        # A head for another task may lie beside the model.
+        model = pretrained(AutoModel, self.checkpoint, optional=MASK, unused=".", dtype=self.dtype)
+        self.model = (model.get_encoder() if model.config.is_encoder_decoder else model).eval().to(self.device)
+        self._check_layers()
+
+    def items(self, stream: np.ndarray) -> Iterator[np.ndarray]:
+        rate = self.extractor.sampling_rate
+        sound = stream if rate == SAMPLE_RATE else soxr.resample(stream, SAMPLE_RATE, rate, quality="HQ")
+        longest = longest_sound(self.extractor)
+        if longest and len(sound) > longest:
+            message = f"{len(sound) / rate:.1f} s of sound; expected at most {longest / rate:.1f} s, which is all that this model hears"
+            raise MediaError("too-long", self.name, message)
+        yield sound
+
+    @torch.inference_mode()
+    def encode_items(self, items: list[np.ndarray]) -> np.ndarray:
+        sound, name = items[0], self.model.main_input_name
+        inputs = self.extractor(filled(sound), sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+        inputs = inputs.to(self.device, self.dtype)
+        if inputs[name].ndim == 2 and getattr(self.model.config, "conv_stride", None) == HubertConfig().conv_stride:
+            parts = [{name: part[None]} for part in pieces(inputs[name][0])]
+        else:
+            parts = [inputs]
+        rows = torch.cat([self._rows(self.model(**part, output_hidden_states=self.layers is not None)) for part in parts], dim=1)[0]
+        if isinstance(self.extractor, WhisperFeatureExtractor):
+            rows = rows[: -(-len(rows) * len(sound) // self.extractor.n_samples)]
+        return rows.float().cpu().numpy()
+
+
+def longest_sound(extractor) -> Optional[int]:
+    """How many samples an extractor takes before it drops the rest without a word; None: any number."""
+    if isinstance(extractor, WhisperFeatureExtractor):
+        return extractor.n_samples
+    if isinstance(extractor, ASTFeatureExtractor):  # spectra of 25 ms, every 10 ms
+        return round((0.025 + 0.01 * (extractor.max_length - 1)) * extractor.sampling_rate)
+    return None
+
+
+def normalised(sound: np.ndarray, epsilon: float) -> np.ndarray:
+    """The sound as a whole at mean 0 and (nearly) deviation 1, float32; at least `FIELD` samples, silence after the end."""
+    sound = sound.astype(np.float64)
+    return filled(((sound - sound.mean()) / np.sqrt(sound.var() + epsilon)).astype(np.float32))
+
+
+def filled(sound: np.ndarray) -> np.ndarray:
+    return np.pad(sound, (0, max(0, FIELD - len(sound))))
+
+
+def pieces(sound: np.ndarray) -> Iterator[np.ndarray]:
+    """A sound as it is, or cut into even parts of at most `PIECE` rows; a row's samples are never torn apart."""
+    rows = 1 + (len(sound) - FIELD) // HOP
+    cuts = np.linspace(0, rows, -(-rows // PIECE) + 1).astype(int)
+    for first, end in zip(cuts[:-1], cuts[1:]):
+        yield sound[first * HOP : (end - 1) * HOP + FIELD]
+
+
+def parse_layers(text: str) -> range:
+    """
+    >>> parse_layers("6-12"), parse_layers("9")
+    (range(6, 13), range(9, 10))
+    """
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= last:
+        raise ValidationError(Problem("bad-layers", "layers", f"{text!r}; expected one layer or a first and a last, as 6-12, counted from 1"))
+    return range(first, last + 1)
