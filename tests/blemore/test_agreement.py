@@ -127,7 +127,7 @@ def valid_entry(draw, truth):
         return [{"emotion": draw(st.sampled_from(EMOTIONS)), "salience": draw(st.sampled_from([99.99, 100, 100.01]))}]
     drawn = draw(st.lists(st.sampled_from(BLENDABLE), min_size=2, max_size=2, unique=True))
     first, second = truth.emotions if truth.is_blend and draw(st.booleans()) else drawn
-    share = draw(st.sampled_from([value for value in EDGES if 0 < value < 99.98]) | st.decimals("0.01", "99.97", places=2).map(float))
+    share = draw(st.sampled_from([value for value in EDGES if 0.02 <= value <= 99.97]) | st.decimals("0.02", "99.97", places=2).map(float))
     parts = [{"emotion": first, "salience": share}, {"emotion": second, "salience": round(100 - share + draw(st.sampled_from([0, 0.01, -0.005])), 9)}]
     return draw(st.permutations(parts))
 
