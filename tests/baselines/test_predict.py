@@ -1,0 +1,273 @@
+"""Prediction with an artefact: features must be made as the model's were, and only a checked submission stays behind."""
+
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from blemore.errors import FileError, ValidationError
+from blemore.evaluate import check
+from blemore.labels import LABELS
+from blemore_baselines import predict, train
+from blemore_baselines.decode import decode_thresholds, softmax
+from blemore_baselines.features import Features, read_features, save, statistics
+from blemore_baselines.predict import match, write_submission
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+def trained(tiny, out, *folders, method="aggregate", head="linear"):
+    sources = [tiny.read(folder, aggregated=method == "aggregate") for folder in folders]
+    train.train(tiny.dataset, sources, folders, method=method, head=head, preset="published", seed=0, out=out)
+    return out
+
+
+@pytest.fixture
+def model(tiny, tmp_path):
+    return trained(tiny, tmp_path / "run", tiny.sound)
+
+
+def refusal(call, *arguments):
+    with pytest.raises(ValidationError) as refused:
+        call(*arguments)
+    return str(refused.value)
+
+
+# --------------------------------------------------------------------------------- round trip
+
+
+def test_a_prediction_by_plain_arithmetic(tiny, model):
+    logits, labels = predict.predict(model, [tiny.sound_test], tiny.test_ids)
+    tensors, spec = load_file(model / "model.safetensors"), json.loads((model / "model.json").read_text())
+    X = np.stack([statistics(np.load(tiny.sound_test / f"{clip}.npy")) for clip in tiny.test_ids])
+    expected = (X - tensors["scaler.mean"]) / tensors["scaler.scale"] @ tensors["head.weight"].T + tensors["head.bias"]
+    assert logits == pytest.approx(expected, abs=1e-5)
+    assert labels.tolist() == decode_thresholds(softmax(logits), train_thresholds(spec)).tolist()
+
+
+def train_thresholds(spec):
+    from blemore_baselines.decode import Thresholds
+
+    return Thresholds(spec["decoder"]["alpha"], spec["decoder"]["beta"])
+
+
+def test_two_files_are_all_that_a_model_needs(tiny, model, tmp_path):
+    before = predict.predict(model, [tiny.sound_test], tiny.test_ids)
+    (tmp_path / "alone").mkdir()
+    for name in ("model.json", "model.safetensors"):
+        shutil.copy(model / name, tmp_path / "alone")
+    shutil.rmtree(model)
+    assert (predict.predict(tmp_path / "alone", [tiny.sound_test], tiny.test_ids)[0] == before[0]).all()
+
+
+def test_predictions_follow_their_ids(tiny, model):
+    logits, _ = predict.predict(model, [tiny.sound_test], tiny.test_ids)
+    turned, _ = predict.predict(model, [tiny.sound_test], tiny.test_ids[::-1])
+    assert turned == pytest.approx(logits[::-1], abs=1e-6)
+
+
+def test_a_folder_and_its_aggregate_predict_the_same(tiny, model, tmp_path):
+    save(read_features(tiny.sound_test, tiny.test_ids[::-1]), tmp_path / "test.npz")
+    one, _ = predict.predict(model, [tiny.sound_test], tiny.test_ids)
+    two, _ = predict.predict(model, [tmp_path / "test.npz"], tiny.test_ids)
+    assert (one == two).all()
+
+
+def test_a_subsampled_model_predicts(tiny, tmp_path):
+    model = trained(tiny, tmp_path / "run", tiny.sound, method="subsample", head="mlp256")
+    logits, labels = predict.predict(model, [tiny.sound_test], tiny.test_ids)
+    assert logits.shape == (8, 6) and labels.shape == (8,)
+    save(read_features(tiny.sound_test, tiny.test_ids), tmp_path / "test.npz")
+    assert "holds one row a clip" in refusal(predict.predict, model, [tmp_path / "test.npz"], tiny.test_ids)
+
+
+# ------------------------------------------------------------------------- features that match
+
+
+def test_sources_are_matched_by_how_they_were_made_not_by_their_place(tiny, tmp_path):
+    model = trained(tiny, tmp_path / "run", tiny.sound, tiny.look)
+    one, _ = predict.predict(model, [tiny.sound_test, tiny.look_test], tiny.test_ids)
+    two, _ = predict.predict(model, [tiny.look_test, tiny.sound_test], tiny.test_ids)
+    assert (one == two).all()
+
+
+def source(value=0, **meta):
+    return Features(["t"], np.full((1, 2), float(value)), np.array([0]), meta)
+
+
+def matched(sources, wanted):
+    return [found.X[0, 0] for found in match(sources, [f"path{k}" for k in range(len(sources))], wanted)]
+
+
+WANT_A = {"encoder": "a", "revision": "r1", "preset": "p", "statistics": ["mean"], "dim": 2, "path": "train/a", "digest": "0"}
+WANT_B = {**WANT_A, "encoder": "b", "path": "train/b"}
+
+
+def made(want, **changed):
+    return {key: value for key, value in {**want, **changed}.items() if key not in ("path", "digest")}
+
+
+def test_two_sources_of_the_same_width_in_either_order():
+    a, b = source(1, **made(WANT_A)), source(2, **made(WANT_B))
+    assert matched([a, b], [WANT_A, WANT_B]) == matched([b, a], [WANT_A, WANT_B]) == [1, 2]
+
+
+def test_a_source_that_tells_little_leaves_the_others_their_place():
+    # A table knows its columns and width alone: nothing speaks against it in place of A, but A itself fits better.
+    want_table = {"columns": ["x", "y"], "dim": 2, "path": "train.csv", "digest": "0"}
+    a, table = source(1, **made(WANT_A)), source(2, columns=["x", "y"], dim=2)
+    for given in ([a, table], [table, a]):
+        assert matched(given, [WANT_A, want_table]) == [1, 2] and matched(given, [want_table, WANT_A]) == [2, 1]
+
+
+def test_what_one_side_does_not_know_is_no_difference():
+    official = {"encoder": "a", "statistics": ["mean"], "dim": 2}  # the dataset's own folders have no revision
+    assert matched([source(1, **official)], [WANT_A]) == [1]
+    assert matched([source(1, **made(WANT_A))], [{**official, "path": "train/a", "digest": "0"}]) == [1]
+
+
+@pytest.mark.parametrize(
+    "changed, told",
+    [
+        ({"encoder": "c"}, 'encoder is "c", the model\'s "a"'),
+        ({"revision": "r2"}, 'revision is "r2", the model\'s "r1"'),
+        ({"preset": "q"}, 'preset is "q", the model\'s "p"'),
+        ({"dim": 3}, 'dim is "3", the model\'s "2"'),
+        ({"statistics": ["mean", "std"]}, "statistics is"),
+        ({"encoder": "c", "dim": 3}, 'encoder is "c", the model\'s "a"; dim is "3", the model\'s "2"'),
+    ],
+)
+def test_features_made_otherwise_are_refused_naming_the_difference(changed, told):
+    found = refusal(match, [source(**made(WANT_A, **changed))], ["test/a"], [WANT_A])
+    assert "test/a: does not match the model's a: " in found and told in found
+
+
+def test_a_missing_and_a_left_over_source():
+    a, b = source(1, **made(WANT_A)), source(2, **made(WANT_B))
+    assert "b: the model was trained on it (from train/b); no --features given matches" in refusal(match, [a], ["x"], [WANT_A, WANT_B])
+    assert "y: the model was not trained on features like these" in refusal(match, [a, b], ["x", "y"], [WANT_A])
+    assert "y: the model was not trained on features like these" in refusal(match, [a, a], ["x", "y"], [WANT_A])
+
+
+def test_every_source_is_told_once():
+    # Nearest to A is the second one; the first is then left over.
+    near, far = source(**made(WANT_A, dim=3)), source(**made(WANT_A, encoder="z", revision="r9", dim=7))
+    found = refusal(match, [far, near], ["far", "near"], [WANT_A])
+    assert "near: does not match the model's a: dim" in found and "far: the model was not trained" in found and found.count("near:") == 1
+
+
+def test_the_features_of_another_encoder_on_the_way(tiny, model):
+    found = refusal(predict.predict, model, [tiny.look_test], tiny.test_ids)
+    assert 'encoder is "look", the model\'s "sound"' in found and 'dim is "21", the model\'s "35"' in found
+
+
+def test_test_features_of_other_clips(tiny, model):
+    (tiny.sound_test / "test_0003.npy").unlink()
+    assert "1 of 8 clips have no features: test_0003" in refusal(predict.predict, model, [tiny.sound_test], tiny.test_ids)
+
+
+# ----------------------------------------------------------------------------- broken artefacts
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_an_artefact_with_a_file_missing_or_cut(tiny, model, name):
+    content = (model / name).read_bytes()
+    for cut in (0, 5, len(content) // 2, len(content) - 3):
+        (model / name).write_bytes(content[:cut])
+        assert name in refusal(predict.predict, model, [tiny.sound_test], tiny.test_ids)
+    (model / name).unlink()
+    with pytest.raises(FileError, match=name):
+        predict.predict(model, [tiny.sound_test], tiny.test_ids)
+
+
+def test_a_json_that_is_no_model(tiny, model):
+    for content in ("[]", "{}", '{"model_type": "bert"}'):
+        (model / "model.json").write_text(content)
+        assert "model.json" in refusal(predict.predict, model, [tiny.sound_test], tiny.test_ids)
+
+
+def test_nothing_of_the_model_depends_on_the_device_or_grad_mode(tiny, model):
+    with torch.no_grad():
+        one, _ = predict.predict(model, [tiny.sound_test], tiny.test_ids)
+    two, _ = predict.predict(model, [tiny.sound_test], tiny.test_ids)
+    assert (one == two).all()
+
+
+# ---------------------------------------------------------------------------------- submissions
+
+IDS = ["test_0001", "test_0002", "test_0003"]
+
+
+def test_a_submission_by_hand(tmp_path):
+    out = tmp_path / "deep" / "submission.zip"
+    write_submission(IDS, np.array([0, 5, 8]), out)
+    with zipfile.ZipFile(out) as archive:
+        assert archive.namelist() == ["predictions.json"]
+        data = json.loads(archive.read("predictions.json"))
+    assert data == {
+        "predictions": {
+            "test_0001.mov": [{"emotion": "ang", "salience": 100}],
+            "test_0002.mov": [{"emotion": "neu", "salience": 100}],
+            "test_0003.mov": [{"emotion": "ang", "salience": 30}, {"emotion": "disg", "salience": 70}],
+        }
+    }
+    assert [path.name for path in out.parent.iterdir()] == ["submission.zip"]
+
+
+def test_every_label_comes_back_from_the_check(tmp_path):
+    ids = [f"t{k}" for k in range(36)]
+    write_submission(ids, np.arange(36), tmp_path / "s.zip")
+    assert [entry.label for entry in check(tmp_path / "s.zip", ids).values()] == list(LABELS)
+
+
+def test_the_same_labels_give_the_same_bytes(tmp_path):
+    write_submission(IDS, np.array([1, 20, 3]), tmp_path / "one.zip")
+    write_submission(IDS, [1, 20, 3], tmp_path / "two.zip")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        [{"emotion": "ang", "salience": 60}],
+        [{"emotion": "ang", "salience": 50}, {"emotion": "neu", "salience": 50}],
+        [{"emotion": "joy", "salience": 100}],
+        [],
+    ],
+)
+@pytest.mark.parametrize("there_before", [True, False])
+def test_an_invalid_submission_is_never_left_behind(tmp_path, monkeypatch, entry, there_before):
+    out = tmp_path / "submission.zip"
+    if there_before:
+        write_submission(IDS, [0, 1, 2], out)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(predict, "to_entry", lambda label: entry)
+    with pytest.raises(ValidationError):
+        write_submission(IDS, [0, 1, 2], out)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before  # neither it nor a temporary file
+
+
+def test_ids_and_labels_that_do_not_go_together(tmp_path):
+    for ids, labels in ((IDS, [0, 1]), (IDS[:2], [0, 1, 2])):
+        with pytest.raises(ValueError):
+            write_submission(ids, labels, tmp_path / "s.zip")
+    with pytest.raises(ValidationError, match="more than once: test_0001"):
+        write_submission(["test_0001", "test_0002", "test_0001"], [0, 1, 2], tmp_path / "s.zip")
+    with pytest.raises((ValueError, IndexError)):
+        write_submission(IDS, [0, 1, 36], tmp_path / "s.zip")
+    with pytest.raises((ValueError, IndexError)):
+        write_submission(IDS, [0, 1, -1], tmp_path / "s.zip")  # Python would take the last label
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    for out in (tmp_path / "file" / "submission.zip", tmp_path / "folder"):
+        with pytest.raises(FileError, match="cannot be written"):
+            write_submission(IDS, [0, 1, 2], out)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
