@@ -36,6 +36,12 @@ LAYERS = {
         ("analyse", "report", "demo"),
         ("cli",),
     ],
+    "blemore_codabench": [
+        ("bundle", "logo"),
+        ("vendor", "simulate"),
+        ("build", "check"),
+        ("cli",),
+    ],
 }
 FORBIDDEN = {"torchvision", "torchaudio", "timm", "decord", "torchcodec", "s3prl", "pickle"}
 PLOTTING = {"blemore_baselines.report", "blemore_baselines.analyse"}

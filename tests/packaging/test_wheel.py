@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPENDENCIES = {
-    "av", "click", "jsonschema", "matplotlib", "numpy", "opencv-python-headless", "pandas", "safetensors", "soundfile",
-    "soxr", "torch", "tqdm", "transformers",
+    "av", "click", "jsonschema", "matplotlib", "numpy", "opencv-python-headless", "pandas", "pyyaml", "safetensors",
+    "soundfile", "soxr", "torch", "tqdm", "transformers",
 }
 # What runs and tests leave in a working folder, and some in places where a careless pattern would collect it.
 ARTEFACTS = [
@@ -50,11 +50,12 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(config, source):
     """The files that the wheel must have, by setup.cfg's own list of packages."""
-    places = dict(line.split(" = ") for line in config["options"]["package_dir"].split("\n") if line)
+    lines = config["options"]["package_dir"].split("\n")
+    places = dict(line.split(" = ") for line in lines if line and not line.startswith("#"))
     files = set()
     for package in config["options"]["packages"].split():
         top, _, rest = package.partition(".")
-        folder = source / places[top] / rest.replace(".", "/")
+        folder = source / places[package] if package in places else source / places[top] / rest.replace(".", "/")
         data = config["options.package_data"].get(package, "").split()
         for path in [path for pattern in ("*.py", *data) for path in folder.glob(pattern)]:
             files.add(f"{package.replace('.', '/')}/{path.relative_to(folder).as_posix()}")
@@ -137,7 +138,7 @@ def test_commands_are_declared_and_their_modules_shipped(wheel, config):
 
 def test_every_direct_dependency_is_pinned(metadata):
     pins = requirement_names(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#")
-    assert DEPENDENCIES <= pins
+    assert DEPENDENCIES <= {name.lower() for name in pins}
 
 
 def test_installed_wheel_is_importable(built, tmp_path):
