@@ -107,7 +107,9 @@ def test_schemas_are_valid_and_agree_with_the_labels(name):
     document = schema(name)
     assert document["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
     Draft202012Validator.check_schema(document)
-    single, blend = (document["$defs"]["entry"][branch]["items"]["properties"] for branch in ("then", "else"))
+    entry = document["$defs"]["entry"]
+    single, blend = (branch["then"]["items"]["properties"] for branch in (entry, entry["else"]))
+    assert entry["else"]["if"] == {"maxItems": len(EMOTIONS)}
     assert tuple(single["emotion"]["enum"]) == EMOTIONS
     assert tuple(blend["emotion"]["enum"]) == BLENDABLE
     if name == "labels":
