@@ -107,8 +107,11 @@ def read_scores(path: Path, ids: Optional[Sequence[str]] = None, test: bool = Fa
 
 def scores_csv(ids: Sequence[str], scores: np.ndarray) -> str:
     """A table that `read_scores` reads back to the same numbers."""
-    rows = [",".join([clip, *map(repr, row)]) for clip, row in zip(ids, scores.tolist())]
-    return "\n".join([",".join(["filename", *EMOTIONS]), *rows]) + "\n"
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["filename", *EMOTIONS])
+    writer.writerows([clip, *row] for clip, row in zip(ids, scores.tolist(), strict=True))
+    return text.getvalue()
 
 
 def aggregate(folder: Path, ids: Sequence[str]) -> Features:

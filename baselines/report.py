@@ -99,7 +99,7 @@ def write_report(run: Path, scored: Optional[Report] = None) -> Path:
         raise FileError(Problem("no-run", str(run), "holds no finished run (no metrics.json)", hint="Train first: blemore-baselines train … --out RUN."))
     metrics = json.loads(read_bytes(run / "metrics.json"))
     config = json.loads(read_bytes(run / "config.json"))
-    curves = pd.read_csv(run / "learning_curves.csv")
+    curves = pd.read_csv(io.BytesIO(read_bytes(run / "learning_curves.csv")))
     names = " + ".join(str(source.get("encoder") or Path(source["path"]).stem) for source in config["features"])
     sections = [
         f"<h1>{html.escape(names)}</h1>",

@@ -329,6 +329,8 @@ def test_scores_written_are_read_back_equal(table):
     scores = np.random.default_rng(0).normal(size=(3, 6)) * [1e-30, 1, 1, 1, 1e20, 1]
     path = table(scores_csv(IDS, scores))
     assert (read_scores(path, IDS).X == scores).all() and read_scores(path).ids == IDS
+    odd = ["a,b", 'say "x"', "c d"]
+    assert read_scores(table(scores_csv(odd, scores))).ids == odd
     assert scores_csv(IDS, np.float32(scores)) == scores_csv(IDS, np.float64(np.float32(scores)))
 
 

@@ -1,0 +1,338 @@
+"""The command group: exit codes, what goes where, and no traceback for a user's mistake."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from blemore.cli import main as blemore_score
+from blemore.labels import LABELS, to_entry
+from blemore_baselines.cli import main
+from blemore_baselines.features import scores_csv
+
+
+def run(*arguments, code=0, command=main):
+    """Invoke a command as from the shell; anything but an exit code is a traceback, and fails."""
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    assert result.exit_code == code, f"{result.exit_code}\n{result.output}"
+    if code:
+        assert result.stdout == "" and result.stderr.strip() and "Traceback" not in result.stderr
+    return result
+
+
+COMMANDS = sorted(main.commands)
+
+
+# -------------------------------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_has_an_example(name):
+    text = run(name, "--help").stdout
+    assert re.search(rf"Examples?:\s+blemore-baselines {name} ", text), text
+
+
+def test_the_group_names_its_commands_and_shows_the_path():
+    text = run("--help").stdout
+    for name in COMMANDS:
+        assert re.search(rf"^  {name} ", text, re.M)
+    for step in ("demo", "extract", "train", "predict"):
+        assert f"blemore-baselines {step} --" in text
+    assert run("-h").stdout == text
+
+
+def test_the_version():
+    from blemore.version import VERSION
+
+    assert VERSION in run("--version").stdout
+
+
+def test_the_examples_name_options_that_exist():
+    for name, command in main.commands.items():
+        known = {option for parameter in command.params for option in parameter.opts}
+        # One line each of its help's examples, put together again where the terminal's width broke it.
+        used = re.findall(r"--[a-z][a-z-]*", command.help)
+        assert set(used) <= known, (name, set(used) - known)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"], ["train"]])
+def test_help_imports_nothing_heavy(arguments):
+    program = (
+        "import sys\n"
+        "from blemore_baselines.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print('HEAVY', sorted({'torch', 'pandas', 'numpy', 'transformers', 'cv2', 'av', 'matplotlib'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-P", "-c", program, *arguments], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "HEAVY []"
+
+
+# ---------------------------------------------------------------------------- the whole path
+
+
+@pytest.mark.usefixtures("quick")
+def test_features_to_report(tiny, tmp_path):
+    steps = {}
+    for part, ids in (("train", tiny.train), ("test", tiny.test)):
+        out = tmp_path / f"{part}.npz"
+        steps[part] = run("aggregate", "--features", tiny.root / f"sound_{part}", "--metadata", ids, "--out", out)
+    assert steps["train"].stdout == f"{tmp_path / 'train.npz'}: 36 clips × 35 columns\n"
+
+    model = tmp_path / "run"
+    trained = run("train", "--metadata", tiny.train, "--features", tmp_path / "train.npz", "--head", "mlp256", "--seed", 3, "--out", model)
+    figures = json.loads((model / "metrics.json").read_text())
+    assert "pooled over all clips" in trained.stdout and f"{figures['nested']['score']:.4f}" in trained.stdout
+    assert f"The run is in {model}" in trained.stderr and "cross-validation" not in trained.stdout
+
+    out = tmp_path / "out" / "submission.zip"
+    # The features' names differ between the parts (train.npz, test.npz); what they say of themselves counts.
+    predicted = run("predict", "--model", model, "--features", tmp_path / "test.npz", "--ids", tiny.test, "--out", out)
+    assert predicted.stdout == f"{out}: 8 clips, checked\n"
+    assert sorted(path.name for path in out.parent.iterdir()) == ["submission.zip", "test_logits.csv"]
+    run("--check", out, "--ids", tiny.test, command=blemore_score)
+    before = out.read_bytes()
+    run("predict", "--model", model, "--features", tmp_path / "test.npz", "--ids", tiny.test, "--out", out)
+    assert out.read_bytes() == before
+
+    # Decoding the run's own logits by the command for anybody's model gives the same submission.
+    shutil.copy(out.parent / "test_logits.csv", model)
+    again = tmp_path / "again.zip"
+    run("decode", "--metadata", tiny.train, "--scores", model, "--test-scores", model, "--ids", tiny.test, "--out", again)
+    assert again.read_bytes() == before
+
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps({"labels": {clip: to_entry(LABELS[k]) for k, clip in enumerate(tiny.test_ids)}}))
+    page = Path(run("report", "--run", model, "--submission", out, "--labels", labels).stdout.strip())
+    text = page.read_text()
+    assert page == model / "report.html" and text.startswith("<!doctype html>")
+    assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?\s*(https?:)?//""", text) and "<script" not in text
+    assert text.count("data:image/png;base64,") == 2 and "The submission, scored" in text
+    assert f"{figures['nested']['score']:.4f}" in text
+    run("report", "--run", model)
+    assert "The submission, scored" not in page.read_text()
+
+
+@pytest.mark.usefixtures("quick")
+def test_fused_and_subsampled_runs(tiny, tmp_path):
+    fused, rows = tmp_path / "fused", tmp_path / "rows"
+    run("train", "--metadata", tiny.train, "--features", tiny.sound, "--features", tiny.look, "--head", "linear", "--out", fused)
+    run("predict", "--model", fused, "--features", tiny.look_test, "--features", tiny.sound_test, "--ids", tiny.test, "--out", tmp_path / "s.zip")
+    assert "given matches" in run("predict", "--model", fused, "--features", tiny.look_test, "--ids", tiny.test, "--out", tmp_path / "t.zip", code=1).stderr
+    assert not (tmp_path / "t.zip").exists()
+    run("train", "--metadata", tiny.train, "--features", tiny.sound, "--method", "subsample", "--head", "linear", "--out", rows)
+    two = ["--metadata", tiny.train, "--features", tiny.sound, "--features", tiny.look, "--method", "subsample", "--out", tmp_path / "x"]
+    assert "--method aggregate" in run("train", *two, code=1).stderr
+    assert "another head" in run("train", "--metadata", tiny.train, "--features", tiny.sound, "--out", rows, "--method", "subsample", code=1).stderr
+
+
+# ------------------------------------------------------------------------------------ decode
+
+
+@pytest.fixture
+def scores(tiny, tmp_path):
+    """Two models' tables: noisy logits and noisy probabilities, of train and of test."""
+    rng = np.random.default_rng(4)
+    paths = {}
+    for name, of in (("one", lambda x: x), ("two", lambda x: np.exp(x) / np.exp(x).sum(axis=1, keepdims=True))):
+        for part, ids, signal in (("train", tiny.dataset.ids, 4 * tiny.dataset.targets), ("test", tiny.test_ids, 0)):
+            paths[name, part] = tmp_path / f"{name}_{part}.csv"
+            order = rng.permutation(len(ids))  # not the metadata's
+            values = of(rng.normal(size=(len(ids), 6)) + signal)
+            paths[name, part].write_text(scores_csv([ids[k] for k in order], values[order]))
+    return paths
+
+
+def test_decode_prints_and_writes_the_same_figures(tiny, scores, tmp_path):
+    result = run("decode", "--metadata", tiny.train, "--scores", scores["one", "train"], "--report", tmp_path / "new" / "report.json")
+    report = json.loads((tmp_path / "new" / "report.json").read_text())
+    assert set(report) == {"published", "nested", "final"} and len(report["nested"]["folds"]) == 3
+    for fold in report["published"]["folds"] + report["nested"]["folds"]:
+        assert f"{fold['alpha']:.4f}    {fold['beta']:.4f}" in result.stdout and f"{fold['score']:.4f}" in result.stdout
+    assert f"{report['final']['alpha']:.6f}" in result.stdout
+
+
+def test_decode_with_two_models(tiny, scores, tmp_path):
+    from blemore_baselines import decode
+    from blemore_baselines.features import read_scores
+
+    one, two = scores["one", "train"], scores["two", "train"]
+    out, report = tmp_path / "submission.zip", tmp_path / "report.json"
+    result = run(
+        "decode", "--metadata", tiny.train, "--scores", one, "--scores", two, "--report", report,
+        "--test-scores", scores["one", "test"], "--test-scores", scores["two", "test"], "--ids", tiny.test, "--out", out,
+    )  # fmt: skip
+    assert result.stdout.endswith(f"{out}: 8 clips, checked\n")
+    ids = tiny.dataset.ids
+    mean = (decode.softmax(read_scores(one, ids).X) + read_scores(two, ids).X) / 2
+    thresholds, _ = decode.fit_grid(mean, tiny.dataset.labels)
+    assert json.loads(report.read_text())["final"]["alpha"] == thresholds.alpha
+    test = (decode.softmax(read_scores(scores["one", "test"], tiny.test_ids).X) + read_scores(scores["two", "test"], tiny.test_ids).X) / 2
+    told = json.loads(run("--check", out, "--ids", tiny.test, "--json", command=blemore_score).stdout)
+    assert told["n_blends"] == int((decode.decode_thresholds(test, thresholds) >= 6).sum())
+
+
+def test_decode_without_ids_takes_the_clips_of_the_test_scores(tiny, scores, tmp_path):
+    run("decode", "--metadata", tiny.train, "--scores", scores["one", "train"], "--test-scores", scores["one", "test"], "--out", tmp_path / "s.zip")
+    run("--check", tmp_path / "s.zip", "--ids", tiny.test, command=blemore_score)
+
+
+def test_decode_usage(tiny, scores, tmp_path):
+    one, test = scores["one", "train"], scores["one", "test"]
+    start = ["decode", "--metadata", tiny.train, "--scores", one]
+    assert "go together" in run(*start, "--test-scores", test, code=2).stderr
+    assert "go together" in run(*start, "--out", tmp_path / "s.zip", code=2).stderr
+    assert "2 --scores but 1 --test-scores" in run(*start, "--scores", one, "--test-scores", test, "--out", tmp_path / "s.zip", code=2).stderr
+    assert "1 --scores but 2 --test-scores" in run(*start, "--test-scores", test, "--test-scores", test, "--out", tmp_path / "s.zip", code=2).stderr
+    assert "Missing option '--scores'" in run("decode", "--metadata", tiny.train, code=2).stderr
+    run(*start, "--decoder", "magic", code=2)
+    assert not list(tmp_path.glob("*.zip"))
+
+
+def test_decode_refuses_unsound_scores(tiny, scores, tmp_path):
+    lines = scores["one", "train"].read_text().splitlines()
+
+    def refused(changed, code=1):
+        (tmp_path / "bad.csv").write_text("\n".join(changed) + "\n")
+        return run("decode", "--metadata", tiny.train, "--scores", tmp_path / "bad.csv", code=code).stderr
+
+    assert "1 of 36 clips have no features" in refused(lines[:-1])
+    assert "more than once" in refused([*lines, lines[-1]])
+    assert "1 clips hold NaN" in refused([*lines[:-1], lines[-1].split(",")[0] + ",nan,0,0,0,0,0"])
+    assert "1 of 36 rows are probabilities" in refused([*lines[:-1], lines[-1].split(",")[0] + ",1,0,0,0,0,0"])
+    assert "expected filename and the six emotions" in refused([lines[0].replace("neu", "surprise"), *lines[1:]])
+
+
+def test_decode_refuses_test_scores_of_other_clips(tiny, scores, tmp_path):
+    start = ["decode", "--metadata", tiny.train, "--scores", scores["one", "train"], "--out", tmp_path / "s.zip", "--ids", tiny.test]
+    lines = scores["one", "test"].read_text().splitlines()
+    (tmp_path / "seven.csv").write_text("\n".join(lines[:-1]))
+    assert "1 of 8 clips have no features" in run(*start, "--test-scores", tmp_path / "seven.csv", code=1).stderr
+    run(*start, "--test-scores", scores["one", "train"], code=1)
+    run(*start[:-2], "--test-scores", tiny.sound_test, code=1)  # a folder of features, and no --ids
+    assert not (tmp_path / "s.zip").exists()
+
+
+# ------------------------------------------------------------------------------------ trivial
+
+
+def test_trivial(tiny, tmp_path):
+    # Every one of the 36 labels once: each single 1 of 36, each pair 3 of 36, each blend 1 of 30.
+    text = run("trivial", "--metadata", tiny.train).stdout
+    assert "0.0278 (1/36)" in text and "0.0833 (3/36)" in text and "0.0333 (1/30)" in text
+    told = json.loads(run("trivial", "--metadata", tiny.train, "--json").stdout)
+    assert told["single"]["answer"] == "ang" and told["pair"]["answer"] == told["blend"]["answer"] == "ang+disg 70/30"  # the lowest index of equals
+
+
+def test_trivial_fitted_on_what_is_scored_or_on_train(tiny, tmp_path):
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps({"labels": {"t1": to_entry(LABELS[3]), "t2": to_entry(LABELS[3]), "t3": to_entry(LABELS[35])}}))
+    scored = json.loads(run("trivial", "--metadata", tiny.train, "--labels", labels, "--json").stdout)
+    fitted = json.loads(run("trivial", "--metadata", tiny.train, "--labels", labels, "--fit", "train", "--json").stdout)
+    assert (scored["single"]["answer"], scored["single"]["presence"], scored["single"]["n"]) == ("hap", 2, 3)
+    assert (fitted["single"]["answer"], fitted["single"]["presence"], fitted["single"]["n"]) == ("ang", 0, 3)
+
+
+def test_trivial_submissions(tiny, tmp_path):
+    out = tmp_path / "trivial"
+    result = run("trivial", "--metadata", tiny.train, "--ids", tiny.test, "--out", out)
+    assert sorted(path.name for path in out.iterdir()) == ["trivial_blend.zip", "trivial_pair.zip", "trivial_single.zip"]
+    assert result.stderr.count("8 clips, checked") == 3 and "checked" not in result.stdout
+    for path in out.iterdir():
+        run("--check", path, "--ids", tiny.test, command=blemore_score)
+
+
+# -------------------------------------------------------------------------- a user's mistakes
+
+
+def mistakes(tiny, tmp_path):
+    """Arguments → exit code and a word of the message. `tiny` is a sound dataset."""
+    absent, text, binary = tmp_path / "absent", tmp_path / "text.csv", tmp_path / "binary.csv"
+    text.write_text("hello\nworld\n")
+    binary.write_bytes(bytes(range(256)))
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "labels.json").write_text("{")
+    out = ["--out", tmp_path / "out"]
+    good = ["--metadata", tiny.train, "--features", tiny.sound]
+    return [
+        # a file that is not there
+        (["train", "--metadata", absent, "--features", tiny.sound, *out], 3, "cannot be opened"),
+        (["train", "--metadata", tiny.train, "--features", absent, *out], 3, "cannot be opened"),
+        (["train", "--metadata", tiny.root, "--features", tiny.sound, *out], 3, "cannot be opened"),
+        (["predict", "--model", absent, "--features", tiny.sound_test, "--ids", tiny.test, *out], 3, "model.json"),
+        (["predict", "--model", tmp_path / "empty", "--features", tiny.sound_test, "--ids", tiny.test, *out], 3, "model.json"),
+        (["predict", "--model", absent, "--features", tiny.sound_test, "--ids", absent, *out], 3, "cannot be opened"),
+        (["decode", "--metadata", tiny.train, "--scores", absent], 3, "cannot be opened"),
+        (["aggregate", "--features", absent, "--metadata", tiny.train, *out], 3, "cannot be opened"),
+        (["trivial", "--metadata", absent], 3, "cannot be opened"),
+        (["report", "--run", absent], 3, "no finished run"),
+        (["train", *good, "--out", text], 3, "cannot be written"),
+        (["aggregate", "--features", tiny.sound, "--metadata", tiny.train, "--out", tmp_path / "empty"], 3, "cannot be written"),
+        # a file that holds something else
+        (["train", "--metadata", text, "--features", tiny.sound, *out], 1, "text.csv"),
+        (["train", "--metadata", binary, "--features", tiny.sound, *out], 1, "UTF-8"),
+        (["train", "--metadata", tmp_path / "empty.csv", "--features", tiny.sound, *out], 1, "empty"),
+        (["train", "--metadata", tiny.test, "--features", tiny.sound, *out], 1, "ids alone"),
+        (["train", "--metadata", tiny.train, "--features", text, *out], 1, "expected filename"),
+        (["train", "--metadata", tiny.train, "--features", binary, *out], 1, "not a CSV table"),
+        (["train", "--metadata", tiny.train, "--features", tmp_path / "empty", *out], 1, "no .npy or .csv files"),
+        (["train", "--metadata", tiny.train, "--features", tiny.sound_test, *out], 1, "36 of 36 clips have no features"),
+        (["train", *good, "--out", tiny.root], 1, "holds no run"),
+        (["decode", "--metadata", tiny.train, "--scores", tiny.sound], 1, "expected filename and the six emotions"),
+        (["decode", "--metadata", tiny.train, "--scores", text], 1, "expected filename"),
+        (["aggregate", "--features", tiny.sound, "--metadata", tiny.test, *out], 1, "8 of 8 clips have no features"),
+        # labels to score against are the organiser's
+        (["trivial", "--metadata", text], 4, "text.csv"),
+        (["trivial", "--metadata", tiny.train, "--labels", tmp_path / "labels.json"], 4, "labels.json"),
+        # usage
+        ([], 2, "Usage"),
+        (["trian"], 2, "No such command"),
+        (["train", *good], 2, "--out"),
+        (["train", *good, *out, "--seed", "-1"], 2, "--seed"),
+        (["train", *good, *out, "--head", "mlp1024"], 2, "mlp512"),
+        (["report", "--run", absent, "--submission", text], 2, "go together"),
+    ]
+
+
+def test_a_user_s_mistake_is_told_in_words_with_its_exit_code(tiny, tmp_path):
+    codes = set()
+    for arguments, code, told in mistakes(tiny, tmp_path):
+        codes.add(code)
+        result = run(*arguments, code=code)
+        assert told in result.stderr, (arguments, result.stderr)
+        assert not (tmp_path / "out").exists(), arguments
+    assert codes == {1, 2, 3, 4}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_report_on_half_a_run(tiny, tmp_path):
+    run("train", "--metadata", tiny.train, "--features", tiny.sound, "--head", "linear", "--out", tmp_path / "run")
+    for name in ("learning_curves.csv", "config.json"):
+        (tmp_path / "run" / name).unlink()
+        assert name in run("report", "--run", tmp_path / "run", code=3).stderr
+
+
+@pytest.mark.usefixtures("quick")
+def test_predict_onto_a_folder(tiny, tmp_path):
+    run("train", "--metadata", tiny.train, "--features", tiny.sound, "--head", "linear", "--out", tmp_path / "run")
+    (tmp_path / "folder").mkdir()
+    told = run("predict", "--model", tmp_path / "run", "--features", tiny.sound_test, "--ids", tiny.test, "--out", tmp_path / "folder", code=3)
+    assert "cannot be written" in told.stderr
+
+
+def test_the_entry_point_answers():
+    assert isinstance(main, click.Group)
+    program = Path(sys.executable).with_name("blemore-baselines")
+    if not program.exists():
+        pytest.skip("the console script is not installed beside this Python")
+    result = subprocess.run([program, "trivial", "--metadata", "nowhere.csv"], capture_output=True, text=True)
+    assert result.returncode == 3 and result.stdout == "" and "nowhere.csv: cannot be opened" in result.stderr
