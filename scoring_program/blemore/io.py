@@ -24,6 +24,10 @@ from blemore.errors import FileError, Problem, ValidationError, show, some
 
 MAX_JSON_BYTES = 64 * 2**20
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # the latter: a zip without any entry
+# What no honest submission's zip reaches: the JSON of 100,000 equal predictions, indented by 8, shrinks to a 105th.
+MAX_ENTRIES = 10_000
+MAX_EXTRACTED_BYTES = 2**30
+MAX_RATIO = 300
 MAX_NESTING = 2  # folders around the JSON file in a zip, as the platform leaves them
 
 
@@ -209,30 +213,47 @@ def pick_json(names: Iterable[str], where: str) -> str:
 
 
 def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
+    # Before the list of entries is read: a million of them take seconds and gigabytes. Each starts with these bytes.
+    if raw.count(b"PK\x01\x02") > MAX_ENTRIES:
+        raise ValidationError(_odd_zip(where, f"more than {MAX_ENTRIES:,} files in it", "A submission's zip holds one file."))
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
             member = pick_json([entry.filename for entry in entries], where)
             entry = next(entry for entry in entries if entry.filename == member)
-            if entry.flag_bits & 1:
-                raise ValidationError(Problem("bad-zip", where, f"{show(member)} is encrypted", hint="Zip it without a password."))
-            # The rarer methods bring errors of their own, and one of them can claim gigabytes of memory.
-            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValidationError(Problem(
-                    "bad-zip", where, f"{show(member)} is compressed by method {entry.compress_type}; expected the usual one, deflate",
-                    hint="Zip it with default settings.",
-                ))
+            problem = _unfit(entry, sum(entry.file_size for entry in entries), where)
+            if problem:
+                raise ValidationError(problem)
             with archive.open(entry) as file:
                 content = file.read(max_bytes + 1)  # the size that the header claims may be a lie
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
         if isinstance(error, ValidationError):
             raise
-        raise ValidationError(Problem(
-            "bad-zip", where, f"not a readable zip: {error}", hint="Was its writing or upload interrupted? Zip the JSON file again."
-        )) from None
+        raise ValidationError(_odd_zip(where, f"not a readable zip: {error}", "Was its writing or upload interrupted? Zip the JSON file again.")) from None
     if len(content) > max_bytes:
         raise ValidationError(_too_large(f"{where} › {member}", max(entry.file_size, len(content)), max_bytes))
+    if len(content) > max(2**20, MAX_RATIO * entry.compress_size):
+        raise ValidationError(_odd_zip(where, f"{show(member)} shrinks more than {MAX_RATIO}-fold, as no predictions do", "Is it filled with blanks?"))
     return content, show(member, 200)[1:-1]
+
+
+def _unfit(entry: zipfile.ZipInfo, extracted: int, where: str) -> Optional[Problem]:
+    """What forbids reading an entry of a zip whose files say that they take `extracted` bytes."""
+    name = show(entry.filename)
+    if entry.filename.startswith(("/", "\\")) or entry.filename[1:2] == ":":
+        return _odd_zip(where, f"{name} is an absolute path", "Zip the file from within its folder.")
+    if entry.flag_bits & 1:
+        return _odd_zip(where, f"{name} is encrypted", "Zip it without a password.")
+    # The rarer methods bring errors of their own, and one of them can claim gigabytes of memory.
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return _odd_zip(where, f"{name} is compressed by method {entry.compress_type}; expected the usual one, deflate", "Zip it with default settings.")
+    if extracted > MAX_EXTRACTED_BYTES:
+        return _odd_zip(where, f"{extracted / 2**20:,.0f} MiB when extracted; expected at most {MAX_EXTRACTED_BYTES / 2**20:,.0f} MiB", "Leave the JSON file alone in it.")
+    return None
+
+
+def _odd_zip(where: str, message: str, hint: str) -> Problem:
+    return Problem("bad-zip", where, message, hint=hint)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
