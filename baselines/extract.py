@@ -71,7 +71,7 @@ def extract(ids: Iterable[str], videos: Path, encoder: Encoder, out: Path, *, wo
     """
     folder = Path(out) / encoder.name
     clips = sorted({clip_id(name) for name in ids})
-    files = find_clips(videos)
+    files = find_clips(videos, encoder.suffixes)
     _claim(folder, encoder)
     skipped = [clip for clip in clips if is_done(folder, clip, encoder.dim)]
     # What failed before stays on record until its outcome is another.
@@ -102,8 +102,8 @@ def is_done(folder: Path, clip: str, dim: int) -> bool:
 # ------------------------------------------------------------------------------ finding the clips
 
 
-def find_clips(videos: Path) -> dict[str, list[Path]]:
-    """Every media file under a folder, by clip id. Hidden files are left out: archivers put shadows of clips there.
+def find_clips(videos: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> dict[str, list[Path]]:
+    """Every file of these kinds under a folder, by clip id. Hidden files are left out: archivers put shadows of clips there.
 
     Raises FileError: there is no such folder, or it cannot be read.
     """
@@ -115,8 +115,8 @@ def find_clips(videos: Path) -> dict[str, list[Path]]:
     for folder, folders, names in os.walk(videos, onerror=give_up):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         for name in names:
-            if not name.startswith(".") and name.lower().endswith(MEDIA_SUFFIXES):
-                found.setdefault(clip_id(name), []).append(Path(folder, name))
+            if not name.startswith(".") and name.lower().endswith(suffixes):
+                found.setdefault(Path(name).stem, []).append(Path(folder, name))
     return found
 
 
@@ -126,7 +126,7 @@ def _choose(clip: str, paths: list[Path], encoder: Encoder) -> Path | Failure:
     if len(paths) == 1 or len(own) == 1:
         return (own or paths)[0]
     if not paths:
-        return Failure(clip, "missing-file", "no media file of this name under the folder of the clips")
+        return Failure(clip, "missing-file", f"no file of this name ({some(encoder.suffixes, 3)}) under the folder of the clips")
     doubles = sorted(map(str, own or paths))
     message = f"{len(doubles)} files bear this name ({some(doubles)}); expected one. Move the others elsewhere."
     return Failure(clip, "ambiguous", message)

@@ -13,6 +13,7 @@ from typing import Optional
 import numpy as np
 
 from blemore.errors import Problem, ValidationError
+from blemore.labels import MEDIA_SUFFIXES
 from blemore_baselines.media import Clip
 
 
@@ -28,6 +29,7 @@ class Encoder(ABC):
     weights: Optional[str] = None  # where they come from; None: needs none
     licence: Optional[str] = None  # of the weights
     presets: tuple[str, ...] = ("reference",)  # the first is the default; "published": as the challenge's own features
+    suffixes: tuple[str, ...] = MEDIA_SUFFIXES  # of the files that it reads
     packages: tuple[str, ...] = ()  # whose versions can change the features; they are noted beside them
 
     def __init__(self, preset: Optional[str] = None):

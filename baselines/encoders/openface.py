@@ -1,23 +1,163 @@
-"""OpenFace's output files.
+"""OpenFace, by its output files: a CSV a clip, a row a frame. OpenFace 2 is also run, where it is installed.
 
-OpenFace 3, as in the dataset's `OpenFace_3_*` folders: a CSV a clip, a row a frame, with the columns
+OpenFace 2 (github.com/TadasBaltrusaitis/OpenFace): 17 intensities of action units, then the head's pose Rx, Ry, Rz
+(radians), Tx, Ty, Tz (mm), then 8 of gaze: two vectors and two angles. Features are (frames, 31) in this order, which is not
+that of the file. A frame is good if `success` is 1 and `confidence` at least 0.85. Older versions wrote no angles: they
+are computed from the vectors as later versions do, atan2(x, −z) and atan2(y, −z) of the two vectors' mean.
+
+OpenFace 3 (github.com/CMU-MultiComp-Lab/OpenFace-3.0), as in the dataset's `OpenFace_3_*` folders: the columns
 `emotion_index`, `gaze_yaw`, `gaze_pitch` and `action_units`, a bracketed list of 8 numbers in one
-cell. Features are (frames, 11) in this order. A frame on which OpenFace failed holds `nan`; it is
-interpolated over time from its neighbours, so that no frame moves. A clip with too few good frames is
-refused rather than filled with what was never measured.
+cell. Features are (frames, 11) in this order. A frame on which OpenFace failed holds `nan`.
+
+A frame that is not good is interpolated over time from its neighbours, so that no frame moves; before the first good one
+and after the last one these are held. A clip with too few good frames is refused rather than filled with what was never
+measured.
 """
 
 from __future__ import annotations
 
 import csv
+import shutil
+import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Optional
 
 import numpy as np
 
+from blemore.labels import MEDIA_SUFFIXES
+from blemore_baselines.encoders.base import Encoder
+from blemore_baselines.media import Clip, MediaError
+
 GOOD_SHARE = 0.85  # of frames; fewer, and a clip is refused
+CONFIDENCE = 0.85  # OpenFace 2's, of a good frame; less is not
+PROGRAM = "FeatureExtraction"
+GAZE = tuple(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz")
+GAZE_ANGLES = ("gaze_angle_x", "gaze_angle_y")
+MEASURED = (
+    *(f"AU{number:02}_r" for number in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)),
+    *(f"pose_{name}" for name in ("Rx", "Ry", "Rz", "Tx", "Ty", "Tz")),
+    *GAZE,
+)
 SCALARS = ("emotion_index", "gaze_yaw", "gaze_pitch")
 N_ACTION_UNITS = 8
 
+
+class TooFewGoodFrames(ValueError):
+    """Most of a clip may have been measured, but not enough of it."""
+
+
+class OpenFace3(Encoder):
+    name = "openface3"
+    modality = "video"
+    dim = len(SCALARS) + N_ACTION_UNITS
+    unit = "frame"
+    rows = "one a frame"
+    revision = "1"
+    weights = "CSV files of OpenFace 3, as in the dataset's folders"
+    licence = "see github.com/CMU-MultiComp-Lab/OpenFace-3.0"
+    presets = ("published",)
+    suffixes = (".csv",)
+
+    def _encode(self, clip: Clip) -> np.ndarray:
+        return self._read(clip.path, clip)
+
+    def _read(self, path: Path, clip: Clip) -> np.ndarray:
+        try:
+            return self.read_csv(path)
+        except FileNotFoundError:
+            raise MediaError("missing-file", clip.path, "there is no such file") from None
+        except OSError as error:
+            raise MediaError("unreadable", clip.path, f"cannot be read: {error.strerror}") from None
+        except TooFewGoodFrames as error:
+            raise MediaError("few-good-frames", clip.path, str(error), "Is the face hidden, turned away, or out of the picture?") from None
+        except ValueError as error:
+            raise MediaError("bad-openface-file", clip.path, str(error)) from None
+
+    @staticmethod
+    def read_csv(path: Path) -> np.ndarray:
+        return read_openface3_csv(path)
+
+
+class OpenFace2(OpenFace3):
+    """Reads OpenFace 2's CSV files; of any other file it has OpenFace make one.
+
+    weights: the program `FeatureExtraction`; None: the one on the PATH
+    """
+
+    name = "openface2"
+    dim = len(MEASURED) + len(GAZE_ANGLES)
+    weights = "CSV files of OpenFace 2, or its program FeatureExtraction"
+    licence = "academic, non-commercial"
+    suffixes = (".csv", *MEDIA_SUFFIXES)
+
+    def __init__(self, preset: Optional[str] = None, weights: Optional[str | Path] = None):
+        super().__init__(preset)
+        self.program = str(weights or PROGRAM)
+
+    def _encode(self, clip: Clip) -> np.ndarray:
+        if clip.path.suffix.lower() == ".csv":
+            return self._read(clip.path, clip)
+        with TemporaryDirectory() as folder:
+            return self._read(self._run(clip, Path(folder)), clip)
+
+    def _run(self, clip: Clip, folder: Path) -> Path:
+        """The CSV file that OpenFace writes into a folder."""
+        program = shutil.which(self.program)
+        if program is None:
+            raise MediaError("no-openface", clip.path, f"is no CSV file of OpenFace 2, and its program {self.program} is not installed",
+                             "Install it from github.com/TadasBaltrusaitis/OpenFace and put it on the PATH or name it with --weights; "
+                             "or run it elsewhere and give the folder of its CSV files.")
+        try:
+            command = [program, "-f", str(clip.path.absolute()), "-out_dir", str(folder), "-aus", "-pose", "-gaze"]
+            ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        except OSError as error:
+            raise MediaError("no-openface", clip.path, f"{program} cannot be run: {error.strerror}") from None
+        written = sorted(folder.glob("*.csv"))
+        if ended.returncode or len(written) != 1:
+            said = (ended.stderr.strip() or ended.stdout.strip() or "nothing").splitlines()[-1]
+            raise MediaError("openface-failed", clip.path, f"{PROGRAM} ended with {ended.returncode} and {len(written)} CSV files; it said: {said}")
+        return written[0]
+
+    @staticmethod
+    def read_csv(path: Path) -> np.ndarray:
+        return read_openface2_csv(path)
+
+
+# -------------------------------------------------------------------------------- OpenFace 2
+
+
+def read_openface2_csv(path: Path) -> np.ndarray:
+    """(frames, 31) float32. ValueError: the file is not OpenFace 2's, or too few of its frames are good."""
+    header, rows = _read_cells(path)
+    angles = GAZE_ANGLES if set(GAZE_ANGLES) <= set(header) else ()
+    wanted = ("frame", "success", "confidence", *MEASURED, *angles)
+    _check(header, rows, wanted)
+    places = [header.index(name) for name in wanted]
+    table = np.array([[_number(cells[place], line) for place in places] for line, cells in rows])
+    number, success, confidence, features = table[:, 0], table[:, 1], table[:, 2], table[:, 3:]
+    if not angles:
+        x, y, z = features[:, -len(GAZE) :].reshape(-1, 2, 3).mean(axis=1).T
+        features = np.column_stack([features, np.arctan2(x, -z), np.arctan2(y, -z)])
+    good = (success == 1) & (confidence >= CONFIDENCE) & np.isfinite(features).all(axis=1)
+    if not (np.diff(number) > 0).all() or (number % 1 != 0).any() or number[0] < 0:
+        raise ValueError("its frame numbers do not rise; expected one row a frame, of one face")
+    # A frame without a row is not good either. OpenFace counts from 1, some tools from 0.
+    at = (number - min(number[0], 1)).astype(int)
+    _check_share(good.sum(), at[-1] + 1)
+    frames, measured = np.zeros((at[-1] + 1, features.shape[1])), np.zeros(at[-1] + 1, bool)
+    frames[at], measured[at] = features, good
+    return interpolate(frames, measured).astype(np.float32)
+
+
+def _number(cell: str, line: int) -> float:
+    try:
+        return float("nan" if not cell or "nan" in cell.lower() else cell)  # "-nan(ind)" on Windows
+    except ValueError as error:
+        raise ValueError(f"line {line}: {error}") from None
+
+
+# -------------------------------------------------------------------------------- OpenFace 3
 
 def is_openface3_csv(path: Path) -> bool:
     """Whether a CSV file's header is OpenFace 3's."""
@@ -27,21 +167,13 @@ def is_openface3_csv(path: Path) -> bool:
 
 def read_openface3_csv(path: Path) -> np.ndarray:
     """(frames, 11) float32. ValueError: the file is not OpenFace 3's, or too few of its frames are good."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            header, *rows = [[cell.strip() for cell in cells] for cells in csv.reader(file, skipinitialspace=True) if cells] or [[]]
-    except csv.Error as error:
-        raise ValueError(f"not CSV: {error}") from None
-    absent = [name for name in (*SCALARS, "action_units") if name not in header]
-    if absent or not rows:
-        raise ValueError(f"no column {', '.join(absent)}" if absent else "no frames")
-    frames = np.array([_parse_row(header, cells, line) for line, cells in enumerate(rows, start=2)])
+    header, rows = _read_cells(path)
+    _check(header, rows, (*SCALARS, "action_units"))
+    frames = np.array([_parse_row(header, cells, line) for line, cells in rows])
     return interpolate(frames, np.isfinite(frames).all(axis=1)).astype(np.float32)
 
 
 def _parse_row(header: list[str], cells: list[str], line: int) -> list[float]:
-    if len(cells) != len(header):
-        raise ValueError(f"line {line}: {len(cells)} cells; expected {len(header)}, as in the header")
     row = dict(zip(header, cells))
     units = row["action_units"].strip("[] ").replace(",", " ").split()
     # An empty or missing list is a frame without a face; any other length is a broken file.
@@ -54,12 +186,38 @@ def _parse_row(header: list[str], cells: list[str], line: int) -> list[float]:
         raise ValueError(f"line {line}: {error}") from None
 
 
+# -------------------------------------------------------------------------------------- both
+
+
+def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header, and each row with its line; neither with the spaces that older versions put around names and cells."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            header, *rows = [[cell.strip() for cell in cells] for cells in csv.reader(file, skipinitialspace=True) if cells] or [[]]
+    except csv.Error as error:
+        raise ValueError(f"not CSV: {error}") from None
+    return header, list(enumerate(rows, start=2))
+
+
+def _check(header: list[str], rows: list[tuple[int, list[str]]], wanted: tuple[str, ...]) -> None:
+    absent = [name for name in wanted if name not in header]
+    if absent or not rows:
+        raise ValueError(f"no column {', '.join(absent)}" if absent else "no frames")
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise ValueError(f"line {line}: {len(cells)} cells; expected {len(header)}, as in the header")
+
+
 def interpolate(frames: np.ndarray, good: np.ndarray) -> np.ndarray:
     """Frames (T, D) with those that are not `good` (T,) put linearly between their good neighbours.
 
     ValueError: less than `GOOD_SHARE` of the frames are good.
     """
-    if good.mean() < GOOD_SHARE:
-        raise ValueError(f"{good.sum()} of {len(good)} frames are good; expected at least {GOOD_SHARE:.0%}")
+    _check_share(good.sum(), len(good))
     times = np.arange(len(frames))
     return np.stack([np.interp(times, times[good], column[good]) for column in frames.T], axis=1)
+
+
+def _check_share(good: int, frames: int) -> None:
+    if good / frames < GOOD_SHARE:
+        raise TooFewGoodFrames(f"{good} of {frames} frames are good; expected at least {GOOD_SHARE:.0%}")
