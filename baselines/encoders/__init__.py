@@ -15,19 +15,37 @@ from blemore_baselines.encoders.base import Encoder
 ENCODERS = {
     "gray_flow": "gray_flow:GrayFlow",
     "logmel": "logmel:LogMel",
+    "clip": "clip:CLIP",
+    "imagebind": "imagebind:ImageBind",
+    "videomaev2": "videomaev2:VideoMAEV2",
+    "videomaev2-base": "videomaev2:VideoMAEV2Base",
+    "videoswin": "videoswin:VideoSwinB",
+    "videoswin-s": "videoswin:VideoSwinS",
+    "videoswin-t": "videoswin:VideoSwinT",
+}
+# Any model of a kind: `hf-image:ID`, where ID is a hub id or a local folder.
+FAMILIES = {
+    "hf-image": "huggingface_image:HFImage",
 }
 
 
 def encoder_class(name: str) -> type[Encoder]:
     """The class of an encoder, for what it declares. Raises ValidationError: there is none of that name."""
-    if name not in ENCODERS:
-        raise ValidationError(Problem(
-            "unknown-encoder", f"encoder {name!r}", f"there is none of that name; expected one of {', '.join(ENCODERS)}",
-        ))
-    module, _, attribute = ENCODERS[name].partition(":")
+    family, _, source = name.partition(":")
+    place = FAMILIES.get(family) if source else ENCODERS.get(name)
+    if place is None:
+        known = ", ".join([*ENCODERS, *(f"{family}:ID" for family in FAMILIES)])
+        raise ValidationError(Problem("unknown-encoder", f"encoder {name!r}", f"there is none of that name; expected one of {known}"))
+    module, _, attribute = place.partition(":")
     return getattr(import_module(f"{__name__}.{module}"), attribute)
 
 
-def create(name: str, preset: Optional[str] = None) -> Encoder:
-    """An encoder, not yet loaded. Raises ValidationError: unknown name or preset."""
-    return encoder_class(name)(preset)
+def create(name: str, preset: Optional[str] = None, **options) -> Encoder:
+    """An encoder, not yet loaded; `options` (weights, device, precision) as its class takes them.
+
+    Raises ValidationError: unknown name or preset.
+    """
+    family, _, source = name.partition(":")
+    if source:
+        options["weights"] = source
+    return encoder_class(name)(preset, **options)

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
-from blemore.errors import FileError, Problem, ValidationError, some
+from blemore.errors import FileError, Problem, ValidationError, printable
 
 if TYPE_CHECKING:
     from blemore_baselines.encoders.torch_encoder import TorchEncoder
@@ -60,11 +60,12 @@ def find(encoder: TorchEncoder, fetch: bool = True) -> Path:
         try:
             return _snapshot(wanted, fetch)
         except Exception as error:  # of the network, the hub or the disk; they have no class in common
-            reason = f"cannot be fetched from the hub: {str(error).strip().splitlines()[0]}"
-    put = f"put {encoder.file} into {weights_folder()} (or $BLEMORE_WEIGHTS)" if encoder.file else "put its folder anywhere"
+            reason = f"cannot be fetched from the hub: {_first_line(error)}"
+    source = f"https://huggingface.co/{encoder.weights}" if HUB_ID.fullmatch(encoder.weights) else encoder.weights
+    put = f"put {encoder.file} into {weights_folder()} (or $BLEMORE_WEIGHTS)" if encoder.file else "keep them in one folder"
     raise FileError(Problem(
         "no-weights", f"weights {wanted!r} of encoder {encoder.name!r}", reason,
-        hint=f"Get them from {encoder.weights} (licence: {encoder.licence}), {put}, or name where they are with --weights.",
+        hint=f"Get them from {source} (licence: {encoder.licence}); {put}, or say with --weights where they are.",
     ))
 
 
@@ -124,8 +125,7 @@ def read(path: Path) -> dict[str, torch.Tensor]:
                 with torch.serialization.safe_globals([argparse.Namespace]):  # the options of a training script
                     state |= torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # each format fails in its own ways
-            raise ValidationError(Problem("bad-weights", str(file), f"not a checkpoint that can be read: {str(error).splitlines()[0]}",
-                                          hint="Was the download interrupted? Fetch the file again.")) from error
+            raise _unusable(file, error) from error
     while wrapper := next((name for name in WRAPPERS if isinstance(state.get(name), Mapping)), None):
         state = state[wrapper]
     return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
@@ -189,14 +189,10 @@ def pretrained(model_class, folder: Path, unused: str = "$^", optional: str = "$
 
     `optional` is a pattern of keys that the checkpoint may lack: they are at random then, and named in `model.lacking`.
     """
-    try:
-        with quiet():
-            model, found = model_class.from_pretrained(
-                folder, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options
-            )
-    except Exception as error:  # each part of a folder fails in its own ways
-        reason = str(error).strip().partition("\n")[0]
-        raise ValidationError(Problem("bad-weights", str(folder), f"not a model that can be loaded: {reason}")) from error
+    with loading(folder):
+        model, found = model_class.from_pretrained(
+            folder, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options
+        )
     model.lacking = sorted(found["missing_keys"])
     missing = [key for key in model.lacking if not re.match(optional, key)]
     extra = [key for key in sorted(found["unexpected_keys"]) if not re.match(unused, key)]
@@ -204,6 +200,16 @@ def pretrained(model_class, folder: Path, unused: str = "$^", optional: str = "$
     if missing or extra or misshapen:
         raise _refusal(folder, missing, extra, misshapen)
     return model
+
+
+@contextmanager
+def loading(folder: Path) -> Iterator[None]:
+    """Around calls of transformers: whatever fails is a ValidationError, told without transformers' own talk."""
+    try:
+        with quiet():
+            yield
+    except Exception as error:  # each part of a folder fails in its own ways
+        raise _unusable(folder, error) from error
 
 
 @contextmanager
@@ -220,8 +226,23 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def _unusable(where: Path, error: Exception) -> ValidationError:
+    return ValidationError(Problem("bad-weights", str(where), f"not a checkpoint that can be read: {_first_line(error)}",
+                                   hint="Was the download interrupted? Is it a model that transformers knows by itself?"))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def _refusal(where: Path, missing: Iterable[str] = (), extra: Iterable[str] = (), misshapen: Iterable[str] = ()) -> ValidationError:
     kinds = {"missing": missing, "extra": extra, "misshapen": misshapen}
-    told = "; ".join(f"{kind}: {some(list(dict.fromkeys(keys)))}" for kind, keys in kinds.items() if keys)
+    told = "; ".join(f"{kind}: {_some(list(dict.fromkeys(keys)))}" for kind, keys in kinds.items() if keys)
     return ValidationError(Problem("wrong-weights", str(where), f"the checkpoint does not fit the model; {told}",
                                    hint="Is it the checkpoint of another model, or of another stage of its training?"))
+
+
+def _some(keys: list[str], first: int = 5) -> str:
+    """The first few, each in full: the end of a key is what tells it from others."""
+    rest = f" and {len(keys) - first:,} more" if len(keys) > first else ""
+    return ", ".join(map(printable, keys[:first])) + rest

@@ -1,0 +1,71 @@
+"""Any vision model of transformers: `hf-image:ID`, where ID is a hub id or a local folder.
+
+A row is one frame, through the model's own image processor: the image embedding where the model projects one (CLIP,
+SigLIP), else its pooled output (DINOv2, ConvNeXt), else the mean over the tokens of its last layer. A pooler that the
+checkpoint does not hold would be random and is left out. Only transformers' own code runs, never any from the hub.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Iterable, Iterator
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoImageProcessor, AutoModel
+
+from blemore_baselines.encoders.torch_encoder import TorchEncoder
+from blemore_baselines.encoders.weights import folder_name, loading, pretrained
+
+
+class HFImage(TorchEncoder):
+    name = "hf-image"
+    modality = "video"
+    unit = "frame"
+    rows = "one a frame"
+    weights = "https://huggingface.co/models"
+    licence = "see the model's page"
+    batch_size = 16
+    packages = ("torch", "transformers", "pillow")
+
+    def __init__(self, preset=None, weights=None, **options):
+        super().__init__(preset, weights, **options)
+        self.name = f"{self.name}_{folder_name(weights)}"
+        self.weights = str(weights)
+
+    @cached_property
+    def dim(self) -> int:
+        """Known from what the loaded model gives for one black frame: no two configurations name it alike."""
+        self.load()
+        with torch.inference_mode():
+            item = next(self.items([np.zeros((64, 64, 3), np.uint8)]))
+            return self.forward(torch.from_numpy(item)[None].to(self.device, self.dtype)).shape[-1]
+
+    def _load(self) -> None:
+        with loading(self.checkpoint):
+            config = AutoConfig.from_pretrained(self.checkpoint, trust_remote_code=False)
+            self.processor = AutoImageProcessor.from_pretrained(self.checkpoint, backend="pil", trust_remote_code=False)
+        if hasattr(config, "mask_ratio"):  # masked autoencoders would look at a random part of the frame
+            config.mask_ratio = 0.0
+        # Heads for what the model was trained on are of no use here.
+        model = pretrained(
+            AutoModel, self.checkpoint, unused=".*", optional=r"(.*\.)?pooler\.", config=config, dtype=self.dtype
+        )
+        self.model = model.eval().to(self.device)
+        self.pooled = not model.lacking
+
+    def items(self, stream: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """(3, height, width) float32, one a frame."""
+        for frame in stream:
+            yield self.processor(frame, return_tensors="np", input_data_format="channels_last")["pixel_values"][0]
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        call = getattr(self.model, "get_image_features", self.model)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # masked autoencoders shuffle their tokens
+            output = call(pixel_values=batch)
+        pooled = getattr(output, "pooler_output", None) if self.pooled else None
+        if pooled is None:
+            hidden = output.last_hidden_state  # (B, tokens, width) or (B, width, height, width)
+            pooled = hidden.mean(1) if hidden.ndim == 3 else hidden.mean((2, 3))
+        return pooled.flatten(1)

@@ -1,0 +1,76 @@
+"""ImageBind's image encoder (Girdhar et al., 2023; https://github.com/facebookresearch/ImageBind, CC BY-NC-SA 4.0).
+
+A row is one frame: the embedding in the space that images share with sound and text, of length 1. Pixels: shorter
+side 224 by bilinear without smoothing (as ImageBind reads videos), the centre, CLIP's mean and deviation.
+
+The trunk is CLIP's architecture under other names. Its stem is a convolution over two frames, which a still fills
+with twice the same; so the kernel can be summed over time. The checkpoint's other modalities are left aside.
+"""
+
+from __future__ import annotations
+
+from typing import Iterable, Iterator
+
+import numpy as np
+import torch
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from blemore_baselines.encoders.frames import CLIP_MEAN, CLIP_STD, bilinear, centre, normalise, short_side
+from blemore_baselines.encoders.torch_encoder import TorchEncoder
+from blemore_baselines.encoders.weights import build, count, fill, read, sizes
+
+HEAD_WIDTH = 80  # of attention: 1280 / 16, which no shape in a checkpoint tells
+STEM, TRUNK, HEAD = (f"modality_{part}.vision." for part in ("preprocessors", "trunks", "heads"))
+LAYER, BLOCK = r"vision_model\.encoder\.layers\.(\d+)\.", TRUNK + r"blocks.\1."
+RULES = [
+    (r"vision_model\.embeddings\.class_embedding", STEM + "cls_token", torch.flatten),
+    (r"vision_model\.embeddings\.patch_embedding\.weight", STEM + "rgbt_stem.proj.1.weight", lambda kernel: kernel.sum(2)),
+    (r"vision_model\.embeddings\.position_embedding\.weight", STEM + "pos_embedding_helper.pos_embed", lambda table: table.squeeze(0)),
+    (r"vision_model\.pre_layrnorm\.(.*)", TRUNK + r"pre_transformer_layer.0.\1", None),
+    (LAYER + r"self_attn\.q_proj\.(.*)", BLOCK + r"attn.in_proj_\2", lambda packed: packed.chunk(3)[0]),
+    (LAYER + r"self_attn\.k_proj\.(.*)", BLOCK + r"attn.in_proj_\2", lambda packed: packed.chunk(3)[1]),
+    (LAYER + r"self_attn\.v_proj\.(.*)", BLOCK + r"attn.in_proj_\2", lambda packed: packed.chunk(3)[2]),
+    (LAYER + r"self_attn\.out_proj\.(.*)", BLOCK + r"attn.out_proj.\2", None),
+    (LAYER + r"layer_norm(\d)\.(.*)", BLOCK + r"norm_\2.\3", None),
+    (LAYER + r"mlp\.(.*)", BLOCK + r"mlp.\2", None),
+    (r"vision_model\.post_layernorm\.(.*)", HEAD + r"0.\1", None),
+    (r"visual_projection\.weight", HEAD + "2.weight", None),
+]
+OTHER_MODALITIES = r"modality_\w+\.(text|audio|depth|thermal|imu)\.|modality_postprocessors\."
+
+
+class ImageBind(TorchEncoder):
+    name = "imagebind"
+    modality = "video"
+    dim = 1024
+    unit = "frame"
+    rows = "one a frame"
+    weights = "https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth"
+    file = "imagebind_huge.pth"
+    licence = "CC BY-NC-SA 4.0"
+    batch_size = 8
+    packages = ("torch", "transformers", "opencv-python-headless")
+
+    def _load(self) -> None:
+        path = self.checkpoint
+        state = read(path)
+        width, _, _, patch, _ = sizes(state, STEM + "rgbt_stem.proj.1.weight", path, axes=5)
+        places = sizes(state, STEM + "pos_embedding_helper.pos_embed", path, axes=3)[1]
+        self.side = patch * round((places - 1) ** 0.5)
+        self.dim = sizes(state, HEAD + "2.weight", path, axes=2)[0]
+        config = CLIPVisionConfig(
+            hidden_size=width, intermediate_size=sizes(state, TRUNK + "blocks.0.mlp.fc1.weight", path, axes=2)[0],
+            num_hidden_layers=count(state, TRUNK + r"blocks\.(\d+)\."), num_attention_heads=max(1, width // HEAD_WIDTH),
+            patch_size=patch, image_size=self.side, projection_dim=self.dim, hidden_act="gelu", layer_norm_eps=1e-6,
+        )
+        self.model = build(CLIPVisionModelWithProjection, config)
+        fill(self.model, state, path, RULES, unused=OTHER_MODALITIES)
+        self.model.eval().to(self.device, self.dtype)
+
+    def items(self, stream: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """(side, side, 3) uint8, one a frame."""
+        return (centre(bilinear(frame, short_side(frame, self.side)), self.side) for frame in stream)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        embedding = self.model(pixel_values=normalise(batch, CLIP_MEAN, CLIP_STD)).image_embeds
+        return torch.nn.functional.normalize(embedding.float(), dim=-1)

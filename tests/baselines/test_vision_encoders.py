@@ -1,0 +1,568 @@
+"""The vision encoders that need weights, on random ones in each original's own layout; their pixels and windows.
+
+With `--long` the models have their full size.
+"""
+
+import argparse
+import re
+import tempfile
+import time
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from originals import randomise
+from originals.imagebind import ImageBind
+from originals.swin3d import Swin3D
+from originals.videomaev2 import VideoMAEV2
+from safetensors.torch import save_file
+from torch.nn.functional import interpolate
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from blemore.errors import FileError, ValidationError
+from blemore_baselines.encoders import ENCODERS, create, encoder_class, frames, videoswin, weights
+from blemore_baselines.media import ArrayClip, Clip, MediaError
+
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+CLIP_MEAN, CLIP_STD = (np.array(values) for values in ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]))
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+# Sizes that keep a model's structure; each original's defaults are the full size.
+TINY = {
+    "imagebind": dict(width=160, hidden=48, depth=3, heads=2, patch=8, side=32, out=24),
+    "videomaev2": dict(width=176, hidden=96, depth=3, heads=2, patch=56, classes=5),
+    "videomaev2-base": dict(width=128, hidden=96, depth=3, heads=2, patch=56, classes=5),
+    "videoswin": dict(width=12, depths=(2, 2, 1), heads=(1, 2, 3), classes=5),
+    "videoswin-s": dict(width=8, depths=(1, 2, 4, 1), heads=(1, 1, 2, 2), classes=5),
+    "videoswin-t": dict(width=8, depths=(2, 1), heads=(1, 2), classes=5),
+}
+FULL = {
+    "imagebind": {},
+    "videomaev2": {},
+    "videomaev2-base": dict(width=768, hidden=3072, depth=12, heads=12, patch=16),
+    "videoswin": dict(width=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32)),
+    "videoswin-s": dict(depths=(2, 2, 18, 2)),
+    "videoswin-t": {},
+}
+ORIGINALS = {name: {"i": ImageBind, "v": VideoMAEV2}.get(name[0] if "swin" not in name else "", Swin3D) for name in TINY}
+NAMES = ["clip", *TINY]
+# The rows that each documents, from the number of frames.
+ROWS = {
+    "clip": lambda n: n, "imagebind": lambda n: n, "hf-image": lambda n: n,
+    **{name: lambda n: -(-n // 16) for name in NAMES if "mae" in name},
+    **{name: lambda n: 1 + max(0, -(-(n - 32) // 16)) for name in NAMES if "swin" in name},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def clip_model(**sizes):
+    config = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8, "projection_dim": 16}
+    return randomise(CLIPVisionModelWithProjection(CLIPVisionConfig(**(config | sizes))))
+
+
+def original(name, sizes=TINY):
+    return clip_model() if name == "clip" else randomise(ORIGINALS[name](**sizes[name]))
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """name → where its tiny random checkpoint lies, in the original's layout."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    paths = {}
+    for name in NAMES:
+        model, paths[name] = original(name), folder / f"{name}.pth"
+        if name == "clip":
+            paths[name] = folder / name
+            model.save_pretrained(paths[name])
+        else:
+            wrapped = {"videomaev2": lambda s: {"module": s, "epoch": 3}, "videomaev2-base": lambda s: {"model": s}}.get(name, lambda s: s)
+            torch.save(wrapped(model.state_dict()), paths[name])
+    return paths
+
+
+def noise(n, height=36, width=48, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, height, width, 3), dtype=np.uint8)
+
+
+def reference_rows(name, model, items, preset):
+    """What the original gives for an encoder's items."""
+    pixels = torch.from_numpy(np.stack(items)).double() / 255
+    mean, std = (CLIP_MEAN, CLIP_STD) if name in ("clip", "imagebind") else (MEAN, STD)
+    if "mae" in name and preset == "published":
+        mean, std = np.zeros(3), np.ones(3)
+    pixels = ((pixels - torch.tensor(mean)) / torch.tensor(std)).float()
+    if name in ("clip", "imagebind"):
+        rows = model(pixels.permute(0, 3, 1, 2))
+        return rows.image_embeds if name == "clip" else rows
+    videos = pixels.permute(0, 4, 1, 2, 3)
+    return model(videos) if "mae" in name else torch.stack([model(video) for video in videos])
+
+
+def presets():
+    return [(name, preset) for name in NAMES for preset in encoder_class(name).presets]
+
+
+# ------------------------------------------------------------------------------- key maps
+
+
+@pytest.mark.parametrize("name, preset", presets())
+def test_equals_the_original(name, preset, checkpoints):
+    encoder = create(name, preset, weights=checkpoints[name], device="cpu")
+    encoder.load()
+    items = list(encoder.items(noise(32 if "swin" in name else 17)))
+    expected = reference_rows(name, original(name), items, preset).numpy()
+    assert expected.std(axis=-1).min() > 1e-2, "a test on dead activations would prove nothing"
+    error = np.abs(encoder.encode_items(items) - expected).max()
+    print(f"{name} {preset}: max abs error {error:.1e}, deviation {expected.std():.2f}")
+    assert error <= 1e-5
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_equals_the_original_at_full_size(name, long, tmp_path):
+    if not long:
+        pytest.skip("minutes and gigabytes: --long")
+    model, path = original(name, FULL), tmp_path / "full.pth"
+    torch.save(model.state_dict(), path)
+    encoder = create(name, weights=path, device="cpu")
+    items = [*encoder_items(encoder, noise(32, 240, 320))][:1]
+    expected = reference_rows(name, model, items, encoder.preset).numpy()
+    del model
+    encoder.load()
+    path.unlink()
+    rows = encoder.encode_items(items)
+    error = np.abs(rows - expected).max()
+    print(f"{name}, full size: max abs error {error:.1e}, deviation {expected.std():.2f}")
+    assert rows.shape == (1, encoder_class(name).dim) and error <= 1e-5
+
+
+def encoder_items(encoder, clip):
+    encoder.side = 224
+    return encoder.items(clip)
+
+
+# A key of each, whose loss leaves the model's sizes known, and a tensor of a wrong shape for another.
+@pytest.mark.parametrize("name, key", [
+    ("imagebind", "modality_trunks.vision.blocks.1.attn.in_proj_weight"),
+    ("imagebind", "modality_preprocessors.vision.cls_token"),
+    ("imagebind", "modality_preprocessors.vision.rgbt_stem.proj.1.weight"),
+    ("imagebind", "modality_heads.vision.2.weight"),
+    ("videomaev2", "blocks.1.attn.q_bias"),
+    ("videomaev2", "patch_embed.proj.weight"),
+    ("videomaev2", "fc_norm.weight"),
+    ("videomaev2-base", "blocks.2.attn.qkv.weight"),
+    ("videoswin-t", "features.0.1.attn.relative_position_index"),
+    ("videoswin-t", "features.0.0.attn.relative_position_bias_table"),
+    ("videoswin-t", "features.1.reduction.weight"),
+])  # fmt: skip
+def test_refuses_by_name(name, key, tmp_path):
+    state, path = original(name).state_dict(), tmp_path / "wrong.pth"
+    for kind, changed in {
+        "missing": {k: v for k, v in state.items() if k != key},
+        "misshapen": {**state, key: torch.zeros(3, 2)},
+        "extra": {**state, key + "_more": torch.zeros(3)},
+    }.items():
+        torch.save(changed, path)
+        with pytest.raises(ValidationError, match=f"{kind}: .*{re.escape(key)}"):
+            create(name, weights=path).load()
+
+
+def test_clip_refuses_by_name(checkpoints, tmp_path):
+    state, key = clip_model().state_dict(), "vision_model.encoder.layers.1.mlp.fc1.weight"
+    for kind, changed in {
+        "missing": {k: v for k, v in state.items() if k != key},
+        "misshapen": {**state, key: torch.zeros(3, 2)},
+        "extra": {**state, key + "_more": torch.zeros(3)},
+    }.items():
+        folder = tmp_path / kind
+        clip_model().config.save_pretrained(folder)
+        save_file({k: v.contiguous() for k, v in changed.items()}, folder / "model.safetensors")
+        with pytest.raises(ValidationError, match=f"{kind}: .*{re.escape(key)}"):
+            create("clip", weights=folder).load()
+
+
+def test_imagebind_leaves_other_modalities_aside(checkpoints, tmp_path):
+    others = {f"modality_{part}.{name}.x": torch.zeros(2) for part in ("trunks", "heads") for name in ("text", "audio", "imu")}
+    torch.save(original("imagebind").state_dict() | others, tmp_path / "all.pth")
+    a, b = (create("imagebind", weights=path).encode(ArrayClip(noise(3))) for path in (tmp_path / "all.pth", checkpoints["imagebind"]))
+    assert np.array_equal(a, b)
+
+
+def test_clip_from_every_kind_of_folder(checkpoints, tmp_path):
+    """The vision part alone or with the text part; safetensors, or torch's own format with a key of older versions."""
+    vision = clip_model()
+    full = transformers.CLIPModel(transformers.CLIPConfig(
+        vision_config=vision.config.to_dict(), projection_dim=16, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        text_config=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, vocab_size=9,
+                         pad_token_id=0, bos_token_id=1, eos_token_id=2),
+    ))  # fmt: skip
+    full.load_state_dict(vision.state_dict(), strict=False)
+    full.save_pretrained(tmp_path / "full")
+    full.config.save_pretrained(tmp_path / "old")
+    older = {"vision_model.embeddings.position_ids": torch.arange(17)[None]}
+    torch.save(full.state_dict() | older, tmp_path / "old" / "pytorch_model.bin")
+    expected = create("clip", weights=checkpoints["clip"]).encode(ArrayClip(noise(3)))
+    for folder in ("full", "old"):
+        assert np.array_equal(create("clip", weights=tmp_path / folder).encode(ArrayClip(noise(3))), expected)
+
+
+# ------------------------------------------------------------------------------- the contract
+
+
+@pytest.fixture
+def small_swin(monkeypatch):
+    """Swin on small pictures: the same code in a fraction of the time, on maps that do not divide into windows."""
+    monkeypatch.setattr(videoswin, "RESIZED", 72)
+    monkeypatch.setattr(videoswin, "SIDE", 64)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_contract(name, checkpoints, small_swin):
+    encoder = create(name, "reference", weights=checkpoints[name])
+    for n in (1, 15, 16, 17, 200):
+        clip = ArrayClip(noise(n, seed=n))
+        features = encoder.encode(clip)
+        assert features.dtype == np.float32 and features.shape == (ROWS[name](n), encoder.dim)
+        assert np.isfinite(features).all()
+        if n in (17, 200):
+            assert np.array_equal(encoder.encode(clip), features)
+            encoder.batch_size = {17: 1, 200: 5}[n]
+            assert np.abs(encoder.encode(clip) - features).max() <= 1e-5
+    again = create(name, "reference", weights=checkpoints[name])
+    again.batch_size = encoder.batch_size
+    assert np.array_equal(again.encode(clip), encoder.encode(clip))
+    assert again.revision == encoder.revision
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_declares_what_it_is(name):
+    encoder = encoder_class(name)
+    assert encoder.name == name and encoder.modality == "video" and encoder.dim > 0
+    assert encoder.unit and encoder.rows and encoder.weights and encoder.licence
+    assert set(encoder.presets) == ({"reference", "published"} if "video" in name else {"reference"})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_takes_no_more_memory_for_a_longer_clip(name, checkpoints, small_swin):
+    """Only a batch of small items is ever alive, however many frames come."""
+    encoder = create(name, "reference", weights=checkpoints[name])
+    encoder.load()
+    alive, most = 0, 0
+
+    class Frame(np.ndarray):
+        def __del__(self):
+            nonlocal alive
+            alive -= 1
+
+    def stream():
+        nonlocal alive, most
+        for frame in noise(100, 40, 40):
+            alive += 1
+            most = max(most, alive)
+            yield frame.copy().view(Frame)
+
+    encoder.stream = lambda clip: stream()
+    encoder.encode(ArrayClip())
+    assert most <= 4
+
+
+def test_bf16_is_near(checkpoints):
+    for name in ("clip", "imagebind", "videomaev2"):
+        exact, coarse = (create(name, weights=checkpoints[name], precision=p).encode(ArrayClip(noise(2))) for p in ("fp32", "bf16"))
+        assert coarse.dtype == np.float32 and not np.array_equal(exact, coarse)
+        assert ((exact * coarse).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(coarse, axis=1)).min() > 0.99
+
+
+def test_real_clips(shared, checkpoints, small_swin):
+    for file in ("single_face.mp4", "no_face.mp4"):
+        clip = Clip(shared / "media" / file)
+        decoded = np.stack([*clip.frames()])
+        for name in NAMES:
+            features = create(name, "reference", weights=checkpoints[name]).encode(clip if name == "clip" else ArrayClip(decoded))
+            assert len(features) == ROWS[name](len(decoded))
+            assert np.ptp(features, axis=0).max() > 0, "frames differ, so must rows"
+
+
+def test_lacking_stream_is_named(checkpoints):
+    for name in NAMES:
+        with pytest.raises(MediaError) as caught:
+            create(name, weights=checkpoints[name]).encode(ArrayClip())
+        assert caught.value.kind == "no-video"
+
+
+# ------------------------------------------------------------------------------- pixels
+
+
+def photo(height, width):
+    """Smooth shapes with sharp edges and some noise."""
+    y, x = np.mgrid[:height, :width] / min(height, width)
+    waves = [np.sin(9 * x + 3 * y), np.sign(np.sin(40 * x)) * np.cos(5 * y), np.sin(60 * x * y)]
+    return np.clip(128 + 90 * np.stack(waves, -1) + np.random.default_rng(0).normal(0, 12, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+SHAPES = [(1080, 1920), (720, 1280), (480, 641), (641, 480), (224, 224), (100, 90), (224, 301)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_clip_pixels_equal_its_processor(shape):
+    frame = photo(*shape)
+    expected = CLIPImageProcessorPil()(frame, do_normalize=False, do_rescale=False, return_tensors="np")["pixel_values"][0]
+    ours = frames.centre(frames.bicubic(frame, frames.short_side(frame, 224)), 224, int)
+    apart = np.abs(ours.astype(int) - expected.transpose(1, 2, 0).astype(int))
+    assert apart.max() <= 1 and (apart > 0).mean() < 0.02
+    whole = CLIPImageProcessorPil()(frame, return_tensors="pt")["pixel_values"]
+    normal = frames.normalise(torch.from_numpy(ours)[None].float(), frames.CLIP_MEAN, frames.CLIP_STD)
+    assert (normal - whole).abs().max() <= 1.01 / 255 / CLIP_STD.min()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("side", [224, 256])
+def test_bilinear_equals_torch(shape, side):
+    frame = photo(*shape)
+    size = frames.short_side(frame, side)
+    assert min(size) == side
+    exact = interpolate(torch.from_numpy(frame).permute(2, 0, 1)[None].double(), size=size, mode="bilinear", antialias=False)
+    assert np.abs(frames.bilinear(frame, size) - exact[0].permute(1, 2, 0).numpy()).max() <= 1
+
+
+def test_centre():
+    ramp = np.arange(15)[:, None, None] + np.zeros((15, 10, 3))
+    assert frames.centre(ramp, 4)[0, 0, 0] == 6 and frames.centre(ramp, 4, int)[0, 0, 0] == 5
+    assert frames.centre(ramp, 10).shape == (10, 10, 3)
+
+
+def test_published_videomae_sees_blue_first_squashed_and_black_at_the_end(checkpoints):
+    encoder = create("videomaev2", "published", weights=checkpoints["videomaev2"])
+    clip = np.zeros((17, 100, 300, 3), np.uint8)
+    clip[..., 0], clip[:, :, :10] = 200, 90  # red, with a grey bar at the left edge, which a crop would lose
+    first, last = encoder.items(clip)
+    assert first.shape == (16, 224, 224, 3)
+    assert (first[:, 100, 100] == (0, 0, 200)).all() and (first[:, :, 0] == 90).all()
+    assert (last[0] == first[0]).all() and not last[1:].any()
+    assert np.array_equal(encoder.encode(ArrayClip(clip)), create("videomaev2", weights=checkpoints["videomaev2"]).encode(ArrayClip(clip)))
+
+
+def test_reference_videomae_sees_rgb_cropped_and_no_black(checkpoints):
+    encoder = create("videomaev2", "reference", weights=checkpoints["videomaev2"])
+    clip = np.zeros((17, 100, 300, 3), np.uint8)
+    clip[..., 0], clip[:, :, :10], clip[16] = 200, 90, 30
+    first, last = encoder.items(clip)
+    assert (first == (200, 0, 0)).all()
+    assert (last[:15] == first[1:]).all() and (last[15] == 30).all()
+
+
+def test_published_videoswin_is_filled_to_ten_seconds(checkpoints, small_swin):
+    encoder = create("videoswin-t", "published", weights=checkpoints["videoswin-t"])
+    assert len(encoder.encode(ArrayClip(noise(20), fps=25))) == ROWS["videoswin-t"](250)
+    assert len(encoder.encode(ArrayClip(noise(100), fps=4))) == ROWS["videoswin-t"](100)
+
+
+@pytest.mark.parametrize("length, stride", [(16, 16), (32, 16), (4, 3), (1, 1)])
+@pytest.mark.parametrize("black", [False, True])
+def test_windows(length, stride, black):
+    for n in range(1, 4 * length + 3):
+        clip = list(np.arange(1, n + 1))
+        found = [[int(frame) for frame in window] for window in frames.windows(clip, length, stride, black)]
+        number = 1 + max(0, -(-(n - length) // stride))
+        starts = [i * stride for i in range(number)]
+        if black:
+            filled = clip + [0] * length
+            expected = [filled[start : start + length] for start in starts]
+        elif n < length:
+            expected = [clip + [n] * (length - n)]
+        else:
+            expected = [clip[start : start + length] for start in [*starts[:-1], n - length]]
+        assert found == [list(map(int, window)) for window in expected]
+        assert len(found) == number
+    assert list(frames.windows([], length, stride, black)) == []
+
+
+def test_preprocessing_is_a_small_share_of_encoding(long):
+    """On 1080p frames, against CLIP ViT-B/32 itself: under 15 %. Times are the best of several."""
+    frame, model = photo(1080, 1920), clip_model(
+        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, image_size=224, patch_size=32, projection_dim=512
+    )
+    pixels = torch.rand(8, 3, 224, 224)
+
+    def best(action, times):
+        spans = []
+        for _ in range(times):
+            start = time.process_time()
+            action()
+            spans.append(time.process_time() - start)
+        return min(spans)
+
+    with torch.inference_mode():
+        encoding = best(lambda: model(pixel_values=pixels), 5 if long else 2) / 8
+    ours = best(lambda: frames.centre(frames.bicubic(frame, frames.short_side(frame, 224)), 224, int), 10)
+    theirs = best(lambda: CLIPImageProcessorPil()(frame), 3)
+    print(f"a frame: encoding {1000 * encoding:.1f} ms, ours {1000 * ours:.2f} ms, the processor {1000 * theirs:.1f} ms")
+    assert ours < theirs / 2
+    assert ours < 0.15 * encoding
+
+
+# ------------------------------------------------------------------------------- weights
+
+
+def test_missing_weights_say_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("BLEMORE_WEIGHTS", str(tmp_path / "here"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    for name in NAMES:
+        with pytest.raises(FileError) as caught:
+            create(name).load()
+        encoder, told = encoder_class(name), str(caught.value)
+        assert encoder.weights in told and encoder.licence in told and "--weights" in told
+        assert encoder.file is None or str(tmp_path / "here") in told and encoder.file in told
+        with pytest.raises(FileError, match="no-such-file.pth"):
+            create(name, weights="no-such-file.pth").load()
+
+
+def test_finds_a_known_file_in_the_weights_folder(checkpoints, monkeypatch, tmp_path):
+    monkeypatch.setenv("BLEMORE_WEIGHTS", str(tmp_path))
+    (tmp_path / encoder_class("imagebind").file).symlink_to(checkpoints["imagebind"])
+    a, b = create("imagebind"), create("imagebind", weights=checkpoints["imagebind"])
+    assert np.array_equal(a.encode(ArrayClip(noise(2))), b.encode(ArrayClip(noise(2))))
+    assert a.revision == b.revision, "the same weights, wherever they lie"
+
+
+def test_revision_tells_weights_apart(tmp_path):
+    revisions = set()
+    for seed in (0, 1):
+        torch.save(randomise(ImageBind(**TINY["imagebind"]), seed).state_dict(), tmp_path / f"{seed}.pth")
+        revisions.add(create("imagebind", weights=tmp_path / f"{seed}.pth").revision)
+        clip_model(projection_dim=16 + seed).save_pretrained(tmp_path / f"clip{seed}")
+        revisions.add(create("clip", weights=tmp_path / f"clip{seed}").revision)
+    assert len(revisions) == 4
+
+
+def test_safetensors_and_wrapped_checkpoints_are_read(checkpoints, tmp_path):
+    state = original("videomaev2").state_dict()
+    save_file(state, tmp_path / "a.safetensors")
+    torch.save({"state_dict": {"model": state}, "args": argparse.Namespace(lr=1)}, tmp_path / "b.pt")
+    expected = create("videomaev2", weights=checkpoints["videomaev2"]).encode(ArrayClip(noise(2)))
+    for file in ("a.safetensors", "b.pt"):
+        assert np.array_equal(create("videomaev2", weights=tmp_path / file).encode(ArrayClip(noise(2))), expected)
+
+
+BOMB = Path(tempfile.gettempdir(), "a-checkpoint-ran-code")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (open, (str(BOMB), "w"))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_that_is_no_checkpoint_is_refused_and_never_run(suffix, tmp_path):
+    path = tmp_path / f"bad{suffix}"
+    torch.save({"model": Bomb()}, path)
+    for content in (b"", b"not a checkpoint", path.read_bytes(), path.read_bytes()[:200]):
+        path.write_bytes(content)
+        with pytest.raises(ValidationError, match="not a checkpoint that can be read"):
+            create("imagebind", weights=path).load()
+    assert not BOMB.exists()
+
+
+def test_loads_once_and_travels_unloaded(checkpoints):
+    encoder = create("videomaev2", weights=checkpoints["videomaev2"])
+    rows = encoder.encode(ArrayClip(noise(3)))
+    model = encoder.model
+    encoder.encode(ArrayClip(noise(3)))
+    assert encoder.model is model
+    sent = bytes(ForkingPickler.dumps(encoder))
+    assert len(sent) < 10_000
+    assert np.array_equal(ForkingPickler.loads(sent).encode(ArrayClip(noise(3))), rows)
+
+
+# ------------------------------------------------------------------------------- any model of transformers
+
+
+def hf_models():
+    small = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+    yield "dinov2", transformers.Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14), transformers.BitImageProcessorPil
+    yield "vit", transformers.ViTConfig(**small, image_size=32), transformers.ViTImageProcessorPil
+    yield "vit_mae", transformers.ViTMAEConfig(**small, image_size=64), transformers.ViTImageProcessorPil
+    yield "convnext", transformers.ConvNextConfig(hidden_sizes=[8, 16, 32, 64], depths=[1, 1, 1, 1]), transformers.ConvNextImageProcessorPil
+    yield "siglip", transformers.SiglipVisionConfig(**small, image_size=32, patch_size=8), transformers.SiglipImageProcessorPil
+
+
+@pytest.mark.parametrize("kind, config, processor", [*hf_models()], ids=lambda value: value if isinstance(value, str) else "")
+def test_any_vision_model(kind, config, processor, tmp_path):
+    model = randomise(transformers.AutoModel.from_config(config))
+    side = {"dinov2": 28, "vit_mae": 64, "convnext": 64}.get(kind, 32)
+    square = {"height": side, "width": side}
+    prepare = processor(size={"shortest_edge": side}, crop_size=square) if kind in ("dinov2", "convnext") else processor(size=square)
+    folder = tmp_path / f"my {kind}"
+    model.save_pretrained(folder)
+    prepare.save_pretrained(folder)
+    encoder = create(f"hf-image:{folder}")
+    assert encoder.name == f"hf-image_my_{kind}" and encoder.dim in (32, 64)
+    clip = noise(17)
+    features = encoder.encode(ArrayClip(clip))
+    assert features.shape == (17, encoder.dim) and np.array_equal(encoder.encode(ArrayClip(clip)), features)
+    pixels = prepare([*clip], return_tensors="pt", input_data_format="channels_last")["pixel_values"]
+    if kind != "vit_mae":
+        expected = model(pixel_values=pixels).pooler_output.flatten(1)
+        assert (expected - torch.from_numpy(features)).abs().max() <= 1e-5
+    encoder.batch_size = 1
+    assert np.abs(encoder.encode(ArrayClip(clip)) - features).max() <= 1e-5
+
+
+def test_hf_image_of_clip_is_its_projection_and_near_our_own(checkpoints, tmp_path):
+    vision = clip_model(image_size=224, patch_size=56)
+    full = transformers.CLIPModel(transformers.CLIPConfig(
+        vision_config=vision.config.to_dict(), projection_dim=16,
+        text_config=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, vocab_size=9,
+                         pad_token_id=0, bos_token_id=1, eos_token_id=2),
+    ))  # fmt: skip
+    full.load_state_dict(vision.state_dict(), strict=False)
+    full.save_pretrained(tmp_path)
+    CLIPImageProcessorPil().save_pretrained(tmp_path)
+    clip = ArrayClip(np.stack([photo(480, 640), photo(480, 640)[::-1].copy()]))
+    theirs, ours = create(f"hf-image:{tmp_path}").encode(clip), create("clip", weights=tmp_path).encode(clip)
+    cosine = (theirs * ours).sum(1) / np.linalg.norm(theirs, axis=1) / np.linalg.norm(ours, axis=1)
+    assert theirs.shape == ours.shape and cosine.min() > 1 - 1e-3
+
+
+def test_a_pooler_that_is_not_in_the_checkpoint_is_left_out(tmp_path):
+    config = transformers.ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=32)
+    model = randomise(transformers.ViTForImageClassification(config))
+    model.save_pretrained(tmp_path)
+    transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    encoder = create(f"hf-image:{tmp_path}")
+    pixels = torch.from_numpy(np.stack([*encoder_loaded(encoder).items(noise(3))]))
+    expected = model.vit(pixel_values=pixels).last_hidden_state.mean(1)
+    assert np.abs(encoder.encode(ArrayClip(noise(3))) - expected.numpy()).max() <= 1e-5
+
+
+def encoder_loaded(encoder):
+    encoder.load()
+    return encoder
+
+
+def test_code_beside_a_model_is_never_run(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}}')
+    (tmp_path / "mine.py").write_text("raise SystemExit('was run')")
+    with pytest.raises(ValidationError, match="contains custom code"):
+        create(f"hf-image:{tmp_path}").load()
+
+
+def test_names():
+    assert set(NAMES) < set(ENCODERS)
+    with pytest.raises(ValidationError, match="hf-image:ID"):
+        create("hf-imag:x/y")
+    with pytest.raises(ValidationError, match="hf-image:ID"):
+        create("hf-image:")
+    assert create("hf-image:facebook/dinov2-base").name == "hf-image_facebook_dinov2-base"
+    assert weights.folder_name("/a/b c") == "b_c"
