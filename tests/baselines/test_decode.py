@@ -83,12 +83,17 @@ def on_the_grid(rng, n):
     return rng.choice(GRID[:8], (n, 6))
 
 
+def doubled(rng, n):
+    """Grid points and their doubles, so that gap == β as well: 2β − β is β to the last bit."""
+    return rng.choice(np.concatenate([GRID[:6], 2 * GRID[:6]]), (n, 6))
+
+
 def halves(rng, n):
     """Two values alone: every clip holds ties, neutral among them."""
     return rng.choice([0.25, 0.5], (n, 6))
 
 
-KINDS = [smooth, twentieths, on_the_grid, halves]
+KINDS = [smooth, twentieths, on_the_grid, doubled, halves]
 
 
 @pytest.mark.parametrize("kind", KINDS)

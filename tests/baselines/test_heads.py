@@ -99,11 +99,13 @@ def test_the_scaler_against_numpy():
 
 
 @pytest.mark.parametrize("value", [0.1, 1e-30, 123456.789, -3e7])
-def test_a_constant_column_is_not_blown_up(value):
-    # 0.1 many times over has a mean that is not quite 0.1, and so a tiny deviation; dividing by it would make noise of it.
-    scaler = fit_scaler(np.full((1001, 1), value, np.float32))
-    assert scaler.scale.tolist() == [1]
-    assert scaler(np.full((1, 1), value, np.float32)) == pytest.approx(0, abs=1e-6 * abs(value))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_constant_column_is_not_blown_up(value, dtype):
+    # The mean of many times 0.1 is not quite 0.1, and so there is a tiny deviation; dividing by it would make noise of it.
+    X = np.full((1001, 1), value, dtype)
+    assert np.full(1001, 0.1).std() != 0
+    scaler = fit_scaler(X)
+    assert scaler.scale.tolist() == [1] and scaler(X) == pytest.approx(0, abs=1e-6 * abs(value))
 
 
 def test_a_column_whose_deviation_vanishes():

@@ -90,7 +90,9 @@ def test_folds_have_seeds_of_their_own():
 # ---------------------------------------------------------------------- what is in the folder
 
 
-def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, tmp_path, quick):
+def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, tmp_path, quick, monkeypatch):
+    fitted_on = []
+    monkeypatch.setattr(train, "fit_grid", lambda p, labels: fitted_on.append(p) or decode.fit_grid(p, labels))
     metrics = run(tiny, tmp_path / "run")
     out, saved = tmp_path / "run", oof(tmp_path / "run")
     assert saved["logits"].shape == (4, 36, 6) and saved["logits"].dtype == np.float32
@@ -101,6 +103,8 @@ def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, t
     assert metrics["nested"] == expected["nested"] and metrics["published"] == expected["published"]
     # The final model trains for 3 epochs: its thresholds, and the score table, are those of epoch 3.
     thresholds, _ = decode.fit_grid(decode.softmax(saved["logits"][2]), tiny.dataset.labels)
+    (pooled,) = [probabilities for probabilities in fitted_on if len(probabilities) == 36]
+    assert (pooled == decode.softmax(saved["logits"][2])).all()
     assert (metrics["final"]["alpha"], metrics["final"]["beta"], metrics["final"]["epochs"]) == (*thresholds, 3)
     from blemore_baselines.features import read_scores
 
@@ -155,6 +159,17 @@ def test_one_step_of_adam_by_hand():
     g = (p - targets).T @ X / 5 + 1e-3 * w
     after = fit_model(X, targets, "linear", Recipe(0.01, 1e-3, 5, 1, 1), 1, 9)
     assert after.weight.detach().numpy() == pytest.approx(w - 0.01 * g / (np.abs(g) + 1e-8), abs=1e-6)
+
+
+def test_a_fold_s_model_is_trained_on_the_other_folds_with_their_own_targets(tiny, tmp_path, quick):
+    # Fold 1 put together from its parts.
+    run(tiny, tmp_path / "run")
+    X, outside = tiny.read(tiny.sound).X, tiny.dataset.folds != 1
+    scaler = fit_scaler(X[outside])
+    recipe = quick["aggregate"]
+    model = fit_model(scaler(X[outside]), tiny.dataset.targets[outside], "linear", recipe, recipe.epochs, fold_seed(0, 1))
+    expected = clip_logits(model, scaler(X[~outside]), np.arange((~outside).sum()), (~outside).sum())
+    assert oof(tmp_path / "run")["logits"][-1, ~outside] == pytest.approx(expected, abs=1e-6)
 
 
 # ------------------------------------------------------------------------------- no leak
@@ -332,6 +347,7 @@ def test_a_finished_run_is_not_redone(tiny, tmp_path, monkeypatch):
     first = run(tiny, tmp_path / "run")
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     monkeypatch.setattr(train, "fit_model", None)  # nothing may be trained
+    monkeypatch.setattr(train, "versions", lambda: {"blemore": "9"})  # a later version finds it finished, too
     assert run(tiny, tmp_path / "run", paths=["elsewhere"]) == json.loads(json.dumps(first))  # where features lay does not matter
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == times
 
