@@ -15,6 +15,9 @@ from blemore_baselines.encoders.base import Encoder
 ENCODERS = {
     "gray_flow": "gray_flow:GrayFlow",
     "logmel": "logmel:LogMel",
+    "egemaps": "egemaps:EGeMAPS",
+    "openface2": "openface:OpenFace2",
+    "openface3": "openface:OpenFace3",
     "clip": "clip:CLIP",
     "imagebind": "imagebind:ImageBind",
     "videomaev2": "videomaev2:VideoMAEV2",
@@ -22,10 +25,14 @@ ENCODERS = {
     "videoswin": "videoswin:VideoSwinB",
     "videoswin-s": "videoswin:VideoSwinS",
     "videoswin-t": "videoswin:VideoSwinT",
+    "hubert": "speech:Hubert",
+    "wavlm": "speech:WavLM",
+    "hicmae": "hicmae:HiCMAE",
 }
-# Any model of a kind: `hf-image:ID`, where ID is a hub id or a local folder.
+# Any model of a kind: `hf-image:ID`, `hf-audio:ID`, where ID is a hub id or a local folder.
 FAMILIES = {
     "hf-image": "huggingface_image:HFImage",
+    "hf-audio": "speech:HFAudio",
 }
 
 
@@ -41,7 +48,7 @@ def encoder_class(name: str) -> type[Encoder]:
 
 
 def create(name: str, preset: Optional[str] = None, **options) -> Encoder:
-    """An encoder, not yet loaded; `options` (weights, device, precision) as its class takes them.
+    """An encoder, not yet loaded; `options` (weights, device, precision, layers, faces) as its class takes them.
 
     Raises ValidationError: unknown name or preset.
     """

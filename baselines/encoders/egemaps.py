@@ -36,7 +36,7 @@ class EGeMAPS(Encoder):
     def _load(self) -> None:
         import opensmile
 
-        self._smile = opensmile.Smile(feature_set=opensmile.FeatureSet.eGeMAPSv02, feature_level=opensmile.FeatureLevel.Functionals)
+        self._smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
 
     def _encode(self, clip: Clip) -> np.ndarray:
         sound = clip.audio()
@@ -44,5 +44,6 @@ class EGeMAPS(Encoder):
             warnings.simplefilter("ignore")  # openSMILE's only word on what it could not measure; told below
             row = self._smile.process_signal(sound, SAMPLE_RATE).to_numpy()
         if np.isnan(row).all():
-            raise MediaError("too-short", clip.path, f"openSMILE measures nothing in {len(sound) / SAMPLE_RATE:.4g} s of sound; expected 0.1 s or more")
+            message = f"openSMILE measures nothing in {len(sound) / SAMPLE_RATE:.4g} s of sound; expected 0.1 s or more"
+            raise MediaError("too-short", clip.path, message)
         return row

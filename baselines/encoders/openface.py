@@ -70,7 +70,8 @@ class OpenFace3(Encoder):
         except OSError as error:
             raise MediaError("unreadable", clip.path, f"cannot be read: {error.strerror}") from None
         except TooFewGoodFrames as error:
-            raise MediaError("few-good-frames", clip.path, str(error), "Is the face hidden, turned away, or out of the picture?") from None
+            hint = "Is the face hidden, turned away, or out of the picture?"
+            raise MediaError("few-good-frames", clip.path, str(error), hint) from None
         except ValueError as error:
             raise MediaError("bad-openface-file", clip.path, str(error)) from None
 
@@ -105,9 +106,11 @@ class OpenFace2(OpenFace3):
         """The CSV file that OpenFace writes into a folder."""
         program = shutil.which(self.program)
         if program is None:
-            raise MediaError("no-openface", clip.path, f"is no CSV file of OpenFace 2, and its program {self.program} is not installed",
-                             "Install it from github.com/TadasBaltrusaitis/OpenFace and put it on the PATH or name it with --weights; "
-                             "or run it elsewhere and give the folder of its CSV files.")
+            raise MediaError(
+                "no-openface", clip.path, f"is no CSV file of OpenFace 2, and its program {self.program} is not installed",
+                "Install it from github.com/TadasBaltrusaitis/OpenFace and put it on the PATH or name it with --weights; "
+                "or run it elsewhere and give the folder of its CSV files.",
+            )
         try:
             command = [program, "-f", str(clip.path.absolute()), "-out_dir", str(folder), "-aus", "-pose", "-gaze"]
             ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
@@ -116,7 +119,8 @@ class OpenFace2(OpenFace3):
         written = sorted(folder.glob("*.csv"))
         if ended.returncode or len(written) != 1:
             said = (ended.stderr.strip() or ended.stdout.strip() or "nothing").splitlines()[-1]
-            raise MediaError("openface-failed", clip.path, f"{PROGRAM} ended with {ended.returncode} and {len(written)} CSV files; it said: {said}")
+            message = f"{PROGRAM} ended with {ended.returncode} and {len(written)} CSV files; it said: {said}"
+            raise MediaError("openface-failed", clip.path, message)
         return written[0]
 
     @staticmethod
@@ -193,9 +197,10 @@ def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header, and each row with its line; neither with the spaces that older versions put around names and cells."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            header, *rows = [[cell.strip() for cell in cells] for cells in csv.reader(file, skipinitialspace=True) if cells] or [[]]
+            lines = [[cell.strip() for cell in cells] for cells in csv.reader(file, skipinitialspace=True) if cells]
     except csv.Error as error:
         raise ValueError(f"not CSV: {error}") from None
+    header, *rows = lines or [[]]
     return header, list(enumerate(rows, start=2))
 
 

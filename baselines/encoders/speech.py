@@ -76,7 +76,8 @@ class Speech(TorchEncoder):
     def _check_layers(self) -> None:
         depth = self.model.config.num_hidden_layers
         if self.layers and self.layers[-1] > depth:
-            raise ValidationError(Problem("unknown-layer", f"encoder {self.name!r}", f"has no layer {self.layers[-1]}; expected 1 to {depth}"))
+            message = f"has no layer {self.layers[-1]}; expected 1 to {depth}"
+            raise ValidationError(Problem("unknown-layer", f"encoder {self.name!r}", message))
 
     def items(self, stream: np.ndarray) -> Iterator[np.ndarray]:
         return pieces(normalised(stream, EPSILON[self.preset]))
@@ -153,8 +154,8 @@ class HFAudio(Speech):
         sound = stream if rate == SAMPLE_RATE else soxr.resample(stream, SAMPLE_RATE, rate, quality="HQ")
         longest = longest_sound(self.extractor)
         if longest and len(sound) > longest:
-            message = f"{len(sound) / rate:.1f} s of sound; expected at most {longest / rate:.1f} s, which is all that this model hears"
-            raise MediaError("too-long", self.name, message)
+            raise MediaError("too-long", self.name, f"{len(sound) / rate:.1f} s of sound; expected at most {longest / rate:.1f} s, "
+                             "which is all that this model hears")
         yield sound
 
     @torch.inference_mode()
@@ -166,7 +167,8 @@ class HFAudio(Speech):
             parts = [{name: part[None]} for part in pieces(inputs[name][0])]
         else:
             parts = [inputs]
-        rows = torch.cat([self._rows(self.model(**part, output_hidden_states=self.layers is not None)) for part in parts], dim=1)[0]
+        outputs = (self.model(**part, output_hidden_states=self.layers is not None) for part in parts)
+        rows = torch.cat([self._rows(output)[0] for output in outputs])
         if isinstance(self.extractor, WhisperFeatureExtractor):
             rows = rows[: -(-len(rows) * len(sound) // self.extractor.n_samples)]
         return rows.float().cpu().numpy()
@@ -207,5 +209,6 @@ def parse_layers(text: str) -> range:
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= first <= last:
-        raise ValidationError(Problem("bad-layers", "layers", f"{text!r}; expected one layer or a first and a last, as 6-12, counted from 1"))
+        message = f"{text!r}; expected one layer or a first and a last, as 6-12, counted from 1"
+        raise ValidationError(Problem("bad-layers", "layers", message))
     return range(first, last + 1)
