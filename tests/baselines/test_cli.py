@@ -126,7 +126,8 @@ def test_fused_and_subsampled_runs(tiny, tmp_path):
     fused, rows = tmp_path / "fused", tmp_path / "rows"
     run("train", "--metadata", tiny.train, "--features", tiny.sound, "--features", tiny.look, "--head", "linear", "--out", fused)
     run("predict", "--model", fused, "--features", tiny.look_test, "--features", tiny.sound_test, "--ids", tiny.test, "--out", tmp_path / "s.zip")
-    assert "given matches" in run("predict", "--model", fused, "--features", tiny.look_test, "--ids", tiny.test, "--out", tmp_path / "t.zip", code=1).stderr
+    one = ["--features", tiny.look_test, "--ids", tiny.test, "--out", tmp_path / "t.zip"]
+    assert "given matches" in run("predict", "--model", fused, *one, code=1).stderr
     assert not (tmp_path / "t.zip").exists()
     run("train", "--metadata", tiny.train, "--features", tiny.sound, "--method", "subsample", "--head", "linear", "--out", rows)
     two = ["--metadata", tiny.train, "--features", tiny.sound, "--features", tiny.look, "--method", "subsample", "--out", tmp_path / "x"]

@@ -341,7 +341,10 @@ def test_names_that_look_like_numbers_or_like_nothing(table):
     assert read_features(path).ids == names and read_features(path, names[::-1]).X[:, 0].tolist() == [5, 4, 3, 2, 1, 0]
 
 
-@pytest.mark.parametrize("text", ["filename ,x\na,1\n", " filename, x\n a, 1\n", "\ufefffilename,x\na,1\n", "filename,x\r\na,1\r\n", "filename,x\na ,1\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["filename ,x\na,1\n", " filename, x\n a, 1\n", "\ufefffilename,x\na,1\n", "filename,x\r\na,1\r\n", "filename,x\na ,1\n"],
+)
 def test_spaces_and_marks_around_names(table, text):
     found = read_features(table(text), ["a"])
     assert found.X.tolist() == [[1]] and found.meta["columns"] == ["x"]

@@ -129,7 +129,8 @@ def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, t
     inside = tiny.dataset.folds == 1
     assert (fold, epoch) == ("1", "3")
     assert float(score) == pytest.approx(decode.fit_grid(decode.softmax(saved["logits"][2, inside]), tiny.dataset.labels[inside])[1], abs=1e-6)
-    assert float(loss) == pytest.approx(soft_label_loss(torch.from_numpy(saved["logits"][2, inside]), torch.from_numpy(tiny.dataset.targets[inside])).item(), abs=1e-5)
+    validation = soft_label_loss(torch.from_numpy(saved["logits"][2, inside]), torch.from_numpy(tiny.dataset.targets[inside]))
+    assert float(loss) == pytest.approx(validation.item(), abs=1e-5)
     assert len((out / "folds.csv").read_text().splitlines()) == 1 + 2 * 3
 
 
@@ -331,7 +332,8 @@ def test_a_killed_process_is_gone_on_with(tiny, tmp_path, monkeypatch, long):
             deadline = time.monotonic() + 60
             # Without --long: as soon as a fold is finished. With it: at any moment.
             wanted = out / ("folds" if attempt % 2 else "config.json") if not long else out / "config.json"
-            while process.poll() is None and time.monotonic() < deadline and not (wanted.exists() and (wanted.is_file() or any(wanted.glob("*.npz")))):
+            reached = lambda: wanted.is_file() or any(wanted.glob("*.npz"))  # noqa: E731
+            while process.poll() is None and time.monotonic() < deadline and not reached():
                 time.sleep(0.002)
             time.sleep(rng.random() * 0.5 if long else 0)
             process.send_signal(signal.SIGKILL)
@@ -383,7 +385,10 @@ def test_other_inputs_in_the_same_folder_are_refused(tiny, tmp_path):
         run(tiny, tmp_path / "run", dataset=tiny.dataset._replace(labels=tiny.dataset.labels[::-1].copy()))
 
 
-@pytest.mark.parametrize("name, content", [("notes.txt", "mine"), ("metrics.json", "{}"), ("config.json", '{"model_type": "bert"}'), ("config.json", "mine")])
+@pytest.mark.parametrize(
+    "name, content",
+    [("notes.txt", "mine"), ("metrics.json", "{}"), ("config.json", '{"model_type": "bert"}'), ("config.json", "mine")],
+)
 def test_a_folder_of_something_else_is_refused_and_left_alone(tiny, tmp_path, name, content):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text(content)
