@@ -37,7 +37,7 @@ COMMANDS = sorted(main.commands)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_each_command_has_an_example(name):
     text = run(name, "--help").stdout
-    assert re.search(rf"Examples?:\s+blemore-baselines {name} ", text), text
+    assert re.search(rf"Examples?:\s+blemore-baselines {name}\b", text), text
 
 
 def test_the_group_names_its_commands_and_shows_the_path():
