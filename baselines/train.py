@@ -242,7 +242,7 @@ def _save_model(dataset: Dataset, features: Features, config: dict, head: str, r
 
 def describe(source: Features, path: Path) -> dict:
     """How features came about, where from, and a digest of their content."""
-    content = hashlib.sha256(np.ascontiguousarray(source.X)).hexdigest()[:16]
+    content = hashlib.sha256(np.ascontiguousarray(source.X).tobytes() + source.owner.tobytes()).hexdigest()[:16]
     return {**{key: source.meta[key] for key in MADE_BY if source.meta.get(key) is not None}, "path": str(path), "digest": content}
 
 

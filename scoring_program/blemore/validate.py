@@ -98,8 +98,8 @@ def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata"
                 reference.groups[clip] = row["video_id"]
             if row.get("fold"):
                 fold = _number(row["fold"])
-                if fold is None or fold != int(fold):
-                    problems.append(Problem("bad-table", line, f"fold is {show(row['fold'])}; expected a whole number", clip))
+                if fold is None or fold != int(fold) or fold < 0:
+                    problems.append(Problem("bad-table", line, f"fold is {show(row['fold'])}; expected a whole number from 0", clip))
                 else:
                     reference.folds[clip] = int(fold)
     _raise_if(problems)
