@@ -164,11 +164,11 @@ def test_extraction_from_csv_folders(tmp_path):
     write(clips / "good.csv", [row(1), row(2)])
     write(clips / "bad.csv", [row(1), row(2, success=0)])
     (clips / "note.txt").write_text("no clip")
-    summary = extract(["good", "bad", "none"], clips, OpenFace2(), tmp_path / "out")
+    [summary] = extract(["good", "bad", "none"], clips, [OpenFace2()], tmp_path / "out")
     assert summary.done == ["good"] and np.load(tmp_path / "out/openface2/good.npy").shape == (2, 31)
     assert [(failure.clip, failure.kind) for failure in summary.failures] == [("bad", "few-good-frames"), ("none", "missing-file")]
     (clips / "three.csv").write_text('emotion_index,gaze_yaw,gaze_pitch,action_units\n1,0.5,0.25,"[1,2,3,4,5,6,7,8]"\n')
-    extract(["three"], clips, OpenFace3(), tmp_path / "out")
+    extract(["three"], clips, [OpenFace3()], tmp_path / "out")
     assert np.load(tmp_path / "out/openface3/three.npy").tolist() == [[1, 0.5, 0.25, 1, 2, 3, 4, 5, 6, 7, 8]]
 
 
