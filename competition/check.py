@@ -6,7 +6,6 @@ what it allows, but an organiser hardly means. The rules are those of CodaBench 
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 import tempfile
@@ -15,8 +14,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Iterator, Mapping, NamedTuple, Optional
 
+from blemore import codabench
 from blemore.errors import BlemoreError, Problem, show, some
 from blemore.io import parse_json, to_json, zip_bytes
+from blemore.validate import validate_labels
 
 from blemore_codabench.bundle import CONFIG, Bundle, BundleError
 from blemore_codabench.simulate import columns, command_of, emitted, execute, extract
@@ -360,25 +361,20 @@ def is_ours(program: Mapping[str, bytes]) -> bool:
 
 
 def _reference(files: Mapping[str, bytes], where: str) -> Iterator[Problem]:
-    """The labels that travel in the bundle, and their hash in its settings."""
-    from blemore.codabench import Settings
-    from blemore.page import LEVELS
-    from blemore.validate import validate_labels
-
-    try:
-        settings = parse_json(files.get("settings.json", b"{}"), f"{where}: settings.json")
-        unknown = sorted(set(settings) - set(Settings._fields)) if isinstance(settings, dict) else ["it is no object"]
-        settings = Settings(**settings) if not unknown else Settings()
-        if unknown or settings.report not in LEVELS:
-            yield Problem("settings", f"{where}: settings.json", f"found {some(unknown) if unknown else show(settings.report)}; expected {some(Settings._fields)}, report being one of {', '.join(LEVELS)}")
-        if "labels.json" in files:
-            validate_labels(parse_json(files["labels.json"], f"{where}: labels.json"), f"{where}: labels.json")
-            if settings.labels_sha256 not in (None, hashlib.sha256(files["labels.json"]).hexdigest()):
-                yield Problem("other-labels", where, "labels.json has not the SHA-256 that settings.json demands", hint="Were the labels mended by hand? Build the bundle again.")
-        elif settings.labels_sha256 is None:
-            yield Problem("no-labels", where, "neither labels.json nor, in settings.json, labels_sha256 is there")
-    except BlemoreError as error:
-        yield from error.problems
+    """The labels that travel in the bundle, every problem named, and their hash in its settings."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("settings.json", "labels.json"):
+            if name in files:
+                (Path(folder) / name).write_bytes(files[name])
+        try:
+            settings = codabench.read_settings(Path(folder))
+            if "labels.json" in files:
+                validate_labels(parse_json(files["labels.json"], "labels.json"), "labels.json")
+                codabench.read_labels(Path(folder) / "labels.json", Path(folder) / "none", settings.labels_sha256)
+            elif settings.labels_sha256 is None:
+                yield Problem("no-labels", where, "neither labels.json nor, in settings.json, labels_sha256 is there")
+        except BlemoreError as error:
+            yield from (problem._replace(where=f"{where}: {problem.where}") for problem in error.problems)
 
 
 SAMPLE = {"a": [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 30}], "b": [{"emotion": "sad", "salience": 100}]}
@@ -394,7 +390,11 @@ def _emitted(program: Mapping[str, bytes], wanted: list[str], where: str, python
             said = (output / "stderr.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
             yield Problem("program", where, f"a valid submission is not scored: {run.error or f'exit code {run.exit_code}'}", hint=said[-1] if said else None)
             return
-        keys = list(emitted(output))
+        try:
+            keys = list(emitted(output))
+        except ValueError as error:
+            yield Problem("program", where, f"a valid submission is not scored: {error}")
+            return
     missing, extra = [key for key in wanted if key not in keys], [key for key in keys if key not in wanted]
     if missing:
         yield Problem("columns", f"{CONFIG}: leaderboards[0].columns", f"the program emits no {some(missing, 9)}: the column would show n/a, and as the first sort above all")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Optional, Sequence
 
 from blemore import page, significance
-from blemore.errors import BlemoreError, FileError, Problem, ReferenceLabelsError, ValidationError, show
+from blemore.errors import BlemoreError, FileError, Problem, ReferenceLabelsError, ValidationError, show, some
 from blemore.evaluate import evaluate
 from blemore.io import MAX_JSON_BYTES, MAX_NESTING, parse_json, pick_json, read_bytes, to_json, write_atomic
 from blemore.report import problems_to_text, to_text
@@ -142,8 +142,10 @@ def read_settings(folder: Path) -> Settings:
         data = parse_json(read_bytes(path, MAX_JSON_BYTES), "settings.json")
     except BlemoreError as error:
         raise ReferenceLabelsError(error.problems) from None
-    if not isinstance(data, dict) or not set(data) <= set(Settings._fields):
-        raise ReferenceLabelsError(Problem("settings", "settings.json", f"expected an object with the keys {' and '.join(Settings._fields)} at most"))
+    unknown = sorted(set(data) - set(Settings._fields)) if isinstance(data, dict) else None
+    if unknown is None or unknown:
+        found = "no object" if unknown is None else f"unknown keys {some(unknown)}"
+        raise ReferenceLabelsError(Problem("settings", "settings.json", f"found {found}; expected {' and '.join(Settings._fields)}, both optional"))
     settings = Settings(**data)
     if settings.report not in page.LEVELS:
         raise ReferenceLabelsError(Problem("settings", "settings.json: $.report", f"found {show(settings.report)}; expected one of {', '.join(page.LEVELS)}"))

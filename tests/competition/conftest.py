@@ -1,0 +1,58 @@
+"""Bundles for the tests, built once a session; the vendored wheels are fetched once and kept in pytest's cache."""
+
+import json
+import os
+import random
+from datetime import datetime, timezone
+from types import SimpleNamespace
+
+import pytest
+
+from blemore.labels import LABELS, to_entry
+from blemore_codabench import vendor
+from blemore_codabench.build import Options, build
+from blemore_codabench.bundle import BundleError
+
+N_CLIPS, N_ACTORS = 120, 11
+
+
+@pytest.fixture(autouse=True)
+def no_fsync(monkeypatch):
+    """On a busy disk, hundreds of them take longer than all else."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
+@pytest.fixture(scope="session")
+def wheels(request):
+    """A folder with the wheels that travel with the scoring program."""
+    folder = request.config.cache.mkdir("wheels")
+    try:
+        vendor.vendored(folder)
+    except BundleError:
+        try:
+            vendor.fetch(folder)
+        except BundleError as error:
+            pytest.skip(f"no wheels: {error}")
+    return folder
+
+
+def labels_of(prefix, seed):
+    rng = random.Random(seed)
+    clips = [f"{prefix}_{index:04d}" for index in range(1, N_CLIPS + 1)]
+    labels = {clip: to_entry(rng.choice(LABELS)) for clip in clips}
+    return {"labels": labels, "groups": {clip: f"B{index % N_ACTORS:02d}" for index, clip in enumerate(clips)}}
+
+
+@pytest.fixture(scope="session")
+def built(wheels, tmp_path_factory):
+    """A bundle with a practice phase, and where everything lies."""
+    folder = tmp_path_factory.mktemp("built")
+    files = {"labels": labels_of("test", 1), "practice": labels_of("train", 2)}
+    for name, data in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(data))
+    options = Options(
+        labels=folder / "labels.json", out=folder / "bundle.zip", practice_labels=folder / "practice.json", wheels=wheels,
+        start=datetime(2026, 3, 1, tzinfo=timezone.utc), end=datetime(2026, 4, 1, 12, 30, tzinfo=timezone.utc),
+    )
+    result = build(options)
+    return SimpleNamespace(options=options, folder=folder, bundle=folder / "bundle.zip", files=result.files, notes=result.notes, **files)
