@@ -42,7 +42,8 @@ def encoder_class(name: str) -> type[Encoder]:
     place = FAMILIES.get(family) if source else ENCODERS.get(name)
     if place is None:
         known = ", ".join([*ENCODERS, *(f"{family}:ID" for family in FAMILIES)])
-        raise ValidationError(Problem("unknown-encoder", f"encoder {name!r}", f"there is none of that name; expected one of {known}"))
+        message = f"there is none of that name; expected one of {known}"
+        raise ValidationError(Problem("unknown-encoder", f"encoder {name!r}", message))
     module, _, attribute = place.partition(":")
     return getattr(import_module(f"{__name__}.{module}"), attribute)
 

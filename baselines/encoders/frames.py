@@ -3,8 +3,9 @@
 A frame is RGB uint8 (height, width, 3) and stays uint8 until it is in a batch on the model's device: it is resized and
 cropped when it is decoded (a few kilobytes are kept of the megabytes), and scaled and normalised by `normalise`.
 
-Two ways to resize, as the models' authors have it: `bicubic` smooths before it shrinks, as PIL does, and `bilinear` does
-not, as OpenCV and torch by default. torch and PIL differ by 1 of 255 in a few pixels of a thousand, at a tenth of the time.
+Two ways to resize, as the models' authors have it: `bicubic` smooths before it shrinks, as PIL does, and `bilinear`
+does not, as OpenCV and torch by default. By torch, `bicubic` is off PIL's pixels by 1 of 255 in a few pixels of a
+thousand, in a tenth of the time.
 """
 
 from __future__ import annotations

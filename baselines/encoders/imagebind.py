@@ -21,11 +21,13 @@ from blemore_baselines.encoders.weights import build, count, fill, read, sizes
 
 HEAD_WIDTH = 80  # of attention: 1280 / 16, which no shape in a checkpoint tells
 STEM, TRUNK, HEAD = (f"modality_{part}.vision." for part in ("preprocessors", "trunks", "heads"))
+PLACES = STEM + "pos_embedding_helper.pos_embed"
+EMBEDDINGS = r"vision_model\.embeddings\."
 LAYER, BLOCK = r"vision_model\.encoder\.layers\.(\d+)\.", TRUNK + r"blocks.\1."
 RULES = [
-    (r"vision_model\.embeddings\.class_embedding", STEM + "cls_token", torch.flatten),
-    (r"vision_model\.embeddings\.patch_embedding\.weight", STEM + "rgbt_stem.proj.1.weight", lambda kernel: kernel.sum(2)),
-    (r"vision_model\.embeddings\.position_embedding\.weight", STEM + "pos_embedding_helper.pos_embed", lambda table: table.squeeze(0)),
+    (EMBEDDINGS + "class_embedding", STEM + "cls_token", torch.flatten),
+    (EMBEDDINGS + r"patch_embedding\.weight", STEM + "rgbt_stem.proj.1.weight", lambda kernel: kernel.sum(2)),
+    (EMBEDDINGS + r"position_embedding\.weight", PLACES, lambda places: places.squeeze(0)),
     (r"vision_model\.pre_layrnorm\.(.*)", TRUNK + r"pre_transformer_layer.0.\1", None),
     (LAYER + r"self_attn\.q_proj\.(.*)", BLOCK + r"attn.in_proj_\2", lambda packed: packed.chunk(3)[0]),
     (LAYER + r"self_attn\.k_proj\.(.*)", BLOCK + r"attn.in_proj_\2", lambda packed: packed.chunk(3)[1]),
@@ -55,7 +57,7 @@ class ImageBind(TorchEncoder):
         path = self.checkpoint
         state = read(path)
         width, _, _, patch, _ = sizes(state, STEM + "rgbt_stem.proj.1.weight", path, axes=5)
-        places = sizes(state, STEM + "pos_embedding_helper.pos_embed", path, axes=3)[1]
+        places = sizes(state, PLACES, path, axes=3)[1]
         self.side = patch * round((places - 1) ** 0.5)
         self.dim = sizes(state, HEAD + "2.weight", path, axes=2)[0]
         config = CLIPVisionConfig(

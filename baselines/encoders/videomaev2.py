@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from transformers import VideoMAEConfig, VideoMAEModel
 
-from blemore_baselines.encoders.frames import IMAGENET_MEAN, IMAGENET_STD, bilinear, centre, normalise, short_side, windows
+from blemore_baselines.encoders.frames import (
+    IMAGENET_MEAN, IMAGENET_STD, bilinear, centre, normalise, short_side, windows,
+)
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build, count, fill, read, sizes
 

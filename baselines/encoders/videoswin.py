@@ -1,12 +1,14 @@
-"""Video Swin Transformer, trained on Kinetics-400 (Liu et al., 2022; https://github.com/SwinTransformer/Video-Swin-Transformer,
-Apache 2.0), for the weights of torchvision (BSD 3-clause), whose names the modules below bear.
+"""Video Swin Transformer, trained on Kinetics-400 (Liu et al., 2022).
 
-A row is 32 consecutive frames, a new row every 16: the mean over all tokens after the last norm. Pixels: shorter side 256
-by bilinear without smoothing, the centre 224, ImageNet's mean and deviation.
+https://github.com/SwinTransformer/Video-Swin-Transformer (Apache 2.0); for the weights of torchvision (BSD 3-clause),
+whose names the modules below bear.
 
-Preset `reference`: the last row sees the clip's last 32 frames (a shorter clip's last frame is held). `published`: every
-clip is first filled up to 10 s with black, and the last row filled with black, as the challenge's features were made. These
-cannot be reproduced all the same: they came from a model fine-tuned on 13 classes that was never released.
+A row is 32 consecutive frames, a new row every 16: the mean over all tokens after the last norm. Pixels: shorter side
+256 by bilinear without smoothing, the centre 224, ImageNet's mean and deviation.
+
+Preset `reference`: the last row sees the clip's last 32 frames (a shorter clip's last frame is held). `published`:
+every clip is first filled up to 10 s with black, and the last row with black, as the challenge's features were made.
+These cannot be reproduced all the same: they came from a model fine-tuned on 13 classes that was never released.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ class VideoSwinT(TorchEncoder):
         # Stages lie at the even places, the mergers between them at the odd ones.
         stages = range(0, count(state, r"features\.(\d+)\."), 2)
         depths = [count(state, rf"features\.{stage}\.(\d+)\.") for stage in stages]
-        heads = [sizes(state, f"features.{stage}.0.attn.relative_position_bias_table", path, axes=2)[1] for stage in stages]
+        table = "features.{}.0.attn.relative_position_bias_table"
+        heads = [sizes(state, table.format(stage), path, axes=2)[1] for stage in stages]
         self.model = build(Swin3D, width, depths, heads)
         fill(self.model, state, path, unused=r"head\.(weight|bias)$")
         self.model.eval().to(self.device, self.dtype)
@@ -89,7 +92,10 @@ class VideoSwinB(VideoSwinT):
 
 
 class Swin3D(nn.Module):
-    """Pixels (B, 3, T, H, W) to (B, 2^(stages − 1) · width). `depths` and `heads` a stage; the width doubles in between."""
+    """Pixels (B, 3, T, H, W) to (B, C), where C is `width`, doubled after each stage but the last.
+
+    `depths`, `heads`: of each stage, how many blocks it has and how many heads of attention these have.
+    """
 
     def __init__(self, width: int, depths: list[int], heads: list[int]):
         super().__init__()
@@ -137,7 +143,7 @@ class Block(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention among the tokens of a window; in every other block the windows' borders are shifted by half a window."""
+    """Attention among the tokens of a window; in every other block, windows are shifted by half their size."""
 
     def __init__(self, width: int, heads: int, shifted: bool):
         super().__init__()
@@ -159,7 +165,8 @@ class WindowAttention(nn.Module):
 
         x = _cut(x, window)  # (B · windows, places, C)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        x = scaled_dot_product_attention(q, k, v, attn_mask=self._bias(x.shape[1]) + self._mask(padded, window, shift, batch, x))
+        bias = self._bias(x.shape[1]) + self._mask(padded, window, shift, batch, x)
+        x = scaled_dot_product_attention(q, k, v, attn_mask=bias)
         x = self.proj(x.transpose(1, 2).flatten(2))
 
         counts = [length // side for length, side in zip(padded, window)]

@@ -16,7 +16,7 @@ import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Iterable, Iterator, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Sequence
 
 import torch
 from safetensors.torch import load_file
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from blemore_baselines.encoders.torch_encoder import TorchEncoder
 
 State = Mapping[str, torch.Tensor]
+Keys = Sequence[str]
 # A pattern of the model's keys; the checkpoint's key, with the pattern's groups; how its tensor becomes the model's.
 Rule = tuple[str, str, Optional[Callable[[torch.Tensor], torch.Tensor]]]
 
@@ -62,7 +63,9 @@ def find(encoder: TorchEncoder, fetch: bool = True) -> Path:
         except Exception as error:  # of the network, the hub or the disk; they have no class in common
             reason = f"cannot be fetched from the hub: {_first_line(error)}"
     source = f"https://huggingface.co/{encoder.weights}" if HUB_ID.fullmatch(encoder.weights) else encoder.weights
-    put = f"put {encoder.file} into {weights_folder()} (or $BLEMORE_WEIGHTS)" if encoder.file else "keep them in one folder"
+    put = "keep them in one folder"
+    if encoder.file:
+        put = f"put {encoder.file} into {weights_folder()} (or $BLEMORE_WEIGHTS)"
     raise FileError(Problem(
         "no-weights", f"weights {wanted!r} of encoder {encoder.name!r}", reason,
         hint=f"Get them from {source} (licence: {encoder.licence}); {put}, or say with --weights where they are.",
@@ -84,7 +87,8 @@ def _snapshot(hub_id: str, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     def get(weights: str) -> Path:
-        return Path(snapshot_download(hub_id, allow_patterns=["*.json", weights], ignore_patterns="*/*", local_files_only=not fetch))
+        wanted = {"allow_patterns": ["*.json", weights], "ignore_patterns": "*/*"}
+        return Path(snapshot_download(hub_id, local_files_only=not fetch, **wanted))
 
     folder = get("*.safetensors")
     folder = folder if weight_files(folder) else get("pytorch_model*.bin")
@@ -227,19 +231,23 @@ def quiet() -> Iterator[None]:
 
 
 def _unusable(where: Path, error: Exception) -> ValidationError:
-    return ValidationError(Problem("bad-weights", str(where), f"not a checkpoint that can be read: {_first_line(error)}",
-                                   hint="Was the download interrupted? Is it a model that transformers knows by itself?"))
+    return ValidationError(Problem(
+        "bad-weights", str(where), f"not a checkpoint that can be read: {_first_line(error)}",
+        hint="Was the download interrupted? Is it a model that transformers knows by itself?",
+    ))
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def _refusal(where: Path, missing: Iterable[str] = (), extra: Iterable[str] = (), misshapen: Iterable[str] = ()) -> ValidationError:
+def _refusal(where: Path, missing: Keys = (), extra: Keys = (), misshapen: Keys = ()) -> ValidationError:
     kinds = {"missing": missing, "extra": extra, "misshapen": misshapen}
     told = "; ".join(f"{kind}: {_some(list(dict.fromkeys(keys)))}" for kind, keys in kinds.items() if keys)
-    return ValidationError(Problem("wrong-weights", str(where), f"the checkpoint does not fit the model; {told}",
-                                   hint="Is it the checkpoint of another model, or of another stage of its training?"))
+    return ValidationError(Problem(
+        "wrong-weights", str(where), f"the checkpoint does not fit the model; {told}",
+        hint="Is it the checkpoint of another model, or of another stage of its training?",
+    ))
 
 
 def _some(keys: list[str], first: int = 5) -> str:
