@@ -452,6 +452,30 @@ def test_finds_a_known_file_in_the_weights_folder(checkpoints, monkeypatch, tmp_
     assert a.revision == b.revision, "the same weights, wherever they lie"
 
 
+@pytest.mark.parametrize("kept", ["model.safetensors", "pytorch_model.bin"])
+def test_fetches_settings_and_weights_in_one_format_from_the_hub(kept, checkpoints, monkeypatch, tmp_path):
+    """Against a hub that is a folder: safetensors where there are any, else torch's own format."""
+    hub, cache = tmp_path / "hub", tmp_path / "cache"
+    clip_model().save_pretrained(hub)
+    torch.save(clip_model().state_dict(), hub / "pytorch_model.bin")
+    for other in {"model.safetensors"} - {kept}:
+        (hub / other).unlink()
+
+    def fetch(hub_id, allow_patterns, ignore_patterns, local_files_only):
+        assert hub_id == "openai/clip-vit-base-patch32" and not local_files_only
+        for file in hub.iterdir():
+            if any(file.match(pattern) for pattern in allow_patterns):
+                cache.mkdir(exist_ok=True)
+                (cache / file.name).write_bytes(file.read_bytes())
+        return str(cache)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    monkeypatch.chdir(tmp_path)
+    expected = create("clip", weights=checkpoints["clip"]).encode(ArrayClip(noise(2)))
+    assert np.array_equal(create("clip").encode(ArrayClip(noise(2))), expected)
+    assert {file.name for file in cache.iterdir()} == {"config.json", kept}
+
+
 def test_revision_tells_weights_apart(tmp_path):
     revisions = set()
     for seed in (0, 1):
