@@ -1,4 +1,4 @@
-"""Features of many clips by one encoder, in a way that survives bad clips, crashes and kills.
+"""Features of many clips by one or more encoders, in a way that survives bad clips, crashes and kills.
 
 What it writes, under `OUT/<encoder>/`:
 - `<clip>.npy`: float32 (T, dim), whole or not at all: written under a temporary name and renamed;
@@ -7,9 +7,10 @@ What it writes, under `OUT/<encoder>/`:
 
 A later run does what is not done. A file counts as done if its header says float32, (T ≥ 1, dim) and its size
 agrees; any other is made anew. Nothing is ever added to a folder that holds other features than those asked for.
+Runs side by side may share a folder, be it for the same clips or for others.
 
-A clip's file is found by its id anywhere under the videos folder. Where a picture file and a sound file bear the same
-id (`x.mov`, `x.wav`), the one of the encoder's own modality is read; any other double is a failure that names both.
+A clip's file is found by its id anywhere under the folder of the clips. Where a picture file and a sound file bear the
+same id (`x.mov`, `x.wav`), the one of the encoder's own modality is read; any other double is a failure that names both.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import io
 import os
 import sys
 import time
-from collections import deque
-from multiprocessing import connection, get_context
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Iterator, NamedTuple, Optional
+from typing import Collection, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -31,13 +34,13 @@ from tqdm import tqdm
 from blemore.errors import BlemoreError, FileError, Problem, ValidationError, some
 from blemore.io import read_json, read_table, to_json, write_atomic
 from blemore.labels import MEDIA_SUFFIXES, clip_id
+from blemore_baselines import engines
 from blemore_baselines.encoders.base import Encoder
-from blemore_baselines.media import Clip
+from blemore_baselines.streams import StreamedClip, WatchedClip, share
 
 META, FAILURES = "meta.json", "failures.csv"
 SOUND_SUFFIXES = (".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg")
-IDENTITY = ("encoder", "revision", "preset", "modality", "dim", "unit")  # features that differ in one of these never mix
-FORGOTTEN = 3600  # seconds after which a temporary file belongs to a run that was killed
+TABLE_SUFFIX = ".csv"
 
 
 class Failure(NamedTuple):
@@ -49,7 +52,7 @@ class Failure(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What a run came to: every id asked for is in exactly one of the three.
+    """What a run came to for an encoder: every id asked for is in exactly one of the three.
 
     `done`: clips encoded now; `skipped`: done before; `failures`: by clip.
     """
@@ -60,34 +63,277 @@ class Summary(NamedTuple):
     failures: list[Failure]
 
 
-def extract(ids: Iterable[str], videos: Path, encoder: Encoder, out: Path, *, workers: int = 1) -> Summary:
-    """Encode the clips of these ids, found under `videos`, into `out/<encoder.name>/`.
+def extract(
+    ids: Optional[Collection[str]], clips: Path, encoders: Sequence[Encoder], out: Path, *, workers: int = 1,
+    shard: tuple[int, int] = (1, 1), engine: str = "local", scheduler: Optional[str] = None,
+) -> list[Summary]:
+    """Encode the clips of these ids (None: all), found under the folder `clips`, into `out/<encoder.name>/` each.
 
-    `workers` processes encode at once, each with an encoder of its own; 1: this process alone. A clip that fails,
-    or even kills its process, is recorded and the rest goes on. Progress is shown on stderr.
+    workers:           clips at once on this machine: a process each, or one process where the encoders run on a GPU
+    shard:             (i, n): only every n-th clip, from the i-th
+    engine, scheduler: see `engines.run`
 
-    Raises ValidationError: the folder holds features of another kind, or the encoder cannot be loaded.
-    FileError: `videos` cannot be read, or nothing can be written (a full disk): what is done stays done.
+    Encoders of one modality share one decoding of a clip. A clip that fails, or even kills its process, is recorded
+    and the rest goes on. Progress is shown on stderr. One summary an encoder, in their order.
+
+    Raises ValidationError: a folder holds features of another kind, or an encoder cannot be loaded.
+    FileError: `clips` cannot be read, or nothing can be written (a full disk): what is done stays done.
     """
-    folder = Path(out) / encoder.name
-    clips = sorted({clip_id(name) for name in ids})
-    files = find_clips(videos, encoder.suffixes)
-    _claim(folder, encoder)
-    skipped = [clip for clip in clips if is_done(folder, clip, encoder.dim)]
-    # What failed before stays on record until its outcome is another.
-    failed = {row.clip: row for row in read_failures(folder) if not is_done(folder, row.clip, encoder.dim)}
-    recorded, done = None, []
-    with tqdm(total=len(clips), initial=len(skipped), desc=encoder.name, unit="clip", file=sys.stderr) as progress:
-        for clip, failure in _outcomes(sorted(set(clips) - set(skipped)), files, encoder, folder, workers):
-            failed.pop(clip, None)
-            if failure:
-                failed[clip] = failure
-            else:
-                done.append(clip)
-            recorded = _record(folder, failed, recorded)
+    stores = [Store(Path(out) / encoder.name) for encoder in encoders]
+    groups: dict[tuple, list[int]] = {}
+    for index, encoder in enumerate(encoders):
+        groups.setdefault((encoder.modality, encoder.suffixes), []).append(index)
+    files = {group: find_clips(clips, group[1]) for group in groups}
+    for store, encoder in zip(stores, encoders):
+        store.claim(copy(encoder))  # what it loads does not stay in this process
+    found: dict[int, Summary] = {}
+    for group, chosen in groups.items():
+        wanted = sorted(files[group] if ids is None else {clip_id(name) for name in ids})[shard[0] - 1 :: shard[1]]
+        job = Job([encoders[index] for index in chosen], [stores[index].folder for index in chosen])
+        summaries = _extract(job, [stores[index] for index in chosen], wanted, files[group], workers, engine, scheduler)
+        found.update(zip(chosen, summaries))
+    return [found[index] for index in range(len(encoders))]
+
+
+def _extract(job: Job, stores: list[Store], wanted: list[str], files: dict[str, list[Path]], workers: int, engine: str,
+             scheduler: Optional[str]) -> list[Summary]:
+    """By encoders of one modality."""
+    skipped = [{clip for clip in wanted if is_done(store.folder, clip, store.dim)} for store in stores]
+    outcomes: list[dict[str, Optional[Failure]]] = [{} for _ in stores]  # by clip; None: encoded now
+    tasks = []
+    for clip in wanted:
+        lacking = tuple(index for index, before in enumerate(skipped) if clip not in before)
+        path = _choose(clip, files.get(clip, []), job.encoders[0].modality) if lacking else None
+        if isinstance(path, Failure):
+            for index in lacking:
+                outcomes[index][clip] = path
+        elif path:
+            tasks.append(Task(clip, path, lacking))
+    for store, known, before in zip(stores, outcomes, skipped):
+        store.record(dict.fromkeys(before) | known)
+
+    on_gpu = any(str(getattr(encoder, "device", "cpu")).startswith("cuda") for encoder in job.encoders)
+    frames, seconds, start = 0, 0.0, time.monotonic()
+    names = ", ".join(encoder.name for encoder in job.encoders)
+    with tqdm(total=len(wanted), initial=len(wanted) - len(tasks), desc=names, unit="clip", file=sys.stderr) as progress:
+        for outcome in engines.run(job, tasks, engine, workers, on_gpu, scheduler):
+            for index, failure in outcome.failures.items():
+                stores[index].record({outcome.clip: failure})
+                outcomes[index][outcome.clip] = failure
+            frames, seconds = frames + outcome.frames, seconds + outcome.seconds
+            amount, unit = (frames, "frames/s") if frames else (seconds, "s of sound/s")
+            progress.set_postfix_str(f"{amount / (time.monotonic() - start):.1f} {unit}", refresh=False)
             progress.update()
-    _record(folder, failed, recorded)
-    return Summary(folder, sorted(done), skipped, [failed[clip] for clip in clips if clip in failed])
+    return [
+        Summary(store.folder, sorted(clip for clip, failure in known.items() if not failure), sorted(before),
+                sorted(failure for failure in known.values() if failure))
+        for store, known, before in zip(stores, outcomes, skipped)
+    ]
+
+
+# -------------------------------------------------------------------------------- the unit of work
+
+
+class Task(NamedTuple):
+    clip: str
+    path: Path
+    encoders: tuple[int, ...]  # which of the job's have not encoded it yet
+
+
+class Outcome(NamedTuple):
+    clip: str
+    failures: dict[int, Optional[Failure]]  # by encoder; None: its features are written
+    frames: int = 0  # decoded
+    seconds: float = 0.0  # of sound decoded
+
+
+@dataclass
+class Job:
+    """The unit of work of every engine: a clip, by encoders of one modality, in one pass over its file."""
+
+    encoders: list[Encoder]
+    folders: list[Path]
+
+    def load(self) -> None:
+        for encoder in self.encoders:
+            load(encoder)
+
+    def __call__(self, task: Task) -> Outcome:
+        """Raises FileError: features cannot be written, which is no fault of the clip."""
+        watched = WatchedClip(task.path)
+        encode = lambda index, clip: self._encode(task.clip, self.encoders[index], clip, self.folders[index])  # noqa: E731
+        if len(task.encoders) == 1 or self.encoders[0].modality == "audio":  # sound is kept: it takes little
+            failures = [encode(index, watched) for index in task.encoders]
+        else:
+            readers = share(watched.timed_frames(), len(task.encoders))
+
+            def read(index: int, reader) -> Optional[Failure]:
+                try:
+                    return encode(index, StreamedClip(task.path, reader))
+                finally:
+                    reader.close()
+
+            with ThreadPoolExecutor(len(readers)) as pool:
+                failures = list(pool.map(read, task.encoders, readers))
+        return Outcome(task.clip, dict(zip(task.encoders, failures)), watched.frames_read, watched.seconds_heard)
+
+    def lost(self, task: Task, reason: str) -> Outcome:
+        return Outcome(task.clip, dict.fromkeys(task.encoders, Failure(task.clip, "crashed", reason)))
+
+    @staticmethod
+    def _encode(name: str, encoder: Encoder, clip, folder: Path) -> Optional[Failure]:
+        """One clip to one feature file; gives the failure, if it is one of the clip."""
+        engines.one_thread()  # the same features, however many clips are encoded at once
+        try:
+            features = encoder.encode(clip)
+        except BlemoreError as error:
+            problem = error.problems[0]
+            return Failure(name, problem.code, _one_line(problem.message, problem.hint))
+        except Exception as error:  # whatever an encoder does wrong must not stop the other clips
+            return Failure(name, "encoder-error", _one_line(f"{type(error).__name__}: {error}"))
+        content = io.BytesIO()
+        np.save(content, features, allow_pickle=False)
+        write(folder / f"{name}.npy", content.getvalue())
+        return None
+
+
+def _one_line(*parts: Optional[str]) -> str:
+    return ". ".join(" ".join(part.split()) for part in parts if part)
+
+
+def load(encoder: Encoder) -> None:
+    """Load an encoder's weights: a failure here is one of the run, not of its first clip."""
+    try:
+        encoder.load()
+    except BlemoreError:
+        raise
+    except Exception as error:
+        message = _one_line(f"{type(error).__name__}: {error}")
+        raise ValidationError(Problem("cannot-load", f"encoder {encoder.name!r}", message)) from error
+
+
+# ------------------------------------------------------------------------------ finding the clips
+
+
+def find_clips(folder: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> dict[str, list[Path]]:
+    """Every file of these kinds under a folder, by clip id. Hidden files are left out: archivers put shadows of clips there.
+
+    Raises FileError: there is no such folder, or it cannot be read.
+    """
+    def give_up(error: OSError):
+        raise FileError(Problem("cannot-open", str(error.filename), f"cannot be read: {error.strerror}",
+                                hint="Expected the folder that holds the clips."))
+
+    found: dict[str, list[Path]] = {}
+    for place, folders, names in os.walk(folder, onerror=give_up):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        for name in names:
+            if not name.startswith(".") and name.lower().endswith(suffixes):
+                found.setdefault(name.rpartition(".")[0], []).append(Path(place, name))
+    return found
+
+
+def _choose(clip: str, paths: list[Path], modality: str) -> Path | Failure:
+    """The file to read for a clip, or why there is none. Tables come before clips, for encoders that read both."""
+    own = [path for path in paths if path.suffix.lower() == TABLE_SUFFIX]
+    own = own or [path for path in paths if (path.suffix.lower() in SOUND_SUFFIXES) == (modality == "audio")]
+    if len(paths) == 1 or len(own) == 1:
+        return (own or paths)[0]
+    if not paths:
+        return Failure(clip, "missing-file", "no media file of this name under the folder of the clips")
+    doubles = sorted(map(str, own or paths))
+    message = f"{len(doubles)} files bear this name ({some(doubles)}); expected one. Move the others elsewhere."
+    return Failure(clip, "ambiguous", message)
+
+
+# --------------------------------------------------------------------------------- the folder
+
+
+class Store:
+    """An encoder's feature folder: what it holds, and which clips failed."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.dim = 0  # known once it is claimed
+        self._on_record: set[str] = set()  # clips, as far as this run has seen
+
+    def claim(self, encoder: Encoder) -> None:
+        """Write meta.json, or see that the folder's own says the same. Removes what killed runs left.
+
+        Raises ValidationError: it holds other features, or the encoder cannot be loaded.
+        """
+        path = self.folder / META
+        if not path.exists():
+            if any(self.folder.glob("*.npy")):
+                message = f"holds .npy files, but no {META} that says what they are"
+                raise ValidationError(Problem("other-features", str(self.folder), message, hint="Choose another output folder."))
+            load(encoder)  # only then is it certain how many columns it gives
+            write(path, to_json(describe(encoder)), once=True)
+        found = read_json(path).data
+        found = found if isinstance(found, dict) else {}
+        other = [f"{key} {found.get(key)!r} (expected {own!r})" for key, own in identity(encoder).items() if found.get(key) != own]
+        if not isinstance(found.get("dim"), int):
+            other.append(f"dim {found.get('dim')!r} (expected a number)")
+        if other:
+            message = f"the folder holds features of another kind: {', '.join(other)}"
+            raise ValidationError(Problem("other-features", str(path), message, hint="Choose another output folder."))
+        changed = [name for name, version in versions(encoder).items() if found.get("versions", {}).get(name) != version]
+        if changed:
+            print(f"note: {self.folder} was begun with other versions of {', '.join(changed)}", file=sys.stderr)
+        self.dim = found["dim"]
+        self._on_record = {failure.clip for failure in read_failures(self.folder)}
+        for left in self.folder.glob(".*.tmp"):
+            with suppress(OSError):  # should it belong to a run beside this one, that run writes it again
+                left.unlink()
+
+    def record(self, outcomes: dict[str, Optional[Failure]]) -> None:
+        """Put clips' failures on record, and take clips off that have none any more."""
+        if not any(outcomes.values()) and self._on_record.isdisjoint(outcomes):
+            return
+        with self._alone():  # or runs side by side would lose each other's rows
+            on_record = {failure.clip: failure for failure in read_failures(self.folder)} | outcomes
+            rows = sorted(failure for failure in on_record.values() if failure)
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows([Failure._fields, *rows])
+            write(self.folder / FAILURES, text.getvalue())
+        self._on_record = {failure.clip for failure in rows}
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until no other run is in here. Where files cannot be locked, go in all the same."""
+        with ExitStack() as stack:
+            with suppress(ImportError, OSError):
+                import fcntl
+
+                fcntl.lockf(stack.enter_context(open(self.folder / META, "r+b")), fcntl.LOCK_EX)
+            yield  # closing the file unlocks it, as does the death of this process
+
+
+def write(path: Path, content: bytes | str, once: bool = False) -> None:
+    """`write_atomic`, and again where a run that has just begun took the temporary file for that of a dead run.
+
+    `once`: a file that another run was quicker to write stays as it is. Raises FileError.
+    """
+    for last in (False, False, True):
+        try:
+            return _write_once(path, content) if once else write_atomic(path, content)
+        except FileError as error:
+            if last or not isinstance(error.__context__, FileNotFoundError):
+                raise
+
+
+def _write_once(path: Path, content: bytes | str) -> None:
+    own = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_atomic(own, content)
+    try:
+        os.link(own, path)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:  # see `write`
+        return _write_once(path, content)
+    except OSError:  # a file system without links
+        write_atomic(path, content)
+    own.unlink(missing_ok=True)
 
 
 def is_done(folder: Path, clip: str, dim: int) -> bool:
@@ -99,77 +345,19 @@ def is_done(folder: Path, clip: str, dim: int) -> bool:
     return features.dtype == np.float32 and features.ndim == 2 and features.shape[1] == dim and len(features) > 0
 
 
-# ------------------------------------------------------------------------------ finding the clips
-
-
-def find_clips(videos: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> dict[str, list[Path]]:
-    """Every file of these kinds under a folder, by clip id. Hidden files are left out: archivers put shadows of clips there.
-
-    Raises FileError: there is no such folder, or it cannot be read.
-    """
-    def give_up(error: OSError):
-        raise FileError(Problem("cannot-open", str(error.filename), f"cannot be read: {error.strerror}",
-                                hint="Expected the folder that holds the clips."))
-
-    found: dict[str, list[Path]] = {}
-    for folder, folders, names in os.walk(videos, onerror=give_up):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
-        for name in names:
-            if not name.startswith(".") and name.lower().endswith(suffixes):
-                found.setdefault(Path(name).stem, []).append(Path(folder, name))
-    return found
-
-
-def _choose(clip: str, paths: list[Path], encoder: Encoder) -> Path | Failure:
-    """The file to read for a clip, or why there is none."""
-    own = [path for path in paths if (path.suffix.lower() in SOUND_SUFFIXES) == (encoder.modality == "audio")]
-    if len(paths) == 1 or len(own) == 1:
-        return (own or paths)[0]
-    if not paths:
-        return Failure(clip, "missing-file", f"no file of this name ({some(encoder.suffixes, 3)}) under the folder of the clips")
-    doubles = sorted(map(str, own or paths))
-    message = f"{len(doubles)} files bear this name ({some(doubles)}); expected one. Move the others elsewhere."
-    return Failure(clip, "ambiguous", message)
-
-
-# --------------------------------------------------------------------------------- the folder
-
-
-def _claim(folder: Path, encoder: Encoder) -> None:
-    """Write meta.json, or see that the folder's own says the same. Removes what killed runs left."""
-    meta = describe(encoder)
-    path = folder / META
-    if path.exists():
-        found = read_json(path).data
-        found = found if isinstance(found, dict) else {}
-        other = [f"{key} {found.get(key)!r} (expected {meta[key]!r})" for key in IDENTITY if found.get(key) != meta[key]]
-        if other:
-            message = f"the folder holds features of another kind: {', '.join(other)}"
-            raise ValidationError(Problem("other-features", str(path), message, hint="Choose another output folder."))
-        changed = [name for name, version in meta["versions"].items() if found.get("versions", {}).get(name) != version]
-        if changed:
-            print(f"note: {folder} was begun with other versions of {', '.join(changed)}", file=sys.stderr)
-    elif any(folder.glob("*.npy")):
-        message = f"holds .npy files, but no {META} that says what they are"
-        raise ValidationError(Problem("other-features", str(folder), message, hint="Choose another output folder."))
-    else:
-        write_atomic(path, to_json(meta))
-    for left in folder.glob(".*.tmp"):
-        try:
-            if time.time() - left.stat().st_mtime > FORGOTTEN:  # a younger one may belong to a run beside this one
-                left.unlink()
-        except OSError:
-            pass  # another run was quicker
-
-
 def describe(encoder: Encoder) -> dict:
     """What stands in meta.json: what the features are, and the versions of the packages behind them."""
-    packages = sorted({"av", "numpy", *encoder.packages})
-    return {
-        "encoder": encoder.name, "revision": encoder.revision, "preset": encoder.preset, "modality": encoder.modality,
-        "dim": encoder.dim, "unit": encoder.unit, "weights": encoder.weights, "licence": encoder.licence,
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-    }
+    about = {key: getattr(encoder, key) for key in ("dim", "weights", "licence")}
+    return {**identity(encoder), **about, "versions": versions(encoder)}
+
+
+def identity(encoder: Encoder) -> dict[str, str]:
+    """Features that differ in one of these never mix; how many columns there are follows from them."""
+    return {"encoder": encoder.name, **{key: getattr(encoder, key) for key in ("revision", "preset", "precision", "modality", "unit")}}
+
+
+def versions(encoder: Encoder) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in sorted({"av", "numpy", *encoder.packages})}
 
 
 def read_failures(folder: Path) -> list[Failure]:
@@ -183,141 +371,3 @@ def read_failures(folder: Path) -> list[Failure]:
         raise ValidationError(Problem("bad-table", str(path), f"expected the columns {', '.join(Failure._fields)}",
                                       hint="Delete it: the next run writes it anew."))
     return [Failure(*(row[column] for column in Failure._fields)) for row in rows]
-
-
-def _record(folder: Path, failed: dict[str, Failure], recorded: Optional[str]) -> str:
-    """Write failures.csv where it would change; gives its text."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([Failure._fields, *sorted(failed.values())])
-    if text.getvalue() != recorded:
-        write_atomic(folder / FAILURES, text.getvalue())
-    return text.getvalue()
-
-
-# ------------------------------------------------------------------------------------ the work
-
-
-Task = tuple[str, Path]  # a clip and its file
-Outcome = tuple[str, Optional[Failure]]
-
-
-def _outcomes(
-    clips: list[str], files: dict[str, list[Path]], encoder: Encoder, folder: Path, workers: int
-) -> Iterator[Outcome]:
-    """What became of each clip, as it becomes known."""
-    chosen = [(clip, _choose(clip, files.get(clip, []), encoder)) for clip in clips]
-    yield from ((clip, choice) for clip, choice in chosen if isinstance(choice, Failure))
-    tasks = [(clip, choice) for clip, choice in chosen if not isinstance(choice, Failure)]
-    if workers <= 1 or len(tasks) <= 1:
-        _load(encoder)
-        yield from ((clip, encode_file(clip, path, encoder, folder)) for clip, path in tasks)
-    else:
-        yield from _in_processes(tasks, encoder, folder, workers)
-
-
-def encode_file(clip: str, path: Path, encoder: Encoder, folder: Path) -> Optional[Failure]:
-    """The unit of work: one clip's file to one feature file. Gives the failure, if it is one of the clip.
-
-    Raises FileError: the features cannot be written, which is no fault of the clip.
-    """
-    try:
-        features = encoder.encode(Clip(path))
-    except BlemoreError as error:
-        problem = error.problems[0]
-        return Failure(clip, problem.code, _one_line(problem.message, problem.hint))
-    except Exception as error:  # whatever an encoder does wrong must not stop the other clips
-        return Failure(clip, "encoder-error", _one_line(f"{type(error).__name__}: {error}"))
-    content = io.BytesIO()
-    np.save(content, features, allow_pickle=False)
-    write_atomic(folder / f"{clip}.npy", content.getvalue())
-    return None
-
-
-def _one_line(*parts: Optional[str]) -> str:
-    return ". ".join(" ".join(part.split()) for part in parts if part)
-
-
-def _load(encoder: Encoder) -> None:
-    """Load an encoder's weights: a failure here is one of the run, not of its first clip."""
-    try:
-        encoder.load()
-    except BlemoreError:
-        raise
-    except Exception as error:
-        raise _cannot_load(encoder, _one_line(f"{type(error).__name__}: {error}")) from error
-
-
-def _cannot_load(encoder: Encoder, message: str, hint: Optional[str] = None) -> ValidationError:
-    return ValidationError(Problem("cannot-load", f"encoder {encoder.name!r}", message, hint=hint))
-
-
-def _in_processes(tasks: list[Task], encoder: Encoder, folder: Path, workers: int) -> Iterator[Outcome]:
-    """Each process gets one task at a time, so that when it dies it is known which clip it died of."""
-    waiting, context = deque(tasks), get_context("spawn")
-    running: dict = {}  # our end of the pipe → the process, and its task (None: it is still loading)
-
-    def start() -> None:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, encoder, folder, workers), daemon=True)
-        process.start()
-        theirs.close()  # so that the pipe ends when the process does
-        running[ours] = process, None
-
-    try:
-        for _ in range(min(workers, len(tasks))):
-            start()
-        while running:
-            for pipe in connection.wait(list(running)):
-                process, task = running.pop(pipe)
-                try:
-                    outcome, trouble = pipe.recv()
-                except (EOFError, ConnectionResetError):
-                    process.join()
-                    died = f"its process died (exit code {process.exitcode})"
-                    if task is None:
-                        hint = "Is there enough memory for so many workers? Try one."
-                        raise _cannot_load(encoder, f"{died} before the first clip", hint) from None
-                    yield task[0], Failure(task[0], "crashed", f"{died}. Too little memory, or a fault in a decoder.")
-                    if waiting:
-                        start()
-                    continue
-                if trouble:
-                    kind, problems = trouble
-                    raise kind(problems)
-                if task is not None:
-                    yield task[0], outcome
-                following = waiting.popleft() if waiting else None
-                pipe.send(following)
-                if following is None:
-                    process.join()
-                else:
-                    running[pipe] = process, following
-    finally:
-        for process, _ in running.values():
-            process.terminate()
-
-
-def _work(pipe, encoder: Encoder, folder: Path, workers: int) -> None:
-    """A process's life: load, say so, then a task in and its outcome out until None comes.
-
-    Sends (outcome, None), or (None, (exception class, problems)) where the run must stop.
-    """
-    try:
-        _load(encoder)
-        _share_cores(workers)
-        pipe.send((None, None))
-        while (task := pipe.recv()) is not None:
-            pipe.send((encode_file(*task, encoder, folder), None))
-    except BlemoreError as error:
-        pipe.send((None, (type(error), error.problems)))
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        pass  # the run itself has ended
-
-
-def _share_cores(workers: int) -> None:
-    """Give each process its share of the cores, in the libraries that it has loaded."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)

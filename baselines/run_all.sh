@@ -60,7 +60,7 @@ missing=""                     # encoders without features of the test clips
 extract() {
     features=$work/features/$1/$2
     step "Extract $2 ($1)" "$features/meta.json" "$3" "$4" -- \
-        blemore-baselines extract --encoder "$2" --metadata "$3" --videos "$4" --out "$work/features/$1"
+        blemore-baselines extract --encoder "$2" --metadata "$3" --clips "$4" --out "$work/features/$1"
 }
 
 # add_table PART ENCODER METADATA FEATURES: one row a clip; FEATURES that are one file have that form already

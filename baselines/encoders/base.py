@@ -21,13 +21,14 @@ class Encoder(ABC):
     """An encoder; a subclass states the attributes below and fills `_encode`, and `_load` where it has weights."""
 
     name: str  # as in the registry, and the name of its feature folder
-    modality: str  # "video" or "audio"
+    modality: str  # "video", "audio" or "video+audio"
     dim: int  # the number of columns
     unit: str  # what one row is: "frame", "16 frames", "20 ms"
     rows: str  # how many rows a clip gives
     revision: str  # of the weights, or of the computation where there are none; other revision, other features
     weights: Optional[str] = None  # where they come from; None: needs none
     licence: Optional[str] = None  # of the weights
+    precision: str = "fp32"  # of the arithmetic
     presets: tuple[str, ...] = ("reference",)  # the first is the default; "published": as the challenge's own features
     suffixes: tuple[str, ...] = MEDIA_SUFFIXES  # of the files that it reads
     packages: tuple[str, ...] = ()  # whose versions can change the features; they are noted beside them

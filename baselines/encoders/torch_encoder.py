@@ -7,10 +7,14 @@ hold items of several clips. How items are batched does not change a row by more
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Iterable, Iterator, Optional
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Callable, Iterable, Iterator, Optional
 
 import numpy as np
 import torch
@@ -18,6 +22,7 @@ import torch
 from blemore_baselines.encoders.base import Encoder
 from blemore_baselines.encoders.weights import digest, find
 from blemore_baselines.media import Clip
+from blemore_baselines.streams import share
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -38,13 +43,18 @@ class TorchEncoder(Encoder):
     def __init__(self, preset: Optional[str] = None, weights: Optional[str | Path] = None, device: str = "auto", precision: str = "fp32"):
         super().__init__(preset)
         self.weights_path = weights
-        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self.dtype = PRECISIONS[precision]
+        self._device = device
+        self.precision, self.dtype = precision, PRECISIONS[precision]
         self.model: torch.nn.Module
 
     def __getstate__(self) -> dict:
-        """Without the model: another process loads its own."""
-        return {**{name: value for name, value in self.__dict__.items() if name != "model"}, "_loaded": False}
+        """Without the model: another process loads its own, on its own device."""
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("model", "device", "_gathered")}
+        return {**kept, "_loaded": False}
+
+    @cached_property
+    def device(self) -> str:
+        return ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
 
     @cached_property
     def checkpoint(self) -> Path:
@@ -75,5 +85,53 @@ class TorchEncoder(Encoder):
         return self.forward(batch).float().cpu().numpy().reshape(-1, self.dim)
 
     def _encode(self, clip: Clip) -> np.ndarray:
-        items = self.items(self.stream(clip))
-        return np.concatenate([self.encode_items(batch) for batch in iter(lambda: list(islice(items, self.batch_size)), [])])
+        encode = self.encode_items if self.batch_size == 1 or self.device == "cpu" else self._gathered
+        [items] = share(self.items(self.stream(clip)), ahead=self.batch_size)  # read while the batch before is encoded
+        with closing(items):
+            return np.concatenate([encode(batch) for batch in iter(lambda: list(islice(items, self.batch_size)), [])])
+
+    @cached_property
+    def _gathered(self) -> Gathered:
+        return Gathered(self.encode_items, self.batch_size)
+
+
+class Gathered:
+    """Fills batches with items of clips that are encoded side by side, each in a thread of its own.
+
+    A GPU does a full batch in little more than the time of one item. Batches always have the same size (the last item
+    stands in for those that lack), so that the arithmetic on an item does not depend on what came with it.
+    """
+
+    WAIT = 0.01  # seconds for another item
+
+    def __init__(self, encode: Callable[[list[np.ndarray]], np.ndarray], size: int):
+        self._encode, self._size, self._waiting = encode, size, SimpleQueue()
+        Thread(target=self._serve, daemon=True).start()
+
+    def __call__(self, items: list[np.ndarray]) -> np.ndarray:
+        rows = [Future() for _ in items]
+        for pair in zip(items, rows):
+            self._waiting.put(pair)
+        return np.stack([row.result() for row in rows])
+
+    def _serve(self) -> None:
+        following = None
+        while True:
+            batch = [following or self._waiting.get()]
+            following = None
+            with suppress(Empty):
+                while len(batch) < self._size and not following:
+                    pair = self._waiting.get(timeout=self.WAIT)
+                    if pair[0].shape == batch[0][0].shape:
+                        batch.append(pair)
+                    else:
+                        following = pair  # of a clip of another size
+            items, futures = zip(*batch)
+            try:
+                rows = self._encode([*items, *items[-1:] * (self._size - len(items))])
+            except Exception as error:
+                for future in futures:
+                    future.set_exception(error)
+            else:
+                for future, row in zip(futures, rows):
+                    future.set_result(row)

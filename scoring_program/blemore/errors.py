@@ -46,6 +46,9 @@ class BlemoreError(Exception):
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
+    def __reduce__(self):  # so that it can cross from one process to another
+        return type(self), (self.problems,)
+
 
 class ValidationError(BlemoreError, ValueError):
     """The content of a submission, a table or a feature file is invalid."""

@@ -12,12 +12,18 @@ import numpy as np
 import pytest
 
 from blemore.errors import FileError, ValidationError
-from blemore_baselines import extract as extraction
 from blemore_baselines.encoders import create
 from blemore_baselines.encoders.base import Encoder
-from blemore_baselines.extract import Failure, extract, is_done, read_failures
+from blemore_baselines import extract as extraction
+from blemore_baselines.extract import Failure, is_done, read_failures
 
 IDS = [f"clip_{number}" for number in range(6)]
+
+
+def extract(ids, clips, encoder, out, **options):
+    """By one encoder."""
+    [summary] = extraction.extract(ids, clips, [encoder], out, **options)
+    return summary
 
 
 def write_wav(path, seed: int = 0, seconds: float = 0.3):
@@ -141,7 +147,7 @@ def test_a_clip_that_succeeds_later_leaves_the_failures(videos, tmp_path):
 def test_other_features_are_not_mixed_in(videos, tmp_path):
     folder = extract(IDS[:1], videos, create("logmel"), tmp_path).folder
     meta = json.loads((folder / "meta.json").read_text())
-    for key, value in (("encoder", "other"), ("preset", "published"), ("dim", 64), ("revision", "0")):
+    for key, value in (("encoder", "other"), ("preset", "published"), ("precision", "bf16"), ("revision", "0"), ("dim", None)):
         (folder / "meta.json").write_text(json.dumps({**meta, key: value}))
         with pytest.raises(ValidationError, match=f"{key} {value!r}.*expected"):
             extract(IDS, videos, create("logmel"), tmp_path)
@@ -168,7 +174,7 @@ def test_killed_and_resumed(videos, tmp_path):
         from blemore_baselines.encoders import create
         from blemore_baselines.extract import extract
         if __name__ == "__main__":
-            extract({ids!r}, Path({str(videos)!r}), create("logmel"), Path({str(out)!r}), workers=1)"""
+            extract({ids!r}, Path({str(videos)!r}), [create("logmel")], Path({str(out)!r}), workers=1)"""
     for enough in (3, 20):
         child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
         while len(list(out.rglob("*.npy"))) < enough and child.poll() is None:
@@ -184,14 +190,26 @@ def test_killed_and_resumed(videos, tmp_path):
     assert features_of(resumed.folder) == features_of(undisturbed.folder)
 
 
-def test_old_leftovers_are_swept_and_young_ones_left(videos, tmp_path):
+def test_what_killed_runs_left_is_swept(videos, tmp_path):
     folder = extract(IDS[:1], videos, create("logmel"), tmp_path / "out").folder
-    for name, age in (("old", 2 * extraction.FORGOTTEN), ("young", 0)):
-        path = folder / f".{name}.npy.x.tmp"
-        path.touch()
-        os.utime(path, (time.time() - age,) * 2)
+    (folder / ".clip_1.npy.x.tmp").touch()
     extract(IDS[:1], videos, create("logmel"), tmp_path / "out")
-    assert [path.name for path in folder.glob(".*.tmp")] == [".young.npy.x.tmp"]
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_what_is_swept_while_it_is_written_is_written_again(tmp_path, monkeypatch, once):
+    fsync, swept = os.fsync, []
+
+    def sweep(descriptor):
+        fsync(descriptor)
+        if len(swept) < 2:  # as if a run began just now
+            swept.extend(path.unlink() for path in tmp_path.glob(".*.tmp"))
+
+    monkeypatch.setattr(os, "fsync", sweep)
+    extraction.write(tmp_path / "file", "whole", once=once)
+    assert len(swept) == 2 and [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "whole"
 
 
 # ------------------------------------------------------------------------------- encoders that fail
@@ -227,7 +245,7 @@ def test_what_cannot_be_written_stops_the_run(videos, tmp_path, workers):
 
 
 CRASHING = """
-import os, sys
+import multiprocessing, os, sys
 from pathlib import Path
 import numpy as np
 from blemore_baselines.encoders.base import Encoder
@@ -237,14 +255,14 @@ class Crashing(Encoder):
     name, modality, dim, unit, rows, revision = "crashing", "audio", 1, "clip", "one", "1"
     def _load(self):
         if "load" in sys.argv[1]: raise RuntimeError("no such weights")
-        if "abort" in sys.argv[1]: os.abort()
+        if "abort" in sys.argv[1] and multiprocessing.parent_process(): os.abort()
     def _encode(self, clip):
         if clip.id in ("clip_1", "clip_4"): os.kill(os.getpid(), 9)
         return np.ones((1, 1))
 
 if __name__ == "__main__":
     try:
-        done = extract([f"clip_{n}" for n in range(6)], Path(sys.argv[2]), Crashing(), Path(sys.argv[3]), workers=2)
+        [done] = extract([f"clip_{n}" for n in range(6)], Path(sys.argv[2]), [Crashing()], Path(sys.argv[3]), workers=2)
         print(done.done, [tuple(f) for f in done.failures])
     except Exception as error:
         print(type(error).__name__, error)

@@ -26,9 +26,9 @@ LAYERS = {
         ("cli", "codabench"),
     ],
     "blemore_baselines": [
-        ("dataset", "media"),
+        ("dataset", "media", "streams"),
         ("encoders",),
-        ("extract",),
+        ("extract", "engines"),
         ("features",),
         ("heads", "decode"),
         ("train",),

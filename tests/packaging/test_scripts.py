@@ -403,13 +403,13 @@ def commands(kit, base="ROOT/output") -> list[str]:
 
 DEMO = """\
 blemore-baselines demo --out OUT/demo/data
-blemore-baselines extract --encoder gray_flow --metadata OUT/demo/data/train_metadata.csv --videos OUT/demo/data/train --out OUT/demo/features/train
+blemore-baselines extract --encoder gray_flow --metadata OUT/demo/data/train_metadata.csv --clips OUT/demo/data/train --out OUT/demo/features/train
 blemore-baselines aggregate --features OUT/demo/features/train/gray_flow --metadata OUT/demo/data/train_metadata.csv --out OUT/demo/features/train/gray_flow.npz
-blemore-baselines extract --encoder gray_flow --metadata OUT/demo/data/test_metadata.csv --videos OUT/demo/data/test --out OUT/demo/features/test
+blemore-baselines extract --encoder gray_flow --metadata OUT/demo/data/test_metadata.csv --clips OUT/demo/data/test --out OUT/demo/features/test
 blemore-baselines aggregate --features OUT/demo/features/test/gray_flow --metadata OUT/demo/data/test_metadata.csv --out OUT/demo/features/test/gray_flow.npz
-blemore-baselines extract --encoder logmel --metadata OUT/demo/data/train_metadata.csv --videos OUT/demo/data/train --out OUT/demo/features/train
+blemore-baselines extract --encoder logmel --metadata OUT/demo/data/train_metadata.csv --clips OUT/demo/data/train --out OUT/demo/features/train
 blemore-baselines aggregate --features OUT/demo/features/train/logmel --metadata OUT/demo/data/train_metadata.csv --out OUT/demo/features/train/logmel.npz
-blemore-baselines extract --encoder logmel --metadata OUT/demo/data/test_metadata.csv --videos OUT/demo/data/test --out OUT/demo/features/test
+blemore-baselines extract --encoder logmel --metadata OUT/demo/data/test_metadata.csv --clips OUT/demo/data/test --out OUT/demo/features/test
 blemore-baselines aggregate --features OUT/demo/features/test/logmel --metadata OUT/demo/data/test_metadata.csv --out OUT/demo/features/test/logmel.npz
 blemore-baselines train --metadata OUT/demo/data/train_metadata.csv --features OUT/demo/features/train/gray_flow.npz --features OUT/demo/features/train/logmel.npz --method aggregate --head mlp512 --preset published --out OUT/demo/run-gray_flow+logmel
 blemore-baselines trivial --metadata OUT/demo/data/train_metadata.csv --fit scored
@@ -571,7 +571,7 @@ def test_videos_alone_are_extracted(kit, dataset, layout):
     assert result.returncode == 0, result.err
     extractions = [call for call in calls if " extract " in call]
     assert extractions == [
-        f"blemore-baselines extract --encoder {encoder} --metadata DATA/{csv} --videos DATA/{part}/videos --out OUT/real/features/{part}"
+        f"blemore-baselines extract --encoder {encoder} --metadata DATA/{csv} --clips DATA/{part}/videos --out OUT/real/features/{part}"
         for encoder in ("gray_flow", "logmel")
         for part, csv in (("train", "train/train_metadata.csv"), ("test", "test_metadata.csv"))
     ]
