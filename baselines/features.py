@@ -36,6 +36,7 @@ from blemore.labels import EMOTIONS, clip_id
 from blemore_baselines.encoders.openface import is_openface3_csv, read_openface3_csv
 
 STATISTICS = ("mean", "std", "p10", "p25", "p50", "p75", "p90")  # of each dimension over time
+PERCENTILES = np.array([10, 25, 50, 75, 90]) / 100
 MADE_BY = ("encoder", "revision", "preset", "statistics", "columns", "dim")  # what must agree between train and test
 RUN_OOF, RUN_TEST = "oof_logits.csv", "test_logits.csv"  # the score tables in a run folder
 HICMAE_ORDER = ("neu", "ang", "disg", "fea", "hap", "sad")
@@ -124,11 +125,22 @@ def aggregate(folder: Path, ids: Sequence[str]) -> Features:
     return Features(list(ids), X, np.arange(len(ids)), {**_folder_meta(folder), "statistics": list(STATISTICS), "dim": X.shape[1]})
 
 
-def statistics(sequence: np.ndarray) -> np.ndarray:
-    """(T, D) → (7 D,) float32."""
-    sequence = sequence.astype(np.float64)
-    percentiles = np.percentile(sequence, [10, 25, 50, 75, 90], axis=0)
-    return np.concatenate([sequence.mean(axis=0), sequence.std(axis=0), *percentiles]).astype(np.float32)
+def statistics(sequence: np.ndarray, dtype=np.float32) -> np.ndarray:
+    """(T, D) → (7 D,), computed in float64: what numpy's mean, std and percentile give, from one sort."""
+    ordered = sequence.T.copy()  # each dimension's numbers side by side: four times as quick to sort
+    ordered.sort(axis=1)
+    place = (len(sequence) - 1) * PERCENTILES
+    below = np.floor(place).astype(int)
+    low = ordered[:, below].T.astype(np.float64)
+    high = ordered[:, np.minimum(below + 1, len(sequence) - 1)].T.astype(np.float64)
+    share = (place - below)[:, np.newaxis]
+    # From the nearer of the two, as numpy does, so that no bit differs.
+    percentiles = np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
+    centred = sequence.astype(np.float64)
+    mean = centred.mean(axis=0)
+    centred -= mean
+    centred *= centred
+    return np.concatenate([mean, np.sqrt(centred.mean(axis=0)), *percentiles]).astype(dtype)
 
 
 def save(features: Features, path: Path) -> None:

@@ -45,6 +45,19 @@ def test_statistics_by_hand():
     assert found == pytest.approx([4, 26**0.5, 0.4, 1, 2, 3, 9.6]) and found.dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [1, 2, 3, 10, 11, 101, 250])
+def test_statistics_are_numpys_own(length, dtype):
+    rng = np.random.default_rng(length)
+    columns = [rng.normal(size=length), rng.integers(0, 3, length), np.full(length, 0.1), 1e6 + rng.normal(size=length), rng.normal(size=length) * 1e-30]
+    sequence = np.stack(columns, axis=1).astype(dtype)
+    before, x = sequence.copy(), sequence.astype(np.float64)
+    expected = [x.mean(axis=0), x.std(axis=0), *np.percentile(x, [10, 25, 50, 75, 90], axis=0)]
+    assert statistics(sequence, dtype=np.float64).tolist() == np.concatenate(expected).tolist()
+    assert statistics(sequence[:, :1], dtype=np.float64).tolist() == [row[0] for row in expected]
+    assert (sequence == before).all(), "the input is left as it was"
+
+
 def test_statistics_against_plain_loops():
     x = np.random.default_rng(0).normal(size=(37, 4)).astype(np.float32)
     expected = [[] for _ in STATISTICS]
