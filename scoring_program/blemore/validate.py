@@ -188,7 +188,7 @@ def _beyond_schema(entry: object, where: str, clip: str) -> Iterator[Problem]:
         )
     if any(isinstance(value, bool) or not isinstance(value, Number) for value in saliences):
         return
-    total = sum(map(float, saliences))
+    total = sum(float(max(-1e300, min(value, 1e300))) for value in saliences)  # Python's integers can be too large for a float
     if not abs(total - 100) <= SUM_WITHIN:
         yield Problem(
             "sum", where, f"the saliences {show(saliences[0])} + {show(saliences[1])} sum to {total:.10g}; expected 100", clip, _fraction_hint(saliences)

@@ -1,0 +1,107 @@
+"""The published schemas, the validator and rules written down a second time agree on a corpus of 10,000 documents."""
+
+import json
+import math
+import random
+from collections import Counter
+
+import pytest
+from jsonschema.validators import Draft202012Validator
+
+from blemore.errors import ValidationError
+from blemore.labels import EMOTIONS, LABELS, to_entry
+from blemore.validate import schema, validate, validate_labels
+
+BEYOND = {"sum", "emotion-twice", "duplicate-clip", "missing-clips", "unknown-clips"}  # what no schema can say
+ODD_VALUES = [None, True, False, 0, 1, -1, 0.5, 50, 70, 100, 99.99, 99.98, 100.01, 100.02, 1e308, -0.0, math.inf, "", "sad", "100", [], {}, [[]], ["sad"], 10**400]
+KEYS = ["emotion", "salience", "Emotion", "predictions", "labels", "groups", "x"]
+
+
+def plain_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def sound_part(part, single, canonical):
+    """One emotion of an entry, by the words of the challenge."""
+    if not isinstance(part, dict) or set(part) != {"emotion", "salience"} or not plain_number(part["salience"]):
+        return False
+    if not isinstance(part["emotion"], str) or part["emotion"] not in (EMOTIONS if single else EMOTIONS[:5]):
+        return False
+    salience = part["salience"]
+    if canonical:
+        return salience in ((100,) if single else (70, 50, 30))
+    return 99.99 <= salience <= 100.01 if single else 0 < salience < 100
+
+
+def sound_clips(clips, canonical):
+    return isinstance(clips, dict) and len(clips) > 0 and all(
+        isinstance(entry, list) and len(entry) in (1, 2) and all(sound_part(part, len(entry) == 1, canonical) for part in entry) for entry in clips.values()
+    )
+
+
+def sound(document, key):
+    """All of a document that a schema can judge."""
+    if not isinstance(document, dict):
+        return False
+    if key not in document:
+        return sound_clips(document, key == "labels")
+    groups = document.get("groups", {}) if key == "labels" else {}
+    known = {key, "groups"} if key == "labels" else {key}
+    return set(document) <= known and sound_clips(document[key], key == "labels") and (
+        isinstance(groups, dict) and all(isinstance(actor, str) and actor for actor in groups.values()))
+
+
+def mutate(node, rng):
+    """One random change somewhere inside."""
+    place, here = node, [node]
+    while isinstance(place, (dict, list)) and place and rng.random() < 0.8:
+        place = rng.choice(list(place.values()) if isinstance(place, dict) else place)
+        here.append(place)
+    targets = [item for item in here if isinstance(item, (dict, list))]
+    target = rng.choice(targets[-2:]) if targets else None
+    if isinstance(target, dict):
+        key = rng.choice([*target, rng.choice(KEYS)])
+        if rng.random() < 0.25:
+            target.pop(key, None)
+        else:
+            target[key] = rng.choice(ODD_VALUES)
+    elif isinstance(target, list):
+        change = rng.randrange(3)
+        if change == 0 and target:
+            target.pop()
+        elif change == 1:
+            target.append(rng.choice([*ODD_VALUES, {"emotion": rng.choice(EMOTIONS), "salience": rng.choice([30, 50, 70])}]))
+        elif target:
+            target[rng.randrange(len(target))] = rng.choice(ODD_VALUES)
+
+
+def documents(rng, key, n):
+    for _ in range(n):
+        clips = {f"c{k}{rng.choice(['', '.mov'])}": to_entry(rng.choice(LABELS)) for k in range(rng.randint(0, 4))}
+        document = {key: clips} if rng.random() < 0.5 else clips
+        if key == "labels" and key in document and rng.random() < 0.4:
+            document["groups"] = {clip: "A1" for clip in clips}
+        parts = [part for entry in clips.values() for part in entry]
+        if parts and rng.random() < 0.2:  # sound by itself, but seldom beside the other part
+            rng.choice(parts).update(rng.choice([{"salience": rng.choice([30, 50, 70])}, {"emotion": rng.choice(EMOTIONS[:5])}]))
+        document = json.loads(json.dumps(document))
+        for _ in range(rng.choice([0, 0, 0, 1, 1, 2, 4])):
+            mutate(document, rng)
+        yield document if rng.random() < 0.98 else rng.choice(ODD_VALUES)
+
+
+@pytest.mark.parametrize("key, name, check", [("predictions", "submission", validate), ("labels", "labels", validate_labels)])
+def test_schema_validator_and_plain_rules_agree(key, name, check):
+    by_schema = Draft202012Validator(schema(name))
+    seen = Counter()
+    for document in documents(random.Random(5), key, 5000):
+        expected = sound(document, key)
+        assert by_schema.is_valid(document) == expected, document
+        try:
+            check(document)
+            codes = set()
+        except ValidationError as error:
+            codes = {problem.code for problem in error.problems}
+        assert bool(codes - BEYOND) != expected, (document, codes)  # the validator faults exactly what the schema does, and what is beyond it
+        seen[expected, bool(codes)] += 1
+    assert min(seen[True, False], seen[True, True], seen[False, True]) > 100, seen
