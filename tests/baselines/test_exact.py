@@ -1,0 +1,85 @@
+"""The exact threshold search, against trying every breakpoint."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blemore_baselines.decode import Plateau, Thresholds, count, decode_thresholds, fit_exact, fit_grid, softmax
+
+
+def figure(probabilities, labels, thresholds):
+    counts = count(decode_thresholds(probabilities, thresholds), labels)
+    return counts.score if counts.n_blends else counts.acc_presence
+
+
+def brute_force(probabilities, labels):
+    """The best figure over every α and β at which a decision changes."""
+    ordered = np.sort(probabilities, axis=1)
+    alphas = {0.0, 1.0, *ordered[:, -2]}
+    betas = {-1.0, 1.0, *(ordered[:, -1] - ordered[:, -2])}
+    return max(figure(probabilities, labels, Thresholds(alpha, beta)) for alpha in alphas for beta in betas)
+
+
+@st.composite
+def cases(draw):
+    """Few clips with few distinct probabilities, so that ties abound; or any; with blends, or singles alone."""
+    n = draw(st.integers(1, 12))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    steps = draw(st.sampled_from([3, 5, 10, None]))
+    probabilities = rng.multinomial(steps, [1 / 6] * 6, size=n) / steps if steps else softmax(2 * rng.normal(size=(n, 6)))
+    return probabilities, rng.integers(0, draw(st.sampled_from([36, 36, 6])), size=n)
+
+
+@given(cases())
+def test_no_thresholds_are_better(case):
+    plateau = fit_exact(*case)
+    assert plateau.score == pytest.approx(brute_force(*case), abs=1e-12)
+    assert plateau.score >= fit_grid(*case)[1] - 1e-12
+
+
+@given(cases(), st.floats(0, 1), st.floats(0, 1))
+def test_the_whole_plateau_gives_the_figure_that_is_promised(case, a, b):
+    plateau = fit_exact(*case)
+    assert figure(*case, plateau.thresholds) == pytest.approx(plateau.score, abs=1e-12)
+    # β: anywhere in [low, high) at the α that is returned
+    low, high = plateau.beta
+    beta = min(low + b * (high - low), np.nextafter(high, low))
+    assert figure(*case, Thresholds(plateau.thresholds.alpha, beta)) == pytest.approx(plateau.score, abs=1e-12)
+    # α: anywhere in (low, high] there is a β that gives it
+    low, high = plateau.alpha
+    alpha = max(high - a * (high - low), np.nextafter(low, high))
+    gaps = np.sort(case[0], axis=1)
+    betas = [-1.0, 1.0, *(gaps[:, -1] - gaps[:, -2])]
+    assert max(figure(*case, Thresholds(alpha, beta)) for beta in betas) == pytest.approx(plateau.score, abs=1e-12)
+
+
+def test_by_hand():
+    # clip   top two       gap   truth
+    # 0      ang .5 hap .4  .1   ang+hap 50/50 (label 13)   wants α ≤ .4, β ≥ .1
+    # 1      hap .6 sad .3  .3   hap                        wants α > .3
+    # 2      fea .8 ang .1  .7   fea                        wants α > .1
+    probabilities = np.array([[0.5, 0.02, 0.02, 0.4, 0.03, 0.03], [0.02, 0.02, 0.02, 0.6, 0.3, 0.04], [0.1, 0.02, 0.8, 0.03, 0.03, 0.02]])
+    plateau = fit_exact(probabilities, np.array([13, 3, 2]))
+    assert plateau == Plateau(
+        Thresholds(pytest.approx(0.35), pytest.approx(0.55)), (pytest.approx(0.3), pytest.approx(0.4)), (pytest.approx(0.1), pytest.approx(1.0)), 1.0
+    )
+
+
+def test_a_fold_without_blends_is_scored_by_presence():
+    probabilities = np.array([[0.9, 0.1, 0, 0, 0, 0], [0.6, 0.4, 0, 0, 0, 0]])
+    plateau = fit_exact(probabilities, np.array([0, 0]))
+    assert plateau.score == 1.0 and plateau.alpha == (0.4, 1.0)
+
+
+def test_the_real_folds_beat_the_grid(shared):
+    from blemore_baselines.dataset import read_dataset
+    from blemore_baselines.features import read_scores
+
+    dataset = read_dataset(shared / "blemore-real" / "train_metadata.csv")
+    probabilities = softmax(read_scores(shared / "blemore-real" / "hicmae" / "e100_ce_train_oof_logits.csv", dataset.ids).X)
+    for fold in range(5):
+        inside = dataset.folds == fold
+        exact, grid = fit_exact(probabilities[inside], dataset.labels[inside]), fit_grid(probabilities[inside], dataset.labels[inside])
+        assert exact.score > grid[1]
+        assert figure(probabilities[inside], dataset.labels[inside], exact.thresholds) == pytest.approx(exact.score, abs=1e-12)
