@@ -1,6 +1,6 @@
 """How long `blemore-score` takes, as whole processes, beside the plain way: json.load and a comparison, no checks.
 
-    python benchmarks/bench_scoring.py
+    python benchmarks/scoring.py
 
 The saliences of the predicted blends are random, so that hardly two entries are equal: the slowest case, since
 equal entries are checked once.
