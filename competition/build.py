@@ -176,7 +176,8 @@ def _config(options: Options, phases: int) -> tuple[dict, list[str]]:
     for key in ("tasks", "phases"):
         found = config.get(key)
         if not isinstance(found, list) or len(found) < phases or not all(isinstance(item, dict) for item in found):
-            raise BundleError(Problem("config", f"{where}: {key}", f"expected a list of at least {phases}", hint="Start from the kit's own competition.yaml."))
+            message = f"expected a list of at least {phases}"
+            raise BundleError(Problem("config", f"{where}: {key}", message, hint="Start from the kit's own competition.yaml."))
         config[key] = [{**item, "index": index} for index, item in enumerate(found[-phases:])]
     for index, phase in enumerate(config["phases"]):
         phase["tasks"] = [index]

@@ -317,7 +317,7 @@ def _date_hint(text: str) -> Optional[str]:
 
 def _boards(config: Mapping) -> Iterator[Problem]:
     for where, board in _entries(config, "leaderboards"):
-        entries = [column for column in board.get("columns") or [] if isinstance(column, dict)] if isinstance(board.get("columns"), list) else []
+        entries = [column for _, column in _entries(board, "columns")]
         yield from _indexes([column.get("index") for column in entries], f"{where}.columns")
         keys = [column.get("key") for column in entries]
         if len(set(map(str, keys))) < len(keys):
@@ -388,7 +388,8 @@ def _emitted(program: Mapping[str, bytes], wanted: list[str], where: str, python
         run = execute(root, program, {"labels.json": to_json({"labels": SAMPLE}).encode()}, output, python)
         if run.exit_code != 0:
             said = (output / "stderr.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            yield Problem("program", where, f"a valid submission is not scored: {run.error or f'exit code {run.exit_code}'}", hint=said[-1] if said else None)
+            reason = run.error or f"exit code {run.exit_code}"
+            yield Problem("program", where, f"a valid submission is not scored: {reason}", hint=said[-1] if said else None)
             return
         try:
             keys = list(emitted(output))
@@ -396,10 +397,12 @@ def _emitted(program: Mapping[str, bytes], wanted: list[str], where: str, python
             yield Problem("program", where, f"a valid submission is not scored: {error}")
             return
     missing, extra = [key for key in wanted if key not in keys], [key for key in keys if key not in wanted]
+    place = f"{CONFIG}: leaderboards[0].columns"
     if missing:
-        yield Problem("columns", f"{CONFIG}: leaderboards[0].columns", f"the program emits no {some(missing, 9)}: the column would show n/a, and as the first sort above all")
+        hint = "The column would show n/a, and an entry without the first column's value stands above all others."
+        yield Problem("columns", place, f"the program emits no {some(missing, 9)}", hint=hint)
     if extra:
-        yield Problem("columns", f"{CONFIG}: leaderboards[0].columns", f"no column for {some(extra, 9)}, which the program emits")
+        yield Problem("columns", place, f"no column for {some(extra, 9)}, which the program emits")
 
 
 # ------------------------------------------------------------------------------------------ notes
@@ -411,7 +414,8 @@ def _notes(bundle: Bundle) -> Iterator[Problem]:
     if len(boards) > 1:
         yield Problem("note", f"{CONFIG}: leaderboards", f"{len(boards)} of them; the platform uses the first alone")
     if boards and boards[0].get("submission_rule", "Add") == "Add":
-        yield Problem("note", f"{CONFIG}: leaderboards[0]", "with the rule Add the board stays empty until participants add entries", hint="A challenge wants submission_rule: Force_Best.")
+        message = "with the rule Add the board stays empty until participants add entries"
+        yield Problem("note", f"{CONFIG}: leaderboards[0]", message, hint="A challenge wants submission_rule: Force_Best.")
     if not config.get("docker_image"):
         yield Problem("note", CONFIG, "no docker_image: the platform takes codalab/codalab-legacy:py37, Python 3.7")
     if not config.get("enable_detailed_results"):

@@ -17,7 +17,7 @@ from blemore.version import VERSION
 
 from blemore_codabench import build as building
 from blemore_codabench import simulate as worker
-from blemore_codabench.bundle import Bundle, BundleError
+from blemore_codabench.bundle import CONFIG, Bundle, BundleError
 from blemore_codabench.check import check as run_check
 
 PATH = click.Path(path_type=Path)
@@ -49,9 +49,10 @@ def main() -> None:
 @click.option("--labels-on-worker", is_flag=True, help="Ship the hidden labels' SHA-256 alone; they stay on your own worker.")
 @click.option("--start", type=Moment(), help="Start of the test phase, UTC. Default: now; with practice, in four weeks.")
 @click.option("--end", type=Moment(), help="End of the test phase, UTC. Default: none.")
-@click.option("--config", type=PATH, default=building.Options._field_defaults["config"], metavar="FILE", help="Your own competition.yaml.  [default: the kit's]")
+@click.option("--config", type=PATH, default=building.HERE / CONFIG, metavar="FILE", help="Your own competition.yaml.  [default: the kit's]")
 @click.option("--wheels", type=PATH, metavar="DIR", help="Take the vendored wheels from here instead of fetching them.")
-@click.option("--report", type=click.Choice(LEVELS), default="aggregate", show_default=True, help="How much of the test phase's results participants see.")
+@click.option("--report", type=click.Choice(LEVELS), default="aggregate", show_default=True,
+              help="How much of the test phase's results participants see.")
 def build_command(**options) -> None:
     """Make a complete bundle from labels."""
     with problems_told():
@@ -112,8 +113,7 @@ def _sound(bundle: Path, python: str) -> Bundle:
 def _show(path: Path, outcome: worker.Outcome) -> None:
     report = outcome.output / "detailed_results.html"
     told = {
-        "submission": path.name, "status": outcome.status, "reason": outcome.reason, "exit_code": outcome.exit_code, "scores": outcome.scores,
-        "report": str(report) if report.is_file() else None, "log": str(outcome.output / "stderr.txt") if outcome.exit_code is not None else None,
+        **outcome._asdict(), "submission": path.name, "output": str(outcome.output), "report": str(report) if report.is_file() else None,
     }
     click.echo(json.dumps(told))
     if outcome.exit_code:

@@ -108,7 +108,9 @@ def execute(root: Path, program: Mapping[str, bytes], reference: Optional[Mappin
     environment = {"PATH": os.environ.get("PATH", ""), "BLEMORE_WORKER_LABELS": str(worker_labels or root / "none")}
     with open(output / "stdout.txt", "wb") as out, open(output / "stderr.txt", "wb") as err:
         try:
-            done = subprocess.run(command, cwd=root / "program", env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=TIME_LIMIT)
+            done = subprocess.run(
+                command, cwd=root / "program", env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=TIME_LIMIT
+            )
         except subprocess.TimeoutExpired:
             return _Run(None, f"stopped after {TIME_LIMIT} s")
         except OSError as error:
@@ -135,7 +137,8 @@ def command_of(program: Mapping[str, bytes]) -> str:
     """The command in the program's metadata. BundleError: there is none."""
     name = next((name for name in ("metadata.yaml", "metadata") if name in program), None)
     if name is None:
-        raise BundleError(Problem("no-command", "scoring program", "no metadata.yaml at its root", hint="Zip the content of the folder, not the folder itself."))
+        hint = "Zip the content of the folder, not the folder itself."
+        raise BundleError(Problem("no-command", "scoring program", "no metadata.yaml at its root", hint=hint))
     command = parse_yaml(program[name], f"scoring program: {name}").get("command")
     if not isinstance(command, str) or not command.split():
         raise BundleError(Problem("no-command", f"scoring program: {name}", "no command; expected e.g. command: python3 $program/score.py"))

@@ -55,8 +55,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="score.py", description="Score a BLEMORE submission the way the platform does.")
     parser.add_argument("--input", type=Path, default=Path("/app/input"), metavar="DIR", help="holds res/ and ref/ (%(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("/app/output"), metavar="DIR", help="gets scores.json and detailed_results.html (%(default)s)")
-    parser.add_argument("--worker-labels", type=Path, default=Path(os.environ.get("BLEMORE_WORKER_LABELS") or WORKER_LABELS), metavar="FILE",
+    parser.add_argument("--output", type=Path, default=Path("/app/output"), metavar="DIR",
+                        help="gets scores.json and detailed_results.html (%(default)s)")
+    on_worker = Path(os.environ.get("BLEMORE_WORKER_LABELS") or WORKER_LABELS)
+    parser.add_argument("--worker-labels", type=Path, default=on_worker, metavar="FILE",
                         help="labels that are preferred to those in ref/ (%(default)s)")
     return parser
 
@@ -95,7 +97,8 @@ def _unexpected(error: Exception) -> Problem:
     while last.tb_next:
         last = last.tb_next
     place = f"{Path(last.tb_frame.f_code.co_filename).name}: line {last.tb_lineno}"
-    return Problem("internal", "scoring program", f"{type(error).__name__} at {place}", hint="A defect of the scoring program: please report this line.")
+    hint = "A defect of the scoring program: please report this line."
+    return Problem("internal", "scoring program", f"{type(error).__name__} at {place}", hint=hint)
 
 
 def _remove(path: Path) -> None:
@@ -119,7 +122,7 @@ def read_submission(folder: Path) -> tuple[object, str]:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Relative paths of the regular files, as deep as a submission's JSON may lie. Links are not followed: they could lead to the labels."""
+    """Relative paths of the regular files, as deep as a submission's JSON may lie. No links: they could lead to the labels."""
     for place, folders, names in os.walk(folder):
         inside = Path(place).relative_to(folder)
         if len(inside.parts) >= MAX_NESTING:
@@ -148,7 +151,8 @@ def read_settings(folder: Path) -> Settings:
         raise ReferenceLabelsError(Problem("settings", "settings.json", f"found {found}; expected {' and '.join(Settings._fields)}, both optional"))
     settings = Settings(**data)
     if settings.report not in page.LEVELS:
-        raise ReferenceLabelsError(Problem("settings", "settings.json: $.report", f"found {show(settings.report)}; expected one of {', '.join(page.LEVELS)}"))
+        message = f"found {show(settings.report)}; expected one of {', '.join(page.LEVELS)}"
+        raise ReferenceLabelsError(Problem("settings", "settings.json: $.report", message))
     return settings
 
 

@@ -126,7 +126,8 @@ def _figures(report: Report, bootstrap: Bootstrap) -> str:
     subset = "" if report.subset == "all" else f" Scored on {_safe(report.subset)} alone."
     exact = ""
     if any(entry.rounded != entry.label for entry in report.predictions.values()):
-        exact = f"<p>By rounded percentages instead of the relation, ACC<sub>salience</sub> would be {_number(report.counts.acc_salience_exact)}.</p>"
+        by_percentages = _number(report.counts.acc_salience_exact)
+        exact = f"<p>By rounded percentages instead of the relation, ACC<sub>salience</sub> would be {by_percentages}.</p>"
     return (
         f'<p class="soft">Reference: {_safe(composition(report.labels))}.{subset}</p><div class="figures">{tiles}</div>{exact}'
         f'<p class="soft">Below each figure: its 95 % interval, by a bootstrap over {bootstrap.units:,} {bootstrap.unit}s. {note}</p>'
@@ -169,7 +170,8 @@ def _relations(report: Report) -> str:
     if not report.counts.n_blends:
         return ""
     return "<h2>Salience of the true blends</h2>" + _shaded(
-        "relations", "Blends by true (row) and predicted (column) relation: which emotion dominates, first and second being in the order ang, disg, fea, hap, sad.",
+        "relations",
+        "Blends by true (row) and predicted (column) relation: which emotion dominates, first and second being in the order ang, disg, fea, hap, sad.",
         RELATIONS, ["first", "equal", "second", "wrong set"], relation_confusion(report),
     )
 
