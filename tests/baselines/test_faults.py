@@ -48,7 +48,7 @@ def everything(out):
 
 def undisturbed(clips, tmp_path, encoders=ENCODERS):
     """What a run leaves that nothing happens to."""
-    extract(None, clips, [create(name) for name in encoders], tmp_path / "undisturbed", workers=2)
+    extract(None, clips, [create(name) for name in encoders], tmp_path / "undisturbed")
     found = everything(tmp_path / "undisturbed")
     assert sum(name.endswith(".npy") for name in found) == len(encoders) * len(find_clips(clips))
     return found
