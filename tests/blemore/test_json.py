@@ -313,32 +313,3 @@ def test_json_path():
     parts = ("predictions", "test_0001.mov", 0, "salience")
     assert json_path(parts) == '$.predictions["test_0001.mov"][0].salience'
     assert json_path(("é", "a b", "")) == '$["\\xe9"]["a b"][""]'
-
-
-# ------------------------------------------------------------------------------------ fuzzing
-
-
-def test_mutated_bytes_either_pass_or_are_refused(long):
-    """Any other exception is a crash that a participant would see."""
-    rng = random.Random(2026)
-    clips = {f"test_{k:04}.mov": to_entry(rng.choice(LABELS)) for k in range(6)}
-    seeds = [json.dumps({"predictions": clips}).encode(), json.dumps(clips, indent=1).encode(), json.dumps({"labels": clips}).encode()]
-    pieces = [b'"', b"{", b"}", b"[", b"]", b",", b":", b"0", b"1e999", b"-", b"NaN", b"null", b"true", b"\\ud800", b"\\u0000", b"\xff", b"\x00",
-              b"\xef\xbb\xbf", b'"emotion"', b'"salience"', b'"predictions"', b"100", b"neu", b"9" * 400, b"[" * 50]
-    passed = refused = 0
-    for _ in range(150_000 if long else 4000):
-        raw = bytearray(rng.choice(seeds))
-        for _ in range(rng.choice([1, 1, 1, 2, 3, 8])):
-            start = rng.randrange(len(raw) + 1)
-            stop = min(len(raw), start + rng.choice([0, 0, 1, 1, 2, 7, 40]))
-            raw[start:stop] = rng.choice([b"", bytes([rng.randrange(256)]), rng.choice(pieces), raw[rng.randrange(len(raw)):][:30]])
-            raw = raw or bytearray(b" ")
-        for check in (validate, validate_labels):
-            try:
-                check(parse_json(bytes(raw), "s"))
-                passed += 1
-            except ValidationError as error:
-                refused += 1
-                assert error.problems
-                str(error).encode()
-    assert passed > 100 and refused > 100  # the mutations are neither all fatal nor all harmless
