@@ -7,14 +7,14 @@ six emotions in index order (70/30 → 0.7 and 0.3). Everything is keyed by clip
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 import numpy as np
 
 from blemore.errors import Problem, ValidationError, some
 from blemore.io import read_table
-from blemore.labels import EMOTIONS, LABEL_INDEX, LABELS
-from blemore.validate import validate_metadata
+from blemore.labels import EMOTIONS, LABEL_INDEX, LABELS, parse_filename
+from blemore.validate import Reference, validate_metadata
 
 # (36, 6): the soft target of each label
 TARGETS = np.zeros((len(LABELS), len(EMOTIONS)), dtype=np.float32)
@@ -38,7 +38,11 @@ class Dataset(NamedTuple):
 
 
 def read_dataset(path: Path) -> Dataset:
-    """The train metadata. ValidationError: its content is wrong, or a clip has no fold or actor."""
+    """The train metadata.
+
+    Raises ValidationError: its content is wrong, a clip has no fold or actor, an actor is in several
+    folds, or a clip's name says another label than its row.
+    """
     reference = validate_metadata(read_table(path), str(path))
     problems = []
     for name, column in (("fold", reference.folds), ("video_id", reference.groups)):
@@ -50,6 +54,7 @@ def read_dataset(path: Path) -> Dataset:
             ))
     if not problems and len(set(reference.folds.values())) < 2:
         problems.append(Problem("bad-table", str(path), "one fold alone; expected at least two to train and validate"))
+    problems += [*_leaks(reference, str(path)), *_misnamed(reference, str(path))]
     if problems:
         raise ValidationError(problems)
     ids = list(reference.labels)
@@ -59,3 +64,30 @@ def read_dataset(path: Path) -> Dataset:
         np.array([reference.folds[clip] for clip in ids]),
         [reference.groups[clip] for clip in ids],
     )
+
+
+def _leaks(reference: Reference, where: str) -> Iterator[Problem]:
+    """Actors in several folds: a model would be validated on people that it has seen."""
+    folds: dict[str, set[int]] = {}
+    for clip, actor in reference.groups.items():
+        if clip in reference.folds:
+            folds.setdefault(actor, set()).add(reference.folds[clip])
+    several = [actor for actor, found in folds.items() if len(found) > 1]
+    if several:
+        yield Problem("leak", where, f"actors in more than one fold ({len(several):,}): {some(several)}; expected each in one",
+                      hint="Folds must be disjoint by actor, or every figure is too good. Use the dataset's own folds.")
+
+
+def _misnamed(reference: Reference, where: str) -> Iterator[Problem]:
+    """Clips whose name, where it is of the train partition's form, says another label than the table."""
+    wrong = []
+    for clip, label in reference.labels.items():
+        try:
+            said = parse_filename(clip).label
+        except ValueError:
+            continue  # other names say nothing
+        if said != label:
+            wrong.append(f"{clip} is {label}")
+    if wrong:
+        yield Problem("other-label", where, f"labels that disagree with the clip's name ({len(wrong):,}): {some(wrong, 3)}",
+                      hint="Were rows sorted or pasted without their labels?")

@@ -99,3 +99,26 @@ def test_the_real_train_metadata(shared):
     assert np.bincount(dataset.folds).tolist() == [522, 486, 468, 472, 508]
     for actor in set(dataset.actors):  # folds share no actor
         assert len({fold for fold, of in zip(dataset.folds, dataset.actors) if of == actor}) == 1
+
+
+HEADER = "filename,video_id,mix,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience,version,intensity_level,situation,fold\n"
+
+
+def problems_of(tmp_path, rows):
+    path = tmp_path / "train_metadata.csv"
+    path.write_text(HEADER + "".join(row + "\n" for row in rows))
+    with pytest.raises(ValidationError) as caught:
+        read_dataset(path)
+    return [(problem.code, problem.message) for problem in caught.value.problems]
+
+
+def test_an_actor_in_two_folds_is_a_leak(tmp_path):
+    # A1 is in folds 0 and 1, A2 in fold 1 alone.
+    rows = ["x,A1,0,ang,,,,1,1,,0", "y,A1,0,ang,,,,1,1,,1", "z,A2,0,ang,,,,1,1,,1"]
+    assert problems_of(tmp_path, rows) == [("leak", "actors in more than one fold (1): A1; expected each in one")]
+
+
+def test_a_label_that_disagrees_with_the_name_is_refused(tmp_path):
+    # The first name says 30/70, its row 70/30; the second agrees; the third says nothing.
+    rows = ["A10_mix_ang_hap_30_70_ver1,A10,1,ang,hap,70,30,1,,,0", "A11_sad_int1_ver1,A11,0,sad,,,,1,1,,1", "clip,A12,0,fea,,,,1,1,,1"]
+    assert problems_of(tmp_path, rows) == [("other-label", "labels that disagree with the clip's name (1): A10_mix_ang_hap_30_70_ver1 is ang+hap 70/30")]
