@@ -139,8 +139,9 @@ def _json_hint(text: str, position: int) -> str:
         return "The file is empty. Was its writing interrupted?"
     if found[:1] == "'" or found[:4] in ("None", "True") or found[:5] == "False":
         return "It looks like a printed Python dict: write it with json.dump."
-    if found[:1] in ("]", "}") or (found[:1] == '"' and text[:position].rstrip()[-1:] == ","):
-        return "Is there a comma too many before it?"
+    # From Python 3.13 the error stands at the comma, before that behind it.
+    if found.lstrip(",").lstrip()[:1] in ("]", "}") or (found[:1] == '"' and text[:position].rstrip()[-1:] == ","):
+        return "Is there a comma too many?"
     if not found:
         return "The file ends in the middle. Was its writing or upload interrupted?"
     if found[:1] == "<":
