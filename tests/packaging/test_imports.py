@@ -52,6 +52,8 @@ def modules(package: str) -> dict[str, Path]:
     folder = PACKAGES[package]
     found = {}
     for path in sorted(folder.rglob("*.py")):
+        if "slurm" in path.parts:  # a script, no part of the package
+            continue
         parts = path.relative_to(folder).with_suffix("").parts
         found[".".join((package, *parts)).removesuffix(".__init__")] = path
     return found
