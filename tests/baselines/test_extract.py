@@ -2,19 +2,20 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 import wave
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from blemore.errors import FileError, ValidationError
-from blemore_baselines.encoders import create
-from blemore_baselines.encoders.base import Encoder
+from blemore_baselines import cli
 from blemore_baselines import extract as extraction
+from blemore_baselines.demo import _make_clip, plan
+from blemore_baselines.encoders import ENCODERS, FAMILIES, create
+from blemore_baselines.encoders.base import Encoder
 from blemore_baselines.extract import Failure, is_done, read_failures
 
 IDS = [f"clip_{number}" for number in range(6)]
@@ -73,6 +74,41 @@ def test_bytes_do_not_depend_on_workers(videos, tmp_path):
     one = extract(IDS, videos, create("logmel"), tmp_path / "one", workers=1)
     two = extract(reversed(IDS), videos, create("logmel"), tmp_path / "two", workers=3)
     assert features_of(one.folder) == features_of(two.folder) and len(features_of(one.folder)) == 6
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """Three clips of the demo, and a tiny CLIP."""
+    import torch
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    root = tmp_path_factory.mktemp("faces")
+    (root / "clips").mkdir()
+    for take in plan()[0][:3]:
+        _make_clip(root / "clips" / f"{take.name}.mov", take)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64}
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, projection_dim=16)).save_pretrained(root / "clip")
+    return root
+
+
+@pytest.mark.parametrize("engine", ["local", "dask"])
+def test_bytes_of_a_model_do_not_depend_on_workers_or_engine(faces, tmp_path, engine, long):
+    """torch's results depend on the number of threads, which each thread must be told anew."""
+    if engine == "dask":
+        pytest.importorskip("distributed")
+        if not long:
+            pytest.skip("with --long")
+
+    def run(out, **options):
+        encoders = [create("clip", weights=faces / "clip", device="cpu"), create("gray_flow")]
+        return [features_of(summary.folder) for summary in extraction.extract(None, faces / "clips", encoders, tmp_path / out, **options)]
+
+    one = run("one")
+    assert [len(found) for found in one] == [3, 3] and one == run("two", workers=2, engine=engine)
+    assert np.load(tmp_path / "one" / "clip" / sorted(one[0])[0]).shape[1] == 16, "as the weights have it, not as is declared"
+    assert [len(summary.skipped) for summary in extraction.extract(
+        None, faces / "clips", [create("clip", weights=faces / "clip", device="cpu")], tmp_path / "one")] == [3]
 
 
 def test_bad_clips_are_named_and_the_rest_goes_on(videos, tmp_path):
@@ -162,32 +198,6 @@ def test_other_package_versions_are_noted(videos, tmp_path, capsys):
     path.write_text(path.read_text().replace(np.__version__, "1.0.0"))
     extract(IDS, videos, create("logmel"), tmp_path)
     assert "other versions of numpy" in capsys.readouterr().err
-
-
-def test_killed_and_resumed(videos, tmp_path):
-    for number in range(60):
-        write_wav(videos / f"more_{number}.wav", number, seconds=2)
-    ids = [*IDS, *(f"more_{number}" for number in range(60))]
-    out = tmp_path / "out"
-    code = f"""if True:
-        from pathlib import Path
-        from blemore_baselines.encoders import create
-        from blemore_baselines.extract import extract
-        if __name__ == "__main__":
-            extract({ids!r}, Path({str(videos)!r}), [create("logmel")], Path({str(out)!r}), workers=1)"""
-    for enough in (3, 20):
-        child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-        while len(list(out.rglob("*.npy"))) < enough and child.poll() is None:
-            time.sleep(0.002)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    found = features_of(out / "logmel")
-    assert 20 <= len(found) < 66
-    assert all(is_done(out / "logmel", name[:-4], 80) for name in found), "no half file under a final name"
-    resumed = extract(ids, videos, create("logmel"), out)
-    assert len(resumed.skipped) == len(found) and len(resumed.done) == 66 - len(found)
-    undisturbed = extract(ids, videos, create("logmel"), tmp_path / "undisturbed")
-    assert features_of(resumed.folder) == features_of(undisturbed.folder)
 
 
 def test_what_killed_runs_left_is_swept(videos, tmp_path):
@@ -286,3 +296,46 @@ def test_an_encoder_that_cannot_load_stops_the_run(videos, tmp_path, how, messag
     out = run_crashing(how, videos, tmp_path)
     assert out.startswith("ValidationError") and message in out
     assert not (tmp_path / "out" / "crashing" / "failures.csv").exists(), "no clip is to blame"
+
+
+# ------------------------------------------------------------------------------------- the command
+
+
+def command(*arguments):
+    return CliRunner().invoke(cli.main, list(map(str, arguments)))
+
+
+def test_command(videos, faces, tmp_path):
+    (videos / "empty.wav").touch()
+    arguments = ["extract", "--clips", videos, "--encoder", "logmel", "--out", tmp_path / "out", "--workers", 1]
+    first = command(*arguments)
+    assert first.exit_code == 1 and "logmel: 6 clips encoded, 0 there already, 1 failed" in first.stdout
+    assert "empty  empty-file  the file is empty" in first.stderr and "failures.csv; the same command tries them again" in first.stderr
+    (videos / "empty.wav").unlink()
+    write_wav(videos / "empty.wav")
+    assert "1 clips encoded, 6 there already, 0 failed" in command(*arguments).stdout
+    two = command("extract", "--clips", faces / "clips", "--encoder", "logmel", "--encoder", "clip", "--weights", f"clip={faces / 'clip'}",
+                  "--out", tmp_path / "two", "--workers", 1, "--shard", "1/2")
+    assert two.exit_code == 0 and two.stdout.count("2 clips encoded") == 2, two.output
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--encoder", "logmel", "--shard", "3/2"], "expected I/N with I from 1 to N"),
+    (["--encoder", "logmel", "--scheduler", "tcp://x"], "goes with --engine dask"),
+    (["--encoder", "logmel", "--weights", "x"], "--weights: logmel takes none"),
+    (["--encoder", "logmel", "--layers", "6-12"], "--layers: logmel takes none"),
+    (["--encoder", "clip", "--encoder", "imagebind", "--weights", "x"], "of which encoder? Expected NAME=PATH"),
+    (["--encoder", "logmel", "--preset", "published"], "has no preset 'published'; expected one of reference"),
+    (["--encoder", "nothing"], "there is none of that name; expected one of"),
+    (["--encoder", "clip", "--weights", "/no/such/folder"], "'/no/such/folder' of encoder 'clip': there is no such file"),
+])  # fmt: skip
+def test_command_told_what_is_wrong(videos, tmp_path, options, message):
+    done = command("extract", "--clips", videos, "--out", tmp_path / "out", *options)
+    assert done.exit_code in (1, 2, 3) and message in done.stderr.replace("\n│ ", " "), done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_encoders_are_listed():
+    lines = command("encoders").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["encoder", *ENCODERS, *(f"{name}:ID" for name in FAMILIES)]
+    assert {line.split()[0]: line.split()[1:3] for line in lines}["hubert"] == ["audio", "1024"]
