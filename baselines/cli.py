@@ -249,12 +249,19 @@ def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
 @metadata_option
 @click.option("--scores", type=PATH, required=True, multiple=True, metavar="OOF", help="Out-of-fold logits or probabilities of the train clips: a table or a run folder. Several are averaged.")
 @click.option("--test-scores", type=PATH, multiple=True, metavar="TEST", help="The same models' scores of the clips to submit, in the same order.")
-@click.option("--decoder", type=click.Choice(["thresholds"]), default="thresholds", show_default=True)
+@click.option("--decoder", type=click.Choice(["thresholds", "structured"]), default="thresholds", show_default=True)
+@click.option("--weight", type=click.FloatRange(0, 1), metavar="W", help="structured: the part of ACC_presence in what is aimed at.  [default: 0.5]")
 @click.option("--ids", type=PATH, metavar="CSV", help="The clips that a submission must hold (default: those of --test-scores).")
 @click.option("--report", type=PATH, metavar="FILE.json", help="Write all figures, unrounded.")
 @click.option("--out", type=PATH, metavar="submission.zip", help="Where the decoded --test-scores go.")
-def decode(metadata: Path, scores: tuple, test_scores: tuple, decoder: str, ids: Optional[Path], report: Optional[Path], out: Optional[Path]) -> None:
-    """Turn any model's scores into valid labels, with published and nested figures.
+def decode(
+    metadata: Path, scores: tuple, test_scores: tuple, decoder: str, weight: Optional[float], ids: Optional[Path], report: Optional[Path], out: Optional[Path]
+) -> None:
+    """Turn any model's scores into valid labels, with figures that can be trusted.
+
+    \b
+    thresholds:  the published rule, with published and nested figures
+    structured:  the label with the highest expected score, beside thresholds
 
     Example: blemore-baselines decode --metadata train_metadata.csv --scores oof.csv --test-scores test.csv --out submission.zip
     """
@@ -262,26 +269,28 @@ def decode(metadata: Path, scores: tuple, test_scores: tuple, decoder: str, ids:
         raise click.UsageError("--test-scores and --out go together")
     if test_scores and len(test_scores) != len(scores):
         raise click.UsageError(f"{len(scores)} --scores but {len(test_scores)} --test-scores: expected one for each model")
-    import numpy as np
-
+    if weight is not None and decoder != "structured":
+        raise click.UsageError("--weight goes with --decoder structured")
+    from blemore_baselines import decoders
     from blemore_baselines.dataset import read_dataset
-    from blemore_baselines.decode import average, decode_thresholds, figures, fit_grid
     from blemore_baselines.features import read_scores
     from blemore_baselines.predict import write_submission
-    from blemore_baselines.report import figures_to_text
 
     dataset = read_dataset(metadata)
-    probabilities = average([read_scores(path, dataset.ids).X for path in scores], scores)
-    thresholds, score = fit_grid(probabilities, dataset.labels)
-    result = figures(probabilities[np.newaxis], dataset.labels, dataset.folds)
-    result["final"] = {**thresholds._asdict(), "fitted_on": "pooled out-of-fold scores"}
+    train = [read_scores(path, dataset.ids).X for path in scores]
+    if decoder == "structured":
+        decoded = decoders.structured(dataset, train, scores, 0.5 if weight is None else weight)
+    else:
+        decoded = decoders.thresholds(dataset, train, scores)
     if report:
-        write_atomic(report, to_json(result))
+        write_atomic(report, to_json(decoded.figures))
     if out:
         wanted = read_ids(ids) if ids else read_scores(test_scores[0], test=True).ids
-        test = average([read_scores(path, wanted, test=True).X for path in test_scores], test_scores)
-        write_submission(wanted, decode_thresholds(test, thresholds), out)
-    click.echo(figures_to_text(result))
+        labels, side = decoded.apply([read_scores(path, wanted, test=True).X for path in test_scores], test_scores)
+        write_submission(wanted, labels, out)
+        if side is not None:
+            write_atomic(out.with_suffix(".expected.csv"), decoders.expected_csv(wanted, labels, side))
+    click.echo(decoded.text)
     if out:
         click.echo(f"\n{out}: {len(wanted)} clips, checked")
 

@@ -38,7 +38,7 @@ for _k, (_a, _b) in enumerate(PAIRS):
     _PAIR_START[_i, _j] = _PAIR_START[_j, _i] = len(EMOTIONS) + _N_RELATIONS * _k
 
 _SETS = list(dict.fromkeys(label.emotions for label in LABELS))
-_SET = np.array([_SETS.index(label.emotions) for label in LABELS])  # (36,): which set of emotions a label has
+SET_OF_LABEL = np.array([_SETS.index(label.emotions) for label in LABELS])  # (36,): which set of emotions a label has
 
 
 class Thresholds(NamedTuple):
@@ -132,7 +132,7 @@ def fit_grid(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Thresholds,
     """
     top = _top_two(probabilities)
     is_blend = labels >= len(EMOTIONS)
-    pair_right = is_blend & (_SET[top.pair] == _SET[labels]) & (top.pair >= 0)
+    pair_right = is_blend & (SET_OF_LABEL[top.pair] == SET_OF_LABEL[labels]) & (top.pair >= 0)
     predicts_blend = (top.second >= GRID[:, None]) & (top.pair >= 0)  # (α, N)
     presence = np.where(predicts_blend, pair_right, top.single == labels).sum(axis=1)  # (α,)
     relation = np.where(top.gap <= GRID[:, None], _EQUAL, top.dominance)  # (β, N)
@@ -180,7 +180,7 @@ def fit_exact(probabilities: np.ndarray, labels: np.ndarray) -> Plateau:
     clips = np.flatnonzero(top.pair >= 0)  # the others never change
     clips = clips[np.argsort(-top.second[clips], kind="stable")]
     second, gap = top.second[clips], top.gap[clips]
-    pair_right = (_SET[top.pair] == _SET[labels])[clips] & is_blend[clips]
+    pair_right = (SET_OF_LABEL[top.pair] == SET_OF_LABEL[labels])[clips] & is_blend[clips]
     dominance_right = pair_right & ((top.pair + top.dominance) == labels)[clips]
     equal_gain = (pair_right & ((top.pair + _EQUAL) == labels)[clips]).astype(np.int64) - dominance_right
 
@@ -275,7 +275,7 @@ def _latest(values: np.ndarray, mine: np.ndarray, first: np.ndarray) -> np.ndarr
 def count(predicted: np.ndarray, labels: np.ndarray) -> Counts:
     """The metrics' summed record for predicted and true label indices (N,); equal to `blemore.metrics.count`."""
     blend = labels >= len(EMOTIONS)
-    right_set = _SET[predicted] == _SET[labels]
+    right_set = SET_OF_LABEL[predicted] == SET_OF_LABEL[labels]
     right = int((blend & (predicted == labels)).sum())
     return Counts(len(labels), int(right_set.sum()), int(blend.sum()), right, right)
 

@@ -26,9 +26,8 @@ import platform
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, Optional, Sequence
+from typing import Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
 import safetensors.torch
@@ -43,7 +42,7 @@ from blemore.version import VERSION
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decode import figures, fit_grid, softmax
 from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, scores_csv
-from blemore_baselines.heads import Scaler, build_head, fit_scaler, soft_label_loss
+from blemore_baselines.heads import Scaler, build_head, fit_scaler, one_thread_each, soft_label_loss
 
 
 class Recipe(NamedTuple):
@@ -160,7 +159,7 @@ def _cross_validate(dataset: Dataset, features: Features, head: str, recipe: Rec
 
         # A thread a fold, each computing alone: quicker than folds one after the other with all cores on
         # their small steps, and the same bytes on any number of cores.
-        with _one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        with one_thread_each(), ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
                 for finished in as_completed([pool.submit(run, fold) for fold in todo]):
                     finished.result()
@@ -195,17 +194,6 @@ def _run_fold(
     return np.array([logits for logits, _ in epochs], dtype=np.float32), np.array([loss for _, loss in epochs])
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let every thread of ours compute alone."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def fold_seed(seed: int, fold: int) -> int:
     """A seed of its own for each fold; fold -1 is all of train."""
     return int(np.random.SeedSequence((seed, int(fold) + 1)).generate_state(1)[0])
@@ -217,7 +205,7 @@ def fold_seed(seed: int, fold: int) -> int:
 def _save_model(dataset: Dataset, features: Features, config: dict, head: str, recipe: Recipe, seed: int, thresholds: dict, out: Path) -> None:
     """Train on all of train and write the artefact."""
     scaler: Scaler = fit_scaler(features.X)
-    with _one_thread_each(), tqdm(total=recipe.final_epochs, desc="final model on all of train", unit="epoch", disable=None) as progress:
+    with one_thread_each(), tqdm(total=recipe.final_epochs, desc="final model on all of train", unit="epoch", disable=None) as progress:
         model = fit_model(
             scaler(features.X), dataset.targets[features.owner], head, recipe, recipe.final_epochs, fold_seed(seed, -1), lambda *_: progress.update()
         )

@@ -44,8 +44,10 @@ def to_dict(report: Report, bootstrap: Optional[Bootstrap] = None, comparison: O
     return figures
 
 
-def to_text(report: Report, bootstrap: Optional[Bootstrap] = None, comparison: Optional[Comparison] = None) -> str:
-    """The figures as a table to read; with 95 % intervals and a comparison where they are given."""
+def to_text(
+    report: Report, bootstrap: Optional[Bootstrap] = None, comparison: Optional[Comparison] = None, other: str = "the other submission"
+) -> str:
+    """The figures as a table to read; with 95 % intervals and a comparison with `other` where they are given."""
     counts = report.counts
     rows = [
         ("ACC_presence", "acc_presence", f"{counts.presence:,} of {counts.n:,} clips with the right set of emotions"),
@@ -66,7 +68,7 @@ def to_text(report: Report, bootstrap: Optional[Bootstrap] = None, comparison: O
     if bootstrap:
         lines.append(f"95 % intervals over {bootstrap.units:,} {bootstrap.unit}s{f'; {bootstrap.note}' if bootstrap.note else ''}.")
     if comparison:
-        lines += ["", *_comparison_lines(comparison)]
+        lines += ["", *_comparison_lines(comparison, other)]
     return "\n".join(["", *lines, "", signed(report, bootstrap)])
 
 
@@ -74,9 +76,9 @@ def _interval(interval: Optional[Interval], width: str = ".4f") -> str:
     return "–" if interval is None else f"[{interval.low:{width}}, {interval.high:{width}}]"
 
 
-def _comparison_lines(comparison: Comparison) -> list[str]:
+def _comparison_lines(comparison: Comparison, other: str) -> list[str]:
     """Differences, their 95 % intervals and p-values."""
-    lines = [f"Difference to the other submission, paired over {comparison.units:,} {comparison.unit}s ({comparison.resamples:,} resamples):"]
+    lines = [f"Difference to {other}, paired over {comparison.units:,} {comparison.unit}s ({comparison.resamples:,} resamples):"]
     for figure, name in zip(FIGURES, ("ACC_presence", "ACC_salience", "score")):
         if figure in comparison.differences:
             delta, interval, p = comparison.differences[figure]

@@ -31,9 +31,10 @@ LAYERS = {
         ("extract", "engines"),
         ("features",),
         ("heads", "decode"),
-        ("train",),
+        ("train", "structured"),
         ("predict",),
         ("analyse", "report", "demo"),
+        ("decoders",),
         ("cli",),
     ],
     "blemore_codabench": [
