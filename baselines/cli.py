@@ -6,7 +6,6 @@ Each command imports what it needs when it runs, so that `--help` answers at onc
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import sys
 from pathlib import Path

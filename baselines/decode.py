@@ -23,12 +23,11 @@ from typing import NamedTuple, Optional, Sequence
 import numpy as np
 
 from blemore.errors import Problem, ValidationError
-from blemore.labels import BLEND_SALIENCES, EMOTIONS, LABELS, NEUTRAL, PAIRS
+from blemore.labels import BLEND_SALIENCES, EMOTIONS, LABELS, PAIRS
 from blemore.metrics import Counts
 
 GRID = np.linspace(0.05, 0.95, 20)  # the published grid, for α and for β
 
-_NEUTRAL = EMOTIONS.index(NEUTRAL)
 _N_RELATIONS = len(BLEND_SALIENCES)
 _FIRST_DOMINANT, _EQUAL, _SECOND_DOMINANT = range(_N_RELATIONS)  # their order in LABELS
 # The first label of a pair, by the indices of its emotions in either order; -1 where there is no blend.
@@ -315,11 +314,12 @@ def figures(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) ->
     pooled = Counts(*np.sum([fold.counts for fold in nested], axis=0).tolist())
     return {
         "published": {**_over_folds(published), "folds": [_to_dict(fold) for fold in published]},
-        "nested": {**_accuracies(pooled), **_over_folds(nested), "folds": [_to_dict(fold) for fold in nested]},
+        "nested": {**accuracies(pooled), **_over_folds(nested), "folds": [_to_dict(fold) for fold in nested]},
     }
 
 
-def _accuracies(counts: Counts) -> dict:
+def accuracies(counts: Counts) -> dict:
+    """A summed record's figures, unrounded, for JSON."""
     return {
         "acc_presence": counts.acc_presence, "acc_salience": counts.acc_salience, "score": counts.score,
         "n": counts.n, "n_blends": counts.n_blends,
@@ -327,7 +327,7 @@ def _accuracies(counts: Counts) -> dict:
 
 
 def _to_dict(fold: Fold) -> dict:
-    return {"fold": fold.fold, "epoch": fold.epoch, "alpha": fold.thresholds.alpha, "beta": fold.thresholds.beta, **_accuracies(fold.counts)}
+    return {"fold": fold.fold, "epoch": fold.epoch, "alpha": fold.thresholds.alpha, "beta": fold.thresholds.beta, **accuracies(fold.counts)}
 
 
 def _over_folds(folds: Sequence[Fold]) -> dict:

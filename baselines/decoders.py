@@ -19,7 +19,7 @@ from blemore.report import to_dict, to_text
 from blemore.significance import bootstrap, compare
 from blemore_baselines import structured as model
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decode import average, decode_thresholds, figures, fit_grid, nested_folds
+from blemore_baselines.decode import accuracies, average, decode_thresholds, figures, fit_grid, nested_folds
 from blemore_baselines.report import figures_to_text, structured_to_text
 
 Scores = Sequence[np.ndarray]
@@ -97,6 +97,5 @@ def _by_fold(dataset: Dataset, report: Report, result: model.CrossValidated) -> 
     folds = []
     for fold, strength in result.strengths.items():
         counts = count(report.predictions, {clip: report.labels[clip] for clip, its in zip(dataset.ids, dataset.folds) if its == fold})
-        folds.append({"fold": fold, "strength": strength, "acc_presence": counts.acc_presence, "acc_salience": counts.acc_salience,
-                      "score": counts.score, "n": counts.n, "n_blends": counts.n_blends})
+        folds.append({"fold": fold, "strength": strength, **accuracies(counts)})
     return folds

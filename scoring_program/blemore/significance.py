@@ -144,7 +144,6 @@ def p_value(delta: float, drawn: Sequence[float]) -> float:
 
 
 
-
 def t_quantile(p: float, df: int) -> float:
     """Quantile of Student's t for p in (0.5, 1) and a whole number of degrees of freedom, to 1e-9.
 

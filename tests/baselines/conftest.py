@@ -60,3 +60,12 @@ def quick(monkeypatch):
     recipes = {"aggregate": train.Recipe(1e-2, 1e-3, 8, 4, 3), "subsample": train.Recipe(1e-2, 1e-3, 16, 3, 3)}
     monkeypatch.setattr(train, "PRESETS", {"published": recipes})
     return recipes
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """On small matrices more threads only wait for one another."""
+    from blemore_baselines.heads import one_thread_each
+
+    with one_thread_each():
+        yield

@@ -21,12 +21,7 @@ MODELS = {Hubert: (HubertConfig, HubertModel), WavLM: (WavLMConfig, WavLMModel)}
 MEDIA = ["single_face.mp4", "no_face.mp4", "dog_audio.wav"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def save(folder, config, model, seed=0, extractor=None):

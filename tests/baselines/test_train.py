@@ -19,16 +19,7 @@ from blemore_baselines import decode, train
 from blemore_baselines.heads import HEADS, build_head, fit_scaler, soft_label_loss
 from blemore_baselines.train import Recipe, clip_logits, fit_model, fold_seed
 
-pytestmark = pytest.mark.usefixtures("quick")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On small matrices more threads only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("quick", "one_thread")
 
 
 def run(tiny, out, features=None, dataset=None, method="aggregate", head="linear", seed=0, paths=("features",)):

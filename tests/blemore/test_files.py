@@ -12,7 +12,7 @@ import pytest
 
 from blemore import io
 from blemore.errors import FileError, ValidationError
-from blemore.io import MAX_JSON_BYTES, pick_json, read_bytes, read_json, read_table, to_json, write_atomic, zip_bytes
+from blemore.io import MAX_JSON_BYTES, pick_json, read_json, read_table, to_json, write_atomic, zip_bytes
 
 from helpers import mapping, problems_of, zipped
 

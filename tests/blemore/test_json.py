@@ -2,15 +2,13 @@
 
 import json
 import os
-import random
 import subprocess
 import sys
 
 import pytest
 
-from blemore.errors import Problem, ValidationError, printable, show, some
+from blemore.errors import Problem, printable, show, some
 from blemore.io import json_path, parse_json
-from blemore.labels import LABELS, to_entry
 from blemore.validate import validate, validate_labels
 
 from helpers import entry, mapping, problems_of, read, told

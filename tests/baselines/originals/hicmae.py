@@ -3,7 +3,6 @@
 import math
 
 import torch
-from torch import nn
 from torch.nn.functional import conv2d, conv3d, layer_norm
 
 LAYERS = (3, 6, 9)
