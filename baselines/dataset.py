@@ -22,6 +22,9 @@ for _index, _label in enumerate(LABELS):
     for _emotion, _salience in zip(*_label):
         TARGETS[_index, EMOTIONS.index(_emotion)] = _salience / 100
 
+_SETS = list(dict.fromkeys(label.emotions for label in LABELS))
+SET_OF_LABEL = np.array([_SETS.index(label.emotions) for label in LABELS])  # (36,): which set of emotions a label has
+
 
 class Dataset(NamedTuple):
     """The labelled clips of one partition, in the metadata's order."""

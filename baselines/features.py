@@ -145,9 +145,15 @@ def statistics(sequence: np.ndarray, dtype=np.float32) -> np.ndarray:
 
 def save(features: Features, path: Path) -> None:
     """Write aggregated features as `.npz` (X, filenames, meta), whole or not at all; the same features give the same bytes."""
+    meta = json.dumps(features.meta, sort_keys=True)
+    write_atomic(path, npz_bytes(X=features.X, filenames=np.array(features.ids), meta=np.array(meta)))
+
+
+def npz_bytes(**arrays: np.ndarray) -> bytes:
+    """The content of an `.npz` file; the same arrays give the same bytes."""
     buffer = io.BytesIO()
-    np.savez(buffer, X=features.X, filenames=np.array(features.ids), meta=np.array(json.dumps(features.meta, sort_keys=True)))
-    write_atomic(path, buffer.getvalue())
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
 
 
 def fuse(sources: Sequence[Features]) -> Features:

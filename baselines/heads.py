@@ -30,9 +30,9 @@ def build_head(name: str, dim: int, seed: int) -> nn.Module:
         return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, len(EMOTIONS)))
 
 
-def soft_label_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """KL divergence of softmax(logits) from soft targets, both (rows, 6); mean over rows."""
-    return F.kl_div(torch.log(torch.clamp(torch.softmax(logits, dim=1), min=1e-8)), targets, reduction="batchmean")
+def row_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """KL divergence of softmax(logits) from soft targets, both (…, 6); one number a row (…)."""
+    return F.kl_div(torch.log(torch.clamp(torch.softmax(logits, dim=-1), min=1e-8)), targets, reduction="none").sum(dim=-1)
 
 
 class Scaler(NamedTuple):

@@ -16,10 +16,10 @@ from blemore.errors import Problem, ValidationError, show, some
 from blemore.evaluate import check
 from blemore.io import read_bytes, to_json, write_atomic, zip_bytes
 from blemore.labels import EMOTIONS, LABELS, to_entry
+from blemore_baselines.crossval import clip_logits
 from blemore_baselines.decode import Thresholds, decode_thresholds, softmax
 from blemore_baselines.features import MADE_BY, Features, fuse, read_features
 from blemore_baselines.heads import Scaler, build_head
-from blemore_baselines.train import clip_logits
 
 
 def predict(model: Path, feature_paths: Sequence[Path], ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -30,7 +30,8 @@ from tqdm import tqdm
 
 from blemore.errors import Problem, ValidationError
 from blemore.labels import EMOTIONS, LABELS, PAIRS
-from blemore_baselines.decode import SET_OF_LABEL, to_probabilities
+from blemore_baselines.dataset import SET_OF_LABEL
+from blemore_baselines.decode import to_probabilities
 from blemore_baselines.heads import one_thread_each
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # of the pull to zero

@@ -30,11 +30,16 @@ LAYERS = {
         ("encoders",),
         ("extract", "engines"),
         ("features",),
-        ("heads", "decode"),
-        ("train", "structured"),
+        ("heads", "thresholds"),
+        ("decode",),
+        ("structured", "stack"),
+        ("decoders", "crossval"),
+        ("train",),
         ("predict",),
-        ("analyse", "report", "demo"),
-        ("decoders",),
+        ("plots",),
+        ("report", "demo", "survey", "template"),
+        ("analyse", "reproduce"),
+        ("commands",),
         ("cli",),
     ],
     "blemore_codabench": [
@@ -45,7 +50,7 @@ LAYERS = {
     ],
 }
 FORBIDDEN = {"torchvision", "torchaudio", "timm", "decord", "torchcodec", "s3prl", "pickle"}
-PLOTTING = {"blemore_baselines.report", "blemore_baselines.analyse"}
+PLOTTING = {"blemore_baselines.plots"}
 
 
 def modules(package: str) -> dict[str, Path]:

@@ -1,0 +1,1 @@
+"""The experiments that the paper leaves open, one module a study."""

@@ -1,0 +1,149 @@
+"""From nothing to features: demo, encoders, extract, aggregate."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import Optional
+
+import click
+
+from blemore.cli import PATH
+from blemore.errors import BlemoreError
+from blemore.evaluate import read_ids
+from blemore_baselines.commands.common import clips_option, table, talk
+
+
+@click.command()
+@click.option("--out", type=PATH, required=True, metavar="DIR", help="The dataset is written here.")
+def demo(out: Path) -> None:
+    """Generate the demo dataset: drawn faces and voice-like sounds of 15 invented actors.
+
+    Example: blemore-baselines demo --out demo
+    """
+    from blemore_baselines.demo import make_demo
+
+    made = make_demo(out)
+    click.echo(f"{out}: {made.made} clips made, {made.kept} kept")
+
+
+@click.command()
+def encoders() -> None:
+    """List the encoders: what they give, under which licence, and whether their weights are here.
+
+    Example: blemore-baselines encoders
+    """
+    from blemore_baselines.encoders import ENCODERS, FAMILIES, encoder_class
+
+    rows = [("encoder", "modality", "dim", "a row is", "presets", "here", "licence", "weights")]
+    for name in [*ENCODERS, *FAMILIES]:
+        kind = encoder_class(name if name in ENCODERS else f"{name}:ID")
+        dim = kind.dim if isinstance(kind.dim, int) else "the model's"
+        here = _is_here(kind) if name in ENCODERS else "–"
+        shown = name if name in ENCODERS else f"{name}:ID"
+        rows.append((shown, kind.modality, str(dim), kind.unit, ", ".join(kind.presets), here, kind.licence or "–", kind.weights or "needs none"))
+    click.echo(table(rows))
+
+
+def _is_here(kind: type) -> str:
+    try:
+        encoder = kind()
+        if hasattr(encoder, "weights_path"):
+            from blemore_baselines.encoders.weights import find
+
+            find(encoder, fetch=False)
+        return "yes"
+    except BlemoreError:
+        return "no"
+
+
+def _create(names: tuple, weights: tuple, **options) -> list:
+    """Each encoder with those of the options that it takes; what none of them takes is a mistake."""
+    from blemore_baselines.encoders import create, encoder_class
+
+    names = list(dict.fromkeys(names))
+    own = dict(text.split("=", 1) if text.split("=", 1)[0] in names else ("", text) for text in weights)
+    if "" in own and len(names) > 1:
+        raise click.UsageError(f"--weights {own['']}: of which encoder? Expected NAME=PATH, where there are several")
+    given = {name: value for name, value in options.items() if value is not None}
+    made, taken = [], {"preset", "device", "precision"}  # all may have these, though they mean nothing to some
+    for name in names:
+        kind = encoder_class(name)
+        known = {parameter for base in kind.__mro__ for parameter in inspect.signature(base.__init__).parameters}
+        chosen = {key: value for key, value in given.items() if key in known}
+        if name in own or "" in own:
+            if "weights" not in known or ":" in name:
+                raise click.UsageError(f"--weights: {name} takes none")
+            chosen["weights"] = own.get(name, own.get(""))
+        taken.update(chosen)
+        made.append(create(name, **chosen))
+    for key in given:
+        if key not in taken:
+            raise click.UsageError(f"--{key}: {', '.join(names)} takes none")
+    return made
+
+
+@click.command()
+@click.option("--clips", type=PATH, required=True, metavar="DIR", help="Searched for the clips' files, with its subfolders.")
+@click.option("--metadata", type=PATH, metavar="CSV", help="Whose clips: train_metadata.csv or test_metadata.csv (default: all in DIR).")
+@click.option("--encoder", "names", required=True, multiple=True, metavar="NAME", help="See `blemore-baselines encoders`. Those of one modality share one decoding.")
+@click.option("--out", type=PATH, required=True, metavar="DIR", help="Features go to DIR/NAME/<clip>.npy.")
+@click.option("--weights", multiple=True, metavar="[NAME=]PATH", help="A local file or folder, or a hub id, in place of the encoder's own source.")
+@click.option("--preset", metavar="NAME", help="published: as the challenge's features; reference: as the model's authors intend.")
+@click.option("--layers", metavar="A-B", help="hubert, wavlm, hf-audio: the mean of these layers, such as 6-12.")
+@click.option("--faces", type=PATH, metavar="DIR", help="hicmae: the folder of the clips' aligned faces.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Clips at once: each takes one core and, without a GPU, a copy of the model.  [default: cores, at most 4]")
+@click.option("--shard", default="1/1", show_default=True, metavar="I/N", help="The I-th of N parts of the clips alone, I from 1 to N.")
+@click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="dask: --workers processes, or those of --scheduler.")
+@click.option("--scheduler", metavar="tcp://…", help="Of a dask cluster that is running.")
+def extract(
+    clips: Path, metadata: Optional[Path], names: tuple, out: Path, weights: tuple, preset: Optional[str], layers: Optional[str], faces: Optional[Path],
+    device: str, precision: str, workers: Optional[int], shard: str, engine: str, scheduler: Optional[str],
+) -> None:
+    """Encode clips into feature files. Can be stopped and started again; ends with 1 if clips failed.
+
+    Example: blemore-baselines extract --encoder logmel --metadata demo/train_metadata.csv --clips demo/train --out features/train
+    """
+    part = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", shard)
+    if not part or int(part[1]) > int(part[2]):
+        raise click.BadParameter(f"{shard!r}; expected I/N with I from 1 to N, such as 3/8", param_hint="--shard")
+    if scheduler and engine != "dask":
+        raise click.UsageError("--scheduler goes with --engine dask")
+    from blemore_baselines.engines import available_cores
+    from blemore_baselines.extract import FAILURES
+    from blemore_baselines.extract import extract as run
+
+    made = _create(names, weights, preset=preset, layers=layers, faces=faces, device=device, precision=precision)
+    summaries = run(
+        read_ids(metadata) if metadata else None, clips, made, out, workers=workers or min(4, available_cores()),
+        shard=(int(part[1]), int(part[2])), engine=engine, scheduler=scheduler,
+    )
+    for summary in summaries:
+        if summary.failures:
+            # All of them could be millions.
+            shown = [(failure.clip, failure.kind, failure.message) for failure in summary.failures[:20]]
+            talk(table([("clip", "failure", "what was found"), *shown]))
+            talk(f"all in {summary.folder / FAILURES}; the same command tries them again")
+        click.echo(f"{summary.folder}: {len(summary.done)} clips encoded, {len(summary.skipped)} there already, {len(summary.failures)} failed")
+    if any(summary.failures for summary in summaries):
+        sys.exit(1)
+
+
+@click.command()
+@click.option("--features", type=PATH, required=True, metavar="DIR", help="A folder with a (T, D) file a clip.")
+@clips_option
+@click.option("--out", type=PATH, required=True, metavar="FILE.npz")
+def aggregate(features: Path, metadata: Path, out: Path) -> None:
+    """Seven statistics over time of each feature, one row a clip.
+
+    Example: blemore-baselines aggregate --features features/train/logmel --metadata demo/train_metadata.csv --out logmel.npz
+    """
+    from blemore_baselines.features import read_features, save
+
+    table = read_features(features, read_ids(metadata))
+    save(table, out)
+    click.echo(f"{out}: {table.X.shape[0]} clips × {table.X.shape[1]} columns")

@@ -1,0 +1,28 @@
+"""What several commands share: options that mean the same everywhere, and where talk goes."""
+
+from __future__ import annotations
+
+import click
+
+from blemore.cli import PATH
+from blemore.errors import printable
+
+
+def talk(text: str) -> None:
+    """For people: results alone go to stdout."""
+    click.echo(text, err=True)
+
+
+def table(rows: list[tuple]) -> str:
+    """Columns side by side, the last one as wide as it comes."""
+    rows = [[printable(str(cell)) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in list(zip(*rows))[:-1]] + [0]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+metadata_option = click.option("--metadata", type=PATH, required=True, metavar="CSV", help="The dataset's train_metadata.csv.")
+clips_option = click.option("--metadata", type=PATH, required=True, metavar="CSV", help="Whose clips: train_metadata.csv or test_metadata.csv.")
+features_option = click.option(
+    "--features", type=PATH, required=True, multiple=True, metavar="PATH",
+    help="An aggregated .npz, a CSV table, or a folder with a file a clip. Several are fused.",
+)

@@ -1,0 +1,147 @@
+"""From features or scores to submissions: train, predict, decode, trivial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import click
+
+from blemore import trivial as trivial_answers
+from blemore.cli import PATH
+from blemore.evaluate import read_ids, read_reference
+from blemore.io import to_json, write_atomic
+from blemore_baselines.commands.common import features_option, metadata_option, talk
+
+
+@click.command()
+@metadata_option
+@features_option
+@click.option("--method", type=click.Choice(["aggregate", "subsample"]), default="aggregate", show_default=True, help="One row a clip, or each of its rows an example.")
+@click.option("--head", type=click.Choice(["linear", "mlp256", "mlp512"]), default="mlp512", show_default=True)
+@click.option("--preset", type=click.Choice(["published", "fast"]), default="published", show_default=True, help="published: the paper's protocol; fast: as good on nested figures, in a twentieth of the time.")
+@click.option("--test-protocol", type=click.Choice(["pooled", "retrain", "best-fold"]), default="pooled", show_default=True, help="The model for new clips. pooled: trained on all of train, thresholds of all out-of-fold logits; retrain: with those of the best fold, as in the paper; best-fold: that fold's own model.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--out", type=PATH, required=True, metavar="RUN", help="The run folder; a run that was stopped goes on.")
+def train(metadata: Path, features: tuple, method: str, head: str, preset: str, test_protocol: str, seed: int, out: Path) -> None:
+    """Cross-validate over the predefined folds, then train the model for new clips.
+
+    Example: blemore-baselines train --metadata demo/train_metadata.csv --features logmel.npz --out run
+    """
+    from blemore_baselines.dataset import read_dataset
+    from blemore_baselines.features import read_features
+    from blemore_baselines.report import figures_to_text
+    from blemore_baselines.train import train as run
+
+    dataset = read_dataset(metadata)
+    sources = [read_features(path, dataset.ids, aggregated=method == "aggregate") for path in features]
+    metrics = run(dataset, sources, features, method=method, head=head, preset=preset, test_protocol=test_protocol, seed=seed, out=out)
+    click.echo(figures_to_text(metrics))
+    talk(f"The run is in {out}")
+
+
+@click.command()
+@click.option("--model", type=PATH, required=True, metavar="RUN", help="A run folder, or its model.json and model.safetensors alone.")
+@features_option
+@click.option("--ids", type=PATH, required=True, metavar="CSV", help="The clips to predict: test_metadata.csv.")
+@click.option("--out", type=PATH, required=True, metavar="submission.zip")
+def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
+    """Predict clips with a trained model: a submission that has passed the check.
+
+    The logits go beside it, as test_logits.csv.
+
+    Example: blemore-baselines predict --model run --features test.npz --ids demo/test_metadata.csv --out run/submission.zip
+    """
+    from blemore_baselines.features import RUN_TEST, scores_csv
+    from blemore_baselines.predict import predict as run
+    from blemore_baselines.predict import write_submission
+
+    clips = read_ids(ids)
+    logits, labels = run(model, features, clips)
+    write_submission(clips, labels, out)
+    write_atomic(out.with_name(RUN_TEST), scores_csv(clips, logits))
+    click.echo(f"{out}: {len(clips)} clips, checked")
+
+
+@click.command()
+@metadata_option
+@click.option("--scores", type=PATH, required=True, multiple=True, metavar="OOF", help="Out-of-fold logits or probabilities of the train clips: a table or a run folder. Several are averaged.")
+@click.option("--test-scores", type=PATH, multiple=True, metavar="TEST", help="The same models' scores of the clips to submit, in the same order.")
+@click.option("--decoder", type=click.Choice(["thresholds", "structured"]), default="thresholds", show_default=True)
+@click.option("--weight", type=click.FloatRange(0, 1), metavar="W", help="structured: the part of ACC_presence in what is aimed at.  [default: 0.5]")
+@click.option("--ids", type=PATH, metavar="CSV", help="The clips that a submission must hold (default: those of --test-scores).")
+@click.option("--report", type=PATH, metavar="FILE.json", help="Write all figures, unrounded.")
+@click.option("--out", type=PATH, metavar="submission.zip", help="Where the decoded --test-scores go.")
+def decode(
+    metadata: Path, scores: tuple, test_scores: tuple, decoder: str, weight: Optional[float], ids: Optional[Path], report: Optional[Path], out: Optional[Path]
+) -> None:
+    """Turn any model's scores into valid labels, with figures that can be trusted.
+
+    \b
+    thresholds:  the published rule, with published and nested figures
+    structured:  the label with the highest expected score, beside thresholds
+
+    Example: blemore-baselines decode --metadata train_metadata.csv --scores oof.csv --test-scores test.csv --out submission.zip
+    """
+    if bool(test_scores) != bool(out):
+        raise click.UsageError("--test-scores and --out go together")
+    if test_scores and len(test_scores) != len(scores):
+        raise click.UsageError(f"{len(scores)} --scores but {len(test_scores)} --test-scores: expected one for each model")
+    if weight is not None and decoder != "structured":
+        raise click.UsageError("--weight goes with --decoder structured")
+    from blemore_baselines import decoders
+    from blemore_baselines.dataset import read_dataset
+    from blemore_baselines.features import read_scores
+    from blemore_baselines.predict import write_submission
+
+    dataset = read_dataset(metadata)
+    train = [read_scores(path, dataset.ids).X for path in scores]
+    if decoder == "structured":
+        decoded = decoders.structured(dataset, train, scores, 0.5 if weight is None else weight)
+    else:
+        decoded = decoders.thresholds(dataset, train, scores)
+    if report:
+        write_atomic(report, to_json(decoded.figures))
+    if out:
+        wanted = read_ids(ids) if ids else read_scores(test_scores[0], test=True).ids
+        labels, side = decoded.apply([read_scores(path, wanted, test=True).X for path in test_scores], test_scores)
+        write_submission(wanted, labels, out)
+        if side is not None:
+            write_atomic(out.with_suffix(".expected.csv"), decoders.expected_csv(wanted, labels, side))
+    click.echo(decoded.text)
+    if out:
+        click.echo(f"\n{out}: {len(wanted)} clips, checked")
+
+
+@click.command()
+@metadata_option
+@click.option("--labels", type=PATH, metavar="FILE", help="The labels that are scored (default: those of --metadata).")
+@click.option("--fit", type=click.Choice(["scored", "train"]), default="scored", show_default=True, help="Most frequent in what is scored, as published, or in --metadata.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, figures unrounded.")
+@click.option("--ids", type=PATH, metavar="CSV", help="With --out: the clips to submit (default: those that are scored).")
+@click.option("--out", type=PATH, metavar="DIR", help="Write each constant answer as a submission.")
+def trivial(metadata: Path, labels: Optional[Path], fit: str, as_json: bool, ids: Optional[Path], out: Optional[Path]) -> None:
+    """The trivial baselines: always the same answer, the floor for every system.
+
+    Example: blemore-baselines trivial --metadata train_metadata.csv
+    """
+    known = read_reference(metadata).labels
+    scored = read_reference(labels).labels if labels else known
+    answers = trivial_answers.fit((scored if fit == "scored" else known).values())
+    results = trivial_answers.evaluate(answers, scored)
+    if out:
+        from blemore.labels import LABEL_INDEX
+        from blemore_baselines.predict import write_submission
+
+        clips = read_ids(ids) if ids else list(scored)
+        for name in results:
+            write_submission(clips, [LABEL_INDEX[getattr(answers, name)]] * len(clips), out / f"trivial_{name}.zip")
+            talk(f"{out / f'trivial_{name}.zip'}: {len(clips)} clips, checked")
+    if as_json:
+        from blemore_baselines.report import trivial_to_dict
+
+        click.echo(to_json(trivial_to_dict(answers, results, fit)), nl=False)
+    else:
+        from blemore_baselines.report import trivial_to_text
+
+        click.echo(trivial_to_text(answers, results, fit))

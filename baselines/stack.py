@@ -1,0 +1,162 @@
+"""Many heads trained side by side, as one batched pass with one optimizer.
+
+A member is one model of each of `heads`: a seed on the rows of one fold. First layers stand side by side,
+(members, width, D), the widths of the heads one after the other; so a step is one batched product for
+all of them. Every member keeps its own initial weights, its own order of rows and its own optimizer
+state: it becomes what it would have become alone, up to rounding.
+
+That large product and its gradient are written out, into memory that is used again every step; autograd
+does the rest, which is small.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple, Optional, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from blemore.labels import EMOTIONS
+from blemore_baselines.heads import HEADS, build_head, row_losses
+
+
+class Recipe(NamedTuple):
+    learning_rate: float
+    weight_decay: float
+    batch_size: int
+    epochs: int  # in cross-validation
+    final_epochs: int  # on all of train
+
+
+class Rows(NamedTuple):
+    """What a member trains on: standardised rows (rows, D) float32 and their soft targets (rows, 6)."""
+
+    X: np.ndarray
+    targets: np.ndarray
+
+
+class Stack:
+    """Members k with data[k] and seeds[k], each with all of `heads`.
+
+    after_epoch gets this stack and each member's mean losses (members, heads).
+    """
+
+    def __init__(self, heads: Sequence[str], data: Sequence[Rows], seeds: Sequence[int], recipe: Recipe) -> None:
+        self.heads, self.recipe = list(heads), recipe
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        # The longest first: when the shorter ones have ended their epoch, those still at it are the first few.
+        self._order = sorted(range(len(data)), key=lambda k: -len(data[k].X))
+        self._place = np.argsort(self._order)
+        self._load([data[k] for k in self._order])
+        self._shuffles = [torch.Generator().manual_seed(seeds[k]) for k in self._order]
+        self._build([seeds[k] for k in self._order])
+
+    def _load(self, data: Sequence[Rows]) -> None:
+        """Rows of one fold are held once, however many members train on them; shorter ones are filled up with zeros."""
+        distinct = list({id(rows.X): rows for rows in data}.values())
+        self._source = torch.tensor([[one.X is rows.X for one in distinct].index(True) for rows in data])
+        self._lengths = [len(rows.X) for rows in data]
+        stacked = [nn.utils.rnn.pad_sequence([torch.from_numpy(rows[part]) for rows in distinct], batch_first=True) for part in (0, 1)]
+        self._X, self._targets = (tensor.to(self.device) for tensor in stacked)
+
+    def _build(self, seeds: Sequence[int]) -> None:
+        dim = self._X.shape[2]
+        self._layers = [[_layers(build_head(head, dim, seed)) for head in self.heads] for seed in seeds]
+        widths = [first.out_features for first, _ in self._layers[0]]
+        self._columns = [slice(end - width, end) for width, end in zip(widths, np.cumsum(widths).tolist())]
+
+        def stacked(get: Callable) -> torch.Tensor:
+            return torch.stack([get(member) for member in self._layers]).detach().to(self.device)
+
+        self.first = stacked(lambda member: torch.cat([first.weight for first, _ in member]))  # (members, width, D)
+        self.first_bias = stacked(lambda member: torch.cat([first.bias for first, _ in member]))
+        self.second = {h: stacked(lambda member, h=h: member[h][1].weight) for h, head in enumerate(self.heads) if HEADS[head]}  # (members, 6, hidden)
+        self.second_bias = {h: stacked(lambda member, h=h: member[h][1].bias) for h in self.second}
+        self._tensors = [self.first, self.first_bias, *self.second.values(), *self.second_bias.values()]
+        self._gradients = [torch.zeros_like(tensor) for tensor in self._tensors]
+        # A parameter for each member, so that one that has ended its epoch is passed over.
+        self._parameters = [[nn.Parameter(tensor[k]) for tensor in self._tensors] for k in range(len(seeds))]
+        every = [parameter for member in self._parameters for parameter in member]
+        self._optimizer = torch.optim.Adam(every, self.recipe.learning_rate, weight_decay=self.recipe.weight_decay, fused=True)
+
+    # ---------------------------------------------------------------------------- training
+
+    def train(self, epochs: int, after_epoch: Optional[Callable[["Stack", np.ndarray], None]] = None) -> None:
+        for _ in range(epochs):
+            losses = self._epoch()
+            if after_epoch:
+                after_epoch(self, losses)
+
+    def _epoch(self) -> np.ndarray:
+        size = self.recipe.batch_size
+        orders = [torch.randperm(n, generator=shuffle) for n, shuffle in zip(self._lengths, self._shuffles)]
+        summed = torch.zeros(len(orders), len(self.heads), device=self.device)
+        for start in range(0, self._lengths[0], size):
+            batches = [order[start : start + size] for order in orders if len(order) > start]
+            counts = torch.tensor([len(batch) for batch in batches], device=self.device)
+            losses = self._step(nn.utils.rnn.pad_sequence(batches, batch_first=True).to(self.device), counts)
+            summed[: len(batches)] += losses * counts[:, None]
+        return (summed.cpu().numpy() / np.array(self._lengths)[:, None])[self._place]
+
+    def _step(self, batch: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """A step of the first members, with their rows (members, rows) of which `counts` are real; their losses (members, heads)."""
+        active = len(batch)
+        source = self._source[:active, None].to(self.device)
+        x, targets = self._X[source, batch], self._targets[source, batch]
+        tensors, gradients = [[tensor[:active] for tensor in group] for group in (self._tensors, self._gradients)]
+        hidden = torch.baddbmm(tensors[1][:, None], x, tensors[0].transpose(1, 2)).requires_grad_()
+        rest = [tensor.requires_grad_() for tensor in tensors[2:]]
+        weights = (torch.arange(batch.shape[1], device=self.device) < counts[:, None]) / counts[:, None]
+        losses = torch.stack([(row_losses(logits, targets) * weights).sum(dim=1) for logits in self._outputs(hidden, rest)], dim=1)
+        by_hidden, *by_rest = torch.autograd.grad(losses.sum(), [hidden, *rest])
+        torch.bmm(by_hidden.transpose(1, 2), x, out=gradients[0])
+        torch.sum(by_hidden, dim=1, out=gradients[1])
+        for gradient, value in zip(gradients[2:], by_rest):
+            gradient.copy_(value)
+        for k, member in enumerate(self._parameters):
+            for parameter, gradient in zip(member, self._gradients):
+                parameter.grad = gradient[k] if k < active else None
+        self._optimizer.step()
+        return losses.detach()
+
+    def _outputs(self, hidden: torch.Tensor, rest: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Each head's logits (members, rows, 6) from the first layers' outputs."""
+        places = list(self.second)
+        weights, biases = rest[: len(places)], rest[len(places):]
+        outputs = []
+        for h, columns in enumerate(self._columns):
+            part = hidden[:, :, columns]
+            if h in self.second:
+                k = places.index(h)
+                part = torch.baddbmm(biases[k][:, None], F.relu(part), weights[k].transpose(1, 2))
+            outputs.append(part)
+        return outputs
+
+    # ---------------------------------------------------------------------------- results
+
+    @torch.no_grad()
+    def logits(self, member: int, X: torch.Tensor) -> torch.Tensor:
+        """(heads, rows, 6) of a member for standardised rows (rows, D) on this stack's device."""
+        k = int(self._place[member])
+        first, bias, *rest = (tensor[k : k + 1].detach() for tensor in self._tensors)
+        return torch.cat(self._outputs(torch.addmm(bias[0], X, first[0].T)[None], rest))
+
+    def module(self, member: int, head: str) -> nn.Module:
+        """A member's model as a module of its own."""
+        k, h = int(self._place[member]), self.heads.index(head)
+        model = build_head(head, self._X.shape[2], seed=0)
+        first, second = _layers(model)
+        with torch.no_grad():
+            first.weight.copy_(self.first[k, self._columns[h]])
+            first.bias.copy_(self.first_bias[k, self._columns[h]])
+            if second is not None:
+                second.weight.copy_(self.second[h][k])
+                second.bias.copy_(self.second_bias[h][k])
+        return model
+
+
+def _layers(model: nn.Module) -> tuple[nn.Linear, Optional[nn.Linear]]:
+    """The first layer of a head, and the second where there is one."""
+    return (model, None) if isinstance(model, nn.Linear) else (model[0], model[2])
