@@ -36,7 +36,7 @@ LAYERS = {
         ("decoders", "crossval"),
         ("train",),
         ("predict",),
-        ("plots",),
+        ("plots", "tables"),
         ("report", "demo", "survey", "template"),
         ("analyse", "reproduce"),
         ("commands",),

@@ -1,0 +1,43 @@
+"""What a study gives, and the files that it is written to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Mapping, NamedTuple, Sequence
+
+from blemore.io import to_json, write_atomic
+from blemore_baselines.tables import Table, to_csv, to_latex, to_text
+
+
+class Study(NamedTuple):
+    """A finished study.
+
+    name:     of the command
+    tables, figures (PNG bytes): by the short names that their files get
+    findings: paragraphs that say what was found, with intervals over actors
+    values:   everything unrounded, for machines
+    """
+
+    name: str
+    title: str
+    tables: Mapping[str, Table]
+    figures: Mapping[str, bytes]
+    findings: Sequence[str]
+    values: Mapping
+    signature: str
+
+
+def write(study: Study, out: Path) -> None:
+    """Write `out/<study>.json`, and each table as CSV and LaTeX and each figure as PNG beside it."""
+    for name, table in study.tables.items():
+        write_atomic(out / f"{study.name}_{name}.csv", to_csv(table, study.signature))
+        write_atomic(out / f"{study.name}_{name}.tex", to_latex(table, study.signature))
+    for name, png in study.figures.items():
+        write_atomic(out / f"{study.name}_{name}.png", png)
+    content = {"study": study.name, "title": study.title, "findings": list(study.findings), "signature": study.signature, **study.values}
+    write_atomic(out / f"{study.name}.json", to_json(content))
+
+
+def told(study: Study) -> str:
+    """For the terminal: tables, then findings."""
+    return "\n".join([*(to_text(table) for table in study.tables.values()), *study.findings, study.signature])
