@@ -88,11 +88,14 @@ def cross_validate(
 
 
 def fit_model(
-    X: np.ndarray, targets: np.ndarray, head: str, recipe: Recipe, epochs: int, seed: int, after_epoch: Optional[Callable[[], None]] = None
+    X: np.ndarray, targets: np.ndarray, head: str, recipe: Recipe, epochs: int, seed: int, after_epoch: Optional[Callable[[float], None]] = None
 ) -> torch.nn.Module:
-    """A head trained on standardised rows X (rows, D) float32 and soft targets (rows, 6). The same arguments give the same model."""
+    """A head trained on standardised rows X (rows, D) float32 and soft targets (rows, 6).
+
+    The same arguments give the same model. `after_epoch` gets the epoch's mean loss.
+    """
     stack = Stack([head], [Rows(X, targets)], [seed], recipe)
-    stack.train(epochs, after_epoch and (lambda *_: after_epoch()))
+    stack.train(epochs, after_epoch and (lambda _, losses: after_epoch(losses.item())))
     return stack.module(0, head)
 
 

@@ -8,6 +8,7 @@ honestly; see decode.py for the two accounts.
 A run folder:
     config.json         what was run, with digests of its inputs; a second call with the same config goes on
     folds/              a finished fold's logits and losses, until all are finished
+    labels.csv          the clips' true labels (index in blemore.labels.LABELS), actors and folds
     oof_logits.npz      (epochs, N, 6) float32, with filenames and folds
     oof_logits.csv      the same at the final model's number of epochs, as a score table
     model.safetensors   the final model's head and scaler
@@ -75,6 +76,7 @@ def train(
     _save_model(dataset, features, config, final, out)
 
     metrics["final"] = {"test_protocol": test_protocol, "epochs": final.epochs, **final.thresholds._asdict(), "fitted_on": final.fitted_on}
+    write_atomic(out / "labels.csv", _labels_csv(dataset))
     write_atomic(out / "oof_logits.npz", npz_bytes(logits=logits, filenames=np.array(dataset.ids), folds=dataset.folds))
     write_atomic(out / RUN_OOF, scores_csv(dataset.ids, logits[min(recipe.final_epochs, recipe.epochs) - 1]))
     write_atomic(out / "learning_curves.csv", _learning_curves(dataset, logits, losses))
@@ -122,7 +124,8 @@ def fit_final(dataset: Dataset, features: Features, head: str, recipe: Recipe, s
     scaler = fit_scaler(features.X[inside])
     with one_thread_each(), tqdm(total=final.epochs, desc="final model", unit="epoch", disable=None) as progress:
         model = fit_model(
-            scaler(features.X[inside]), dataset.targets[features.owner[inside]], head, recipe, final.epochs, fold_seed(seed, final.without), progress.update
+            scaler(features.X[inside]), dataset.targets[features.owner[inside]], head, recipe, final.epochs, fold_seed(seed, final.without),
+            lambda _: progress.update(),
         )
     return model, scaler
 
@@ -178,6 +181,12 @@ def _claim(out: Path, config: dict) -> None:
     ]
     if problems:
         raise ValidationError(problems)
+
+
+def _labels_csv(dataset: Dataset) -> str:
+    lines = ["filename,label,actor,fold"]
+    lines += [f"{clip},{label},{actor},{fold}" for clip, label, actor, fold in zip(dataset.ids, dataset.labels, dataset.actors, dataset.folds)]
+    return "\n".join(lines) + "\n"
 
 
 def _learning_curves(dataset: Dataset, logits: np.ndarray, losses: dict) -> str:

@@ -15,16 +15,16 @@ import torch
 from safetensors.numpy import load_file
 
 from blemore.errors import FileError, ValidationError
-from blemore_baselines import decode, train
-from blemore_baselines.heads import HEADS, build_head, fit_scaler, soft_label_loss
-from blemore_baselines.train import Recipe, clip_logits, fit_model, fold_seed
+from blemore_baselines import crossval, decode, train
+from blemore_baselines.crossval import Recipe, clip_logits, fit_model, fold_seed
+from blemore_baselines.heads import HEADS, build_head, fit_scaler, row_losses
 
 pytestmark = pytest.mark.usefixtures("quick", "one_thread")
 
 
-def run(tiny, out, features=None, dataset=None, method="aggregate", head="linear", seed=0, paths=("features",)):
+def run(tiny, out, features=None, dataset=None, method="aggregate", head="linear", seed=0, paths=("features",), **options):
     sources = [tiny.read(tiny.sound, aggregated=method == "aggregate")] if features is None else features
-    return train.train(dataset or tiny.dataset, sources, paths, method=method, head=head, preset="published", seed=seed, out=out)
+    return train.train(dataset or tiny.dataset, sources, paths, method=method, head=head, preset="published", seed=seed, out=out, **options)
 
 
 def contents(folder):
@@ -36,7 +36,7 @@ def oof(folder):
         return {name: saved[name] for name in saved}
 
 
-FILES = {"config.json", "folds.csv", "learning_curves.csv", "metrics.json", "model.json", "model.safetensors", "oof_logits.csv", "oof_logits.npz"}
+FILES = {"config.json", "folds.csv", "labels.csv", "learning_curves.csv", "metrics.json", "model.json", "model.safetensors", "oof_logits.csv", "oof_logits.npz"}
 
 
 # ---------------------------------------------------------------------- the same bytes
@@ -120,9 +120,40 @@ def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, t
     inside = tiny.dataset.folds == 1
     assert (fold, epoch) == ("1", "3")
     assert float(score) == pytest.approx(decode.fit_grid(decode.softmax(saved["logits"][2, inside]), tiny.dataset.labels[inside])[1], abs=1e-6)
-    validation = soft_label_loss(torch.from_numpy(saved["logits"][2, inside]), torch.from_numpy(tiny.dataset.targets[inside]))
+    validation = row_losses(torch.from_numpy(saved["logits"][2, inside]), torch.from_numpy(tiny.dataset.targets[inside])).mean()
     assert float(loss) == pytest.approx(validation.item(), abs=1e-5)
     assert len((out / "folds.csv").read_text().splitlines()) == 1 + 2 * 3
+
+
+def test_retrain_takes_the_thresholds_of_the_best_fold(tiny, tmp_path):
+    metrics = run(tiny, tmp_path / "run", test_protocol="retrain")
+    folds = metrics["published"]["folds"]
+    best = folds[int(np.argmax([fold["score"] for fold in folds]))]  # argmax: the first of equal ones
+    model = json.loads((tmp_path / "run" / "model.json").read_text())
+    assert model["decoder"] == {"name": "thresholds", "alpha": best["alpha"], "beta": best["beta"]}
+    assert (model["epochs"], model["folds"], metrics["final"]["fitted_on"]) == (3, [0, 1, 2], f"fold {best['fold']} at its epoch {best['epoch']}")
+    run(tiny, tmp_path / "pooled")  # the same weights
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (tmp_path / "pooled" / "model.safetensors").read_bytes()
+
+
+def test_the_best_fold_s_own_model_comes_with_its_own_scaler_and_gives_its_out_of_fold_logits(tiny, tmp_path):
+    metrics = run(tiny, tmp_path / "run", test_protocol="best-fold", head="mlp256")
+    folds = metrics["published"]["folds"]
+    best = folds[int(np.argmax([fold["score"] for fold in folds]))]
+    model = json.loads((tmp_path / "run" / "model.json").read_text())
+    assert (model["epochs"], model["folds"]) == (best["epoch"], [fold for fold in (0, 1, 2) if fold != best["fold"]])
+    X, inside = tiny.read(tiny.sound).X, tiny.dataset.folds == best["fold"]
+    scaler, tensors = fit_scaler(X[~inside]), load_file(tmp_path / "run" / "model.safetensors")
+    assert (tensors["scaler.mean"] == scaler.mean).all() and (tensors["scaler.scale"] == scaler.scale).all()
+    from blemore_baselines.predict import predict
+
+    (tmp_path / "held_out.csv").write_text("filename\n" + "\n".join(clip for clip, its in zip(tiny.dataset.ids, inside) if its) + "\n")
+    for clip, outside in zip(tiny.dataset.ids, ~inside):
+        if outside:
+            (tiny.sound / f"{clip}.npy").unlink()
+    logits, labels = predict(tmp_path / "run", [tiny.sound], [clip for clip, its in zip(tiny.dataset.ids, inside) if its])
+    assert logits == pytest.approx(oof(tmp_path / "run")["logits"][best["epoch"] - 1, inside], abs=1e-6)
+    assert decode.count(labels, tiny.dataset.labels[inside]).score == best["score"]
 
 
 def test_the_published_recipe(monkeypatch):
@@ -135,7 +166,7 @@ def test_training_learns():
     targets = np.eye(6, dtype=np.float32)[rng.integers(0, 6, 120)]
     X = (targets @ rng.normal(size=(6, 8)) + 0.1 * rng.normal(size=(120, 8))).astype(np.float32)
     losses = []
-    model = fit_model(X, targets, "linear", Recipe(1e-2, 1e-3, 16, 40, 40), 40, 0, lambda model, loss: losses.append(loss))
+    model = fit_model(X, targets, "linear", Recipe(1e-2, 1e-3, 16, 40, 40), 40, 0, losses.append)
     assert len(losses) == 40 and losses[-1] < 0.2 * losses[0]
     assert (clip_logits(model, X, np.arange(120), 120).argmax(axis=1) == targets.argmax(axis=1)).mean() > 0.95
 
@@ -188,7 +219,8 @@ def test_a_fold_s_own_labels_and_features_leave_its_model_as_it_was(tiny, tmp_pa
 
 def test_the_scaler_of_a_fold_is_fitted_on_the_other_folds(tiny, tmp_path, monkeypatch):
     fitted = []
-    monkeypatch.setattr(train, "fit_scaler", lambda X: fitted.append(X) or fit_scaler(X))
+    for module in (crossval, train):
+        monkeypatch.setattr(module, "fit_scaler", lambda X: fitted.append(X) or fit_scaler(X))
     run(tiny, tmp_path / "run")
     X = tiny.read(tiny.sound).X
     expected = [X[tiny.dataset.folds != fold] for fold in range(3)] + [X]  # and of the final model, on all of train
@@ -211,8 +243,8 @@ def test_a_clip_s_logits_are_the_mean_over_its_rows():
 
 def test_rows_of_a_held_out_clip_train_nothing(tiny, tmp_path, monkeypatch):
     trained = []
-    original = train.fit_model
-    monkeypatch.setattr(train, "fit_model", lambda X, targets, *rest: trained.append((len(X), targets)) or original(X, targets, *rest))
+    original = crossval.Stack
+    monkeypatch.setattr(crossval, "Stack", lambda heads, data, *rest: trained.extend((len(rows.X), rows.targets) for rows in data) or original(heads, data, *rest))
     run(tiny, tmp_path / "run", method="subsample")
     features = tiny.read(tiny.sound, aggregated=False)
     sizes = [int((tiny.dataset.folds[features.owner] != fold).sum()) for fold in range(3)] + [len(features.X)]
@@ -230,21 +262,21 @@ class Stopped(Exception):
 
 def stop_in_fold(monkeypatch, fold, at_epoch):
     """Raise after some epochs of a fold; returns the list of folds that were begun."""
-    original, begun = train._run_fold, []
+    original, begun = crossval._train_folds, []
 
-    def run_fold(dataset, features, number, head, recipe, seed, after_epoch):
-        begun.append(number)
+    def train_folds(dataset, features, folds, recipe, heads, seeds, after_epoch):
+        begun.extend(folds)
         epochs = []
 
         def counting():
             after_epoch()
             epochs.append(1)
-            if number == fold and len(epochs) == at_epoch:
+            if fold in folds and len(epochs) == at_epoch:
                 raise Stopped
 
-        return original(dataset, features, number, head, recipe, seed, counting)
+        return original(dataset, features, folds, recipe, heads, seeds, counting)
 
-    monkeypatch.setattr(train, "_run_fold", run_fold)
+    monkeypatch.setattr(crossval, "_train_folds", train_folds)
     return begun
 
 
