@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from blemore.errors import Problem, ValidationError
+from blemore.errors import Problem, ValidationError, show
 from blemore.labels import EMOTIONS, LABELS, PAIRS
 from blemore_baselines.dataset import SET_OF_LABEL
 from blemore_baselines.decode import to_probabilities
@@ -185,6 +185,42 @@ def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Optional[M
 
     optimizer.step(loss)
     return Model({name: value.detach().numpy() for name, value in parameters.items()}, strength, float(blend.mean()))
+
+
+def to_dict(model: Model) -> dict:
+    """The model in plain numbers, for JSON; `from_dict` gives it back to the last bit."""
+    return {
+        "strength": model.strength, "share_of_blends": model.share,
+        "parameters": {name: model.parameters[name].tolist() for name in _PARAMETERS},
+    }
+
+
+def from_dict(told: object, where: str = "decoder") -> Model:
+    """The model that `to_dict` told. `where` is for messages.
+
+    Raises ValidationError, a ValueError: a number is missing, unknown, not finite or out of range, or a
+    parameter has another shape; every one is named.
+    """
+    told = told if isinstance(told, dict) else {}
+    parameters = told.get("parameters") if isinstance(told.get("parameters"), dict) else {}
+    wanted = {"strength": (), "share_of_blends": (), **{name: shape for name, (shape, _, _) in _PARAMETERS.items()}}
+    given = {name: told.get(name) for name in ("strength", "share_of_blends")} | parameters
+    problems = [Problem("bad-decoder", where, f"{show(name)} is unknown; expected the parameters of structured decoding alone") for name in given if name not in wanted]
+    found = {}
+    for name, shape in wanted.items():
+        try:
+            value = np.array(given.get(name))
+        except ValueError:  # rows of several lengths
+            value = np.array(None)
+        found[name] = value.astype(np.float64) if value.dtype.kind in "iuf" else np.array(np.nan)
+        if found[name].shape != shape or not np.isfinite(found[name]).all():
+            problems.append(Problem("bad-decoder", where, f"{name}: found {show(given.get(name))}; expected finite numbers of shape {shape}"))
+    if not problems and not (found["strength"] > 0 and 0 < found["share_of_blends"] <= 1):
+        problems.append(Problem("bad-decoder", where, f"strength {found['strength']:g}, share_of_blends {found['share_of_blends']:g}; expected above 0, and in (0, 1]"))
+    if problems:
+        raise ValidationError([*problems[:-1], problems[-1]._replace(hint="Was the file copied whole? Copy it again, or fit again.")])
+    strength, share = float(found.pop("strength")), float(found.pop("share_of_blends"))
+    return Model(found, strength, share)
 
 
 # name → shape, centre, how hard it is pulled there (times the strength)

@@ -1,13 +1,16 @@
 """Structured decoding: against a world whose posterior is known, and on little or odd data."""
 
+import json
+
 import numpy as np
 import pytest
 
 from blemore.errors import ValidationError
+from blemore.io import to_json
 from blemore.labels import EMOTIONS, LABELS
 from blemore_baselines.dataset import TARGETS
 from blemore_baselines.decode import count, decode_thresholds, fit_grid, softmax
-from blemore_baselines.structured import cross_validate, decide, decide_out_of_fold, fit, log_probabilities, posterior
+from blemore_baselines.structured import cross_validate, decide, decide_out_of_fold, fit, from_dict, log_probabilities, posterior, to_dict
 
 
 def world(n, seed, noise=0.15):
@@ -120,6 +123,43 @@ def test_refusals():
         cross_validate(seen, labels, np.arange(60) % 2)
     with pytest.raises(ValidationError, match="NaN or Infinity"):
         log_probabilities([np.where(seen > 1, np.inf, seen)], ["model"])
+
+
+def test_a_model_comes_back_from_json_to_the_last_bit():
+    labels, seen, _ = world(120, seed=7)
+    model = fit(3 * seen, labels, 3.0)
+    again = from_dict(json.loads(to_json(to_dict(model))))
+    assert (again.strength, again.share) == (model.strength, model.share)
+    assert list(again.parameters) == list(model.parameters)
+    assert all(again.parameters[name].tobytes() == value.tobytes() and again.parameters[name].shape == value.shape for name, value in model.parameters.items())
+    assert np.array_equal(posterior(again, seen), posterior(model, seen))
+
+
+@pytest.mark.parametrize(("damage", "says"), [
+    (lambda told: told["parameters"].pop("lead"), "lead: found null; expected finite numbers of shape \\(\\)"),
+    (lambda told: told["parameters"].update(dominance=[1.0, 2.0]), "dominance: .* of shape \\(6,\\)"),
+    (lambda told: told["parameters"]["set_weights"][3].pop(), "set_weights"),
+    (lambda told: told["parameters"].update(equal="much"), "equal: found \"much\""),
+    (lambda told: told["parameters"].update(equal="1.5"), "equal: found \"1.5\""),
+    (lambda told: told["parameters"].update(equal=float("nan")), "equal: found nan"),
+    (lambda told: told["parameters"].update(colour=1.0), "colour.* is unknown"),
+    (lambda told: told.update(parameters=None), "pair_weights"),
+    (lambda told: told.update(strength=0), "strength 0, share_of_blends 0.* expected above 0, and in"),
+    (lambda told: told.update(share_of_blends=1.5), "share_of_blends 1.5"),
+    (lambda told: told.clear(), "strength: found null"),
+])
+def test_a_damaged_model_is_refused_with_what_is_wrong(damage, says):
+    labels, seen, _ = world(120, seed=7)
+    told = json.loads(to_json(to_dict(fit(3 * seen, labels, 30.0))))
+    damage(told)
+    with pytest.raises(ValidationError, match=f"model.json: (.|\n)*{says}"):
+        from_dict(told, "model.json")
+
+
+def test_what_is_no_object_at_all_is_refused():
+    for told in (None, [], "structured", 3):
+        with pytest.raises(ValidationError, match="strength"):
+            from_dict(told)
 
 
 def test_on_the_real_logits_it_beats_thresholds(shared, long):
