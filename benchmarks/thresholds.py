@@ -12,7 +12,8 @@ import time
 import numpy as np
 
 from blemore.labels import EMOTIONS, LABELS, NEUTRAL
-from blemore_baselines.decode import GRID, fit_exact, fit_grid, softmax
+from blemore_baselines.decode import softmax
+from blemore_baselines.thresholds import GRID, fit_exact, fit_grid
 
 FOLD = 522  # clips of the largest fold
 SIZES = (522, 2_456, 20_000, 200_000, 1_000_000)

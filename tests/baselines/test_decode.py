@@ -11,7 +11,7 @@ from blemore import metrics
 from blemore.errors import ValidationError
 from blemore.labels import EMOTIONS, LABEL_INDEX, LABELS, Label, Prediction
 from blemore_baselines import decode
-from blemore_baselines.decode import GRID, Thresholds
+from blemore_baselines.thresholds import GRID, Thresholds
 
 # ------------------------------------------------------------------ the rule, slowly
 

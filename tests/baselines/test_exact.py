@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blemore_baselines.decode import Plateau, Thresholds, count, decode_thresholds, fit_exact, fit_grid, softmax
+from blemore_baselines.decode import count, softmax
+from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds, fit_exact, fit_grid
 
 
 def figure(probabilities, labels, thresholds):

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from blemore.cli import main as blemore_score
 from blemore_baselines.cli import main
 from blemore_baselines.dataset import read_dataset
-from blemore_baselines.decode import GRID, Thresholds, decode_thresholds, fit_grid, published_folds, softmax
+from blemore_baselines.decode import published_folds, softmax
+from blemore_baselines.thresholds import GRID, Thresholds, decode_thresholds, fit_grid
 from blemore_baselines.features import read_scores
 
 # Known figures of run e100_ce with thresholds fitted to each fold: α, β, presence, salience.
