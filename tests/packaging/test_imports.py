@@ -26,7 +26,7 @@ LAYERS = {
         ("cli", "codabench"),
     ],
     "blemore_baselines": [
-        ("dataset", "media", "streams"),
+        ("dataset", "locate", "media", "streams"),
         ("encoders",),
         ("extract", "engines"),
         ("features",),
