@@ -1,0 +1,110 @@
+"""What `train` and `predict` make of data that is not as it should be: refused in words, or handled as stated."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from blemore_baselines.cli import main
+from conftest import metadata_csv
+
+pytestmark = pytest.mark.usefixtures("quick", "one_thread")
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code and "Traceback" not in result.output, result.output
+    return re.sub(r"\s+", " ", result.stderr if code else result.stdout)
+
+
+def train(tiny, features, metadata=None, code=0, **options):
+    extra = [part for name, value in options.items() for part in (f"--{name}", value)]
+    return run("train", "--metadata", metadata or tiny.train, "--features", features, "--head", "linear", "--out", tiny.root / "run", *extra, code=code)
+
+
+def table(tiny, change):
+    """A CSV of three columns, after `change` was made to its numbers (N, 3)."""
+    X = np.random.default_rng(0).normal(size=(len(tiny.dataset.ids), 3))
+    change(X)
+    path = tiny.root / "table.csv"
+    path.write_text("filename,a,b,c\n" + "".join(f"{clip},{','.join(map(str, row))}\n" for clip, row in zip(tiny.dataset.ids, X.tolist())))
+    return path
+
+
+def metadata(tiny, text):
+    path = tiny.root / "other.csv"
+    path.write_text(text)
+    return path
+
+
+def test_a_column_of_nan(tiny):
+    def spoil(X):
+        X[:, 1] = np.nan
+
+    said = train(tiny, table(tiny, spoil), code=1)
+    assert "36 clips hold NaN or Infinity" in said and "clip00" in said
+
+
+def test_constant_features_train_and_say_nothing(tiny):
+    # Standardised they are 0 everywhere: every clip gets the same logits, and the figures are those of a constant answer.
+    def spoil(X):
+        X[:] = 4.2
+
+    train(tiny, table(tiny, spoil))
+    with np.load(tiny.root / "run" / "oof_logits.npz") as saved:
+        for fold in range(3):
+            assert np.ptp(saved["logits"][-1, saved["folds"] == fold], axis=0).max() < 1e-6
+    assert json.loads((tiny.root / "run" / "metrics.json").read_text())["nested"]["score"] is not None
+
+
+def test_a_fold_without_blends_has_no_salience_and_the_pooled_figures_stand(tiny):
+    labels = np.where(np.arange(36) % 3 == 0, np.arange(36) % 6, tiny.dataset.labels)  # fold 0: singles alone
+    said = train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv(labels)))
+    metrics = json.loads((tiny.root / "run" / "metrics.json").read_text())
+    assert metrics["nested"]["folds"][0]["acc_salience"] is None and metrics["published"]["over_folds"]["score"]["mean"] is None
+    assert metrics["nested"]["acc_salience"] is not None and metrics["nested"]["n_blends"] == int((labels >= 6).sum())
+    assert "–" in said
+
+
+def test_no_blend_at_all(tiny):
+    train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv(np.arange(36) % 6)))
+    metrics = json.loads((tiny.root / "run" / "metrics.json").read_text())
+    assert metrics["nested"]["acc_salience"] is None and metrics["nested"]["score"] is None and metrics["nested"]["acc_presence"] is not None
+
+
+def test_an_actor_in_two_folds_is_a_leak(tiny):
+    text = tiny.train.read_text().replace("clip01,A1,", "clip01,A0,")
+    said = train(tiny, tiny.sound, metadata=metadata(tiny, text), code=1)
+    assert "actors in more than one fold (1): A0" in said and "disjoint by actor" in said
+
+
+def test_labels_that_disagree_with_the_clip_s_name(tiny):
+    lines = metadata_csv([0, 1, 2]).replace("clip00", "A102_sad_int1_ver1").replace("A0,0,ang", "A102,0,ang")
+    said = train(tiny, tiny.sound, metadata=metadata(tiny, lines), code=1)
+    assert "labels that disagree with the clip's name (1): A102_sad_int1_ver1" in said
+
+
+@pytest.mark.parametrize("n, told", [(1, "one fold alone; expected at least two"), (0, "no")])
+def test_one_clip_or_none(tiny, n, told):
+    assert told in train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv(list(range(n)))), code=1)
+
+
+def test_a_clip_a_fold(tiny):
+    # The least that can be trained on: two clips, each judged by a model of the other.
+    for clip in tiny.dataset.ids[2:]:
+        (tiny.sound / f"{clip}.npy").unlink()
+    train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv([0, 20], n_folds=2)))
+    assert json.loads((tiny.root / "run" / "metrics.json").read_text())["nested"]["n"] == 2
+
+
+def test_no_test_features(tiny):
+    train(tiny, tiny.sound)
+    predict = ["predict", "--model", tiny.root / "run", "--ids", tiny.test, "--out", tiny.root / "submission.zip"]
+    assert "no such" in run(*predict, "--features", tiny.root / "nothing.npz", code=3).lower()
+    (tiny.root / "empty").mkdir()
+    assert "no .npy or .csv files in it" in run(*predict, "--features", tiny.root / "empty", code=1)
+    said = run(*predict, "--features", tiny.sound, code=1)  # those of train
+    assert "8 of 8 clips have no features" in said and "another partition" in said
+    assert not (tiny.root / "submission.zip").exists()
