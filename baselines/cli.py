@@ -7,20 +7,12 @@ from __future__ import annotations
 
 import click
 
-from blemore.cli import problems_told
+from blemore.cli import Group
 from blemore.version import VERSION
 from blemore_baselines.commands import clips, models, results
 
 
-class Group(click.Group):
-    """A group whose commands tell a user's mistake in words, with the exit codes of blemore.errors."""
-
-    def invoke(self, ctx: click.Context):
-        with problems_told():
-            return super().invoke(ctx)
-
-
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, goes_on=("demo", "extract", "train"))
 @click.version_option(VERSION, prog_name="blemore-baselines")
 def main() -> None:
     """The BLEMORE baselines: from clips to features, models and submissions.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 import click
-from blemore.cli import problems_told
+from blemore.cli import PATH, Group
 from blemore.errors import Problem, printable
 from blemore.page import LEVELS
 from blemore.version import VERSION
@@ -19,8 +19,6 @@ from blemore_codabench import build as building
 from blemore_codabench import simulate as worker
 from blemore_codabench.bundle import CONFIG, Bundle, BundleError
 from blemore_codabench.check import check as run_check
-
-PATH = click.Path(path_type=Path)
 
 
 class Moment(click.ParamType):
@@ -36,10 +34,17 @@ class Moment(click.ParamType):
         return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group)
 @click.version_option(VERSION, prog_name="blemore-codabench")
 def main() -> None:
-    """Build, check and try out the competition's bundle for CodaBench."""
+    """Build, check and try out the competition's bundle for CodaBench.
+
+    \b
+    Example:
+      blemore-codabench build --labels test_labels.json --start 2026-12-01 --end 2027-02-01 --out bundle.zip
+      blemore-codabench check bundle.zip
+      blemore-codabench simulate bundle.zip bundle.trivial_blend.zip
+    """
 
 
 @main.command("build")
@@ -54,9 +59,11 @@ def main() -> None:
 @click.option("--report", type=click.Choice(LEVELS), default="aggregate", show_default=True,
               help="How much of the test phase's results participants see.")
 def build_command(**options) -> None:
-    """Make a complete bundle from labels."""
-    with problems_told():
-        built = building.build(building.Options(**options))
+    """Make a complete bundle from labels.
+
+    Example: blemore-codabench build --labels test_labels.json --start 2026-12-01 --end 2027-02-01 --out bundle.zip
+    """
+    built = building.build(building.Options(**options))
     for name, path in built.files.items():
         click.echo(f"{name}: {printable(str(path))}")
     for note in built.notes:
@@ -67,13 +74,15 @@ def build_command(**options) -> None:
 @click.argument("bundle", type=PATH)
 @click.option("--python", default=sys.executable, metavar="EXE", help="The interpreter that runs the scoring program.  [default: this one]")
 def check_command(bundle: Path, python: str) -> None:
-    """Find what the platform would report cryptically, late or not at all."""
-    with problems_told():
-        errors, notes = run_check(bundle, python)
-        for note in notes:
-            click.echo(f"Note: {note}", err=True)
-        if errors:
-            raise BundleError(errors)
+    """Find what the platform would report cryptically, late or not at all.
+
+    Example: blemore-codabench check bundle.zip
+    """
+    errors, notes = run_check(bundle, python)
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
+    if errors:
+        raise BundleError(errors)
     click.echo(f"fine: {printable(str(bundle))}")
 
 
@@ -88,18 +97,19 @@ def simulate_command(bundle: Path, submission: Path, out: Optional[Path], phase:
     """Score SUBMISSION, a zip or a folder of zips, as the platform's worker would.
 
     Prints one JSON object a submission. Exit code 1: not all of them got a score.
+
+    Example: blemore-codabench simulate bundle.zip submission.zip
     """
     out = out or Path(tempfile.mkdtemp(prefix="blemore-simulate-"))
-    with problems_told():
-        opened = _sound(bundle, python)
-        submissions = sorted(submission.glob("*.zip")) if submission.is_dir() else [submission]
-        if not submissions:
-            raise click.UsageError(f"no zip in {submission}")
-        failed = False
-        for path in submissions:
-            outcome = worker.simulate(opened, path, out / path.stem, phase, python, worker_labels and worker_labels.resolve())
-            failed |= outcome.status != "Finished"
-            _show(path, outcome)
+    opened = _sound(bundle, python)
+    submissions = sorted(submission.glob("*.zip")) if submission.is_dir() else [submission]
+    if not submissions:
+        raise click.UsageError(f"no zip in {submission}: put the submissions' zips there, or name one of them")
+    failed = False
+    for path in submissions:
+        outcome = worker.simulate(opened, path, out / path.stem, phase, python, worker_labels and worker_labels.resolve())
+        failed |= outcome.status != "Finished"
+        _show(path, outcome)
     sys.exit(int(failed))
 
 

@@ -1,18 +1,23 @@
-"""The command `blemore-score`. Results go to stdout, everything else to stderr; exit codes stand in errors.py."""
+"""The command `blemore-score`, and how all of the kit's commands tell what went wrong.
+
+Results go to stdout, everything else to stderr; exit codes stand in errors.py.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import traceback
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Any, Iterator, Optional
 
 import click
 
 from blemore import page, report, significance
-from blemore.errors import BlemoreError, ValidationError, printable
+from blemore.errors import BROKEN_PIPE, BUG, INTERRUPTED, BlemoreError, FileError, ValidationError, origin, printable
 from blemore.evaluate import check as run_check
-from blemore.evaluate import evaluate, read_ids, read_reference, restrict
+from blemore.evaluate import Report, evaluate, read_ids, read_reference, restrict
 from blemore.io import MAX_JSON_BYTES, read_json, to_json, write_atomic
 from blemore.validate import Reference
 from blemore.version import VERSION
@@ -20,20 +25,79 @@ from blemore.version import VERSION
 PATH = click.Path(path_type=Path)
 
 
+class Program(click.Command):
+    """A command, or as `Group` all of its subcommands, that tells in words what went wrong and leaves with its exit code.
+
+    `--debug` shows the traceback before it. `goes_on`: subcommands that continue where they were stopped.
+    """
+
+    def __init__(self, *arguments: Any, goes_on: tuple[str, ...] = (), **options: Any):
+        super().__init__(*arguments, **{"context_settings": {"help_option_names": ["-h", "--help"]}, **options})
+        self.goes_on = goes_on
+        self.params.append(click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of what goes wrong."))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with problems_told(ctx):
+            return super().invoke(ctx)
+
+
+class Group(Program, click.Group):
+    """Subcommands, of which none needs to catch anything. The option stands before the subcommand's name."""
+
+
+def _remember(ctx: click.Context, _: click.Parameter, given: bool) -> None:
+    ctx.meta["debug"] = given
+
+
 @contextlib.contextmanager
-def problems_told(as_json: bool = False) -> Iterator[None]:
-    """Turn a user's mistake into every problem on stderr (or one JSON object on stdout) and an exit code."""
+def problems_told(ctx: click.Context) -> Iterator[None]:
+    """Turn what goes wrong into lines on stderr (with the option --json: one JSON object on stdout) and an exit code."""
     try:
         yield
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise  # click's own
     except BlemoreError as error:
-        if as_json:
+        _show_traceback(ctx)
+        if ctx.params.get("as_json"):
             click.echo(to_json(report.problems_to_dict(error.problems)), nl=False)
         else:
             click.echo(report.problems_to_text(error.problems), err=True)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # whoever reads has had enough
+        _let_go_of_stdout()
+        sys.exit(BROKEN_PIPE)
+    except OSError as error:  # a full disk, in a library or under stdout itself
+        _let_go_of_stdout()
+        _show_traceback(ctx)
+        click.echo(printable(f"{error.filename or 'writing'}: {error.strerror or error}"), err=True)
+        sys.exit(FileError.exit_code)
+    except KeyboardInterrupt:
+        _show_traceback(ctx)
+        click.echo("\nStopped." + (" The same command goes on from here." if _goes_on(ctx) else ""), err=True)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        _show_traceback(ctx)
+        told = f"This is a defect of the kit, {type(error).__name__} at {origin(error)}: please report this line and the command. "
+        click.echo(printable(told + f"{ctx.command_path} --debug … shows the traceback."), err=True)
+        sys.exit(BUG)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+def _show_traceback(ctx: click.Context) -> None:
+    if ctx.meta["debug"]:
+        click.echo("\n".join(map(printable, traceback.format_exc().splitlines())), err=True)
+
+
+def _goes_on(ctx: click.Context) -> bool:
+    return isinstance(ctx.command, Program) and ctx.invoked_subcommand in ctx.command.goes_on
+
+
+def _let_go_of_stdout() -> None:
+    """What is still to be written goes nowhere: Python would fail once more over it at its end."""
+    with contextlib.suppress(OSError, ValueError):  # stdout is none that the system knows
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@click.command(cls=Program)
 @click.argument("preds", type=PATH)
 @click.argument("labels", type=PATH, required=False)
 @click.option("--check", is_flag=True, help="Only check PREDS, without labels.")
@@ -47,7 +111,7 @@ def problems_told(as_json: bool = False) -> Iterator[None]:
 @click.option("--max-mib", type=click.IntRange(1), default=MAX_JSON_BYTES // 2**20, show_default=True, metavar="N", help="Refuse a larger JSON.")
 @click.version_option(VERSION, prog_name="blemore-score")
 def main(
-    preds: Path, labels: Optional[Path], check: bool, ids: Optional[Path], folds: tuple, as_json: bool, per_clip: Optional[Path],
+    preds: Path, labels: Optional[Path], check: bool, ids: Optional[Path], folds: tuple[int, ...], as_json: bool, per_clip: Optional[Path],
     html: Optional[Path], ci: bool, against: Optional[Path], max_mib: int,
 ) -> None:
     """Score the predictions PREDS against LABELS.
@@ -72,13 +136,12 @@ def main(
     if hasattr(sys.stdout, "reconfigure"):  # a character that the terminal lacks shows as its code
         sys.stdout.reconfigure(errors="backslashreplace")
     max_bytes = max_mib * 2**20
-    with problems_told(as_json):
-        if check:
-            check_only(preds, ids, as_json, max_bytes)
-        else:
-            reference = read_reference(labels, max_bytes)
-            _demand_folds(reference, folds)
-            score(reference, preds, against, folds, as_json, per_clip, html, ci, max_bytes)
+    if check or labels is None:
+        check_only(preds, ids, as_json, max_bytes)
+    else:
+        reference = read_reference(labels, max_bytes)
+        _demand_folds(reference, folds)
+        score(reference, preds, against, folds, as_json, per_clip, html, ci, max_bytes)
 
 
 def check_only(preds: Path, ids: Optional[Path], as_json: bool, max_bytes: int) -> None:
@@ -92,7 +155,7 @@ def check_only(preds: Path, ids: Optional[Path], as_json: bool, max_bytes: int) 
         click.echo("Not checked: whether every clip is there. Name them with --ids test_metadata.csv.", err=True)
 
 
-def _demand_folds(reference: Reference, folds: tuple) -> None:
+def _demand_folds(reference: Reference, folds: tuple[int, ...]) -> None:
     """A fold that is not there is a mistake in the call, not in a file."""
     try:
         restrict(reference, folds)
@@ -101,18 +164,19 @@ def _demand_folds(reference: Reference, folds: tuple) -> None:
 
 
 def score(
-    reference: Reference, preds: Path, against: Optional[Path], folds: tuple, as_json: bool, per_clip: Optional[Path], html: Optional[Path],
-    ci: bool, max_bytes: int,
+    reference: Reference, preds: Path, against: Optional[Path], folds: tuple[int, ...], as_json: bool, per_clip: Optional[Path],
+    html: Optional[Path], ci: bool, max_bytes: int,
 ) -> None:
-    result, *other = [
-        evaluate(data, reference, folds, where)
-        for data, where in (read_json(path, max_bytes) for path in (preds, against) if path)
-    ]
+    def evaluated(path: Path) -> Report:
+        data, where = read_json(path, max_bytes)
+        return evaluate(data, reference, folds, where)
+
+    result = evaluated(preds)
+    comparison = significance.compare(result, evaluated(against)) if against else None
     bootstrap = significance.bootstrap(result) if ci or html else None
-    comparison = significance.compare(result, *other) if other else None
     if per_clip:
         write_atomic(per_clip, report.per_clip_csv(result))
-    if html:
+    if html and bootstrap:
         write_atomic(html, page.scored(result, bootstrap))
     shown = (result, bootstrap if ci else None, comparison)
     click.echo(to_json(report.to_dict(*shown)) if as_json else report.to_text(*shown).lstrip("\n"), nl=not as_json)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Optional, Sequence
 
 from blemore import page, significance
-from blemore.errors import BlemoreError, FileError, Problem, ReferenceLabelsError, ValidationError, show, some
+from blemore.errors import BlemoreError, FileError, Problem, ReferenceLabelsError, ValidationError, origin, show, some
 from blemore.evaluate import evaluate
 from blemore.io import MAX_JSON_BYTES, MAX_NESTING, parse_json, pick_json, read_bytes, to_json, write_atomic
 from blemore.report import problems_to_text, to_text
@@ -93,12 +93,8 @@ def _fail(problems: Sequence[Problem], exit_code: int, output: Path) -> int:
 
 
 def _unexpected(error: Exception) -> Problem:
-    last = error.__traceback__
-    while last.tb_next:
-        last = last.tb_next
-    place = f"{Path(last.tb_frame.f_code.co_filename).name}: line {last.tb_lineno}"
     hint = "A defect of the scoring program: please report this line."
-    return Problem("internal", "scoring program", f"{type(error).__name__} at {place}", hint=hint)
+    return Problem("internal", "scoring program", f"{type(error).__name__} at {origin(error)}", hint=hint)
 
 
 def _remove(path: Path) -> None:
@@ -145,14 +141,16 @@ def read_settings(folder: Path) -> Settings:
         data = parse_json(read_bytes(path, MAX_JSON_BYTES), "settings.json")
     except BlemoreError as error:
         raise ReferenceLabelsError(error.problems) from None
-    unknown = sorted(set(data) - set(Settings._fields)) if isinstance(data, dict) else None
-    if unknown is None or unknown:
-        found = "no object" if unknown is None else f"unknown keys {some(unknown)}"
-        raise ReferenceLabelsError(Problem("settings", "settings.json", f"found {found}; expected {' and '.join(Settings._fields)}, both optional"))
+    if not isinstance(data, dict) or not data.keys() <= set(Settings._fields):
+        found = f"unknown keys {some(sorted(data.keys() - set(Settings._fields)))}" if isinstance(data, dict) else "no object"
+        raise ReferenceLabelsError(Problem(
+            "settings", "settings.json", f"found {found}; expected {' and '.join(Settings._fields)}, both optional",
+            hint="Make the bundle anew with blemore-codabench build.",
+        ))
     settings = Settings(**data)
     if settings.report not in page.LEVELS:
         message = f"found {show(settings.report)}; expected one of {', '.join(page.LEVELS)}"
-        raise ReferenceLabelsError(Problem("settings", "settings.json: $.report", message))
+        raise ReferenceLabelsError(Problem("settings", "settings.json: $.report", message, hint="Make the bundle anew with blemore-codabench build --report."))
     return settings
 
 

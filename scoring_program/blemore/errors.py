@@ -6,11 +6,18 @@ exception's `exit_code`:
 
     0 fine · 1 the submission or input is invalid in its content · 2 usage (click's own)
     3 a file cannot be opened · 4 the organiser's side is at fault (labels, bundle)
+
+Beside these stand a defect of the kit, an interrupt, and a reader of the output that went away, by the numbers that are
+usual for them (sysexits.h; 128 + the signal's).
 """
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import NamedTuple, Optional, Sequence
+
+BUG, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
 
 
 class Problem(NamedTuple):
@@ -46,7 +53,7 @@ class BlemoreError(Exception):
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
-    def __reduce__(self):  # so that it can cross from one process to another
+    def __reduce__(self) -> tuple[type, tuple[list[Problem]]]:  # so that it can cross from one process to another
         return type(self), (self.problems,)
 
 
@@ -67,6 +74,12 @@ class ReferenceLabelsError(BlemoreError, ValueError):
     """The labels that a submission is scored against are themselves wrong."""
 
     exit_code = 4
+
+
+def origin(error: BaseException) -> str:
+    """Where an error was raised, `thresholds.py: line 12`: enough to find a defect, and none of the data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}: line {frames[-1].lineno}" if frames else "an unknown place"
 
 
 def printable(text: str) -> str:

@@ -61,10 +61,12 @@ def restrict(reference: Reference, folds: Iterable[int]) -> tuple[Reference, str
         expected = f"folds {', '.join(map(str, known))}" if known else "a reference with folds, such as the dataset's train metadata"
         raise ValidationError(Problem("no-fold", "labels", f"no fold {', '.join(map(str, absent))}; expected {expected}"))
     clips = [clip for clip in reference.labels if reference.folds.get(clip) in folds]
-    return (
-        Reference(*({clip: column[clip] for clip in clips if clip in column} for column in reference)),
-        f"fold {','.join(map(str, folds))}",
+    kept = Reference(
+        {clip: reference.labels[clip] for clip in clips},
+        {clip: reference.groups[clip] for clip in clips if clip in reference.groups},
+        {clip: reference.folds[clip] for clip in clips},
     )
+    return kept, f"fold {','.join(map(str, folds))}"
 
 
 def check(path: Path, ids: Optional[Iterable[str]] = None, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Prediction]:
@@ -146,7 +148,7 @@ class Detection(NamedTuple):
 
 def detections(report: Report) -> dict[str, Detection]:
     """The presence of each emotion over all clips, alone or in a blend."""
-    predicted, true, right = Counter(), Counter(), Counter()
+    predicted, true, right = Counter[str](), Counter[str](), Counter[str]()
     for clip, truth in report.labels.items():
         found = report.predictions[clip].label.emotions
         predicted.update(found)
@@ -163,7 +165,7 @@ def set_confusion(report: Report) -> list[list[int]]:
 
 def relation_confusion(report: Report) -> list[list[int]]:
     """True blends by their relation (row, in the order of `RELATIONS`) and the predicted one; the last column: a wrong set."""
-    cells = Counter()
+    cells: Counter[tuple[tuple[int, ...], Optional[tuple[int, ...]]]] = Counter()
     for clip, truth in report.labels.items():
         predicted = report.predictions[clip].label
         if truth.is_blend:

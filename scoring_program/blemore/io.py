@@ -41,10 +41,10 @@ class Document(NamedTuple):
 # ------------------------------------------------------------------------------------ JSON
 
 
-class _RepeatedKeys(dict):
+class _RepeatedKeys(dict[str, object]):
     """An object in which keys stood more than once; remembered so that the walk can tell where."""
 
-    repeated: tuple = ()
+    repeated: tuple[str, ...] = ()
 
 
 def json_path(parts: Iterable[Union[str, int]]) -> str:
@@ -73,18 +73,18 @@ def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> objec
         message = f"not UTF-8: byte {error.start:,} is 0x{raw[error.start]:02x}"
         raise ValidationError(Problem("not-utf8", where, message, hint=hint)) from None
 
-    flawed = []  # anything in here: walk the data for where it stands
+    flawed: list[object] = []  # anything in here: walk the data for where it stands
 
-    def build(pairs):
+    def build(pairs: list[tuple[str, object]]) -> dict[str, object]:
         built = dict(pairs)
         if len(built) == len(pairs):
             return built
-        built = _RepeatedKeys(built)
-        built.repeated = tuple(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        flawed.append(built)
-        return built
+        odd = _RepeatedKeys(built)
+        odd.repeated = tuple(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        flawed.append(odd)
+        return odd
 
-    def constant(name):
+    def constant(name: str) -> float:
         flawed.append(name)
         return float(name)
 
@@ -112,7 +112,7 @@ def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> objec
 
 def _flaws(data: object, where: str) -> Iterable[Problem]:
     """Repeated keys and non-finite numbers with their places. Not recursive: the depth is the user's."""
-    todo = [(data, ())]
+    todo: list[tuple[object, tuple[Union[str, int], ...]]] = [(data, ())]
     while todo:
         node, path = todo.pop()
         place = f"{where}: {json_path(path)}"

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from itertools import combinations
-from typing import NamedTuple, Optional, Sequence
+from typing import NamedTuple, Optional, Sequence, Union
 
 EMOTIONS = ("ang", "disg", "fea", "hap", "sad", "neu")
 EMOTION_NAMES = {"ang": "anger", "disg": "disgust", "fea": "fear", "hap": "happiness", "sad": "sadness", "neu": "neutral"}
@@ -59,7 +59,7 @@ LABEL_INDEX = {label: index for index, label in enumerate(LABELS)}
 
 _EMOTION_INDEX = {emotion: index for index, emotion in enumerate(EMOTIONS)}
 # The 36 labels by content: sharing these objects keeps 100,000 clips small and comparisons quick.
-_CANONICAL = {label: label for label in LABELS}
+_CANONICAL: dict[tuple[tuple[str, ...], tuple[int, ...]], Label] = {label: label for label in LABELS}
 
 
 def to_prediction(parts: Sequence[tuple[str, float]]) -> Prediction:
@@ -79,7 +79,7 @@ def to_prediction(parts: Sequence[tuple[str, float]]) -> Prediction:
     return Prediction(_CANONICAL[(first, second), dominance], _CANONICAL.get(rounded))
 
 
-def to_entry(label: Label) -> list[dict]:
+def to_entry(label: Label) -> list[dict[str, Union[str, int]]]:
     """A label in the submission's form.
 
     >>> to_entry(Label(("ang", "hap"), (30, 70)))
@@ -143,5 +143,8 @@ def parse_filename(name: str) -> ClipName:
         label = to_prediction(list(zip(emotions, saliences))).label
     else:
         label = to_prediction([(match["single"] or NEUTRAL, 100)]).label
-    number = lambda group: int(match[group]) if match[group] else None  # noqa: E731
+
+    def number(group: str) -> Optional[int]:
+        return int(match[group]) if match[group] else None
+
     return ClipName(match["actor"], label, number("intensity"), number("situation"), int(match["version"]))

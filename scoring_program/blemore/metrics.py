@@ -48,7 +48,8 @@ class Counts(NamedTuple):
     @property
     def score(self) -> Optional[float]:
         """The mean of acc_presence and acc_salience; None without blends."""
-        return (self.acc_presence + self.acc_salience) / 2 if self.n_blends else None
+        presence, salience = self.acc_presence, self.acc_salience
+        return None if presence is None or salience is None else (presence + salience) / 2
 
 
 def outcome(prediction: Prediction, truth: Label) -> Counts:
@@ -79,7 +80,7 @@ def _count_raw(predictions: object, labels: object) -> Counts:
     return count(validate(predictions, ids=reference), reference)
 
 
-def acc_presence(predictions: Mapping, labels: Mapping) -> float:
+def acc_presence(predictions: Mapping[str, object], labels: Mapping[str, object]) -> float:
     """ACC_presence: the share of clips whose set of emotions is exactly right, in [0, 1].
 
     Both arguments map clips to entries in the submission's form, with or without the root key
@@ -91,10 +92,11 @@ def acc_presence(predictions: Mapping, labels: Mapping) -> float:
 
     Raises ValidationError: an entry is invalid, a clip is missing or unknown; it lists every problem.
     """
-    return _count_raw(predictions, labels).acc_presence
+    counts = _count_raw(predictions, labels)
+    return counts.presence / counts.n  # labels without a clip are not valid
 
 
-def acc_salience(predictions: Mapping, labels: Mapping) -> Optional[float]:
+def acc_salience(predictions: Mapping[str, object], labels: Mapping[str, object]) -> Optional[float]:
     """ACC_salience: the share of true blends whose set and relation are right, in [0, 1]; None without blends.
 
     Arguments and errors as for `acc_presence`.
@@ -106,7 +108,7 @@ def acc_salience(predictions: Mapping, labels: Mapping) -> Optional[float]:
     return _count_raw(predictions, labels).acc_salience
 
 
-def score(predictions: Mapping, labels: Mapping) -> Optional[float]:
+def score(predictions: Mapping[str, object], labels: Mapping[str, object]) -> Optional[float]:
     """The leaderboard's figure: the mean of ACC_presence and ACC_salience, in [0, 1]; None without blends.
 
     Arguments and errors as for `acc_presence`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 from blemore.errors import Problem
 from blemore.evaluate import Report, error_kind
@@ -21,10 +21,10 @@ def signed(report: Report, bootstrap: Optional[Bootstrap] = None) -> str:
     return signature(report.predictions, report.labels, report.counts, report.subset, settings)
 
 
-def to_dict(report: Report, bootstrap: Optional[Bootstrap] = None, comparison: Optional[Comparison] = None) -> dict:
+def to_dict(report: Report, bootstrap: Optional[Bootstrap] = None, comparison: Optional[Comparison] = None) -> dict[str, Any]:
     """The figures, unrounded, as one object for JSON; intervals and a comparison where they are given."""
     counts = report.counts
-    figures = {
+    figures: dict[str, Any] = {
         "acc_presence": counts.acc_presence,
         "acc_salience": counts.acc_salience,
         "acc_salience_exact": counts.acc_salience_exact,
@@ -108,7 +108,7 @@ def problems_to_text(problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def problems_to_dict(problems: Sequence[Problem]) -> dict:
+def problems_to_dict(problems: Sequence[Problem]) -> dict[str, Any]:
     return {"valid": False, "problems": [problem._asdict() for problem in problems]}
 
 

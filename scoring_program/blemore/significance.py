@@ -178,7 +178,7 @@ def _seed(seed: Optional[int]) -> int:
     return random.SystemRandom().randrange(2**32) if seed is None else seed
 
 
-def _draws(rows: Sequence[tuple], resamples: int, seed: int) -> Iterable[tuple]:
+def _draws(rows: Sequence[tuple[int, ...]], resamples: int, seed: int) -> Iterable[tuple[int, ...]]:
     """Sums of as many rows as there are, drawn with replacement."""
     choices = random.Random(seed).choices
     for _ in range(resamples):

@@ -13,10 +13,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Iterable, Mapping, NamedTuple, Optional
+from typing import Iterable, Mapping, NamedTuple, Optional, Sequence, TypeVar
 
 from blemore.labels import BLENDS, LABELS, PAIRS, SINGLES, Label, Prediction
 from blemore.metrics import Counts, count
+
+T = TypeVar("T")
 
 
 class Trivial(NamedTuple):
@@ -30,11 +32,11 @@ class Trivial(NamedTuple):
 def fit(labels: Iterable[Label]) -> Trivial:
     """The most frequent single emotion, pair, and pair with saliences among `labels`."""
     by_label = Counter(labels)
-    by_pair = Counter()
+    by_pair: Counter[tuple[str, ...]] = Counter()
     for label, frequency in by_label.items():
         by_pair[label.emotions] += frequency
 
-    def most_frequent(candidates, frequency):
+    def most_frequent(candidates: Sequence[T], frequency: Counter[T]) -> Optional[T]:
         best = max(candidates, key=lambda candidate: frequency[candidate])  # max keeps the first of equals
         return best if frequency[best] else None
 

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from numbers import Number
 from pathlib import Path
-from typing import Collection, Iterable, Iterator, Mapping, NamedTuple, Optional
+from typing import Any, Collection, Iterable, Iterator, Mapping, NamedTuple, Optional, cast
 
 from jsonschema.validators import Draft202012Validator
 
@@ -62,7 +62,7 @@ def validate_labels(labels: object, where: str = "labels") -> Reference:
     clips, root = _clips(labels, "labels")
     problems = list(_schema_problems(labels, "labels", "labels", where))
     parsed, repeated = _parse_entries(clips, root, where, problems)
-    groups = labels.get("groups", {}) if root else {}
+    groups = labels.get("groups", {}) if isinstance(labels, dict) and root else {}
     if isinstance(groups, dict) and groups:
         problems += _coverage({clip_id(name) for name in groups}, set(parsed), f"{where}: $.groups")
     _raise_if(problems + repeated, clips)
@@ -116,7 +116,7 @@ def _row_label(row: Mapping[str, str]) -> Label:
     texts = [row[f"emotion_{k}_salience"] for k in range(1, len(emotions) + 1)]
     if texts == [""]:
         texts = ["100"]  # the dataset leaves a single's salience empty
-    saliences = [_number(text) for text in texts]
+    saliences = [value for value in map(_number, texts) if value is not None]
     label = (tuple(emotions), tuple(saliences))
     if label not in LABEL_INDEX and (label[0][::-1], label[1][::-1]) not in LABEL_INDEX:
         raise ValueError(f"{show('+'.join(emotions))} with {show('/'.join(text or '?' for text in texts))} is none of the 36 labels")
@@ -131,10 +131,10 @@ def _number(text: str) -> Optional[float]:
     return value if abs(value) < 1e9 else None  # NaN and Infinity are no numbers here
 
 
-def _raise_if(problems: list[Problem], clips: Iterable = ()) -> None:
+def _raise_if(problems: list[Problem], clips: Iterable[str] = ()) -> None:
     """Raise the problems, each once, in the order in which their clips stand in the document; the general ones last."""
     if problems:
-        place = {clip_id(name): index for index, name in reversed(list(enumerate(clips)))}
+        place: dict[Optional[str], int] = {clip_id(name): index for index, name in reversed(list(enumerate(clips)))}
         in_order = sorted(dict.fromkeys(problems), key=lambda problem: (place.get(problem.clip, len(place)), problem.where))
         raise ValidationError(in_order if place else list(dict.fromkeys(problems)))
 
@@ -142,17 +142,19 @@ def _raise_if(problems: list[Problem], clips: Iterable = ()) -> None:
 # ---------------------------------------------------------------- what a schema cannot say
 
 
-def _clips(data: object, key: str) -> tuple[Mapping, tuple[str, ...]]:
+def _clips(data: object, key: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """The mapping of clips in either root form, and the path to it; empty if the root is none."""
     if isinstance(data, dict) and key in data:
         return (data[key] if isinstance(data[key], dict) else {}), (key,)
     return (data if isinstance(data, dict) else {}), ()
 
 
-def _parse_entries(clips: Mapping, root: tuple, where: str, problems: list[Problem]) -> tuple[dict[str, Prediction], list[Problem]]:
+def _parse_entries(clips: Mapping[str, Any], root: tuple[str, ...], where: str, problems: list[Problem]) -> tuple[dict[str, Prediction], list[Problem]]:
     """Every sound entry as a Prediction; problems of the others are appended. Repeated clips come apart, last."""
     unsound = {problem.clip for problem in problems}
-    parsed, spelling, repeated = {}, {}, []
+    parsed: dict[str, Prediction] = {}
+    spelling: dict[str, str] = {}
+    repeated: list[Problem] = []
     for name, entry in clips.items():
         clip, place = clip_id(name), f"{where}: {json_path((*root, name))}"
         if clip in spelling:
@@ -217,9 +219,9 @@ def _coverage(found: set[str], expected: set[str], where: str) -> Iterator[Probl
 
 
 @lru_cache(maxsize=None)
-def schema(name: str) -> dict:
+def schema(name: str) -> dict[str, Any]:
     """The published JSON Schema `submission` or `labels`."""
-    return json.loads((Path(__file__).parent / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
+    return cast("dict[str, Any]", json.loads((Path(__file__).parent / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8")))
 
 
 def _schema_problems(data: object, name: str, key: str, where: str) -> Iterator[Problem]:
@@ -229,7 +231,7 @@ def _schema_problems(data: object, name: str, key: str, where: str) -> Iterator[
         # jsonschema is slow, and most entries are equal to others: look at each of them once, at all only if one is unsound.
         distinct = {repr(entry): clip for clip, entry in clips.items()}
         sample = {clip: clips[clip] for clip in distinct.values()}
-        if validator.is_valid({**data, key: sample} if root else sample):
+        if validator.is_valid({**data, key: sample} if isinstance(data, dict) and root else sample):
             return
         for error in validator.iter_errors(data):
             path = list(error.absolute_path)
@@ -239,13 +241,13 @@ def _schema_problems(data: object, name: str, key: str, where: str) -> Iterator[
         raise ValidationError(problem) from None
 
 
-def _clip_of(path: list, root: tuple) -> Optional[str]:
+def _clip_of(path: list[Any], root: tuple[str, ...]) -> Optional[str]:
     """The clip that a path leads into; `root` is the path to the mapping of clips."""
     inside = len(path) > len(root) and tuple(path[: len(root)]) == root
     return clip_id(path[len(root)]) if inside else None
 
 
-def _explain(error, path: list, where: str, clip: Optional[str]) -> Problem:
+def _explain(error: Any, path: list[Any], where: str, clip: Optional[str]) -> Problem:
     found, keyword, expected = error.instance, error.validator, error.validator_value
     field = path[-1] if path else None
     if keyword == "type":
@@ -276,7 +278,7 @@ _RANGES = {
 }
 
 
-def _listed(names: list) -> str:
+def _listed(names: Iterable[object]) -> str:
     return " and ".join(map(show, names))
 
 
@@ -290,7 +292,7 @@ def _kind(value: object) -> str:
     return ("the text " if isinstance(value, str) else "") + show(value)
 
 
-def _type_hint(found: object, expected: str, field: object, path: list) -> Optional[str]:
+def _type_hint(found: object, expected: str, field: object, path: list[Any]) -> Optional[str]:
     if field == "salience" and isinstance(found, str):
         return "Write the number without quotes."
     if not path and isinstance(found, list):
@@ -302,12 +304,12 @@ def _type_hint(found: object, expected: str, field: object, path: list) -> Optio
     return None
 
 
-def _key_hint(found: Mapping, absent: list) -> Optional[str]:
+def _key_hint(found: Mapping[str, object], absent: list[str]) -> Optional[str]:
     near = {name: get_close_matches(name, [key.lower() for key in found], n=1) for name in absent}
     return "Is it spelt differently? Keys are lower case, in English." if any(near.values()) else None
 
 
-def _root_hint(path: list) -> Optional[str]:
+def _root_hint(path: list[Any]) -> Optional[str]:
     return "Only the clips belong into the file: keep the name of the team or method elsewhere." if not path else None
 
 
@@ -331,7 +333,7 @@ def _emotion_hint(found: object) -> Optional[str]:
     return f'The nearest is "{names[near[0]]}" ({EMOTION_NAMES[names[near[0]]]}).' if near else None
 
 
-def _salience_hint(error) -> Optional[str]:
+def _salience_hint(error: Any) -> Optional[str]:
     value = error.instance
     if error.validator == "minimum":  # a part that stands alone, with less than 100
         return _fraction_hint([value]) or "Is the second emotion missing? A single emotion has salience 100."
@@ -340,7 +342,7 @@ def _salience_hint(error) -> Optional[str]:
     return "The dataset's saliences are 100, or 70/30, 50/50 and 30/70." if error.validator == "enum" else None
 
 
-def _fraction_hint(saliences: list) -> Optional[str]:
+def _fraction_hint(saliences: list[Any]) -> Optional[str]:
     """Saliences that look like fractions of one."""
     if all(0 < value <= 1 for value in saliences) and abs(sum(saliences) - 1) < 0.01:
         return "These look like fractions: saliences are in percent, so multiply by 100."

@@ -97,7 +97,7 @@ def requirement_names(requirements):
 def test_wheel_holds_exactly_the_packages(wheel, expected):
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert held == expected
-    assert {"blemore/labels.py", "blemore/schemas/submission.schema.json", "blemore/schemas/labels.schema.json",
+    assert {"blemore/labels.py", "blemore/py.typed", "blemore/schemas/submission.schema.json", "blemore/schemas/labels.schema.json",
             "blemore_baselines/__init__.py"} <= held
 
 
