@@ -123,7 +123,7 @@ def test_metadata_names_python_licence_and_dependencies(metadata):
     assert "MIT" in (metadata["License"], metadata["License-Expression"])
     required = metadata.get_all("Requires-Dist")
     assert requirement_names(line for line in required if "extra ==" not in line) == DEPENDENCIES
-    assert set(metadata.get_all("Provides-Extra")) <= {"opensmile", "cluster", "test"}
+    assert set(metadata.get_all("Provides-Extra")) <= {"opensmile", "cluster", "notebook", "test"}
 
 
 def test_commands_are_declared_and_their_modules_shipped(wheel, config):
