@@ -12,11 +12,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Collection, Iterator, NamedTuple, Optional
+from typing import Collection, Iterator, NamedTuple, Optional, Sequence
 
 from blemore.errors import FileError, Problem
 from blemore.evaluate import read_ids
 from blemore.labels import clip_id
+from blemore_baselines.encoders import create
+from blemore_baselines.engines import available_cores
+from blemore_baselines.extract import extract
 
 VIDEO_SUFFIXES = (".mov", ".mp4", ".mkv", ".avi", ".webm")
 BEST_PAIRS = (("ImageBind", "WavLM_large"), ("VideoMAEv2", "WavLM_large"))  # of the paper's validation table
@@ -55,6 +58,26 @@ def choose_encoders(found: Collection[str]) -> list[str]:
     """The features to begin with: the paper's best pair, else its best without ImageBind, else all there are, else what can be extracted anywhere."""
     pairs = [list(pair) for pair in BEST_PAIRS if set(pair) <= set(found)]
     return pairs[0] if pairs else sorted(found) or list(ANYWHERE)
+
+
+def gather(data: Located, encoders: Sequence[str], out: Path) -> tuple[list[Path], list[Path]]:
+    """Features of train and of test, a path for each encoder: the dataset's own; else they are extracted from its videos, to
+    `out/train/<encoder>` and `out/test/<encoder>`. The second list lacks what the dataset has of train alone.
+
+    Raises FileError: there is neither; ValidationError: an encoder cannot be loaded.
+    """
+    own = [name for name in encoders if name in data.train_features]
+    to_extract = [create(name) for name in encoders if name not in own]
+    if to_extract and not data.train_videos:
+        names = ", ".join(encoder.name for encoder in to_extract)
+        raise FileError(Problem("cannot-open", str(data.train_metadata.parent), f"neither features of {names} nor videos of the clips",
+                                hint=f"Features of train that are there: {', '.join(sorted(data.train_features)) or 'none'}."))
+    found = {"train": data.train_features, "test": {name: data.test_features[name] for name in own if name in data.test_features}}
+    for part, metadata, videos in (("train", data.train_metadata, data.train_videos), ("test", data.test_metadata, data.test_videos)):
+        if to_extract and metadata and videos:
+            extract(read_ids(metadata), videos, to_extract, out / part, workers=available_cores())
+            found[part] = {**found[part], **{encoder.name: out / part / encoder.name for encoder in to_extract}}
+    return tuple([its[name] for name in encoders if name in its] for its in found.values())
 
 
 def _depth(path: Path, folder: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from typing import Optional, Sequence
+from typing import Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -117,8 +117,8 @@ def actors_by_fold(dataset: Dataset) -> bytes:
 def actor_and_emotion(X: np.ndarray, dataset: Dataset, title: str) -> bytes:
     """Features (N, D) on their two main axes: each clip tied to its actor's mean, and each single to its emotion's."""
     standard = (X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 1e-9)
-    left, scale, _ = np.linalg.svd(standard, full_matrices=False)
-    places = left[:, :2] * scale[:2]
+    values, vectors = np.linalg.eigh(standard @ standard.T)  # of (N, N): D can be ten times as large
+    places = vectors[:, :-3:-1] * np.sqrt(values[:-3:-1])
     made, axes = figure(9.5, 4.3, columns=2, sharex=True, sharey=True)
     by_actor, by_emotion = axes[0]
     actors = np.array(dataset.actors)
@@ -210,3 +210,26 @@ def _bars(axes, names: Sequence[str], values: np.ndarray, colours: Sequence[str]
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.tick_params(axis="y", length=0)
+
+
+def intervals(rows: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[Optional[tuple]]]], xlabel: str, footnote: str) -> bytes:
+    """Dots with error bars, a line for each of `rows` and a panel a metric.
+
+    panels: title → series → (mean, deviation) a row; None where there is none of either
+    """
+    made, axes = figure(4.6 * len(panels) + 1.6, 1.9 + 0.44 * max(len(rows), 1), columns=len(panels), sharey=True)
+    for one, (title, series) in zip(axes[0], panels.items()):
+        for k, (name, points) in enumerate(series.items()):
+            offset = 0.22 * (k - (len(series) - 1) / 2)
+            there = [(row + offset, *point) for row, point in enumerate(points) if point and point[0] is not None]
+            y, mean, deviation = zip(*there) if there else ((), (), ())
+            one.errorbar(mean, y, xerr=[d or 0 for d in deviation], fmt="os^Dv"[k % 5], color=COLOURS[k % len(COLOURS)], markersize=5, linewidth=1.2, label=name)
+        one.set(title=title, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
+        one.set_xlim(left=0)
+        one.set_yticks(range(len(rows)), rows)
+        one.grid(axis="x", alpha=0.25)
+        one.tick_params(axis="y", length=0)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    made.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
+    made.supxlabel(footnote, fontsize=6, color="#5b6675")
+    return png(made)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from blemore.errors import FileError
-from blemore_baselines.locate import choose_encoders, locate
+from blemore_baselines.locate import choose_encoders, gather, locate
 
 SCRIPT = Path(__file__).resolve().parents[2] / "baselines" / "run_all.sh"
 TRAIN = ["A1_ang_int1_ver1", "A2_hap_int1_ver1", "A3_sad_int1_ver1"]
@@ -72,3 +72,25 @@ def test_what_is_not_there(tmp_path):
         locate(tmp_path / "nowhere")
     with pytest.raises(FileError, match="no train_metadata.csv"):
         locate(tmp_path)
+
+
+def test_features_of_the_dataset_come_first(make, tmp_path):
+    data = locate(make(OFFICIAL[:-1]))  # without WavLM of test
+    train, test = gather(data, ["ImageBind", "WavLM_large"], tmp_path / "features")
+    assert train == [data.train_features["ImageBind"], data.train_features["WavLM_large"]]
+    assert test == [data.test_features["ImageBind"]]
+    assert not (tmp_path / "features").exists()
+
+
+def test_others_are_extracted_from_the_videos(make, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr("blemore_baselines.locate.extract", lambda ids, clips, encoders, out, workers: calls.append((ids, clips, [e.name for e in encoders], out)))
+    data, out = locate(make(TREES["videos"] + OFFICIAL)), tmp_path / "features"
+    train, test = gather(data, ["logmel", "ImageBind"], out)
+    assert calls == [(TRAIN, data.train_videos, ["logmel"], out / "train"), (["test_0001"], data.test_videos, ["logmel"], out / "test")]
+    assert train == [out / "train/logmel", data.train_features["ImageBind"]] and test == [out / "test/logmel", data.test_features["ImageBind"]]
+
+
+def test_neither_features_nor_videos(make, tmp_path):
+    with pytest.raises(FileError, match="neither features of gray_flow, logmel nor videos"):
+        gather(locate(make([])), choose_encoders([]), tmp_path)

@@ -26,10 +26,10 @@ LAYERS = {
         ("cli", "codabench"),
     ],
     "blemore_baselines": [
-        ("dataset", "locate", "media", "streams"),
+        ("dataset", "media", "published", "streams"),
         ("encoders",),
         ("extract", "engines"),
-        ("features",),
+        ("features", "locate"),
         ("heads", "thresholds"),
         ("decode",),
         ("structured", "stack"),
