@@ -18,9 +18,9 @@ from blemore.metrics import count
 from blemore.report import to_dict, to_text
 from blemore.significance import bootstrap, compare
 from blemore_baselines import structured as model
+from blemore_baselines.accounts import figures_to_text, structured_to_text
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decode import accuracies, average, decode_thresholds, figures, fit_grid, nested_folds
-from blemore_baselines.report import figures_to_text, structured_to_text
 
 Scores = Sequence[np.ndarray]
 Names = Sequence[object]
@@ -50,8 +50,8 @@ def thresholds(dataset: Dataset, scores: Scores, names: Names) -> Decoded:
 def structured(dataset: Dataset, scores: Scores, names: Names, weight: float) -> Decoded:
     """The label with the highest expected score, under a posterior fitted on the out-of-fold scores."""
     result = model.cross_validate(model.log_probabilities(scores, names), dataset.labels, dataset.folds)
-    ours = _report(dataset, model.decide_out_of_fold(result, dataset.folds, weight))
-    theirs = _report(dataset, _nested_thresholds(average(scores, names), dataset))
+    ours = scored(dataset, model.decide_out_of_fold(result, dataset.folds, weight))
+    theirs = scored(dataset, _nested_thresholds(average(scores, names), dataset))
     intervals, difference = bootstrap(ours), compare(ours, theirs)
     found = {
         "weight": weight,
@@ -86,7 +86,7 @@ def _nested_thresholds(probabilities: np.ndarray, dataset: Dataset) -> np.ndarra
     return predicted
 
 
-def _report(dataset: Dataset, predicted: np.ndarray) -> Report:
+def scored(dataset: Dataset, predicted: np.ndarray) -> Report:
     """Label indices (N,) of the dataset's clips, scored."""
     predictions = {clip: Prediction(LABELS[label], LABELS[label]) for clip, label in zip(dataset.ids, predicted)}
     labels = {clip: LABELS[label] for clip, label in zip(dataset.ids, dataset.labels)}

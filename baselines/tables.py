@@ -41,24 +41,33 @@ def to_text(table: Table, signature: Optional[str] = None) -> str:
 
 
 def to_csv(table: Table, signature: str) -> str:
-    """Unrounded, for machines; the signature is the last line, after a #."""
+    """Unrounded, for machines; None is an empty cell, and the signature is the last line, after a #."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(table.columns)
-    writer.writerows([["" if cell is None else repr(cell) if isinstance(cell, float) else cell for cell in row] for row in table.rows])
+    writer.writerows([["" if cell is None else repr(float(cell)) if isinstance(cell, float) else cell for cell in row] for row in table.rows])
     return buffer.getvalue() + f"# {signature}\n"
 
 
+LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$", "|": r"$|$", "±": r"$\pm$", "×": r"$\times$", "→": r"$\to$", "−": r"$-$", "–": "--",
+    "α": r"$\alpha$", "β": r"$\beta$", "\n": " ",
+}
+
+
 def to_latex(table: Table, signature: str) -> str:
-    """A tabular with the rules of booktabs, to be pasted; the signature is a comment."""
-    escaped = lambda text: "".join({"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "±": r"$\pm$", "–": "--", "→": r"$\to$"}.get(c, c) for c in text)  # noqa: E731
-    lines = [f"% {table.title}", f"% {signature}", rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule"]
+    """A tabular with the rules of booktabs, to be pasted; the title and the signature are comments."""
+    escaped = lambda text: "".join(LATEX.get(char, char) for char in text)  # noqa: E731
+    lines = [*(f"% {' '.join(text.split())}" for text in (table.title, signature)), rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule"]
     lines += [" & ".join(map(escaped, table.columns)) + r" \\", r"\midrule"]
     lines += [" & ".join(escaped(shown(cell, 3)) for cell in row) + r" \\" for row in table.rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def to_html(table: Table) -> str:
-    """For a page."""
-    row = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"  # noqa: E731
-    return f"<table>{row(table.columns, 'th')}{''.join(row(map(shown, cells), 'td') for cells in table.rows)}</table>"
+    """For a page in the style of `blemore.page`; wider than the page, it scrolls."""
+    cells = lambda row, tag: "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)  # noqa: E731
+    body = "".join(f"<tr><th>{html.escape(first)}</th>{cells(rest, 'td')}</tr>" for first, *rest in (map(shown, row) for row in table.rows))
+    caption = f"<caption>{html.escape(table.title)}</caption>"
+    return f'<div class="wide"><table class="rows">{caption}<thead><tr>{cells(table.columns, "th")}</tr></thead><tbody>{body}</tbody></table></div>'

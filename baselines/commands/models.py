@@ -28,9 +28,9 @@ def train(metadata: Path, features: tuple, method: str, head: str, preset: str, 
 
     Example: blemore-baselines train --metadata demo/train_metadata.csv --features logmel.npz --out run
     """
+    from blemore_baselines.accounts import figures_to_text
     from blemore_baselines.dataset import read_dataset
     from blemore_baselines.features import read_features
-    from blemore_baselines.report import figures_to_text
     from blemore_baselines.train import train as run
 
     dataset = read_dataset(metadata)
@@ -138,10 +138,10 @@ def trivial(metadata: Path, labels: Optional[Path], fit: str, as_json: bool, ids
             write_submission(clips, [LABEL_INDEX[getattr(answers, name)]] * len(clips), out / f"trivial_{name}.zip")
             talk(f"{out / f'trivial_{name}.zip'}: {len(clips)} clips, checked")
     if as_json:
-        from blemore_baselines.report import trivial_to_dict
+        from blemore_baselines.accounts import trivial_to_dict
 
         click.echo(to_json(trivial_to_dict(answers, results, fit)), nl=False)
     else:
-        from blemore_baselines.report import trivial_to_text
+        from blemore_baselines.accounts import trivial_to_text
 
         click.echo(trivial_to_text(answers, results, fit))

@@ -1,0 +1,73 @@
+"""The accounts of decode.py, of structured decoding and of constant answers, as tables."""
+
+from __future__ import annotations
+
+from typing import Mapping
+
+from blemore.metrics import Counts
+from blemore.trivial import Trivial
+from blemore_baselines.tables import Table, to_text
+
+METRICS = {"acc_presence": "ACC_presence", "acc_salience": "ACC_salience", "score": "score"}
+ACCOUNTS = {
+    "published": "each fold with the epoch and thresholds that suit it best, as in the paper (optimistic)",
+    "nested": "each fold with what the other folds chose",
+}
+
+
+def folds_table(figures: Mapping, account: str) -> Table:
+    """One account of `blemore_baselines.decode.figures`: its folds, and what they come to."""
+    its = figures[account]
+    chosen = ["epoch", "alpha", "beta"] if any(fold["epoch"] > 1 for fold in its["folds"]) else ["alpha", "beta"]
+    summary = [(name, {metric: its["over_folds"][metric][key] for metric in METRICS}) for name, key in (("mean over folds", "mean"), ("standard deviation", "std"))]
+    if account == "nested":
+        summary.append(("pooled over all clips", its))
+    return Table(
+        f"{account}: {ACCOUNTS[account]}", ["fold", *chosen, *METRICS.values()],
+        [[str(fold["fold"]), *(fold[name] for name in (*chosen, *METRICS))] for fold in its["folds"]]
+        + [[name, *[""] * len(chosen), *(values[metric] for metric in METRICS)] for name, values in summary],
+    )
+
+
+def figures_to_text(figures: Mapping) -> str:
+    """Both accounts, and the final thresholds where there are any."""
+    lines = [to_text(folds_table(figures, account)) for account in ACCOUNTS]
+    if "final" in figures:
+        final = figures["final"]
+        lines.append(f"Final thresholds: alpha {final['alpha']:.6f}, beta {final['beta']:.6f}, fitted on {final['fitted_on']}")
+    return "\n".join(lines)
+
+
+def structured_to_text(figures: Mapping) -> str:
+    """The nested account of structured decoding by fold, and how well its posterior is calibrated."""
+    table = Table(
+        "structured decoding, nested: each fold by a model of the other folds, its strength chosen among them", ["fold", "strength", *METRICS.values()],
+        [[str(fold["fold"]), f"{fold['strength']:g}", *(fold[name] for name in METRICS)] for fold in figures["nested"]["folds"]],
+    )
+    told = figures["calibration"]
+    return to_text(table) + f"Posterior over the 36 labels: log loss {told['log_loss']:.4f}, Brier score {told['brier']:.4f}\n"
+
+
+TRIVIAL_NOTES = {"single": "most frequent single emotion", "pair": "most frequent pair", "blend": "most frequent pair with saliences"}
+
+
+def trivial_to_text(answers: Trivial, results: Mapping[str, Counts], fit: str) -> str:
+    return to_text(Table(
+        f"Always the same answer, the most frequent {'in what is scored, as published' if fit == 'scored' else 'in train'}",
+        ["answer", "ACC_presence", "right sets", "ACC_salience", "right blends", ""],
+        [[str(getattr(answers, name)), counts.acc_presence, f"{counts.presence}/{counts.n}", counts.acc_salience, f"{counts.salience}/{counts.n_blends}", TRIVIAL_NOTES[name]]
+         for name, counts in results.items()],
+    )).rstrip("\n")
+
+
+def trivial_to_dict(answers: Trivial, results: Mapping[str, Counts], fit: str) -> dict:
+    return {
+        "fit": fit,
+        **{
+            name: {
+                "answer": str(getattr(answers, name)), **counts._asdict(),
+                "acc_presence": counts.acc_presence, "acc_salience": counts.acc_salience, "score": counts.score,
+            }
+            for name, counts in results.items()
+        },
+    }
