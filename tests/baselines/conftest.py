@@ -53,6 +53,23 @@ def tiny(tmp_path):
 
 
 @pytest.fixture
+def planted():
+    """(noise, n) → a dataset of n clips, twelve actors in four folds, and a source for each noise: 8 columns of the soft
+    labels plus so much noise, or of noise alone (None)."""
+    from blemore_baselines.dataset import Dataset
+    from blemore_baselines.features import Features
+
+    def make(noise, n=720, seed=0):
+        rng = np.random.default_rng(seed)
+        labels, actor = rng.permutation(np.arange(n) % len(LABELS)), rng.integers(0, 12, n)
+        ids = [f"clip{k:03}" for k in range(n)]
+        told = [rng.normal(size=(n, 8)) if one is None else TARGETS[labels] @ rng.normal(size=(6, 8)) + one * rng.normal(size=(n, 8)) for one in noise]
+        return Dataset(ids, labels, actor % 4, [f"A{k:02}" for k in actor]), [Features(ids, X.astype(np.float32), np.arange(n), {}) for X in told]
+
+    return make
+
+
+@pytest.fixture
 def quick(monkeypatch):
     """The published protocol with a few epochs and a large step."""
     from blemore_baselines import train

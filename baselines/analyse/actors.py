@@ -1,0 +1,80 @@
+"""Figures with intervals over actors: each figure is a function of summed records, of which every clip has one.
+
+As in `blemore.significance`: actors are drawn with replacement, `figure ± t · s`, and p counts the resamples that
+lie as far from the figure as that lies from zero. Records here are numbers of any kind, not counts alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Callable, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from blemore.labels import EMOTIONS
+from blemore.significance import LEVEL, RESAMPLES, p_value, t_quantile
+from blemore_baselines.dataset import SET_OF_LABEL
+
+FIGURES = {  # of summed `outcomes`; nan without blends
+    "presence": lambda sums: sums[..., 1] / sums[..., 0],
+    "salience": lambda sums: sums[..., 3] / sums[..., 2],
+    "score": lambda sums: (sums[..., 1] / sums[..., 0] + sums[..., 3] / sums[..., 2]) / 2,
+}
+
+
+class Estimate(NamedTuple):
+    """A figure, its 95 % interval (None with a single actor), and the p-value that it is zero."""
+
+    value: float
+    low: Optional[float]
+    high: Optional[float]
+    p: float
+
+
+def outcomes(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N, 4): each clip's record 1, right set, true blend, right blend, as in `blemore.metrics.Counts`."""
+    blend = labels >= len(EMOTIONS)
+    return np.stack([np.ones(len(labels)), SET_OF_LABEL[predicted] == SET_OF_LABEL[labels], blend, blend & (predicted == labels)], axis=1)
+
+
+def estimate(records: np.ndarray, actors: Sequence[str], figure: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> Estimate:
+    """A figure of the sum of records (N, k), over resampled actors (N,). figure: sums (…, k) → (…)."""
+    _, owner = np.unique(actors, return_inverse=True)
+    units = owner.max() + 1
+    by_actor = np.zeros((units, records.shape[1]))
+    np.add.at(by_actor, owner, records)
+    draws = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a resample without a blend has no figure
+        value, drawn = float(figure(by_actor.sum(axis=0))), figure(draws @ by_actor)
+    drawn = drawn[np.isfinite(drawn)]
+    if units < 2 or len(drawn) < 2:
+        return Estimate(value, None, None, 1.0)
+    reach = t_quantile((1 + LEVEL) / 2, int(units) - 1) * float(drawn.std(ddof=1)) * math.sqrt(units / (units - 1))
+    return Estimate(value, value - reach, value + reach, p_value(value, drawn.tolist()))
+
+
+def compare(predicted: np.ndarray, baseline: np.ndarray, labels: np.ndarray, actors: Sequence[str], figure: str = "score") -> Estimate:
+    """What predicted labels (N,) gain over a baseline's, in a figure of FIGURES."""
+    records = np.hstack([outcomes(predicted, labels), outcomes(baseline, labels)])
+    return estimate(records, actors, lambda sums: FIGURES[figure](sums[..., :4]) - FIGURES[figure](sums[..., 4:]))
+
+
+def in_words(estimate: Estimate) -> str:
+    """`+0.012 (95 % interval −0.020 to +0.044, p = 0.410), within chance`."""
+    signed = lambda number: f"{number:+.3f}".replace("-", "−")  # noqa: E731
+    if estimate.low is None:
+        return f"{signed(estimate.value)} (a single actor: no interval)"
+    verdict = "within chance" if estimate.low <= 0 <= estimate.high else "more than chance explains"
+    p = f"p = {estimate.p:.3f}" if estimate.p >= 0.001 else "p < 0.001"
+    return f"{signed(estimate.value)} (95 % interval {signed(estimate.low)} to {signed(estimate.high)}, {p}), {verdict}"
+
+
+def draw(axis, names: Sequence[str], estimates: Sequence[Estimate], colour: str, label: Optional[str] = None, shift: float = 0.0) -> None:
+    """Estimates with their intervals, one below the other, beside a line at zero."""
+    places = np.arange(len(names)) + shift
+    values = np.array([estimate.value for estimate in estimates])
+    reach = [[0 if e.low is None else e.value - e.low for e in estimates], [0 if e.high is None else e.high - e.value for e in estimates]]
+    axis.errorbar(values, places, xerr=reach, fmt="o", color=colour, capsize=3, markersize=5, label=label)
+    axis.axvline(0, color="0.6", linewidth=1, zorder=0)
+    axis.set_yticks(np.arange(len(names)), names)
+    axis.set_ylim(len(names) - 0.4, -0.6)

@@ -1,0 +1,71 @@
+"""Training a module of any form, a fold at a time, with the batches and the optimiser of the published heads."""
+
+from __future__ import annotations
+
+from typing import Callable, Iterator, Optional
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from blemore_baselines.crossval import Recipe, fold_seed
+from blemore_baselines.dataset import Dataset
+from blemore_baselines.features import Features
+from blemore_baselines.heads import fit_scaler, one_thread_each
+
+Build = Callable[[], nn.Module]  # → a new module, (rows, D) → (rows, K), initialised from torch's global generator
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # outputs (rows, K), label indices (rows,) → the mean over rows
+
+
+def seeded(build: Build, seed: int) -> nn.Module:
+    """A new module, initialised from `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def perceptron(dim: int, hidden: Optional[int], outputs: int) -> nn.Module:
+    """The form of the published heads, (rows, dim) → (rows, outputs). hidden: None is a linear map."""
+    return nn.Linear(dim, outputs) if hidden is None else nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def out_of_fold(dataset: Dataset, features: Features, recipe: Recipe, build: Build, loss: Loss, seed: int, title: str) -> np.ndarray:
+    """Outputs (epochs, N, K) float32 of every epoch, each clip's by a module that saw none of its fold, scaler included.
+
+    features: aggregated, of the dataset's clips, in its order
+    """
+    folds = np.unique(dataset.folds)
+    by_fold = []
+    with one_thread_each(), tqdm(total=len(folds) * recipe.epochs, desc=title, unit="epoch", disable=None) as progress:
+        for fold in folds:
+            inside = dataset.folds != fold
+            scaler, its = fit_scaler(features.X[inside]), fold_seed(seed, fold)
+            held_out = torch.from_numpy(scaler(features.X[~inside])).to(_device())
+            outputs = []
+            for module in _epochs(seeded(build, its).to(_device()), scaler(features.X[inside]), dataset.labels[inside], loss, recipe, its):
+                with torch.no_grad():
+                    outputs.append(module(held_out).cpu().numpy())
+                progress.update()
+            by_fold.append(np.stack(outputs))
+    found = np.zeros((recipe.epochs, len(dataset.ids), by_fold[0].shape[-1]), dtype=np.float32)
+    for fold, its in zip(folds, by_fold):
+        found[:, dataset.folds == fold] = its
+    return found
+
+
+def _epochs(module: nn.Module, X: np.ndarray, labels: np.ndarray, loss: Loss, recipe: Recipe, seed: int) -> Iterator[nn.Module]:
+    """The module after each of the recipe's epochs on standardised rows X (rows, D) float32 with labels (rows,)."""
+    rows, truth = torch.from_numpy(X).to(_device()), torch.from_numpy(labels).to(_device())
+    optimizer = torch.optim.Adam(module.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+    shuffle = torch.Generator().manual_seed(seed)
+    for _ in range(recipe.epochs):
+        for batch in torch.randperm(len(rows), generator=shuffle).to(_device()).split(recipe.batch_size):
+            optimizer.zero_grad()
+            loss(module(rows[batch]), truth[batch]).backward()
+            optimizer.step()
+        yield module
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

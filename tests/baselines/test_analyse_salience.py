@@ -1,0 +1,127 @@
+"""The study of salience: losses and decoding by hand, and effects that were planted."""
+
+import numpy as np
+import pytest
+import torch
+
+from blemore.errors import ValidationError
+from blemore.labels import EMOTIONS, LABEL_INDEX, LABELS, Label
+from blemore_baselines.analyse.objectives import OBJECTIVES, SHARES, log_posterior, margins, ranking_loss
+from blemore_baselines.analyse.salience import errors, salience
+from blemore_baselines.analyse.training import out_of_fold, perceptron
+from blemore_baselines.crossval import Recipe, cross_validate
+from blemore_baselines.decode import decode_thresholds
+from blemore_baselines.thresholds import Thresholds
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ANG_HAP_30_70 = LABEL_INDEX[Label(("ang", "hap"), (30, 70))]
+PAIR_ANG_HAP = 2  # of ang+disg, ang+fea, ang+hap, …
+
+
+def test_the_ranking_loss_by_hand():
+    scores = torch.tensor([[1.0, -1.0, 0.5, 2.0, 0.0, -0.5]])
+    sigma = lambda margin: 1 / (1 + np.exp(-margin))  # noqa: E731
+    # hap (70) over ang (30); both over each absent one; absent ones tie among themselves.
+    present, absent = [2.0, 1.0], [-1.0, 0.5, 0.0, -0.5]
+    losses = [-np.log(sigma(2.0 - 1.0))]
+    losses += [-np.log(sigma(p - a)) for p in present for a in absent]
+    losses += [-(np.log(sigma(a - b)) + np.log(sigma(b - a))) / 2 for k, a in enumerate(absent) for b in absent[k + 1 :]]
+    assert len(losses) == 15
+    assert ranking_loss(scores, torch.tensor([ANG_HAP_30_70])).item() == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_margins_by_hand():
+    seen = margins(np.array([[1.0, -1.0, 0.5, 2.0, 0.0, -0.5]]))
+    assert seen[0, 0] == pytest.approx(np.tanh(0.5 / 2))  # ang, second: its lead over fea
+    assert seen[0, 3] - seen[0, 0] == pytest.approx(np.tanh(1.0 / 2))  # hap, first: its lead over ang
+    assert (seen[0, [1, 2, 4, 5]] <= 0).all()
+    assert decode_thresholds(seen, Thresholds(0.2, 0.4)) == [ANG_HAP_30_70]
+    assert decode_thresholds(seen, Thresholds(0.3, 0.4)) == [EMOTIONS.index("hap")]
+    assert LABELS[decode_thresholds(seen, Thresholds(0.2, 0.5))[0]].saliences == (50, 50)
+
+
+def test_margins_of_equal_scores_decide_for_the_lower_index():
+    seen = margins(np.array([[0.0, 0.0, 3.0, 3.0, 0.0, 0.0]]))
+    assert seen[0, 2] == seen[0, 3]
+    assert str(LABELS[decode_thresholds(seen, Thresholds(0.5, 0.0))[0]]) == "fea+hap 50/50"
+
+
+def test_the_posterior_of_the_multi_task_head_sums_to_one_and_knows_its_labels():
+    rng = np.random.default_rng(0)
+    outputs = torch.from_numpy(rng.normal(size=(4, 46)))
+    assert log_posterior(outputs).exp().sum(dim=1).numpy() == pytest.approx(np.ones(4))
+    sure = torch.zeros(1, 46)
+    sure[0, len(EMOTIONS) + PAIR_ANG_HAP] = sure[0, 16 + 3 * PAIR_ANG_HAP + 2] = 30.0
+    assert log_posterior(sure).argmax().item() == ANG_HAP_30_70
+
+
+@pytest.mark.parametrize(("name", "outputs", "share"), [
+    ("soft labels", np.log(np.array([0.3, 1e-9, 1e-9, 0.7, 1e-9, 1e-9])), 0.3),
+    ("regression", np.array([0.3, 0.0, 0.0, 0.7, 0.0, 0.0]), 0.3),
+    ("regression", np.array([-0.5, 0.0, 0.0, 0.9, 0.0, 0.0]), 0.0),  # stays within [0, 1]
+    ("ranking", np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0]), 0.5),
+    ("ranking", np.array([-20.0, 0.0, 0.0, 20.0, 0.0, 0.0]), 0.3),
+    ("multi-task", np.eye(46)[16 + 3 * PAIR_ANG_HAP + 2] * 50, 0.3),
+    ("multi-task", np.zeros(46), 0.5),
+])
+def test_shares_by_hand(name, outputs, share):
+    assert OBJECTIVES[name].shares(outputs[None], np.array([PAIR_ANG_HAP])) == pytest.approx([share], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_each_loss_is_least_where_the_outputs_say_the_label(name):
+    """A step of gradient descent from nothing, on one clip, makes its label what is decoded, and its share right."""
+    objective = OBJECTIVES[name]
+    outputs = torch.zeros(1, objective.outputs, requires_grad=True)
+    optimizer = torch.optim.Adam([outputs], lr=0.05)
+    for _ in range(400):
+        optimizer.zero_grad()
+        objective.loss(outputs, torch.tensor([ANG_HAP_30_70])).backward()
+        optimizer.step()
+    assert objective.shares(outputs.detach().numpy(), np.array([PAIR_ANG_HAP]))[0] == pytest.approx(SHARES[2], abs=0.05)
+
+
+def test_soft_labels_train_as_the_published_head(tiny):
+    recipe = Recipe(1e-2, 1e-3, 8, 3, 3)
+    features = tiny.read(tiny.sound)
+    objective = OBJECTIVES["soft labels"]
+    ours = out_of_fold(tiny.dataset, features, recipe, lambda: perceptron(features.X.shape[1], 512, 6), objective.loss, seed=3, title="soft labels")
+    published = cross_validate(tiny.dataset, features, recipe, ["mlp512"], [3]).logits[0, 0]
+    assert ours == pytest.approx(published, rel=1e-3, abs=1e-4)
+
+
+# --------------------------------------------------------------------------------- the study
+
+
+def test_errors_by_hand():
+    assert errors(np.array([0.5, 0.5, 0.5]), SHARES) == pytest.approx((100 * np.sqrt(0.08 / 3), 40 / 3))
+    assert errors(SHARES, SHARES) == (0, 0)
+
+
+def test_what_was_planted_is_found(planted):
+    """Features that hold the shares: every head beats the constant, and its salience is far above chance."""
+    dataset, (told,) = planted(noise=(0.1,))
+    study = salience(dataset, told, Recipe(3e-3, 1e-3, 32, 15, 15), "linear", 0, "signature")
+    for name, its in study.values["heads"].items():
+        assert its["acc_salience"] > 0.4, name
+        assert its["rmse"] < study.values["always_50"]["rmse"], name
+    assert set(study.figures) == {"shares", "gained"} and all(png.startswith(b"\x89PNG") for png in study.figures.values())
+    assert len(study.tables["heads"].rows) == len(OBJECTIVES) + 1
+
+
+def test_noise_tells_no_share(planted):
+    dataset, (noise,) = planted(noise=(None,))
+    study = salience(dataset, noise, Recipe(3e-3, 1e-3, 32, 5, 5), "linear", 0, "signature")
+    for name, its in study.values["heads"].items():
+        assert its["score"] < 0.15 and its["rmse"] > study.values["always_50"]["rmse"] - 0.2, name
+
+
+def test_the_same_call_gives_the_same_study(tiny):
+    run = lambda: salience(tiny.dataset, tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2), "mlp256", 1, "signature")  # noqa: E731
+    assert run() == run()
+
+
+def test_blends_in_one_fold_alone_are_refused(tiny):
+    labels = np.where(tiny.dataset.folds == 0, tiny.dataset.labels, 0)
+    with pytest.raises(ValidationError, match="1 of the folds hold blends; expected at least 2"):
+        salience(tiny.dataset._replace(labels=labels), tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2), "linear", 0, "")
