@@ -93,7 +93,7 @@ def build(options: Options) -> Built:
 def _reference(path: Path) -> Reference:
     reference = read_reference(path)
     if not any(label.is_blend for label in reference.labels.values()):
-        raise BundleError(Problem("no-blends", str(path), "no blend among the labels: ACC_salience and score would be undefined"))
+        raise BundleError(Problem("no-blends", str(path), "no blend among the labels: ACC_salience and score would be undefined", hint="Is it the right file?"))
     return reference
 
 
@@ -190,7 +190,7 @@ def _date(phases: list[dict], options: Options) -> list[str]:
     practice = len(phases) > 1
     start = options.start or (now + PRACTICE_LASTS if practice else now)
     if options.end is not None and options.end <= start:
-        raise BundleError(Problem("dates", "--end", f"{_utc(options.end)} is not after the start, {_utc(start)}"))
+        raise BundleError(Problem("dates", "--end", f"{_utc(options.end)} is not after the start, {_utc(start)}", hint="Name both dates with --start and --end, in UTC."))
     notes = []
     phases[-1].update(start=_utc(start))
     phases[-1].pop("end", None)

@@ -18,6 +18,7 @@ from blemore.io import read_bytes
 CONFIG = "competition.yaml"
 LARGEST = 2**30  # bytes of a bundle, a member or a submission when extracted
 MOST_FILES = 10_000
+START_FROM = "Start from the kit's own competition.yaml."
 
 
 class BundleError(BlemoreError):
@@ -44,7 +45,7 @@ def unpack(raw: bytes, where: str) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > LARGEST:
-                raise BundleError(Problem("bad-zip", where, f"more than {MOST_FILES:,} files or {LARGEST / 2**20:,.0f} MiB when extracted"))
+                raise BundleError(Problem("bad-zip", where, f"more than {MOST_FILES:,} files or {LARGEST / 2**20:,.0f} MiB when extracted", hint="A bundle takes less than 1 MiB: is it the right file?"))
             return {entry.filename: archive.read(entry) for entry in entries}
     except BlemoreError:
         raise
@@ -70,9 +71,9 @@ def parse_yaml(raw: bytes, where: str) -> dict:
         data = yaml.load(raw.decode("utf-8-sig"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         text = " ".join(str(error).split())
-        raise BundleError(Problem("not-yaml", where, f"not YAML: {text[:300]}")) from None
+        raise BundleError(Problem("not-yaml", where, f"not YAML: {text[:300]}", hint=START_FROM)) from None
     if not isinstance(data, dict):
-        raise BundleError(Problem("not-yaml", where, "expected a mapping of keys to values"))
+        raise BundleError(Problem("not-yaml", where, "expected a mapping of keys to values", hint=START_FROM))
     return data
 
 

@@ -179,7 +179,7 @@ def _image(bundle: Bundle, name: str) -> Iterator[Problem]:
         yield _absent(bundle, name, where)
     elif not raw.startswith(RASTERS) and not webp:
         found = "an SVG" if b"<svg" in raw[:1000] else "no raster image"
-        yield Problem("image", where, f"{show(name)} is {found}; expected a PNG or JPEG")
+        yield Problem("image", where, f"{show(name)} is {found}; expected a PNG or JPEG", hint="Export the picture as PNG.")
 
 
 def _text(bundle: Bundle, name: str, where: str) -> Iterator[Problem]:
@@ -189,9 +189,10 @@ def _text(bundle: Bundle, name: str, where: str) -> Iterator[Problem]:
         return
     try:
         if not raw.decode("utf-8-sig").strip():
-            yield Problem("empty", where, f"{show(name)} is empty; the platform refuses empty pages and terms")
+            message = f"{show(name)} is empty; the platform refuses empty pages and terms"
+            yield Problem("empty", where, message, hint="Write a line into it, or take the page out.")
     except UnicodeDecodeError:
-        yield Problem("not-utf8", where, f"{show(name)} is not UTF-8")
+        yield Problem("not-utf8", where, f"{show(name)} is not UTF-8", hint="Save the file as UTF-8.")
 
 
 def _absent(bundle: Bundle, name: str, where: str) -> Problem:
@@ -372,7 +373,7 @@ def _reference(files: Mapping[str, bytes], where: str) -> Iterator[Problem]:
                 validate_labels(parse_json(files["labels.json"], "labels.json"), "labels.json")
                 codabench.read_labels(Path(folder) / "labels.json", Path(folder) / "none", settings.labels_sha256)
             elif settings.labels_sha256 is None:
-                yield Problem("no-labels", where, "neither labels.json nor, in settings.json, labels_sha256 is there")
+                yield Problem("no-labels", where, "neither labels.json nor, in settings.json, labels_sha256 is there", hint="Build it again.")
         except BlemoreError as error:
             yield from (problem._replace(where=f"{where}: {problem.where}") for problem in error.problems)
 

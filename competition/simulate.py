@@ -121,7 +121,7 @@ def _lay_out(folder: Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise BundleError(Problem("bad-zip", name, "leads out of its folder"))
+            raise BundleError(Problem("bad-zip", name, "leads out of its folder", hint="Build the bundle again."))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 

@@ -66,7 +66,7 @@ def _unpacked(folder: Path) -> dict[str, bytes]:
             continue
         raw = read_bytes(path)
         if hashlib.sha256(raw).hexdigest() != sha256:
-            problems.append(Problem("no-wheels", str(path), f"its SHA-256 is {hashlib.sha256(raw).hexdigest()}; expected {sha256}"))
+            problems.append(Problem("no-wheels", str(path), f"its SHA-256 is {hashlib.sha256(raw).hexdigest()}; expected {sha256}", hint="Fetch it again."))
             continue
         files.update({inside: content for inside, content in unpack(raw, str(path)).items() if _needed(inside)})
     if problems:

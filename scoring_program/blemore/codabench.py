@@ -103,7 +103,7 @@ def _remove(path: Path) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise FileError(Problem("cannot-write", str(path), f"cannot be removed: {error.strerror}")) from None
+        raise FileError(Problem("cannot-write", str(path), f"cannot be removed: {error.strerror}", hint="The output folder must be writable.")) from None
 
 
 # ------------------------------------------------------------------------------- the submission
@@ -112,7 +112,7 @@ def _remove(path: Path) -> None:
 def read_submission(folder: Path) -> tuple[object, str]:
     """The parsed JSON of a submission's folder and its name inside it."""
     if not folder.is_dir():
-        raise FileError(Problem("cannot-open", str(folder), "no such folder; expected the submission's extracted files in it"))
+        raise FileError(Problem("cannot-open", str(folder), "no such folder; expected the submission's extracted files in it", hint="Is --input right?"))
     name = pick_json(_files(folder), "submission")
     return parse_json(read_bytes(folder / name, MAX_JSON_BYTES), name), name
 
@@ -167,7 +167,10 @@ def read_labels(shipped: Path, on_worker: Path, sha256: Optional[str]) -> Refere
             except BlemoreError as error:
                 raise ReferenceLabelsError(error.problems) from None
     if not found:
-        raise ReferenceLabelsError(Problem("no-labels", "labels", f"neither {on_worker} nor labels.json in the reference data is there"))
+        raise ReferenceLabelsError(Problem(
+            "no-labels", "labels", f"neither {on_worker} nor labels.json in the reference data is there",
+            hint="Build the bundle again, or put its labels.json on the worker.",
+        ))
     raw = next((raw for raw in found.values() if sha256 in (None, hashlib.sha256(raw).hexdigest())), None)
     if raw is None:
         raise ReferenceLabelsError(Problem(
@@ -179,7 +182,7 @@ def read_labels(shipped: Path, on_worker: Path, sha256: Optional[str]) -> Refere
     except ValidationError as error:
         raise ReferenceLabelsError(_kinds(error.problems)) from None
     if not any(label.is_blend for label in reference.labels.values()):
-        raise ReferenceLabelsError(Problem("no-blends", "labels", "no blend among them: acc_salience and score are undefined"))
+        raise ReferenceLabelsError(Problem("no-blends", "labels", "no blend among them: acc_salience and score are undefined", hint="Build the bundle again, with labels that hold blends."))
     return reference
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Iterable, Mapping, NamedTuple, Optional, Union
 
-from blemore.errors import Problem, ReferenceLabelsError, ValidationError
+from blemore.errors import Problem, ReferenceLabelsError, ValidationError, some
 from blemore.io import MAX_JSON_BYTES, read_json, read_table
 from blemore.labels import BLEND_SALIENCES, EMOTIONS, PAIRS, SINGLES, Label, Prediction, clip_id
 from blemore.metrics import Counts, count
@@ -101,8 +101,10 @@ def read_ids(path: Path) -> list[str]:
     if not names or not all(names):
         problems.append(Problem("no-ids", str(path), "not every row names a clip; expected a CSV with a column filename, or a JSON of clips"))
     ids = [clip_id(name) for name in names]
-    if len(set(ids)) < len(ids):
-        problems.append(Problem("duplicate-clip", str(path), f"{len(ids) - len(set(ids)):,} clips stand in it more than once; expected once"))
+    twice = [clip for clip, times in Counter(ids).items() if times > 1]
+    if twice:
+        message = f"{len(twice):,} clips stand in it more than once: {some(twice)}; expected once"
+        problems.append(Problem("duplicate-clip", str(path), message, hint="A media suffix does not make another clip. Keep one row of each."))
     if problems:
         raise ValidationError(problems)
     return ids

@@ -10,6 +10,7 @@ Every problem is a `ValidationError` that says where; a file that cannot be open
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -257,6 +258,9 @@ def _odd_zip(where: str, message: str, hint: str) -> Problem:
     return Problem("bad-zip", where, message, hint=hint)
 
 
+NOT_A_TABLE = "Is it a CSV file as the dataset ships it, separated by commas? Was it cut short, or saved in another form by a spreadsheet?"
+
+
 def read_table(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file with a header, as dicts of stripped text; a row's line is under the key `""`.
 
@@ -274,16 +278,15 @@ def read_table(path: Path) -> list[dict[str, str]]:
         twice = [name for name, count in Counter(header).items() if count > 1]
         if not header or twice:
             found = f"the columns {some(twice)} twice" if twice else "an empty file"
-            raise ValidationError(Problem("bad-table", f"{where}: line 1", f"found {found}; expected a header that names each column once"))
+            raise ValidationError(Problem("bad-table", f"{where}: line 1", f"found {found}; expected a header that names each column once", hint=NOT_A_TABLE))
         for cells in reader:
             if len(cells) == len(header):
                 rows.append({"": str(reader.line_num), **{name: cell.strip() for name, cell in zip(header, cells)}})
             elif cells:
-                problems.append(Problem(
-                    "bad-table", f"{where}: line {reader.line_num}", f"{len(cells)} cells; expected {len(header)}, as in the header"
-                ))
+                message = f"{len(cells)} cells; expected {len(header)}, as in the header"
+                problems.append(Problem("bad-table", f"{where}: line {reader.line_num}", message, hint=NOT_A_TABLE))
     except csv.Error as error:
-        problems.append(Problem("bad-table", f"{where}: line {reader.line_num}", f"not CSV: {error}"))
+        problems.append(Problem("bad-table", f"{where}: line {reader.line_num}", f"not CSV: {error}", hint=NOT_A_TABLE))
     if problems:
         raise ValidationError(problems)
     return rows
@@ -314,7 +317,9 @@ def write_atomic(path: Path, content: Union[bytes, str]) -> None:
             os.unlink(temporary)
         if not isinstance(error, OSError):
             raise
-        raise FileError(Problem("cannot-write", str(path), f"cannot be written: {error.strerror or error}")) from None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "Make room on that disk, or write to another one." if full else "Name a place that may be written to."
+        raise FileError(Problem("cannot-write", str(path), f"cannot be written: {error.strerror or error}", hint=hint)) from None
 
 
 def to_json(data: object) -> str:

@@ -24,6 +24,7 @@ from blemore.errors import Problem, ValidationError, show, some
 from blemore.io import json_path
 from blemore.labels import BLENDABLE, EMOTION_NAMES, EMOTIONS, LABEL_INDEX, NEUTRAL, Label, Prediction, clip_id, to_prediction
 
+MEND = "Mend this row, or take the table as the dataset ships it."
 SUM_WITHIN = 0.01 + 1e-9  # 70.01 + 30 is off by 0.01 to its writer, by a little more to a binary float
 
 
@@ -86,20 +87,20 @@ def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata"
     for row in rows:
         line, clip = f"{where}: line {row.get('', '?')}", clip_id(row["filename"])
         if not clip:
-            problems.append(Problem("bad-table", line, "no filename"))
+            problems.append(Problem("bad-table", line, "no filename; expected the clip's", hint=MEND))
         elif clip in reference.labels:
-            problems.append(Problem("duplicate-clip", line, "the clip stands in an earlier row already; expected once", clip))
+            problems.append(Problem("duplicate-clip", line, "the clip stands in an earlier row already; expected once", clip, MEND))
         else:
             try:
                 reference.labels[clip] = _row_label(row)
             except ValueError as error:
-                problems.append(Problem("not-a-label", line, str(error), clip))
+                problems.append(Problem("not-a-label", line, str(error), clip, MEND))
             if row.get("video_id"):
                 reference.groups[clip] = row["video_id"]
             if row.get("fold"):
                 fold = _number(row["fold"])
                 if fold is None or fold != int(fold) or fold < 0:
-                    problems.append(Problem("bad-table", line, f"fold is {show(row['fold'])}; expected a whole number from 0", clip))
+                    problems.append(Problem("bad-table", line, f"fold is {show(row['fold'])}; expected a whole number from 0", clip, MEND))
                 else:
                     reference.folds[clip] = int(fold)
     _raise_if(problems)
@@ -178,7 +179,7 @@ def _beyond_schema(entry: object, where: str, clip: str) -> Iterator[Problem]:
         return
     saliences = [part.get("salience") for part in entry]
     if any(isinstance(value, float) and math.isnan(value) for value in saliences):  # from Python: in a file the reader refuses it
-        yield Problem("not-finite", where, "found NaN; expected a finite number", clip)
+        yield Problem("not-finite", where, "found NaN; expected a finite number", clip, "A division by zero upstream is the usual cause.")
         return
     if len(entry) == 1:
         return
@@ -265,7 +266,7 @@ def _explain(error: Any, path: list[Any], where: str, clip: Optional[str]) -> Pr
     if keyword == "maxItems":
         return Problem("too-many-emotions", where, f"{len(found)} emotions; expected one or two", clip, "Keep the two most salient ones.")
     if keyword == "minLength":
-        return Problem("empty", where, "an empty text; expected an actor's name", clip)
+        return Problem("empty", where, "an empty text; expected an actor's name", clip, "Leave groups out altogether where the actors are not known.")
     if field == "emotion":
         return _emotion_problem(found, where, clip)
     return Problem("salience-range", where, f"salience {show(found)}; expected {_RANGES[keyword].format(_values(expected))}", clip, _salience_hint(error))
