@@ -9,7 +9,7 @@ import click
 
 from blemore.cli import Group
 from blemore.version import VERSION
-from blemore_baselines.commands import clips, models, results
+from blemore_baselines.commands import analyse, clips, models, results
 
 
 @click.group(cls=Group, goes_on=("demo", "extract", "train"))
@@ -30,7 +30,7 @@ def main() -> None:
 COMMANDS = (
     clips.demo, clips.encoders, clips.extract, clips.aggregate,
     models.train, models.predict, models.decode, models.trivial,
-    results.report,
+    results.report, analyse.analyse,
 )
 for _command in COMMANDS:
     main.add_command(_command)

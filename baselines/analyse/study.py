@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Mapping, NamedTuple, Sequence
 
+import numpy as np
+
 from blemore.io import to_json, write_atomic
+from blemore.signature import digest
+from blemore.version import VERSION
+from blemore_baselines.dataset import Dataset
 from blemore_baselines.tables import Table, to_csv, to_latex, to_text
 
 
@@ -25,6 +31,16 @@ class Study(NamedTuple):
     findings: Sequence[str]
     values: Mapping
     signature: str
+
+
+def signature(dataset: Dataset, inputs: Sequence[np.ndarray], **settings: object) -> str:
+    """A line that holds what a study was computed from: clips with labels, folds and actors, features or scores, and settings."""
+    clips = (f"{clip}\t{label}\t{fold}\t{actor}" for clip, label, fold, actor in zip(*dataset))
+    fields = {
+        "clips": len(dataset.ids), "folds": len(np.unique(dataset.folds)), "train": digest(clips),
+        "inputs": digest(hashlib.sha256(np.ascontiguousarray(one).tobytes()).hexdigest() for one in inputs), **settings, "version": VERSION,
+    }
+    return "|".join(f"{key}:{value}" for key, value in fields.items())
 
 
 def write(study: Study, out: Path) -> None:
