@@ -1,0 +1,166 @@
+"""The submission template: a valid file with every clip in it, the same as a zip, and a page on how to fill it in.
+
+Every entry is `PLACEHOLDER`, the one emotion that is never in a blend: ACC_salience is 0 for certain, and nobody takes it
+for an attempt. What the page quotes of the check is what the check says when the page is written.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple, Sequence
+
+from blemore.errors import ValidationError
+from blemore.evaluate import check
+from blemore.io import to_json, write_atomic, zip_bytes
+from blemore.labels import NEUTRAL, Label, to_entry
+from blemore.report import problems_to_text
+
+OFFICIAL_IDS = tuple(f"test_{number:04d}" for number in range(1, 595))
+PLACEHOLDER = Label((NEUTRAL,), (100,))
+NAME = "submission_template"
+WORKED = (
+    ("Sadness alone", Label(("sad",), (100,))),
+    ("Anger and happiness, one as salient as the other", Label(("ang", "hap"), (50, 50))),
+    ("Disgust above fear; writing fear first would say the same", Label(("disg", "fea"), (70, 30))),
+)
+
+
+class Mistake(NamedTuple):
+    """A common one: what stands in place of the first clip's entry, CLIP being its name, or which files the zip holds."""
+
+    title: str
+    entry: str = ""
+    zipped: tuple[str, ...] = ()
+
+
+MISTAKES = (
+    Mistake("Saliences as fractions", '"CLIP": [{"emotion": "ang", "salience": 0.7}, {"emotion": "hap", "salience": 0.3}]'),
+    Mistake("Saliences that do not sum to 100", '"CLIP": [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 20}]'),
+    Mistake("One emotion with less than all of the salience", '"CLIP": [{"emotion": "ang", "salience": 70}]'),
+    Mistake("A blend of one emotion", '"CLIP": [{"emotion": "ang", "salience": 100}, {"emotion": "hap", "salience": 0}]'),
+    Mistake("An emotion blended with itself", '"CLIP": [{"emotion": "ang", "salience": 50}, {"emotion": "ang", "salience": 50}]'),
+    Mistake("Neutral in a blend", '"CLIP": [{"emotion": "neu", "salience": 50}, {"emotion": "sad", "salience": 50}]'),
+    Mistake("Three emotions", '"CLIP": [{"emotion": "ang", "salience": 40}, {"emotion": "hap", "salience": 30}, {"emotion": "sad", "salience": 30}]'),
+    Mistake("No emotion", '"CLIP": []'),
+    Mistake("An emotion's full name", '"CLIP": [{"emotion": "happiness", "salience": 100}]'),
+    Mistake("A number as a text", '"CLIP": [{"emotion": "hap", "salience": "100"}]'),
+    Mistake("An entry that is not in a list", '"CLIP": {"emotion": "hap", "salience": 100}'),
+    Mistake("NaN", '"CLIP": [{"emotion": "hap", "salience": NaN}]'),
+    Mistake("A clip that is left out"),
+    Mistake("A path in place of a clip's name", '"videos/CLIP": [{"emotion": "hap", "salience": 100}]'),
+    Mistake("A clip twice", '"CLIP": [{"emotion": "hap", "salience": 100}],\n "CLIP": [{"emotion": "sad", "salience": 100}]'),
+    Mistake("Python's own notation, with single quotes", "'CLIP': [{'emotion': 'hap', 'salience': 100}]"),
+    Mistake("Two JSON files in the zip", zipped=("predictions.json", "older.json")),
+    Mistake("No JSON file in the zip", zipped=("predictions.csv",)),
+)
+
+
+def template(ids: Sequence[str]) -> str:
+    """The JSON with the placeholder for each clip; names are spelt as in the challenge's own template."""
+    return to_json({"predictions": _placeholders(ids)})
+
+
+def write_template(ids: Sequence[str], out: Path) -> list[Path]:
+    """Write the template as JSON and as zip, and the page about them, into the folder `out`. Raises FileError."""
+    content = template(ids)
+    files = {f"{NAME}.json": content, f"{NAME}.zip": zip_bytes(f"{NAME}.json", content), "README.md": page(ids)}
+    for name, made in files.items():
+        write_atomic(Path(out) / name, made)
+    return [Path(out) / name for name in files]
+
+
+def submit(mistake: Mistake, ids: Sequence[str]) -> tuple[str, bytes]:
+    """The name and the content of a file that is the template, save for the mistake."""
+    if mistake.zipped:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name in mistake.zipped:
+                archive.writestr(name, template(ids))
+        return "submission.zip", buffer.getvalue()
+    first, *others = _placeholders(ids).items()
+    lines = [_spelt(mistake, ids)] * bool(mistake.entry) + [f"{json.dumps(clip)}: {json.dumps(entry)}" for clip, entry in others]
+    return "submission.json", ('{"predictions": {\n ' + ",\n ".join(lines) + "\n}}\n").encode()
+
+
+def told(mistake: Mistake, ids: Sequence[str]) -> str:
+    """What `blemore-score --check` says of the mistake."""
+    name, content = submit(mistake, ids)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        try:
+            check(path, ids)
+        except ValidationError as error:
+            return problems_to_text(error.problems).replace(str(path), name)
+    raise AssertionError(f"{mistake.title}: nothing is wrong with it")
+
+
+def page(ids: Sequence[str]) -> str:
+    """The README of the template's folder, in Markdown."""
+    clips = list(_placeholders(ids))
+    worked = ",\n ".join(f"{json.dumps(clip)}: {json.dumps(to_entry(label))}" for clip, (_, label) in zip(clips, WORKED))
+    said = "\n".join(f"{number}. {what}." for number, (what, _) in enumerate(WORKED, start=1))
+    mistakes = "\n".join(_section(mistake, ids) for mistake in MISTAKES)
+    return PAGE.format(n=f"{len(clips):,}", first=clips[0], last=clips[-1], worked=worked, said=said, mistakes=mistakes)
+
+
+def _placeholders(ids: Sequence[str]) -> dict[str, list]:
+    return {f"{clip}.mov": to_entry(PLACEHOLDER) for clip in ids}
+
+
+def _spelt(mistake: Mistake, ids: Sequence[str]) -> str:
+    return mistake.entry.replace("CLIP", f"{ids[0]}.mov")
+
+
+def _section(mistake: Mistake, ids: Sequence[str]) -> str:
+    """A mistake and what is said of it; the fences are of languages that nobody runs."""
+    shown = f"```text\n {_spelt(mistake, ids)}\n```\n\n" if mistake.entry else f"The zip holds {' and '.join(f'`{name}`' for name in mistake.zipped)}.\n\n" if mistake.zipped else ""
+    return f"### {mistake.title}\n\n{shown}```text\n{told(mistake, ids)}\n```\n"
+
+
+PAGE = """# The submission template
+
+`submission_template.json` names all {n} clips, `{first}` to `{last}`; `submission_template.zip` holds the
+same file at its root, which is the form that CodaBench takes. **Every answer in it is a placeholder**: neutral, alone. It
+is valid, so it can be uploaded to try the way; and it is worth no more than the trivial baseline that always answers one
+emotion: on the challenge's test partition none is right for more than 44 of the 594 clips (ACC_presence 0.0741), no blend is
+found (ACC_salience 0), and the score is at most 0.0370. Replace every one of them.
+
+Everything in this folder, this page included, is written by one command, and checked by the other:
+
+```sh
+blemore-baselines template --out submission_template
+blemore-score --check submission_template/submission_template.zip
+```
+
+With `--ids test_metadata.csv` the first writes a template for the clips of that table, and the second also sees that each
+of them is there. `blemore-baselines predict` and `decode` write finished submissions; nobody has to edit this one by hand.
+
+## What a submission looks like
+
+One JSON file in a zip. The file's name is free, and so are folders around it, up to two. The contract is
+[submission.schema.json](../scoring_program/blemore/schemas/submission.schema.json); beyond what a schema can say, the two
+emotions of a blend differ, their saliences sum to 100 (± 0.01), and every clip is there once. Emotions are `ang`, `disg`,
+`fea`, `hap`, `sad` and `neu`. Three answers:
+
+```json
+{{"predictions": {{
+ {worked}
+}}}}
+```
+
+{said}
+
+The list's order means nothing. Of a blend's saliences the metric asks which one is larger, or whether they are equal: 60
+and 40 are as good as 70 and 30. The suffix `.mov` may be left out, and so may the outer `"predictions"`.
+
+## Mistakes, and what the check says of them
+
+Each is the template with one thing changed. Every problem of a file is told, not only the first, by
+`blemore-score --check submission.json --ids test_metadata.csv`.
+
+{mistakes}"""

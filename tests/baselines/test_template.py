@@ -1,0 +1,96 @@
+"""The submission template: what is committed is what the command writes, and what its page quotes is what the check says."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from blemore import cli as scorer
+from blemore.evaluate import check, evaluate, read_ids
+from blemore.validate import Reference
+from blemore_baselines import cli, template
+from blemore_codabench.build import TEMPLATE_ANSWER
+
+FOLDER = Path(__file__).resolve().parents[2] / "submission_template"
+IDS = template.OFFICIAL_IDS
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    out = tmp_path_factory.mktemp("template")
+    said = CliRunner().invoke(cli.main, ["template", "--out", str(out)])
+    assert said.exit_code == 0, said.output
+    assert said.stdout.split() == [str(out / name) for name in ("submission_template.json", "submission_template.zip", "README.md")]
+    return out
+
+
+@pytest.mark.parametrize("name", ["submission_template.json", "README.md"])
+def test_what_is_committed_is_what_the_command_writes(written, name):
+    assert (FOLDER / name).read_bytes() == (written / name).read_bytes()
+
+
+def test_the_zip_is_laid_out_as_the_platform_takes_it(written):
+    # Not compared byte by byte with the committed one: another zlib may compress otherwise.
+    for folder in (FOLDER, written):
+        with zipfile.ZipFile(folder / "submission_template.zip") as archive:
+            assert archive.namelist() == ["submission_template.json"]
+            assert archive.read("submission_template.json") == (FOLDER / "submission_template.json").read_bytes()
+
+
+def test_the_same_clips_give_the_same_bytes(tmp_path):
+    first, second = (template.write_template(IDS[:5], tmp_path / name) for name in "ab")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+@pytest.mark.parametrize("name", ["submission_template.json", "submission_template.zip"])
+def test_it_passes_the_check(name, tmp_path):
+    ids = tmp_path / "test_metadata.csv"
+    ids.write_text("filename\n" + "".join(f"test_{number:04}\n" for number in range(1, 595)))
+    said = CliRunner().invoke(scorer.main, ["--check", str(FOLDER / name), "--ids", str(ids)])
+    assert (said.exit_code, said.stdout.splitlines()[1]) == (0, "594 clips: 594 single emotions, 0 blends")
+
+
+def test_it_names_the_real_test_clips(shared):
+    assert read_ids(shared / "blemore-real" / "test_metadata.csv") == list(IDS)
+
+
+def test_the_placeholder_is_the_one_of_the_bundle_and_finds_no_blend():
+    assert template.PLACEHOLDER == TEMPLATE_ANSWER
+    labels = {"test_0001": template.PLACEHOLDER, "test_0002": template.WORKED[1][1]}
+    counts = evaluate(json.loads(template.template(list(labels))), Reference(labels, {}, {})).counts
+    assert (counts.acc_presence, counts.acc_salience) == (0.5, 0)
+
+
+def test_other_clips(tmp_path):
+    ids = tmp_path / "ids.csv"
+    ids.write_text("filename\nb.mov\na\nc\n")
+    said = CliRunner().invoke(cli.main, ["template", "--ids", str(ids), "--out", str(tmp_path / "out")])
+    assert said.exit_code == 0
+    assert list(json.loads((tmp_path / "out/submission_template.json").read_text())["predictions"]) == ["b.mov", "a.mov", "c.mov"]
+    assert "names all 3 clips, `b.mov` to `c.mov`" in (tmp_path / "out/README.md").read_text()
+
+
+def test_the_worked_answers_are_valid(tmp_path):
+    block = re.search(r"```json\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)[1]
+    (tmp_path / "worked.json").write_text(block)
+    assert [entry.label for entry in check(tmp_path / "worked.json").values()] == [label for _, label in template.WORKED]
+
+
+@pytest.mark.parametrize("mistake", template.MISTAKES, ids=lambda mistake: mistake.title)
+def test_each_mistake_gets_the_message_that_is_quoted(mistake, tmp_path):
+    section = re.search(rf"^### {re.escape(mistake.title)}\n(.*?)(?=^### |\Z)", (FOLDER / "README.md").read_text(), re.DOTALL | re.MULTILINE)[1]
+    quoted = re.findall(r"```text\n(.*?)```", section, re.DOTALL)[-1]
+    name, content = template.submit(mistake, IDS)
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "ids.csv").write_text("\n".join(["filename", *IDS]))
+    said = CliRunner().invoke(scorer.main, ["--check", str(tmp_path / name), "--ids", str(tmp_path / "ids.csv")])
+    assert said.exit_code == 1
+    assert said.stderr.replace(str(tmp_path / name), name) == quoted
+
+
+def test_the_page_links_to_the_schema():
+    links = re.findall(r"\]\((.*?)\)", (FOLDER / "README.md").read_text())
+    assert links and all((FOLDER / link).is_file() for link in links)
