@@ -9,10 +9,10 @@ import click
 
 from blemore.cli import Group
 from blemore.version import VERSION
-from blemore_baselines.commands import analyse, clips, models, results
+from blemore_baselines.commands import analyse, clips, data, models, results
 
 
-@click.group(cls=Group, goes_on=("demo", "extract", "train"))
+@click.group(cls=Group, goes_on=("demo", "extract", "train", "reproduce"))
 @click.version_option(VERSION, prog_name="blemore-baselines")
 def main() -> None:
     """The BLEMORE baselines: from clips to features, models and submissions.
@@ -30,7 +30,8 @@ def main() -> None:
 COMMANDS = (
     clips.demo, clips.encoders, clips.extract, clips.aggregate,
     models.train, models.predict, models.decode, models.trivial,
-    results.report, analyse.analyse,
+    results.report, results.reproduce, analyse.analyse,
+    data.template,
 )
 for _command in COMMANDS:
     main.add_command(_command)

@@ -1,0 +1,340 @@
+"""The paper's tables from a fabricated dataset in the official layout: every row, and what happens where features are missing or wrong."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import metadata_csv
+
+from blemore.evaluate import check
+from blemore.labels import LABELS
+from blemore_baselines import reproduce, train
+from blemore_baselines.cli import main
+from blemore_baselines.crossval import PRESETS, Recipe, cross_validate
+from blemore_baselines.dataset import TARGETS, read_dataset
+from blemore_baselines.decode import figures, softmax
+from blemore_baselines.features import STATISTICS, fuse, read_features
+from blemore_baselines.heads import HEADS
+from blemore_baselines.published import paper_name, read_published, read_published_trivial
+
+pytestmark = pytest.mark.usefixtures("short", "one_thread")
+
+N, N_TEST, FOLDS = 72, 12, 3
+DIMS = {"CLIP": 12, "HiCMAE": 16, "ImageBind": 10, "OpenFace_3": 11, "VideoMAEv2": 14, "VideoSwin": 8, "HuBERT_large": 9, "WavLM_large": 13}
+FEW = ("HiCMAE", "ImageBind", "WavLM_large")
+OPENFACE = "frame,emotion_index,gaze_yaw,gaze_pitch,action_units\n"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet():
+    """Progress bars would only slow the tests down."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TQDM_DISABLE", "1")
+        yield
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Both presets with a few epochs and a large step."""
+    for preset, rate in (("published", 1e-2), ("fast", 3e-2)):
+        monkeypatch.setitem(PRESETS, preset, {"aggregate": Recipe(rate, 1e-3, 16, 4, 3), "subsample": Recipe(rate, 1e-3, 64, 3, 3)})
+
+
+@pytest.fixture
+def root(tmp_path):
+    """The official layout; called with the encoders that are there. Beside it train.csv, test.csv and labelled.csv."""
+    rng = np.random.default_rng(3)
+    labels = np.concatenate([rng.permutation(36), rng.permutation(36)])
+    truth = {"train": labels, "test": rng.choice(36, N_TEST, replace=False)}
+    (tmp_path / "train.csv").write_text(metadata_csv(labels, FOLDS))
+    ids = {"train": [f"clip{k:02}" for k in range(N)], "test": [f"test_{k:04}" for k in range(1, N_TEST + 1)]}
+    (tmp_path / "test.csv").write_text("filename\n" + "".join(f"{clip}.mov\n" for clip in ids["test"]))
+    known = metadata_csv(truth["test"], FOLDS).splitlines()
+    (tmp_path / "labelled.csv").write_text("\n".join([known[0], *(f"{clip}.mov,{row.partition(',')[2]}" for clip, row in zip(ids["test"], known[1:]))]) + "\n")
+
+    def make(*encoders):
+        for encoder in encoders or DIMS:
+            mixing = rng.normal(size=(6, DIMS[encoder]))
+            for part in ("train", "test"):
+                folder = tmp_path / "data" / f"pre_extracted_{part}_data" / f"{encoder}_{part}"
+                folder.mkdir(parents=True)
+                for clip, label in zip(ids[part], truth[part]):
+                    frames = (TARGETS[label] @ mixing + rng.normal(size=(4, DIMS[encoder]))).astype(np.float32)
+                    if encoder == "OpenFace_3":
+                        cells = [["nan"] * 8 if k == 9 else frame[3:].tolist() for k, frame in enumerate(np.repeat(frames, 4, axis=0))]
+                        rows = [f'{k},{k % 8},{frames[0, 1]},{frames[0, 2]},"[{", ".join(map(str, cell))}]"' for k, cell in enumerate(cells)]
+                        (folder / f"{clip}.csv").write_text(OPENFACE + "\n".join(rows) + "\n")
+                    else:
+                        more_axes = encoder == "VideoMAEv2" and int(clip[-2:]) % 5 == 0
+                        np.save(folder / f"{clip}.npy", frames.reshape(2, 2, -1) if more_axes else frames)
+        return tmp_path / "data"
+
+    return make
+
+
+def run(root, out, test=None, **options):
+    base = root.parent
+    return reproduce.reproduce(root, base / "train.csv", out, test=test and base / test, **options)
+
+
+def names(outcome):
+    return [result.row.name for result in outcome.results]
+
+
+def contents(folder):
+    return {path.relative_to(folder): (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+# ------------------------------------------------------------------------------- the published figures
+
+
+def test_the_published_figures():
+    rows = {(*row.encoders, row.method): row for row in read_published()}
+    assert len(rows) == 13 and sum("subsample" in key for key in rows) == 2 and sum(len(key) == 3 for key in rows) == 4
+    best = rows["ImageBind", "WavLM", "aggregate"]
+    assert best.validation == {"acc_presence": {"mean": 0.345, "std": 0.035}, "acc_salience": {"mean": 0.170, "std": 0.055}}
+    assert best.test == {"acc_presence": 0.327, "acc_salience": 0.114}
+    assert rows["VideoSwin", "subsample"].test == {"acc_presence": 0.197, "acc_salience": 0.087}
+    assert read_published_trivial()["blend"]["test"] == {"acc_presence": 0.059, "acc_salience": 0.036}
+
+
+@pytest.mark.parametrize("name, spellings", {
+    "WavLM": ["WavLM_large", "wavlm", "WAVLM-Large"], "HuBERT": ["hubert", "HuBERT_large"], "OpenFace": ["OpenFace_3", "openface2"],
+    "VideoMAEv2": ["VideoMAEv2", "videomae_v2", "videomaev2-base"], "VideoSwin": ["videoswin", "Video_Swin"], "CLIP": ["clip"], "videoswin-t": ["videoswin-t"],
+}.items())
+def test_names_of_encoders(name, spellings):
+    assert {paper_name(spelling) for spelling in spellings} == {name}
+
+
+# ------------------------------------------------------------------------------------------ all of it
+
+
+def test_every_row_of_the_paper(root, tmp_path):
+    outcome = run(root(), tmp_path / "out", test="labelled.csv")
+    assert outcome.not_run == []
+    assert names(outcome) == [*(reproduce.Row(row.encoders, row.method).name for row in read_published()), "HiCMAE"]
+    assert [result.row.name for result in outcome.results if result.row.published is None] == ["HiCMAE"]
+    dims = {result.row.name: [features["dim"] for features in result.features] for result in outcome.results}
+    assert dims["VideoMAEv2"] == [7 * 14] and dims["VideoMAEv2 (subsampled)"] == [14] and dims["OpenFace"] == [77] and dims["ImageBind + WavLM"] == [70, 91]
+    for name in ("results.txt", "results.csv", "results.tex", "results.json"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "clips:72|folds:3|" in text and "preset:published" in text and "WavLM" in text
+    assert (tmp_path / "out" / "results.png").read_bytes().startswith(b"\x89PNG")
+    assert outcome.text == (tmp_path / "out" / "results.txt").read_text()
+    with open(tmp_path / "out" / "results.csv") as file:
+        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    assert len(rows) == 14 * 3 and {row["head"] for row in rows} == set(HEADS)
+    (row,) = [row for row in rows if (row["features"], row["method"], row["head"]) == ("VideoMAEv2 + HuBERT", "aggregate", "mlp512")]
+    assert (float(row["published_presence"]), float(row["published_presence_std"]), float(row["published_test_salience"])) == (0.332, 0.016, 0.114)
+    assert float(row["presence_difference"]) == float(row["presence"]) - 0.332
+    assert float(row["test_salience_difference"]) == float(row["test_salience"]) - 0.114
+    assert all(row["published_presence"] == "" for row in rows if row["head"] != "mlp512" or row["features"] == "HiCMAE")
+
+
+def test_a_row_s_figures_are_those_of_training(root, tmp_path):
+    data = root(*FEW)
+    outcome = run(data, tmp_path / "out", test="labelled.csv", preset="fast", seed=3)
+    assert names(outcome) == ["ImageBind", "WavLM", "ImageBind + WavLM", "HiCMAE"]
+    dataset = read_dataset(tmp_path / "train.csv")
+    paths = [data / "pre_extracted_train_data" / f"{encoder}_train" for encoder in ("ImageBind", "WavLM_large")]
+    sources = [read_features(path, dataset.ids) for path in paths]
+    logits = cross_validate(dataset, fuse(sources), PRESETS["fast"]["aggregate"], list(HEADS), [3]).logits
+    pair = outcome.results[2]
+    for head, its in zip(HEADS, logits[:, 0]):
+        assert pair.heads[head] == json.loads(json.dumps(figures(softmax(its), dataset.labels, dataset.folds)))
+    # `train` knows nothing of this module; its protocol `retrain` is what the test table was made by.
+    metrics = train.train(dataset, sources, paths, method="aggregate", head="mlp512", preset="fast", seed=3, out=tmp_path / "run", test_protocol="retrain")
+    assert metrics["nested"] == pair.heads["mlp512"]["nested"]
+    assert {key: metrics["final"][key] for key in ("alpha", "beta", "epochs")} == {key: pair.test[key] for key in ("alpha", "beta", "epochs")}
+    test_paths = [data / "pre_extracted_test_data" / f"{encoder}_test" for encoder in ("WavLM_large", "ImageBind")]
+    from blemore_baselines.predict import predict
+
+    clips = [f"test_{k:04}" for k in range(1, N_TEST + 1)]
+    _, labels = predict(tmp_path / "run", test_paths, clips)
+    submitted = check(tmp_path / "out" / "ImageBind+WavLM-aggregate" / "submission.zip", clips)
+    assert [submitted[clip].label for clip in clips] == [LABELS[label] for label in labels]
+    truth = [next(LABELS[label] for label in range(36) if to_row(label) == row) for row in labelled(tmp_path)]
+    right = sum(submitted[clip].label.emotions == label.emotions for clip, label in zip(clips, truth))
+    assert pair.test["figures"]["acc_presence"] == right / N_TEST
+
+
+def to_row(label):
+    return metadata_csv([label]).splitlines()[1].split(",")[2:7]
+
+
+def labelled(base):
+    return [line.split(",")[2:7] for line in (base / "labelled.csv").read_text().splitlines()[1:]]
+
+
+# ------------------------------------------------------------------------- what is not there, or wrong
+
+
+def test_what_is_not_there_is_named_and_no_failure(root, tmp_path):
+    data = root(*FEW)
+    shutil.rmtree(data / "pre_extracted_test_data" / "HiCMAE_test")
+    outcome = run(data, tmp_path / "out", test="test.csv")
+    why = {(one.row.name, one.part): one.why for one in outcome.not_run}
+    assert len(why) == 10 + 1 and not any(one.bad for one in outcome.not_run)
+    assert why["CLIP", "train"] == "no features of CLIP" and why["VideoMAEv2 + HuBERT", "train"] == "no features of VideoMAEv2 and HuBERT"
+    assert why["HiCMAE", "test"] == "no features of HiCMAE"
+    assert outcome.results[-1].row.name == "HiCMAE" and outcome.results[-1].test is None  # validated all the same
+    told = json.loads((tmp_path / "out" / "results.json").read_text())["not_run"]
+    assert len(told) == 11 and all(one["why"] in outcome.text for one in told)
+    assert "ids alone" in outcome.text and outcome.results[0].test["figures"] is None
+    assert check(tmp_path / "out" / "ImageBind-aggregate" / "submission.zip", [f"test_{k:04}" for k in range(1, N_TEST + 1)])
+
+
+def test_a_clip_missing_in_one_encoder_refuses_its_rows_alone(root, tmp_path):
+    data = root(*FEW)
+    (data / "pre_extracted_train_data" / "WavLM_large_train" / "clip07.npy").unlink()
+    outcome = run(data, tmp_path / "out")
+    refused = {one.row.name: one.why for one in outcome.not_run if one.bad}
+    assert set(refused) == {"WavLM", "ImageBind + WavLM"} and all("1 of 72 clips have no features: clip07" in why for why in refused.values())
+    assert names(outcome) == ["ImageBind", "HiCMAE"]
+    assert outcome.text.count("clip07") == 1 and "Refused:\n  WavLM, ImageBind + WavLM:\n" in outcome.text
+    result = CliRunner().invoke(main, ["reproduce", "--features-root", str(data), "--metadata", str(tmp_path / "train.csv"), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1 and result.stdout == outcome.text and "Traceback" not in result.output
+
+
+def own(base, encoder, preset, part="train"):
+    """Features as `extract` writes them."""
+    folder = base / part / encoder
+    shutil.copytree(base / f"pre_extracted_{part}_data" / f"{'WavLM_large' if encoder == 'wavlm' else 'ImageBind'}_{part}", folder)
+    (folder / "meta.json").write_text(json.dumps({"encoder": encoder, "revision": "1", "preset": preset}))
+    return folder
+
+
+def test_presets_of_train_and_test_must_agree(root, tmp_path):
+    data = root("WavLM_large")
+    own(data, "wavlm", "published"), own(data, "wavlm", "reference", "test")
+    for part in ("train", "test"):
+        shutil.rmtree(data / f"pre_extracted_{part}_data")
+    outcome = run(data, tmp_path / "out", test="labelled.csv")
+    (refused,) = [one for one in outcome.not_run if one.bad]
+    assert (refused.row.name, refused.part) == ("WavLM", "test")
+    assert 'preset is "reference", the model\'s "published"' in refused.why
+    assert names(outcome) == ["WavLM"] and not (tmp_path / "out" / "WavLM-aggregate" / "submission.zip").exists()
+
+
+@pytest.mark.parametrize("visual, fits", [("videomaev2", False), ("imagebind", True)])
+def test_presets_within_a_row_must_agree_where_there_is_a_choice(root, tmp_path, visual, fits):
+    """ImageBind has one preset alone, whose name says nothing of the others."""
+    data = root("ImageBind", "WavLM_large")
+    own(data, visual, "reference"), own(data, "wavlm", "published")
+    shutil.rmtree(data / "pre_extracted_train_data")
+    outcome = run(data, tmp_path / "out")
+    refused = [one for one in outcome.not_run if one.bad]
+    assert ("VideoMAEv2 + WavLM" in [one.row.name for one in refused]) == (not fits)
+    assert ("ImageBind + WavLM" in names(outcome)) == fits
+    if not fits:
+        assert '"reference" and "published"' in refused[0].why and str(data / "train" / "wavlm") in refused[0].why
+
+
+def test_our_own_folders_and_aggregated_files(root, tmp_path):
+    data = root("ImageBind", "WavLM_large")
+    official = data / "pre_extracted_train_data"
+    table = read_features(official / "ImageBind_train")
+    np.savez(data / "videoswin_static_features.npz", X=table.X, filenames=np.array(table.ids))
+    own(data, "wavlm", "published")
+    outcome = run(data, tmp_path / "out")
+    assert names(outcome) == ["ImageBind", "VideoSwin", "WavLM", "ImageBind + WavLM"]
+    assert outcome.results[1].features[0]["statistics"] == list(STATISTICS)
+    (aggregated_alone,) = [one for one in outcome.not_run if one.row.name == "VideoSwin (subsampled)"]
+    assert not aggregated_alone.bad and "videoswin_static_features.npz" in aggregated_alone.why
+    assert outcome.results[2].features[0]["path"] == str(official / "WavLM_large_train")
+    assert f"{official / 'WavLM_large_train'} was taken, not {data / 'train' / 'wavlm'}" in outcome.text
+
+
+@pytest.mark.parametrize("make, code, told", [
+    (lambda base: base / "nowhere", 3, "no such folder"),
+    (lambda base: (base / "empty").mkdir() or base / "empty", 1, "no features in it"),
+])
+def test_nothing_to_start_from(root, tmp_path, make, code, told):
+    result = CliRunner().invoke(main, ["reproduce", "--features-root", str(make(tmp_path)), "--metadata", str(tmp_path / "train.csv"), "--out", str(tmp_path / "out")])
+    assert result.exit_code == code and told in result.stderr and result.stdout == "" and not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------------------- going on
+
+
+def test_a_stopped_run_goes_on_and_a_finished_one_does_nothing(root, tmp_path, monkeypatch):
+    data = root(*FEW)
+    trained = []
+
+    def counted(*arguments, **options):
+        if len(trained) == 2 and options["title"] not in trained:
+            raise KeyboardInterrupt
+        trained.append(options["title"])
+        return cross_validate(*arguments, **options)
+
+    monkeypatch.setattr(reproduce, "cross_validate", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "out", test="labelled.csv")
+    assert trained == ["ImageBind", "WavLM"]
+    trained[:] = ["elsewhere"] * 3
+    outcome = run(data, tmp_path / "out", test="labelled.csv")
+    assert trained[3:] == ["ImageBind + WavLM", "HiCMAE"]
+    before = {path: its for path, its in contents(tmp_path / "out").items() if path.parent.name}
+    monkeypatch.setattr(reproduce, "fit_final", None)
+    again = run(data, tmp_path / "out", test="labelled.csv")
+    assert len(trained) == 5 and again == outcome
+    assert before == {path: its for path, its in contents(tmp_path / "out").items() if path.parent.name}  # not written again either
+    assert run(data, tmp_path / "other", test=None).results[0].heads == outcome.results[0].heads
+
+
+def test_finished_folds_are_kept(root, tmp_path, monkeypatch):
+    data = root("ImageBind")
+
+    def stopped(*arguments, keep, **options):
+        cross_validate(*arguments, keep=keep, **options)
+        (keep / "fold_1.npz").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(reproduce, "cross_validate", stopped)
+        run(data, tmp_path / "out")
+    folder = tmp_path / "out" / "ImageBind-aggregate"
+    assert sorted(path.name for path in (folder / "folds").iterdir()) == ["fold_0.npz", "fold_2.npz"]
+    first = run(data, tmp_path / "out")
+    assert not (folder / "folds").exists() and first.results == run(data, tmp_path / "other").results
+
+
+@pytest.mark.parametrize("options", [{"preset": "fast"}, {"seed": 1}])
+def test_another_preset_or_seed_is_refused_at_once(root, tmp_path, options):
+    data = root("ImageBind")
+    run(data, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with pytest.raises(reproduce.ValidationError, match=f"another {[*options][0]}"):
+        run(data, tmp_path / "out", **options)
+    assert contents(tmp_path / "out") == before
+
+
+def test_changed_features_refuse_their_rows(root, tmp_path):
+    data = root(*FEW)
+    run(data, tmp_path / "out")
+    np.save(data / "pre_extracted_train_data" / "HiCMAE_train" / "clip00.npy", np.ones((3, 16), dtype=np.float32))
+    outcome = run(data, tmp_path / "out")
+    (refused,) = [one for one in outcome.not_run if one.bad]
+    assert refused.row.name == "HiCMAE" and "another features" in refused.why and len(outcome.results) == 3
+
+
+def test_another_test_protocol_predicts_anew(root, tmp_path, capfd):
+    data = root("WavLM_large")
+    retrain = run(data, tmp_path / "out", test="test.csv").results[0].test
+    best = run(data, tmp_path / "out", test="test.csv", test_protocol="best-fold").results[0].test
+    assert "WavLM: another test_protocol" in capfd.readouterr().err
+    assert (best["alpha"], best["beta"], best["fitted_on"]) == (retrain["alpha"], retrain["beta"], retrain["fitted_on"])
+    assert best["epochs"] == int(best["fitted_on"].rpartition(" ")[2]) and retrain["epochs"] == 3
+    assert run(data, tmp_path / "out", test="labelled.csv", test_protocol="best-fold").results[0].test["figures"]["n"] == N_TEST
+    assert capfd.readouterr().err == ""  # the same clips: scored, not predicted again
+
+
+def test_a_full_disk_stops_all(root, tmp_path, monkeypatch):
+    data = root(*FEW)
+    (tmp_path / "out" / "config.json").parent.mkdir()
+    monkeypatch.setattr(reproduce, "scores_csv", lambda *_: (_ for _ in ()).throw(reproduce.FileError(reproduce.Problem("cannot-write", "x", "full"))))
+    with pytest.raises(reproduce.FileError):
+        run(data, tmp_path / "out")
