@@ -145,7 +145,9 @@ def test_installed_wheel_is_importable(built, tmp_path):
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile",
                     "--target", tmp_path, built[1]], check=True, capture_output=True)
     code = ("import sys; sys.path.insert(0, sys.argv[1]); import blemore, blemore.cli; print(blemore.cli.__file__);"
-            "from blemore import parse_filename; print(parse_filename('A411_mix_ang_hap_30_70_ver1'))")
+            "from blemore import parse_filename; print(parse_filename('A411_mix_ang_hap_30_70_ver1'));"
+            "from blemore_baselines import published; print(published.__file__, len(published.read_published()))")
     said = subprocess.run([sys.executable, "-I", "-c", code, tmp_path], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
-    assert Path(said.stdout.splitlines()[0]).is_relative_to(tmp_path)
+    cli, _, published = said.stdout.splitlines()
+    assert Path(cli).is_relative_to(tmp_path) and published == f"{tmp_path / 'blemore_baselines' / 'published.py'} 13"
