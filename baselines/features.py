@@ -67,8 +67,8 @@ def read_features(path: Path, ids: Optional[Sequence[str]] = None, aggregated: b
     Raises FileError: the source cannot be opened; ValidationError: see the module's text.
     """
     path = Path(path)
-    if path.is_dir() and not _is_table_folder(path):
-        ids = [clip for clip, _ in _clip_files(path)] if ids is None else ids
+    if holds_sequences(path):
+        ids = [clip for clip, _ in clip_files(path)] if ids is None else ids
         return aggregate(path, ids) if aggregated else _read_rows(path, ids)
     if not aggregated:
         raise ValidationError(Problem(
@@ -174,13 +174,13 @@ def fuse(sources: Sequence[Features]) -> Features:
 
 def _sequences(folder: Path, ids: Sequence[str]) -> Iterator[np.ndarray]:
     """Each clip's (T, D), in the order of `ids`, read one at a time; every unsound file is named at the end."""
-    files = _clip_files(folder)
+    files = clip_files(folder)
     order = _order([clip for clip, _ in files], ids, str(folder), _failures_hint(folder))
     problems: dict[str, list[str]] = {}
     shapes: dict[int, list[str]] = {}
     for clip, index in tqdm(list(zip(ids, order)), desc=f"reading {folder.name}", unit="clip", disable=None):
         try:
-            sequence = _read_sequence(files[index][1])
+            sequence = read_sequence(files[index][1])
         except (ValueError, OSError) as error:
             problems.setdefault(f"cannot be read ({error})", []).append(clip)
             continue
@@ -198,7 +198,7 @@ def _sequences(folder: Path, ids: Sequence[str]) -> Iterator[np.ndarray]:
         ])
 
 
-def _read_sequence(path: Path) -> np.ndarray:
+def read_sequence(path: Path) -> np.ndarray:
     """(T, D) float32 from a file; ValueError says what is wrong with it."""
     if path.suffix == ".csv":
         return read_openface3_csv(path)
@@ -229,7 +229,7 @@ def _read_rows(folder: Path, ids: Sequence[str]) -> Features:
     return Features(list(ids), X, owner, {**_folder_meta(folder), "statistics": None, "dim": X.shape[1]})
 
 
-def _clip_files(folder: Path) -> list[tuple[str, Path]]:
+def clip_files(folder: Path) -> list[tuple[str, Path]]:
     """The feature files of a folder with their clips; `.npy` where there are any, else `.csv`."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     for suffix in (".npy", ".csv"):
@@ -292,6 +292,11 @@ def _read_npz(path: Path) -> tuple[list[str], np.ndarray, dict]:
         raise ValidationError(Problem("wrong-shape", str(path), f"X is {X.dtype} {X.shape}, filenames {names.shape}; expected numbers (N, D) and (N,)"))
     made = {"encoder": encoder_name(path), "statistics": list(STATISTICS)} if meta is None else _parse_meta(meta, f"{path}: meta")
     return [clip_id(str(name)) for name in names], X.astype(np.float32), made
+
+
+def holds_sequences(path: Path) -> bool:
+    """Whether the source is a folder with a (T, D) file a clip."""
+    return path.is_dir() and not _is_table_folder(path)
 
 
 def _is_table_folder(folder: Path) -> bool:

@@ -66,6 +66,15 @@ class Clip:
             stream = _video_stream(container, self.path)
             return float(stream.average_rate or stream.guessed_rate or 0)
 
+    def probe(self) -> float:
+        """How many seconds the clip lasts, by its header: nothing is decoded. Raises MediaError, too, where picture or sound is missing."""
+        with _open(self.path) as container:
+            _video_stream(container, self.path)
+            _sound_stream(container, self.path)
+            if not container.duration:
+                raise MediaError("unreadable", self.path, "its header tells no duration; expected more than 0 seconds", CUT_SHORT)
+            return container.duration / av.time_base
+
     def frames(self) -> Iterator[np.ndarray]:
         """Every frame in showing order: RGB uint8 (H, W, 3). Raises MediaError."""
         return (frame for _, frame in self.timed_frames())
@@ -187,6 +196,12 @@ def _video_stream(container, path: Path):
     return streams[0]
 
 
+def _sound_stream(container, path: Path):
+    if not container.streams.audio:
+        raise MediaError("no-audio", path, "has no sound stream", "Sound features need a file with sound.")
+    return container.streams.audio[0]
+
+
 def _decode(container, stream, path: Path) -> Iterator:
     """The decoded frames of one stream."""
     done = 0
@@ -201,9 +216,7 @@ def _decode(container, stream, path: Path) -> Iterator:
 
 def _read_sound_stream(path: Path) -> tuple[list[np.ndarray], int]:
     with _open(path) as container:
-        if not container.streams.audio:
-            raise MediaError("no-audio", path, "has no sound stream", "Sound features need a file with sound.")
-        stream = container.streams.audio[0]
+        stream = _sound_stream(container, path)
         parts, rate = [], SAMPLE_RATE
         for frame in _decode(container, stream, path):
             rate = frame.sample_rate  # the frame's own: the stream can declare half of it (HE-AAC)
