@@ -31,7 +31,7 @@ COMMANDS = (
     clips.demo, clips.encoders, clips.extract, clips.aggregate,
     models.train, models.predict, models.decode, models.trivial,
     results.report, results.reproduce, analyse.analyse,
-    data.template,
+    data.data, data.template,
 )
 for _command in COMMANDS:
     main.add_command(_command)

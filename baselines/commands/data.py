@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Optional
 
@@ -9,6 +10,35 @@ import click
 
 from blemore.cli import PATH
 from blemore.evaluate import read_ids
+from blemore_baselines.commands.common import talk
+
+
+@click.group()
+def data() -> None:
+    """Look at the folder that the dataset was unpacked into.
+
+    Example: blemore-baselines data check demo
+    """
+
+
+@data.command()
+@click.argument("folder", type=PATH, metavar="DIR")
+@click.option("--figures", type=PATH, metavar="OUT", help="Draw durations and labels, as PNG files in this folder.")
+def check(folder: Path, figures: Optional[Path]) -> None:
+    """Tell what is in DIR, what is missing, and what differs from the challenge's dataset.
+
+    Reads the metadata, the header of every video and all pre-extracted features; ends with 1 if something is wrong.
+
+    Example: blemore-baselines data check demo --figures figures
+    """
+    from blemore_baselines.survey import report, survey, write_figures
+
+    found = survey(folder)
+    for path in write_figures(found, figures) if figures else ():
+        talk(f"{path} drawn")
+    click.echo(report(found))
+    if found.problems:
+        sys.exit(1)
 
 
 @click.command()
