@@ -8,7 +8,9 @@ from typing import Mapping, NamedTuple, Sequence
 
 import numpy as np
 
+from blemore.errors import Problem, ValidationError
 from blemore.io import to_json, write_atomic
+from blemore.labels import EMOTIONS
 from blemore.signature import digest
 from blemore.version import VERSION
 from blemore_baselines.dataset import Dataset
@@ -31,6 +33,19 @@ class Study(NamedTuple):
     findings: Sequence[str]
     values: Mapping
     signature: str
+
+
+def check_folds(dataset: Dataset, least: int) -> None:
+    """ValidationError: fewer folds than `least`, or one without blends, on which nothing can be said of salience."""
+    folds, blends = np.unique(dataset.folds), set(dataset.folds[dataset.labels >= len(EMOTIONS)].tolist())
+    without = [str(fold) for fold in folds.tolist() if fold not in blends]
+    problems = []
+    if len(folds) < least:
+        problems.append(Problem("too-few-folds", "folds", f"found {len(folds)}; expected at least {least}", hint="Use the dataset's own folds."))
+    if without:
+        problems.append(Problem("no-blends", "folds", f"no blends in fold {', '.join(without)}; expected some in each, or there is no ACC_salience"))
+    if problems:
+        raise ValidationError(problems)
 
 
 def signature(dataset: Dataset, inputs: Sequence[np.ndarray], **settings: object) -> str:

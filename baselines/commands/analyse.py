@@ -33,6 +33,24 @@ def analyse() -> None:
     """
 
 
+@analyse.command()
+@metadata_option
+@features_option
+@training_options
+def identity(metadata: Path, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
+    """Actor-disjoint against actor-inclusive folds: what is the identity of actors worth?
+
+    Example: blemore-baselines analyse identity --metadata train_metadata.csv --features logmel.npz --out run/analysis
+    """
+    from blemore_baselines.analyse.identity import identity as run
+    from blemore_baselines.crossval import PRESETS
+    from blemore_baselines.features import fuse
+
+    dataset, sources = _read(metadata, features)
+    told = _signature(dataset, sources, study="identity", preset=preset, head=head, seed=seed)
+    _finish(run(dataset, fuse(sources), PRESETS[preset]["aggregate"], head, seed, told), out)
+
+
 def _finish(study, out: Path) -> None:
     """Write a study, and tell it."""
     from blemore_baselines.analyse.study import told, write
@@ -55,3 +73,67 @@ def _signature(dataset, sources: Sequence, **settings: object) -> str:
     from blemore_baselines.analyse.study import signature
 
     return signature(dataset, [source.X for source in sources], **settings)
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """What sources are called: by their encoders, or by their paths where two would have one name."""
+    from blemore_baselines.features import encoder_name
+
+    if len(set(paths)) < len(paths):
+        raise click.BadParameter("the same source twice; expected each once", param_hint="--features")
+    names = [encoder_name(path) for path in paths]
+    return names if len(set(names)) == len(names) else list(map(str, paths))
+
+
+@analyse.command()
+@metadata_option
+@features_option
+@training_options
+def salience(metadata: Path, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
+    """What to train for: soft labels, shares by regression, ranks, or sets and relations.
+
+    Example: blemore-baselines analyse salience --metadata train_metadata.csv --features logmel.npz --out studies
+    """
+    from blemore_baselines.analyse.salience import salience as run
+    from blemore_baselines.crossval import PRESETS
+    from blemore_baselines.features import fuse
+
+    dataset, sources = _read(metadata, features)
+    signature = _signature(dataset, sources, preset=preset, head=head, seed=seed)
+    _finish(run(dataset, fuse(sources), PRESETS[preset]["aggregate"], head, seed, signature), out)
+
+
+@analyse.command()
+@metadata_option
+@features_option
+@training_options
+def fusion(metadata: Path, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
+    """How to join modalities: side by side, by gated attention, or by a low-rank tensor.
+
+    Example: blemore-baselines analyse fusion --metadata train_metadata.csv --features imagebind.npz --features wavlm.npz --out studies
+    """
+    from blemore_baselines.analyse.fusion import fusion as run
+    from blemore_baselines.crossval import PRESETS
+
+    names = _names(features)
+    dataset, sources = _read(metadata, features)
+    signature = _signature(dataset, sources, preset=preset, head=head, seed=seed)
+    _finish(run(dataset, names, sources, PRESETS[preset]["aggregate"], head, seed, signature), out)
+
+
+@analyse.command()
+@metadata_option
+@features_option
+@training_options
+def importance(metadata: Path, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
+    """What a head relies on: sources, statistics, and OpenFace's named columns, by permutation.
+
+    Example: blemore-baselines analyse importance --metadata train_metadata.csv --features OpenFace_3_train --features wavlm.npz --out studies
+    """
+    from blemore_baselines.analyse.importance import importance as run
+    from blemore_baselines.crossval import PRESETS
+
+    names = _names(features)
+    dataset, sources = _read(metadata, features)
+    signature = _signature(dataset, sources, preset=preset, head=head, seed=seed)
+    _finish(run(dataset, names, sources, PRESETS[preset]["aggregate"], head, seed, signature), out)

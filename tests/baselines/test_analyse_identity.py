@@ -1,0 +1,86 @@
+"""The study of identity: how folds are dealt, and effects that were planted."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blemore.errors import ValidationError
+from blemore_baselines.analyse.identity import deal, identity
+from blemore_baselines.analyse.study import told, write
+from blemore_baselines.crossval import Recipe
+from blemore_baselines.dataset import Dataset
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+RECIPE = Recipe(3e-3, 1e-3, 32, 10, 10)
+METRICS = ("acc_presence", "acc_salience", "score")
+
+
+def run(dataset, features, recipe=RECIPE, deals=2):
+    return identity(dataset, features, recipe, "linear", 0, "signature", deals=deals)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 7), st.integers(1, 12))
+def test_folds_keep_their_sizes_and_each_actor_is_spread(seed, n_folds, n_actors):
+    rng = np.random.default_rng(seed)
+    actor = rng.integers(0, n_actors, rng.integers(n_folds * n_actors, 300))
+    folds = np.concatenate([np.arange(n_folds), actor[n_folds:] % n_folds])
+    dataset = Dataset([f"c{k}" for k in range(len(actor))], rng.integers(0, 36, len(actor)), folds, [f"A{k}" for k in actor])
+    dealt = deal(dataset, seed)
+    assert np.array_equal(np.bincount(dealt, minlength=n_folds), np.bincount(folds, minlength=n_folds))
+    for one in np.unique(actor):
+        its = dealt[actor == one]
+        expected = len(its) * np.bincount(folds, minlength=n_folds) / len(folds)
+        assert (np.abs(np.bincount(its, minlength=n_folds) - expected) < n_folds + 1).all()
+
+
+def test_a_deal_by_hand():
+    """Two actors of six clips, two labels, three equal folds: each fold takes a clip of each actor and label."""
+    labels, actors = np.tile([0, 0, 0, 9, 9, 9], 2), ["A"] * 6 + ["B"] * 6
+    dataset = Dataset([f"c{k}" for k in range(12)], labels, np.arange(12) // 4, actors)
+    dealt = deal(dataset, 3)
+    assert {(actor, label, fold) for actor, label, fold in zip(actors, labels, dealt)} == {(a, label, f) for a in "AB" for label in (0, 9) for f in range(3)}
+    assert np.array_equal(deal(dataset, 3), dealt) and not all(np.array_equal(deal(dataset, seed), dealt) for seed in range(4, 9))
+
+
+def test_expressions_that_each_actor_has_of_their_own_are_found(planted):
+    """Every actor has columns of their own: nothing is known of new actors, everything of known ones."""
+    dataset, (noise,) = planted(noise=(None,))
+    actor = np.unique(dataset.actors, return_inverse=True)[1]
+    X = (np.eye(12)[actor][:, :, None] * dataset.targets[:, None, :]).reshape(len(actor), -1) * 4
+    study = run(dataset, noise._replace(X=X.astype(np.float32)))
+    assert study.values["difference"]["acc_presence"] > 0.3
+    assert study.values["estimates"]["difference"]["score"]["low"] > 0.1
+    assert "recognises actors" in study.findings[1] and "more than chance" in study.findings[0]
+
+
+def test_expressions_that_all_actors_share_give_no_gap(planted):
+    dataset, (shared,) = planted(noise=(0.3,))
+    study = run(dataset, shared)
+    assert study.values["disjoint"]["acc_presence"] > 0.3
+    assert abs(study.values["difference"]["score"]) < 0.05
+
+
+def test_the_json_holds_the_three_accounts(tiny, tmp_path):
+    study = run(tiny.dataset, tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2))
+    write(study, tmp_path)
+    found = json.loads((tmp_path / "identity.json").read_text())
+    for name in ("disjoint", "inclusive", "difference"):
+        assert set(found[name]) == set(METRICS)
+    for metric in METRICS:
+        assert found["difference"][metric] == pytest.approx(found["inclusive"][metric] - found["disjoint"][metric])
+    assert (tmp_path / "identity_gap.png").read_bytes().startswith(b"\x89PNG")
+    assert all(line in told(study) for line in study.findings)
+    assert run(tiny.dataset, tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2)) == study
+
+
+def test_what_cannot_be_compared_is_refused(tiny):
+    features = tiny.read(tiny.sound)
+    with pytest.raises(ValidationError, match="found 2; expected at least 3"):
+        run(tiny.dataset._replace(folds=tiny.dataset.folds % 2), features)
+    with pytest.raises(ValidationError, match="no blends in fold 1"):
+        run(tiny.dataset._replace(labels=np.where(tiny.dataset.folds == 1, 0, tiny.dataset.labels)), features)
+    with pytest.raises(ValidationError, match="an actor of its own"):
+        run(tiny.dataset._replace(actors=list(tiny.dataset.ids)), features)
