@@ -1,0 +1,30 @@
+"""The kit's commands, called in this process: quickly, and with what they print apart."""
+
+import shlex
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from blemore.cli import main as blemore_score
+from blemore_baselines.cli import main as blemore_baselines
+from blemore_codabench.cli import main as blemore_codabench
+
+PROGRAMS = {"blemore-score": blemore_score, "blemore-baselines": blemore_baselines, "blemore-codabench": blemore_codabench}
+
+
+def call(*arguments):
+    """One of the kit's commands in this process, as the shell would run it; anything but an exit code is a traceback."""
+    program, *rest = map(str, arguments)
+    result = CliRunner().invoke(PROGRAMS[program], rest, prog_name=program)
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    return result
+
+
+def shell(line):
+    """The same for a line with quotes and a redirection."""
+    words = shlex.split(line, comments=True)
+    target = words[words.index(">") + 1] if ">" in words else None
+    result = call(*(words[: words.index(">")] if target else words))
+    if target:
+        Path(target).write_text(result.stdout)
+    return result
