@@ -53,10 +53,10 @@ def estimate(records: np.ndarray, actors: Sequence[str], figure: Callable[[np.nd
     return Estimate(value, value - reach, value + reach, p_value(value, drawn.tolist()))
 
 
-def compare(predicted: np.ndarray, baseline: np.ndarray, labels: np.ndarray, actors: Sequence[str], figure: str = "score") -> Estimate:
-    """What predicted labels (N,) gain over a baseline's, in a figure of FIGURES."""
-    records = np.hstack([outcomes(predicted, labels), outcomes(baseline, labels)])
-    return estimate(records, actors, lambda sums: FIGURES[figure](sums[..., :4]) - FIGURES[figure](sums[..., 4:]))
+def compare(records: np.ndarray, baseline: np.ndarray, actors: Sequence[str], figure: str = "score") -> Estimate:
+    """By how much a figure of FIGURES is above a baseline's; both are `outcomes` (N, 4) of the same clips."""
+    of = FIGURES[figure]
+    return estimate(np.hstack([records, baseline]), actors, lambda sums: of(sums[..., :4]) - of(sums[..., 4:]))
 
 
 def in_words(estimate: Estimate) -> str:

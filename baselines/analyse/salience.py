@@ -11,13 +11,12 @@ from typing import Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from blemore.errors import Problem, ValidationError
 from blemore.labels import EMOTIONS, PAIRS
 from blemore_baselines import plots
-from blemore_baselines.analyse.actors import Estimate, compare, draw, estimate, in_words
+from blemore_baselines.analyse.actors import Estimate, compare, draw, estimate, in_words, outcomes
 from blemore_baselines.analyse.objectives import N_RELATIONS, OBJECTIVES, SHARES
 from blemore_baselines.analyse.study import Study
-from blemore_baselines.analyse.training import out_of_fold, perceptron
+from blemore_baselines.analyse.training import check_blends, out_of_fold, perceptron
 from blemore_baselines.crossval import Recipe
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decode import accuracies, count
@@ -41,18 +40,17 @@ def salience(dataset: Dataset, features: Features, recipe: Recipe, head: str, se
 
     features: aggregated, of the dataset's clips, in its order
 
-    Raises ValidationError: fewer than two folds hold blends, so that nothing can be chosen on the others.
+    Raises ValidationError: fewer than two folds hold blends.
     """
-    blend = dataset.labels >= len(EMOTIONS)
-    holding = len(np.unique(dataset.folds[blend]))
-    if holding < 2:
-        raise ValidationError(Problem("no-blends", "folds", f"{holding} of the folds hold blends; expected at least 2, to choose on some what is judged on another"))
+    check_blends(dataset)
     results = {name: _run(name, dataset, features, recipe, head, seed) for name in OBJECTIVES}
+    blend = dataset.labels >= len(EMOTIONS)
     true, actors = SHARES[(dataset.labels[blend] - len(EMOTIONS)) % N_RELATIONS], np.array(dataset.actors)[blend]
     wrong = {name: errors(result.shares, true) for name, result in results.items()}
     constant = errors(np.full(len(true), 0.5), true)
     counts = {name: count(result.labels, dataset.labels) for name, result in results.items()}
-    gains = {name: compare(results[name].labels, results[BASELINE].labels, dataset.labels, dataset.actors) for name in OTHERS}
+    records = {name: outcomes(result.labels, dataset.labels) for name, result in results.items()}
+    gains = {name: compare(records[name], records[BASELINE], dataset.actors) for name in OTHERS}
     nearer = {name: compare_rmse(result.shares, np.full(len(true), 0.5), true, actors) for name, result in results.items()}
     rows = [[name, its.acc_presence, its.acc_salience, its.score, *wrong[name], *(gains.get(name) or [None] * 4)] for name, its in counts.items()]
     table = Table(
