@@ -205,7 +205,8 @@ def read_sequence(path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except Exception as error:  # numpy, zipfile and tokenize each raise their own
-        raise ValueError(str(error)) from None
+        # What is no such file at all, numpy takes for a pickle, and advises to load it unsafely.
+        raise ValueError("not a .npy file of numbers" if "pickle" in str(error) else str(error)) from None
     if not isinstance(array, np.ndarray):
         raise ValueError("an .npz archive; expected one array")
     if array.ndim == 0 or array.size == 0 or array.dtype.kind not in "fiu":

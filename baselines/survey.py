@@ -78,7 +78,7 @@ def survey(folder: Path) -> Survey:
     problems += [*_video_problems(videos, parts, folder), *found]
     tables = [_partition_table(parts, videos, demo), _fold_table(dataset, demo), _label_table(dataset, demo), _duration_table(dataset, test, videos.seconds)]
     if rows:
-        columns = ("encoder", "of", "clips", "missing", "unknown", "unreadable", "rows a clip", "columns", "where")
+        columns = ("encoder", "partition", "clips", "missing", "unknown", "unreadable", "rows a clip", "columns", "where")
         tables.append(Table("Pre-extracted features", columns, [(*row[:-1], str(row[-1].relative_to(folder))) for row in rows]))
     return Survey(folder, demo, dataset, videos.seconds, tables, problems)
 
@@ -88,7 +88,13 @@ def report(found: Survey) -> str:
     kind = "the demo, judged by its own tables: it is not the challenge's dataset" if found.demo else "judged by the counts of the challenge's dataset"
     verdict = problems_to_text(found.problems) if found.problems else "Everything expected is there."
     features = "" if found.tables[-1].title.startswith("Pre") else "No pre-extracted features: `blemore-baselines extract` makes them from the videos.\n\n"
-    return f"{found.folder}: {kind}\n\n" + "\n".join(map(to_text, found.tables)) + f"\n{features}" + ("What is wrong\n" if found.problems else "") + verdict
+    return f"{found.folder}: {kind}\n\n" + "\n".join(to_text(_filled(table)) for table in found.tables if table.rows) + f"\n{features}" + ("What is wrong\n" if found.problems else "") + verdict
+
+
+def _filled(table: Table) -> Table:
+    """Without the columns in which no row has anything."""
+    kept = [k for k in range(len(table.columns)) if any(row[k] is not None for row in table.rows)]
+    return Table(table.title, [table.columns[k] for k in kept], [[row[k] for k in kept] for row in table.rows])
 
 
 def write_figures(found: Survey, out: Path) -> list[Path]:
@@ -111,8 +117,9 @@ def durations(found: Survey) -> bytes:
         median = float(np.median(seconds))
         one.hist(seconds, bins=edges, color=colour)
         one.axvline(median, color="black", linewidth=1)
+        one.yaxis.get_major_locator().set_params(integer=True)
         one.set(ylabel="clips", xlim=(0, longest))
-        one.set_title(f"{kind}: {len(seconds):,} clips, median {median:.1f} s", loc="left", fontsize=11)
+        one.set_title(f"{kind}: {len(seconds):,} clips, median {median:.1f} s (line)", loc="left", fontsize=11)
     axes[-1, 0].set_xlabel("seconds")
     return png(made)
 
@@ -122,7 +129,6 @@ def durations(found: Survey) -> bytes:
 
 def _deviations(dataset: Dataset, where: str) -> Iterator[Problem]:
     """Where the train metadata differs from the challenge's."""
-    hint = f"Was the table edited, or is it of another release? {CURRENT}"
     expected, found = train_counts(), Counter(LABELS[label] for label in dataset.labels)
     folds = Counter(dataset.folds.tolist())
     counts = [
@@ -131,9 +137,9 @@ def _deviations(dataset: Dataset, where: str) -> Iterator[Problem]:
         *((f"clips in fold {fold}", folds[fold], dict(enumerate(FOLDS)).get(fold, 0)) for fold in sorted({*folds, *range(len(FOLDS))})),
         *((f"clips of {label}", found[label], expected[label]) for label in LABELS),
     ]
-    for what, there, wanted in counts:
-        if there != wanted:
-            yield Problem("other-count", where, f"{there:,} {what}; expected {wanted:,}", hint=hint)
+    other = [f"{there:,} {what}, not {wanted:,}" for what, there, wanted in counts if there != wanted]
+    if other:
+        yield Problem("other-counts", where, f"differs from the challenge's dataset: {'; '.join(other)}", hint=f"Was the table edited, or is it of another release? {CURRENT}")
 
 
 def _test_deviations(test: Sequence[str], located: Located) -> Iterator[Problem]:

@@ -1,0 +1,254 @@
+"""What the check of a dataset's folder says: of the demo, of damaged copies of it, and of the real metadata."""
+
+import shutil
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from blemore.errors import FileError
+from blemore.trivial import train_counts
+from blemore_baselines import cli, demo, survey
+from blemore_baselines.features import npz_bytes
+
+TRAIN, TEST = demo.plan()
+TAKES = [take for actor in (0, 1) for take in [take for take in TRAIN if take.actor == actor][:3]]  # in two folds
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "plan", lambda: (TAKES, TEST[:2]))
+        return demo.make_demo(tmp_path_factory.mktemp("demo"), workers=1).train.parent
+
+
+@pytest.fixture
+def data(made, tmp_path):
+    """A copy to be damaged. `clip`: the path of a train clip in the middle of the table."""
+    folder = shutil.copytree(made, tmp_path / "data")
+    return SimpleNamespace(folder=folder, clip=folder / "train" / f"{TAKES[2].name}.mov", ids=[take.name for take in TAKES])
+
+
+def check(folder, *options):
+    return CliRunner().invoke(cli.main, ["data", "check", str(folder), *map(str, options)])
+
+
+def rows(found, title):
+    """The rows of a table, as dicts."""
+    table = next(table for table in found.tables if table.title.startswith(title))
+    return [dict(zip(table.columns, row)) for row in table.rows]
+
+
+# ------------------------------------------------------------------------------------- the demo
+
+
+def test_a_whole_demo_is_judged_by_its_own_tables(made):
+    said = check(made)
+    assert said.exit_code == 0
+    assert "the demo, judged by its own tables" in said.stdout and said.stdout.endswith("Everything expected is there.\n")
+    assert "expected  " not in said.stdout
+    found = survey.survey(made)
+    assert [(row["partition"], row["in metadata"], row["videos"], row["missing"], row["unreadable"]) for row in rows(found, "Clips")] == [("train", 6, 6, 0, 0), ("test", 2, 2, 0, 0)]
+    assert [(row["fold"], row["clips"], row["actors"]) for row in rows(found, "Train by fold")] == [("0", 3, 1), ("1", 3, 1), ("all", 6, 2)]
+    assert sum(row["clips"] for row in rows(found, "Train by label")) == 6
+    with av.open(str(made / "test" / "test_0001.mov")) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert found.seconds["test_0001"] == pytest.approx(frames / demo.FPS, abs=0.1)  # the sound may last a little longer
+
+
+def truncate(data):
+    data.clip.write_bytes(data.clip.read_bytes()[: data.clip.stat().st_size // 2])
+
+
+def mute(data):
+    loud = data.clip.rename(data.folder / "loud")
+    with av.open(str(loud)) as source, av.open(str(data.clip), "w", format="mov") as silent:
+        stream = silent.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                silent.mux(packet)
+
+
+def double(data):
+    (data.folder / "copies").mkdir()
+    shutil.copy(data.clip, data.folder / "copies" / data.clip.with_suffix(".mp4").name)
+
+
+DAMAGES = {
+    "truncated": (truncate, "truncated", "expected at least"),
+    "empty": (lambda data: data.clip.write_bytes(b""), "empty-file", "the file is empty"),
+    "another kind of file": (lambda data: data.clip.write_text("a picture, honestly"), "unreadable", "not a media file"),
+    "without sound": (mute, "no-audio", "has no sound stream"),
+    "missing": (lambda data: data.clip.unlink(), "missing-clips", f"1 of 6 train clips have no video: {TAKES[2].name}"),
+    "one too many": (lambda data: shutil.copy(data.clip, data.folder / "test" / "test_0009.mov"), "unknown-clips", "1 videos are of no clip in the metadata: test_0009"),
+    "twice": (double, "duplicate-clip", "2 videos of one clip"),
+}
+
+
+@pytest.mark.parametrize(("damage", "code", "told"), DAMAGES.values(), ids=DAMAGES)
+def test_each_damage_is_told_and_nothing_else(data, damage, code, told):
+    damage(data)
+    found = survey.survey(data.folder)
+    assert [problem.code for problem in found.problems] == [code]
+    said = check(data.folder)
+    assert said.exit_code == 1
+    assert told in said.stdout.partition("What is wrong\n")[2]
+    assert "Everything" not in said.stdout
+
+
+def test_every_damage_is_told_at_once(data):
+    truncate(data)
+    (data.folder / "test" / "test_0002.mov").unlink()
+    shutil.copy(data.folder / "test" / "test_0001.mov", data.folder / "train" / "more.mov")
+    assert sorted(problem.code for problem in survey.survey(data.folder).problems) == ["missing-clips", "truncated", "unknown-clips"]
+
+
+def test_clips_are_found_though_the_first_and_the_last_are_missing(data):
+    for take in (TAKES[0], TAKES[-1]):
+        (data.folder / "train" / f"{take.name}.mov").unlink()
+    assert rows(survey.survey(data.folder), "Clips")[0]["missing"] == 2
+
+
+def test_shadows_that_archivers_leave_are_no_clips(data):
+    (data.folder / "train" / f"._{data.clip.name}").write_bytes(b"x")
+    assert not survey.survey(data.folder).problems
+
+
+@pytest.mark.parametrize("name", ["empty", "nowhere"])
+def test_there_is_nothing_to_go_by(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileError):
+        survey.survey(tmp_path / name)
+    said = check(tmp_path / name)
+    assert (said.exit_code, said.stdout) == (3, "") and "Name the folder that the dataset was unpacked into" in said.stderr
+
+
+# ------------------------------------------------------------------------------------- features
+
+
+@pytest.fixture
+def features(data):
+    """A folder of features of the train clips, 2 to 7 rows of 4 numbers."""
+    folder = data.folder / "pre_extracted_train_data" / "WavLM_large_train"
+    folder.mkdir(parents=True)
+    for number, clip in enumerate(data.ids):
+        np.save(folder / f"{clip}.npy", np.full((number + 2, 4), 0.5, np.float32))
+    return folder
+
+
+def test_whole_features(data, features):
+    (features.parent / "ImageBind_static_features.npz").write_bytes(npz_bytes(X=np.zeros((6, 7)), filenames=np.array(data.ids)))
+    found = survey.survey(data.folder)
+    assert not found.problems
+    npz, folder = rows(found, "Pre")
+    assert folder == {"encoder": "WavLM_large", "partition": "train", "clips": 6, "missing": 0, "unknown": 0, "unreadable": 0,
+                      "rows a clip": "2 to 7", "columns": "4", "where": "pre_extracted_train_data/WavLM_large_train"}
+    assert (npz["encoder"], npz["clips"], npz["rows a clip"], npz["columns"]) == ("ImageBind", 6, "1", "7")
+
+
+def spoil(folder, clip, array):
+    np.save(folder / f"{clip}.npy", array)
+
+
+FEATURE_DAMAGES = {
+    "a clip missing": (lambda folder, clip: (folder / f"{clip}.npy").unlink(), "missing-clips", f"1 train clips have no features: {TAKES[2].name}"),
+    "of another clip": (lambda folder, clip: spoil(folder, "test_0001", np.ones((2, 4))), "unknown-clips", "features of 1 clips that are not of train: test_0001"),
+    "nan": (lambda folder, clip: spoil(folder, clip, np.full((2, 4), np.nan)), "bad-feature-file", "holds NaN or Infinity"),
+    "another width": (lambda folder, clip: spoil(folder, clip, np.ones((2, 5))), "wrong-shape", "4 (5 clips), 5 (1 clips)"),
+    "no numbers": (lambda folder, clip: (folder / f"{clip}.npy").write_text("x"), "bad-feature-file", "not a .npy file of numbers"),
+    "cut short": (lambda folder, clip: (folder / f"{clip}.npy").write_bytes((folder / f"{clip}.npy").read_bytes()[:-9]), "bad-feature-file", TAKES[2].name),
+}
+
+
+@pytest.mark.parametrize(("damage", "code", "told"), FEATURE_DAMAGES.values(), ids=FEATURE_DAMAGES)
+def test_each_damage_of_features_is_told(data, features, damage, code, told):
+    damage(features, data.ids[2])
+    found = survey.survey(data.folder)
+    assert [problem.code for problem in found.problems] == [code]
+    said = check(data.folder)
+    assert said.exit_code == 1 and told in said.stdout
+
+
+def test_an_aggregated_file_that_cannot_be_read(data):
+    (data.folder / "CLIP_static_features.npz").write_bytes(b"PK")
+    found = survey.survey(data.folder)
+    assert {problem.code for problem in found.problems} == {"missing-clips", "bad-feature-file"}
+    assert rows(found, "Pre")[0]["columns"] is None
+
+
+# ----------------------------------------------------------------------------- the challenge's counts
+
+
+@pytest.fixture
+def real(shared, made, tmp_path, monkeypatch):
+    """The real metadata with the demo's clips in place of the videos, whose headers are not looked at."""
+    monkeypatch.setattr(survey.Clip, "probe", lambda clip: 1.5)
+    folder = tmp_path / "real"
+    for part in ("train", "test"):
+        (folder / part).mkdir(parents=True)
+        table = (shared / "blemore-real" / f"{part}_metadata.csv").read_text()
+        (folder / f"{part}_metadata.csv").write_text(table)
+        for line in table.splitlines()[1:]:
+            (folder / part / f"{line.split(',')[0]}.mov").touch()
+    return folder
+
+
+def test_expected_counts_are_of_one_dataset():
+    assert sum(survey.FOLDS) == sum(train_counts().values()) == 2456
+    assert sum(count for label, count in train_counts().items() if label.is_blend) == 1326
+
+
+def test_the_real_lists_are_as_expected(real):
+    found = survey.survey(real)
+    assert not found.problems and not found.demo
+    assert [(row["expected"], row["in metadata"], row["videos"]) for row in rows(found, "Clips")] == [(2456, 2456, 2456), (594, 594, 594)]
+    *folds, total = rows(found, "Train by fold")
+    assert [row["clips"] for row in folds] == [522, 486, 468, 472, 508]
+    assert (total["singles"], total["blends"], total["actors"]) == (1130, 1326, 47)
+    assert all(row["expected"] == row["clips"] for row in rows(found, "Train by label"))
+    assert check(real).exit_code == 0
+
+
+def test_every_deviation_is_told(real):
+    path = real / "train_metadata.csv"
+    header, first, *rest = path.read_text().splitlines()
+    assert first.startswith("A102_ang_int1") and first.endswith(",1")
+    path.write_text("\n".join([header, *rest, ""]))
+    with open(real / "test_metadata.csv", "a") as file:
+        file.write("test_0595\n")
+    counts, test, missing, unknown = survey.survey(real).problems
+    assert "2,455 clips, not 2,456; 485 clips in fold 1, not 486; 181 clips of ang, not 182" in counts.message
+    assert "1 clips in it are not of the challenge: test_0595" in test.message
+    assert "test_0595" in missing.message and "A102_ang_int1_ver1" in unknown.message
+
+
+def test_the_first_release_lacks_test(real):
+    (real / "test_metadata.csv").unlink()
+    assert [problem.code for problem in survey.survey(real).problems] == ["missing-file"]
+    shutil.rmtree(real / "test")
+    assert [problem.code for problem in survey.survey(real).problems] == ["missing-file", "missing-clips"]
+
+
+def test_without_its_marker_the_demo_is_no_demo(data):
+    (data.folder / demo.MARKER).unlink()
+    said = check(data.folder)
+    assert said.exit_code == 1 and "judged by the counts of the challenge's dataset" in said.stdout and "6 clips, not 2,456" in said.stdout
+
+
+# -------------------------------------------------------------------------------------- figures
+
+
+def test_figures(data, tmp_path):
+    said = check(data.folder, "--figures", tmp_path / "figures")
+    assert said.exit_code == 0
+    for name in ("durations.png", "labels.png"):
+        assert (tmp_path / "figures" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_durations_without_videos(data, tmp_path):
+    shutil.rmtree(data.folder / "train")
+    check(data.folder, "--figures", tmp_path / "figures")
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["labels.png"]
