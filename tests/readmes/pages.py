@@ -1,0 +1,56 @@
+"""The project's pages, their blocks of code, links and headings."""
+
+import json
+import re
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```", re.M | re.S)
+
+
+class Block(NamedTuple):
+    """What stands between two fences; `line` is its first in the page."""
+
+    language: str
+    text: str
+    line: int
+
+
+@lru_cache
+def pages() -> tuple[Path, ...]:
+    """Every page and notebook that git holds or would take up."""
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.md", "*.ipynb"],
+                            capture_output=True, text=True)
+    names = listed.stdout.split("\0") if listed.returncode == 0 else []  # no checkout: nothing to be said of it
+    return tuple(sorted(ROOT / name for name in set(filter(None, names)) if (ROOT / name).is_file()))
+
+
+@lru_cache
+def text_of(page: Path) -> str:
+    text = page.read_text("utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
+
+
+def blocks(page: Path) -> list[Block]:
+    text = text_of(page)
+    return [Block(match[2].strip(), match[3], text.count("\n", 0, match.start()) + 2) for match in FENCE.finditer(text)]
+
+
+def prose(page: Path) -> str:
+    """A page without its code, in blocks or lines."""
+    return re.sub(r"`[^`\n]*`", "`code`", FENCE.sub("", text_of(page)))
+
+
+def anchors(page: Path) -> set[str]:
+    """What `#…` can name: headings, in lower case, without punctuation, blanks as hyphens, repetitions numbered."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#{1,6} +(.+?) *#*$", FENCE.sub("", text_of(page)), re.M):
+        shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", shown).replace(" ", "-")
+        found.add(slug if slug not in found else next(f"{slug}-{k}" for k in range(1, 99) if f"{slug}-{k}" not in found))
+    return found | set(re.findall(r'<a (?:name|id)="([^"]+)"', text_of(page)))
