@@ -233,3 +233,26 @@ def intervals(rows: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[Op
     made.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
     made.supxlabel(footnote, fontsize=6, color="#5b6675")
     return png(made)
+
+
+# ------------------------------------------------------------------------- reliability
+
+
+def reliability(calibration: Mapping) -> bytes:
+    """What structured decoding expects of clips against what came true, in ten bins of as many clips each.
+
+    calibration: as `blemore_baselines.decoders.structured` tells it, with the bins of `sets` and `scores`
+    """
+    made, axes = figure(8.6, 4.3, columns=2)
+    panels = (
+        ("sets", "the chosen set is right", "probability", "share of clips", calibration["set_error"]),
+        ("scores", "what a clip adds to the score", "expected", "reached", calibration["score_error"]),
+    )
+    for one, (name, title, expected, reached, error) in zip(axes[0], panels):
+        bins = calibration[name]
+        end = 1.08 * max(max(its["expected"], its["reached"]) for its in bins) or 1
+        one.plot([0, end], [0, end], color="0.6", linewidth=1, linestyle="--", label="as it should be")
+        one.plot([its["expected"] for its in bins], [its["reached"] for its in bins], color=COLOURS[0], marker="o", label=f"a tenth of the clips; off by {error:.3f}")
+        one.set(title=title, xlabel=f"{expected} (mean of the bin)", ylabel=reached, xlim=(0, end), ylim=(0, end), aspect="equal")
+        one.legend(frameon=False, fontsize=8, loc="upper left")
+    return png(made)
