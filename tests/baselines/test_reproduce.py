@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import metadata_csv
 
+from blemore.errors import FileError, Problem, ValidationError
 from blemore.evaluate import check
 from blemore.labels import LABELS
 from blemore_baselines import reproduce, train
@@ -16,7 +17,7 @@ from blemore_baselines.cli import main
 from blemore_baselines.crossval import PRESETS, Recipe, cross_validate
 from blemore_baselines.dataset import TARGETS, read_dataset
 from blemore_baselines.decode import figures, softmax
-from blemore_baselines.features import STATISTICS, fuse, read_features
+from blemore_baselines.features import STATISTICS, fuse, read_features, read_scores
 from blemore_baselines.heads import HEADS
 from blemore_baselines.published import paper_name, read_published, read_published_trivial
 
@@ -124,6 +125,8 @@ def test_every_row_of_the_paper(root, tmp_path):
         assert "clips:72|folds:3|" in text and "preset:published" in text and "WavLM" in text
     assert (tmp_path / "out" / "results.png").read_bytes().startswith(b"\x89PNG")
     assert outcome.text == (tmp_path / "out" / "results.txt").read_text()
+    folder = tmp_path / "out" / "VideoSwin-subsample"  # a score source
+    assert read_scores(folder).X.shape == (N, 6) and read_scores(folder, test=True).X.shape == (N_TEST, 6)
     with open(tmp_path / "out" / "results.csv") as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     assert len(rows) == 14 * 3 and {row["head"] for row in rows} == set(HEADS)
@@ -307,7 +310,7 @@ def test_another_preset_or_seed_is_refused_at_once(root, tmp_path, options):
     data = root("ImageBind")
     run(data, tmp_path / "out")
     before = contents(tmp_path / "out")
-    with pytest.raises(reproduce.ValidationError, match=f"another {[*options][0]}"):
+    with pytest.raises(ValidationError, match=f"another {[*options][0]}"):
         run(data, tmp_path / "out", **options)
     assert contents(tmp_path / "out") == before
 
@@ -334,7 +337,10 @@ def test_another_test_protocol_predicts_anew(root, tmp_path, capfd):
 
 def test_a_full_disk_stops_all(root, tmp_path, monkeypatch):
     data = root(*FEW)
-    (tmp_path / "out" / "config.json").parent.mkdir()
-    monkeypatch.setattr(reproduce, "scores_csv", lambda *_: (_ for _ in ()).throw(reproduce.FileError(reproduce.Problem("cannot-write", "x", "full"))))
-    with pytest.raises(reproduce.FileError):
+
+    def full(path, _):
+        raise FileError(Problem("cannot-write", str(path), "cannot be written: no space left on device"))
+
+    monkeypatch.setattr(reproduce, "write_atomic", full)
+    with pytest.raises(FileError, match="oof_logits.csv"):
         run(data, tmp_path / "out")
