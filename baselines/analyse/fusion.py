@@ -22,8 +22,8 @@ from blemore.labels import EMOTION_NAMES, EMOTIONS
 from blemore_baselines import plots
 from blemore_baselines.analyse.actors import FIGURES, Estimate, compare, draw, estimate, in_words, outcomes
 from blemore_baselines.analyse.objectives import by_thresholds, soft_label_loss
-from blemore_baselines.analyse.study import Study
-from blemore_baselines.analyse.training import check_blends, out_of_fold, perceptron, seeded
+from blemore_baselines.analyse.study import Study, check_folds
+from blemore_baselines.analyse.training import out_of_fold, perceptron, seeded
 from blemore_baselines.crossval import Recipe
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decode import accuracies, count, softmax
@@ -77,14 +77,14 @@ def fusion(dataset: Dataset, names: Sequence[str], sources: Sequence[Features], 
     sources: two or more, aggregated, of the dataset's clips, in its order; `names` are theirs
     head:    its hidden width is that of each way
 
-    Raises ValidationError: there is one source, or they are not aggregated; the head has no hidden layer; fewer than two folds hold blends.
+    Raises ValidationError: there is one source, or they are not aggregated; the head has no hidden layer; a fold without blends.
     """
     if len(sources) < 2:
         raise ValidationError(Problem("one-source", "features", "1 source; expected two or more, to be fused", hint="Give --features once for each."))
     hidden = HEADS[head]
     if hidden is None:
         raise ValidationError(Problem("no-hidden-layer", "head", f"{head} has no hidden layer; expected one, whose width each way of fusion takes", hint="--head mlp512"))
-    check_blends(dataset)
+    check_folds(dataset, 2)
     fused, widths = fuse(sources), [source.X.shape[1] for source in sources]
     ways = {
         CONCATENATION: lambda: perceptron(sum(widths), hidden, len(EMOTIONS)),

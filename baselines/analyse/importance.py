@@ -18,8 +18,7 @@ from blemore_baselines import plots
 from blemore_baselines.analyse.actors import FIGURES, Estimate, compare, draw, in_words, outcomes
 from blemore_baselines.analyse.groups import Group, find_groups
 from blemore_baselines.analyse.objectives import N_RELATIONS
-from blemore_baselines.analyse.study import Study
-from blemore_baselines.analyse.training import check_blends
+from blemore_baselines.analyse.study import Study, check_folds
 from blemore_baselines.crossval import Recipe, clip_logits, cross_validate, fit_model, fold_seed
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decode import decode_thresholds, nested_folds, softmax
@@ -38,9 +37,9 @@ def importance(
 
     sources: aggregated, of the dataset's clips, in its order; `names` are theirs
 
-    Raises ValidationError: several sources that are not aggregated; fewer than two folds hold blends.
+    Raises ValidationError: several sources that are not aggregated; a fold without blends.
     """
-    check_blends(dataset)
+    check_folds(dataset, 2)
     groups, left_out = find_groups(names, sources)
     whole, permuted = measure(dataset, fuse(sources), groups, recipe, head, seed, repeats)
     actors = np.array(dataset.actors)

@@ -15,8 +15,8 @@ from blemore.labels import EMOTIONS, PAIRS
 from blemore_baselines import plots
 from blemore_baselines.analyse.actors import Estimate, compare, draw, estimate, in_words, outcomes
 from blemore_baselines.analyse.objectives import N_RELATIONS, OBJECTIVES, SHARES
-from blemore_baselines.analyse.study import Study
-from blemore_baselines.analyse.training import check_blends, out_of_fold, perceptron
+from blemore_baselines.analyse.study import Study, check_folds
+from blemore_baselines.analyse.training import out_of_fold, perceptron
 from blemore_baselines.crossval import Recipe
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decode import accuracies, count
@@ -40,9 +40,9 @@ def salience(dataset: Dataset, features: Features, recipe: Recipe, head: str, se
 
     features: aggregated, of the dataset's clips, in its order
 
-    Raises ValidationError: fewer than two folds hold blends.
+    Raises ValidationError: a fold without blends.
     """
-    check_blends(dataset)
+    check_folds(dataset, 2)
     results = {name: _run(name, dataset, features, recipe, head, seed) for name in OBJECTIVES}
     blend = dataset.labels >= len(EMOTIONS)
     true, actors = SHARES[(dataset.labels[blend] - len(EMOTIONS)) % N_RELATIONS], np.array(dataset.actors)[blend]

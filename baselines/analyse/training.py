@@ -9,8 +9,6 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from blemore.errors import Problem, ValidationError
-from blemore.labels import EMOTIONS
 from blemore_baselines.crossval import Recipe, fold_seed
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.features import Features
@@ -18,13 +16,6 @@ from blemore_baselines.heads import fit_scaler, one_thread_each
 
 Build = Callable[[], nn.Module]  # → a new module, (rows, D) → (rows, K), initialised from torch's global generator
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # outputs (rows, K), label indices (rows,) → the mean over rows
-
-
-def check_blends(dataset: Dataset) -> None:
-    """Raises ValidationError: fewer than two folds hold blends, so that nothing can be chosen on some and judged on another."""
-    holding = len(np.unique(dataset.folds[dataset.labels >= len(EMOTIONS)]))
-    if holding < 2:
-        raise ValidationError(Problem("no-blends", "folds", f"{holding} of the folds hold blends; expected at least 2, to choose on some what is judged on another"))
 
 
 def seeded(build: Build, seed: int) -> nn.Module:

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from blemore.errors import ValidationError
 from blemore.labels import EMOTIONS, LABEL_INDEX, LABELS, Label
@@ -121,7 +124,18 @@ def test_the_same_call_gives_the_same_study(tiny):
     assert run() == run()
 
 
-def test_blends_in_one_fold_alone_are_refused(tiny):
+def test_folds_without_blends_are_refused(tiny):
     labels = np.where(tiny.dataset.folds == 0, tiny.dataset.labels, 0)
-    with pytest.raises(ValidationError, match="1 of the folds hold blends; expected at least 2"):
+    with pytest.raises(ValidationError, match="no blends in fold 1, 2"):
         salience(tiny.dataset._replace(labels=labels), tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2), "linear", 0, "")
+
+
+@given(scores=arrays(np.float32, (3, 6), elements=st.floats(-30, 30, width=32)), alpha=st.floats(0.01, 0.99), beta=st.floats(0, 0.99))
+def test_ranks_and_margins_decide_alone(scores, alpha, beta):
+    """What is decided holds the highest score, and does not change where all scores of a clip are shifted."""
+    decided = decode_thresholds(margins(scores), Thresholds(alpha, beta))
+    for label, its in zip(decided, scores):
+        best = EMOTIONS[int(its.argmax())]
+        assert best in LABELS[label].emotions or best == "neu" or its.max() == np.sort(its)[-2]
+    quarters = np.round(scores * 4) / 4  # exact under the shift
+    assert (margins(quarters) == margins(quarters + 8)).all()

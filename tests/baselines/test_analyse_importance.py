@@ -1,0 +1,85 @@
+"""The study of importance: groups by their columns, and sources that were planted."""
+
+import numpy as np
+import pytest
+
+from blemore_baselines.analyse.groups import find_groups
+from blemore_baselines.analyse.importance import importance, measure
+from blemore_baselines.crossval import Recipe, cross_validate
+from blemore_baselines.decode import figures, softmax
+from blemore_baselines.features import STATISTICS, Features, fuse
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+RECIPE = Recipe(3e-3, 1e-3, 32, 8, 8)
+
+
+def source(dim, **meta):
+    return Features(["a", "b"], np.zeros((2, dim), dtype=np.float32), np.arange(2), meta)
+
+
+def test_groups_by_their_columns():
+    sources = [source(14, encoder="wavlm", statistics=list(STATISTICS)), source(77, encoder="OpenFace_3", statistics=list(STATISTICS))]
+    found, left_out = find_groups(["voice", "face"], sources)
+    columns = {(group.kind, group.name): group.columns.tolist() for group in found}
+    assert not left_out
+    assert columns["source", "voice"] == list(range(14)) and columns["source", "face"] == list(range(14, 91))
+    assert columns["statistic", "std"] == [2, 3, *range(14 + 11, 14 + 22)]
+    assert columns["column", "gaze_yaw"] == [14 + 1 + 11 * k for k in range(7)]
+    assert columns["column", "AU12"] == [14 + 3 + 5 + 11 * k for k in range(7)]
+    assert [group.name for group in found if group.kind == "column"] == [
+        "emotion_index", "gaze_yaw", "gaze_pitch", "AU01", "AU02", "AU04", "AU06", "AU09", "AU12", "AU25", "AU26",
+    ]
+
+
+@pytest.mark.parametrize(("meta", "dim", "told"), [
+    ({"statistics": None}, 14, "odd is left out of the statistics: its 14 columns are not known"),
+    ({"statistics": list(STATISTICS)}, 15, "odd is left out of the statistics: its 15 columns are not known"),
+    ({"statistics": ["mean", "std"]}, 14, "odd is left out of the statistics: its 14 columns are not known"),
+    ({"statistics": list(STATISTICS), "encoder": "openface3"}, 14, "odd is left out of the named columns: it has 2, and OpenFace 11"),
+])
+def test_what_cannot_be_told_apart_is_left_out_by_name(meta, dim, told):
+    found, left_out = find_groups(["odd"], [source(dim, **meta)])
+    assert len(left_out) == 1 and left_out[0].startswith(told)
+    assert [group.name for group in found if group.kind == "source"] == ["odd"]
+
+
+def test_the_models_are_those_of_cross_validation(tiny):
+    features = tiny.read(tiny.sound)
+    whole, permuted = measure(tiny.dataset, features, find_groups(["sound"], [features])[0], Recipe(1e-2, 1e-3, 8, 4, 4), "mlp256", 3, repeats=2)
+    logits = cross_validate(tiny.dataset, features, Recipe(1e-2, 1e-3, 8, 4, 4), ["mlp256"], [3]).logits[0, 0]
+    nested = figures(softmax(logits), tiny.dataset.labels, tiny.dataset.folds)["nested"]
+    assert whole[:, 1].mean() == pytest.approx(nested["acc_presence"])
+    assert permuted.shape == (8, 36, 4) and (permuted[:, :, 0] == 2).all()
+
+
+def test_noise_is_worth_nothing_and_what_was_planted_is(planted):
+    dataset, sources = planted(noise=(0.1, None))
+    study = importance(dataset, ["told", "noise"], sources, RECIPE, "mlp256", 0, "signature", repeats=3)
+    by_name = {group["name"]: group for group in study.values["groups"]}
+    for figure in ("presence", "salience"):
+        assert by_name["told"][figure]["low"] > 0.2 and by_name["told"][figure]["value"] < study.values["whole"][figure]
+        assert abs(by_name["noise"][figure]["value"]) < 0.06 < by_name["told"][figure]["value"]
+    assert all(group["pairs"].keys() == {*by_name["told"]["pairs"]} and len(group["pairs"]) == 10 for group in by_name.values())
+    assert sum("is left out of the statistics" in finding for finding in study.findings) == 2
+    assert set(study.tables) == {"groups", "pairs_presence", "pairs_salience"} and set(study.figures) == {"groups", "pairs"}
+
+
+def test_a_column_that_tells_one_emotion_matters_to_its_pairs(planted):
+    """The told columns of happiness are in a source of their own: pairs with it lose more than pairs without it."""
+    dataset, (rest,) = planted(noise=(None,))
+    rng = np.random.default_rng(5)
+    seen = (dataset.targets + 0.1 * rng.normal(size=dataset.targets.shape)).astype(np.float32)
+    others = Features(dataset.ids, seen[:, [0, 1, 2, 4, 5]], rest.owner, {})
+    happiness = Features(dataset.ids, seen[:, [3]], rest.owner, {})
+    study = importance(dataset, ["others", "happiness"], [others, happiness], RECIPE, "mlp256", 0, "signature", repeats=3)
+    pairs = study.values["groups"][1]["pairs"]
+    lost = {name: its["presence"]["value"] for name, its in pairs.items()}
+    with_it = [value for name, value in lost.items() if "hap" in name]
+    without = [value for name, value in lost.items() if "hap" not in name]
+    assert min(with_it) > max(without)
+
+
+def test_the_same_call_gives_the_same_study(tiny):
+    sources = [tiny.read(tiny.sound), tiny.read(tiny.look)]
+    run = lambda: importance(tiny.dataset, ["sound", "look"], sources, Recipe(1e-2, 1e-3, 8, 2, 2), "linear", 1, "", repeats=2)  # noqa: E731
+    assert fuse(sources).X.shape[1] == 56 and run() == run()
