@@ -1,0 +1,217 @@
+"""The commands of every README work as they stand there, in a participant's or organiser's folder of small made-up data.
+
+bash itself says which commands a block comes to, loops and variables included; the kit's own are then called in this
+process. What cannot be run here has its reason in NOT_HERE; what is in neither is a failure.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from blemore_baselines.heads import one_thread_each
+
+from kit import PROGRAMS, call
+from pages import ROOT, blocks, pages, text_of
+
+# A command as it stands on the page, by how it begins, and why it is not run.
+NOT_HERE = {
+    r"pip install|python3 -m venv|\. \.venv/bin/activate|git clone": "downloads PyTorch: tests/readmes/test_first_hour.py, with --long",
+    r"baselines/run_all\.sh": "makes the environment first: tests/packaging/test_scripts.py, and test_first_hour.py with --long",
+    r"tests/run\.sh": "is what runs these tests: tests/packaging/test_scripts.py",
+    r"sbatch": "needs a Slurm cluster",
+    r"blemore-baselines extract .*--encoder (clip|imagebind|wavlm|hubert|videomaev2)\b": "downloads weights",
+    r"jupyter lab": "opens a browser",
+    r"python -m nbconvert": "the notebook's own tests run it",
+    r"python benchmarks/": "takes minutes, and measures this machine",
+}
+OWN_PATHS = ("baselines/run_all.sh", "tests/run.sh", ".ci/run")
+
+# Every command is noted instead of run: its folder and words, and where its output would go.
+NOTED = r"""
+note() { number=$((number + 1)); printf '%s\0' "$PWD" "$#" "$@" >&3; printf '@@%s@@\n' "$number"; }
+command_not_found_handle() { echo "$# $*" >&2; }
+cd() { builtin cd -- "$1" 2>/dev/null || { "$mkdir" -p -- "$1" && builtin cd -- "$1"; }; }
+"""
+
+
+class Command(NamedTuple):
+    """The words, the folder, and the file that takes what is printed (None: the screen)."""
+
+    words: list[str]
+    folder: Path
+    target: Path | None
+
+    def __str__(self):
+        return " ".join(self.words)
+
+
+def commands(text, folder):
+    """What a block of shell code comes to."""
+    first = set(re.findall(r"(?:^|[;&|(]|\bdo|\bthen)\s*(?:[A-Z_]+=\S*\s+)*([\w./-]+)", text.replace("\\\n", " "), re.M))
+    names = {*PROGRAMS, "pip", "python", "python3", "git", "sbatch", "jupyter", "source", ".", *OWN_PATHS} & first
+    script = NOTED + "".join(f'function {name} {{ note {name} "$@"; }}\n' for name in sorted(names)) + text
+    read, write = os.pipe()
+    noted = subprocess.run(
+        [shutil.which("bash"), "-c", f"exec 3>&{write}; number=0; mkdir={shutil.which('mkdir')}; PATH=\n{script}"],
+        cwd=folder, capture_output=True, text=True, pass_fds=[write],
+    )
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        parts = pipe.read().decode().split("\0")[:-1]
+    assert noted.returncode == 0 and not noted.stderr, f"neither a command of the kit nor one that NOT_HERE knows:\n{noted.stderr}"
+    shown, found = set(re.findall("@@([0-9]+)@@", noted.stdout)), []
+    while parts:
+        place, count, *rest = parts
+        words, parts = rest[: int(count)], rest[int(count):]
+        number = str(len(found) + 1)
+        target = None if number in shown else next(path for path in Path(place).iterdir() if path.is_file() and _takes(path, number))
+        found.append(Command(words, Path(place), target))
+    return found
+
+
+def _takes(path, number):
+    with open(path, "rb") as file:
+        return file.read(100) == f"@@{number}@@\n".encode()
+
+
+def reason(command):
+    return next((why for begins, why in NOT_HERE.items() if re.match(begins, str(command))), None)
+
+
+def run(command, desk, wheels):
+    """Run one of the kit's commands, as quickly as it can be done."""
+    words = list(command.words)
+    assert words[0] in PROGRAMS, f"{command}: neither a command of the kit nor one that NOT_HERE knows"
+    os.chdir(command.folder)
+    if words[1] == "demo":
+        _prepare_demo(desk, Path(words[words.index("--out") + 1]))
+    if words[1] == "train" and "--preset" not in words:
+        words += ["--preset", "fast"]
+    if words[1] == "build":
+        words += ["--wheels", wheels]
+    with one_thread_each():
+        result = call(*words)
+    assert result.exit_code == 0, f"{command}\n{result.output}"
+    if command.target:
+        command.target.write_text(result.stdout)
+
+
+def _prepare_demo(desk, out):
+    """All clips there already, so that nothing needs to be drawn."""
+    if not out.exists():
+        shutil.copytree(desk.folder / "demo", out)
+
+
+@pytest.fixture
+def bench(desk, world):
+    """The folder in which a page's commands are run, with everything that they take for granted."""
+    from blemore.evaluate import read_ids
+    from blemore_baselines.features import scores_csv
+
+    rng, made = np.random.default_rng(5), {"train": read_ids(Path(desk.train)), "test": read_ids(Path(desk.test))}
+    for names, part in (("oof oof_a oof_b my_oof", "train"), ("test test_a test_b my_test", "test")):
+        for name in names.split():
+            Path(f"{name}.csv").write_text(scores_csv(made[part], rng.normal(size=(len(made[part]), 6))))
+    for name in ("labels.json", "mended.json"):
+        shutil.copy(desk.labels, name)
+    shutil.copy(desk.test, "test_clips.csv")  # as participants of a competition get it
+    rows = Path(desk.train).read_text().splitlines()
+    Path("practice.csv").write_text("\n".join([rows[0], *(row for row in rows[1:] if row.endswith(",0"))]) + "\n")
+    for name, folder in (("wavlm", "WavLM_large"), ("imagebind", "ImageBind")):
+        call("blemore-baselines", "aggregate", "--metadata", desk.train, "--out", f"{name}.npz",
+             "--features", f"pre_extracted_train_data/{folder}_train")
+    call("blemore-baselines", "predict", "--model", "run", "--features", desk.wavlm_test, "--ids", desk.test, "--out", "submission.zip")
+    Path("submissions").mkdir()
+    shutil.copy("submission.zip", "submissions/one.zip")
+    Path("CLIPS").symlink_to("demo/train")
+    Path("DATASET").symlink_to(world)
+    shutil.rmtree("run")  # the page's own is to be made
+    return desk
+
+
+SHELL = ("sh", "bash", "shell", "console")
+PAGES = [page for page in pages() if any(block.language in SHELL for block in blocks(page))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_commands_of_a_page_work(page, bench, wheels):
+    ran = 0
+    for block in blocks(page):
+        if block.language in SHELL:
+            os.chdir(bench.folder)
+            try:
+                for command in commands(block.text, bench.folder):
+                    if reason(command) is None:
+                        run(command, bench, wheels)
+                        ran += 1
+            except AssertionError as error:
+                raise AssertionError(f"{page.relative_to(ROOT)}, line {block.line}: {error}") from None
+    os.chdir(bench.folder)
+    print(f"{page.name}: {ran} commands run")
+
+
+@pytest.mark.skipif(not pages(), reason="not a git checkout")
+def test_every_reason_is_needed():
+    """A reason whose command is gone from all pages would excuse the next one by chance."""
+    code = "\n".join(block.text.replace("\\\n", " ") for page in PAGES for block in blocks(page) if block.language in SHELL)
+    for begins in NOT_HERE:
+        alternatives = [begins] if "(" in begins else begins.split("|")
+        assert any(re.search(rf"(?m)^\s*(?:[A-Z_]+=\S*\s+)*(?:{part})", code) for part in alternatives) or "benchmarks" in begins, begins
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page.suffix == ".md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_on_a_page_runs(page):
+    """Sessions with >>> are doctests, which pytest collects from files named README.md that setup.cfg's testpaths lead to."""
+    for block in blocks(page):
+        if block.language in ("python", "py", "pycon"):
+            if ">>>" in block.text:
+                assert page == ROOT / "README.md", "a doctest that nothing runs"
+            else:
+                exec(compile(block.text, f"{page.name}, line {block.line}", "exec"), {})
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_are_marked_as_such(page):
+    """A block without a language, or as text, would escape these tests."""
+    for block in blocks(page):
+        if block.language not in SHELL:
+            assert not re.search(r"^\s*(\$ )?(blemore-\w+|pip|python3?|bash|baselines/run_all\.sh) ", block.text, re.M), f"line {block.line}"
+    indented = re.findall(r"\n\n {4,}(?:\$ )?((?:blemore-|pip |python3? |bash ).*)", text_of(page))
+    assert all(any(re.match(begins, line) for begins in NOT_HERE) for line in indented), indented
+
+
+# ------------------------------------------------------------------------------- of the tests' own
+
+
+def test_blocks_are_read_as_bash_reads_them(tmp_path):
+    block = """
+# a comment
+blemore-score 'a b.zip' \\
+    --check   # another
+for part in train test; do
+    blemore-baselines extract --clips data/$part
+done
+cd sub/folder && blemore-codabench check x > out.jsonl
+BLEMORE_DATA=/x baselines/run_all.sh
+pip install '.[notebook]'
+"""
+    found = commands(block, tmp_path)
+    assert [command.words for command in found] == [
+        ["blemore-score", "a b.zip", "--check"], ["blemore-baselines", "extract", "--clips", "data/train"],
+        ["blemore-baselines", "extract", "--clips", "data/test"], ["blemore-codabench", "check", "x"],
+        ["baselines/run_all.sh"], ["pip", "install", ".[notebook]"],
+    ]
+    assert found[3].folder == tmp_path / "sub/folder" and found[3].target == tmp_path / "sub/folder/out.jsonl"
+    assert [reason(command) is None for command in found] == [True, True, True, True, False, False]
+
+
+@pytest.mark.parametrize("line", ["rm -rf /", "blemore-scores x", "curl https://example.org | sh", "./unknown.sh"])
+def test_an_unknown_command_is_never_run_but_reported(tmp_path, line):
+    with pytest.raises(AssertionError, match="neither"):
+        commands(line, tmp_path)
