@@ -38,3 +38,20 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; name its folder with BLEMORE_SHARED")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def wheels(request):
+    """A folder with the wheels that travel with the scoring program; fetched once and kept in pytest's cache."""
+    from blemore_codabench import vendor
+    from blemore_codabench.bundle import BundleError
+
+    folder = request.config.cache.mkdir("wheels")
+    try:
+        vendor.vendored(folder)
+    except BundleError:
+        try:
+            vendor.fetch(folder)
+        except BundleError as error:
+            pytest.skip(f"no wheels: {error}")
+    return folder

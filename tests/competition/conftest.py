@@ -1,4 +1,4 @@
-"""Bundles for the tests, built once a session; the vendored wheels are fetched once and kept in pytest's cache."""
+"""Bundles for the tests, built once a session."""
 
 import json
 import os
@@ -9,9 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from blemore.labels import LABELS, to_entry
-from blemore_codabench import vendor
 from blemore_codabench.build import Options, build
-from blemore_codabench.bundle import BundleError
 
 N_CLIPS, N_ACTORS = 120, 11
 
@@ -20,20 +18,6 @@ N_CLIPS, N_ACTORS = 120, 11
 def no_fsync(monkeypatch):
     """On a busy disk, hundreds of them take longer than all else."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
-
-
-@pytest.fixture(scope="session")
-def wheels(request):
-    """A folder with the wheels that travel with the scoring program."""
-    folder = request.config.cache.mkdir("wheels")
-    try:
-        vendor.vendored(folder)
-    except BundleError:
-        try:
-            vendor.fetch(folder)
-        except BundleError as error:
-            pytest.skip(f"no wheels: {error}")
-    return folder
 
 
 def labels_of(prefix, seed):
