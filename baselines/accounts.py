@@ -39,13 +39,25 @@ def figures_to_text(figures: Mapping) -> str:
 
 
 def structured_to_text(figures: Mapping) -> str:
-    """The nested account of structured decoding by fold, and how well its posterior is calibrated."""
-    table = Table(
+    """The nested account of structured decoding by fold, its models' parts, and how far its posterior can be believed."""
+    folds = Table(
         "structured decoding, nested: each fold by a model of the other folds, its strength chosen among them", ["fold", "strength", *METRICS.values()],
         [[str(fold["fold"]), f"{fold['strength']:g}", *(fold[name] for name in METRICS)] for fold in figures["nested"]["folds"]],
     )
+    models = Table(
+        "models: what their log-probabilities are multiplied by, and what part of the whole that is", ["scores", "inverse temperature", "weight", "missing clips"],
+        [[model["path"], model["inverse_temperature"], model["weight"], len(model["missing"])] for model in figures["models"]],
+    )
     told = figures["calibration"]
-    return to_text(table) + f"Posterior over the 36 labels: log loss {told['log_loss']:.4f}, Brier score {told['brier']:.4f}\n"
+    posterior = Table(
+        "posterior over the 36 labels, out of fold; less is better", ["", "log loss", "Brier score"],
+        [[name, told[key]["log_loss"], told[key]["brier"]] for name, key in (("structured", "posterior"), ("frequencies of labels alone", "frequencies"))],
+    )
+    return "\n".join([
+        to_text(folds), to_text(models), to_text(posterior),
+        f"The chosen sets' probabilities are off by {told['set_error']:.4f} on average (expected calibration error).",
+        f"The decoder expects a score of {told['expected_score']:.4f}; what it reached stands below.",
+    ]) + "\n"
 
 
 TRIVIAL_NOTES = {"single": "most frequent single emotion", "pair": "most frequent pair", "blend": "most frequent pair with saliences"}

@@ -13,59 +13,90 @@ from typing import Callable, NamedTuple, Optional, Sequence
 import numpy as np
 
 from blemore.evaluate import Report
-from blemore.labels import LABELS, Prediction
+from blemore.labels import EMOTIONS, LABELS, Prediction
 from blemore.metrics import count
 from blemore.report import to_dict, to_text
 from blemore.significance import bootstrap, compare
 from blemore_baselines import structured as model
 from blemore_baselines.accounts import figures_to_text, structured_to_text
-from blemore_baselines.dataset import Dataset
-from blemore_baselines.decode import accuracies, average, decode_thresholds, figures, fit_grid, nested_folds
-
-Scores = Sequence[np.ndarray]
-Names = Sequence[object]
+from blemore_baselines.dataset import SET_OF_LABEL, Dataset
+from blemore_baselines.decode import accuracies, decode_thresholds, figures, fit_grid, nested_folds
+from blemore_baselines.fusion import Models
 
 
 class Decoded(NamedTuple):
     """A fitted decoder: its figures for JSON and as text, and how it decodes other clips.
 
-    apply: several models' scores (N, 6) and their names → label indices (N,), and each clip's expected
-           score (N,) where the decoder knows it
+    apply: the same models' scores of N clips → label indices (N,), and each clip's expected score (N,)
+           where the decoder knows it
     """
 
     figures: dict
     text: str
-    apply: Callable[[Scores, Names], tuple[np.ndarray, Optional[np.ndarray]]]
+    apply: Callable[[Models], tuple[np.ndarray, Optional[np.ndarray]]]
 
 
-def thresholds(dataset: Dataset, scores: Scores, names: Names) -> Decoded:
-    """The published rule, with one (α, β) fitted by the published grid on all out-of-fold scores together."""
-    probabilities = average(scores, names)
+def thresholds(dataset: Dataset, models: Models) -> Decoded:
+    """The published rule on the mean of probabilities, with one (α, β) fitted by the published grid on all out-of-fold scores together."""
+    probabilities = models.average()
     fitted, _ = fit_grid(probabilities, dataset.labels)
     found = figures(probabilities[np.newaxis], dataset.labels, dataset.folds)
     found["final"] = {**fitted._asdict(), "fitted_on": "pooled out-of-fold scores"}
-    return Decoded(found, figures_to_text(found), lambda new, where: (decode_thresholds(average(new, where), fitted), None))
+    found["models"] = [
+        {"path": str(path), "weight": 1 / len(models.paths), "missing": missing} for path, missing in zip(models.paths, models.missing)
+    ]
+    return Decoded(found, figures_to_text(found), lambda new: (decode_thresholds(new.average(), fitted), None))
 
 
-def structured(dataset: Dataset, scores: Scores, names: Names, weight: float) -> Decoded:
-    """The label with the highest expected score, under a posterior fitted on the out-of-fold scores."""
-    result = model.cross_validate(model.log_probabilities(scores, names), dataset.labels, dataset.folds)
-    ours = scored(dataset, model.decide_out_of_fold(result, dataset.folds, weight))
-    theirs = scored(dataset, _nested_thresholds(average(scores, names), dataset))
+def structured(dataset: Dataset, models: Models, weight: float = 0.5) -> Decoded:
+    """The label with the highest expected score, under a posterior fitted on the out-of-fold scores.
+
+    weight: of ACC_presence in the score that is aimed at, in [0, 1]
+    """
+    result = model.cross_validate(model.to_logs(models.probabilities), dataset.labels, dataset.folds)
+    shares, final = result.share_of(dataset.folds), result.final
+    chosen, expected = model.decide(result.posterior, shares, weight)
+    ours, theirs = scored(dataset, chosen), scored(dataset, _nested_thresholds(models.average(), dataset))
     intervals, difference = bootstrap(ours), compare(ours, theirs)
+    factors = final.inverse_temperatures.tolist()
     found = {
         "weight": weight,
+        "models": [
+            {"path": str(path), "inverse_temperature": factor, "weight": factor / (sum(factors) or 1), "missing": missing}
+            for path, factor, missing in zip(models.paths, factors, models.missing)
+        ],
         "nested": {**to_dict(ours, intervals, difference), "folds": _by_fold(dataset, ours, result)},
         "nested_thresholds": to_dict(theirs, bootstrap(theirs)),
-        "calibration": model.calibration(result.posterior, dataset.labels),
-        "final": {"strength": result.final.strength, "share_of_blends": result.final.share},
+        "calibration": _calibration(dataset, result.posterior, chosen, expected, shares, weight),
+        "final": {"strength": final.strength, "share_of_blends": final.share},
     }
 
-    def apply(new: Scores, where: Names) -> tuple[np.ndarray, np.ndarray]:
-        return model.decide(model.posterior(result.final, model.log_probabilities(new, where)), result.final.share, weight)
+    def apply(new: Models) -> tuple[np.ndarray, np.ndarray]:
+        return model.decide(model.posterior(final, model.to_logs(new.probabilities)), final.share, weight)
 
-    text = structured_to_text(found) + to_text(ours, intervals, difference, "thresholds on the same scores, nested as well")
+    text = structured_to_text(found) + "\n" + to_text(ours, intervals, difference, "thresholds on the same scores, nested as well")
     return Decoded(found, text, apply)
+
+
+def _calibration(dataset: Dataset, posterior: np.ndarray, chosen: np.ndarray, expected: np.ndarray, shares: np.ndarray, weight: float) -> dict:
+    """How far the posterior and the expected score can be believed, out of fold, beside knowing the other folds' frequencies alone."""
+    frequencies = np.empty_like(posterior)
+    for fold in np.unique(dataset.folds):
+        frequencies[dataset.folds == fold] = model.frequencies(dataset.labels[dataset.folds != fold])
+    sets = SET_OF_LABEL[chosen]
+    right = sets == SET_OF_LABEL[dataset.labels]
+    blend_right = (chosen == dataset.labels) & (chosen >= len(EMOTIONS))
+    by_set = model.reliability(model.set_probabilities(posterior)[np.arange(len(sets)), sets], right)
+    by_score = model.reliability(expected, weight * right + (1 - weight) * blend_right / shares)
+    return {
+        "posterior": model.calibration(posterior, dataset.labels),
+        "frequencies": model.calibration(frequencies, dataset.labels),
+        "set_error": model.calibration_error(by_set),
+        "score_error": model.calibration_error(by_score),
+        "expected_score": float(expected.mean()),
+        "sets": [one._asdict() for one in by_set],
+        "scores": [one._asdict() for one in by_score],
+    }
 
 
 def expected_csv(ids: Sequence[str], labels: np.ndarray, expected: np.ndarray) -> str:

@@ -11,18 +11,23 @@ with s the share of blends and w = 1/2 for the leaderboard's mean of ACC_presenc
 N clips the first term counts 1/N a right set, the second 1/(sN) a right blend. No other decision can
 have a higher expected score under that posterior, since the score is a sum over clips.
 
+Several models are fused before: each one's log-probabilities times its inverse temperature, which makes
+them all as sure as they are right, then the mean over the models that know the clip.
+
 The model is a multinomial logistic regression in features that treat all emotions alike (how high the
 emotions of a set are, how high the best one outside of it), with corrections by emotion and by set that
 are pulled to zero: so symmetric labels share their strength. How hard is chosen by cross-validated log
 loss over whole folds, so that no actor is on both sides.
 
-Arrays are as in decode.py; a posterior is (N, 36), its columns in the order of `blemore.labels.LABELS`.
+Arrays are as in decode.py. `logs` are log-probabilities (N, 6), or those of M models (M, N, 6), where a row
+of NaN is a clip that the model does not know. A posterior is (N, 36), its columns in the order of
+`blemore.labels.LABELS`.
 """
 
 from __future__ import annotations
 
 from itertools import combinations
-from typing import NamedTuple, Optional, Sequence
+from typing import Iterator, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -30,12 +35,13 @@ from tqdm import tqdm
 
 from blemore.errors import Problem, ValidationError, show
 from blemore.labels import EMOTIONS, LABELS, PAIRS
-from blemore_baselines.dataset import SET_OF_LABEL
-from blemore_baselines.decode import to_probabilities
+from blemore_baselines.dataset import SET_OF_LABEL, TARGETS
+from blemore_baselines.decode import softmax, to_probabilities
 from blemore_baselines.heads import one_thread_each
 
-STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # of the pull to zero
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the pull to zero
 SPECIFIC = 10.0  # how much harder weights than biases are pulled
+CHUNK = 4096  # clips at a time: what they need stays in the processor's cache
 FLOOR = 1e-12  # a probability of zero has no logarithm
 
 N_SETS, N_PAIRS = len(EMOTIONS) + len(PAIRS), len(PAIRS)
@@ -46,28 +52,44 @@ _IN_SET[len(EMOTIONS) + np.arange(N_PAIRS)[:, None], np.stack([_FIRST, _SECOND],
 
 
 class Model(NamedTuple):
-    """A fitted posterior: its parameters by name, the strength it was fitted with, and the share of blends."""
+    """A fitted posterior: its models' inverse temperatures (M,), its parameters by name, the strength it was
+    fitted with, and the share of blends."""
 
+    inverse_temperatures: np.ndarray
     parameters: dict[str, np.ndarray]
     strength: float
     share: float
 
 
 def log_probabilities(scores: Sequence[np.ndarray], names: Sequence[object]) -> np.ndarray:
-    """Late fusion for this decoder: the mean (N, 6) of several models' log-probabilities. `names` are for messages."""
-    return np.mean([np.log(np.maximum(to_probabilities(one, str(name)), FLOOR)) for one, name in zip(scores, names)], axis=0)
+    """Several models' logits or probabilities (N, 6) as log-probabilities (M, N, 6). `names` are for messages.
 
-
-def decide(posterior: np.ndarray, share: float, weight: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-    """The labels (N,) with the highest expected score, and that expectation (N,).
-
-    share:  of blends among the clips that are scored, in (0, 1]
-    weight: of ACC_presence in the score; 1 − weight is ACC_salience's. In [0, 1]
+    Raises ValidationError as `blemore_baselines.decode.to_probabilities` does.
     """
-    gain = weight * _set_probabilities(posterior)[:, SET_OF_LABEL]
-    gain[:, len(EMOTIONS):] += (1 - weight) * posterior[:, len(EMOTIONS):] / share
-    best = gain.argmax(axis=1)
-    return best, gain[np.arange(len(gain)), best]
+    return to_logs(np.stack([to_probabilities(one, str(name)) for one, name in zip(scores, names, strict=True)]))
+
+
+def to_logs(probabilities: np.ndarray) -> np.ndarray:
+    """Log-probabilities of probabilities, of the same shape; zero has no logarithm and counts as 1e-12, NaN stays."""
+    return np.log(np.maximum(probabilities, FLOOR))
+
+
+def decide(posterior: np.ndarray, share: Union[float, np.ndarray], weight: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """The labels (N,) with the highest expected score, and that expectation (N,), whose mean is the score to expect.
+
+    share:  of blends among the clips that are scored, in (0, 1]; one, or for each clip (N,)
+    weight: of ACC_presence in the score; 1 − weight is ACC_salience's. In [0, 1]
+
+    Of equal labels the first wins.
+    """
+    best, expected = np.empty(len(posterior), dtype=int), np.empty(len(posterior))
+    per_blend = np.broadcast_to((1 - weight) / np.asarray(share, dtype=float), len(posterior))
+    for start in range(0, len(posterior), CHUNK):
+        part = posterior[start: start + CHUNK]
+        gain = weight * set_probabilities(part)[:, SET_OF_LABEL]
+        gain[:, len(EMOTIONS):] += per_blend[start: start + CHUNK, None] * part[:, len(EMOTIONS):]
+        best[start: start + CHUNK], expected[start: start + CHUNK] = gain.argmax(axis=1), gain.max(axis=1)
+    return best, expected
 
 
 def calibration(posterior: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -77,8 +99,33 @@ def calibration(posterior: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"log_loss": float(log_loss), "brier": float(((posterior - truth) ** 2).sum(axis=1).mean())}
 
 
-def _set_probabilities(posterior: np.ndarray) -> np.ndarray:
-    """(N, 36) to (N, 16)."""
+def frequencies(labels: np.ndarray) -> np.ndarray:
+    """The posterior (36,) that knows the labels' frequencies alone, each counted once more than it occurs."""
+    counts = np.bincount(labels, minlength=len(LABELS)) + 1.0
+    return counts / counts.sum()
+
+
+class Bin(NamedTuple):
+    """Clips of like expectations: how many, what they were expected to reach on average, and what they reached."""
+
+    clips: int
+    expected: float
+    reached: float
+
+
+def reliability(expected: np.ndarray, reached: np.ndarray, bins: int = 10) -> list[Bin]:
+    """Clips (N,) in bins of as many each, from the lowest expectation to the highest."""
+    parts = np.array_split(np.argsort(expected, kind="stable"), min(bins, len(expected)))
+    return [Bin(len(part), float(expected[part].mean()), float(reached[part].mean())) for part in parts]
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """The expected calibration error: how far bins are off on average over clips (Naeini et al. 2015)."""
+    return sum(one.clips * abs(one.expected - one.reached) for one in bins) / sum(one.clips for one in bins)
+
+
+def set_probabilities(posterior: np.ndarray) -> np.ndarray:
+    """The 16 sets' probabilities (N, 16), single emotions and then pairs, from the labels' (N, 36)."""
     pairs = posterior[:, len(EMOTIONS):].reshape(len(posterior), N_PAIRS, -1).sum(axis=2)
     return np.hstack([posterior[:, : len(EMOTIONS)], pairs])
 
@@ -97,9 +144,13 @@ class CrossValidated(NamedTuple):
     strengths: dict[int, float]
     final: Model
 
+    def share_of(self, folds: np.ndarray) -> np.ndarray:
+        """The share of blends (N,) that each clip's fold was decided with."""
+        return np.array([self.shares[int(fold)] for fold in folds])
+
 
 def cross_validate(logs: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> CrossValidated:
-    """Nested cross-validation over `folds` (N,): a fold's strength comes from the other folds alone.
+    """Nested cross-validation over `folds` (N,): a fold's temperatures and strength come from the other folds alone.
 
     A model without folds f and g tells how a strength does on g, for f's choice, and on f, for g's: so
     the inner loop takes a fit for every two folds, not for every ordered two.
@@ -111,86 +162,218 @@ def cross_validate(logs: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> C
         raise ValidationError(Problem("few-folds", "folds", f"{len(names)} folds; expected at least 3, to choose on some what is judged on another"))
     losses = {fold: np.zeros(len(STRENGTHS)) for fold in names}
     pairs = list(combinations(names, 2))
-    with one_thread_each(), tqdm(total=len(pairs) * len(STRENGTHS) + len(names) + 1, desc="structured decoder", unit="fit", disable=None) as progress:
+    with tqdm(total=len(pairs) * len(STRENGTHS) + len(names) + 1, desc="structured decoder", unit="fit", disable=None) as progress:
 
         def fitted(inside: np.ndarray, strength: float, start: Optional[Model] = None) -> Model:
             progress.update()
-            return fit(logs[inside], labels[inside], strength, start)
+            return fit(logs[..., inside, :], labels[inside], strength, start)
 
         for f, g in pairs:
             model = None
             for k, strength in enumerate(STRENGTHS):
                 model = fitted((folds != f) & (folds != g), strength, start=model)
                 for chooser, judged in ((f, folds == g), (g, folds == f)):
-                    losses[chooser][k] += judged.sum() * calibration(posterior(model, logs[judged]), labels[judged])["log_loss"]
+                    losses[chooser][k] += judged.sum() * calibration(posterior(model, logs[..., judged, :]), labels[judged])["log_loss"]
         found = np.zeros((len(labels), len(LABELS)))
         shares, strengths = {}, {}
         for fold in names:
             strengths[fold] = STRENGTHS[int(losses[fold].argmin())]
             model = fitted(folds != fold, strengths[fold])
-            found[folds == fold], shares[fold] = posterior(model, logs[folds == fold]), model.share
+            found[folds == fold], shares[fold] = posterior(model, logs[..., folds == fold, :]), model.share
         final = fitted(np.ones(len(labels), dtype=bool), STRENGTHS[int(sum(losses.values()).argmin())])
     return CrossValidated(found, shares, strengths, final)
 
 
 def decide_out_of_fold(result: CrossValidated, folds: np.ndarray, weight: float = 0.5) -> np.ndarray:
     """Each clip's label (N,), with the share of blends that its fold's model was fitted with."""
-    predicted = np.zeros(len(folds), dtype=int)
-    for fold, share in result.shares.items():
-        predicted[folds == fold], _ = decide(result.posterior[folds == fold], share, weight)
-    return predicted
+    return decide(result.posterior, result.share_of(folds), weight)[0]
 
 
 # ---------------------------------------------------------------------------- the posterior
 
 
 def posterior(model: Model, logs: np.ndarray) -> np.ndarray:
-    """(N, 36) from log-probabilities (N, 6)."""
-    parameters = {name: torch.from_numpy(value) for name, value in model.parameters.items()}
-    with torch.no_grad():
-        sets, relations = _forward(parameters, _features(logs))
-        joint = sets[:, len(EMOTIONS):, None] + relations
-        return torch.cat([sets[:, : len(EMOTIONS)], joint.flatten(1)], dim=1).exp().numpy()
+    """(N, 36) from log-probabilities (N, 6) or (M, N, 6): rows sum to 1.
+
+    Raises ValidationError: see `fuse`.
+    """
+    z, parameters = fuse(logs, model.inverse_temperatures), _flat(model)
+    found = np.empty((len(z), len(LABELS)))
+    with one_thread_each():
+        for start in range(0, len(z), CHUNK):
+            sets, *relations = (_log_chances(parameters, design, columns) for design, columns in _designs(z[start: start + CHUNK]))
+            joint = [sets[len(EMOTIONS) + pair] + relation for pair, relation in enumerate(relations)]
+            found[start: start + CHUNK] = torch.cat([sets[: len(EMOTIONS)], *joint]).exp_().T.numpy()
+    return found
+
+
+def fuse(logs: np.ndarray, inverse_temperatures: np.ndarray) -> np.ndarray:
+    """Late fusion: the mean (N, 6) of M models' log-probabilities (M, N, 6), each times its inverse temperature (M,).
+
+    A clip that some models do not know is fused from the others.
+
+    Raises ValidationError: another shape, a number that is not finite, or a clip that no model knows.
+    """
+    logs = _by_model(logs)
+    if len(logs) != len(inverse_temperatures):
+        raise ValidationError(Problem("wrong-models", "log-probabilities", f"{len(logs)} models; expected {len(inverse_temperatures)}, as the decoder was fitted on"))
+    knows = ~np.isnan(logs[:, :, 0])
+    scaled = np.where(knows[:, :, None], logs, 0)
+    return np.ascontiguousarray(np.tensordot(inverse_temperatures, scaled, axes=1) / knows.sum(axis=0)[:, None])
+
+
+def inverse_temperature(logs: np.ndarray, labels: np.ndarray) -> float:
+    """The a in [0, 1024] for which softmax(a · logs), of (N, 6), is nearest to the clips' soft labels by cross-entropy.
+
+    Temperature scaling (Guo et al. 2017, On Calibration of Modern Neural Networks). Below 1 the model was
+    too sure of itself; 0 says that it knows nothing. By bisection of the slope, which rises with a.
+    """
+    known = ~np.isnan(logs[:, 0])
+    z = logs[known] - logs[known].mean(axis=1, keepdims=True)
+    reached = float((TARGETS[labels[known]] * z).sum())
+    slope = lambda a: float((softmax(a * z) * z).sum()) - reached  # noqa: E731
+    low, high = 0.0, 1.0
+    if slope(low) >= -FLOOR * np.abs(z).sum():
+        return low
+    while high < 1024 and slope(high) < 0:
+        low, high = high, 2 * high
+    for _ in range(25):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return high
+
+
+def _by_model(logs: np.ndarray) -> np.ndarray:
+    """(M, N, 6), checked."""
+    logs = np.asarray(logs, dtype=np.float64)
+    logs = logs[np.newaxis] if logs.ndim == 2 else logs
+    if logs.ndim != 3 or logs.shape[2] != len(EMOTIONS):
+        raise ValidationError(Problem("wrong-shape", "log-probabilities", f"shape {logs.shape}; expected ([models,] clips, {len(EMOTIONS)})"))
+    unknown = np.isnan(logs).all(axis=2)
+    if not np.isfinite(logs[~unknown]).all():
+        raise ValidationError(Problem("not-finite", "log-probabilities", "found NaN or Infinity; expected finite numbers, or NaN throughout where a model does not know a clip"))
+    if unknown.all(axis=0).any():
+        raise ValidationError(Problem("missing-clips", "log-probabilities", f"{unknown.all(axis=0).sum():,} clips are NaN in every model; expected scores from one at least"))
+    return logs
 
 
 def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Optional[Model] = None) -> Model:
-    """The posterior's penalised maximum likelihood for log-probabilities (N, 6) and labels (N,).
+    """The posterior's penalised maximum likelihood for log-probabilities (N, 6) or (M, N, 6), and labels (N,).
 
-    The likelihood has one maximum; `start` is a model near it, which saves steps.
+    strength: of the pull to zero, above 0
+    start:    a model near the one maximum there is, which saves steps
 
-    Raises ValidationError: there is no clip, or no blend among them.
+    Raises ValidationError: see `fuse`; labels of another number than clips, or no blend among them.
     """
+    logs = _by_model(logs)
+    if len(labels) != logs.shape[1]:
+        raise ValidationError(Problem("wrong-shape", "labels", f"{len(labels):,} labels for {logs.shape[1]:,} clips; expected one each"))
     blend = labels >= len(EMOTIONS)
     if not blend.any():
         raise ValidationError(Problem("no-blends", "labels", f"{len(labels)} clips without a blend; expected some to learn relations from"))
-    features = _features(logs)
-    rows, sets = torch.arange(len(labels)), torch.from_numpy(SET_OF_LABEL[labels])
-    blends, relations = torch.from_numpy(np.flatnonzero(blend)), torch.from_numpy((labels[blend] - len(EMOTIONS)) % 3)
-    parameters = {
-        name: torch.tensor(start.parameters[name]) if start else torch.full(shape, centre, dtype=torch.float64)
-        for name, (shape, centre, _) in _PARAMETERS.items()
-    }
-    for parameter in parameters.values():
-        parameter.requires_grad_()
-    optimizer = torch.optim.LBFGS(parameters.values(), max_iter=200, tolerance_grad=1e-4, tolerance_change=1e-9, line_search_fn="strong_wolfe")
+    scales = np.array([inverse_temperature(one, labels) for one in logs])
+    z = fuse(logs, scales)
+    terms = [(*next(_designs(z)), torch.from_numpy(SET_OF_LABEL[labels]))]
+    for pair in range(N_PAIRS):
+        mine = np.flatnonzero(SET_OF_LABEL[labels] == len(EMOTIONS) + pair)
+        terms.append((*_relation_design(torch.from_numpy(z[mine]), pair), torch.from_numpy((labels[mine] - len(EMOTIONS)) % 3)))
+    theta = _flat(start) if start else _CENTRE
+    with one_thread_each():
+        theta = _minimise(theta, terms, strength)
+    return Model(scales, {name: theta[columns].numpy() for name, columns in _COLUMNS.items()}, strength, float(blend.mean()))
 
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        by_set, by_relation = _forward(parameters, features)
-        likelihood = by_set[rows, sets].sum() + by_relation[blends, sets[blends] - len(EMOTIONS), relations].sum()
-        penalty = sum(pull * (parameters[name] - centre).square().sum() for name, (_, centre, pull) in _PARAMETERS.items())
-        total = strength * penalty - likelihood
-        total.backward()
-        return total
 
-    optimizer.step(loss)
-    return Model({name: value.detach().numpy() for name, value in parameters.items()}, strength, float(blend.mean()))
+def _flat(model: Model) -> torch.Tensor:
+    """All parameters, (187,)."""
+    return torch.from_numpy(np.concatenate([np.ravel(model.parameters[name]) for name in _PARAMETERS]))
+
+
+def _minimise(theta: torch.Tensor, terms: list, strength: float) -> torch.Tensor:
+    """Newton's method with steps that are halved until the loss falls as it should (Nocedal and Wright 2006, section 3.1)."""
+    now = _loss(theta, terms, strength)
+    for _ in range(100):
+        step = torch.linalg.solve(now.hessian, now.gradient)
+        promise = float(now.gradient @ step)
+        if promise < 1e-9:  # nats, twice what is left to gain
+            break
+        length = 1.0
+        while (tried := _loss(theta - length * step, terms, strength)).value > now.value - 1e-4 * length * promise and length > 1e-6:
+            length /= 2
+        theta, now = theta - length * step, tried
+    return theta
+
+
+class _Loss(NamedTuple):
+    value: float
+    gradient: torch.Tensor
+    hessian: torch.Tensor
+
+
+def _loss(theta: torch.Tensor, terms: list, strength: float) -> _Loss:
+    """The penalised negative log-likelihood at the parameters: a sum over logistic regressions that share some."""
+    away, pull = theta - _CENTRE, strength * _PULL
+    value, gradient, hessian = float(pull @ away.square()), 2 * pull * away, torch.diag(2 * pull)
+    for design, columns, truth in terms:
+        logs, rows = _log_chances(theta, design, columns), torch.arange(len(truth))
+        value -= float(logs[truth, rows].sum())
+        chances = logs.exp()
+        residual = chances.clone()
+        residual[truth, rows] -= 1
+        mean = torch.zeros(len(truth), len(theta), dtype=torch.float64)
+        for its, where, chance, off in zip(design, columns, chances, residual):
+            gradient[where] += off @ its
+            weighted = chance[:, None] * its
+            hessian[where[:, None], where] += weighted.T @ its
+            mean[:, where] += weighted
+        hessian -= mean.T @ mean
+    return _Loss(value, gradient, hessian)
+
+
+def _log_chances(theta: torch.Tensor, design: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities (C, N) of C classes, from a design (C, N, K) and the parameters (C, K) that its columns multiply."""
+    return torch.log_softmax((design @ theta[columns][:, :, None])[:, :, 0], dim=0)
+
+
+def _designs(z: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The logistic regression over the 16 sets, then for each pair the one over its three relations: designs and columns."""
+    z = torch.from_numpy(z)
+    yield _set_design(z)
+    yield from (_relation_design(z, pair) for pair in range(N_PAIRS))
+
+
+def _set_design(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    n, by_emotion = len(EMOTIONS), z.T.contiguous()
+    first, second = by_emotion[_FIRST], by_emotion[_SECOND]
+    other = torch.stack([by_emotion[outside].amax(dim=0) for outside in ~_IN_SET])  # the highest outside of the set
+    shared = [_COLUMNS[name].reshape(-1) for name in ("single", "pair", "is_pair")]
+    columns = torch.cat([torch.cat(shared).expand(N_SETS, -1), _COLUMNS["set_bias"][:, None], _COLUMNS["set_weights"]], dim=1)
+    design = torch.zeros(N_SETS, len(z), columns.shape[1], dtype=torch.float64)
+    design[:n, :, 0], design[:n, :, 1] = by_emotion, other[:n]
+    design[n:, :, 2], design[n:, :, 3], design[n:, :, 4] = torch.maximum(first, second), torch.minimum(first, second), other[n:]
+    design[n:, :, 5] = 1
+    design[:, :, 6], design[:, :, 7:] = 1, z
+    return design, columns
+
+
+def _relation_design(z: torch.Tensor, pair: int) -> tuple[torch.Tensor, torch.Tensor]:
+    first, second = _FIRST[pair], _SECOND[pair]
+    lead = z[:, first] - z[:, second]
+    columns = torch.cat([
+        _COLUMNS["lead"].reshape(1), _COLUMNS["dominance"][[first, second]], _COLUMNS["pair_weights"][pair],
+        _COLUMNS["equal"].reshape(1), _COLUMNS["apart"].reshape(1),
+    ])
+    design = torch.zeros(3, len(z), len(columns), dtype=torch.float64)
+    design[0, :, 0], design[0, :, 1], design[0, :, 2], design[0, :, 3:9] = lead, 1, -1, z
+    design[1, :, 9], design[1, :, 10] = 1, -lead.abs()
+    design[2] = -design[0]
+    return design, columns.expand(3, -1)
 
 
 def to_dict(model: Model) -> dict:
     """The model in plain numbers, for JSON; `from_dict` gives it back to the last bit."""
     return {
         "strength": model.strength, "share_of_blends": model.share,
+        "inverse_temperatures": model.inverse_temperatures.tolist(),
         "parameters": {name: model.parameters[name].tolist() for name in _PARAMETERS},
     }
 
@@ -203,24 +386,26 @@ def from_dict(told: object, where: str = "decoder") -> Model:
     """
     told = told if isinstance(told, dict) else {}
     parameters = told.get("parameters") if isinstance(told.get("parameters"), dict) else {}
-    wanted = {"strength": (), "share_of_blends": (), **{name: shape for name, (shape, _, _) in _PARAMETERS.items()}}
-    given = {name: told.get(name) for name in ("strength", "share_of_blends")} | parameters
-    problems = [Problem("bad-decoder", where, f"{show(name)} is unknown; expected the parameters of structured decoding alone") for name in given if name not in wanted]
+    numbers = {name: told.get(name) for name in ("strength", "share_of_blends", "inverse_temperatures")}
+    models = len(numbers["inverse_temperatures"]) if isinstance(numbers["inverse_temperatures"], list) else 1
+    wanted = {"strength": (), "share_of_blends": (), "inverse_temperatures": (max(models, 1),), **{name: shape for name, (shape, _, _) in _PARAMETERS.items()}}
+    problems = [Problem("bad-decoder", where, f"{show(name)} is unknown; expected the parameters of structured decoding alone") for name in parameters if name not in _PARAMETERS]
     found = {}
     for name, shape in wanted.items():
+        given = {**parameters, **numbers}.get(name)
         try:
-            value = np.array(given.get(name))
+            value = np.array(given)
         except ValueError:  # rows of several lengths
             value = np.array(None)
         found[name] = value.astype(np.float64) if value.dtype.kind in "iuf" else np.array(np.nan)
         if found[name].shape != shape or not np.isfinite(found[name]).all():
-            problems.append(Problem("bad-decoder", where, f"{name}: found {show(given.get(name))}; expected finite numbers of shape {shape}"))
-    if not problems and not (found["strength"] > 0 and 0 < found["share_of_blends"] <= 1):
-        problems.append(Problem("bad-decoder", where, f"strength {found['strength']:g}, share_of_blends {found['share_of_blends']:g}; expected above 0, and in (0, 1]"))
+            problems.append(Problem("bad-decoder", where, f"{name}: found {show(given)}; expected finite numbers of shape {shape}"))
+    strength, share, scales = (found.pop(name) for name in numbers)
+    if not problems and not (strength > 0 and 0 < share <= 1 and (scales >= 0).all()):
+        problems.append(Problem("bad-decoder", where, f"strength {strength:g}, share_of_blends {share:g}, inverse_temperatures {scales.tolist()}; expected above 0, in (0, 1], none below 0"))
     if problems:
         raise ValidationError([*problems[:-1], problems[-1]._replace(hint="Was the file copied whole? Copy it again, or fit again.")])
-    strength, share = float(found.pop("strength")), float(found.pop("share_of_blends"))
-    return Model(found, strength, share)
+    return Model(scales, found, float(strength), float(share))
 
 
 # name → shape, centre, how hard it is pulled there (times the strength)
@@ -237,32 +422,11 @@ _PARAMETERS = {
     "pair_weights": ((N_PAIRS, len(EMOTIONS)), 0.0, SPECIFIC),
 }
 
-
-class _Features(NamedTuple):
-    """What the model sees of N clips."""
-
-    z: torch.Tensor  # (N, 6)
-    high: torch.Tensor  # (N, 16): the highest of a set's emotions
-    low: torch.Tensor  # (N, 10): the lower of a pair's
-    other: torch.Tensor  # (N, 16): the highest outside of the set
-    lead: torch.Tensor  # (N, 10): the first of a pair over the second
-
-
-def _features(logs: np.ndarray) -> _Features:
-    z = np.ascontiguousarray(logs, dtype=np.float64)
-    first, second = z[:, _FIRST], z[:, _SECOND]
-    high = np.hstack([z, np.maximum(first, second)])
-    other = np.where(_IN_SET, -np.inf, z[:, None, :]).max(axis=2)
-    return _Features(*(torch.from_numpy(array) for array in (z, high, np.minimum(first, second), other, first - second)))
-
-
-def _forward(p: dict[str, torch.Tensor], features: _Features) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of the sets (N, 16), and of each pair's relations (N, 10, 3)."""
-    z, high, low, other, lead = features
-    n = len(EMOTIONS)
-    singles = p["single"][0] * high[:, :n] + p["single"][1] * other[:, :n]
-    pairs = p["pair"][0] * high[:, n:] + p["pair"][1] * low + p["pair"][2] * other[:, n:] + p["is_pair"]
-    sets = torch.cat([singles, pairs], dim=1) + p["set_bias"] + z @ p["set_weights"].T
-    toward = p["lead"] * lead + p["dominance"][_FIRST] - p["dominance"][_SECOND] + z @ p["pair_weights"].T
-    equal = p["equal"] - p["apart"] * lead.abs()
-    return torch.log_softmax(sets, dim=1), torch.log_softmax(torch.stack([toward, equal, -toward], dim=2), dim=2)
+# Where each parameter stands among all of them, (187,)
+_ENDS = np.cumsum([int(np.prod(shape)) for shape, _, _ in _PARAMETERS.values()])
+_COLUMNS = {
+    name: torch.arange(end - int(np.prod(shape)), end).reshape(shape) for (name, (shape, _, _)), end in zip(_PARAMETERS.items(), _ENDS)
+}
+_CENTRE, _PULL = (
+    torch.cat([torch.full((int(np.prod(one[0])),), one[k], dtype=torch.float64) for one in _PARAMETERS.values()]) for k in (1, 2)
+)

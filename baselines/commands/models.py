@@ -9,6 +9,7 @@ import click
 
 from blemore import trivial as trivial_answers
 from blemore.cli import PATH
+from blemore.errors import some
 from blemore.evaluate import read_ids, read_reference
 from blemore.io import to_json, write_atomic
 from blemore_baselines.commands.common import features_option, metadata_option, talk
@@ -65,12 +66,12 @@ def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
 
 @click.command()
 @metadata_option
-@click.option("--scores", type=PATH, required=True, multiple=True, metavar="OOF", help="Out-of-fold logits or probabilities of the train clips: a table or a run folder. Several are averaged.")
+@click.option("--scores", type=PATH, required=True, multiple=True, metavar="OOF", help="Out-of-fold logits or probabilities of the train clips: a table or a run folder. Several are fused, each clip from the models that know it.")
 @click.option("--test-scores", type=PATH, multiple=True, metavar="TEST", help="The same models' scores of the clips to submit, in the same order.")
 @click.option("--decoder", type=click.Choice(["thresholds", "structured"]), default="thresholds", show_default=True)
 @click.option("--weight", type=click.FloatRange(0, 1), metavar="W", help="structured: the part of ACC_presence in what is aimed at.  [default: 0.5]")
 @click.option("--ids", type=PATH, metavar="CSV", help="The clips that a submission must hold (default: those of --test-scores).")
-@click.option("--report", type=PATH, metavar="FILE.json", help="Write all figures, unrounded.")
+@click.option("--report", type=PATH, metavar="FILE.json", help="Write all figures, unrounded; structured: a diagram of reliability beside them.")
 @click.option("--out", type=PATH, metavar="submission.zip", help="Where the decoded --test-scores go.")
 def decode(
     metadata: Path, scores: tuple, test_scores: tuple, decoder: str, weight: Optional[float], ids: Optional[Path], report: Optional[Path], out: Optional[Path]
@@ -91,26 +92,35 @@ def decode(
         raise click.UsageError("--weight goes with --decoder structured")
     from blemore_baselines import decoders
     from blemore_baselines.dataset import read_dataset
-    from blemore_baselines.features import read_scores
+    from blemore_baselines.fusion import read_models
     from blemore_baselines.predict import write_submission
 
     dataset = read_dataset(metadata)
-    train = [read_scores(path, dataset.ids).X for path in scores]
-    if decoder == "structured":
-        decoded = decoders.structured(dataset, train, scores, 0.5 if weight is None else weight)
-    else:
-        decoded = decoders.thresholds(dataset, train, scores)
-    if report:
-        write_atomic(report, to_json(decoded.figures))
-    if out:
-        wanted = read_ids(ids) if ids else read_scores(test_scores[0], test=True).ids
-        labels, side = decoded.apply([read_scores(path, wanted, test=True).X for path in test_scores], test_scores)
-        write_submission(wanted, labels, out)
+    train = read_models(scores, dataset.ids)
+    test = read_models(test_scores, read_ids(ids) if ids else None, test=True) if out else None
+    for models in filter(None, (train, test)):
+        for path, missing in zip(models.paths, models.missing):
+            if missing:
+                talk(f"{path}: {len(missing):,} of {len(models.ids):,} clips are missing, and come from the other models alone: {some(missing)}")
+    decoded = decoders.structured(dataset, train, 0.5 if weight is None else weight) if decoder == "structured" else decoders.thresholds(dataset, train)
+    figures = decoded.figures
+    if test:
+        labels, side = decoded.apply(test)
+        write_submission(test.ids, labels, out)
+        figures = {**figures, "test": [{"path": str(path), "missing": missing} for path, missing in zip(test.paths, test.missing)]}
         if side is not None:
-            write_atomic(out.with_suffix(".expected.csv"), decoders.expected_csv(wanted, labels, side))
+            write_atomic(out.with_suffix(".expected.csv"), decoders.expected_csv(test.ids, labels, side))
+            talk(f"{out.with_suffix('.expected.csv')}: what each clip is expected to gain")
+    if report:
+        write_atomic(report, to_json(figures))
+        if decoder == "structured":
+            from blemore_baselines.plots import reliability
+
+            write_atomic(report.with_suffix(".reliability.png"), reliability(figures["calibration"]))
+            talk(f"{report.with_suffix('.reliability.png')}: how far the posterior can be believed")
     click.echo(decoded.text)
-    if out:
-        click.echo(f"\n{out}: {len(wanted)} clips, checked")
+    if test:
+        click.echo(f"\n{out}: {len(test.ids)} clips, checked")
 
 
 @click.command()
