@@ -155,7 +155,7 @@ def scores(tiny, tmp_path):
 def test_decode_prints_and_writes_the_same_figures(tiny, scores, tmp_path):
     result = run("decode", "--metadata", tiny.train, "--scores", scores["one", "train"], "--report", tmp_path / "new" / "report.json")
     report = json.loads((tmp_path / "new" / "report.json").read_text())
-    assert set(report) == {"published", "nested", "final"} and len(report["nested"]["folds"]) == 3
+    assert set(report) == {"published", "nested", "final", "models"} and len(report["nested"]["folds"]) == 3
     for fold in report["published"]["folds"] + report["nested"]["folds"]:
         assert f"{fold['alpha']:.4f}    {fold['beta']:.4f}" in result.stdout and f"{fold['score']:.4f}" in result.stdout
     assert f"{report['final']['alpha']:.6f}" in result.stdout
