@@ -1,0 +1,46 @@
+"""Run the notebook and write it as one self-contained page.
+
+    python starting_kit/render.py output/blemore_starting_kit.html
+
+Needs the extra `notebook`. BLEMORE_DATA and BLEMORE_OUT are as in the notebook.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+from blemore.io import write_atomic
+from bs4 import BeautifulSoup
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+
+NOTEBOOK = Path(__file__).resolve().parent / "blemore_starting_kit.ipynb"
+
+
+def run(notebook: nbformat.NotebookNode) -> None:
+    """Execute all cells, in place. CellExecutionError: one of them failed."""
+    NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
+
+
+def page(notebook: nbformat.NotebookNode) -> str:
+    """An executed notebook as HTML: nothing is loaded from elsewhere or runs, progress is left out, figures are described."""
+    figures = []
+    for cell in notebook.cells:
+        cell.outputs = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+        figures += [output.metadata["image/png"]["alt"] for output in cell.outputs if "image/png" in output.get("data", {})]
+    html = BeautifulSoup(HTMLExporter(log_level="ERROR").from_notebook_node(notebook)[0], "html.parser")
+    for script in html("script"):
+        script.decompose()
+    for image, text in zip(html("img"), figures, strict=True):
+        image["alt"] = text
+    return str(html)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
+    executed = nbformat.read(NOTEBOOK, as_version=4)
+    run(executed)
+    write_atomic(Path(sys.argv[1]), page(executed))

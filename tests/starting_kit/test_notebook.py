@@ -1,0 +1,250 @@
+"""The notebook: clean as committed, and run from top to bottom on the demo and on a folder laid out like the dataset."""
+
+import ast
+import base64
+import csv
+import hashlib
+import os
+import re
+import runpy
+import subprocess
+import sys
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import cv2
+import nbformat
+import numpy as np
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+
+from blemore.labels import LABEL_INDEX, LABELS
+from blemore_baselines.dataset import TARGETS
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "starting_kit" / "blemore_starting_kit.ipynb"
+RENDER = runpy.run_path(str(NOTEBOOK.parent / "render.py"))
+MAKES_DEMO = ["demo.py", "media.py", "extract.py", "encoders/base.py", "encoders/gray_flow.py", "encoders/logmel.py"]
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    return nbformat.read(NOTEBOOK, as_version=nbformat.NO_CONVERT)
+
+
+def sources(notebook, kind):
+    return {cell.id: cell.source for cell in notebook.cells if cell.cell_type == kind}
+
+
+def as_python(source):
+    return TransformerManager().transform_cell(source)
+
+
+# ------------------------------------------------------------------------------------------------- as committed
+
+def test_is_committed_without_outputs(notebook):
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(code) > 10 and not any(cell.outputs or cell.execution_count or cell.metadata for cell in code)
+    assert NOTEBOOK.read_text("utf-8") == nbformat.writes(notebook) + "\n"  # so that a diff shows what was changed alone
+
+
+def test_defines_nothing(notebook):
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    for cell, source in sources(notebook, "code").items():
+        assert not [node for node in ast.walk(ast.parse(as_python(source))) if isinstance(node, definitions)], cell
+        assert max(map(len, source.splitlines())) <= 125, cell  # as wide as a page
+
+
+def test_names_no_machine(notebook):
+    machine = re.compile(r"/home/|/Users/|/root/|/tmp/|/work/|/content/|[A-Z]:\\\\|~/")
+    assert not {cell.id for cell in notebook.cells if machine.search(cell.source)}
+
+
+@pytest.mark.parametrize("name", ["blemore_starting_kit.ipynb", "README.md"])
+def test_links_lead_somewhere(name):
+    path = NOTEBOOK.parent / name
+    text = "\n".join(sources(nbformat.read(path, as_version=4), "markdown").values()) if path.suffix == ".ipynb" else path.read_text("utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith("http")]
+    assert links
+    for link in links:
+        target, _, anchor = link.partition("#")
+        target = path.parent / target
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}, link
+
+
+# ------------------------------------------------------------------------------------------------- the first cell
+
+@pytest.fixture
+def first_cell(notebook, tmp_path, monkeypatch):
+    """Runs the first cell in a folder, where the kit is not importable; gives what it asks pip for."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    def run(folder, repository=""):
+        monkeypatch.chdir(folder)
+        asked = []
+
+        class Shell:
+            def run_line_magic(self, magic, line):
+                asked.append((magic, line.format(**names)))
+
+        names = {"get_ipython": Shell}
+        exec(as_python(sources(notebook, "code")["install"].replace('REPOSITORY = ""', f"REPOSITORY = {repository!r}")), names)
+        return asked
+
+    return run
+
+
+def test_installs_from_the_checkout(first_cell):
+    assert first_cell(NOTEBOOK.parent) == [("pip", f'install --quiet "{ROOT}"')]
+
+
+def test_installs_from_the_repository_elsewhere(first_cell, tmp_path):
+    assert first_cell(tmp_path, "https://example.org/kit.git") == [("pip", 'install --quiet "git+https://example.org/kit.git"')]
+    with pytest.raises(SystemExit, match="set REPOSITORY"):
+        first_cell(tmp_path)
+
+
+# --------------------------------------------------------------------------------------------------- as it runs
+
+class Run:
+    """The executed notebook's outputs."""
+
+    def __init__(self, notebook, **environment):
+        before = sorted(NOTEBOOK.parent.rglob("*"))
+        with pytest.MonkeyPatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith("BLEMORE_")]:
+                patch.delenv(name)
+            for name, value in environment.items():
+                patch.setenv(name, str(value))
+            start = time.monotonic()
+            self.notebook = deepcopy(notebook)
+            RENDER["run"](self.notebook)
+            print(f"{time.monotonic() - start:.0f} s")
+        assert sorted(NOTEBOOK.parent.rglob("*")) == before  # nothing is left beside it
+        self.outputs = {cell.id: cell.outputs for cell in self.notebook.cells if cell.cell_type == "code"}
+
+    def text(self, cell, stream="stdout"):
+        return "".join(output.text for output in self.outputs[cell] if output.output_type == "stream" and output.name == stream)
+
+    @property
+    def figures(self):
+        """(cell, grey picture) of each."""
+        shown = [(cell, output.data["image/png"]) for cell, outputs in self.outputs.items() for output in outputs if "image/png" in output.get("data", {})]
+        return [(cell, cv2.imdecode(np.frombuffer(base64.b64decode(png), np.uint8), cv2.IMREAD_GRAYSCALE)) for cell, png in shown]
+
+    def assert_sound(self):
+        for cell in self.outputs:
+            assert not [output for output in self.outputs[cell] if output.output_type == "error"]
+            assert "Warning" not in self.text(cell, "stderr") and "Traceback" not in self.text(cell, "stderr"), cell
+        for cell, picture in self.figures:
+            assert picture.shape[1] > 800 and picture.std() > 10, cell
+            # nothing is cut: the margin is white
+            assert min(picture[0].min(), picture[-1].min(), picture[:, 0].min(), picture[:, -1].min()) > 250, cell
+
+
+@pytest.fixture(scope="module")
+def on_demo(request, notebook, tmp_path_factory):
+    """(run, its output folder). Clips and their features are kept between sessions, as long as what makes them is the same."""
+    out = tmp_path_factory.mktemp("notebook")
+    cache = getattr(request.config, "cache", None)
+    if cache:
+        key = hashlib.sha256(b"".join((ROOT / "baselines" / name).read_bytes() for name in MAKES_DEMO)).hexdigest()[:12]
+        for name in ("data", "features"):
+            (out / "demo").mkdir(exist_ok=True)
+            (out / "demo" / name).symlink_to(cache.mkdir(f"demo-{key}") / name, target_is_directory=True)
+            (out / "demo" / name).resolve().mkdir(exist_ok=True)
+    return Run(notebook, BLEMORE_OUT=out), out
+
+
+def blemore_score_check(submission, ids):
+    command = [sys.executable, "-m", "blemore.cli", "--check", submission, "--ids", ids]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_runs_on_the_demo(on_demo):
+    run, out = on_demo
+    run.assert_sound()
+    assert [cell for cell, _ in run.figures] == ["clips"] * 3 + ["labels", "folds", "features", "curves", "thresholds", "structured", "confusion"]
+    assert "144 labelled clips of 12 actors" in run.text("data")
+    assert "1 of 3 blends" in run.text("metrics") and "These look like fractions" in run.text("invalid")
+    assert "36 clips, valid" in run.text("submit") and "of 36 clips" in run.text("score")
+
+
+def test_sound_can_be_played(on_demo):
+    run, _ = on_demo
+    players = [output.data["text/html"] for output in run.outputs["clips"] if "text/html" in output.get("data", {})]
+    assert len(players) == 3 and all("data:audio/wav;base64," in player for player in players)
+
+
+def test_ends_in_a_checked_submission(on_demo):
+    _, out = on_demo
+    said = blemore_score_check(out / "demo/starting_kit/submission.zip", out / "demo/data/test_metadata.csv")
+    assert said.returncode == 0, said.stderr
+
+
+def test_becomes_a_page_that_loads_nothing(on_demo):
+    run, _ = on_demo
+    page = RENDER["page"](deepcopy(run.notebook))
+    assert page.count("<img") == len(run.figures) and "No description" not in page and 'alt="Clips by actor, in five folds"' in page
+    assert not re.findall(r"""<script|<link|(?:src|href)=["']?https?://(?!www\.codabench\.org)""", page)
+    assert "clip/s]" not in page  # progress
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Makes a folder as the dataset is laid out, with made-up features of 10 actors and no videos."""
+    rng = np.random.default_rng(3)
+    columns = ["filename", "video_id", "mix", "emotion_1", "emotion_2", "emotion_1_salience", "emotion_2_salience", "version", "intensity_level", "situation", "fold"]
+
+    def make(*parts):
+        folder = tmp_path / "BLEMORE data"
+        (folder / "pre").mkdir(parents=True)
+        clips = {"train": {}, "test": {f"test_{k:04}": LABELS[3 * k - 1] for k in range(1, 13)}}
+        with open(folder / "train_metadata.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            for actor in range(10):
+                for label in LABELS:
+                    emotions = (*label.emotions, "")[:2]
+                    told = "_".join(map(str, ["mix", *emotions, *label.saliences] if label.is_blend else ["neu", "sit1"] if label.emotions == ("neu",) else [*label.emotions, "int1"]))
+                    clip = f"A{100 + actor}_{told}_ver1"
+                    clips["train"][clip] = label
+                    saliences = label.saliences if label.is_blend else ("", "")
+                    writer.writerow([clip, f"A{100 + actor}", int(label.is_blend), *emotions, *saliences, 1, "", "", actor % 5])
+        (folder / "test_metadata.csv").write_text("filename\n" + "".join(f"{clip}.mov\n" for clip in clips["test"]))
+        for encoder, dim in (("ImageBind", 6), ("WavLM_large", 4), ("HiCMAE", 3)):
+            mixing = rng.normal(size=(6, dim))
+            for part in parts:
+                place = folder / "pre" / f"pre_extracted_{part}_data" / f"{encoder}_{part}"
+                place.mkdir(parents=True)
+                for clip, label in clips[part].items():
+                    np.save(place / f"{clip}.npy", (TARGETS[LABEL_INDEX[label]] @ mixing + rng.normal(scale=0.5, size=(5, dim))).astype(np.float32))
+        return folder
+
+    return make
+
+
+def test_runs_on_the_dataset(notebook, dataset, tmp_path):
+    folder = dataset("train", "test")
+    run = Run(notebook, BLEMORE_OUT=tmp_path / "out", BLEMORE_DATA=folder)
+    run.assert_sound()
+    assert "No video of hap" in run.text("clips")
+    assert "ImageBind: 42 numbers for each of 360 clips\nWavLM_large: 28 numbers" in run.text("features")
+    assert "12 clips, valid" in run.text("submit") and not run.outputs["score"]
+    said = blemore_score_check(tmp_path / "out/real/starting_kit/submission.zip", folder / "test_metadata.csv")
+    assert said.returncode == 0, said.stderr
+    assert not (tmp_path / "out" / "demo").exists()
+
+
+def test_says_what_a_submission_lacks(notebook, dataset, tmp_path, long):
+    if not long:
+        pytest.skip("the same again without features of the test clips: --long")
+    run = Run(notebook, BLEMORE_OUT=tmp_path / "out", BLEMORE_DATA=dataset("train"))
+    run.assert_sound()
+    assert "No submission" in run.text("submit") and not list(tmp_path.rglob("*.zip"))
