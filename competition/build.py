@@ -30,6 +30,7 @@ from blemore_codabench.bundle import CONFIG, BundleError, pack, parse_yaml
 from blemore_codabench.vendor import vendored
 
 HERE = Path(__file__).parent
+NOTEBOOK = HERE.parent / "starting_kit" / "blemore_starting_kit.ipynb"  # in a checkout
 PRACTICE_LASTS = timedelta(days=28)
 GAP = timedelta(seconds=1)  # phases must not touch
 TEMPLATE_ANSWER = Label(("neu",), (100,))
@@ -135,14 +136,13 @@ def _public_data(reference: Reference, phase: str) -> dict[str, bytes]:
 
 
 def _starting_kit(notes: list[str]) -> dict[str, bytes]:
-    """The starting kit's folder where there is one, and the submission's schema."""
+    """The submission's schema, and the notebook where this is a checkout."""
     files = {"submission.schema.json": (Path(blemore.__file__).parent / "schemas" / "submission.schema.json").read_bytes(),
              "README.md": (HERE / "starting_kit.md").read_bytes()}
-    folder = HERE.parent / "starting_kit"
-    found = _tree(folder) if folder.is_dir() else {}
-    if not found:
-        notes.append("The starting kit holds the submission's schema alone: build from a checkout to ship the notebook, too.")
-    return {**files, **found}
+    if NOTEBOOK.is_file():
+        return {**files, NOTEBOOK.name: NOTEBOOK.read_bytes()}
+    notes.append("The starting kit holds the submission's schema alone: build from a checkout to ship the notebook, too.")
+    return files
 
 
 # --------------------------------------------------------------------------- the program's side

@@ -76,7 +76,7 @@ def test_participants_files(bundle, tmp_path):
         for name in ("submission_template.json", "submission_template.zip"):
             (tmp_path / name).write_bytes(files[name])
             assert len(check_submission(tmp_path / name, ids)) == 120
-        assert "submission.schema.json" in bundle.data(phase["starting_kit"])
+        assert {"submission.schema.json", "README.md", "blemore_starting_kit.ipynb"} == set(bundle.data(phase["starting_kit"]))
 
 
 def test_nothing_of_the_labels_is_for_participants(built, tmp_path):
