@@ -31,6 +31,7 @@ from blemore_baselines.template import OFFICIAL_IDS
 
 FOLDS = (522, 486, 468, 472, 508)  # clips in each, Lachmann et al. 2026
 ACTORS = 47  # of train; those of test are not public
+FEATURES = "Pre-extracted features"
 CURRENT = "Take it from the current record (see data/README.md)."
 
 
@@ -76,19 +77,22 @@ def survey(folder: Path) -> Survey:
     videos = _probe(folder, located, [*dataset.ids, *test])
     rows, found = _feature_rows(located, parts)
     problems += [*_video_problems(videos, parts, folder), *found]
-    tables = [_partition_table(parts, videos, demo), _fold_table(dataset, demo), _label_table(dataset, demo), _duration_table(dataset, test, videos.seconds)]
+    tables = [
+        _partition_table(parts, videos, demo), _fold_table(dataset, demo), _label_table(dataset, demo), _duration_table(dataset, test, videos.seconds)
+    ]
     if rows:
         columns = ("encoder", "partition", "clips", "missing", "unknown", "unreadable", "rows a clip", "columns", "where")
-        tables.append(Table("Pre-extracted features", columns, [(*row[:-1], str(row[-1].relative_to(folder))) for row in rows]))
+        tables.append(Table(FEATURES, columns, [(*row[:-1], str(row[-1].relative_to(folder))) for row in rows]))
     return Survey(folder, demo, dataset, videos.seconds, tables, problems)
 
 
 def report(found: Survey) -> str:
     """The survey as text to read."""
     kind = "the demo, judged by its own tables: it is not the challenge's dataset" if found.demo else "judged by the counts of the challenge's dataset"
-    verdict = problems_to_text(found.problems) if found.problems else "Everything expected is there."
-    features = "" if found.tables[-1].title.startswith("Pre") else "No pre-extracted features: `blemore-baselines extract` makes them from the videos.\n\n"
-    return f"{found.folder}: {kind}\n\n" + "\n".join(to_text(_filled(table)) for table in found.tables if table.rows) + f"\n{features}" + ("What is wrong\n" if found.problems else "") + verdict
+    parts = [f"{found.folder}: {kind}\n", *(to_text(_filled(table)) for table in found.tables if table.rows)]
+    if found.tables[-1].title != FEATURES:
+        parts.append("No pre-extracted features: `blemore-baselines extract` makes them from the videos.\n")
+    return "\n".join([*parts, f"What is wrong\n{problems_to_text(found.problems)}" if found.problems else "Everything expected is there."])
 
 
 def _filled(table: Table) -> Table:
@@ -139,7 +143,8 @@ def _deviations(dataset: Dataset, where: str) -> Iterator[Problem]:
     ]
     other = [f"{there:,} {what}, not {wanted:,}" for what, there, wanted in counts if there != wanted]
     if other:
-        yield Problem("other-counts", where, f"differs from the challenge's dataset: {'; '.join(other)}", hint=f"Was the table edited, or is it of another release? {CURRENT}")
+        yield Problem("other-counts", where, f"differs from the challenge's dataset: {'; '.join(other)}",
+                      hint=f"Was the table edited, or is it of another release? {CURRENT}")
 
 
 def _test_deviations(test: Sequence[str], located: Located) -> Iterator[Problem]:
@@ -147,9 +152,11 @@ def _test_deviations(test: Sequence[str], located: Located) -> Iterator[Problem]
     if located.test_metadata is None:
         yield Problem("missing-file", str(located.train_metadata.parent), "no test_metadata.csv; expected it beside train_metadata.csv",
                       hint=f"The first release holds train alone. {CURRENT}")
-    for code, what, clips in (("missing-clips", "are not in it", set(OFFICIAL_IDS) - set(test)), ("unknown-clips", "in it are not of the challenge", set(test) - set(OFFICIAL_IDS))):
+    missing, unknown = sorted(set(OFFICIAL_IDS) - set(test)), sorted(set(test) - set(OFFICIAL_IDS))
+    for code, what, clips in (("missing-clips", "are not in it", missing), ("unknown-clips", "in it are not of the challenge", unknown)):
         if clips:
-            yield Problem(code, str(located.test_metadata), f"{len(clips):,} clips {what}: {some(sorted(clips))}; expected test_0001 to test_0594", hint=CURRENT)
+            message = f"{len(clips):,} clips {what}: {some(clips)}; expected {OFFICIAL_IDS[0]} to {OFFICIAL_IDS[-1]}"
+            yield Problem(code, str(located.test_metadata), message, hint=CURRENT)
 
 
 def _fold_table(dataset: Dataset, demo: bool) -> Table:
@@ -161,7 +168,8 @@ def _fold_table(dataset: Dataset, demo: bool) -> Table:
         expected = None if demo or fold >= len(FOLDS) else FOLDS[fold]
         rows.append((str(fold), expected, int(inside.sum()), int(inside.sum()) - blends, blends, len(actors)))
     total = tuple(sum(column) for column in list(zip(*rows))[2:])
-    return Table("Train by fold", ("fold", "expected", "clips", "singles", "blends", "actors"), [*rows, ("all", None if demo else sum(FOLDS), *total)])
+    rows.append(("all", None if demo else sum(FOLDS), *total))
+    return Table("Train by fold", ("fold", "expected", "clips", "singles", "blends", "actors"), rows)
 
 
 def _label_table(dataset: Dataset, demo: bool) -> Table:
@@ -206,7 +214,8 @@ def _video_problems(videos: Videos, parts: dict[str, list[str]], folder: Path) -
         yield Problem("unknown-clips", str(folder), f"{len(videos.unknown):,} videos are of no clip in the metadata: {some(videos.unknown)}",
                       hint="Were they renamed, or are they not the dataset's? Keep other videos elsewhere.")
     for clip, paths in videos.doubled.items():
-        yield Problem("duplicate-clip", str(folder), f"{len(paths)} videos of one clip: {some([str(path) for path in paths])}; expected one", clip, "Move the others elsewhere.")
+        message = f"{len(paths)} videos of one clip: {some([str(path) for path in paths])}; expected one"
+        yield Problem("duplicate-clip", str(folder), message, clip, "Move the others elsewhere.")
     yield from videos.unreadable.values()
 
 
@@ -234,7 +243,9 @@ def _by_kind(dataset: Dataset, test: Sequence[str], seconds: dict[str, float]) -
 
 def _duration_table(dataset: Dataset, test: Sequence[str], seconds: dict[str, float]) -> Table:
     kinds = _by_kind(dataset, test, seconds)
-    rows = [(kind, len(found), *(f"{value:.1f}" for value in (min(found), float(np.median(found)), max(found), sum(found) / 60))) for kind, found in kinds.items()]
+    rows = []
+    for kind, found in kinds.items():
+        rows.append((kind, len(found), *(f"{value:.1f}" for value in (min(found), float(np.median(found)), max(found), sum(found) / 60))))
     return Table("Durations by the videos' headers (seconds)", ("clips of", "readable", "shortest", "median", "longest", "minutes in all"), rows)
 
 
@@ -279,17 +290,23 @@ def _rows(path: Path) -> tuple[list[str], dict[str, str], dict[str, tuple[int, i
 
 def _ranges(shapes: dict[str, tuple[int, int]]) -> tuple[Optional[str], Optional[str]]:
     """T and D, from the least to the most."""
-    return tuple(f"{min(axis)}" if min(axis) == max(axis) else f"{min(axis)} to {max(axis)}" for axis in zip(*shapes.values())) if shapes else (None, None)
+    ends = [(min(axis), max(axis)) for axis in zip(*shapes.values())]
+    return tuple(f"{low}" if low == high else f"{low} to {high}" for low, high in ends) or (None, None)
 
 
-def _feature_problems(path: Path, part: str, missing: list[str], unknown: list[str], unreadable: dict[str, str], shapes: dict[str, tuple[int, int]]) -> Iterator[Problem]:
+def _feature_problems(
+    path: Path, part: str, missing: list[str], unknown: list[str], unreadable: dict[str, str], shapes: dict[str, tuple[int, int]]
+) -> Iterator[Problem]:
     if missing:
-        yield Problem("missing-clips", str(path), f"{len(missing):,} {part} clips have no features: {some(missing)}", hint="Unpack the archive again, or extract the features anew.")
+        yield Problem("missing-clips", str(path), f"{len(missing):,} {part} clips have no features: {some(missing)}",
+                      hint="Unpack the archive again, or extract the features anew.")
     if unknown:
-        yield Problem("unknown-clips", str(path), f"features of {len(unknown):,} clips that are not of {part}: {some(unknown)}", hint="Keep each partition's features in a folder of its own.")
+        yield Problem("unknown-clips", str(path), f"features of {len(unknown):,} clips that are not of {part}: {some(unknown)}",
+                      hint="Keep each partition's features in a folder of its own.")
     for clip, reason in unreadable.items():
         yield Problem("bad-feature-file", str(path), reason, clip, "Unpack this file again.")
     widths = Counter(width for _, width in shapes.values())
     if len(widths) > 1:
         said = ", ".join(f"{width} ({count:,} clips)" for width, count in widths.most_common())
-        yield Problem("wrong-shape", str(path), f"columns differ from clip to clip: {said}; expected the same for all", hint="Are features of two encoders mixed in it?")
+        yield Problem("wrong-shape", str(path), f"columns differ from clip to clip: {said}; expected the same for all",
+                      hint="Are features of two encoders mixed in it?")

@@ -118,7 +118,9 @@ def _spelt(mistake: Mistake, ids: Sequence[str]) -> str:
 
 def _section(mistake: Mistake, ids: Sequence[str]) -> str:
     """A mistake and what is said of it; the fences are of languages that nobody runs."""
-    shown = f"```text\n {_spelt(mistake, ids)}\n```\n\n" if mistake.entry else f"The zip holds {' and '.join(f'`{name}`' for name in mistake.zipped)}.\n\n" if mistake.zipped else ""
+    shown = f"```text\n {_spelt(mistake, ids)}\n```\n\n" if mistake.entry else ""
+    if mistake.zipped:
+        shown = f"The zip holds {' and '.join(f'`{name}`' for name in mistake.zipped)}.\n\n"
     return f"### {mistake.title}\n\n{shown}```text\n{told(mistake, ids)}\n```\n"
 
 
