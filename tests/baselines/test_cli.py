@@ -205,7 +205,7 @@ def test_decode_refuses_unsound_scores(tiny, scores, tmp_path):
         (tmp_path / "bad.csv").write_text("\n".join(changed) + "\n")
         return run("decode", "--metadata", tiny.train, "--scores", tmp_path / "bad.csv", code=code).stderr
 
-    assert "1 of 36 clips have no features" in refused(lines[:-1])
+    assert "1 of 36 clips have no scores from any model" in refused(lines[:-1])
     assert "more than once" in refused([*lines, lines[-1]])
     assert "1 clips hold NaN" in refused([*lines[:-1], lines[-1].split(",")[0] + ",nan,0,0,0,0,0"])
     assert "1 of 36 rows are probabilities" in refused([*lines[:-1], lines[-1].split(",")[0] + ",1,0,0,0,0,0"])
@@ -216,7 +216,7 @@ def test_decode_refuses_test_scores_of_other_clips(tiny, scores, tmp_path):
     start = ["decode", "--metadata", tiny.train, "--scores", scores["one", "train"], "--out", tmp_path / "s.zip", "--ids", tiny.test]
     lines = scores["one", "test"].read_text().splitlines()
     (tmp_path / "seven.csv").write_text("\n".join(lines[:-1]))
-    assert "1 of 8 clips have no features" in run(*start, "--test-scores", tmp_path / "seven.csv", code=1).stderr
+    assert "1 of 8 clips have no scores from any model" in run(*start, "--test-scores", tmp_path / "seven.csv", code=1).stderr
     run(*start, "--test-scores", scores["one", "train"], code=1)
     run(*start[:-2], "--test-scores", tiny.sound_test, code=1)  # a folder of features, and no --ids
     assert not (tmp_path / "s.zip").exists()
