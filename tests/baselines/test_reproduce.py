@@ -3,6 +3,9 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -202,6 +205,15 @@ def test_a_clip_missing_in_one_encoder_refuses_its_rows_alone(root, tmp_path):
     assert result.exit_code == 1 and result.stdout == outcome.text and "Traceback" not in result.output
 
 
+def test_nothing_but_refused_rows(root, tmp_path):
+    data = root("WavLM_large")
+    np.save(data / "pre_extracted_train_data" / "WavLM_large_train" / "clip07.npy", np.full((4, 13), np.nan))
+    outcome = run(data, tmp_path / "out", test="labelled.csv")
+    assert outcome.results == [] and [one.row.name for one in outcome.not_run if one.bad] == ["WavLM"]
+    assert "hold NaN or Infinity: clip07" in outcome.text and "trivial: single" in outcome.text
+    assert (tmp_path / "out" / "results.png").exists() and not list((tmp_path / "out").glob("*/figures.json"))
+
+
 def own(base, encoder, preset, part="train"):
     """Features as `extract` writes them."""
     folder = base / part / encoder
@@ -344,3 +356,21 @@ def test_a_full_disk_stops_all(root, tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "write_atomic", full)
     with pytest.raises(FileError, match="oof_logits.csv"):
         run(data, tmp_path / "out")
+
+
+def test_killed_again_and_again(root, tmp_path, long):
+    """Real kills, as late as the fifth second of each start; what comes out is what an unbroken run gives."""
+    if not long:
+        pytest.skip("takes a minute: --long")
+    data = root(*FEW)
+    command = [sys.executable, "-P", "-c", "from blemore_baselines.cli import main; main()", "reproduce", "--features-root", data,
+               "--metadata", tmp_path / "train.csv", "--test", tmp_path / "labelled.csv", "--preset", "fast", "--out"]
+    subprocess.run([*command, tmp_path / "whole"], check=True, capture_output=True)
+    for seconds in (2, 3, 4, 4.5, 5):
+        process = subprocess.Popen([*command, tmp_path / "broken"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+    subprocess.run([*command, tmp_path / "broken"], check=True, capture_output=True)
+    whole, broken = ({path: raw for path, (raw, _) in contents(tmp_path / name).items() if path.name[0] != "."} for name in ("whole", "broken"))
+    assert whole == broken
