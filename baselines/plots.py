@@ -7,12 +7,13 @@ from collections import Counter
 from typing import Mapping, Optional, Sequence
 
 import numpy as np
+import pandas as pd
 
 from blemore.labels import EMOTION_NAMES, EMOTIONS, LABELS, PAIRS
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decode import count
 from blemore_baselines.media import SAMPLE_RATE, Clip
-from blemore_baselines.thresholds import Thresholds, decode_thresholds, fit_exact, fit_grid
+from blemore_baselines.stability import ALPHAS, BETAS, Stability, surface
+from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds, fit_exact, fit_grid
 
 # Okabe and Ito 2008, darkest first
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -148,23 +149,12 @@ def decisions(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) 
     """The threshold rule on probabilities (N, 6): which clips it takes for what, and the score of all α and β.
 
     Left: each clip where the rule sees it, marked by the decision that would be right, with the best (α, β) of the
-    published grid. Right: the score, the exact optimum with its plateau, and by its number each fold's own best.
+    published grid. Right: as in `threshold_map`.
     """
     made, axes = figure(9.5, 4.5, columns=2)
     _decision_map(axes[0, 0], probabilities, labels)
-    surface, alphas, betas = axes[0, 1], np.linspace(0, 0.5, 26), np.linspace(0, 1, 41)
-    scores = [[count(decode_thresholds(probabilities, Thresholds(alpha, beta)), labels).score for alpha in alphas] for beta in betas]
-    made.colorbar(surface.pcolormesh(alphas, betas, scores, cmap="cividis", shading="nearest"), ax=surface, label="score")
-    best = fit_exact(probabilities, labels)
-    (left, right), (bottom, top) = np.clip(best.alpha, 0, 0.5), np.clip(best.beta, 0, 1)
-    surface.fill([left, right, right, left], [bottom, bottom, top, top], facecolor="none", edgecolor="white", linewidth=1.5)
-    surface.plot(*best.thresholds, marker="*", color="white", markeredgecolor="black", markersize=15, linestyle="none", label=f"best of all: {best.score:.3f}", zorder=3)
-    for fold in np.unique(folds):
-        own, _ = fit_grid(probabilities[folds == fold], labels[folds == fold])
-        surface.text(min(own.alpha, 0.49), own.beta, str(fold), color="white", fontsize=9, weight="bold", ha="center", va="center",
-                     bbox={"boxstyle": "circle,pad=0.2", "facecolor": COLOURS[1], "edgecolor": "white"})
-    surface.legend(loc="upper right", fontsize=8, framealpha=0.9)
-    surface.set(xlabel="α", ylabel="β", title="score of every α and β (circles: best of a fold)", xlim=(-0.01, 0.51), ylim=(-0.0125, 1.0125))
+    own = {int(fold): fit_exact(probabilities[folds == fold], labels[folds == fold]) for fold in np.unique(folds)}
+    _score_map(made, axes[0, 1], surface(probabilities, labels, ALPHAS, BETAS), fit_exact(probabilities, labels), own)
     return png(made)
 
 
@@ -224,14 +214,167 @@ def intervals(rows: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[Op
             there = [(row + offset, *point) for row, point in enumerate(points) if point and point[0] is not None]
             y, mean, deviation = zip(*there) if there else ((), (), ())
             one.errorbar(mean, y, xerr=[d or 0 for d in deviation], fmt="os^Dv"[k % 5], color=COLOURS[k % len(COLOURS)], markersize=5, linewidth=1.2, label=name)
-        one.set(title=title, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
+        one.set(title=title, xlabel=xlabel, ylim=(max(len(rows), 1) - 0.5, -0.5))
         one.set_xlim(left=0)
         one.set_yticks(range(len(rows)), rows)
         one.grid(axis="x", alpha=0.25)
         one.tick_params(axis="y", length=0)
     handles, names = axes[0, 0].get_legend_handles_labels()
-    made.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
-    made.supxlabel(footnote, fontsize=6, color="#5b6675")
+    made.legend(handles, names, loc="outside upper center", ncols=min(len(names), 2 * len(panels)), frameon=False)
+    made.supxlabel(footnote, fontsize=7, color="#5b6675")
+    return png(made)
+
+
+# --------------------------------------------------------------------------------- a run
+
+
+def learning_curves(curves: pd.DataFrame) -> bytes:
+    """Loss and score of each fold over the epochs. curves: columns fold, epoch, train_loss, validation_loss, published_score."""
+    made, axes = figure(9.5, 3.6, columns=2)
+    losses, scores = axes[0]
+    for (fold, rows), colour in zip(curves.groupby("fold"), COLOURS * len(curves)):
+        losses.plot(rows["epoch"], rows["train_loss"], color=colour, linestyle=":", linewidth=1.2)
+        losses.plot(rows["epoch"], rows["validation_loss"], color=colour, linewidth=1.5, label=f"fold {fold}")
+        scores.plot(rows["epoch"], rows["published_score"], color=colour, linewidth=1.2)
+        best = rows.loc[rows["published_score"].idxmax()]
+        scores.plot(best["epoch"], best["published_score"], "o", color=colour, markersize=5)
+    losses.set(xlabel="epoch", ylabel="KL divergence", title="loss (dotted: training)")
+    scores.set(xlabel="epoch", ylabel="score", title="score on the fold at its own best thresholds")
+    made.legend(*losses.get_legend_handles_labels(), loc="outside lower center", ncols=len(COLOURS), frameon=False, fontsize=8)
+    for one in axes.flat:
+        one.xaxis.get_major_locator().set_params(integer=True)
+        one.grid(alpha=0.25)
+    return png(made)
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray) -> bytes:
+    """The 36 labels against one another, (N,) indices each: clips as numbers, their share of the row as shade.
+
+    Lines part the sets of emotions: beside the diagonal, but within its block, the set is right and the relation is not.
+    """
+    clips = np.zeros((len(LABELS), len(LABELS)), dtype=int)
+    np.add.at(clips, (truth, predicted), 1)
+    shares = clips / np.maximum(clips.sum(axis=1, keepdims=True), 1)
+    made, axes = figure(11, 10.4)
+    axes = axes[0, 0]
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=max(shares.max(), 0.01))
+    for row, column in zip(*np.nonzero(clips)):
+        axes.text(column, row, clips[row, column], ha="center", va="center", fontsize=7, color="white" if shares[row, column] > 0.6 * shares.max() else "black")
+    starts = [*range(len(EMOTIONS)), *range(len(EMOTIONS), len(LABELS), 3), len(LABELS)]
+    for start, end in zip(starts, starts[1:]):
+        axes.plot(np.array([start, end, end, start, start]) - 0.5, np.array([start, start, end, end, start]) - 0.5, color=COLOURS[1], linewidth=1.2, clip_on=False)
+    for start in starts[1:-1]:
+        axes.axhline(start - 0.5, color="#d5dae0", linewidth=0.6, zorder=0.5)
+        axes.axvline(start - 0.5, color="#d5dae0", linewidth=0.6, zorder=0.5)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set_xticks(range(len(LABELS)), map(str, LABELS), rotation=90, fontsize=8)
+    axes.set_yticks(range(len(LABELS)), map(str, LABELS), fontsize=8)
+    axes.set(xlabel="predicted", ylabel="true")
+    made.colorbar(image, ax=axes, label="share of the true label's clips", shrink=0.5, pad=0.01)
+    return png(made)
+
+
+def principal_components(X: np.ndarray, actors: Sequence[str], labels: np.ndarray, pairs: Sequence[tuple[str, str]] = PAIRS) -> bytes:
+    """Both single emotions of a pair and their blends on the two main axes of features (N, D), a panel a pair.
+
+    Each column is standardised within each actor (over all clips given), so that what tells people apart is gone.
+    """
+    normal = _by_actor(X, actors)
+    columns = min(3, len(pairs))
+    rows = -(-(len(pairs) + (len(pairs) > 1)) // columns)  # a legend takes a place of its own where there are several
+    made, axes = figure(3.2 * columns if columns > 1 else 6, 3 * rows if columns > 1 else 4.6, rows=rows, columns=columns)
+    for one, (first, second) in zip(axes.flat, pairs):
+        a, b, start = EMOTIONS.index(first), EMOTIONS.index(second), len(EMOTIONS) + 3 * PAIRS.index((first, second))
+        kinds = (a, start, start + 1, start + 2, b)  # from the first emotion alone to the second alone
+        places, shares = _main_axes(normal[np.isin(labels, kinds)])
+        its = labels[np.isin(labels, kinds)]
+        if len(its) and (its == a).any() and (its == b).any():  # an axis has no direction of its own: the first emotion goes left
+            places *= np.where(places[its == a].mean(axis=0) > places[its == b].mean(axis=0), -1, 1)
+        for kind, (name, colour, marker) in zip(kinds, SALIENCES):
+            one.scatter(*places[its == kind].T, s=14, color=colour, marker=marker, alpha=0.75, linewidths=0, label=name)
+            if (its == kind).any():
+                one.scatter(*places[its == kind].mean(axis=0), s=95, color=colour, marker=marker, edgecolors="black", linewidths=1, zorder=3)
+        one.set_title(f"{EMOTION_NAMES[first]} – {EMOTION_NAMES[second]}", fontsize=10)
+        one.set_xlabel(f"component 1: {shares[0]:.0%} of the variance", fontsize=8)
+        one.set_ylabel(f"component 2: {shares[1]:.0%}", fontsize=8)
+        one.set_xticks([])
+        one.set_yticks([])
+    told = {"title": "first – second emotion, percent\n(large: mean)", "frameon": False, "fontsize": 9, "title_fontsize": 9, "alignment": "left"}
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    if len(pairs) == 1:
+        axes.flat[0].legend(handles, names, loc="upper left", bbox_to_anchor=(1, 1), markerscale=1.8, **told)
+    for k, spare in enumerate(axes.flat[len(pairs) :]):
+        spare.set_axis_off()
+        if k == 0:
+            spare.legend(handles, names, loc="center", markerscale=1.8, **told)
+    return png(made)
+
+
+# Blue to orange by way of grey; the marks differ, too
+SALIENCES = (("100 – 0", COLOURS[0], "o"), ("70 – 30", COLOURS[5], "^"), ("50 – 50", "#777777", "s"), ("30 – 70", COLOURS[4], "v"), ("0 – 100", COLOURS[1], "D"))
+
+
+def _by_actor(X: np.ndarray, actors: Sequence[str]) -> np.ndarray:
+    """(N, D) float64: each actor's clips with mean 0 and standard deviation 1 a column; constant columns are 0."""
+    normal = np.empty(X.shape)
+    actors = np.asarray(actors)
+    for actor in np.unique(actors):
+        its = X[actors == actor].astype(np.float64)
+        scale = its.std(axis=0)
+        normal[actors == actor] = (its - its.mean(axis=0)) / np.where(scale > 0, scale, 1)
+    return normal
+
+
+def _main_axes(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places (n, 2) on the two main axes, and the shares of the variance that these have; 0 where there is none."""
+    centred = X - X.mean(axis=0) if len(X) else X
+    left, scale, _ = np.linalg.svd(centred, full_matrices=False)
+    places, shares = np.zeros((len(X), 2)), np.zeros(2)
+    kept = min(2, len(scale))
+    places[:, :kept] = left[:, :kept] * scale[:kept]
+    if (scale**2).sum() > 0:
+        shares[:kept] = scale[:kept] ** 2 / (scale**2).sum()
+    return places, shares
+
+
+def threshold_map(stability: Stability) -> bytes:
+    """The score of all α and β, the exact optimum with its plateau, and by its number each fold's own best."""
+    made, axes = figure(7.2, 5.2)
+    _score_map(made, axes[0, 0], stability.scores, stability.pooled, stability.folds)
+    return png(made)
+
+
+def _score_map(made, axes, scores: np.ndarray, pooled: Plateau, folds: Mapping[int, Plateau]) -> None:
+    """scores: (ALPHAS, BETAS)."""
+    made.colorbar(axes.pcolormesh(ALPHAS, BETAS, scores.T, cmap="cividis", shading="nearest", rasterized=True), ax=axes, label="score")
+    (left, right), (bottom, top) = np.clip(pooled.alpha, 0, 0.5), np.clip(pooled.beta, 0, 1)
+    axes.fill([left, right, right, left], [bottom, bottom, top, top], facecolor="none", edgecolor="black", linewidth=1.5, label="best plateau")
+    axes.plot(*pooled.thresholds, marker="*", color="white", markeredgecolor="black", markersize=20, linestyle="none", label=f"its middle: {pooled.score:.3f}")
+    for fold, own in folds.items():
+        _disc(axes, min(own.thresholds.alpha, 0.5), min(own.thresholds.beta, 1), fold)
+    axes.legend(loc="upper right", fontsize=8, framealpha=0.9)
+    axes.set(xlabel="α", ylabel="β", title="score of every α and β (circles: best of a fold)", xlim=(-0.01, 0.51), ylim=(-0.02, 1.02))
+
+
+def _disc(axes, x: float, y: float, fold: int) -> None:
+    """A fold's number."""
+    axes.text(x, y, str(fold), color="white", fontsize=7.5, weight="bold", ha="center", va="center",
+              bbox={"boxstyle": "circle,pad=0.2", "facecolor": COLOURS[1], "edgecolor": "white", "linewidth": 0.7})
+
+
+def threshold_spread(stability: Stability) -> bytes:
+    """Where the best α and β fall for resampled actors, for each fold, and for all clips."""
+    made, axes = figure(9.5, 3.6, columns=2)
+    for k, (one, name, end) in enumerate(zip(axes[0], "αβ", (0.5, 1))):
+        drawn = np.clip(stability.resampled[:, k], 0, end)
+        heights, *_ = one.hist(drawn, bins=np.linspace(0, end, 41), color=COLOURS[5], label=f"{len(drawn):,} resamples of the actors")
+        one.axvspan(*np.clip((stability.pooled.alpha, stability.pooled.beta)[k], 0, end), color=COLOURS[4], alpha=0.35, linewidth=0, zorder=0, label="plateau of all clips")
+        one.axvline(stability.pooled.thresholds[k], color="black", linewidth=1.5, label="best of all clips")
+        for height, (fold, own) in enumerate(stability.folds.items()):
+            _disc(one, min(own.thresholds[k], end), heights.max() * (1.08 + 0.1 * height), fold)
+        one.set(xlabel=f"best {name} (circles: best of a fold)", ylabel="resamples", xlim=(-0.02 * end, 1.02 * end), ylim=(0, heights.max() * (1.1 + 0.1 * len(stability.folds))))
+    made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return png(made)
 
 

@@ -1,4 +1,8 @@
-"""What runs look like: tables for the terminal, figures, and one self-contained HTML page a run."""
+"""A run as one self-contained HTML page, with each of its tables and figures as files beside it.
+
+Whatever is computed comes from the modules below: this one reads a run folder, gathers and writes.
+Nothing is loaded from elsewhere by the page; whatever came from a file is escaped.
+"""
 
 from __future__ import annotations
 
@@ -6,206 +10,311 @@ import base64
 import html
 import io
 import json
+import zipfile
 from pathlib import Path
-from typing import Mapping, Optional
+from typing import Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 import pandas as pd
 
-from blemore.errors import FileError, Problem
+from blemore import trivial
+from blemore.errors import FileError, Problem, ValidationError, printable
 from blemore.evaluate import Report
-from blemore.io import read_bytes, write_atomic
-from blemore.metrics import Counts
+from blemore.io import read_bytes, read_json, write_atomic
+from blemore.labels import LABEL_INDEX, LABELS
+from blemore.page import STYLE
 from blemore.report import to_text
-from blemore.trivial import Trivial
+from blemore.signature import digest
+from blemore.significance import bootstrap, compare
+from blemore_baselines import failures, plots, stability
+from blemore_baselines.accounts import ACCOUNTS, METRICS, folds_table
+from blemore_baselines.dataset import SET_OF_LABEL, Dataset
+from blemore_baselines.decode import Thresholds, accuracies, decode_thresholds, softmax
+from blemore_baselines.decoders import scored
+from blemore_baselines.features import encoder_name, read_features
+from blemore_baselines.published import paper_name, read_published
+from blemore_baselines.tables import Cell, Table, shown, to_csv, to_html, to_latex
+from blemore_baselines.train import describe
 
-METRICS = {"acc_presence": "ACC_presence", "acc_salience": "ACC_salience", "score": "score"}
-
-
-# --------------------------------------------------------------------------------- text
-
-
-def number(value: Optional[float], digits: int = 4) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def figures_to_text(figures: Mapping) -> str:
-    """Both accounts of `blemore_baselines.decode.figures` as tables: folds, and what they come to."""
-    several_epochs = any(fold["epoch"] > 1 for fold in figures["published"]["folds"])
-    lines = []
-    for account, note in ACCOUNTS.items():
-        lines += [f"{account}: {note}", fold_header(several_epochs)]
-        lines += [fold_row(fold, several_epochs) for fold in figures[account]["folds"]]
-        over = figures[account]["over_folds"]
-        indent = " " * (32 if several_epochs else 24)
-        lines += [indent + "".join(f"{number(over[name]['mean']):>14}" for name in METRICS) + "   mean over folds"]
-        lines += [indent + "".join(f"{'± ' + number(over[name]['std']):>14}" for name in METRICS) + "   standard deviation"]
-        if account == "nested":
-            lines += [indent + "".join(f"{number(figures[account][name]):>14}" for name in METRICS) + "   pooled over all clips: the figure to trust"]
-        lines.append("")
-    if "final" in figures:
-        final = figures["final"]
-        lines.append(f"Final thresholds: alpha {final['alpha']:.6f}, beta {final['beta']:.6f}, fitted on {final['fitted_on']}")
-    return "\n".join(lines)
+CURVES = ["fold", "epoch", "train_loss", "validation_loss", "published_score"]
+AGAIN = "Train again, into another folder: blemore-baselines train … --out RUN"
 
 
-def structured_to_text(figures: Mapping) -> str:
-    """The nested account of structured decoding by fold, and how well its posterior is calibrated."""
-    lines = ["structured decoding, nested: each fold by a model of the other folds, its strength chosen among them"]
-    lines.append(f"{'fold':>4}{'strength':>10}" + "".join(f"{name:>14}" for name in METRICS.values()))
-    lines += [f"{fold['fold']:>4}{fold['strength']:>10g}" + "".join(f"{number(fold[name]):>14}" for name in METRICS) for fold in figures["nested"]["folds"]]
-    told = figures["calibration"]
-    lines.append(f"Posterior over the 36 labels: log loss {told['log_loss']:.4f}, Brier score {told['brier']:.4f}")
-    return "\n".join(lines) + "\n"
+class Run(NamedTuple):
+    """What a run folder holds. probabilities: (epochs, N, 6), out of fold, of the dataset's clips in its order."""
+
+    folder: Path
+    config: Mapping
+    metrics: Mapping
+    curves: pd.DataFrame
+    dataset: Dataset
+    probabilities: np.ndarray
+
+    @property
+    def encoders(self) -> list[str]:
+        return [str(source.get("encoder") or encoder_name(Path(source["path"]))) for source in self.config["features"]]
+
+    @property
+    def signature(self) -> str:
+        """Everything that the figures follow from."""
+        config = self.config
+        fields = {
+            "clips": config["train"]["clips"], "train": config["train"]["digest"], "features": "+".join(source["digest"] for source in config["features"]),
+            "head": config["head"], "recipe": digest([json.dumps(config["recipe"], sort_keys=True)]), "seed": config["seed"],
+            "version": config["versions"]["blemore"],
+        }
+        return "|".join(f"{key}:{value}" for key, value in fields.items())
+
+    def decoded(self, account: str) -> np.ndarray:
+        """(N,) the labels that an account predicts: each fold at the epoch, α and β that it tells."""
+        predicted = np.zeros(len(self.dataset.ids), dtype=int)
+        for fold in self.metrics[account]["folds"]:
+            inside = self.dataset.folds == fold["fold"]
+            predicted[inside] = decode_thresholds(self.probabilities[fold["epoch"] - 1, inside], Thresholds(fold["alpha"], fold["beta"]))
+        return predicted
 
 
-ACCOUNTS = {
-    "published": "each fold with the epoch and thresholds that suit it best, as in the paper (optimistic)",
-    "nested": "each fold with what the other folds chose",
-}
+class Section(NamedTuple):
+    """A part of the page. tables, figures (PNG bytes and caption): by the names that their files get; pre: as it is."""
+
+    title: str
+    text: Sequence[str] = ()
+    tables: Mapping[str, Table] = {}
+    figures: Mapping[str, tuple[bytes, str]] = {}
+    pre: str = ""
 
 
-def fold_header(several_epochs: bool) -> str:
-    return f"{'fold':>4}{'  epoch ' if several_epochs else ''}{'alpha':>10}{'beta':>10}" + "".join(f"{name:>14}" for name in METRICS.values())
+def write_report(run: Path, submission: Optional[Report] = None, features: Sequence[Path] = (), analysis: Optional[Path] = None) -> Path:
+    """Write `run/report.html`, `run/tables/` (CSV and LaTeX) and `run/figures/` (PNG); returns the page's path.
+
+    submission: a scored submission, which gets a section of its own
+    features:   what the run was trained on, in the same order, for their principal components
+    analysis:   the folder that `analyse identity` wrote to; None: `run/analysis`
+
+    Raises FileError: `run` holds no finished run; ValidationError: its files disagree, or the features are others.
+    """
+    found = read_run(run)
+    sections = gather(found, submission, features, analysis or run / "analysis")
+    for section in sections:
+        for name, table in section.tables.items():
+            write_atomic(run / "tables" / f"{name}.csv", to_csv(table, found.signature))
+            write_atomic(run / "tables" / f"{name}.tex", to_latex(table, found.signature))
+        for name, (png, _) in section.figures.items():
+            write_atomic(run / "figures" / f"{name}.png", png)
+    write_atomic(run / "report.html", _page(found, sections))
+    return run / "report.html"
 
 
-def fold_row(fold: Mapping, several_epochs: bool) -> str:
-    epoch = f"{fold['epoch']:>7} " if several_epochs else ""
-    return f"{fold['fold']:>4}{epoch}{fold['alpha']:>10.4f}{fold['beta']:>10.4f}" + "".join(f"{number(fold[name]):>14}" for name in METRICS)
+# ---------------------------------------------------------------------------- the run folder
 
 
-TRIVIAL_NOTES = {"single": "most frequent single emotion", "pair": "most frequent pair", "blend": "most frequent pair with saliences"}
+def read_run(folder: Path) -> Run:
+    """Raises FileError: no finished run, or one without a file that a report needs; ValidationError: its files disagree."""
+    if not (folder / "metrics.json").exists():
+        raise FileError(Problem("no-run", str(folder), "holds no finished run (no metrics.json)", hint="Train first: blemore-baselines train … --out RUN."))
+    absent = [name for name in ("config.json", "learning_curves.csv", "labels.csv", "oof_logits.npz") if not (folder / name).exists()]
+    if absent:
+        raise FileError([Problem("incomplete-run", str(folder / name), "is not there, and the report needs it", hint=f"{AGAIN}.") for name in absent])
+    config, metrics = (read_json(folder / name).data for name in ("config.json", "metrics.json"))
+    try:
+        curves = pd.read_csv(io.BytesIO(read_bytes(folder / "learning_curves.csv")))[CURVES]
+        clips = pd.read_csv(io.BytesIO(read_bytes(folder / "labels.csv")), dtype={"filename": str, "actor": str})
+        dataset = Dataset(clips["filename"].tolist(), clips["label"].to_numpy(), clips["fold"].to_numpy(), clips["actor"].tolist())
+        with np.load(io.BytesIO(read_bytes(folder / "oof_logits.npz")), allow_pickle=False) as stored:
+            logits, place = stored["logits"], {clip: row for row, clip in enumerate(stored["filenames"].tolist())}
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:  # FileError is none of these
+        raise ValidationError(_mixed(folder, f"labels.csv, learning_curves.csv or oof_logits.npz is damaged: {error}")) from None
+    if set(place) != set(dataset.ids):
+        raise ValidationError(_mixed(folder, "labels.csv and oof_logits.npz hold other clips"))
+    run = Run(folder, config, metrics, curves, dataset, softmax(logits[:, [place[clip] for clip in dataset.ids]]))
+    counts = scored(dataset, run.decoded("nested")).counts
+    if any(accuracies(counts)[name] != metrics["nested"][name] for name in METRICS):
+        raise ValidationError(_mixed(folder, f"oof_logits.npz gives a nested score of {shown(counts.score)}, metrics.json tells {shown(metrics['nested']['score'])}"))
+    return run
 
 
-def trivial_to_text(answers: Trivial, results: Mapping[str, Counts], fit: str) -> str:
-    lines = [f"Always the same answer, the most frequent {'in what is scored, as published' if fit == 'scored' else 'in train'}", ""]
-    lines.append(f"{'answer':<16}{'ACC_presence':>26}{'ACC_salience':>26}")
-    for name, counts in results.items():
-        presence = f"{number(counts.acc_presence)} ({counts.presence}/{counts.n})"
-        salience = f"{number(counts.acc_salience)} ({counts.salience}/{counts.n_blends})"
-        lines.append(f"{str(getattr(answers, name)):<16}{presence:>26}{salience:>26}   {TRIVIAL_NOTES[name]}")
-    return "\n".join(lines)
+def _mixed(folder: Path, message: str) -> Problem:
+    return Problem("mixed-run", str(folder), message, hint=f"Were files of several runs put together? {AGAIN}.")
 
 
-def trivial_to_dict(answers: Trivial, results: Mapping[str, Counts], fit: str) -> dict:
-    return {
-        "fit": fit,
-        **{
-            name: {
-                "answer": str(getattr(answers, name)), **counts._asdict(),
-                "acc_presence": counts.acc_presence, "acc_salience": counts.acc_salience, "score": counts.score,
-            }
-            for name, counts in results.items()
-        },
-    }
+# ---------------------------------------------------------------------------------- sections
 
 
-# --------------------------------------------------------------------------------- page
-
-
-def write_report(run: Path, scored: Optional[Report] = None) -> Path:
-    """Write `run/report.html`, self-contained; returns its path. FileError: `run` holds no finished run."""
-    if not (run / "metrics.json").exists():
-        raise FileError(Problem("no-run", str(run), "holds no finished run (no metrics.json)", hint="Train first: blemore-baselines train … --out RUN."))
-    metrics = json.loads(read_bytes(run / "metrics.json"))
-    config = json.loads(read_bytes(run / "config.json"))
-    curves = pd.read_csv(io.BytesIO(read_bytes(run / "learning_curves.csv")))
-    names = " + ".join(str(source.get("encoder") or Path(source["path"]).stem) for source in config["features"])
+def gather(run: Run, submission: Optional[Report], features: Sequence[Path], analysis: Path) -> list[Section]:
+    """All that the page shows, in its order."""
+    nested, published = (scored(run.dataset, run.decoded(account)) for account in ("nested", "published"))
     sections = [
-        f"<h1>{html.escape(names)}</h1>",
-        f"<p>{html.escape(config['head'])} head, {html.escape(config['method'])}, preset {html.escape(config['preset'])}, seed {config['seed']}, {config['train']['clips']:,} clips</p>",
-        _headline(metrics),
-        _picture("Learning curves", _draw_curves(curves), "Training and validation loss of each fold, and the score at the fold's own best thresholds."),
-        "<h2>Folds</h2>", f"<pre>{html.escape(figures_to_text(metrics))}</pre>",
+        _results(run, nested), *_failures(run, nested, published, analysis), _folds(run), _stability(run), _confusion(run), _features(run, features),
     ]
-    if scored:
-        sections += ["<h2>The submission, scored</h2>", f"<pre>{html.escape(to_text(scored).strip())}</pre>",
-                     _picture("Sets of emotions", _draw_confusion(scored), "Rows: truth. Columns: prediction. Shade: share of the row.")]
-    path = run / "report.html"
-    write_atomic(path, PAGE.format(title=html.escape(names), body="\n".join(sections)))
-    return path
+    if submission:
+        truth, said = zip(*((LABEL_INDEX[label], LABEL_INDEX[submission.predictions[clip].label]) for clip, label in submission.labels.items()))
+        picture = plots.confusion(np.array(truth), np.array(said))
+        sections.append(Section("The submission, scored", pre=to_text(submission).strip(), figures={
+            "submission_confusion": (picture, "Rows: truth. Columns: prediction. A number: clips. Frames: a right set of emotions."),
+        }))
+    return sections
 
 
-def _headline(metrics: Mapping) -> str:
-    rows = []
-    for name, title in METRICS.items():
-        over = metrics["published"]["over_folds"][name]
-        rows.append(f"<tr><th>{title}</th><td>{number(metrics['nested'][name])}</td><td>{number(over['mean'])} ± {number(over['std'])}</td></tr>")
-    return (
-        "<table><tr><th></th><th>nested, pooled<br><small>what to expect of new clips</small></th>"
-        "<th>published account<br><small>optimistic: chosen on the fold it reports</small></th></tr>" + "".join(rows) + "</table>"
+def _results(run: Run, nested: Report) -> Section:
+    intervals = bootstrap(nested)
+    paper = _paper(run)
+    floor = trivial.evaluate(trivial.fit(nested.labels.values()), nested.labels).values()
+    columns = ["", "nested", "from", "to", "published account", "± std", *(["the paper", "the paper’s ± std"] if paper else []), "best constant answer"]
+    rows: list[list[Cell]] = []
+    drawn: dict[str, list] = {"nested, 95 % interval": [], "published account, ± std": [], **({"the paper, ± std": []} if paper else {}), "best constant answer": []}
+    for metric, name in METRICS.items():
+        value, over, interval = getattr(nested.counts, metric), run.metrics["published"]["over_folds"][metric], intervals.intervals.get(metric)
+        constant = max((getattr(counts, metric) for counts in floor if getattr(counts, metric) is not None), default=None)
+        theirs = [(its["mean"], its["std"])] if (its := paper and paper.get(metric)) else [(None, None)] if paper else []  # the paper has no score
+        rows.append([name, value, interval and interval.low, interval and interval.high, over["mean"], over["std"], *(cell for pair in theirs for cell in pair), constant])
+        for series, dot in zip(drawn.values(), [(value, interval and interval.high - value), (over["mean"], over["std"]), *theirs, (constant, None)]):
+            series.append(dot)
+    note = f" {intervals.note[0].upper()}{intervals.note[1:]}." if intervals.note else ""
+    return Section(
+        "Results",
+        ["Nested: each clip's epoch, α and β were chosen on the other folds, all clips together; this is what to expect of new clips. "
+         "Published account: chosen on the fold that it reports, mean and standard deviation over folds, as in the paper's tables."
+         f" Intervals: 95 %, a bootstrap over {intervals.units:,} {intervals.unit}s.{note}"],
+        {"results": Table("Out of fold", columns, rows)},
+        {"results": (plots.intervals(list(METRICS.values()), {"": drawn}, "", ""), "The same figures.")},
     )
 
 
-def _picture(title: str, png: bytes, caption: str) -> str:
-    encoded = base64.b64encode(png).decode()
-    return f'<h2>{html.escape(title)}</h2><figure><img alt="{html.escape(title)}" src="data:image/png;base64,{encoded}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+def _paper(run: Run) -> Optional[Mapping]:
+    """The paper's validation figures for these very encoders, method and head; None where it has none."""
+    its = {paper_name(encoder) for encoder in run.encoders}
+    rows = [row for row in read_published() if set(row.encoders) == its and row.method == run.config["method"]]
+    return rows[0].validation if rows and run.config["head"] == "mlp512" else None
 
 
-def _figure(width: float, height: float, columns: int = 1):
-    """A figure and its axes, without a display and without the global state of pyplot."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
-
-
-def _png(figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _draw_curves(curves: pd.DataFrame) -> bytes:
-    figure, (losses, scores) = _figure(9.5, 3.6, columns=2)
-    for fold, rows in curves.groupby("fold"):
-        colour = f"C{fold % 10}"
-        losses.plot(rows["epoch"], rows["train_loss"], color=colour, linestyle=":", linewidth=1)
-        losses.plot(rows["epoch"], rows["validation_loss"], color=colour, label=f"fold {fold}")
-        scores.plot(rows["epoch"], rows["published_score"], color=colour, linewidth=1)
-    losses.set(xlabel="epoch", ylabel="KL divergence", title="loss (dotted: training)")
-    scores.set(xlabel="epoch", ylabel="score", title="validation score, own thresholds")
-    losses.legend(frameon=False, fontsize=8)
-    for axes in (losses, scores):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-    return _png(figure)
+def _failures(run: Run, nested: Report, published: Report, analysis: Path) -> list[Section]:
+    counts = [[getattr(report.counts, metric) for metric in METRICS] for report in (published, nested)]
+    by_fold = {}
+    for fold in run.metrics["nested"]["folds"]:
+        inside = run.dataset.folds == fold["fold"]
+        by_fold[fold["fold"]] = failures.relations(run.probabilities[fold["epoch"] - 1, inside], run.dataset.labels[inside], Thresholds(fold["alpha"], fold["beta"]))
+    table = failures.relations_table(by_fold)
+    _, _, right_set, wrong, _, never, mended, lost, *_ = table.rows[-1]
+    return [
+        Section("Failure 1: the optimistic-to-nested gap",
+                ["What the published account gains by choosing epoch, α and β on the clips that it reports. On new clips nothing of it can be expected."],
+                {"failure_optimism": failures.optimism_table(*counts, compare(published, nested))}),
+        Section("Failure 2: right set, wrong relation",
+                [f"Of {right_set:,} true blends whose set of emotions was found, {wrong:,} have the wrong relation. Of these, {never:,} are wrong at every β: the lesser emotion "
+                 f"was taken for the dominant one. The β that suits each fold best would mend {mended:,} and lose {lost:,}, so {mended - lost:,} come from β having been chosen on other folds."],
+                {"failure_relation": table}),
+        _identity(analysis),
+    ]
 
 
-def _draw_confusion(scored: Report) -> bytes:
-    """Sets of emotions against sets of emotions, shaded by the share of the row."""
-    from blemore.labels import EMOTIONS, PAIRS
-
-    sets = [(emotion,) for emotion in EMOTIONS] + list(PAIRS)
-    place = {emotions: index for index, emotions in enumerate(sets)}
-    matrix = np.zeros((len(sets), len(sets)), dtype=int)
-    for clip, truth in scored.labels.items():
-        matrix[place[truth.emotions], place[scored.predictions[clip].label.emotions]] += 1
-    figure, (axes,) = _figure(8, 7)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in zip(*np.nonzero(matrix)):
-        axes.text(column, row, matrix[row, column], ha="center", va="center", fontsize=8, color="white" if shares[row, column] > 0.5 else "black")
-    names = ["+".join(emotions) for emotions in sets]
-    axes.set_xticks(range(len(sets)), names, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(range(len(sets)), names, fontsize=8)
-    axes.set(xlabel="predicted", ylabel="true")
-    return _png(figure)
+def _identity(analysis: Path) -> Section:
+    title, path = "Failure 3: actor-inclusive minus actor-disjoint", analysis / "identity.json"
+    if not path.exists():
+        return Section(title, [f"Not measured yet: whether the model does better on actors that it has seen. This command measures it: "
+                               f"blemore-baselines analyse identity --metadata CSV --features PATH --out {analysis}. Then write the report again."])
+    study = read_json(path).data
+    if not isinstance(study, dict) or study.get("study") != "identity":
+        raise ValidationError(Problem("other-study", str(path), "does not hold the study of identity", hint="blemore-baselines analyse identity --out DIR writes it."))
+    return Section(title, [*map(str, study.get("findings", [])), f"{study.get('title', '')} Signature: {study.get('signature', 'none')}".strip()])
 
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.6rem; margin-bottom: 0; }} h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }}
-table {{ border-collapse: collapse; }} th, td {{ padding: .35rem 1rem; border-bottom: 1px solid #d8dde4; text-align: right; }}
-th:first-child {{ text-align: left; }} small, figcaption {{ color: #5b6675; font-weight: normal; }}
-td {{ font-variant-numeric: tabular-nums; }} pre {{ overflow-x: auto; font-size: .8rem; background: #f4f6f8; padding: 1rem; }}
-figure {{ margin: 0; }} img {{ max-width: 100%; }}
-</style></head><body>
-{body}
-</body></html>
+def _folds(run: Run) -> Section:
+    return Section(
+        "Folds and learning curves", [], {f"folds_{account}": folds_table(run.metrics, account) for account in ACCOUNTS},
+        {"learning_curves": (plots.learning_curves(run.curves), "Loss on training and validation clips, and the score at each epoch's own best thresholds; dots: the epochs that the published account reports.")},
+    )
+
+
+def _stability(run: Run) -> Section:
+    recipe, dataset = run.config["recipe"], run.dataset
+    epoch = min(recipe["final_epochs"], recipe["epochs"])
+    found = stability.measure(run.probabilities[epoch - 1], dataset.labels, dataset.folds, dataset.actors)
+    final = run.metrics["final"]
+    return Section(
+        "How stable the thresholds are",
+        [f"Out-of-fold probabilities of epoch {epoch}, all folds together. A wide plateau, and folds and resamples near it, mean thresholds that travel. "
+         f"The run's final model uses α {final['alpha']:.4f} and β {final['beta']:.4f}, fitted on {final['fitted_on']}."],
+        {"stability": stability.table(found)},
+        {"threshold_map": (plots.threshold_map(found), "The score over both thresholds. Rectangle: the plateau of the exact optimum of all clips; star: its middle; circles: the exact optimum of each fold."),
+         "threshold_spread": (plots.threshold_spread(found), "Where the exact optimum falls when actors are drawn anew.")},
+    )
+
+
+def _confusion(run: Run) -> Section:
+    truth, predicted = run.dataset.labels, run.decoded("nested")
+    rows: list[list[Cell]] = []
+    for label in range(len(LABELS)):
+        its = predicted[truth == label]
+        sets, right = int((SET_OF_LABEL[its] == SET_OF_LABEL[label]).sum()), int((its == label).sum())
+        rows.append([str(LABELS[label]), len(its), int((predicted == label).sum()), sets, right, sets / len(its) if len(its) else None, right / len(its) if len(its) else None])
+    return Section(
+        "What is taken for what", [], {"labels": Table("Nested predictions by true label", ["label", "clips", "predicted", "right set", "right label", "recall of the set", "recall of the label"], rows)},
+        {"confusion": (plots.confusion(truth, predicted), "Nested predictions. Rows: truth. Columns: prediction. A number: clips. Frames: a right set of emotions; within them, the diagonal is the right relation.")},
+    )
+
+
+def _features(run: Run, paths: Sequence[Path]) -> Section:
+    title = "What the features tell apart"
+    if not paths:
+        return Section(title, ["Principal components are shown where the features are given: blemore-baselines report RUN --features PATH."])
+    dataset, known = run.dataset, [source["digest"] for source in run.config["features"]]
+    sources = [read_features(path, dataset.ids, aggregated=run.config["method"] == "aggregate") for path in paths]
+    given = [describe(source, path)["digest"] for source, path in zip(sources, paths)]
+    if given != known:
+        raise ValidationError(Problem("other-features", " ".join(map(str, paths)), f"the run was trained on features with the digest {' + '.join(known)}; found {' + '.join(given)}",
+                                      hint="Give the paths that train was given, in the same order."))
+    text = "Two main components of the features of both single emotions and their blends. Each column was standardised within each actor first, over all the actor's clips."
+    figures = {}
+    for encoder, source in zip(run.encoders, sources):
+        picture = plots.principal_components(source.X, np.array(dataset.actors)[source.owner], dataset.labels[source.owner])
+        name = "components_" + "".join(char if char.isalnum() else "_" for char in encoder)
+        figures[name] = (picture, f"{encoder}: colour and mark are the share of each emotion.")
+    return Section(title, [text], figures=figures)
+
+
+# ---------------------------------------------------------------------------------- the page
+
+MORE_STYLE = """
+.wide { overflow-x: auto; overflow-wrap: normal } .wide table { width: auto; min-width: min(100%, 30rem) } .wide th, .wide td { white-space: nowrap; padding-right: .75rem }
+.wide thead th { white-space: normal; min-width: 3.4rem; vertical-align: bottom } .wide caption { white-space: normal }
+figure { margin: 1rem 0; overflow-x: auto } figure img { width: 100%; min-width: 30rem; display: block; background: #fff; border-radius: 6px }
+figcaption { position: sticky; left: 0; color: var(--soft); font-size: .87rem; padding-top: .3rem }
+pre { overflow-x: auto; font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }
 """
+
+
+def _page(run: Run, sections: Sequence[Section]) -> str:
+    config, title = run.config, _safe(" + ".join(run.encoders))
+    intro = f"{config['head']} head, {config['method']}, preset {config['preset']}, seed {config['seed']}, {config['train']['clips']:,} clips"
+    return "\n".join([
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        # Should something slip through the escaping after all, a browser still loads and runs nothing.
+        """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">""",
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{title}</title>\n<style>{STYLE}{MORE_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
+        f'<p class="soft">{_safe(intro)}</p>',
+        _tiles(sections[0].tables["results"]),
+        *map(_section, sections),
+        f"<h2>Signature</h2><p><code>{_safe(run.signature).replace('|', '|<wbr>')}</code></p>",
+        '<p class="soft">Each table lies in tables/ beside this page, as CSV (unrounded) and LaTeX, each figure in figures/.</p>',
+        "</body>\n</html>\n",
+    ])
+
+
+def _tiles(results: Table) -> str:
+    told = lambda low, high: "no interval" if low is None else f"{shown(low, 3)} – {shown(high, 3)}"  # noqa: E731
+    tiles = "".join(f'<div>{name}<b>{shown(value)}</b><span class="soft">{told(low, high)}</span></div>' for name, value, low, high, *_ in results.rows)
+    return f'<div class="figures">{tiles}</div><p class="soft">Nested, with 95 % intervals over actors.</p>'
+
+
+def _section(section: Section) -> str:
+    parts = [f"<h2>{_safe(section.title)}</h2>", *(f"<p>{_safe(text)}</p>" for text in section.text), *map(to_html, section.tables.values())]
+    parts += [f"<pre>{html.escape(section.pre)}</pre>"] if section.pre else []
+    for name, (png, caption) in section.figures.items():
+        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        parts.append(f'<figure><img alt="{_safe(name.replace("_", " "))}" src="{source}"><figcaption>{_safe(caption)}</figcaption></figure>')
+    return "\n".join(parts)
+
+
+def _safe(text: str) -> str:
+    return html.escape(printable(text))

@@ -167,9 +167,10 @@ prepare_dataset() {
 
 # ------------------------------------------------------------------------------------- training to submission
 train_and_submit() {
-    local table train_features=() test_features=() report_options=()
+    local table train_features=() test_features=() report_options
     run=$work/run-${encoders// /+} submission=""
     for table in "${train_tables[@]}"; do train_features+=(--features "$table"); done
+    report_options=("${train_features[@]}")
     step "Train on ${encoders// / + }" "$run/metrics.json" "$train_csv" "${train_tables[@]}" -- \
         blemore-baselines train --metadata "$train_csv" "${train_features[@]}" \
         --method aggregate --head mlp512 --preset published --out "$run"
@@ -187,10 +188,10 @@ train_and_submit() {
     if [ -n "$labels" ]; then
         step "Score the submission" "$run/score.txt" "$submission" "$labels" -- \
             keep "$run/score.txt" blemore-score "$submission" "$labels" --per-clip "$run/per_clip.csv"
-        report_options=(--labels "$labels" --submission "$submission")
+        report_options+=(--labels "$labels" --submission "$submission")
     fi
     step "Write the report" "$run/report.html" "$run/metrics.json" ${submission:+"$submission"} -- \
-        blemore-baselines report --run "$run" ${report_options[@]+"${report_options[@]}"}
+        blemore-baselines report "$run" "${report_options[@]}"
 }
 
 summarise() {

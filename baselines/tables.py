@@ -69,5 +69,5 @@ def to_html(table: Table) -> str:
     """For a page in the style of `blemore.page`; wider than the page, it scrolls."""
     cells = lambda row, tag: "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)  # noqa: E731
     body = "".join(f"<tr><th>{html.escape(first)}</th>{cells(rest, 'td')}</tr>" for first, *rest in (map(shown, row) for row in table.rows))
-    caption = f"<caption>{html.escape(table.title)}</caption>"
-    return f'<div class="wide"><table class="rows">{caption}<thead><tr>{cells(table.columns, "th")}</tr></thead><tbody>{body}</tbody></table></div>'
+    title = f'<p class="soft">{html.escape(table.title)}</p>'  # a caption would scroll away
+    return f'{title}<div class="wide"><table class="rows"><thead><tr>{cells(table.columns, "th")}</tr></thead><tbody>{body}</tbody></table></div>'

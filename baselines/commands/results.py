@@ -14,13 +14,17 @@ from blemore_baselines.commands.common import metadata_option, talk
 
 
 @click.command()
-@click.option("--run", "folder", type=PATH, required=True, metavar="RUN", help="A finished run folder.")
+@click.argument("folder", type=PATH, metavar="RUN")
+@click.option("--features", type=PATH, multiple=True, metavar="PATH", help="As given to train: their principal components are drawn, too.")
+@click.option("--analysis", type=PATH, metavar="DIR", help="Where `analyse identity` wrote to.  [default: RUN/analysis]")
 @click.option("--submission", type=PATH, metavar="ZIP", help="With --labels: score it too.")
 @click.option("--labels", type=PATH, metavar="FILE", help="Labels of the submission's clips, where they are known.")
-def report(folder: Path, submission: Optional[Path], labels: Optional[Path]) -> None:
-    """Write RUN/report.html: figures, learning curves, thresholds, errors.
+def report(folder: Path, features: tuple, analysis: Optional[Path], submission: Optional[Path], labels: Optional[Path]) -> None:
+    """Write RUN/report.html: results, known failures, folds, thresholds, errors.
 
-    Example: blemore-baselines report --run run
+    Its tables are written to RUN/tables as CSV and LaTeX, its figures to RUN/figures.
+
+    Example: blemore-baselines report run --features logmel.npz
     """
     if bool(submission) != bool(labels):
         raise click.UsageError("--submission and --labels go together")
@@ -33,7 +37,7 @@ def report(folder: Path, submission: Optional[Path], labels: Optional[Path]) -> 
 
         data, where = read_json(submission)
         scored = evaluate(data, read_reference(labels), where=where)
-    click.echo(write_report(folder, scored))
+    click.echo(write_report(folder, scored, features, analysis))
 
 
 @click.command()

@@ -70,7 +70,7 @@ elif arguments[0] in ("aggregate", "predict"):
 elif arguments[0] == "train":
     make(option("--out") / "metrics.json")
 elif arguments[0] == "report":
-    make(option("--run") / "report.html")
+    make(pathlib.Path(arguments[1]) / "report.html")
 elif arguments[0] == "trivial":
     print("the trivial figures")
 """
@@ -416,7 +416,7 @@ blemore-baselines trivial --metadata OUT/demo/data/train_metadata.csv --fit scor
 blemore-baselines predict --model OUT/demo/run-gray_flow+logmel --features OUT/demo/features/test/gray_flow.npz --features OUT/demo/features/test/logmel.npz --ids OUT/demo/data/test_metadata.csv --out OUT/demo/run-gray_flow+logmel/submission.zip
 blemore-score --check OUT/demo/run-gray_flow+logmel/submission.zip --ids OUT/demo/data/test_metadata.csv
 blemore-score OUT/demo/run-gray_flow+logmel/submission.zip OUT/demo/data/test_labels.json --per-clip OUT/demo/run-gray_flow+logmel/per_clip.csv
-blemore-baselines report --run OUT/demo/run-gray_flow+logmel --labels OUT/demo/data/test_labels.json --submission OUT/demo/run-gray_flow+logmel/submission.zip
+blemore-baselines report OUT/demo/run-gray_flow+logmel --features OUT/demo/features/train/gray_flow.npz --features OUT/demo/features/train/logmel.npz --labels OUT/demo/data/test_labels.json --submission OUT/demo/run-gray_flow+logmel/submission.zip
 """.splitlines()
 
 
@@ -514,7 +514,7 @@ def test_dataset_with_official_features(kit, dataset):
         "blemore-baselines trivial --metadata DATA/train/train_metadata.csv --fit scored",
         f"blemore-baselines predict --model {run} {tables['test']} --ids DATA/test_metadata.csv --out {run}/submission.zip",
         f"blemore-score --check {run}/submission.zip --ids DATA/test_metadata.csv",
-        f"blemore-baselines report --run {run}",
+        f"blemore-baselines report {run} {tables['train']}",
     ]
     for name in ("acc_presence", "acc_salience", "score"):
         assert f"  {name:<13} 0.250   over folds 0.500 ± 0.125\n" in result.out

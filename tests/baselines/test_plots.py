@@ -1,0 +1,97 @@
+"""Figures: what is drawn where, and the same bytes for the same input. How they look is for people to judge."""
+
+import io
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from blemore_baselines import plots, stability
+from blemore_baselines.dataset import TARGETS
+
+
+def case(n=72):
+    rng = np.random.default_rng(3)
+    labels = np.arange(n) % 36
+    scores = TARGETS[labels] + rng.random((n, 6))
+    return scores / scores.sum(axis=1, keepdims=True), labels, np.arange(n) % 4, [f"A{k % 8}" for k in range(n)], rng.normal(size=(n, 9))
+
+
+def drawings():
+    probabilities, labels, folds, actors, X = case()
+    measured = stability.measure(probabilities, labels, folds, actors, resamples=10)
+    curves = pd.DataFrame([(fold, epoch, 1 / epoch, 2 / epoch, fold / 10) for fold in range(9) for epoch in (1, 2, 3)],
+                          columns=["fold", "epoch", "train_loss", "validation_loss", "published_score"])
+    return {
+        "learning_curves": plots.learning_curves(curves),
+        "confusion": plots.confusion(labels, labels[::-1]),
+        "principal_components": plots.principal_components(X, actors, labels),
+        "one pair": plots.principal_components(X, actors, labels, [("disg", "sad")]),
+        "threshold_map": plots.threshold_map(measured),
+        "threshold_spread": plots.threshold_spread(measured),
+        "decisions": plots.decisions(probabilities, labels, folds),
+        "intervals": plots.intervals(["a", "b"], {"": {"ours": [(0.5, 0.1), None], "published": [(0.4, None), (None, None)]}}, "score", ""),
+    }
+
+
+def test_the_same_input_gives_the_same_bytes():
+    first, second = drawings(), drawings()
+    for name, png in first.items():
+        assert png == second[name], name
+        picture = matplotlib.image.imread(io.BytesIO(png))
+        assert 600 <= picture.shape[1] <= 1500 and 0.01 < (picture[..., :3] < 0.99).any(axis=2).mean(), name
+
+
+def drawn(monkeypatch, function, *arguments):
+    """The matplotlib figure behind the bytes."""
+    kept = []
+    monkeypatch.setattr(plots, "png", lambda made: kept.append(made) or b"")
+    function(*arguments)
+    return kept[0]
+
+
+def test_confusion_puts_truth_in_rows(monkeypatch):
+    made = drawn(monkeypatch, plots.confusion, np.array([0, 0, 0, 7]), np.array([0, 6, 6, 8]))
+    axes = made.axes[0]
+    shares = axes.images[0].get_array()
+    assert (shares[0, 0], shares[0, 6], shares[7, 8]) == pytest.approx((1 / 3, 2 / 3, 1)) and shares.sum() == pytest.approx(2)
+    assert {(text.get_position(), text.get_text()) for text in axes.texts} == {((0, 0), "1"), ((6, 0), "2"), ((8, 7), "1")}
+    assert (axes.get_ylabel(), axes.get_yticklabels()[7].get_text()) == ("true", "ang+disg 50/50")
+
+
+def test_what_tells_actors_apart_is_gone():
+    X = np.array([[1.0, 5, 0], [3, 5, 2], [101, 7, 20], [103, 7, 22]])
+    assert plots._by_actor(X, ["a", "a", "b", "b"]).tolist() == [[-1, 0, -1], [1, 0, 1]] * 2
+
+
+def test_main_axes_are_those_of_an_eigendecomposition():
+    X = np.random.default_rng(0).normal(size=(30, 5)) * [5, 3, 1, 1, 1]
+    places, shares = plots._main_axes(X)
+    values = np.sort(np.linalg.eigvalsh(np.cov(X.T)))[::-1]
+    assert places.var(axis=0, ddof=1) == pytest.approx(values[:2]) and shares == pytest.approx(values[:2] / values.sum())
+
+
+def test_components_of_a_pair_are_of_its_five_labels_alone(monkeypatch):
+    _, labels, _, actors, X = case()
+    made = drawn(monkeypatch, plots.principal_components, X, actors, labels, [("ang", "disg")])
+    points = [cloud for cloud in made.axes[0].collections if len(cloud.get_offsets()) > 1]
+    assert [len(cloud.get_offsets()) for cloud in points] == [2] * 5
+    first, second = points[0].get_offsets(), points[-1].get_offsets()
+    assert (first.mean(axis=0) <= second.mean(axis=0)).all()  # the first emotion lies left and below
+
+
+@pytest.mark.parametrize("labels", [np.full(4, 5), np.array([0, 0, 0, 0]), np.array([0, 1, 6, 7])])
+def test_components_where_clips_are_few_or_equal(labels):
+    assert plots.principal_components(np.ones((4, 3)), list("aabb"), labels).startswith(b"\x89PNG")
+
+
+def test_the_map_marks_each_optimum_where_it_is(monkeypatch):
+    probabilities, labels, folds, actors, _ = case()
+    found = stability.measure(probabilities, labels, folds, actors, resamples=2)
+    axes = drawn(monkeypatch, plots.threshold_map, found).axes[0]
+    star = next(line for line in axes.lines if line.get_marker() == "*")
+    assert (star.get_xdata()[0], star.get_ydata()[0]) == found.pooled.thresholds
+    discs = {text.get_text(): text.get_position() for text in axes.texts}
+    assert discs == {str(fold): (min(own.thresholds.alpha, 0.5), min(own.thresholds.beta, 1)) for fold, own in found.folds.items()}
+    assert np.array_equal(axes.collections[0].get_array(), found.scores.T)

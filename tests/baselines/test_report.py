@@ -1,0 +1,191 @@
+"""The report of a run: self-contained, its tables as files, its failures measured, and what it says of half a run."""
+
+import csv
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from blemore.errors import FileError, ValidationError
+from blemore.evaluate import evaluate
+from blemore.labels import LABELS, to_entry
+from blemore_baselines import report
+from blemore_baselines.cli import main
+from blemore_baselines.features import npz_bytes, read_features
+from blemore_baselines.train import train
+
+
+@pytest.fixture
+def run(tiny, quick, tmp_path):
+    """A finished run on `tiny.sound`."""
+    folder = tmp_path / "run"
+    train(tiny.dataset, [tiny.read(tiny.sound)], [tiny.sound], method="aggregate", head="linear", preset="published", seed=0, out=folder)
+    return folder
+
+
+def rows(path):
+    *found, signature = csv.reader(path.read_text().splitlines())
+    return found, signature[0]
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and whether what is opened is closed in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.open = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "wbr", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_loads_nothing(run, tiny):
+    text = report.write_report(run, features=[tiny.sound]).read_text()
+    page = Tags()
+    page.feed(text)
+    assert not page.open and not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert all(its["src"].startswith("data:image/png;base64,") for tag, its in page.tags if tag == "img")
+    assert all(key == "src" or "://" not in (value or "") for _, its in page.tags for key, value in its.items())
+    assert not re.search(r"url\(|@import|https?:", text)
+    assert "default-src 'none'" in text and "prefers-color-scheme: dark" in text
+
+
+def test_each_table_and_figure_is_a_file_with_the_same_content_every_time(run, tiny):
+    write = lambda: {path.relative_to(run): path.read_bytes() for path in (report.write_report(run, features=[tiny.sound]), *run.glob("tables/*"), *run.glob("figures/*"))}  # noqa: E731
+    first = write()
+    assert write() == first
+    names = sorted(str(path) for path in first)
+    tables = ("failure_optimism", "failure_relation", "folds_nested", "folds_published", "labels", "results", "stability")
+    figures = ("components_sound", "confusion", "learning_curves", "results", "threshold_map", "threshold_spread")
+    assert names == sorted(["report.html", *(f"tables/{name}.{form}" for name in tables for form in ("csv", "tex")), *(f"figures/{name}.png" for name in figures)])
+    config = json.loads((run / "config.json").read_text())
+    signature = next(iter({rows(run / "tables" / f"{name}.csv")[1] for name in tables}))
+    for part in (config["train"]["digest"], config["features"][0]["digest"], "seed:0", f"version:{config['versions']['blemore']}"):
+        assert part in signature and part.replace("|", "") in first[next(p for p in first if p.suffix == ".tex")].decode()
+
+
+def test_csv_holds_the_unrounded_figures_of_the_run(run):
+    report.write_report(run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    (_, *found), _ = rows(run / "tables" / "results.csv")
+    for (name, nested, low, high, published, std, constant), metric in zip(found, ("acc_presence", "acc_salience", "score"), strict=True):
+        over = metrics["published"]["over_folds"][metric]
+        assert (float(nested), float(published), float(std)) == (metrics["nested"][metric], over["mean"], over["std"])
+        assert float(low) <= float(nested) <= float(high) and 0 <= float(constant) <= 1
+    (header, *found), _ = rows(run / "tables" / "folds_nested.csv")
+    for row, fold in zip(found, metrics["nested"]["folds"]):
+        assert [float(cell) for cell in row] == [float(fold[name]) for name in ("fold", "epoch", "alpha", "beta", "acc_presence", "acc_salience", "score")]
+
+
+def test_failures_agree_with_the_accounts(run):
+    text = report.write_report(run).read_text()
+    metrics = json.loads((run / "metrics.json").read_text())
+    (_, *gaps), _ = rows(run / "tables" / "failure_optimism.csv")
+    for (_, published, nested, gap, *_), metric in zip(gaps, ("acc_presence", "acc_salience", "score"), strict=True):
+        assert float(nested) == metrics["nested"][metric] and float(gap) == pytest.approx(float(published) - float(nested))
+    (_, *relations), _ = rows(run / "tables" / "failure_relation.csv")
+    _, blends, right_set, wrong, *_ = relations[-1]
+    assert (int(right_set) - int(wrong)) / int(blends) == pytest.approx(metrics["nested"]["acc_salience"])
+    (_, *labels), _ = rows(run / "tables" / "labels.csv")
+    assert len(labels) == 36 and sum(int(row[3]) for row in labels) / 36 == pytest.approx(metrics["nested"]["acc_presence"])
+    assert f"blemore-baselines analyse identity --metadata CSV --features PATH --out {run / 'analysis'}" in text
+
+
+def test_the_study_of_identity_is_told_where_it_is(run, tmp_path):
+    study = {"study": "identity", "title": "Identity", "findings": ["Shared actors gain +0.012 <b>."], "signature": "s:1"}
+    for folder, arguments in ((run / "analysis", {}), (tmp_path / "elsewhere", {"analysis": tmp_path / "elsewhere"})):
+        shutil.rmtree(run / "analysis", ignore_errors=True)
+        folder.mkdir()
+        (folder / "identity.json").write_text(json.dumps(study))
+        text = report.write_report(run, **arguments).read_text()
+        assert "Shared actors gain +0.012 &lt;b&gt;." in text and "s:1" in text and "Not measured" not in text
+    (tmp_path / "elsewhere" / "identity.json").write_text('{"study": "fusion"}')
+    with pytest.raises(ValidationError, match="analyse identity"):
+        report.write_report(run, analysis=tmp_path / "elsewhere")
+
+
+def test_the_paper_s_row_stands_beside_a_run_on_its_features(run):
+    config = json.loads((run / "config.json").read_text())
+    config["features"] = [{**config["features"][0], "encoder": name} for name in ("WavLM_large", "imagebind")]
+    config["head"] = "mlp512"
+    (run / "config.json").write_text(json.dumps(config))
+    report.write_report(run)
+    (header, presence, salience, score), _ = rows(run / "tables" / "results.csv")
+    its = slice(header.index("the paper"), header.index("the paper") + 2)
+    assert (presence[its], salience[its], score[its]) == (["0.345", "0.035"], ["0.17", "0.055"], ["", ""])
+
+
+def test_a_submission_s_own_section(run):
+    truth = {f"test_{k:04}": to_entry(LABELS[k]) for k in range(36)}
+    said = {clip: to_entry(LABELS[(k + 1) % 36]) for k, clip in enumerate(truth)}
+    scored = evaluate(said, truth)
+    assert "The submission, scored" in report.write_report(run, scored).read_text() and (run / "figures" / "submission_confusion.png").exists()
+
+
+def test_names_from_files_are_escaped(run):
+    config = json.loads((run / "config.json").read_text())
+    config["features"][0]["encoder"] = "<script>alert(1)</script>"
+    (run / "config.json").write_text(json.dumps(config))
+    text = report.write_report(run).read_text()
+    assert "<script" not in text and "&lt;script&gt;" in text
+
+
+# ---------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize("name", ["config.json", "learning_curves.csv", "labels.csv", "oof_logits.npz", "metrics.json"])
+def test_a_missing_file_is_named_with_the_command_that_writes_it(run, name):
+    (run / name).unlink()
+    with pytest.raises(FileError, match="blemore-baselines train") as told:
+        report.write_report(run)
+    assert name in str(told.value) and not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "learning_curves.csv", "labels.csv", "oof_logits.npz", "metrics.json"])
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\x80 not what it was", b"PK\x03\x04 torn"])
+def test_a_damaged_file_is_refused(run, name, content):
+    (run / name).write_bytes(content)
+    with pytest.raises(ValidationError):
+        report.write_report(run)
+
+
+def test_files_of_several_runs_are_refused(run):
+    with np.load(run / "oof_logits.npz") as stored:
+        kept = dict(stored)
+    (run / "oof_logits.npz").write_bytes(npz_bytes(**{**kept, "logits": -kept["logits"]}))
+    with pytest.raises(ValidationError, match="nested score"):
+        report.write_report(run)
+    (run / "oof_logits.npz").write_bytes(npz_bytes(**{**kept, "filenames": np.char.add("x", kept["filenames"])}))
+    with pytest.raises(ValidationError, match="other clips"):
+        report.write_report(run)
+
+
+def test_clips_are_paired_by_id(run):
+    text = report.write_report(run).read_text()
+    header, *lines = (run / "labels.csv").read_text().splitlines()
+    with np.load(run / "oof_logits.npz") as stored:
+        turned = {"logits": stored["logits"][:, ::-1], "filenames": stored["filenames"][::-1], "folds": stored["folds"][::-1]}
+    (run / "oof_logits.npz").write_bytes(npz_bytes(**turned))
+    assert report.write_report(run).read_text() == text
+
+
+def test_other_features_are_refused(run, tiny):
+    for others in ([tiny.look], [tiny.sound, tiny.look]):
+        with pytest.raises(ValidationError, match="digest"):
+            report.write_report(run, features=others)
+
+
+def test_the_command_says_where_the_page_is(run, tiny):
+    done = CliRunner().invoke(main, ["report", str(run), "--features", str(tiny.sound)])
+    assert (done.exit_code, done.stdout) == (0, f"{run / 'report.html'}\n")
+    assert "Principal components are shown where" not in (run / "report.html").read_text()

@@ -1,0 +1,62 @@
+"""The stability of thresholds: the surface against decoding at each point, the optimum against the surface."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from blemore.labels import LABELS
+from blemore_baselines import stability
+from blemore_baselines.dataset import TARGETS
+from blemore_baselines.decode import Thresholds, count, decode_thresholds, fit_exact
+
+ALPHAS, BETAS = np.array([0, 0.1, 0.25, 0.5]), np.array([0, 0.125, 0.5, 1])
+
+
+@given(st.integers(1, 12).flatmap(lambda n: st.tuples(
+    arrays.arrays(float, (n, 6), elements=st.integers(1, 8).map(float)), arrays.arrays(int, n, elements=st.integers(0, len(LABELS) - 1)))))
+def test_each_point_of_the_surface_is_what_decoding_there_gives(case):
+    scores, labels = case
+    probabilities = scores / scores.sum(axis=1, keepdims=True)
+    found = stability.surface(probabilities, labels, ALPHAS, BETAS)
+    for a, alpha in enumerate(ALPHAS):
+        for b, beta in enumerate(BETAS):
+            counts = count(decode_thresholds(probabilities, Thresholds(alpha, beta)), labels)
+            assert found[a, b] == pytest.approx(counts.acc_presence if counts.score is None else counts.score, abs=1e-12)
+    assert found.max() <= fit_exact(probabilities, labels).score + 1e-12
+
+
+def case(n=120, actors=8):
+    rng = np.random.default_rng(5)
+    labels, owner = rng.integers(0, 36, n), np.arange(n) % actors
+    scores = (TARGETS[labels] + 0.5 * rng.random((n, 6))) ** (1 + owner[:, None] % 2)  # every other actor is seen more sharply
+    return scores / scores.sum(axis=1, keepdims=True), labels, owner % 4, [f"A{k}" for k in owner]
+
+
+def test_what_is_told_of_folds_is_so():
+    probabilities, labels, folds, actors = case()
+    found = stability.measure(probabilities, labels, folds, actors, resamples=20)
+    assert found.pooled == fit_exact(probabilities, labels)
+    for fold in range(4):
+        own = count(decode_thresholds(probabilities[folds == fold], found.folds[fold].thresholds), labels[folds == fold]).score
+        assert own == pytest.approx(found.folds[fold].score) and own >= found.elsewhere[fold]
+    names = [row[0] for row in stability.table(found).rows]
+    assert names == ["all clips", "fold 0", "fold 1", "fold 2", "fold 3", "resampled actors"]
+
+
+def test_resamples_are_of_whole_actors_and_repeatable():
+    probabilities, labels, _, actors = case(actors=2)
+    drawn = stability.resample(probabilities, labels, actors, 60, seed=0)
+    assert np.array_equal(drawn, stability.resample(probabilities, labels, actors, 60, seed=0))
+    assert not np.array_equal(drawn, stability.resample(probabilities, labels, actors, 60, seed=1))
+    # Of two actors there are but three draws: the one twice, the other twice, both.
+    own = {tuple(fit_exact(probabilities[rows], labels[rows]).thresholds) for rows in (np.arange(0, 120, 2), np.arange(1, 120, 2), np.arange(120))}
+    assert {tuple(row) for row in drawn} == own and len(own) == 3
+
+
+def test_clips_without_blends():
+    probabilities, _, folds, actors = case()
+    found = stability.measure(probabilities, np.arange(120) % 6, folds, actors, resamples=5)
+    assert (found.scores == found.scores[:, :1]).all() and set(found.elsewhere.values()) == {None}
+    assert stability.table(found).rows[1][-1] is None
