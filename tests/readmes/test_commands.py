@@ -23,7 +23,7 @@ from pages import ROOT, blocks, pages, text_of
 NOT_HERE = {
     r"pip install|python3 -m venv|\. \.venv/bin/activate|git clone": "downloads PyTorch: tests/readmes/test_first_hour.py, with --long",
     r"baselines/run_all\.sh": "makes the environment first: tests/packaging/test_scripts.py, and test_first_hour.py with --long",
-    r"tests/run\.sh": "is what runs these tests: tests/packaging/test_scripts.py",
+    r"tests/run\.sh|\.ci/run": "is what runs these tests: tests/packaging/test_scripts.py",
     r"sbatch": "needs a Slurm cluster",
     r"blemore-baselines extract .*--encoder (clip|imagebind|wavlm|hubert|videomaev2)\b": "downloads weights",
     r"jupyter lab": "opens a browser",
