@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from blemore.errors import ValidationError
 from blemore.labels import EMOTIONS, LABEL_INDEX, LABELS, Label
-from blemore_baselines.analyse.objectives import OBJECTIVES, SHARES, log_posterior, margins, ranking_loss
+from blemore_baselines.analyse.objectives import OBJECTIVES, SHARES, by_posterior, by_thresholds, log_posterior, margins, ranking_loss
 from blemore_baselines.analyse.salience import errors, salience
 from blemore_baselines.analyse.training import out_of_fold, perceptron
 from blemore_baselines.crossval import Recipe, cross_validate
@@ -139,3 +139,17 @@ def test_ranks_and_margins_decide_alone(scores, alpha, beta):
         assert best in LABELS[label].emotions or best == "neu" or its.max() == np.sort(its)[-2]
     quarters = np.round(scores * 4) / 4  # exact under the shift
     assert (margins(quarters) == margins(quarters + 8)).all()
+
+
+@pytest.mark.parametrize(("decode", "width"), [(by_thresholds, 6), (by_posterior, 36)])
+def test_a_fold_s_own_labels_choose_nothing_for_it(decode, width, planted):
+    dataset, _ = planted(noise=(), n=240)
+    rng = np.random.default_rng(8)
+    values = rng.dirichlet(np.ones(width), size=(4, 240))
+    values[0, dataset.folds != 1] = values[2, dataset.folds == 1] = 1 / width  # epochs that are of no use to the others, or to fold 1
+    shuffled = dataset.labels.copy()
+    shuffled[dataset.folds == 1] = rng.permutation(shuffled[dataset.folds == 1])
+    before, after = decode(values, dataset), decode(values, dataset._replace(labels=shuffled))
+    own = dataset.folds == 1
+    assert (before.labels[own] == after.labels[own]).all() and (before.epochs[own] == after.epochs[own]).all()
+    assert len(set(before.epochs[own])) == 1
