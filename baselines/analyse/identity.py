@@ -17,7 +17,7 @@ from blemore.significance import FIGURES as METRICS
 from blemore_baselines import plots
 from blemore_baselines.analyse.actors import FIGURES, Estimate, compare, estimate, in_words, outcomes
 from blemore_baselines.analyse.objectives import by_thresholds
-from blemore_baselines.analyse.study import Study, check_folds
+from blemore_baselines.analyse.study import Study, check_folds, signed
 from blemore_baselines.crossval import Recipe, cross_validate
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decode import softmax
@@ -95,7 +95,7 @@ def _findings(single: dict, gaps: dict[str, Estimate], deals: int) -> list[str]:
     return [
         "With actors in training and validation alike, "
         + "; ".join(f"{metric} {single['disjoint'][metric].value:.3f} becomes {single['inclusive'][metric].value:.3f}, {in_words(gap)}" for metric, gap in gaps.items()) + ".",
-        f"Of the score that is {score.value:+.3f}".replace("-", "−") + f"{share}. {verdict}",
+        f"Of the score that is {signed(score.value)}{share}. {verdict}",
         f"Both are means over {deals} seeds, of the training and of the deal; intervals are over actors, whose clips stay together.",
     ]
 
@@ -109,7 +109,7 @@ def _draw(single: dict, gaps: dict[str, Estimate], means: dict[str, np.ndarray],
         reach = [0 if one.low is None else one.high - one.value for one in its]
         colour = plots.COLOURS[name == "inclusive"]
         bars.errorbar([one.value for one in its], np.arange(len(its)) + shift, xerr=reach, fmt=mark, color=colour, capsize=3, markersize=6, label=f"actors {name}")
-    bars.set_yticks(range(len(gaps)), [f"{metric}\n{gap.value:+.3f}".replace("-", "−") for metric, gap in gaps.items()])
+    bars.set_yticks(range(len(gaps)), [f"{metric}\n{signed(gap.value)}" for metric, gap in gaps.items()])
     bars.set(ylim=(len(gaps) - 0.5, -0.5), xlabel="nested figure, 95 % interval over actors", title="what shared actors give")
     bars.set_xlim(left=0)
     bars.legend(frameon=False, loc="lower right", fontsize=9)

@@ -35,6 +35,11 @@ class Study(NamedTuple):
     signature: str
 
 
+def signed(number: float) -> str:
+    """A difference, as findings tell it: `+0.012`, `−0.012`."""
+    return f"{number:+.3f}".replace("-", "−")
+
+
 def check_folds(dataset: Dataset, least: int) -> None:
     """ValidationError: fewer folds than `least`, or one without blends, on which nothing can be said of salience."""
     folds, blends = np.unique(dataset.folds), set(dataset.folds[dataset.labels >= len(EMOTIONS)].tolist())

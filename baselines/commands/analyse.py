@@ -51,6 +51,33 @@ def identity(metadata: Path, features: tuple, preset: str, head: str, seed: int,
     _finish(run(dataset, fuse(sources), PRESETS[preset]["aggregate"], head, seed, told), out)
 
 
+@analyse.command()
+@metadata_option
+@click.option("--scores", type=PATH, multiple=True, metavar="OOF", help="Out-of-fold logits or probabilities of the clips: a table or a run folder. Several are averaged.")
+@click.option("--features", type=PATH, multiple=True, metavar="PATH", help="Instead of --scores: train on these, fused where there are several.")
+@training_options
+def thresholds(metadata: Path, scores: tuple, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
+    """Do α and β travel? Each fold with thresholds of the others, and what the drop is made of.
+
+    Example: blemore-baselines analyse thresholds --metadata train_metadata.csv --scores run --out run/analysis
+    """
+    if bool(scores) == bool(features):
+        raise click.UsageError("expected either --scores or --features")
+    from blemore_baselines.analyse.thresholds import thresholds as run
+    from blemore_baselines.crossval import PRESETS, cross_validate
+    from blemore_baselines.decode import average, softmax
+    from blemore_baselines.features import fuse, read_scores
+
+    dataset, sources = _read(metadata, features)
+    if scores:
+        sources = [read_scores(path, dataset.ids) for path in scores]
+        probabilities, made_by = average([source.X for source in sources], scores), {}
+    else:
+        logits = cross_validate(dataset, fuse(sources), PRESETS[preset]["aggregate"], [head], [seed]).logits[0, 0, -1]
+        probabilities, made_by = softmax(logits), {"preset": preset, "head": head}
+    _finish(run(dataset, probabilities, _signature(dataset, sources, study="thresholds", **made_by, seed=seed), seed), out)
+
+
 def _finish(study, out: Path) -> None:
     """Write a study, and tell it."""
     from blemore_baselines.analyse.study import told, write

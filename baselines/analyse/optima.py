@@ -1,0 +1,102 @@
+"""Where α and β are best, exactly, in any range and for each metric alone.
+
+A decision changes only where α passes a clip's second probability or β its gap, so these are all points that
+have to be tried. `blemore_baselines.thresholds.fit_exact` needs no such table, for the score over the full range.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Sequence
+
+import numpy as np
+
+from blemore.labels import EMOTIONS
+from blemore_baselines import plots
+from blemore_baselines.dataset import SET_OF_LABEL
+from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds
+
+RANGES = {"0.1 to 0.5": (0.1, 0.5), "full": (0.0, 1.0)}
+_SINGLE, _EQUAL, _DOMINANT = Thresholds(2, 0), Thresholds(0, 2), Thresholds(0, -1)  # decide so whatever the probabilities
+
+
+class Sweep(NamedTuple):
+    """At each α (A,) and β (B,): presence (A,), which β has no part in, salience and score (A, B), in [0, 1]."""
+
+    presence: np.ndarray
+    salience: np.ndarray
+    score: np.ndarray
+
+
+def sweep(probabilities: np.ndarray, labels: np.ndarray, alphas: np.ndarray, betas: np.ndarray) -> Sweep:
+    """probabilities: (N, 6); labels: (N,), with blends among them. Equal figures are equal to the last bit."""
+    single, equal, dominant = (decode_thresholds(probabilities, always) for always in (_SINGLE, _EQUAL, _DOMINANT))
+    second, gap = _seen(probabilities)
+    blending, blend = second >= np.asarray(alphas)[:, None], labels >= len(EMOTIONS)
+    presence = np.where(blending, SET_OF_LABEL[equal] == SET_OF_LABEL[labels], single == labels).sum(axis=1)
+    its = np.flatnonzero(blend & (SET_OF_LABEL[equal] == SET_OF_LABEL[labels]))
+    relation = np.where(gap[its] <= np.asarray(betas)[:, None], equal[its], dominant[its]) == labels[its]
+    # Counts stay exact in float64, whose matrix product is the fast one; so does their sum over the common denominator.
+    salience = blending[:, its].astype(float) @ relation.T.astype(float)
+    n, n_blends = len(labels), int(blend.sum())
+    return Sweep(presence / n, salience / n_blends, (presence[:, None] * n_blends + salience * n) / (2 * n * n_blends))
+
+
+def optima(probabilities: np.ndarray, labels: np.ndarray, low: float, high: float) -> dict[str, Plateau]:
+    """Of presence, salience and score, the best that α and β in [low, high] give, and where.
+
+    Where several are best: the widest interval of α, the widest of β there, and the middle of both. Presence leaves β all its range.
+    """
+    second, gap = _seen(probabilities)
+    # α decides alike in (edge, next edge], β in [edge, next edge).
+    alphas = np.unique([low, high, *second[(second > low) & (second < high)]])
+    betas = np.unique([low, high, *gap[(gap > low) & (gap < high)]])
+    found = sweep(probabilities, labels, alphas, betas)
+    return {name: _plateau(values if values.ndim == 2 else np.repeat(values[:, None], len(betas), axis=1), alphas, betas)
+            for name, values in found._asdict().items()}
+
+
+def _plateau(values: np.ndarray, alphas: np.ndarray, betas: np.ndarray) -> Plateau:
+    best = values == values.max()
+    row, (low, high) = _widest(best.any(axis=1), np.append(alphas[0], alphas[:-1]), alphas)
+    alpha = (low + high) / 2 if low < (low + high) / 2 else high
+    _, (bottom, top) = _widest(best[np.searchsorted(alphas, alpha)], betas, np.append(betas[1:], betas[-1]))
+    beta = (bottom + top) / 2 if (bottom + top) / 2 < top else bottom
+    return Plateau(Thresholds(float(alpha), float(beta)), (float(low), float(high)), (float(bottom), float(top)), float(values.max()))
+
+
+def _widest(optimal: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> tuple[int, tuple[float, float]]:
+    """The widest run of intervals that are optimal, the first of equals: where it starts, and its ends."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], optimal.astype(np.int8), [0]])))
+    starts, ends = edges[::2], edges[1::2] - 1
+    run = int(np.argmax(highs[ends] - lows[starts]))
+    return int(starts[run]), (lows[starts[run]], highs[ends[run]])
+
+
+def _seen(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the rule compares with α and with β: the second largest probability, and the lead of the largest."""
+    ordered = np.sort(probabilities, axis=1)
+    return ordered[:, -2], ordered[:, -1] - ordered[:, -2]
+
+
+def draw(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, own: Sequence[tuple[int, Thresholds]]) -> bytes:
+    """Presence by α, of each fold and of all; salience and score by both, with the optima. own: folds with their own best."""
+    alphas, betas = np.linspace(0, 0.5, 126), np.linspace(0, 1, 126)
+    best, every = optima(probabilities, labels, *RANGES["full"]), sweep(probabilities, labels, alphas, betas)
+    made, axes = plots.figure(12.5, 4, columns=3)
+    line, *maps = axes[0]
+    for fold in np.unique(folds):
+        line.plot(alphas, sweep(probabilities[folds == fold], labels[folds == fold], alphas, betas).presence, color="0.7", linewidth=1, label="a fold" if fold == folds.min() else None)
+    line.plot(alphas, every.presence, color=plots.COLOURS[0], linewidth=2.5, label="all clips")
+    line.axvspan(0.1, 0.5, color=plots.COLOURS[4], alpha=0.12, linewidth=0, label="0.1 to 0.5")
+    line.set(xlabel="α", ylabel="presence", title="presence (β has no part in it)", ylim=(0, None), xlim=(0, 0.5))
+    line.legend(frameon=False, fontsize=8, loc="lower left")
+    for axis, name in zip(maps, ("salience", "score")):
+        made.colorbar(axis.pcolormesh(alphas, betas, getattr(every, name).T, cmap="cividis", shading="nearest"), ax=axis)
+        axis.plot([0.1, 0.5, 0.5, 0.1, 0.1], [0.1, 0.1, 0.5, 0.5, 0.1], color="white", linewidth=1.2, linestyle="dashed")
+        alpha, beta = best[name].thresholds
+        axis.plot(min(alpha, 0.5), beta, marker="*", color="white", markeredgecolor="black", markersize=15, linestyle="none", zorder=3, clip_on=False)
+        axis.set(xlabel="α", ylabel="β", title=f"{name} (star: {best[name].score:.3f})", xlim=(0, 0.5), ylim=(0, 1))
+    for fold, (alpha, beta) in own:
+        maps[1].text(min(alpha, 0.49), min(beta, 0.98), str(fold), color="white", fontsize=8, weight="bold", ha="center", va="center",
+                     bbox={"boxstyle": "circle,pad=0.2", "facecolor": plots.COLOURS[1], "edgecolor": "white"})
+    return plots.png(made)
