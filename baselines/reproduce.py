@@ -132,7 +132,8 @@ def reproduce(
     train, tests = find(root, "train"), find(root, "test")
     if not train:
         raise ValidationError(Problem(
-            "no-features", str(root), "no features in it; expected folders such as WavLM_large_train, files such as wavlm_static_features.npz, or folders train/<encoder>",
+            "no-features", str(root),
+            "no features in it; expected folders such as WavLM_large_train, files such as wavlm_static_features.npz, or folders train/<encoder>",
             hint="Name the folder that they lie in, three deep at most.",
         ))
     _claim(out, {
@@ -222,7 +223,8 @@ def _read_labels(test: Path) -> Optional[Reference]:
 
 def _demand_one_preset(sources: Sequence[Source]) -> None:
     """ValidationError: a row's sources are of different presets, though each could have been made with another."""
-    chosen = {str(source.path): source.features.meta["preset"] for source in sources if source.features.meta.get("preset") and _has_a_choice(source.features.meta)}
+    made = {str(path): features.meta for path, features in sources}
+    chosen = {path: meta["preset"] for path, meta in made.items() if meta.get("preset") and _has_a_choice(meta)}
     if len(set(chosen.values())) > 1:
         raise ValidationError(Problem(
             "other-preset", " and ".join(chosen), f"made with the presets {' and '.join(map(show, chosen.values()))}; expected one for all encoders of a row",
