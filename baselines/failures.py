@@ -65,7 +65,7 @@ def relations_table(by_fold: dict[int, Relations]) -> Table:
     named = [*((f"fold {fold}", its) for fold, its in by_fold.items()), ("all", total)]
     return Table(
         "True blends whose set was found, and their relation",
-        ["fold", "blends", "right set", "wrong relation", "share", "wrong at every β", "mended by the fold's own β", "lost by it", "β", "own β"],
+        ["fold", "blends", "right set", "wrong relation", "share", "wrong at every β", "mended by own β", "lost by own β", "β", "own β"],
         [[name, its.blends, its.right_set, its.wrong, its.wrong / its.right_set if its.right_set else None, *its[3:6],
           *("" if name == "all" else beta for beta in its[6:])] for name, its in named],
     )

@@ -126,6 +126,8 @@ def read_run(folder: Path) -> Run:
         raise ValidationError(_mixed(folder, f"labels.csv, learning_curves.csv or oof_logits.npz is damaged: {error}")) from None
     if set(place) != set(dataset.ids):
         raise ValidationError(_mixed(folder, "labels.csv and oof_logits.npz hold other clips"))
+    if len(curves) != (expected := len(logits) * len(np.unique(dataset.folds))):
+        raise ValidationError(_mixed(folder, f"learning_curves.csv has {len(curves):,} rows; expected {expected:,}, one a fold and epoch"))
     run = Run(folder, config, metrics, curves, dataset, softmax(logits[:, [place[clip] for clip in dataset.ids]]))
     counts = scored(dataset, run.decoded("nested")).counts
     if any(accuracies(counts)[name] != metrics["nested"][name] for name in METRICS):
@@ -203,19 +205,25 @@ def _failures(run: Run, nested: Report, published: Report, analysis: Path) -> li
                 [f"Of {right_set:,} true blends whose set of emotions was found, {wrong:,} have the wrong relation. Of these, {never:,} are wrong at every β: the lesser emotion "
                  f"was taken for the dominant one. The β that suits each fold best would mend {mended:,} and lose {lost:,}, so {mended - lost:,} come from β having been chosen on other folds."],
                 {"failure_relation": table}),
-        _identity(analysis),
+        _identity(run, analysis),
     ]
 
 
-def _identity(analysis: Path) -> Section:
+def _identity(run: Run, analysis: Path) -> Section:
     title, path = "Failure 3: actor-inclusive minus actor-disjoint", analysis / "identity.json"
+    command = f"blemore-baselines analyse identity --metadata CSV --features PATH --preset {run.config['preset']} --head {run.config['head']} --out {analysis}"
     if not path.exists():
-        return Section(title, [f"Not measured yet: whether the model does better on actors that it has seen. This command measures it: "
-                               f"blemore-baselines analyse identity --metadata CSV --features PATH --out {analysis}. Then write the report again."])
+        return Section(title, [f"Not measured yet: whether the model does better on actors that it has seen. This command measures it: {command}. Then write the report again."])
     study = read_json(path).data
-    if not isinstance(study, dict) or study.get("study") != "identity":
-        raise ValidationError(Problem("other-study", str(path), "does not hold the study of identity", hint="blemore-baselines analyse identity --out DIR writes it."))
-    return Section(title, [*map(str, study.get("findings", [])), f"{study.get('title', '')} Signature: {study.get('signature', 'none')}".strip()])
+    try:
+        found = {name: {metric: study["estimates"][name][metric] for metric in METRICS} for name in ("disjoint", "inclusive", "difference")}
+        rows = [[METRICS[metric], found["disjoint"][metric]["value"], found["inclusive"][metric]["value"], *(gap[key] for key in ("value", "low", "high", "p"))]
+                for metric, gap in found["difference"].items()]
+        findings, signature = [str(text) for text in study["findings"]], str(study["signature"])
+    except (KeyError, TypeError) as error:
+        raise ValidationError(Problem("other-study", str(path), f"does not hold the study of identity: {error!r}", hint=f"This writes it: {command}")) from None
+    table = Table("Nested; the gap with its 95 % interval over actors", ["", "actor-disjoint", "actor-inclusive", "gap", "from", "to", "p"], rows)
+    return Section(title, [*findings, f"The study's own signature: {signature}"], {"failure_identity": table})
 
 
 def _folds(run: Run) -> Section:

@@ -83,6 +83,6 @@ def table(stability: Stability) -> Table:
     alpha, beta = ([float(value) for value in np.quantile(drawn, (0.5, 0.025, 0.975))] for drawn in stability.resampled.T)
     rows.append(["resampled actors", *alpha, *beta, None, None])
     return Table(
-        f"Best thresholds with their plateau; of {len(stability.resampled):,} resamples of the actors the median and the middle 95 %",
-        ["clips", "α", "α from", "α to", "β", "β from", "β to", "score there", "score at the α and β of all"], rows,
+        f"Best thresholds, their plateau and score; common: the score at the thresholds of all clips; last, of {len(stability.resampled):,} resamples of the actors, the median and the middle 95 %",
+        ["clips", "α", "α from", "α to", "β", "β from", "β to", "score", "common score"], rows,
     )
