@@ -15,7 +15,7 @@ NAMED = {"openface3": (*SCALARS, *ACTION_UNITS), "openface2": (*MEASURED, *GAZE_
 
 
 class Group(NamedTuple):
-    kind: str  # source, statistic or column
+    kind: str  # source, statistic or OpenFace column
     name: str
     columns: np.ndarray  # of all sources beside one another
 
@@ -37,7 +37,7 @@ def find_groups(names: Sequence[str], sources: Sequence[Features]) -> tuple[list
                 by_statistic[statistic].append(part)
         known = NAMED.get(str(source.meta.get("encoder")).lower().replace("_", ""))
         if known and len(known) == by_dimension.shape[1]:
-            by_column += [Group("column", column, by_dimension[:, k]) for k, column in enumerate(known)]
+            by_column += [Group("OpenFace column", column, by_dimension[:, k]) for k, column in enumerate(known)]
         elif known:
             left_out.append(f"{name} is left out of the named columns: it has {by_dimension.shape[1]}, and OpenFace {len(known)}.")
     statistics = [Group("statistic", name, np.concatenate(parts)) for name, parts in by_statistic.items() if parts]

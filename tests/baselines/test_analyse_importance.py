@@ -24,9 +24,9 @@ def test_groups_by_their_columns():
     assert not left_out
     assert columns["source", "voice"] == list(range(14)) and columns["source", "face"] == list(range(14, 91))
     assert columns["statistic", "std"] == [2, 3, *range(14 + 11, 14 + 22)]
-    assert columns["column", "gaze_yaw"] == [14 + 1 + 11 * k for k in range(7)]
-    assert columns["column", "AU12"] == [14 + 3 + 5 + 11 * k for k in range(7)]
-    assert [group.name for group in found if group.kind == "column"] == [
+    assert columns["OpenFace column", "gaze_yaw"] == [14 + 1 + 11 * k for k in range(7)]
+    assert columns["OpenFace column", "AU12"] == [14 + 3 + 5 + 11 * k for k in range(7)]
+    assert [group.name for group in found if group.kind == "OpenFace column"] == [
         "emotion_index", "gaze_yaw", "gaze_pitch", "AU01", "AU02", "AU04", "AU06", "AU09", "AU12", "AU25", "AU26",
     ]
 
