@@ -246,9 +246,9 @@ def inverse_temperature(logs: np.ndarray, labels: np.ndarray) -> float:
 def _by_model(logs: np.ndarray) -> np.ndarray:
     """(M, N, 6), checked."""
     logs = np.asarray(logs, dtype=np.float64)
-    logs = logs[np.newaxis] if logs.ndim == 2 else logs
-    if logs.ndim != 3 or logs.shape[2] != len(EMOTIONS):
+    if logs.ndim not in (2, 3) or logs.shape[-1] != len(EMOTIONS):
         raise ValidationError(Problem("wrong-shape", "log-probabilities", f"shape {logs.shape}; expected ([models,] clips, {len(EMOTIONS)})"))
+    logs = logs[np.newaxis] if logs.ndim == 2 else logs
     unknown = np.isnan(logs).all(axis=2)
     if not np.isfinite(logs[~unknown]).all():
         raise ValidationError(Problem("not-finite", "log-probabilities", "found NaN or Infinity; expected finite numbers, or NaN throughout where a model does not know a clip"))
@@ -272,15 +272,20 @@ def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Optional[M
     if not blend.any():
         raise ValidationError(Problem("no-blends", "labels", f"{len(labels)} clips without a blend; expected some to learn relations from"))
     scales = np.array([inverse_temperature(one, labels) for one in logs])
-    z = fuse(logs, scales)
-    terms = [(*next(_designs(z)), torch.from_numpy(SET_OF_LABEL[labels]))]
-    for pair in range(N_PAIRS):
-        mine = np.flatnonzero(SET_OF_LABEL[labels] == len(EMOTIONS) + pair)
-        terms.append((*_relation_design(torch.from_numpy(z[mine]), pair), torch.from_numpy((labels[mine] - len(EMOTIONS)) % 3)))
-    theta = _flat(start) if start else _CENTRE
     with one_thread_each():
-        theta = _minimise(theta, terms, strength)
+        theta = _minimise(_flat(start) if start else _CENTRE, _terms(fuse(logs, scales), labels), strength)
     return Model(scales, {name: theta[columns].numpy() for name, columns in _COLUMNS.items()}, strength, float(blend.mean()))
+
+
+def _terms(z: np.ndarray, labels: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """What the likelihood is a product of: a logistic regression over the sets, and one over each pair's relations where
+    that pair is true. Design, columns and true classes."""
+    sets = SET_OF_LABEL[labels]
+    terms = [(*_set_design(torch.from_numpy(z)), torch.from_numpy(sets))]
+    for pair in range(N_PAIRS):
+        mine = sets == len(EMOTIONS) + pair
+        terms.append((*_relation_design(torch.from_numpy(z[mine]), pair), torch.from_numpy((labels[mine] - len(EMOTIONS)) % 3)))
+    return terms
 
 
 def _flat(model: Model) -> torch.Tensor:

@@ -1,0 +1,96 @@
+"""`decode` with the structured decoder: its account, what stands beside it, and clips that a model lacks."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from blemore.evaluate import check
+from blemore_baselines.cli import main
+from blemore_baselines.dataset import Dataset
+from blemore_baselines.decoders import structured, thresholds
+from blemore_baselines.features import scores_csv
+from blemore_baselines.fusion import Models
+
+
+@pytest.fixture
+def tables(tiny, tmp_path):
+    """Two models' tables of train and test, each without some clips that the other has."""
+    rng = np.random.default_rng(5)
+    paths = {}
+    for name, lacks in (("one", slice(3, None)), ("two", slice(None, -2))):
+        for part, ids, signal in (("train", tiny.dataset.ids, 4 * tiny.dataset.targets), ("test", tiny.test_ids, 0)):
+            values = rng.normal(size=(len(ids), 6)) + signal
+            paths[name, part] = tmp_path / f"{name}_{part}.csv"
+            paths[name, part].write_text(scores_csv(ids[lacks], values[lacks]))
+    return paths
+
+
+def decode(*arguments, code=0):
+    result = CliRunner().invoke(main, ["decode", *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.mark.parametrize("decoder", ["structured", "thresholds"])
+def test_a_clip_that_one_model_lacks_is_decoded_and_said(tiny, tables, tmp_path, decoder):
+    out, report = tmp_path / "s.zip", tmp_path / "figures.json"
+    said = decode("--metadata", tiny.train, "--scores", tables["one", "train"], "--scores", tables["two", "train"],
+                  "--test-scores", tables["one", "test"], "--test-scores", tables["two", "test"],
+                  "--decoder", decoder, "--ids", tiny.test, "--report", report, "--out", out)
+    ids = tiny.dataset.ids
+    assert f"one_train.csv: 3 of 36 clips are missing, and come from the other models alone: {', '.join(ids[:3])}" in said.stderr
+    assert f"two_test.csv: 2 of 8 clips are missing, and come from the other models alone: {', '.join(tiny.test_ids[-2:])}" in said.stderr
+    told = json.loads(report.read_text())
+    assert [model["missing"] for model in told["models"]] == [ids[:3], ids[-2:]]
+    assert [model["missing"] for model in told["test"]] == [tiny.test_ids[:3], tiny.test_ids[-2:]]
+    assert sum(model["weight"] for model in told["models"]) == pytest.approx(1)
+    check(out, tiny.test_ids)
+    if decoder == "structured":
+        assert (tmp_path / "figures.reliability.png").read_bytes().startswith(b"\x89PNG") and "figures.reliability.png" in said.stderr
+        rows = list(csv.DictReader(open(tmp_path / "s.expected.csv")))
+        assert [row["filename"] for row in rows] == tiny.test_ids and all(0 < float(row["expected_score"]) < 1.5 for row in rows)
+
+
+def test_a_clip_that_all_models_lack_is_refused(tiny, tables):
+    for arguments in (("--scores", tables["one", "train"]), ("--scores", tables["one", "train"], "--scores", tables["one", "train"])):
+        refused = decode("--metadata", tiny.train, *arguments, "--decoder", "structured", code=1)
+        assert f"3 of 36 clips have no scores from any model: {', '.join(tiny.dataset.ids[:3])}" in refused.stderr and refused.stdout == ""
+
+
+def planted(n=300, actors=12, folds=4, seed=0):
+    """A dataset, and two models of it: one that knows something, one that knows nothing."""
+    from blemore_baselines.dataset import TARGETS
+
+    rng = np.random.default_rng(seed)
+    labels, actor = rng.integers(0, 36, n), rng.integers(0, actors, n)
+    dataset = Dataset([f"clip{k}" for k in range(n)], labels, actor % folds, [f"A{k}" for k in actor])
+    logits = np.stack([6 * TARGETS[labels] + rng.normal(size=(n, 6)), 3 * rng.normal(size=(n, 6))])
+    return dataset, Models(dataset.ids, ["knows.csv", "nothing.csv"], np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True))
+
+
+def test_the_account_of_structured_decoding():
+    dataset, models = planted()
+    found = structured(dataset, models).figures
+    one, nothing = found["models"]
+    assert one["weight"] > 0.9 and one["weight"] + nothing["weight"] == pytest.approx(1)  # a model of noise hardly counts
+    told = found["calibration"]
+    assert sum(one["clips"] for one in told["sets"]) == sum(one["clips"] for one in told["scores"]) == 300
+    # The bins' mean is what was reached: up to the folds' shares of blends, the score itself.
+    assert np.average([one["reached"] for one in told["scores"]], weights=[one["clips"] for one in told["scores"]]) == pytest.approx(found["nested"]["score"], abs=0.01)
+    assert np.average([one["reached"] for one in told["sets"]], weights=[one["clips"] for one in told["sets"]]) == pytest.approx(found["nested"]["acc_presence"])
+    assert told["posterior"]["log_loss"] < told["frequencies"]["log_loss"] and told["posterior"]["brier"] < told["frequencies"]["brier"]
+    assert told["frequencies"]["log_loss"] == pytest.approx(np.log(36), abs=0.15)
+    assert {fold["fold"] for fold in found["nested"]["folds"]} == {0, 1, 2, 3}
+    json.dumps(found, allow_nan=False)
+
+
+def test_new_clips_are_decoded_with_the_final_model_whatever_their_order():
+    dataset, models = planted()
+    for decoded in (structured(dataset, models, weight=0.7), thresholds(dataset, models)):
+        labels, expected = decoded.apply(models)
+        order = np.random.default_rng(1).permutation(len(labels))
+        shuffled, again = decoded.apply(Models([models.ids[k] for k in order], models.paths, models.probabilities[:, order]))
+        assert (shuffled == labels[order]).all() and (expected is None or again == pytest.approx(expected[order]))
