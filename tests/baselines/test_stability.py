@@ -3,22 +3,18 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
-from blemore.labels import LABELS
 from blemore_baselines import stability
 from blemore_baselines.dataset import TARGETS
 from blemore_baselines.decode import Thresholds, count, decode_thresholds, fit_exact
+from cases import cases
 
 ALPHAS, BETAS = np.array([0, 0.1, 0.25, 0.5]), np.array([0, 0.125, 0.5, 1])
 
 
-@given(st.integers(1, 12).flatmap(lambda n: st.tuples(
-    arrays.arrays(float, (n, 6), elements=st.integers(1, 8).map(float)), arrays.arrays(int, n, elements=st.integers(0, len(LABELS) - 1)))))
+@given(cases())
 def test_each_point_of_the_surface_is_what_decoding_there_gives(case):
-    scores, labels = case
-    probabilities = scores / scores.sum(axis=1, keepdims=True)
+    probabilities, labels = case
     found = stability.surface(probabilities, labels, ALPHAS, BETAS)
     for a, alpha in enumerate(ALPHAS):
         for b, beta in enumerate(BETAS):
