@@ -27,7 +27,7 @@ NOT_HERE = {
     r"sbatch": "needs a Slurm cluster",
     r"blemore-baselines extract .*--encoder (clip|imagebind|wavlm|hubert|videomaev2)\b": "downloads weights",
     r"jupyter lab": "opens a browser",
-    r"python -m nbconvert": "the notebook's own tests run it",
+    r"python -m nbconvert|python starting_kit/": "the notebook's own tests run it",
     r"python benchmarks/": "takes minutes, and measures this machine",
 }
 OWN_PATHS = ("baselines/run_all.sh", "tests/run.sh", ".ci/run")
@@ -85,14 +85,12 @@ def reason(command):
 
 
 def run(command, desk, wheels):
-    """Run one of the kit's commands, as quickly as it can be done."""
+    """Run one of the kit's commands, with what a test has at hand."""
     words = list(command.words)
     assert words[0] in PROGRAMS, f"{command}: neither a command of the kit nor one that NOT_HERE knows"
     os.chdir(command.folder)
     if words[1] == "demo":
         _prepare_demo(desk, Path(words[words.index("--out") + 1]))
-    if words[1] == "train" and "--preset" not in words:
-        words += ["--preset", "fast"]
     if words[1] == "build":
         words += ["--wheels", wheels]
     with one_thread_each():
@@ -109,11 +107,13 @@ def _prepare_demo(desk, out):
 
 
 @pytest.fixture
-def bench(desk, world):
-    """The folder in which a page's commands are run, with everything that they take for granted."""
+def bench(desk, world, monkeypatch):
+    """The folder in which a page's commands are run, with everything that they take for granted. All training is fast."""
     from blemore.evaluate import read_ids
+    from blemore_baselines.crossval import PRESETS
     from blemore_baselines.features import scores_csv
 
+    monkeypatch.setitem(PRESETS, "published", PRESETS["fast"])
     rng, made = np.random.default_rng(5), {"train": read_ids(Path(desk.train)), "test": read_ids(Path(desk.test))}
     for names, part in (("oof oof_a oof_b my_oof", "train"), ("test test_a test_b my_test", "test")):
         for name in names.split():
