@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Iterator, Optional
 
 import numpy as np
@@ -36,18 +39,31 @@ def out_of_fold(dataset: Dataset, features: Features, recipe: Recipe, build: Bui
     features: aggregated, of the dataset's clips, in its order
     """
     folds = np.unique(dataset.folds)
-    by_fold = []
+    modules = [seeded(build, fold_seed(seed, fold)) for fold in folds]
+    stopped = threading.Event()
     with one_thread_each(), tqdm(total=len(folds) * recipe.epochs, desc=title, unit="epoch", disable=None) as progress:
-        for fold in folds:
+
+        def run(fold: int, module: nn.Module) -> np.ndarray:
             inside = dataset.folds != fold
-            scaler, its = fit_scaler(features.X[inside]), fold_seed(seed, fold)
+            scaler = fit_scaler(features.X[inside])
             held_out = torch.from_numpy(scaler(features.X[~inside])).to(_device())
             outputs = []
-            for module in _epochs(seeded(build, its).to(_device()), scaler(features.X[inside]), dataset.labels[inside], loss, recipe, its):
+            for its in _epochs(module.to(_device()), scaler(features.X[inside]), dataset.labels[inside], loss, recipe, fold_seed(seed, fold)):
                 with torch.no_grad():
-                    outputs.append(module(held_out).cpu().numpy())
+                    outputs.append(its(held_out).cpu().numpy())
                 progress.update()
-            by_fold.append(np.stack(outputs))
+                if stopped.is_set():
+                    raise InterruptedError
+            return np.stack(outputs)
+
+        # Folds take turns on threads, one core each, as in cross-validation; on a GPU one after the other.
+        with ThreadPoolExecutor(1 if torch.cuda.is_available() else os.cpu_count()) as pool:
+            try:
+                by_fold = list(pool.map(run, folds, modules))
+            except BaseException:
+                stopped.set()
+                pool.shutdown(cancel_futures=True)
+                raise
     found = np.zeros((recipe.epochs, len(dataset.ids), by_fold[0].shape[-1]), dtype=np.float32)
     for fold, its in zip(folds, by_fold):
         found[:, dataset.folds == fold] = its

@@ -81,5 +81,5 @@ def test_a_column_that_tells_one_emotion_matters_to_its_pairs(planted):
 
 def test_the_same_call_gives_the_same_study(tiny):
     sources = [tiny.read(tiny.sound), tiny.read(tiny.look)]
-    run = lambda: importance(tiny.dataset, ["sound", "look"], sources, Recipe(1e-2, 1e-3, 8, 2, 2), "linear", 1, "", repeats=2)  # noqa: E731
+    run = lambda: importance(tiny.dataset, ["sound", "look"], sources, Recipe(1e-2, 1e-3, 8, 1, 1), "linear", 1, "", repeats=1)  # noqa: E731
     assert fuse(sources).X.shape[1] == 56 and run() == run()
