@@ -78,6 +78,24 @@ def thresholds(metadata: Path, scores: tuple, features: tuple, preset: str, head
     _finish(run(dataset, probabilities, _signature(dataset, sources, study="thresholds", **made_by, seed=seed), seed), out)
 
 
+@analyse.command()
+@metadata_option
+@click.option("--video", type=PATH, required=True, multiple=True, metavar="PATH", help="Features of the picture, as for train --features; several are fused.")
+@click.option("--audio", type=PATH, required=True, multiple=True, metavar="PATH", help="Features of the sound, likewise.")
+@training_options
+def ablation(metadata: Path, video: tuple, audio: tuple, preset: str, head: str, seed: int, out: Path) -> None:
+    """Video, audio and both; and a model of both with one zeroed, noised or swapped at test time.
+
+    Example: blemore-baselines analyse ablation --metadata train_metadata.csv --video videomae.npz --audio hubert.npz --out analysis
+    """
+    from blemore_baselines.analyse.ablation import ablation as run
+    from blemore_baselines.crossval import PRESETS
+
+    dataset, sources = _read(metadata, (*video, *audio))
+    told = _signature(dataset, sources, study="ablation", video=len(video), audio=len(audio), preset=preset, head=head, seed=seed)
+    _finish(run(dataset, sources[: len(video)], sources[len(video) :], PRESETS[preset]["aggregate"], head, seed, told), out)
+
+
 def _finish(study, out: Path) -> None:
     """Write a study, and tell it."""
     from blemore_baselines.analyse.study import told, write
