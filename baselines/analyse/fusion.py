@@ -83,7 +83,7 @@ def fusion(dataset: Dataset, names: Sequence[str], sources: Sequence[Features], 
         raise ValidationError(Problem("one-source", "features", "1 source; expected two or more, to be fused", hint="Give --features once for each."))
     hidden = HEADS[head]
     if hidden is None:
-        raise ValidationError(Problem("no-hidden-layer", "head", f"{head} has no hidden layer; expected one, whose width each way of fusion takes", hint="--head mlp512"))
+        raise ValidationError(Problem("no-hidden-layer", "head", f"{head} has no hidden layer; expected one, whose width all take", hint="--head mlp512"))
     check_folds(dataset, 2)
     fused, widths = fuse(sources), [source.X.shape[1] for source in sources]
     ways = {
@@ -108,22 +108,18 @@ def fusion(dataset: Dataset, names: Sequence[str], sources: Sequence[Features], 
         [[name, parameters[name], its.acc_presence, its.acc_salience, its.score, *(gains["score"].get(name) or [None] * 4)] for name, its in counts.items()],
     )
     gates_table = Table(
-        f"Mean gates of held-out clips with each emotion, with intervals over actors; even gates are {1 / len(sources):.3f}", ("clips with", *_columns(names)),
+        f"Mean gates of held-out clips with each emotion, with intervals over actors; even gates are {1 / len(sources):.3f}",
+        ("clips with", *(column for name in names for column in (name, "low", "high"))),
         [[clips, *(bound for gate in its for bound in gate[:3])] for clips, its in by_emotion.items()],
     )
-    findings = [
-        *(f"{figure.capitalize()} gained over concatenation: " + "; ".join(f"{name} {in_words(gain)}" for name, gain in its.items()) + "." for figure, its in gains.items()),
-        "Mean gates: " + ", ".join(f"{name} {gate.value:.3f}" + (f" ({gate.low:.3f} to {gate.high:.3f})" if gate.low is not None else "") for name, gate in zip(names, by_emotion["all"]))
-        + f"; {1 / len(sources):.3f} each would be even. A gate says how much of a modality's projection is let through, not how much depends on it.",
-        "Epochs and thresholds of a fold come from the other folds. The p-values stand for one comparison each.",
-    ]
     values = {
         "fusions": {name: {**accuracies(its), "parameters": parameters[name]} for name, its in counts.items()},
         "gained": {figure: {name: gain._asdict() for name, gain in its.items()} for figure, its in gains.items()},
         "gates": {clips: {name: gate._asdict() for name, gate in zip(names, its)} for clips, its in by_emotion.items()},
     }
     drawn = {"gained": _draw_gains(gains), "gates": _draw_gates(names, by_emotion)}
-    return Study("fusion", "Fusion of modalities", {"fusions": ways_table, "gates": gates_table}, drawn, findings, values, signature)
+    tables = {"fusions": ways_table, "gates": gates_table}
+    return Study("fusion", "Fusion of modalities", tables, drawn, _findings(gains, dict(zip(names, by_emotion["all"]))), values, signature)
 
 
 def mean_gates(gates: np.ndarray, dataset: Dataset) -> dict[str, list[Estimate]]:
@@ -141,8 +137,15 @@ def _loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return soft_label_loss(outputs[:, : len(EMOTIONS)], labels)
 
 
-def _columns(names: Sequence[str]) -> list[str]:
-    return [column for name in names for column in (name, "low", "high")]
+def _findings(gains: Mapping[str, Mapping[str, Estimate]], gates: Mapping[str, Estimate]) -> list[str]:
+    told = {name: f"{gate.value:.3f}" + (f" ({gate.low:.3f} to {gate.high:.3f})" if gate.low is not None else "") for name, gate in gates.items()}
+    return [
+        *(f"{figure.capitalize()} gained over concatenation: " + "; ".join(f"{name} {in_words(gain)}" for name, gain in its.items()) + "."
+          for figure, its in gains.items()),
+        "Mean gates: " + ", ".join(f"{name} {its}" for name, its in told.items()) + f"; {1 / len(gates):.3f} each would be even. "
+        "A gate says how much of a modality's projection is let through, not how much depends on it.",
+        "Epochs and thresholds of a fold come from the other folds. The p-values stand for one comparison each.",
+    ]
 
 
 def _draw_gains(gains: Mapping[str, Mapping[str, Estimate]]) -> bytes:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from blemore.labels import BLEND_SALIENCES, EMOTIONS, PAIRS
 from blemore_baselines.analyse.training import Loss
-from blemore_baselines.dataset import SET_OF_LABEL, TARGETS, Dataset
+from blemore_baselines.dataset import TARGETS, Dataset
 from blemore_baselines.decode import count, decode_thresholds, nested_folds, softmax
 from blemore_baselines.heads import row_losses
 from blemore_baselines.structured import decide

@@ -54,14 +54,15 @@ def salience(dataset: Dataset, features: Features, recipe: Recipe, head: str, se
     nearer = {name: compare_rmse(result.shares, np.full(len(true), 0.5), true, actors) for name, result in results.items()}
     rows = [[name, its.acc_presence, its.acc_salience, its.score, *wrong[name], *(gains.get(name) or [None] * 4)] for name, its in counts.items()]
     table = Table(
-        f"What {head} is trained for, nested; score gained over {BASELINE} with its interval over actors; RMSE and MAE in percentage points of {len(true):,} blends",
+        f"What {head} is trained for, nested; score gained over {BASELINE}, with intervals over actors; errors of {len(true):,} blends in percentage points",
         ("head", "presence", "salience", "score", "RMSE", "MAE", "gained", "low", "high", "p"), [*rows, ["always 50", *[None] * 3, *constant, *[None] * 4]],
     )
     findings = [
         f"Score gained over {BASELINE} ({counts[BASELINE].score:.3f}): " + "; ".join(f"{name} {in_words(gain)}" for name, gain in gains.items()) + ".",
         f"RMSE of the share beside that of always saying 50 ({constant.rmse:.1f}), less is better: "
         + "; ".join(f"{name} {in_words(its)}" for name, its in nearer.items()) + ".",
-        f"The multi-task head learns each pair's relation from that pair's own clips, {len(true) / len(PAIRS):.0f} on average in all folds; the others share theirs among pairs.",
+        f"The multi-task head learns each pair's relation from that pair's own clips, {len(true) / len(PAIRS):.0f} on average in all folds; "
+        "the others share what they learn among pairs.",
         "Epochs and thresholds of a fold come from the other folds. The p-values stand for one comparison each.",
     ]
     values = {
