@@ -1,12 +1,15 @@
 """`decode` with the structured decoder: its account, what stands beside it, and clips that a model lacks."""
 
 import csv
+import doctest
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import blemore_baselines
 from blemore.evaluate import check
 from blemore_baselines.cli import main
 from blemore_baselines.dataset import Dataset
@@ -94,3 +97,7 @@ def test_new_clips_are_decoded_with_the_final_model_whatever_their_order():
         order = np.random.default_rng(1).permutation(len(labels))
         shuffled, again = decoded.apply(Models([models.ids[k] for k in order], models.paths, models.probabilities[:, order]))
         assert (shuffled == labels[order]).all() and (expected is None or again == pytest.approx(expected[order]))
+
+
+def test_the_example_in_the_documentation():
+    assert doctest.testfile(str(Path(blemore_baselines.__file__).with_name("README.md")), module_relative=False).failed == 0
