@@ -44,7 +44,7 @@ from blemore_baselines.heads import HEADS
 from blemore_baselines.predict import match, write_submission
 from blemore_baselines.published import Published, paper_name, read_published, read_published_trivial
 from blemore_baselines.tables import Cell, Table, to_csv, to_latex, to_text
-from blemore_baselines.train import _claim, choose_final, describe, fit_final, versions
+from blemore_baselines.train import choose_final, claim, dataset_digest, describe, fit_final, versions
 
 HEAD = "mlp512"  # the published one
 METRICS = {"acc_presence": "presence", "acc_salience": "salience"}
@@ -136,9 +136,9 @@ def reproduce(
             "no features in it; expected folders such as WavLM_large_train, files such as wavlm_static_features.npz, or folders train/<encoder>",
             hint="Name the folder that they lie in, three deep at most.",
         ))
-    _claim(out, {
+    claim(out, {
         "preset": preset, "recipes": {method: recipe._asdict() for method, recipe in PRESETS[preset].items()}, "seed": seed,
-        "train": {"clips": len(dataset.ids), "digest": _digest(dataset)}, "features": [], "versions": versions(),
+        "train": {"clips": len(dataset.ids), "digest": dataset_digest(dataset)}, "features": [], "versions": versions(),
     })
     read_train, read_test = _reader(dataset.ids), _reader(setting.test_clips or [])
     results: list[Result] = []
@@ -248,7 +248,7 @@ def _validate(row: Row, sources: Sequence[Source], setting: Setting) -> Result:
     _demand_one_preset(sources)
     dataset, folder, recipe = setting.dataset, setting.out / row.folder, PRESETS[setting.preset][row.method]
     described = [describe(source.features, source.path) for source in sources]
-    _claim(folder, {"row": row.name, "features": described, "versions": versions()})
+    claim(folder, {"row": row.name, "features": described, "versions": versions()})
     done = folder / "figures.json"
     if not done.exists():
         found = cross_validate(dataset, _fuse(sources), recipe, list(HEADS), [setting.seed], keep=folder / "folds", title=row.name)
@@ -291,10 +291,6 @@ def _fuse(sources: Sequence[Source]) -> Features:
 
 def _read_json(path: Path) -> Optional[dict]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _digest(dataset: Dataset) -> str:
-    return digest(f"{clip}\t{label}\t{fold}" for clip, label, fold in zip(dataset.ids, dataset.labels, dataset.folds))
 
 
 # ------------------------------------------------------------------------------- results
@@ -436,7 +432,7 @@ def _passed_over(found: Mapping[str, Mapping[str, Sequence[Path]]]) -> Iterator[
 def _signature(results: Sequence[Result], setting: Setting) -> str:
     dataset = setting.dataset
     fields = {
-        "clips": len(dataset.ids), "folds": len(set(dataset.folds.tolist())), "train": _digest(dataset), "preset": setting.preset, "seed": setting.seed,
+        "clips": len(dataset.ids), "folds": len(set(dataset.folds.tolist())), "train": dataset_digest(dataset), "preset": setting.preset, "seed": setting.seed,
         "rows": len(results), "features": digest(f"{result.row.name}\t{features['digest']}" for result in results for features in result.features),
         **({} if setting.test_clips is None else {"test": setting.test_protocol, "test_clips": len(setting.test_clips)}),
         "published": "arXiv:2601.13225", "version": VERSION,

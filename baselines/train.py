@@ -61,10 +61,10 @@ def train(
     config = {
         "method": method, "head": head, "preset": preset, "recipe": recipe._asdict(), "test_protocol": test_protocol, "seed": seed,
         "features": [describe(source, path) for source, path in zip(sources, paths)],
-        "train": {"clips": len(dataset.ids), "digest": digest(f"{c}\t{label}\t{fold}" for c, label, fold in zip(dataset.ids, dataset.labels, dataset.folds))},
+        "train": {"clips": len(dataset.ids), "digest": dataset_digest(dataset)},
         "versions": versions(),
     }
-    _claim(out, config)
+    claim(out, config)
     if (out / "metrics.json").exists():
         shutil.rmtree(out / "folds", ignore_errors=True)  # where the last call was stopped at its very end
         return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
@@ -154,11 +154,16 @@ def describe(source: Features, path: Path) -> dict:
     return {**{key: source.meta[key] for key in MADE_BY if source.meta.get(key) is not None}, "path": str(path), "digest": content}
 
 
+def dataset_digest(dataset: Dataset) -> str:
+    """Of clips, labels and folds."""
+    return digest(f"{clip}\t{label}\t{fold}" for clip, label, fold in zip(dataset.ids, dataset.labels, dataset.folds))
+
+
 def versions() -> dict:
     return {"blemore": VERSION, "python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
 
 
-def _claim(out: Path, config: dict) -> None:
+def claim(out: Path, config: dict) -> None:
     """Make `out` this run's folder, or find that it is already. ValidationError: it holds something else."""
     try:
         known = json.loads((out / "config.json").read_text(encoding="utf-8"))
