@@ -107,7 +107,7 @@ def _keys(entry: object, kind: str, where: str) -> Iterator[Problem]:
     needed = () if kind == "task" and "key" in entry else [key for key, field in fields.items() if field.required]
     for key in needed:
         if entry.get(key) is None:
-            yield Problem("missing-key", where, f"no {key}; the platform demands one")
+            yield Problem("missing-key", where, f"no {key}; the platform demands one", hint="The kit's own competition.yaml has all that is needed.")
     for key, field in fields.items():
         if entry.get(key) is not None:
             yield from _value(entry[key], key, field, f"{where}: {key}")
@@ -213,7 +213,7 @@ def _data(bundle: Bundle, entry: Mapping, keys: tuple, where: str) -> Iterator[P
             continue
         try:
             if not bundle.data(name):
-                yield Problem("empty", place, f"{show(name)} holds no file")
+                yield Problem("empty", place, f"{show(name)} holds no file", hint="Zip the folder's content again.")
         except KeyError:
             yield _absent(bundle, name, place)
         except BundleError as error:
@@ -248,13 +248,13 @@ def _program(bundle: Bundle, name: str, where: str) -> Iterator[Problem]:
     for word in command.split():
         script = word.replace("$program/", "").replace("/app/program/", "")
         if word.startswith(("$program/", "/app/program/")) and script not in program and not any(path.startswith(script) for path in program):
-            yield Problem("no-file", where, f"the command names {show(script)}, which is not in the program")
+            yield Problem("no-file", where, f"the command names {show(script)}, which is not in the program", hint="Zip the program with all of its files.")
 
 
 def _indexes(found: list, where: str, from_zero: bool = True) -> Iterator[Problem]:
     numbers = [index for index in found if isinstance(index, int)]
     if len(set(numbers)) < len(numbers):
-        yield Problem("index", where, f"the indexes {numbers} are not unique")
+        yield Problem("index", where, f"the indexes {numbers} are not unique", hint="Number them from 0.")
     elif from_zero and numbers and sorted(numbers) != list(range(len(numbers))):
         yield Problem("index", where, f"the indexes {sorted(numbers)} have gaps; expected 0 to {len(numbers) - 1}")
 
@@ -269,13 +269,14 @@ def _phases(bundle: Bundle) -> Iterator[Problem]:
         tasks = phase.get("tasks") if isinstance(phase.get("tasks"), list) else []
         unknown = [index for index in tasks if index not in known]
         if unknown:
-            yield Problem("index", f"{where}.tasks", f"no task {some([str(index) for index in unknown])}; the tasks are {known}")
+            yield Problem("index", f"{where}.tasks", f"no task {some([str(index) for index in unknown])}; the tasks are {known}", hint="Name one of these.")
         for key in ("max_submissions", "max_submissions_per_day", "execution_time_limit"):
             if isinstance(phase.get(key), int) and phase[key] < 1:
                 yield Problem("wrong-value", f"{where}.{key}", f"found {phase[key]}; expected at least 1")
         limit = phase.get("execution_time_limit")
         if isinstance(limit, int) and limit > LONGEST_RUN and not config.get("queue"):
-            yield Problem("wrong-value", f"{where}.execution_time_limit", f"found {limit}; the default queue allows {LONGEST_RUN} s at most")
+            message = f"found {limit}; the default queue allows {LONGEST_RUN} s at most"
+            yield Problem("wrong-value", f"{where}.execution_time_limit", message, hint="Scoring takes seconds: leave it out.")
     yield from _dates(phases)
 
 
@@ -290,16 +291,16 @@ def _dates(phases: list) -> Iterator[Problem]:
                 if moments[key] is None:
                     yield Problem("date", f"{where}.{key}", f'found {show(phase[key])}; expected UTC as "2026-03-01 00:00:00"', hint=_date_hint(phase[key]))
         if moments.get("start") and moments.get("end") and moments["end"] <= moments["start"]:
-            yield Problem("date", where, "the end is not after the start; the platform does not notice")
+            yield Problem("date", where, "the end is not after the start; the platform does not notice", hint="Are the two exchanged?")
         spans.append((where, moments.get("start"), moments.get("end"), phase.get("end") is None))
     for (before, start, end, is_open), (where, following, *_) in zip(spans, spans[1:]):
         if is_open:
-            yield Problem("date", before, "no end; only the last phase may go without")
+            yield Problem("date", before, "no end; only the last phase may go without", hint="Give it an end before the next one's start.")
         elif end and following and following <= end:
             touch = "starts at the very end of" if following == end else "overlaps"
             yield Problem("date", where, f"{touch} the phase before it", hint="Let a second lie between them." if following == end else None)
         if start and following and following < start:
-            yield Problem("date", where, "starts before the phase before it; phases stand in order of time")
+            yield Problem("date", where, "starts before the phase before it; phases stand in order of time", hint="Put them into that order.")
 
 
 def _moment(text: str) -> Optional[datetime]:
@@ -322,7 +323,7 @@ def _boards(config: Mapping) -> Iterator[Problem]:
         yield from _indexes([column.get("index") for column in entries], f"{where}.columns")
         keys = [column.get("key") for column in entries]
         if len(set(map(str, keys))) < len(keys):
-            yield Problem("key", f"{where}.columns", f"the keys {some(list(map(str, keys)), 9)} are not unique")
+            yield Problem("key", f"{where}.columns", f"the keys {some(list(map(str, keys)), 9)} are not unique", hint="Give each column a key of its own.")
         indexes = [column.get("index") for column in entries]
         for number, column in enumerate(entries):
             yield from _computation(column, indexes, f"{where}.columns[{number}]")
@@ -395,7 +396,7 @@ def _emitted(program: Mapping[str, bytes], wanted: list[str], where: str, python
         try:
             keys = list(emitted(output))
         except ValueError as error:
-            yield Problem("program", where, f"a valid submission is not scored: {error}")
+            yield Problem("program", where, f"a valid submission is not scored: {error}", hint="The program must write scores.json into its output folder.")
             return
     missing, extra = [key for key in wanted if key not in keys], [key for key in keys if key not in wanted]
     place = f"{CONFIG}: leaderboards[0].columns"
@@ -403,7 +404,7 @@ def _emitted(program: Mapping[str, bytes], wanted: list[str], where: str, python
         hint = "The column would show n/a, and an entry without the first column's value stands above all others."
         yield Problem("columns", place, f"the program emits no {some(missing, 9)}", hint=hint)
     if extra:
-        yield Problem("columns", place, f"no column for {some(extra, 9)}, which the program emits")
+        yield Problem("columns", place, f"no column for {some(extra, 9)}, which the program emits", hint="Give each a column with its key.")
 
 
 # ------------------------------------------------------------------------------------------ notes
@@ -413,19 +414,21 @@ def _notes(bundle: Bundle) -> Iterator[Problem]:
     config = bundle.config
     boards = [board for _, board in _entries(config, "leaderboards")]
     if len(boards) > 1:
-        yield Problem("note", f"{CONFIG}: leaderboards", f"{len(boards)} of them; the platform uses the first alone")
+        yield Problem("note", f"{CONFIG}: leaderboards", f"{len(boards)} of them; the platform uses the first alone", hint="Keep one.")
     if boards and boards[0].get("submission_rule", "Add") == "Add":
         message = "with the rule Add the board stays empty until participants add entries"
         yield Problem("note", f"{CONFIG}: leaderboards[0]", message, hint="A challenge wants submission_rule: Force_Best.")
     if not config.get("docker_image"):
-        yield Problem("note", CONFIG, "no docker_image: the platform takes codalab/codalab-legacy:py37, Python 3.7")
+        message = "no docker_image: the platform takes codalab/codalab-legacy:py37, Python 3.7"
+        yield Problem("note", CONFIG, message, hint="Set docker_image: codalab/codalab-legacy:py312.")
     if not config.get("enable_detailed_results"):
-        yield Problem("note", CONFIG, "no enable_detailed_results: participants see no report page")
+        yield Problem("note", CONFIG, "no enable_detailed_results: participants see no report page", hint="Set enable_detailed_results: true.")
     if config.get("solutions"):
-        yield Problem("note", f"{CONFIG}: solutions", "every participant can download them")
+        yield Problem("note", f"{CONFIG}: solutions", "every participant can download them", hint="Leave solutions out.")
     foreign = [where for where, task in _entries(config, "tasks") if not _runs_ours(bundle, task)]
     if foreign:
-        yield Problem("note", foreign[0], "the scoring program is not this kit's: whether it emits the leaderboard's keys was not checked")
+        message = "the scoring program is not this kit's: whether it emits the leaderboard's keys was not checked"
+        yield Problem("note", foreign[0], message, hint="Submit to it once, unpublished, and look at the leaderboard.")
 
 
 def _runs_ours(bundle: Bundle, task: Mapping) -> bool:

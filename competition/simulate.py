@@ -73,7 +73,7 @@ def _task(bundle: Bundle, phase: Optional[str]) -> Mapping:
     phases = bundle.config["phases"]
     names = [str(entry.get("name")) for entry in phases]
     if phase is not None and phase not in names:
-        raise BundleError(Problem("no-phase", "phases", f"no phase {phase}; the bundle has {', '.join(names)}"))
+        raise BundleError(Problem("no-phase", "phases", f"no phase {phase}; the bundle has {', '.join(names)}", hint="Name one of these with --phase."))
     index = phases[names.index(phase) if phase is not None else -1]["tasks"][0]
     return next(task for task in bundle.config["tasks"] if task["index"] == index)
 
