@@ -388,7 +388,7 @@ def reliability(calibration: Mapping) -> bytes:
 
     calibration: as `blemore_baselines.decoders.structured` tells it, with the bins of `sets` and `scores`
     """
-    made, axes = figure(8.6, 4.3, columns=2)
+    made, axes = figure(8.6, 4.8, columns=2)
     panels = (
         ("sets", "the chosen set is right", "probability", "share of clips", calibration["set_error"]),
         ("scores", "what a clip adds to the score", "expected", "reached", calibration["score_error"]),
