@@ -273,9 +273,9 @@ def _features(run: Run, paths: Sequence[Path]) -> Section:
                                       hint="Give the paths that train was given, in the same order."))
     text = "Two main components of the features of both single emotions and their blends. Each column was standardised within each actor first, over all the actor's clips."
     figures = {}
-    for encoder, source in zip(run.encoders, sources):
+    for number, (encoder, source) in enumerate(zip(run.encoders, sources), start=1):  # two can be of one encoder
         picture = plots.principal_components(source.X, np.array(dataset.actors)[source.owner], dataset.labels[source.owner])
-        name = "components_" + "".join(char if char.isalnum() else "_" for char in encoder)
+        name = f"components_{number}_" + "".join(char if char.isalnum() else "_" for char in encoder)
         figures[name] = (picture, f"{encoder}: colour and mark are the share of each emotion.")
     return Section(title, [text], figures=figures)
 

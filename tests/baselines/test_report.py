@@ -76,7 +76,7 @@ def test_each_table_and_figure_is_a_file_with_the_same_content_every_time(run, t
     assert write() == first
     names = sorted(str(path) for path in first)
     tables = ("failure_optimism", "failure_relation", "folds_nested", "folds_published", "labels", "results", "stability")
-    figures = ("components_sound", "confusion", "learning_curves", "results", "threshold_map", "threshold_spread")
+    figures = ("components_1_sound", "confusion", "learning_curves", "results", "threshold_map", "threshold_spread")
     assert names == sorted(["report.html", *(f"tables/{name}.{form}" for name in tables for form in ("csv", "tex")), *(f"figures/{name}.png" for name in figures)])
     config = json.loads((run / "config.json").read_text())
     signature = next(iter({rows(run / "tables" / f"{name}.csv")[1] for name in tables}))
@@ -158,6 +158,23 @@ def test_names_from_files_are_escaped(run):
     (run / "config.json").write_text(json.dumps(config))
     text = report.write_report(run).read_text()
     assert "<script" not in text and "&lt;script&gt;" in text
+
+
+@pytest.mark.usefixtures("undrawn", "quick")
+def test_two_features_of_one_encoder(tiny, tmp_path):
+    sources = [tiny.read(tiny.sound), tiny.read(tiny.sound)]
+    train(tiny.dataset, sources, [tiny.sound] * 2, method="aggregate", head="linear", preset="published", seed=0, out=tmp_path / "run")
+    report.write_report(tmp_path / "run", features=[tiny.sound] * 2)
+    assert {path.name for path in tmp_path.glob("run/figures/components*")} == {"components_1_sound.png", "components_2_sound.png"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_without_blends(tiny, tmp_path):
+    singles = tiny.dataset._replace(labels=np.arange(36) % 6)
+    train(singles, [tiny.read(tiny.sound)], [tiny.sound], method="aggregate", head="linear", preset="published", seed=0, out=tmp_path / "run")
+    assert "no interval" in report.write_report(tmp_path / "run", features=[tiny.sound]).read_text()
+    (_, _, salience, score), _ = rows(tmp_path / "run" / "tables" / "results.csv")
+    assert not any(salience[1:]) and not any(score[1:])
 
 
 # ---------------------------------------------------------------------------------- mistakes
