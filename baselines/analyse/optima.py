@@ -85,7 +85,8 @@ def draw(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, own: 
     made, axes = plots.figure(12.5, 4, columns=3)
     line, *maps = axes[0]
     for fold in np.unique(folds):
-        line.plot(alphas, sweep(probabilities[folds == fold], labels[folds == fold], alphas, betas).presence, color="0.7", linewidth=1, label="a fold" if fold == folds.min() else None)
+        its = sweep(probabilities[folds == fold], labels[folds == fold], alphas, betas)
+        line.plot(alphas, its.presence, color="0.7", linewidth=1, label="a fold" if fold == folds.min() else None)
     line.plot(alphas, every.presence, color=plots.COLOURS[0], linewidth=2.5, label="all clips")
     line.axvspan(0.1, 0.5, color=plots.COLOURS[4], alpha=0.12, linewidth=0, label="0.1 to 0.5")
     line.set(xlabel="α", ylabel="presence", title="presence (β has no part in it)", ylim=(0, None), xlim=(0, 0.5))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from blemore.errors import ValidationError
 from blemore.labels import EMOTIONS
 from blemore_baselines.analyse.optima import RANGES, optima, sweep
-from blemore_baselines.analyse.thresholds import WAYS, thresholds, transfer
+from blemore_baselines.analyse.thresholds import thresholds
+from blemore_baselines.analyse.transfer import WAYS, transfer
 from blemore_baselines.cli import main
 from blemore_baselines.dataset import TARGETS, Dataset, read_dataset
 from blemore_baselines.decode import count, to_probabilities
