@@ -102,6 +102,7 @@ def read_scores(path: Path, ids: Optional[Sequence[str]] = None, test: bool = Fa
         found = f"the columns {some(columns, 8)}" if columns else f"{features.X.shape[1]} columns without names"
         raise ValidationError(Problem(
             "not-scores", str(path), f"found {found}; expected filename and the six emotions {', '.join(EMOTIONS)}, in any order",
+            hint="Name the columns so: their order alone would not tell which is which.",
         ))
     return features
 
@@ -256,7 +257,7 @@ def _parse_meta(text: str | bytes, where: str) -> dict:
     try:
         meta = json.loads(text)
     except ValueError as error:
-        raise ValidationError(Problem("bad-meta", where, f"not JSON: {error}")) from None
+        raise ValidationError(Problem("bad-meta", where, f"not JSON: {error}", hint="Extract or aggregate these features again.")) from None
     if not isinstance(meta, dict):
         raise ValidationError(Problem("bad-meta", where, f"found {show(meta)}; expected an object that tells the encoder"))
     return meta
@@ -328,11 +329,12 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str]]:
         empty = {name: ["", "nan", "NaN"] for name in names if name not in as_text}
         table = pd.read_csv(io.BytesIO(raw), names=names, header=0, dtype=as_text, na_values=empty, keep_default_na=False, skipinitialspace=True)
     except Exception as error:  # pandas has many of its own
-        raise ValidationError(Problem("bad-table", where, f"not a CSV table: {error}")) from None
+        raise ValidationError(Problem("bad-table", where, f"not a CSV table: {error}", hint="Save it as CSV in UTF-8, with a header and commas.")) from None
     if not len(table):
         raise ValidationError(Problem("bad-table", where, "no rows; expected one a clip"))
     if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells beyond the header
-        raise ValidationError(Problem("bad-table", where, f"its rows have more cells than its header, which has {len(names)}"))
+        message = f"its rows have more cells than its header, which has {len(names)}"
+        raise ValidationError(Problem("bad-table", where, message, hint="Name every column in the header."))
     if {"id", "pred"} <= set(names):
         return _parse_hicmae(table, where)
     if "filename" not in names or len(names) < 2:
@@ -367,7 +369,8 @@ def _parse_hicmae(table: pd.DataFrame, where: str) -> tuple[list[str], np.ndarra
         if len(rows[-1]) != len(HICMAE_ORDER):
             bad.append(clip)
     if bad:
-        raise ValidationError(Problem("bad-table", where, f"pred is not a list of six numbers in {len(bad):,} rows: {some(bad)}"))
+        message = f"pred is not a list of six numbers in {len(bad):,} rows: {some(bad)}"
+        raise ValidationError(Problem("bad-table", where, message, hint="Was the file cut short? Take it as HiCMAE's tool writes it."))
     return ids, np.array(rows)[:, [HICMAE_ORDER.index(emotion) for emotion in EMOTIONS]], list(EMOTIONS)
 
 

@@ -95,7 +95,8 @@ def _unmatched(want: dict, left: list) -> Problem:
     """The problem with a source that is wanted; takes the nearest one out of `left`."""
     name = want.get("encoder") or want["path"]
     if not left:
-        return Problem("missing-features", name, f"the model was trained on it (from {want['path']}); no --features given matches")
+        message = f"the model was trained on it (from {want['path']}); no --features given matches"
+        return Problem("missing-features", name, message, hint="Give --features once for each encoder of the model.")
     nearest = min(range(len(left)), key=lambda place: len(_differences(left[place][0].meta, want)))
     features, path = left.pop(nearest)
     return Problem(
@@ -115,7 +116,8 @@ def write_submission(ids: Sequence[str], labels: np.ndarray, out: Path) -> None:
     predictions = {f"{clip}.mov": to_entry(LABELS[label]) for clip, label in zip(ids, labels, strict=True)}
     if len(predictions) < len(ids):
         twice = [clip for clip, times in Counter(ids).items() if times > 1]
-        raise ValidationError(Problem("duplicate-clip", str(out), f"{len(twice):,} clips would stand in it more than once: {some(twice)}"))
+        message = f"{len(twice):,} clips would stand in it more than once: {some(twice)}; expected once"
+        raise ValidationError(Problem("duplicate-clip", str(out), message))
     content = zip_bytes("predictions.json", to_json({"predictions": predictions}))
     with tempfile.TemporaryDirectory() as folder:
         unchecked = Path(folder) / "submission.zip"
