@@ -11,16 +11,15 @@ columns that say the same, while a swap misleads all of them at once.
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, Sequence
+from typing import Mapping, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from blemore.errors import Problem, ValidationError
 from blemore.labels import EMOTIONS, PAIRS
 from blemore_baselines import plots
 from blemore_baselines.analyse.actors import FIGURES, Estimate, compare, draw, estimate, in_words
-from blemore_baselines.analyse.held_out import held_out
+from blemore_baselines.analyse.held_out import DISTURB, judge_all, judge_disturbed
 from blemore_baselines.analyse.objectives import N_RELATIONS
 from blemore_baselines.analyse.study import Study, check_folds
 from blemore_baselines.crossval import Recipe
@@ -29,11 +28,6 @@ from blemore_baselines.features import Features, fuse
 from blemore_baselines.tables import Table
 
 REPEATS = 10
-DISTURB: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {  # a modality's standardised rows → as the model gets them
-    "zeroed": lambda X, rng: np.zeros_like(X),
-    "noised": lambda X, rng: X + rng.standard_normal(X.shape, dtype=np.float32),
-    "swapped": lambda X, rng: X[rng.permutation(len(X))],
-}
 SINGLES = "single emotions"
 
 
@@ -51,57 +45,42 @@ def ablation(
         raise ValidationError([Problem("missing-modality", name, "no features; expected at least one source", hint=f"Give --{name} PATH.") for name in missing])
     check_folds(dataset, 3)
     modalities = {"video": fuse(video), "audio": fuse(audio)}
-    trained = {name: _whole(dataset, its, recipe, head, seed, name) for name, its in modalities.items()}
-    trained["both"], disturbed = _disturbed(dataset, modalities, recipe, head, seed, repeats)
+    trained = {name: judge_all(dataset, its, recipe, head, seed, name) for name, its in modalities.items()}
+    trained["both"], disturbed = judge_disturbed(dataset, modalities, recipe, head, seed, repeats)
     single = {name: {figure: estimate(its, dataset.actors, of) for figure, of in FIGURES.items()} for name, its in trained.items()}
     gains = {name: {figure: compare(trained["both"], trained[name], dataset.actors, figure) for figure in FIGURES} for name in modalities}
     pairs = {name: _by_pair(dataset, trained["both"], trained[name]) for name in modalities}
     losses = {key: {figure: compare(trained["both"], its, dataset.actors, figure) for figure in FIGURES} for key, its in disturbed.items()}
     group = _groups(dataset)
+    rows = {
+        "trained": [[name, *_values(its), *(gains[name]["score"] if name in gains else [None] * 4)] for name, its in trained.items()],
+        "pairs": [[name, int((group == name).sum()), *(float(its[group == name, 1].mean()) for its in trained.values()), *pairs["video"][name], *pairs["audio"][name]]
+                  for name in pairs["video"]],
+        "disturbed": [["nothing", *_values(trained["both"]), *[None] * 4],
+                      *([f"{modality} {how}", *_values(its), *losses[modality, how]["score"]] for (modality, how), its in disturbed.items())],
+    }
+    interval = ("low", "high", "p")
     tables = {
-        "trained": Table(f"{head} trained on each modality, nested; what both gain over it, intervals over actors", ("trained on", *FIGURES, "score gained by both", "low", "high", "p"), [
-            [name, *(single[name][figure].value for figure in FIGURES), *(gains[name]["score"] if name in gains else [None] * 4)] for name in trained]),
-        "pairs": Table("Presence by pair of emotions, and what both gain", ("clips of", "clips", *trained, "over video", "low", "high", "p", "over audio", "low", "high", "p"), [
-            [name, int((group == name).sum()), *(float(its[group == name, 1].mean()) for its in trained.values()), *pairs["video"][name], *pairs["audio"][name]] for name in pairs["video"]]),
-        "disturbed": Table(f"The model of both, one modality disturbed at test time, mean of {repeats} draws; what is lost", ("disturbed", *FIGURES, "score lost", "low", "high", "p"), [
-            ["nothing", *(single["both"][figure].value for figure in FIGURES), *[None] * 4],
-            *([f"{modality} {how}", *(float(of(disturbed[modality, how].sum(axis=0))) for of in FIGURES.values()), *losses[modality, how]["score"]] for modality, how in disturbed)]),
+        "trained": Table(f"{head} trained on each modality, nested; what both gain over it, intervals over actors",
+                         ("trained on", *FIGURES, "score gained by both", *interval), rows["trained"]),
+        "pairs": Table("Presence by pair of emotions, and what both gain",
+                       ("clips of", "clips", *trained, "over video", *interval, "over audio", *interval), rows["pairs"]),
+        "disturbed": Table(f"The model of both, one modality disturbed at test time, mean of {repeats} draws; what is lost",
+                           ("disturbed", *FIGURES, "score lost", *interval), rows["disturbed"]),
     }
     told = lambda by_figure: {figure: its._asdict() for figure, its in by_figure.items()}  # noqa: E731
     values = {
         "trained": {name: told(its) for name, its in single.items()}, "gained_by_both": {name: told(its) for name, its in gains.items()},
-        "pairs": {name: told(its) for name, its in pairs.items()}, "lost": {f"{modality} {how}": told(its) for (modality, how), its in losses.items()}, "repeats": repeats,
+        "pairs": {name: told(its) for name, its in pairs.items()},
+        "lost": {f"{modality} {how}": told(its) for (modality, how), its in losses.items()}, "repeats": repeats,
     }
     drawn = {"pairs": _draw_pairs(pairs), "disturbed": _draw_disturbed(single, losses)}
     return Study("ablation", "Video, audio, and both", tables, drawn, _findings(single, gains, pairs, losses), values, signature)
 
 
-def _whole(dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int, title: str) -> np.ndarray:
-    """Each clip's nested outcome (N, 4)."""
-    found = np.zeros((len(dataset.ids), 4))
-    for fold in held_out(dataset, features, recipe, head, seed, title):
-        found[fold.inside] = fold.judge(fold.X)
-    return found
-
-
-def _disturbed(
-    dataset: Dataset, modalities: Mapping[str, Features], recipe: Recipe, head: str, seed: int, repeats: int
-) -> tuple[np.ndarray, dict[tuple[str, str], np.ndarray]]:
-    """Outcomes (N, 4) of the model of both as it is, and by modality and way of disturbing it, means over draws."""
-    whole = np.zeros((len(dataset.ids), 4))
-    found = {(modality, how): np.zeros_like(whole) for modality in modalities for how in DISTURB}
-    border = modalities["video"].X.shape[1]
-    columns = {"video": slice(None, border), "audio": slice(border, None)}
-    folds = held_out(dataset, fuse(list(modalities.values())), recipe, head, seed, "both")
-    for fold in tqdm(folds, total=len(np.unique(dataset.folds)), desc="disturbing", unit="fold", disable=None):
-        whole[fold.inside] = fold.judge(fold.X)
-        for (modality, how), its in found.items():
-            draws = 1 if how == "zeroed" else repeats
-            for draw_ in range(draws):
-                rows = fold.X.copy()
-                rows[:, columns[modality]] = DISTURB[how](rows[:, columns[modality]], np.random.default_rng((fold.seed, draw_)))
-                its[fold.inside] += fold.judge(rows) / draws
-    return whole, found
+def _values(records: np.ndarray) -> list[float]:
+    """The figures of records (N, 4)."""
+    return [float(of(records.sum(axis=0))) for of in FIGURES.values()]
 
 
 def _groups(dataset: Dataset) -> np.ndarray:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Callable, Iterator, NamedTuple
+from typing import Callable, Iterator, Mapping, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from blemore_baselines.analyse.actors import outcomes
 from blemore_baselines.crossval import Recipe, clip_logits, cross_validate, fit_model, fold_seed
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decode import decode_thresholds, nested_folds, softmax
-from blemore_baselines.features import Features
+from blemore_baselines.features import Features, fuse
 from blemore_baselines.heads import fit_scaler, one_thread_each
+
+DISTURB: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {  # a modality's standardised rows → as the model gets them
+    "zeroed": lambda X, rng: np.zeros_like(X),
+    "noised": lambda X, rng: X + rng.standard_normal(X.shape, dtype=np.float32),
+    "swapped": lambda X, rng: X[rng.permutation(len(X))],
+}
 
 
 class HeldOut(NamedTuple):
@@ -40,3 +47,31 @@ def held_out(dataset: Dataset, features: Features, recipe: Recipe, head: str, se
             return outcomes(decode_thresholds(softmax(clip_logits(model, rows, np.arange(len(rows)), len(rows))), thresholds), truth)
 
         yield HeldOut(inside, scaler(features.X[inside]), judge, own)
+
+
+def judge_all(dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int, title: str) -> np.ndarray:
+    """Each clip's nested outcome (N, 4)."""
+    found = np.zeros((len(dataset.ids), 4))
+    for fold in held_out(dataset, features, recipe, head, seed, title):
+        found[fold.inside] = fold.judge(fold.X)
+    return found
+
+
+def judge_disturbed(
+    dataset: Dataset, modalities: Mapping[str, Features], recipe: Recipe, head: str, seed: int, repeats: int
+) -> tuple[np.ndarray, dict[tuple[str, str], np.ndarray]]:
+    """Outcomes (N, 4) of the model of both video and audio as it is, and by modality and way of disturbing it, means over draws."""
+    whole = np.zeros((len(dataset.ids), 4))
+    found = {(modality, how): np.zeros_like(whole) for modality in modalities for how in DISTURB}
+    border = modalities["video"].X.shape[1]
+    columns = {"video": slice(None, border), "audio": slice(border, None)}
+    folds = held_out(dataset, fuse(list(modalities.values())), recipe, head, seed, "both")
+    for fold in tqdm(folds, total=len(np.unique(dataset.folds)), desc="disturbing", unit="fold", disable=None):
+        whole[fold.inside] = fold.judge(fold.X)
+        for (modality, how), its in found.items():
+            draws = 1 if how == "zeroed" else repeats
+            for draw_ in range(draws):
+                rows = fold.X.copy()
+                rows[:, columns[modality]] = DISTURB[how](rows[:, columns[modality]], np.random.default_rng((fold.seed, draw_)))
+                its[fold.inside] += fold.judge(rows) / draws
+    return whole, found

@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from blemore.errors import ValidationError
-from blemore_baselines.analyse.ablation import DISTURB, ablation
+from blemore_baselines.analyse.ablation import ablation
 from blemore_baselines.analyse.actors import outcomes
-from blemore_baselines.analyse.held_out import held_out
+from blemore_baselines.analyse.held_out import DISTURB, held_out
 from blemore_baselines.analyse.objectives import by_thresholds
 from blemore_baselines.cli import main
 from blemore_baselines.crossval import Recipe, cross_validate
