@@ -30,7 +30,9 @@ def page(notebook: nbformat.NotebookNode) -> str:
     for cell in notebook.cells:
         cell.outputs = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
         figures += [output.metadata["image/png"]["alt"] for output in cell.outputs if "image/png" in output.get("data", {})]
-    html = BeautifulSoup(HTMLExporter(log_level="ERROR").from_notebook_node(notebook)[0], "html.parser")
+    exporter = HTMLExporter()
+    exporter.log.setLevel("ERROR")  # its template knows no descriptions, and it warns of that
+    html = BeautifulSoup(exporter.from_notebook_node(notebook)[0], "html.parser")
     for script in html("script"):
         script.decompose()
     for image, text in zip(html("img"), figures, strict=True):

@@ -1,4 +1,4 @@
-"""The notebook: clean as committed, and run from top to bottom on the demo and on a folder laid out like the dataset."""
+"""The notebook (its links: tests/readmes): clean as committed, and run from top to bottom on the demo and on a folder laid out like the dataset."""
 
 import ast
 import base64
@@ -61,21 +61,6 @@ def test_defines_nothing(notebook):
 def test_names_no_machine(notebook):
     machine = re.compile(r"/home/|/Users/|/root/|/tmp/|/work/|/content/|[A-Z]:\\\\|~/")
     assert not {cell.id for cell in notebook.cells if machine.search(cell.source)}
-
-
-@pytest.mark.parametrize("name", ["blemore_starting_kit.ipynb", "README.md"])
-def test_links_lead_somewhere(name):
-    path = NOTEBOOK.parent / name
-    text = "\n".join(sources(nbformat.read(path, as_version=4), "markdown").values()) if path.suffix == ".ipynb" else path.read_text("utf-8")
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith("http")]
-    assert links
-    for link in links:
-        target, _, anchor = link.partition("#")
-        target = path.parent / target
-        assert target.exists(), link
-        if anchor:
-            headings = re.findall(r"^#+ (.+)$", target.read_text("utf-8"), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}, link
 
 
 # ------------------------------------------------------------------------------------------------- the first cell
