@@ -22,6 +22,7 @@ from blemore.labels import EMOTIONS
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.features import Features, npz_bytes
 from blemore_baselines.heads import fit_scaler, one_thread_each
+from blemore_baselines.span import span_basis
 from blemore_baselines.stack import Recipe, Rows, Stack
 
 PRESETS = {
@@ -94,9 +95,10 @@ def fit_model(
 
     The same arguments give the same model. `after_epoch` gets the epoch's mean loss.
     """
-    stack = Stack([head], [Rows(X, targets)], [seed], recipe)
+    rows, basis = _in_span(X, recipe)
+    stack = Stack([head], [Rows(rows, targets)], [seed], recipe)
     stack.train(epochs, after_epoch and (lambda _, losses: after_epoch(losses.item())))
-    return stack.module(0, head)
+    return stack.module(0, head, basis)
 
 
 @torch.inference_mode()
@@ -119,8 +121,10 @@ def _train_folds(
         clips = np.flatnonzero(dataset.folds == fold)
         out = np.isin(features.owner, clips)
         scaler = fit_scaler(features.X[~out])
-        train[fold] = Rows(scaler(features.X[~out]), dataset.targets[features.owner[~out]])
-        held_out[fold] = (scaler(features.X[out]), np.searchsorted(clips, features.owner[out]), len(clips))
+        rows, basis = _in_span(scaler(features.X[~out]), recipe)
+        train[fold] = Rows(rows, dataset.targets[features.owner[~out]])
+        its = scaler(features.X[out])
+        held_out[fold] = (its if basis is None else its @ basis, np.searchsorted(clips, features.owner[out]), len(clips))
     members = [(fold, seed) for fold in folds for seed in seeds]
     stack = Stack(heads, [train[fold] for fold, _ in members], [fold_seed(seed, fold) for fold, seed in members], recipe)
     rows = {fold: torch.from_numpy(X).to(stack.device) for fold, (X, _, _) in held_out.items()}
@@ -140,6 +144,12 @@ def _train_folds(
     stack.train(recipe.epochs, keep)
     by_fold = losses.reshape(recipe.epochs, len(folds), len(seeds), len(heads)).transpose(1, 3, 2, 0)
     return {fold: (logits[fold], by_fold[f]) for f, fold in enumerate(folds)}
+
+
+def _in_span(X: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, Optional[np.ndarray]]:
+    """Rows as the recipe wants them, and the basis that they are written in, if any."""
+    basis = span_basis(X, recipe.span) if recipe.span else None
+    return (X if basis is None else X @ basis), basis
 
 
 def _mean_over_rows(logits: np.ndarray, owner: np.ndarray, n_clips: int) -> np.ndarray:

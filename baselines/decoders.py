@@ -12,6 +12,7 @@ from typing import Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from blemore.errors import Problem, ValidationError, show
 from blemore.evaluate import Report
 from blemore.labels import EMOTIONS, LABELS, Prediction
 from blemore.metrics import count
@@ -20,19 +21,21 @@ from blemore.significance import bootstrap, compare
 from blemore_baselines import structured as model
 from blemore_baselines.accounts import figures_to_text, structured_to_text
 from blemore_baselines.dataset import SET_OF_LABEL, Dataset
-from blemore_baselines.decode import accuracies, decode_thresholds, figures, fit_grid, nested_folds
+from blemore_baselines.decode import Thresholds, accuracies, decode_thresholds, figures, fit_grid, nested_folds
 from blemore_baselines.fusion import Models
 
 
 class Decoded(NamedTuple):
     """A fitted decoder: its figures for JSON and as text, and how it decodes other clips.
 
+    spec:  what `decode_by` needs of it, for JSON; of one model's scores alone
     apply: the same models' scores of N clips → label indices (N,), and each clip's expected score (N,)
            where the decoder knows it
     """
 
     figures: dict
     text: str
+    spec: dict
     apply: Callable[[Models], tuple[np.ndarray, Optional[np.ndarray]]]
 
 
@@ -45,7 +48,8 @@ def thresholds(dataset: Dataset, models: Models) -> Decoded:
     found["models"] = [
         {"path": str(path), "weight": 1 / len(models.paths), "missing": missing} for path, missing in zip(models.paths, models.missing)
     ]
-    return Decoded(found, figures_to_text(found), lambda new: (decode_thresholds(new.average(), fitted), None))
+    spec = {"name": "thresholds", **fitted._asdict()}
+    return Decoded(found, figures_to_text(found), spec, lambda new: (decode_thresholds(new.average(), fitted), None))
 
 
 def structured(dataset: Dataset, models: Models, weight: float = 0.5) -> Decoded:
@@ -75,7 +79,22 @@ def structured(dataset: Dataset, models: Models, weight: float = 0.5) -> Decoded
         return model.decide(model.posterior(final, model.to_logs(new.probabilities)), final.share, weight)
 
     text = structured_to_text(found) + "\n" + to_text(ours, intervals, difference, "thresholds on the same scores, nested as well")
-    return Decoded(found, text, apply)
+    return Decoded(found, text, {"name": "structured", "weight": weight, **model.to_dict(final)}, apply)
+
+
+def decode_by(spec: dict, probabilities: np.ndarray, where: str = "decoder") -> np.ndarray:
+    """The labels (N,) of one model's probabilities (N, 6), by a decoder that was fitted before.
+
+    Raises ValidationError, with `where`: the spec is damaged, or of a decoder that is not known.
+    """
+    name, weight = spec.get("name"), spec.get("weight")
+    if name == "thresholds" and all(isinstance(spec.get(key), float) for key in Thresholds._fields):
+        return decode_thresholds(probabilities, Thresholds(spec["alpha"], spec["beta"]))
+    if name == "structured" and isinstance(weight, (int, float)) and 0 <= weight <= 1:
+        fitted = model.from_dict({key: value for key, value in spec.items() if key not in ("name", "weight")}, where)
+        return model.decide(model.posterior(fitted, model.to_logs(probabilities[np.newaxis])), fitted.share, weight)[0]
+    raise ValidationError(Problem("bad-decoder", where, f"found {show(str(spec))}; expected thresholds with alpha and beta, or structured with its weight and parameters",
+                                  hint="Was the file copied whole? Copy it again, or train again."))
 
 
 def _calibration(dataset: Dataset, posterior: np.ndarray, chosen: np.ndarray, expected: np.ndarray, shares: np.ndarray, weight: float) -> dict:

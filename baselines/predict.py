@@ -17,7 +17,8 @@ from blemore.evaluate import check
 from blemore.io import read_bytes, to_json, write_atomic, zip_bytes
 from blemore.labels import EMOTIONS, LABELS, to_entry
 from blemore_baselines.crossval import clip_logits
-from blemore_baselines.decode import Thresholds, decode_thresholds, softmax
+from blemore_baselines.decode import softmax
+from blemore_baselines.decoders import decode_by
 from blemore_baselines.features import MADE_BY, Features, fuse, read_features
 from blemore_baselines.heads import Scaler, build_head
 
@@ -37,8 +38,7 @@ def predict(model: Path, feature_paths: Sequence[Path], ids: Sequence[str]) -> t
     head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in tensors.items()})
     features = fuse(sources)
     logits = clip_logits(head, scaler(features.X), features.owner, len(ids))
-    thresholds = Thresholds(spec["decoder"]["alpha"], spec["decoder"]["beta"])
-    return logits, decode_thresholds(softmax(logits), thresholds)
+    return logits, decode_by(spec["decoder"], softmax(logits), str(model / "model.json"))
 
 
 def _load(path: Path, parse: Callable[[bytes], dict]) -> dict:

@@ -28,6 +28,7 @@ class Recipe(NamedTuple):
     batch_size: int
     epochs: int  # in cross-validation
     final_epochs: int  # on all of train
+    span: Optional[int] = None  # of rows written in a basis of their span (span.py), at most so many dimensions
 
 
 class Rows(NamedTuple):
@@ -143,13 +144,15 @@ class Stack:
         first, bias, *rest = (tensor[k : k + 1].detach() for tensor in self._tensors)
         return torch.cat(self._outputs(torch.addmm(bias[0], X, first[0].T)[None], rest))
 
-    def module(self, member: int, head: str) -> nn.Module:
-        """A member's model as a module of its own."""
+    def module(self, member: int, head: str, basis: Optional[np.ndarray] = None) -> nn.Module:
+        """A member's model as a module of its own; for rows as they were before they were written in `basis` (D, k)."""
         k, h = int(self._place[member]), self.heads.index(head)
-        model = build_head(head, self._X.shape[2], seed=0)
+        weight = self.first[k, self._columns[h]].detach().cpu()
+        weight = weight if basis is None else weight @ torch.from_numpy(basis).T
+        model = build_head(head, weight.shape[1], seed=0)
         first, second = _layers(model)
         with torch.no_grad():
-            first.weight.copy_(self.first[k, self._columns[h]])
+            first.weight.copy_(weight)
             first.bias.copy_(self.first_bias[k, self._columns[h]])
             if second is not None:
                 second.weight.copy_(self.second[h][k])

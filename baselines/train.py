@@ -24,7 +24,7 @@ import json
 import platform
 import shutil
 from pathlib import Path
-from typing import NamedTuple, Sequence
+from typing import NamedTuple, Optional, Sequence
 
 import numpy as np
 import safetensors.torch
@@ -36,10 +36,12 @@ from blemore.io import to_json, write_atomic
 from blemore.labels import EMOTIONS
 from blemore.signature import digest
 from blemore.version import VERSION
+from blemore_baselines import decoders
 from blemore_baselines.crossval import PRESETS, Recipe, cross_validate, fit_model, fold_seed
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decode import Thresholds, figures, fit_grid, softmax
 from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, npz_bytes, scores_csv
+from blemore_baselines.fusion import Models
 from blemore_baselines.heads import Scaler, fit_scaler, one_thread_each, row_losses
 
 TEST_PROTOCOLS = ("pooled", "retrain", "best-fold")
@@ -47,19 +49,21 @@ TEST_PROTOCOLS = ("pooled", "retrain", "best-fold")
 
 def train(
     dataset: Dataset, sources: Sequence[Features], paths: Sequence[Path], *,
-    method: str, head: str, preset: str, seed: int, out: Path, test_protocol: str = "pooled",
+    method: str, head: str, preset: str, seed: int, out: Path, test_protocol: str = "pooled", weight: Optional[float] = None,
 ) -> dict:
     """Run, or go on with, the run folder `out`; returns what metrics.json holds.
 
     sources: features of the dataset's clips, in its order (early fusion where there are several);
              `paths` are where they came from, for the record
+    weight:  None decodes by thresholds; else structured decoding, with this weight of ACC_presence (structured.py),
+             fitted on the out-of-fold logits at the final model's number of epochs
 
     Raises ValidationError: `out` holds another run, or the sources cannot be fused.
     """
     features = fuse(sources)
     recipe = PRESETS[preset][method]
     config = {
-        "method": method, "head": head, "preset": preset, "recipe": recipe._asdict(), "test_protocol": test_protocol, "seed": seed,
+        "method": method, "head": head, "preset": preset, "recipe": recipe._asdict(), "test_protocol": test_protocol, "structured_weight": weight, "seed": seed,
         "features": [describe(source, path) for source, path in zip(sources, paths)],
         "train": {"clips": len(dataset.ids), "digest": dataset_digest(dataset)},
         "versions": versions(),
@@ -73,12 +77,17 @@ def train(
     logits, losses = found.logits[0, 0], {fold: its[0, 0] for fold, its in found.losses.items()}
     metrics = figures(softmax(logits), dataset.labels, dataset.folds)
     final = choose_final(test_protocol, recipe, softmax(logits), dataset, metrics)
-    _save_model(dataset, features, config, final, out)
+    decoder = {"name": "thresholds", **final.thresholds._asdict()}
+    last = logits[min(recipe.final_epochs, recipe.epochs) - 1]
+    if weight is not None:
+        decoded = decoders.structured(dataset, Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis]), weight)
+        decoder, metrics["structured"] = decoded.spec, decoded.figures
+    _save_model(dataset, features, config, final, decoder, out)
 
     metrics["final"] = {"test_protocol": test_protocol, "epochs": final.epochs, **final.thresholds._asdict(), "fitted_on": final.fitted_on}
     write_atomic(out / "labels.csv", _labels_csv(dataset))
     write_atomic(out / "oof_logits.npz", npz_bytes(logits=logits, filenames=np.array(dataset.ids), folds=dataset.folds))
-    write_atomic(out / RUN_OOF, scores_csv(dataset.ids, logits[min(recipe.final_epochs, recipe.epochs) - 1]))
+    write_atomic(out / RUN_OOF, scores_csv(dataset.ids, last))
     write_atomic(out / "learning_curves.csv", _learning_curves(dataset, logits, losses))
     write_atomic(out / "folds.csv", _folds_csv(metrics))
     write_atomic(out / "metrics.json", to_json(metrics))
@@ -130,7 +139,7 @@ def fit_final(dataset: Dataset, features: Features, head: str, recipe: Recipe, s
     return model, scaler
 
 
-def _save_model(dataset: Dataset, features: Features, config: dict, final: Final, out: Path) -> None:
+def _save_model(dataset: Dataset, features: Features, config: dict, final: Final, decoder: dict, out: Path) -> None:
     """Train the final model and write the artefact."""
     model, scaler = fit_final(dataset, features, config["head"], Recipe(**config["recipe"]), config["seed"], final)
     tensors = {f"head.{name}": tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -139,7 +148,7 @@ def _save_model(dataset: Dataset, features: Features, config: dict, final: Final
     write_atomic(out / "model.json", to_json({
         **{key: config[key] for key in ("head", "method", "features", "test_protocol", "recipe", "seed", "versions")},
         "emotions": list(EMOTIONS),
-        "decoder": {"name": "thresholds", **final.thresholds._asdict()},
+        "decoder": decoder,
         "folds": sorted({int(fold) for fold in dataset.folds if fold != final.without}),
         "epochs": final.epochs,
     }))

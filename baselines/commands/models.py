@@ -15,6 +15,19 @@ from blemore.io import to_json, write_atomic
 from blemore_baselines.commands.common import features_option, metadata_option, talk
 
 
+decoder_option = click.option("--decoder", type=click.Choice(["thresholds", "structured"]), default="thresholds", show_default=True)
+weight_option = click.option("--weight", type=click.FloatRange(0, 1), metavar="W", help="structured: the part of ACC_presence in what is aimed at.  [default: 0.5]")
+
+
+def _weight(decoder: str, weight: Optional[float]) -> Optional[float]:
+    """None for thresholds."""
+    if decoder == "structured":
+        return 0.5 if weight is None else weight
+    if weight is not None:
+        raise click.UsageError("--weight goes with --decoder structured")
+    return None
+
+
 @click.command()
 @metadata_option
 @features_option
@@ -22,22 +35,29 @@ from blemore_baselines.commands.common import features_option, metadata_option, 
 @click.option("--head", type=click.Choice(["linear", "mlp256", "mlp512"]), default="mlp512", show_default=True)
 @click.option("--preset", type=click.Choice(["published", "fast"]), default="published", show_default=True, help="published: the paper's protocol; fast: as good on nested figures, in a twentieth of the time.")
 @click.option("--test-protocol", type=click.Choice(["pooled", "retrain", "best-fold"]), default="pooled", show_default=True, help="The model for new clips. pooled: trained on all of train, thresholds of all out-of-fold logits; retrain: with those of the best fold, as in the paper; best-fold: that fold's own model.")
+@decoder_option
+@weight_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=PATH, required=True, metavar="RUN", help="The run folder; a run that was stopped goes on.")
-def train(metadata: Path, features: tuple, method: str, head: str, preset: str, test_protocol: str, seed: int, out: Path) -> None:
+def train(metadata: Path, features: tuple, method: str, head: str, preset: str, test_protocol: str, decoder: str, weight: Optional[float], seed: int, out: Path) -> None:
     """Cross-validate over the predefined folds, then train the model for new clips.
 
     Example: blemore-baselines train --metadata demo/train_metadata.csv --features logmel.npz --out run
     """
-    from blemore_baselines.accounts import figures_to_text
+    weight = _weight(decoder, weight)
+    if weight is not None and test_protocol != "pooled":
+        raise click.UsageError("--decoder structured goes with --test-protocol pooled; the others are about thresholds")
+    from blemore_baselines.accounts import figures_to_text, structured_to_text
     from blemore_baselines.dataset import read_dataset
     from blemore_baselines.features import read_features
     from blemore_baselines.train import train as run
 
     dataset = read_dataset(metadata)
     sources = [read_features(path, dataset.ids, aggregated=method == "aggregate") for path in features]
-    metrics = run(dataset, sources, features, method=method, head=head, preset=preset, test_protocol=test_protocol, seed=seed, out=out)
+    metrics = run(dataset, sources, features, method=method, head=head, preset=preset, test_protocol=test_protocol, weight=weight, seed=seed, out=out)
     click.echo(figures_to_text(metrics))
+    if weight is not None:
+        click.echo(structured_to_text(metrics["structured"]))
     talk(f"The run is in {out}")
 
 
@@ -68,8 +88,8 @@ def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
 @metadata_option
 @click.option("--scores", type=PATH, required=True, multiple=True, metavar="OOF", help="Out-of-fold logits or probabilities of the train clips: a table or a run folder. Several are fused, each clip from the models that know it.")
 @click.option("--test-scores", type=PATH, multiple=True, metavar="TEST", help="The same models' scores of the clips to submit, in the same order.")
-@click.option("--decoder", type=click.Choice(["thresholds", "structured"]), default="thresholds", show_default=True)
-@click.option("--weight", type=click.FloatRange(0, 1), metavar="W", help="structured: the part of ACC_presence in what is aimed at.  [default: 0.5]")
+@decoder_option
+@weight_option
 @click.option("--ids", type=PATH, metavar="CSV", help="The clips that a submission must hold (default: those of --test-scores).")
 @click.option("--report", type=PATH, metavar="FILE.json", help="Write all figures, unrounded; structured: a diagram of reliability beside them.")
 @click.option("--out", type=PATH, metavar="submission.zip", help="Where the decoded --test-scores go.")
@@ -88,8 +108,7 @@ def decode(
         raise click.UsageError("--test-scores and --out go together")
     if test_scores and len(test_scores) != len(scores):
         raise click.UsageError(f"{len(scores)} --scores but {len(test_scores)} --test-scores: expected one for each model")
-    if weight is not None and decoder != "structured":
-        raise click.UsageError("--weight goes with --decoder structured")
+    weight = _weight(decoder, weight)
     from blemore_baselines import decoders
     from blemore_baselines.dataset import read_dataset
     from blemore_baselines.fusion import read_models
@@ -102,7 +121,7 @@ def decode(
         for path, missing in zip(models.paths, models.missing):
             if missing:
                 talk(f"{path}: {len(missing):,} of {len(models.ids):,} clips are missing, and come from the other models alone: {some(missing)}")
-    decoded = decoders.structured(dataset, train, 0.5 if weight is None else weight) if decoder == "structured" else decoders.thresholds(dataset, train)
+    decoded = decoders.thresholds(dataset, train) if weight is None else decoders.structured(dataset, train, weight)
     figures = decoded.figures
     if test:
         labels, side = decoded.apply(test)

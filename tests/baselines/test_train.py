@@ -156,6 +156,38 @@ def test_the_best_fold_s_own_model_comes_with_its_own_scaler_and_gives_its_out_o
     assert decode.count(labels, tiny.dataset.labels[inside]).score == best["score"]
 
 
+def test_a_structured_decoder_goes_with_the_artefact(tiny, tmp_path):
+    metrics = run(tiny, tmp_path / "run", weight=0.5)
+    model = json.loads((tmp_path / "run" / "model.json").read_text())
+    assert (model["decoder"]["name"], model["decoder"]["weight"]) == ("structured", 0.5)
+    assert metrics["structured"]["nested"]["n"] == 36 and metrics["structured"]["weight"] == 0.5
+    from blemore_baselines import structured
+    from blemore_baselines.predict import predict
+
+    logits, labels = predict(tmp_path / "run", [tiny.sound_test], tiny.test_ids)
+    fitted = structured.from_dict({key: value for key, value in model["decoder"].items() if key not in ("name", "weight")})
+    posterior = structured.posterior(fitted, structured.log_probabilities([logits], ["logits"]))
+    assert labels.tolist() == structured.decide(posterior, fitted.share, 0.5)[0].tolist()
+    # The same figures as `decode` gives for the run's own score table.
+    from blemore_baselines import decoders, fusion
+
+    decoded = decoders.structured(tiny.dataset, fusion.read_models([tmp_path / "run"], tiny.dataset.ids), 0.5)
+    assert decoded.figures["nested"]["score"] == metrics["structured"]["nested"]["score"]
+
+
+@pytest.mark.parametrize("damage", [{"name": "other"}, {"weight": 2}, {"strength": None}, {"parameters": {}}])
+def test_a_damaged_decoder_is_told(tiny, tmp_path, damage):
+    run(tiny, tmp_path / "run", weight=0.5)
+    path = tmp_path / "run" / "model.json"
+    model = json.loads(path.read_text())
+    model["decoder"] |= damage
+    path.write_text(json.dumps(model))
+    from blemore_baselines.predict import predict
+
+    with pytest.raises(ValidationError, match="model.json"):
+        predict(tmp_path / "run", [tiny.sound_test], tiny.test_ids)
+
+
 def test_the_published_recipe(monkeypatch):
     monkeypatch.undo()
     assert train.PRESETS["published"] == {"aggregate": Recipe(5e-6, 1e-3, 32, 200, 100), "subsample": Recipe(5e-6, 1e-3, 512, 300, 300)}

@@ -32,7 +32,7 @@ LAYERS = {
         ("features", "locate"),
         ("heads", "thresholds"),
         ("decode", "tables"),
-        ("structured", "stack", "accounts", "fusion", "stability"),
+        ("structured", "stack", "span", "accounts", "fusion", "stability"),
         ("decoders", "crossval"),
         ("train",),
         ("predict",),
