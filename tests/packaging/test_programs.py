@@ -46,7 +46,8 @@ def run(program, *arguments):
 
 def process(program, *arguments, **options):
     code = f"from {MODULES[program]} import main; main(prog_name={program!r})"
-    return subprocess.Popen([sys.executable, "-P", "-c", code, *map(str, arguments)], text=True, stderr=subprocess.PIPE, **options)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # buffers fail at the very end, too
+    return subprocess.Popen([sys.executable, "-P", "-c", code, *map(str, arguments)], text=True, stderr=subprocess.PIPE, env=environment, **options)
 
 
 # -------------------------------------------------------------------------------------- help
