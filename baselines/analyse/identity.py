@@ -36,7 +36,7 @@ def identity(dataset: Dataset, features: Features, recipe: Recipe, head: str, se
     """
     check_folds(dataset, 3)
     if len(set(dataset.actors)) == len(dataset.ids):
-        raise ValidationError(Problem("no-shared-actors", "video_id", "each clip has an actor of its own; expected actors with several clips, to share them between folds"))
+        raise ValidationError(Problem("no-shared-actors", "video_id", "each clip has an actor of its own; expected actors with several clips to share"))
     seeds = range(seed, seed + deals)
     runs = {
         "disjoint": [_outcomes(dataset, features, recipe, head, its) for its in seeds],
@@ -87,14 +87,15 @@ def _findings(single: dict, gaps: dict[str, Estimate], deals: int) -> list[str]:
     score = gaps["score"]
     share = f", {score.value / single['disjoint']['score'].value:+.0%} of it".replace("-", "−") if single["disjoint"]["score"].value else ""
     if score.low is not None and score.low > 0:
-        verdict = "The model recognises actors: a random split of clips would promise what new people do not give."
+        verdict = "The model profits from knowing its actors: a random split of clips would promise what new people do not give."
     elif score.high is not None and score.high < 0:
         verdict = "Knowing the actors does harm: where they play each label once, their clips in training speak against the label that is held out."
     else:
         verdict = "That the model profits from knowing its actors is not shown by these clips; the interval says how large the effect can still be."
     return [
         "With actors in training and validation alike, "
-        + "; ".join(f"{metric} {single['disjoint'][metric].value:.3f} becomes {single['inclusive'][metric].value:.3f}, {in_words(gap)}" for metric, gap in gaps.items()) + ".",
+        + "; ".join(f"{metric} {single['disjoint'][metric].value:.3f} becomes {single['inclusive'][metric].value:.3f}, {in_words(gap)}"
+                    for metric, gap in gaps.items()) + ".",
         f"Of the score that is {signed(score.value)}{share}. {verdict}",
         f"Both are means over {deals} seeds, of the training and of the deal; intervals are over actors, whose clips stay together.",
     ]
@@ -112,7 +113,7 @@ def _draw(single: dict, gaps: dict[str, Estimate], means: dict[str, np.ndarray],
     bars.set_yticks(range(len(gaps)), [f"{metric}\n{signed(gap.value)}" for metric, gap in gaps.items()])
     bars.set(ylim=(len(gaps) - 0.5, -0.5), xlabel="nested figure, 95 % interval over actors", title="what shared actors give")
     bars.set_xlim(left=0)
-    bars.legend(frameon=False, loc="lower right", fontsize=9)
+    bars.legend(frameon=False, loc="lower left", fontsize=9)
     names, owner = np.unique(actors, return_inverse=True)
     known, new = (np.bincount(owner, means[name][:, 1]) / np.bincount(owner) for name in ("inclusive", "disjoint"))
     top = max(known.max(), new.max()) * 1.08 or 1

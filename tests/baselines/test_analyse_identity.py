@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from blemore.errors import ValidationError
 from blemore_baselines.analyse.identity import deal, identity
 from blemore_baselines.analyse.study import told, write
+from blemore_baselines.cli import main
 from blemore_baselines.crossval import Recipe
 from blemore_baselines.dataset import Dataset
 
@@ -53,7 +55,7 @@ def test_expressions_that_each_actor_has_of_their_own_are_found(planted):
     study = run(dataset, noise._replace(X=X.astype(np.float32)))
     assert study.values["difference"]["acc_presence"] > 0.3
     assert study.values["estimates"]["difference"]["score"]["low"] > 0.1
-    assert "recognises actors" in study.findings[1] and "more than chance" in study.findings[0]
+    assert "profits from knowing its actors:" in study.findings[1] and "more than chance" in study.findings[0]
 
 
 def test_expressions_that_all_actors_share_give_no_gap(planted):
@@ -84,3 +86,12 @@ def test_what_cannot_be_compared_is_refused(tiny):
         run(tiny.dataset._replace(labels=np.where(tiny.dataset.folds == 1, 0, tiny.dataset.labels)), features)
     with pytest.raises(ValidationError, match="an actor of its own"):
         run(tiny.dataset._replace(actors=list(tiny.dataset.ids)), features)
+
+
+def test_the_command_writes_what_the_report_reads(tiny, tmp_path):
+    out = tmp_path / "run" / "analysis"
+    told = ["analyse", "identity", "--metadata", str(tiny.train), "--features", str(tiny.sound), "--features", str(tiny.look), "--head", "linear", "--out", str(out)]
+    result = CliRunner().invoke(main, told)
+    assert result.exit_code == 0, result.output
+    found = json.loads((out / "identity.json").read_text())
+    assert found["study"] == "identity" and found["seeds"] == [0, 1, 2, 3, 4] and found["signature"] in result.output
