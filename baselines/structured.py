@@ -64,7 +64,7 @@ class Model(NamedTuple):
 def log_probabilities(scores: Sequence[np.ndarray], names: Sequence[object]) -> np.ndarray:
     """Several models' logits or probabilities (N, 6) as log-probabilities (M, N, 6). `names` are for messages.
 
-    Raises ValidationError as `blemore_baselines.decode.to_probabilities` does.
+    Raises ValidationError as `blemore_baselines.decode.to_probabilities` does; ValueError: models of other numbers of clips.
     """
     return to_logs(np.stack([to_probabilities(one, str(name)) for one, name in zip(scores, names, strict=True)]))
 
