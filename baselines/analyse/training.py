@@ -17,6 +17,9 @@ from blemore_baselines.dataset import Dataset
 from blemore_baselines.features import Features
 from blemore_baselines.heads import fit_scaler, one_thread_each
 
+# `fast` for modules of any form: rows stay as they are, since a module may ask which columns are whose.
+FAST = Recipe(3e-4, 1e-3, 256, 15, 10)
+
 Build = Callable[[], nn.Module]  # → a new module, (rows, D) → (rows, K), initialised from torch's global generator
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # outputs (rows, K), label indices (rows,) → the mean over rows
 

@@ -120,6 +120,14 @@ def _signature(dataset, sources: Sequence, **settings: object) -> str:
     return signature(dataset, [source.X for source in sources], **settings)
 
 
+def _recipe(preset: str):
+    """For studies that train modules of their own."""
+    from blemore_baselines.analyse.training import FAST
+    from blemore_baselines.crossval import PRESETS
+
+    return FAST if preset == "fast" else PRESETS[preset]["aggregate"]
+
+
 def _names(paths: Sequence[Path]) -> list[str]:
     """What sources are called: by their encoders, or by their paths where two would have one name."""
     from blemore_baselines.features import encoder_name
@@ -140,12 +148,11 @@ def salience(metadata: Path, features: tuple, preset: str, head: str, seed: int,
     Example: blemore-baselines analyse salience --metadata train_metadata.csv --features logmel.npz --out studies
     """
     from blemore_baselines.analyse.salience import salience as run
-    from blemore_baselines.crossval import PRESETS
     from blemore_baselines.features import fuse
 
     dataset, sources = _read(metadata, features)
     signature = _signature(dataset, sources, preset=preset, head=head, seed=seed)
-    _finish(run(dataset, fuse(sources), PRESETS[preset]["aggregate"], head, seed, signature), out)
+    _finish(run(dataset, fuse(sources), _recipe(preset), head, seed, signature), out)
 
 
 @analyse.command()
@@ -158,12 +165,11 @@ def fusion(metadata: Path, features: tuple, preset: str, head: str, seed: int, o
     Example: blemore-baselines analyse fusion --metadata train_metadata.csv --features imagebind.npz --features wavlm.npz --out studies
     """
     from blemore_baselines.analyse.fusion import fusion as run
-    from blemore_baselines.crossval import PRESETS
 
     names = _names(features)
     dataset, sources = _read(metadata, features)
     signature = _signature(dataset, sources, preset=preset, head=head, seed=seed)
-    _finish(run(dataset, names, sources, PRESETS[preset]["aggregate"], head, seed, signature), out)
+    _finish(run(dataset, names, sources, _recipe(preset), head, seed, signature), out)
 
 
 @analyse.command()
