@@ -216,7 +216,9 @@ def fuse(logs: np.ndarray, inverse_temperatures: np.ndarray) -> np.ndarray:
     """
     logs = _by_model(logs)
     if len(logs) != len(inverse_temperatures):
-        raise ValidationError(Problem("wrong-models", "log-probabilities", f"{len(logs)} models; expected {len(inverse_temperatures)}, as the decoder was fitted on"))
+        raise ValidationError(Problem(
+            "wrong-models", "log-probabilities", f"{len(logs)} models; expected {len(inverse_temperatures)}, as the decoder was fitted on",
+        ))
     knows = ~np.isnan(logs[:, :, 0])
     scaled = np.where(knows[:, :, None], logs, 0)
     return np.ascontiguousarray(np.tensordot(inverse_temperatures, scaled, axes=1) / knows.sum(axis=0)[:, None])
@@ -251,9 +253,13 @@ def _by_model(logs: np.ndarray) -> np.ndarray:
     logs = logs[np.newaxis] if logs.ndim == 2 else logs
     unknown = np.isnan(logs).all(axis=2)
     if not np.isfinite(logs[~unknown]).all():
-        raise ValidationError(Problem("not-finite", "log-probabilities", "found NaN or Infinity; expected finite numbers, or NaN throughout where a model does not know a clip"))
+        raise ValidationError(Problem(
+            "not-finite", "log-probabilities", "found NaN or Infinity; expected finite numbers, or NaN throughout where a model does not know a clip",
+        ))
     if unknown.all(axis=0).any():
-        raise ValidationError(Problem("missing-clips", "log-probabilities", f"{unknown.all(axis=0).sum():,} clips are NaN in every model; expected scores from one at least"))
+        raise ValidationError(Problem(
+            "missing-clips", "log-probabilities", f"{unknown.all(axis=0).sum():,} clips are NaN in every model; expected scores from one at least",
+        ))
     return logs
 
 
@@ -393,8 +399,12 @@ def from_dict(told: object, where: str = "decoder") -> Model:
     parameters = told.get("parameters") if isinstance(told.get("parameters"), dict) else {}
     numbers = {name: told.get(name) for name in ("strength", "share_of_blends", "inverse_temperatures")}
     models = len(numbers["inverse_temperatures"]) if isinstance(numbers["inverse_temperatures"], list) else 1
-    wanted = {"strength": (), "share_of_blends": (), "inverse_temperatures": (max(models, 1),), **{name: shape for name, (shape, _, _) in _PARAMETERS.items()}}
-    problems = [Problem("bad-decoder", where, f"{show(name)} is unknown; expected the parameters of structured decoding alone") for name in parameters if name not in _PARAMETERS]
+    wanted = {"strength": (), "share_of_blends": (), "inverse_temperatures": (max(models, 1),)}
+    wanted |= {name: shape for name, (shape, _, _) in _PARAMETERS.items()}
+    problems = [
+        Problem("bad-decoder", where, f"{show(name)} is unknown; expected the parameters of structured decoding alone")
+        for name in parameters if name not in _PARAMETERS
+    ]
     found = {}
     for name, shape in wanted.items():
         given = {**parameters, **numbers}.get(name)
@@ -407,7 +417,10 @@ def from_dict(told: object, where: str = "decoder") -> Model:
             problems.append(Problem("bad-decoder", where, f"{name}: found {show(given)}; expected finite numbers of shape {shape}"))
     strength, share, scales = (found.pop(name) for name in numbers)
     if not problems and not (strength > 0 and 0 < share <= 1 and (scales >= 0).all()):
-        problems.append(Problem("bad-decoder", where, f"strength {strength:g}, share_of_blends {share:g}, inverse_temperatures {scales.tolist()}; expected above 0, in (0, 1], none below 0"))
+        problems.append(Problem(
+            "bad-decoder", where,
+            f"strength {strength:g}, share_of_blends {share:g}, inverse_temperatures {scales.tolist()}; expected above 0, in (0, 1], none below 0",
+        ))
     if problems:
         raise ValidationError([*problems[:-1], problems[-1]._replace(hint="Was the file copied whole? Copy it again, or fit again.")])
     return Model(scales, found, float(strength), float(share))
