@@ -12,8 +12,8 @@ import pandas as pd
 from blemore.labels import EMOTION_NAMES, EMOTIONS, LABELS, PAIRS
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.media import SAMPLE_RATE, Clip
-from blemore_baselines.stability import ALPHAS, BETAS, Stability, surface
-from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds, fit_exact, fit_grid
+from blemore_baselines.stability import ALPHAS, BETAS, Stability
+from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds, fit_exact, fit_grid, surface
 
 # Okabe and Ito 2008, darkest first
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -156,7 +156,7 @@ def decisions(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) 
     made, axes = figure(9.5, 4.5, columns=2)
     _decision_map(axes[0, 0], probabilities, labels)
     own = {int(fold): fit_exact(probabilities[folds == fold], labels[folds == fold]) for fold in np.unique(folds)}
-    _score_map(made, axes[0, 1], surface(probabilities, labels, ALPHAS, BETAS), fit_exact(probabilities, labels), own)
+    _score_map(made, axes[0, 1], surface(probabilities, labels, ALPHAS, BETAS).score, fit_exact(probabilities, labels), own)
     return png(made)
 
 

@@ -10,11 +10,9 @@ from typing import NamedTuple, Sequence
 
 import numpy as np
 
-from blemore.labels import EMOTIONS
-from blemore_baselines.dataset import SET_OF_LABEL
 from blemore_baselines.decode import count
 from blemore_baselines.tables import Table
-from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds, fit_exact
+from blemore_baselines.thresholds import Plateau, decode_thresholds, fit_exact, surface
 
 ALPHAS = np.linspace(0, 0.5, 126)  # the second of two probabilities is never larger
 BETAS = np.linspace(0, 1, 126)
@@ -43,25 +41,8 @@ def measure(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, ac
     decoded = decode_thresholds(probabilities, pooled.thresholds)
     elsewhere = {fold: count(decoded[folds == fold], labels[folds == fold]).score for fold in own}
     return Stability(
-        surface(probabilities, labels, ALPHAS, BETAS), pooled, own, elsewhere, resample(probabilities, labels, actors, resamples, seed),
+        surface(probabilities, labels, ALPHAS, BETAS).score, pooled, own, elsewhere, resample(probabilities, labels, actors, resamples, seed),
     )
-
-
-def surface(probabilities: np.ndarray, labels: np.ndarray, alphas: np.ndarray, betas: np.ndarray) -> np.ndarray:
-    """The score at each α and β, (A, B) in [0, 1]; without true blends the presence alone.
-
-    β has no part in which clips are taken for blends, and α none in their relation: a clip counts where both are right.
-    """
-    is_blend = labels >= len(EMOTIONS)
-    by_alpha = np.stack([decode_thresholds(probabilities, Thresholds(alpha, 0)) for alpha in alphas])  # (A, N)
-    by_beta = np.stack([decode_thresholds(probabilities, Thresholds(0, beta)) for beta in betas])  # (B, N)
-    right_set = SET_OF_LABEL[by_alpha] == SET_OF_LABEL[labels]
-    presence = right_set.mean(axis=1)
-    if not is_blend.any():
-        return np.repeat(presence[:, None], len(betas), axis=1)
-    # Counts stay exact in float64, whose matrix product is the fast one.
-    salience = (right_set & is_blend).astype(float) @ (by_beta == labels).T.astype(float) / is_blend.sum()
-    return (presence[:, None] + salience) / 2
 
 
 def resample(probabilities: np.ndarray, labels: np.ndarray, actors: Sequence[str], resamples: int, seed: int) -> np.ndarray:

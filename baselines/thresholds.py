@@ -58,27 +58,43 @@ def decode_thresholds(probabilities: np.ndarray, thresholds: Thresholds) -> np.n
     return np.where((top.second >= thresholds.alpha) & (top.pair >= 0), top.pair + relation, top.single)
 
 
+class Surface(NamedTuple):
+    """The figures at each α (A,) and β (B,), in [0, 1]; equal figures are equal to the last bit.
+
+    Without true blends salience is nan, and the score is the presence alone.
+    """
+
+    presence: np.ndarray  # (A,): β has no part in it
+    salience: np.ndarray  # (A, B)
+    score: np.ndarray  # (A, B)
+
+
+def surface(probabilities: np.ndarray, labels: np.ndarray, alphas: np.ndarray, betas: np.ndarray) -> Surface:
+    """What every α (A,) with every β (B,) comes to."""
+    top = _top_two(probabilities)
+    is_blend = labels >= len(EMOTIONS)
+    pair_right = is_blend & (SET_OF_LABEL[top.pair] == SET_OF_LABEL[labels]) & (top.pair >= 0)
+    predicts_blend = (top.second >= alphas[:, None]) & (top.pair >= 0)  # (A, N)
+    presence = np.where(predicts_blend, pair_right, top.single == labels).sum(axis=1)
+    # The relation is asked of those clips alone whose pair is right. Counts stay exact in float64, whose matrix product is the fast one.
+    relation = np.where(top.gap[pair_right] <= betas[:, None], _EQUAL, top.dominance[pair_right])
+    relation_right = top.pair[pair_right] + relation == labels[pair_right]  # (B, right pairs)
+    salience = predicts_blend[:, pair_right].astype(float) @ relation_right.T.astype(float)
+    n, n_blends = len(labels), int(is_blend.sum())
+    if not n_blends:
+        return Surface(presence / n, np.full_like(salience, np.nan), np.repeat(presence[:, None] / n, len(betas), axis=1))
+    # Over the common denominator, where equal scores are equal: a sum of two quotients differs in its last bit.
+    return Surface(presence / n, salience / n_blends, (presence[:, None] * n_blends + salience * n) / (2 * n * n_blends))
+
+
 def fit_grid(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Thresholds, float]:
     """The thresholds of the published 20×20 grid with the best score, and that score.
 
     Of equal points the first wins, α ascending, then β ascending. Without true blends the score is
     the presence alone.
     """
-    top = _top_two(probabilities)
-    is_blend = labels >= len(EMOTIONS)
-    pair_right = is_blend & (SET_OF_LABEL[top.pair] == SET_OF_LABEL[labels]) & (top.pair >= 0)
-    predicts_blend = (top.second >= GRID[:, None]) & (top.pair >= 0)  # (α, N)
-    presence = np.where(predicts_blend, pair_right, top.single == labels).sum(axis=1)  # (α,)
-    relation = np.where(top.gap <= GRID[:, None], _EQUAL, top.dominance)  # (β, N)
-    relation_right = (top.pair + relation == labels) & pair_right
-    # Counts stay exact in float64, whose matrix product is the fast one.
-    salience = predicts_blend.astype(float) @ relation_right.T.astype(float)  # (α, β)
-    # Over the common denominator, where equal scores are equal: a sum of two quotients differs in its last bit.
-    n, n_blends = len(labels), int(is_blend.sum())
-    points = presence[:, None] * n_blends + salience * n if n_blends else np.broadcast_to(presence[:, None], salience.shape)
-    score = points / (2 * n * n_blends if n_blends else n)
-    best = int(np.argmax(score))  # row-major: the first of equals
-    a, b = divmod(best, len(GRID))
+    score = surface(probabilities, labels, GRID, GRID).score
+    a, b = divmod(int(np.argmax(score)), len(GRID))  # row-major: the first of equals
     return Thresholds(float(GRID[a]), float(GRID[b])), float(score[a, b])
 
 

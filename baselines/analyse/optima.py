@@ -6,39 +6,14 @@ have to be tried. `blemore_baselines.thresholds.fit_exact` needs no such table, 
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from typing import Sequence
 
 import numpy as np
 
-from blemore.labels import EMOTIONS
 from blemore_baselines import plots
-from blemore_baselines.dataset import SET_OF_LABEL
-from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds
+from blemore_baselines.thresholds import Plateau, Thresholds, surface
 
 RANGES = {"0.1 to 0.5": (0.1, 0.5), "full": (0.0, 1.0)}
-_SINGLE, _EQUAL, _DOMINANT = Thresholds(2, 0), Thresholds(0, 2), Thresholds(0, -1)  # decide so whatever the probabilities
-
-
-class Sweep(NamedTuple):
-    """At each α (A,) and β (B,): presence (A,), which β has no part in, salience and score (A, B), in [0, 1]."""
-
-    presence: np.ndarray
-    salience: np.ndarray
-    score: np.ndarray
-
-
-def sweep(probabilities: np.ndarray, labels: np.ndarray, alphas: np.ndarray, betas: np.ndarray) -> Sweep:
-    """probabilities: (N, 6); labels: (N,), with blends among them. Equal figures are equal to the last bit."""
-    single, equal, dominant = (decode_thresholds(probabilities, always) for always in (_SINGLE, _EQUAL, _DOMINANT))
-    second, gap = _seen(probabilities)
-    blending, blend = second >= np.asarray(alphas)[:, None], labels >= len(EMOTIONS)
-    presence = np.where(blending, SET_OF_LABEL[equal] == SET_OF_LABEL[labels], single == labels).sum(axis=1)
-    its = np.flatnonzero(blend & (SET_OF_LABEL[equal] == SET_OF_LABEL[labels]))
-    relation = np.where(gap[its] <= np.asarray(betas)[:, None], equal[its], dominant[its]) == labels[its]
-    # Counts stay exact in float64, whose matrix product is the fast one; so does their sum over the common denominator.
-    salience = blending[:, its].astype(float) @ relation.T.astype(float)
-    n, n_blends = len(labels), int(blend.sum())
-    return Sweep(presence / n, salience / n_blends, (presence[:, None] * n_blends + salience * n) / (2 * n * n_blends))
 
 
 def optima(probabilities: np.ndarray, labels: np.ndarray, low: float, high: float) -> dict[str, Plateau]:
@@ -50,7 +25,7 @@ def optima(probabilities: np.ndarray, labels: np.ndarray, low: float, high: floa
     # α decides alike in (edge, next edge], β in [edge, next edge).
     alphas = np.unique([low, high, *second[(second > low) & (second < high)]])
     betas = np.unique([low, high, *gap[(gap > low) & (gap < high)]])
-    found = sweep(probabilities, labels, alphas, betas)
+    found = surface(probabilities, labels, alphas, betas)
     return {name: _plateau(values if values.ndim == 2 else np.repeat(values[:, None], len(betas), axis=1), alphas, betas)
             for name, values in found._asdict().items()}
 
@@ -81,11 +56,11 @@ def _seen(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def draw(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, own: Sequence[tuple[int, Thresholds]]) -> bytes:
     """Presence by α, of each fold and of all; salience and score by both, with the optima. own: folds with their own best."""
     alphas, betas = np.linspace(0, 0.5, 126), np.linspace(0, 1, 126)
-    best, every = optima(probabilities, labels, *RANGES["full"]), sweep(probabilities, labels, alphas, betas)
+    best, every = optima(probabilities, labels, *RANGES["full"]), surface(probabilities, labels, alphas, betas)
     made, axes = plots.figure(12.5, 4, columns=3)
     line, *maps = axes[0]
     for fold in np.unique(folds):
-        its = sweep(probabilities[folds == fold], labels[folds == fold], alphas, betas)
+        its = surface(probabilities[folds == fold], labels[folds == fold], alphas, betas)
         line.plot(alphas, its.presence, color="0.7", linewidth=1, label="a fold" if fold == folds.min() else None)
     line.plot(alphas, every.presence, color=plots.COLOURS[0], linewidth=2.5, label="all clips")
     line.axvspan(0.1, 0.5, color=plots.COLOURS[4], alpha=0.12, linewidth=0, label="0.1 to 0.5")

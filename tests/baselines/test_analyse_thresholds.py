@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from blemore.errors import ValidationError
 from blemore.labels import EMOTIONS
-from blemore_baselines.analyse.optima import RANGES, optima, sweep
+from blemore_baselines.analyse.optima import RANGES, optima
 from blemore_baselines.analyse.thresholds import thresholds
 from blemore_baselines.analyse.transfer import WAYS, transfer
 from blemore_baselines.cli import main
 from blemore_baselines.dataset import TARGETS, Dataset, read_dataset
 from blemore_baselines.decode import count, to_probabilities
 from blemore_baselines.features import read_scores, scores_csv
-from blemore_baselines.thresholds import Thresholds, decode_thresholds, fit_exact, fit_grid
+from blemore_baselines.thresholds import Thresholds, decode_thresholds, fit_exact, fit_grid, surface
 
 METRICS = {"presence": "acc_presence", "salience": "acc_salience", "score": "score"}
 
@@ -31,23 +31,12 @@ def cases(seed, ties=True):
     return np.round(probabilities * 20) / 20 if ties else probabilities, labels
 
 
-@given(st.integers(0, 10_000), st.booleans())
-def test_a_sweep_is_what_decoding_gives(seed, ties):
-    probabilities, labels = cases(seed, ties)
-    points = np.concatenate([np.linspace(0, 1, 5), np.random.default_rng(seed).choice(probabilities.ravel(), 3)])
-    found = sweep(probabilities, labels, points, points)
-    for a, alpha in enumerate(points):
-        for b, beta in enumerate(points):
-            counts = count(decode_thresholds(probabilities, Thresholds(alpha, beta)), labels)
-            assert (found.presence[a], found.salience[a, b], found.score[a, b]) == pytest.approx((counts.acc_presence, counts.acc_salience, counts.score), abs=1e-12)
-
-
 @given(st.integers(0, 10_000), st.booleans(), st.sampled_from(list(RANGES.values())))
 def test_optima_keep_what_they_promise_and_nothing_in_their_range_is_better(seed, ties, bounds):
     probabilities, labels = cases(seed, ties)
     found = optima(probabilities, labels, *bounds)
     grid = np.concatenate([np.linspace(*bounds, 21), np.clip(probabilities.ravel()[:30], *bounds)])
-    everywhere = sweep(probabilities, labels, grid, grid)
+    everywhere = surface(probabilities, labels, grid, grid)
     for name, its in found.items():
         assert bounds[0] <= min(its.thresholds) and max(its.thresholds) <= bounds[1]
         at_once = getattr(count(decode_thresholds(probabilities, its.thresholds), labels), METRICS[name])

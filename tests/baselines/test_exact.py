@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blemore_baselines.decode import count, softmax
-from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds, fit_exact, fit_grid
+from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds, fit_exact, fit_grid, surface
 
 
 def figure(probabilities, labels, thresholds):
@@ -84,3 +84,17 @@ def test_the_real_folds_beat_the_grid(shared):
         exact, grid = fit_exact(probabilities[inside], dataset.labels[inside]), fit_grid(probabilities[inside], dataset.labels[inside])
         assert exact.score > grid[1]
         assert figure(probabilities[inside], dataset.labels[inside], exact.thresholds) == pytest.approx(exact.score, abs=1e-12)
+
+
+@given(cases(), st.integers(0, 9))
+def test_each_point_of_the_surface_is_what_decoding_there_gives(case, seed):
+    probabilities, labels = case
+    points = np.concatenate([[0, 0.125, 0.5, 1], np.random.default_rng(seed).choice(probabilities.ravel(), 3)])  # ties with clips among them
+    found = surface(probabilities, labels, points, points)
+    for a, alpha in enumerate(points):
+        for b, beta in enumerate(points):
+            counts = count(decode_thresholds(probabilities, Thresholds(alpha, beta)), labels)
+            assert found.presence[a] == pytest.approx(counts.acc_presence, abs=1e-12)
+            assert found.salience[a, b] == pytest.approx(np.nan if counts.acc_salience is None else counts.acc_salience, abs=1e-12, nan_ok=True)
+            assert found.score[a, b] == pytest.approx(counts.acc_presence if counts.score is None else counts.score, abs=1e-12)
+    assert found.score.max() <= fit_exact(probabilities, labels).score + 1e-12
