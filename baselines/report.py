@@ -27,7 +27,7 @@ from blemore.report import to_text
 from blemore.signature import digest
 from blemore.significance import bootstrap, compare
 from blemore_baselines import failures, plots, stability
-from blemore_baselines.accounts import ACCOUNTS, METRICS, folds_table
+from blemore_baselines.accounts import ACCOUNTS, METRICS, folds_table, structured_to_text
 from blemore_baselines.dataset import SET_OF_LABEL, Dataset
 from blemore_baselines.decode import Thresholds, accuracies, decode_thresholds, softmax
 from blemore_baselines.decoders import scored
@@ -37,6 +37,7 @@ from blemore_baselines.tables import Cell, Table, shown, to_csv, to_html, to_lat
 from blemore_baselines.train import describe
 
 CURVES = ["fold", "epoch", "train_loss", "validation_loss", "published_score"]
+STRUCTURED = "What the model for new clips decodes by. Every other section is about thresholds on the same logits."
 AGAIN = "Train again, into another folder: blemore-baselines train … --out RUN"
 
 
@@ -148,6 +149,8 @@ def gather(run: Run, submission: Optional[Report], features: Sequence[Path], ana
     sections = [
         _results(run, nested), *_failures(run, nested, published, analysis), _folds(run), _stability(run), _confusion(run), _features(run, features),
     ]
+    if "structured" in run.metrics:
+        sections.insert(1, Section("Structured decoding", [STRUCTURED], pre=structured_to_text(run.metrics["structured"]).strip()))
     if submission:
         truth, said = zip(*((LABEL_INDEX[label], LABEL_INDEX[submission.predictions[clip].label]) for clip, label in submission.labels.items()))
         picture = plots.confusion(np.array(truth), np.array(said))
