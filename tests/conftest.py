@@ -41,12 +41,13 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def wheels(request):
-    """A folder with the wheels that travel with the scoring program; fetched once and kept in pytest's cache."""
+def wheels(request, tmp_path_factory):
+    """A folder with the wheels that travel with the scoring program; fetched once and kept in pytest's cache, if it has one."""
     from blemore_codabench import vendor
     from blemore_codabench.bundle import BundleError
 
-    folder = request.config.cache.mkdir("wheels")
+    cache = getattr(request.config, "cache", None)  # none with -p no:cacheprovider
+    folder = cache.mkdir("wheels") if cache else tmp_path_factory.mktemp("wheels")
     try:
         vendor.vendored(folder)
     except BundleError:

@@ -121,7 +121,7 @@ def test_a_read_only_disk(clips, tmp_path, disk):
     disk("ro")
     with pytest.raises(FileError, match="Read-only file system") as raised:
         extract(ids, clips, [create("logmel")], out)
-    assert len(str(raised.value).splitlines()) == 1 and "clip_03.npy" in str(raised.value)
+    assert len(raised.value.problems) == 1 and "clip_03.npy" in str(raised.value)
     with pytest.raises(FileError, match="failures.csv: cannot be written: Read-only"):
         extract(["no such clip"], clips, [create("logmel")], out)
     with pytest.raises(FileError, match="meta.json.*: cannot be written: Read-only"):
