@@ -56,7 +56,7 @@ def structured_to_text(figures: Mapping) -> str:
     return "\n".join([
         to_text(folds), to_text(models), to_text(posterior),
         f"The chosen sets' probabilities are off by {told['set_error']:.4f} on average (expected calibration error).",
-        f"The decoder expects a score of {told['expected_score']:.4f}; what it reached stands below.",
+        f"The decoder expects a score of {told['expected_score']:.4f}; it reached {figures['nested']['score']:.4f}.",
     ]) + "\n"
 
 

@@ -39,7 +39,7 @@ from blemore.version import VERSION
 from blemore_baselines import decoders
 from blemore_baselines.crossval import PRESETS, Recipe, cross_validate, fit_model, fold_seed
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decode import Thresholds, figures, fit_grid, softmax
+from blemore_baselines.decode import Thresholds, figures, fit_exact, fit_grid, softmax
 from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, npz_bytes, scores_csv
 from blemore_baselines.fusion import Models
 from blemore_baselines.heads import Scaler, fit_scaler, one_thread_each, row_losses
@@ -110,7 +110,8 @@ class Final(NamedTuple):
 def choose_final(test_protocol: str, recipe: Recipe, probabilities: np.ndarray, dataset: Dataset, metrics: dict) -> Final:
     """The final model by a test protocol. probabilities: (epochs, N, 6), out of fold; metrics: their `decode.figures`.
 
-    pooled:    trained on all of train; thresholds fitted on all out-of-fold probabilities of that number of epochs
+    pooled:    trained on all of train; the middle of the thresholds that are best, of all and not of the grid, on all
+               out-of-fold probabilities of that number of epochs
     retrain:   trained on all of train; the thresholds of the best fold (the published test table)
     best-fold: the best fold's own model at its best epoch, with its scaler and its thresholds
 
@@ -118,8 +119,8 @@ def choose_final(test_protocol: str, recipe: Recipe, probabilities: np.ndarray, 
     """
     if test_protocol == "pooled":
         epoch = min(recipe.final_epochs, recipe.epochs)
-        thresholds, _ = fit_grid(probabilities[epoch - 1], dataset.labels)
-        return Final(-1, recipe.final_epochs, thresholds, f"pooled out-of-fold logits of epoch {epoch}")
+        best = fit_exact(probabilities[epoch - 1], dataset.labels)
+        return Final(-1, recipe.final_epochs, best.thresholds, f"pooled out-of-fold logits of epoch {epoch}")
     best = max(metrics["published"]["folds"], key=lambda fold: fold["score"] if fold["score"] is not None else fold["acc_presence"])
     thresholds, told = Thresholds(best["alpha"], best["beta"]), f"fold {best['fold']} at its epoch {best['epoch']}"
     if test_protocol == "retrain":

@@ -85,7 +85,7 @@ def _outcomes(dataset: Dataset, features: Features, recipe: Recipe, head: str, s
 
 def _findings(single: dict, gaps: dict[str, Estimate], deals: int) -> list[str]:
     score = gaps["score"]
-    share = f", {score.value / single['disjoint']['score'].value:+.0%} of it".replace("-", "−") if single["disjoint"]["score"].value else ""
+    share = f", or {abs(score.value / single['disjoint']['score'].value):.0%} of it" if single["disjoint"]["score"].value else ""
     if score.low is not None and score.low > 0:
         verdict = "The model profits from knowing its actors: a random split of clips would promise what new people do not give."
     elif score.high is not None and score.high < 0:
@@ -96,7 +96,7 @@ def _findings(single: dict, gaps: dict[str, Estimate], deals: int) -> list[str]:
         "With actors in training and validation alike, "
         + "; ".join(f"{metric} {single['disjoint'][metric].value:.3f} becomes {single['inclusive'][metric].value:.3f}, {in_words(gap)}"
                     for metric, gap in gaps.items()) + ".",
-        f"Of the score that is {signed(score.value)}{share}. {verdict}",
+        f"The score changes by {signed(score.value)}{share}. {verdict}",
         f"Both are means over {deals} seeds, of the training and of the deal; intervals are over actors, whose clips stay together.",
     ]
 

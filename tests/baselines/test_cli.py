@@ -174,7 +174,7 @@ def test_decode_with_two_models(tiny, scores, tmp_path):
     assert result.stdout.endswith(f"{out}: 8 clips, checked\n")
     ids = tiny.dataset.ids
     mean = (decode.softmax(read_scores(one, ids).X) + read_scores(two, ids).X) / 2
-    thresholds, _ = decode.fit_grid(mean, tiny.dataset.labels)
+    thresholds = decode.fit_exact(mean, tiny.dataset.labels).thresholds
     assert json.loads(report.read_text())["final"]["alpha"] == thresholds.alpha
     test = (decode.softmax(read_scores(scores["one", "test"], tiny.test_ids).X) + read_scores(scores["two", "test"], tiny.test_ids).X) / 2
     told = json.loads(run("--check", out, "--ids", tiny.test, "--json", command=blemore_score).stdout)

@@ -83,7 +83,7 @@ def test_folds_have_seeds_of_their_own():
 
 def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, tmp_path, quick, monkeypatch):
     fitted_on = []
-    monkeypatch.setattr(train, "fit_grid", lambda p, labels: fitted_on.append(p) or decode.fit_grid(p, labels))
+    monkeypatch.setattr(train, "fit_exact", lambda p, labels: fitted_on.append(p) or decode.fit_exact(p, labels))
     metrics = run(tiny, tmp_path / "run")
     out, saved = tmp_path / "run", oof(tmp_path / "run")
     assert saved["logits"].shape == (4, 36, 6) and saved["logits"].dtype == np.float32
@@ -93,7 +93,7 @@ def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, t
     expected = decode.figures(decode.softmax(saved["logits"]), tiny.dataset.labels, tiny.dataset.folds)
     assert metrics["nested"] == expected["nested"] and metrics["published"] == expected["published"]
     # The final model trains for 3 epochs: its thresholds, and the score table, are those of epoch 3.
-    thresholds, _ = decode.fit_grid(decode.softmax(saved["logits"][2]), tiny.dataset.labels)
+    thresholds = decode.fit_exact(decode.softmax(saved["logits"][2]), tiny.dataset.labels).thresholds
     (pooled,) = [probabilities for probabilities in fitted_on if len(probabilities) == 36]
     assert (pooled == decode.softmax(saved["logits"][2])).all()
     assert (metrics["final"]["alpha"], metrics["final"]["beta"], metrics["final"]["epochs"]) == (*thresholds, 3)
