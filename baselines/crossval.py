@@ -1,17 +1,18 @@
 """Cross-validation: out-of-fold logits of every epoch, each clip's by a model that saw none of its fold, scaler included.
 
 All heads and seeds of a fold train together (stack.py). With a GPU all folds do; without one they take
-turns on threads, one core each, which is quicker than all cores on the small steps of one fold, and
-gives the same bytes on any number of cores.
+turns on threads, an epoch at a time and one core each, which is quicker than all cores on the small steps
+of one fold, and gives the same bytes on any number of cores.
 """
 
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
@@ -58,29 +59,25 @@ def cross_validate(
     kept = {int(fold): keep and keep / f"fold_{fold}.npz" for fold in np.unique(dataset.folds)}
     found = {fold: _load(path) for fold, path in kept.items() if path and path.exists()}
     todo = [fold for fold in kept if fold not in found]
-    stopped = threading.Event()
     with one_thread_each(), tqdm(total=len(kept) * recipe.epochs, initial=len(found) * recipe.epochs, desc=title, unit="epoch", disable=None) as progress:
 
-        def run(folds: Sequence[int]) -> None:
-            def after_epoch() -> None:
+        def task(folds: Sequence[int]) -> Iterator[None]:
+            training = _train_folds(dataset, features, folds, recipe, heads, seeds)
+            for _ in range(recipe.epochs):
+                result = next(training)
                 progress.update(len(folds))
-                if stopped.is_set():
-                    raise InterruptedError
-
-            for fold, result in _train_folds(dataset, features, folds, recipe, heads, seeds, after_epoch).items():
-                found[fold] = result
+                yield
+            for fold, its in result.items():
+                found[fold] = its
                 if kept[fold]:
-                    write_atomic(kept[fold], npz_bytes(logits=result[0], losses=result[1]))
+                    write_atomic(kept[fold], npz_bytes(logits=its[0], losses=its[1]))
 
-        groups = [todo] if torch.cuda.is_available() and todo else [[fold] for fold in todo]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            try:
-                for finished in as_completed([pool.submit(run, group) for group in groups]):
-                    finished.result()
-            except BaseException:
-                stopped.set()
-                pool.shutdown(cancel_futures=True)
-                raise
+        if torch.cuda.is_available():
+            take_turns([task(todo)] if todo else [], workers=1)
+        else:
+            workers = os.cpu_count() or 1
+            for folds in _groups(todo, workers):
+                take_turns([task([fold]) for fold in folds], workers)
 
     logits = np.zeros((len(heads), len(seeds), recipe.epochs, len(dataset.ids), len(EMOTIONS)), dtype=np.float32)
     for fold, (its, _) in found.items():
@@ -97,7 +94,9 @@ def fit_model(
     """
     rows, basis = _in_span(X, recipe)
     stack = Stack([head], [Rows(rows, targets)], [seed], recipe)
-    stack.train(epochs, after_epoch and (lambda _, losses: after_epoch(losses.item())))
+    for losses in stack.epochs(epochs):
+        if after_epoch:
+            after_epoch(losses.item())
     return stack.module(0, head, basis)
 
 
@@ -113,9 +112,9 @@ def fold_seed(seed: int, fold: int) -> int:
 
 
 def _train_folds(
-    dataset: Dataset, features: Features, folds: Sequence[int], recipe: Recipe, heads: Sequence[str], seeds: Sequence[int], after_epoch: Callable[[], None]
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Fold → logits (heads, seeds, epochs, its clips, 6) float32 and losses (heads, seeds, epochs), in one stack."""
+    dataset: Dataset, features: Features, folds: Sequence[int], recipe: Recipe, heads: Sequence[str], seeds: Sequence[int]
+) -> Iterator[dict[int, tuple[np.ndarray, np.ndarray]]]:
+    """After each epoch, fold → logits (heads, seeds, epochs, its clips, 6) float32 and losses (heads, seeds, epochs), filled so far; in one stack."""
     train, held_out = {}, {}
     for fold in folds:
         clips = np.flatnonzero(dataset.folds == fold)
@@ -127,23 +126,61 @@ def _train_folds(
         held_out[fold] = (its if basis is None else its @ basis, np.searchsorted(clips, features.owner[out]), len(clips))
     members = [(fold, seed) for fold in folds for seed in seeds]
     stack = Stack(heads, [train[fold] for fold, _ in members], [fold_seed(seed, fold) for fold, seed in members], recipe)
-    rows = {fold: torch.from_numpy(X).to(stack.device) for fold, (X, _, _) in held_out.items()}
-    logits = {fold: np.zeros((len(heads), len(seeds), recipe.epochs, n, len(EMOTIONS)), dtype=np.float32) for fold, (_, _, n) in held_out.items()}
-    losses = np.zeros((recipe.epochs, len(members), len(heads)))
-    epochs = iter(range(recipe.epochs))
-
-    def keep(stack: Stack, mean_losses: np.ndarray) -> None:
-        epoch = next(epochs)
-        losses[epoch] = mean_losses
+    rows_of = {fold: torch.from_numpy(X).to(stack.device) for fold, (X, _, _) in held_out.items()}
+    shape = (len(heads), len(seeds), recipe.epochs)
+    found = {fold: (np.zeros((*shape, n, len(EMOTIONS)), dtype=np.float32), np.zeros(shape)) for fold, (_, _, n) in held_out.items()}
+    for epoch, mean_losses in enumerate(stack.epochs(recipe.epochs)):
         for k, (fold, seed) in enumerate(members):
-            _, owner, n = held_out[fold]
-            for h, its in enumerate(stack.logits(k, rows[fold]).cpu().numpy()):
-                logits[fold][h, seeds.index(seed), epoch] = _mean_over_rows(its, owner, n)
-        after_epoch()
+            (logits, losses), (_, owner, n), s = found[fold], held_out[fold], seeds.index(seed)
+            losses[:, s, epoch] = mean_losses[k]
+            for h, its in enumerate(stack.logits(k, rows_of[fold]).cpu().numpy()):
+                logits[h, s, epoch] = _mean_over_rows(its, owner, n)
+        yield found
 
-    stack.train(recipe.epochs, keep)
-    by_fold = losses.reshape(recipe.epochs, len(folds), len(seeds), len(heads)).transpose(1, 3, 2, 0)
-    return {fold: (logits[fold], by_fold[f]) for f, fold in enumerate(folds)}
+
+def take_turns(tasks: Sequence[Iterator], workers: int) -> None:
+    """Run tasks to their ends, a step of each in turn, on so many threads: all are busy until the last few steps.
+
+    The first error, or an interrupt, ends them all.
+    """
+    waiting: queue.SimpleQueue[Iterator] = queue.SimpleQueue()
+    stopped = threading.Event()
+    for one in tasks:
+        waiting.put(one)
+
+    def work() -> None:
+        while not stopped.is_set():
+            try:
+                one = waiting.get_nowait()
+            except queue.Empty:
+                return  # the rest are in the hands of others, who go on with them
+            if next(one, _ENDED) is not _ENDED:
+                waiting.put(one)
+
+    with ThreadPoolExecutor(max(1, min(workers, len(tasks)))) as pool:
+        try:
+            for finished in as_completed([pool.submit(work) for _ in range(min(workers, len(tasks)))]):
+                finished.result()
+        except BaseException:
+            stopped.set()
+            raise
+
+
+_ENDED = object()
+
+
+def _groups(folds: Sequence[int], workers: int) -> list[Sequence[int]]:
+    """Folds that take turns: as many as there are workers, so that a run that is killed has finished some; of the last
+    group, up to twice as many less one, all end together.
+
+    >>> _groups([0, 1, 2, 3, 4], 2), _groups([0, 1, 2], 4)
+    ([[0, 1], [2, 3, 4]], [[0, 1, 2]])
+    """
+    groups, left = [], list(folds)
+    while len(left) >= 2 * workers:
+        groups.append(left[:workers])
+        left = left[workers:]
+    return [*groups, left]
 
 
 def _in_span(X: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, Optional[np.ndarray]]:

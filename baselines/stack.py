@@ -11,7 +11,7 @@ does the rest, which is small.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
@@ -39,10 +39,7 @@ class Rows(NamedTuple):
 
 
 class Stack:
-    """Members k with data[k] and seeds[k], each with all of `heads`.
-
-    after_epoch gets this stack and each member's mean losses (members, heads).
-    """
+    """Members k with data[k] and seeds[k], each with all of `heads`."""
 
     def __init__(self, heads: Sequence[str], data: Sequence[Rows], seeds: Sequence[int], recipe: Recipe) -> None:
         self.heads, self.recipe = list(heads), recipe
@@ -84,11 +81,9 @@ class Stack:
 
     # ---------------------------------------------------------------------------- training
 
-    def train(self, epochs: int, after_epoch: Optional[Callable[["Stack", np.ndarray], None]] = None) -> None:
-        for _ in range(epochs):
-            losses = self._epoch()
-            if after_epoch:
-                after_epoch(self, losses)
+    def epochs(self, number: int) -> Iterator[np.ndarray]:
+        """Train; after each epoch, each member's mean losses (members, heads)."""
+        return (self._epoch() for _ in range(number))
 
     def _epoch(self) -> np.ndarray:
         size = self.recipe.batch_size

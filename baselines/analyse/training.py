@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, Iterator, Optional
 
 import numpy as np
@@ -12,7 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from blemore_baselines.crossval import Recipe, fold_seed
+from blemore_baselines.crossval import Recipe, fold_seed, take_turns
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.features import Features
 from blemore_baselines.heads import fit_scaler, one_thread_each
@@ -41,36 +39,28 @@ def out_of_fold(dataset: Dataset, features: Features, recipe: Recipe, build: Bui
 
     features: aggregated, of the dataset's clips, in its order
     """
+    found: dict[int, np.ndarray] = {}
     folds = np.unique(dataset.folds)
-    modules = [seeded(build, fold_seed(seed, fold)) for fold in folds]
-    stopped = threading.Event()
     with one_thread_each(), tqdm(total=len(folds) * recipe.epochs, desc=title, unit="epoch", disable=None) as progress:
 
-        def run(fold: int, module: nn.Module) -> np.ndarray:
-            inside = dataset.folds != fold
+        def task(fold: int) -> Iterator[None]:
+            inside, own = dataset.folds != fold, fold_seed(seed, fold)
             scaler = fit_scaler(features.X[inside])
             held_out = torch.from_numpy(scaler(features.X[~inside])).to(_device())
             outputs = []
-            for its in _epochs(module.to(_device()), scaler(features.X[inside]), dataset.labels[inside], loss, recipe, fold_seed(seed, fold)):
+            for module in _epochs(modules[fold].to(_device()), scaler(features.X[inside]), dataset.labels[inside], loss, recipe, own):
                 with torch.no_grad():
-                    outputs.append(its(held_out).cpu().numpy())
+                    outputs.append(module(held_out).cpu().numpy())
                 progress.update()
-                if stopped.is_set():
-                    raise InterruptedError
-            return np.stack(outputs)
+                yield
+            found[fold] = np.stack(outputs)
 
-        # Folds take turns on threads, one core each, as in cross-validation; on a GPU one after the other.
-        with ThreadPoolExecutor(1 if torch.cuda.is_available() else os.cpu_count()) as pool:
-            try:
-                by_fold = list(pool.map(run, folds, modules))
-            except BaseException:
-                stopped.set()
-                pool.shutdown(cancel_futures=True)
-                raise
-    found = np.zeros((recipe.epochs, len(dataset.ids), by_fold[0].shape[-1]), dtype=np.float32)
-    for fold, its in zip(folds, by_fold):
-        found[:, dataset.folds == fold] = its
-    return found
+        modules = {fold: seeded(build, fold_seed(seed, fold)) for fold in folds}  # here, for it draws from torch's global generator
+        take_turns([task(fold) for fold in folds], 1 if torch.cuda.is_available() else os.cpu_count() or 1)
+    every = np.zeros((recipe.epochs, len(dataset.ids), found[folds[0]].shape[-1]), dtype=np.float32)
+    for fold, its in found.items():
+        every[:, dataset.folds == fold] = its
+    return every
 
 
 def _epochs(module: nn.Module, X: np.ndarray, labels: np.ndarray, loss: Loss, recipe: Recipe, seed: int) -> Iterator[nn.Module]:

@@ -44,8 +44,8 @@ def plain(head, data, seed, recipe=RECIPE):
 def test_members_of_every_length_become_what_they_become_alone():
     # 40 rows: two batches and a half; 33: a last batch of one row; 5: a batch that is not full; 64: four full ones.
     data, seeds, heads = [rows(40), rows(33, seed=1), rows(5, seed=2), rows(64, seed=3)], [3, 1, 4, 1], list(HEADS)
-    stack, told = Stack(heads, data, seeds, RECIPE), []
-    stack.train(RECIPE.epochs, lambda _, losses: told.append(losses))
+    stack = Stack(heads, data, seeds, RECIPE)
+    told = list(stack.epochs(RECIPE.epochs))
     for k, (one, seed) in enumerate(zip(data, seeds)):
         X = torch.from_numpy(one.X)
         for h, head in enumerate(heads):
@@ -60,7 +60,7 @@ def test_seeds_on_the_same_rows_share_them():
     data = rows(50)
     stack = Stack(["linear"], [data, data, data], [0, 1, 2], RECIPE)
     assert stack._X.shape == (1, 50, 7)
-    stack.train(2)
+    list(stack.epochs(2))
     ends = [stack.module(k, "linear").weight for k in range(3)]
     assert not torch.equal(ends[0], ends[1]) and not torch.equal(ends[1], ends[2])
 
@@ -76,8 +76,7 @@ def test_all_folds_in_one_stack_are_the_folds_one_by_one(tiny, monkeypatch):
     features, recipe = tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 3, 3)
     arguments = (tiny.dataset, features, recipe, ["linear", "mlp256"], [0, 7])
     apart = cross_validate(*arguments)
-    train_folds = crossval._train_folds
-    together = train_folds(tiny.dataset, features, [0, 1, 2], recipe, ["linear", "mlp256"], [0, 7], lambda: None)
+    *_, together = crossval._train_folds(tiny.dataset, features, [0, 1, 2], recipe, ["linear", "mlp256"], [0, 7])
     for fold, (logits, losses) in together.items():
         assert logits == pytest.approx(apart.logits[:, :, :, tiny.dataset.folds == fold], abs=1e-4)
         assert losses == pytest.approx(apart.losses[fold], rel=1e-4)

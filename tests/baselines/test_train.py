@@ -296,17 +296,12 @@ def stop_in_fold(monkeypatch, fold, at_epoch):
     """Raise after some epochs of a fold; returns the list of folds that were begun."""
     original, begun = crossval._train_folds, []
 
-    def train_folds(dataset, features, folds, recipe, heads, seeds, after_epoch):
+    def train_folds(dataset, features, folds, *rest):
         begun.extend(folds)
-        epochs = []
-
-        def counting():
-            after_epoch()
-            epochs.append(1)
-            if fold in folds and len(epochs) == at_epoch:
+        for epoch, found in enumerate(original(dataset, features, folds, *rest), 1):
+            if fold in folds and epoch == at_epoch:
                 raise Stopped
-
-        return original(dataset, features, folds, recipe, heads, seeds, counting)
+            yield found
 
     monkeypatch.setattr(crossval, "_train_folds", train_folds)
     return begun
