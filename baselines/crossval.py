@@ -24,7 +24,7 @@ from blemore_baselines.dataset import Dataset
 from blemore_baselines.features import Features, npz_bytes
 from blemore_baselines.heads import fit_scaler, one_thread_each
 from blemore_baselines.span import span_basis
-from blemore_baselines.stack import Recipe, Rows, Stack
+from blemore_baselines.stack import Recipe, Rows, Stack, take_fresh_pages
 
 PRESETS = {
     # Lachmann et al. 2026
@@ -59,6 +59,7 @@ def cross_validate(
     kept = {int(fold): keep and keep / f"fold_{fold}.npz" for fold in np.unique(dataset.folds)}
     found = {fold: _load(path) for fold, path in kept.items() if path and path.exists()}
     todo = [fold for fold in kept if fold not in found]
+    take_fresh_pages()
     with one_thread_each(), tqdm(total=len(kept) * recipe.epochs, initial=len(found) * recipe.epochs, desc=title, unit="epoch", disable=None) as progress:
 
         def task(folds: Sequence[int]) -> Iterator[None]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from blemore.labels import EMOTIONS
 
 HEADS: dict[str, Optional[int]] = {"linear": None, "mlp256": 256, "mlp512": 512}  # name → hidden width
+FLOOR = 1e-8  # of a probability whose logarithm is taken
 _INITIALISING = threading.Lock()  # layers draw from torch's global generator
 
 
@@ -31,8 +32,15 @@ def build_head(name: str, dim: int, seed: int) -> nn.Module:
 
 
 def row_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """KL divergence of softmax(logits) from soft targets, both (…, 6); one number a row (…)."""
-    return F.kl_div(torch.log(torch.clamp(torch.softmax(logits, dim=-1), min=1e-8)), targets, reduction="none").sum(dim=-1)
+    """KL divergence of p = softmax(logits) from soft targets, both (…, 6); one number a row (…). log p is taken of max(p, 1e-8)."""
+    return F.kl_div(torch.log(torch.clamp(torch.softmax(logits, dim=-1), min=FLOOR)), targets, reduction="none").sum(dim=-1)
+
+
+def row_gradients(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The gradient of `row_losses` by the logits (…, 6): p · Σ t − t, where targets t of p below 1e-8 count as 0."""
+    p = torch.softmax(logits, dim=-1)
+    felt = targets * (p >= FLOOR)
+    return p * felt.sum(dim=-1, keepdim=True) - felt
 
 
 class Scaler(NamedTuple):

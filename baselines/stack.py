@@ -5,12 +5,14 @@ A member is one model of each of `heads`: a seed on the rows of one fold. First 
 all of them. Every member keeps its own initial weights, its own order of rows and its own optimizer
 state: it becomes what it would have become alone, up to rounding.
 
-That large product and its gradient are written out, into memory that is used again every step; autograd
-does the rest, which is small.
+Gradients are written out, into memory that is used again every step: so short a chain needs no autograd,
+whose small parts would take longer than the large products.
 """
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from typing import Callable, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
@@ -19,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from blemore.labels import EMOTIONS
-from blemore_baselines.heads import HEADS, build_head, row_losses
+from blemore_baselines.heads import HEADS, build_head, row_gradients, row_losses
 
 
 class Recipe(NamedTuple):
@@ -68,11 +70,13 @@ class Stack:
         def stacked(get: Callable) -> torch.Tensor:
             return torch.stack([get(member) for member in self._layers]).detach().to(self.device)
 
-        self.first = stacked(lambda member: torch.cat([first.weight for first, _ in member]))  # (members, width, D)
-        self.first_bias = stacked(lambda member: torch.cat([first.bias for first, _ in member]))
-        self.second = {h: stacked(lambda member, h=h: member[h][1].weight) for h, head in enumerate(self.heads) if HEADS[head]}  # (members, 6, hidden)
-        self.second_bias = {h: stacked(lambda member, h=h: member[h][1].bias) for h in self.second}
-        self._tensors = [self.first, self.first_bias, *self.second.values(), *self.second_bias.values()]
+        # Weight and bias of the first layers, (members, width, D) and (members, width); then of each second layer there is.
+        self._tensors = [stacked(lambda member, part=part: torch.cat([getattr(first, part) for first, _ in member])) for part in ("weight", "bias")]
+        self._second = {}  # head → where its second layer stands
+        for h, head in enumerate(self.heads):
+            if HEADS[head]:
+                self._second[h] = len(self._tensors)
+                self._tensors += [stacked(lambda member, h=h, part=part: getattr(member[h][1], part)) for part in ("weight", "bias")]
         self._gradients = [torch.zeros_like(tensor) for tensor in self._tensors]
         # A parameter for each member, so that one that has ended its epoch is passed over.
         self._parameters = [[nn.Parameter(tensor[k]) for tensor in self._tensors] for k in range(len(seeds))]
@@ -96,63 +100,78 @@ class Stack:
             summed[: len(batches)] += losses * counts[:, None]
         return (summed.cpu().numpy() / np.array(self._lengths)[:, None])[self._place]
 
+    @torch.no_grad()
     def _step(self, batch: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """A step of the first members, with their rows (members, rows) of which `counts` are real; their losses (members, heads)."""
         active = len(batch)
         source = self._source[:active, None].to(self.device)
         x, targets = self._X[source, batch], self._targets[source, batch]
         tensors, gradients = [[tensor[:active] for tensor in group] for group in (self._tensors, self._gradients)]
-        hidden = torch.baddbmm(tensors[1][:, None], x, tensors[0].transpose(1, 2)).requires_grad_()
-        rest = [tensor.requires_grad_() for tensor in tensors[2:]]
+        hidden = torch.baddbmm(tensors[1][:, None], x, tensors[0].transpose(1, 2))
         weights = (torch.arange(batch.shape[1], device=self.device) < counts[:, None]) / counts[:, None]
-        losses = torch.stack([(row_losses(logits, targets) * weights).sum(dim=1) for logits in self._outputs(hidden, rest)], dim=1)
-        by_hidden, *by_rest = torch.autograd.grad(losses.sum(), [hidden, *rest])
+        by_hidden = torch.empty_like(hidden)
+        losses = []
+        for h, (columns, logits) in enumerate(zip(self._columns, self._outputs(hidden, tensors))):
+            losses.append((row_losses(logits, targets) * weights).sum(dim=1))
+            by_logits = row_gradients(logits, targets) * weights[:, :, None]
+            if h not in self._second:
+                by_hidden[:, :, columns] = by_logits
+                continue
+            k, part = self._second[h], hidden[:, :, columns]
+            torch.bmm(by_logits.transpose(1, 2), F.relu(part), out=gradients[k])
+            torch.sum(by_logits, dim=1, out=gradients[k + 1])
+            by_hidden[:, :, columns] = torch.bmm(by_logits, tensors[k]) * (part > 0)
         torch.bmm(by_hidden.transpose(1, 2), x, out=gradients[0])
         torch.sum(by_hidden, dim=1, out=gradients[1])
-        for gradient, value in zip(gradients[2:], by_rest):
-            gradient.copy_(value)
         for k, member in enumerate(self._parameters):
             for parameter, gradient in zip(member, self._gradients):
                 parameter.grad = gradient[k] if k < active else None
         self._optimizer.step()
-        return losses.detach()
+        return torch.stack(losses, dim=1)
 
-    def _outputs(self, hidden: torch.Tensor, rest: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def _outputs(self, hidden: torch.Tensor, tensors: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Each head's logits (members, rows, 6) from the first layers' outputs."""
-        places = list(self.second)
-        weights, biases = rest[: len(places)], rest[len(places):]
-        outputs = []
         for h, columns in enumerate(self._columns):
             part = hidden[:, :, columns]
-            if h in self.second:
-                k = places.index(h)
-                part = torch.baddbmm(biases[k][:, None], F.relu(part), weights[k].transpose(1, 2))
-            outputs.append(part)
-        return outputs
+            if h in self._second:
+                k = self._second[h]
+                part = torch.baddbmm(tensors[k + 1][:, None], F.relu(part), tensors[k].transpose(1, 2))
+            yield part
 
     # ---------------------------------------------------------------------------- results
 
-    @torch.no_grad()
     def logits(self, member: int, X: torch.Tensor) -> torch.Tensor:
         """(heads, rows, 6) of a member for standardised rows (rows, D) on this stack's device."""
         k = int(self._place[member])
-        first, bias, *rest = (tensor[k : k + 1].detach() for tensor in self._tensors)
-        return torch.cat(self._outputs(torch.addmm(bias[0], X, first[0].T)[None], rest))
+        tensors = [tensor[k : k + 1] for tensor in self._tensors]
+        return torch.cat([*self._outputs(torch.addmm(tensors[1][0], X, tensors[0][0].T)[None], tensors)])
 
     def module(self, member: int, head: str, basis: Optional[np.ndarray] = None) -> nn.Module:
         """A member's model as a module of its own; for rows as they were before they were written in `basis` (D, k)."""
         k, h = int(self._place[member]), self.heads.index(head)
-        weight = self.first[k, self._columns[h]].detach().cpu()
+        weight = self._tensors[0][k, self._columns[h]].cpu()
         weight = weight if basis is None else weight @ torch.from_numpy(basis).T
         model = build_head(head, weight.shape[1], seed=0)
         first, second = _layers(model)
         with torch.no_grad():
             first.weight.copy_(weight)
-            first.bias.copy_(self.first_bias[k, self._columns[h]])
+            first.bias.copy_(self._tensors[1][k, self._columns[h]])
             if second is not None:
-                second.weight.copy_(self.second[h][k])
-                second.bias.copy_(self.second_bias[h][k])
+                second.weight.copy_(self._tensors[self._second[h]][k])
+                second.bias.copy_(self._tensors[self._second[h] + 1][k])
         return model
+
+
+def take_fresh_pages() -> None:
+    """Have glibc give every large array pages of its own.
+
+    Once some were freed it puts new ones into the gaps, where a step of large first layers was seen to take 1.4 times as
+    long. Elsewhere nothing is done.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt:
+            mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD, in bytes; setting it keeps it from growing
 
 
 def _layers(model: nn.Module) -> tuple[nn.Linear, Optional[nn.Linear]]:

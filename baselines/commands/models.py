@@ -33,7 +33,7 @@ def _weight(decoder: str, weight: Optional[float]) -> Optional[float]:
 @features_option
 @click.option("--method", type=click.Choice(["aggregate", "subsample"]), default="aggregate", show_default=True, help="One row a clip, or each of its rows an example.")
 @click.option("--head", type=click.Choice(["linear", "mlp256", "mlp512"]), default="mlp512", show_default=True)
-@click.option("--preset", type=click.Choice(["published", "fast"]), default="published", show_default=True, help="published: the paper's protocol; fast: as good on nested figures, in a twentieth of the time.")
+@click.option("--preset", type=click.Choice(["published", "fast"]), default="published", show_default=True, help="published: the paper's protocol; fast: as good on nested figures, in a twentieth of the time or less.")
 @click.option("--test-protocol", type=click.Choice(["pooled", "retrain", "best-fold"]), default="pooled", show_default=True, help="The model for new clips. pooled: trained on all of train, thresholds of all out-of-fold logits; retrain: with those of the best fold, as in the paper; best-fold: that fold's own model.")
 @decoder_option
 @weight_option

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from blemore_baselines.heads import HEADS, build_head, fit_scaler, row_losses
+from blemore_baselines.heads import HEADS, build_head, fit_scaler, row_gradients, row_losses
 
 
 def test_the_shapes_of_the_heads():
@@ -79,6 +79,15 @@ def test_the_loss_by_hand():
     sure = torch.tensor([[100.0, 0, 0, 0, 0, 0]])
     assert row_losses(sure, targets[:1]).item() == 0
     assert row_losses(sure, torch.eye(6)[5:]).item() == pytest.approx(-math.log(1e-8))
+
+
+@pytest.mark.parametrize("spread", [1, 5, 40], ids=["usual", "sure", "below the floor"])
+def test_the_gradient_is_autograd_s(spread):
+    rng = np.random.default_rng(3)
+    logits = torch.from_numpy(rng.normal(size=(2, 30, 6)) * spread).requires_grad_()
+    targets = torch.from_numpy(np.concatenate([np.eye(6)[rng.integers(0, 6, (1, 30))], rng.dirichlet(np.ones(6), (1, 30))]))
+    row_losses(logits, targets).sum().backward()
+    assert row_gradients(logits.detach(), targets).numpy() == pytest.approx(logits.grad.numpy(), abs=1e-12)
 
 
 # ---------------------------------------------------------------------------------- scaler
