@@ -37,7 +37,8 @@ def predict(model: Path, feature_paths: Sequence[Path], ids: Sequence[str]) -> t
     head = build_head(spec["head"], len(scaler.mean), seed=0)
     head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in tensors.items()})
     features = fuse(sources)
-    logits = clip_logits(head, scaler(features.X), features.owner, len(ids))
+    # In float64 and rounded: in what order a processor adds up must not decide anything.
+    logits = clip_logits(head.double(), scaler(features.X).astype(np.float64), features.owner, len(ids)).round(9)
     return logits, decode_by(spec["decoder"], softmax(logits), str(model / "model.json"))
 
 

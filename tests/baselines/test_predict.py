@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from blemore.errors import FileError, ValidationError
 from blemore.evaluate import check
@@ -62,6 +62,21 @@ def test_two_files_are_all_that_a_model_needs(tiny, model, tmp_path):
         shutil.copy(model / name, tmp_path / "alone")
     shutil.rmtree(model)
     assert (predict.predict(tmp_path / "alone", [tiny.sound_test], tiny.test_ids)[0] == before[0]).all()
+
+
+def test_the_order_in_which_a_processor_adds_up_decides_nothing(tiny, tmp_path):
+    # The same sums with their parts in another order: columns of features, scaler and weights turned round together.
+    trained(tiny, tmp_path / "run", tiny.sound, head="mlp256")
+    features = read_features(tiny.sound_test, tiny.test_ids)
+    save(features, tmp_path / "test.npz")
+    shutil.copytree(tmp_path / "run", tmp_path / "turned")
+    save(features._replace(X=np.ascontiguousarray(features.X[:, ::-1])), tmp_path / "turned.npz")
+    tensors = load_file(tmp_path / "run" / "model.safetensors")
+    for name in ("scaler.mean", "scaler.scale", "head.0.weight"):
+        tensors[name] = np.ascontiguousarray(tensors[name][..., ::-1])
+    save_file(tensors, tmp_path / "turned" / "model.safetensors")
+    one, turned = (predict.predict(tmp_path / name, [tmp_path / table], tiny.test_ids) for name, table in (("run", "test.npz"), ("turned", "turned.npz")))
+    assert (one[0] == turned[0]).all() and (one[1] == turned[1]).all()
 
 
 def test_predictions_follow_their_ids(tiny, model):
