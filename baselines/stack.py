@@ -20,7 +20,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from blemore.labels import EMOTIONS
 from blemore_baselines.heads import HEADS, build_head, row_gradients, row_losses
 
 
@@ -63,12 +62,12 @@ class Stack:
 
     def _build(self, seeds: Sequence[int]) -> None:
         dim = self._X.shape[2]
-        self._layers = [[_layers(build_head(head, dim, seed)) for head in self.heads] for seed in seeds]
-        widths = [first.out_features for first, _ in self._layers[0]]
+        layers = [[_layers(build_head(head, dim, seed)) for head in self.heads] for seed in seeds]
+        widths = [first.out_features for first, _ in layers[0]]
         self._columns = [slice(end - width, end) for width, end in zip(widths, np.cumsum(widths).tolist())]
 
         def stacked(get: Callable) -> torch.Tensor:
-            return torch.stack([get(member) for member in self._layers]).detach().to(self.device)
+            return torch.stack([get(member) for member in layers]).detach().to(self.device)
 
         # Weight and bias of the first layers, (members, width, D) and (members, width); then of each second layer there is.
         self._tensors = [stacked(lambda member, part=part: torch.cat([getattr(first, part) for first, _ in member])) for part in ("weight", "bias")]

@@ -17,7 +17,7 @@ from blemore_baselines.cli import main
 from blemore_baselines.dataset import TARGETS, Dataset, read_dataset
 from blemore_baselines.decode import count, to_probabilities
 from blemore_baselines.features import read_scores, scores_csv
-from blemore_baselines.thresholds import Thresholds, decode_thresholds, fit_exact, fit_grid, surface
+from blemore_baselines.thresholds import decode_thresholds, fit_exact, fit_grid, surface
 
 METRICS = {"presence": "acc_presence", "salience": "acc_salience", "score": "score"}
 

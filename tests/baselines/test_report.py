@@ -1,7 +1,6 @@
 """The report of a run: self-contained, its tables as files, its failures measured, and what it says of half a run."""
 
 import csv
-import io
 import json
 import re
 import shutil
@@ -17,7 +16,7 @@ from blemore.labels import LABELS, to_entry
 from blemore_baselines import plots, report
 from blemore_baselines.accounts import METRICS
 from blemore_baselines.cli import main
-from blemore_baselines.features import npz_bytes, read_features
+from blemore_baselines.features import npz_bytes
 from blemore_baselines.train import train
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from blemore_baselines import stability
 from blemore_baselines.dataset import TARGETS
-from blemore_baselines.decode import Thresholds, count, decode_thresholds, fit_exact
+from blemore_baselines.decode import count, decode_thresholds, fit_exact
 
 
 def case(n=120, actors=8):
