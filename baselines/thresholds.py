@@ -146,30 +146,30 @@ def fit_exact(probabilities: np.ndarray, labels: np.ndarray) -> Plateau:
     states = np.concatenate([[0], 1 + np.flatnonzero(np.append(second[1:] != second[:-1], True))]) if len(clips) else np.array([0])
     edges = np.concatenate([[1.0], second[states[1:] - 1], [0.0]])
     best = points[states].max()
-    low, high = _widest(points[states] == best, edges[1:], edges[:-1])
-    alpha = _middle(low, high, at_tie=high)
+    low, high = widest(points[states] == best, edges[1:], edges[:-1])
+    alpha = middle(low, high, at_tie=high)
 
     deciding = second >= alpha
     line, start = np.unique(gap[deciding], return_inverse=True)
     prefix = from_zero(np.bincount(start, weights=equal_gain[deciding], minlength=len(line)).astype(np.int64))
     lowest = 0.0 if not len(line) or line[0] > 0 else -1.0
     beta_edges = np.concatenate([[lowest], line, [1.0 if not len(line) or line[-1] < 1 else 2.0]])
-    beta_low, beta_high = _widest(prefix == prefix.max(), beta_edges[:-1], beta_edges[1:])
-    thresholds = Thresholds(float(alpha), float(_middle(beta_low, beta_high, at_tie=beta_low)))
+    beta_low, beta_high = widest(prefix == prefix.max(), beta_edges[:-1], beta_edges[1:])
+    thresholds = Thresholds(float(alpha), float(middle(beta_low, beta_high, at_tie=beta_low)))
     return Plateau(thresholds, (float(low), float(high)), (float(beta_low), float(beta_high)), float(best / (2 * n * n_blends if n_blends else n)))
 
 
-def _widest(optimal: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> tuple[float, float]:
+def widest(optimal: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> tuple[float, float]:
     """The widest run of neighbouring optimal intervals; of equally wide ones the first."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], optimal.astype(np.int8), [0]])))
     runs = [(min(lows[a], lows[b - 1]), max(highs[a], highs[b - 1])) for a, b in zip(edges[::2], edges[1::2])]
     return max(runs, key=lambda run: run[1] - run[0])
 
 
-def _middle(low: float, high: float, at_tie: float) -> float:
+def middle(low: float, high: float, at_tie: float) -> float:
     """The middle, or the end that belongs to the interval where no number lies between its ends."""
-    middle = (low + high) / 2
-    return middle if low < middle < high else at_tie
+    between = (low + high) / 2
+    return between if low < between < high else at_tie
 
 
 def _best_prefixes(places: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 from blemore.labels import EMOTIONS
 from blemore.significance import LEVEL, RESAMPLES, p_value, t_quantile
+from blemore_baselines.analyse.study import signed
 from blemore_baselines.dataset import SET_OF_LABEL
 
 FIGURES = {  # of summed `outcomes`; nan without blends
@@ -61,7 +62,6 @@ def compare(records: np.ndarray, baseline: np.ndarray, actors: Sequence[str], fi
 
 def in_words(estimate: Estimate) -> str:
     """`+0.012 (95 % interval −0.020 to +0.044, p = 0.410), within chance`."""
-    signed = lambda number: f"{number:+.3f}".replace("-", "−")  # noqa: E731
     if estimate.low is None:
         return f"{signed(estimate.value)} (a single actor: no interval)"
     verdict = "within chance" if estimate.low <= 0 <= estimate.high else "more than chance explains"

@@ -15,15 +15,15 @@ from tqdm import tqdm
 
 from blemore.labels import EMOTIONS, PAIRS
 from blemore_baselines import plots
-from blemore_baselines.analyse.actors import FIGURES, Estimate, compare, draw, in_words, outcomes
+from blemore_baselines.analyse.actors import FIGURES, Estimate, compare, draw, in_words
 from blemore_baselines.analyse.groups import Group, find_groups
+from blemore_baselines.analyse.held_out import held_out
 from blemore_baselines.analyse.objectives import N_RELATIONS
 from blemore_baselines.analyse.study import Study, check_folds
-from blemore_baselines.crossval import Recipe, clip_logits, cross_validate, fit_model, fold_seed
+from blemore_baselines.crossval import Recipe
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decode import decode_thresholds, nested_folds, softmax
 from blemore_baselines.features import Features, fuse
-from blemore_baselines.heads import fit_scaler, one_thread_each
+from blemore_baselines.heads import one_thread_each
 from blemore_baselines.tables import Table
 
 REPEATS = 10
@@ -69,26 +69,17 @@ def importance(
 
 def measure(dataset: Dataset, features: Features, groups: Sequence[Group], recipe: Recipe, head: str, seed: int, repeats: int) -> tuple[np.ndarray, ...]:
     """`outcomes` (N, 4) of the models as they are, and with each group permuted: (groups, N, 4), sums over repeats."""
-    logits = cross_validate(dataset, features, recipe, [head], [seed]).logits[0, 0]
-    folds = nested_folds(softmax(logits), dataset.labels, dataset.folds)
     whole, permuted = np.zeros((len(dataset.ids), 4)), np.zeros((len(groups), len(dataset.ids), 4))
-    with one_thread_each(), tqdm(total=len(folds) * len(groups), desc="permuting", unit="group", disable=None) as progress:
-        for fold in folds:
-            out, own = dataset.folds == fold.fold, fold_seed(seed, fold.fold)
-            scaler = fit_scaler(features.X[~out])
-            model = fit_model(scaler(features.X[~out]), dataset.targets[~out], head, recipe, fold.epoch, own)
-            X, truth = scaler(features.X[out]), dataset.labels[out]
-            orders = np.random.default_rng(own).permuted(np.tile(np.arange(len(X)), (repeats, 1)), axis=1)
-
-            def judged(rows: np.ndarray) -> np.ndarray:
-                return outcomes(decode_thresholds(softmax(clip_logits(model, rows, np.arange(len(X)), len(X))), fold.thresholds), truth)
-
-            whole[out] = judged(X)
+    total = len(np.unique(dataset.folds)) * len(groups)
+    with one_thread_each(), tqdm(total=total, desc="permuting", unit="group", disable=None) as progress:
+        for fold in held_out(dataset, features, recipe, head, seed):
+            orders = np.random.default_rng(fold.seed).permuted(np.tile(np.arange(len(fold.X)), (repeats, 1)), axis=1)
+            whole[fold.inside] = fold.judge(fold.X)
             for g, group in enumerate(groups):
-                exchanged = X.copy()
+                exchanged = fold.X.copy()
                 for order in orders:
-                    exchanged[:, group.columns] = X[np.ix_(order, group.columns)]
-                    permuted[g, out] += judged(exchanged)
+                    exchanged[:, group.columns] = fold.X[np.ix_(order, group.columns)]
+                    permuted[g, fold.inside] += fold.judge(exchanged)
                 progress.update()
     return whole, permuted
 

@@ -11,7 +11,7 @@ from typing import Sequence
 import numpy as np
 
 from blemore_baselines import plots
-from blemore_baselines.thresholds import Plateau, Thresholds, surface
+from blemore_baselines.thresholds import Plateau, Thresholds, middle, surface, widest
 
 RANGES = {"0.1 to 0.5": (0.1, 0.5), "full": (0.0, 1.0)}
 
@@ -32,19 +32,11 @@ def optima(probabilities: np.ndarray, labels: np.ndarray, low: float, high: floa
 
 def _plateau(values: np.ndarray, alphas: np.ndarray, betas: np.ndarray) -> Plateau:
     best = values == values.max()
-    row, (low, high) = _widest(best.any(axis=1), np.append(alphas[0], alphas[:-1]), alphas)
-    alpha = (low + high) / 2 if low < (low + high) / 2 else high
-    _, (bottom, top) = _widest(best[np.searchsorted(alphas, alpha)], betas, np.append(betas[1:], betas[-1]))
-    beta = (bottom + top) / 2 if (bottom + top) / 2 < top else bottom
+    low, high = widest(best.any(axis=1), np.append(alphas[0], alphas[:-1]), alphas)
+    alpha = middle(low, high, at_tie=high)
+    bottom, top = widest(best[np.searchsorted(alphas, alpha)], betas, np.append(betas[1:], betas[-1]))
+    beta = middle(bottom, top, at_tie=bottom)
     return Plateau(Thresholds(float(alpha), float(beta)), (float(low), float(high)), (float(bottom), float(top)), float(values.max()))
-
-
-def _widest(optimal: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> tuple[int, tuple[float, float]]:
-    """The widest run of intervals that are optimal, the first of equals: where it starts, and its ends."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], optimal.astype(np.int8), [0]])))
-    starts, ends = edges[::2], edges[1::2] - 1
-    run = int(np.argmax(highs[ends] - lows[starts]))
-    return int(starts[run]), (lows[starts[run]], highs[ends[run]])
 
 
 def _seen(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
