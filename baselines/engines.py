@@ -170,36 +170,50 @@ def _work(pipe, job, threads: int) -> None:
 
 
 def _on_dask(job, tasks: Sequence, workers: int, scheduler: Optional[str]) -> Iterator:
-    """What a worker that is lost had in hand goes to others; a task that four workers in a row died of is lost."""
+    """What a worker that is lost had in hand goes to others; dask gives up a task that was in hand at four such ends.
+
+    It may only have stood beside the guilty one each time, so it is done again with no other; if workers die of it
+    then, too, it is lost.
+    """
     try:
         from distributed import Client, KilledWorker, LocalCluster, as_completed
     except ImportError:
         raise ValidationError(Problem("missing-package", "engine dask", "the package distributed is not installed",
                                       hint="pip install 'blemore[cluster]'")) from None
-    token, waiting, in_hand = uuid.uuid4().hex, iter(tasks), {}
+    token, suspects = uuid.uuid4().hex, []
     cluster = None if scheduler else LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
     try:
         client = Client(cluster or scheduler, set_as_default=False)
     except OSError as error:
         raise ValidationError(Problem("no-scheduler", str(scheduler), f"no dask scheduler answers there: {error}",
                                       hint="Expected an address such as tcp://10.0.0.1:8786.")) from None
-    try:
-        outcomes = as_completed(loop=client.loop)
+
+    def attempt(tasks: Sequence, window: int) -> Iterator:
+        """Each task with its future, once that is done; `window` of them at a time."""
+        futures, waiting, in_hand = as_completed(loop=client.loop), iter(tasks), {}
 
         def submit(number: int) -> None:
             for task in islice(waiting, number):
                 future = client.submit(_work_on_dask, token, job, task, pure=False)
                 in_hand[future.key] = task
-                outcomes.add(future)
+                futures.add(future)
 
-        submit(WINDOW)
-        for future in outcomes:
-            task = in_hand.pop(future.key)
+        submit(window)
+        for future in futures:
+            yield in_hand.pop(future.key), future
+            submit(1)
+
+    try:
+        for task, future in attempt(tasks, WINDOW):
+            try:
+                yield future.result()
+            except KilledWorker:
+                suspects.append(task)
+        for task, future in attempt(suspects, 1):
             try:
                 yield future.result()
             except KilledWorker as error:
                 yield job.lost(task, f"its workers died, the last one of them {error.last_worker.address}. {DIED}")
-            submit(1)
     finally:
         client.close()
         if cluster:

@@ -13,16 +13,19 @@ import os, sys, time
 from blemore.errors import FileError, Problem
 from blemore_baselines import engines
 
+SLOW = 500
+
 class Job:
     def load(self):
         self.loaded = True
     def __call__(self, task):
         assert self.loaded
         if task < 0:
+            time.sleep(0.1)
             os.kill(os.getpid(), 9)
         if task == 1000:
             raise FileError(Problem("cannot-write", "there", "the disk is full"))
-        time.sleep(0.01)
+        time.sleep(0.5 if task == SLOW else 0.01)
         return task
     def lost(self, task, reason):
         return task, reason
@@ -56,12 +59,22 @@ def test_a_deadly_task_is_found_among_others(tmp_path, together):
     assert out == f"{sorted([*range(13), *lost], key=str)}\n"
 
 
-def test_dask_gives_a_deadly_task_up(tmp_path, long):
+# One worker that does two tasks at once: a slow one beside a deadly one sees every end of the worker that dask counts.
+TWO_AT_ONCE = """
+    engine="dask",
+    scheduler=(cluster := __import__("distributed").LocalCluster(
+        n_workers=1, threads_per_worker=2, dashboard_address=None)).scheduler_address
+"""
+
+
+@pytest.mark.parametrize("tasks, options", [([0, 1, -1, 2, 3], "engine='dask', workers=2"), ([-1, 500, 1], TWO_AT_ONCE)])
+def test_dask_gives_a_deadly_task_up_and_no_other(tmp_path, tasks, options, long):
     pytest.importorskip("distributed")
     if not long:
-        pytest.skip("workers start again four times: with --long")
-    out = run(tmp_path, [0, 1, -1, 2, 3], "engine='dask', workers=2")
-    assert out.startswith("[(-1, 'its workers died, the last one of them tcp://127.0.0.1:") and out.endswith(" 0, 1, 2, 3]\n")
+        pytest.skip("workers start again eight times: with --long")
+    out = run(tmp_path, tasks, options)
+    rest = str(sorted([task for task in tasks if task >= 0], key=str))[1:]
+    assert out.startswith("[(-1, 'its workers died, the last one of them tcp://127.0.0.1:") and out.endswith(f", {rest}\n")
 
 
 @pytest.mark.parametrize("options", ["workers=1", "workers=3", "workers=3, together=True", "engine='dask', workers=2"])
