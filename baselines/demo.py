@@ -109,7 +109,7 @@ def make_demo(out: Path, *, workers: int = 2) -> Demo:
     paths = {out / "train" / f"{take.name}.mov": take for take in train}
     paths |= {out / "test" / f"{take.name}.mov": take for take in test}
     todo = [(path, take) for path, take in paths.items() if not path.exists()]
-    with tqdm(total=len(paths), initial=len(paths) - len(todo), desc="demo", unit="clip", disable=not todo) as progress:
+    with tqdm(total=len(paths), initial=len(paths) - len(todo), desc="demo", unit="clip", disable=None if todo else True) as progress:
         for _ in _make_clips(todo, workers):
             progress.update()
     tables = out / "train_metadata.csv", out / "test_metadata.csv", out / "test_labels.json"

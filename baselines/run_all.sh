@@ -110,9 +110,9 @@ features_of() { list_features "$1" | awk -F '\t' -v encoder="$2" '$1 == encoder 
 
 # Prints the folder that has the videos of the first and the last clip of the metadata, be it one folder an actor.
 videos_of() {
-    local clip video folder=""
-    for clip in $(sed -n '2p;$p' "$1" | cut -d , -f 1 | tr -d '"\r'); do
-        video=$(look -maxdepth 4 -type f \( -name "$clip" -o -name "$clip.*" \) | grep -iE '\.(mov|mp4|mkv|avi|webm)$' | first) || continue
+    local clip video folder="" suffix='\.(mov|mp4|mkv|avi|webm)$'
+    for clip in $(sed -n '2p;$p' "$1" | cut -d , -f 1 | tr -d '"\r' | sed -E "s/$suffix//"); do
+        video=$(look -maxdepth 4 -type f \( -name "$clip" -o -name "$clip.*" \) | grep -iE "$suffix" | first) || continue
         folder=${folder:-$(dirname "$video")}
         until [ "${video#"$folder"/}" != "$video" ]; do folder=$(dirname "$folder"); done
     done

@@ -1,7 +1,6 @@
 """The submission template: a valid file with every clip in it, the same as a zip, and a page on how to fill it in.
 
-Every entry is `PLACEHOLDER`, the one emotion that is never in a blend: ACC_salience is 0 for certain, and nobody takes it
-for an attempt. What the page quotes of the check is what the check says when the page is written.
+What the page quotes of the check is what the check says when the page is written.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from typing import NamedTuple, Sequence
 from blemore.errors import ValidationError
 from blemore.evaluate import check
 from blemore.io import to_json, write_atomic, zip_bytes
-from blemore.labels import NEUTRAL, Label, to_entry
+from blemore.labels import Label, to_entry
 from blemore.report import problems_to_text
+from blemore.trivial import PLACEHOLDER
 
 OFFICIAL_IDS = tuple(f"test_{number:04d}" for number in range(1, 595))
-PLACEHOLDER = Label((NEUTRAL,), (100,))
 NAME = "submission_template"
 WORKED = (
     ("Sadness alone", Label(("sad",), (100,))),

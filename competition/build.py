@@ -33,7 +33,6 @@ HERE = Path(__file__).parent
 NOTEBOOK = HERE.parent / "starting_kit" / "blemore_starting_kit.ipynb"  # in a checkout
 PRACTICE_LASTS = timedelta(days=28)
 GAP = timedelta(seconds=1)  # phases must not touch
-TEMPLATE_ANSWER = Label(("neu",), (100,))
 
 
 class Options(NamedTuple):
@@ -126,7 +125,7 @@ def _public_data(reference: Reference, phase: str) -> dict[str, bytes]:
     clips = sorted(reference.labels)
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([["filename"], *([clip] for clip in clips)])
-    template = to_json({"predictions": {clip: to_entry(TEMPLATE_ANSWER) for clip in clips}})
+    template = to_json({"predictions": {clip: to_entry(trivial.PLACEHOLDER) for clip in clips}})
     return {
         "README.md": (HERE / "public_data.md").read_bytes(),
         f"{phase}_clips.csv": table.getvalue().encode("utf-8", "backslashreplace"),

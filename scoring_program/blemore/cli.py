@@ -36,6 +36,10 @@ class Program(click.Command):
         self.goes_on = goes_on
         self.params.append(click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of what goes wrong."))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> Any:
+        with problems_told(ctx):  # of --help and --version, which are written here
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         with problems_told(ctx):
             return super().invoke(ctx)
@@ -83,7 +87,7 @@ def problems_told(ctx: click.Context) -> Iterator[None]:
 
 
 def _show_traceback(ctx: click.Context) -> None:
-    if ctx.meta["debug"]:
+    if ctx.meta.get("debug"):
         click.echo("\n".join(map(printable, traceback.format_exc().splitlines())), err=True)
 
 

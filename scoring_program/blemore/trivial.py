@@ -15,8 +15,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Iterable, Mapping, NamedTuple, Optional, Sequence, TypeVar
 
-from blemore.labels import BLENDS, LABELS, PAIRS, SINGLES, Label, Prediction
+from blemore.labels import BLENDS, LABELS, NEUTRAL, PAIRS, SINGLES, Label, Prediction
 from blemore.metrics import Counts, count
+
+# Fills templates. The one emotion that is never in a blend: ACC_salience is 0 for certain, and nobody takes it for an attempt.
+PLACEHOLDER = Label((NEUTRAL,), (100,))
 
 T = TypeVar("T")
 

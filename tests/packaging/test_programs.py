@@ -193,8 +193,9 @@ def test_a_reader_that_has_had_enough(submission):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_output_onto_a_full_disk(submission):
-    with open("/dev/full", "w") as full:
-        running = process("blemore-score", "--check", submission, stdout=full)
+    for arguments in (["--check", submission], ["--help"]):
+        with open("/dev/full", "w") as full:
+            running = process("blemore-score", *arguments, stdout=full)
         assert (running.communicate(timeout=60)[1], running.returncode) == ("writing: No space left on device\n", 3)
 
 
