@@ -45,12 +45,12 @@ def locate(folder: Path) -> Located:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileError(Problem("cannot-open", str(folder), "no such folder", hint="Name the folder that the dataset was unpacked into."))
-    files, folders = _listed(folder)
+    files, folders = list_files(folder)
     named = {part: next((path for path in files if path.name == f"{part}_metadata.csv" and _depth(path, folder) <= 2), None) for part in ("train", "test")}
     if named["train"] is None:
         raise FileError(Problem("cannot-open", str(folder), "no train_metadata.csv in it, nor in a folder of it",
                                 hint="Name the folder that the dataset was unpacked into (see data/README.md)."))
-    found = [{encoder: path for encoder, path in reversed([*_features(folder, files, folders, part)])} for part in ("train", "test")]
+    found = [{encoder: path for encoder, path in reversed([*list_features(folder, files, folders, part)])} for part in ("train", "test")]
     return Located(named["train"], named["test"], *found, *(_videos(table, files) for table in named.values()))
 
 
@@ -84,7 +84,7 @@ def _depth(path: Path, folder: Path) -> int:
     return len(path.relative_to(folder).parts)
 
 
-def _listed(folder: Path, deepest: int = 4) -> tuple[list[Path], list[Path]]:
+def list_files(folder: Path, deepest: int = 4) -> tuple[list[Path], list[Path]]:
     """Files and folders at most so deep, in order of their paths; what may not be read is passed over."""
     files, folders = [], []
     for place, inside, names in os.walk(folder, followlinks=True):
@@ -96,7 +96,7 @@ def _listed(folder: Path, deepest: int = 4) -> tuple[list[Path], list[Path]]:
     return sorted(files, key=str), sorted(folders, key=str)
 
 
-def _features(folder: Path, files: list[Path], folders: list[Path], part: str) -> Iterator[tuple[str, Path]]:
+def list_features(folder: Path, files: list[Path], folders: list[Path], part: str) -> Iterator[tuple[str, Path]]:
     """(encoder, path) of a partition, the preferred first."""
     holding = {path.parent for path in files if path.suffix == ".npy" or path.suffix == ".csv" and not path.name.endswith("_metadata.csv")}
     for path in folders:

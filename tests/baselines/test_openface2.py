@@ -101,7 +101,7 @@ def test_gaze_angles_from_vectors(file):
 
 def test_lost_angles_lie_between_their_neighbours(file):
     """They are interpolated as angles; a lost frame's vectors are zeros, which point nowhere."""
-    rows = [row(frame, **dict(zip(GAZE, (slope := (frame - 4) / 10, 0, -1) * 2))) for frame in range(1, 8)]
+    rows = [row(frame, **dict(zip(GAZE, ((frame - 4) / 10, 0, -1) * 2))) for frame in range(1, 8)]
     rows[3] |= {name: 0 for name in GAZE} | {"success": 0}
     found = read_openface2_csv(file(rows, without=("gaze_angle_x",)))
     assert found[3, -2:] == pytest.approx([0, 0], abs=1e-7) and found[4, -2] == pytest.approx(np.arctan(0.1))

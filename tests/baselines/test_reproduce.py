@@ -17,6 +17,7 @@ from blemore.evaluate import check
 from blemore.labels import LABELS
 from blemore_baselines import reproduce, train
 from blemore_baselines.cli import main
+from blemore_baselines.comparison import Row
 from blemore_baselines.crossval import PRESETS, Recipe, cross_validate
 from blemore_baselines.dataset import TARGETS, read_dataset
 from blemore_baselines.decode import figures, softmax
@@ -119,7 +120,7 @@ def test_names_of_encoders(name, spellings):
 def test_every_row_of_the_paper(root, tmp_path):
     outcome = run(root(), tmp_path / "out", test="labelled.csv")
     assert outcome.not_run == []
-    assert names(outcome) == [*(reproduce.Row(row.encoders, row.method).name for row in read_published()), "HiCMAE"]
+    assert names(outcome) == [*(Row(row.encoders, row.method).name for row in read_published()), "HiCMAE"]
     assert [result.row.name for result in outcome.results if result.row.published is None] == ["HiCMAE"]
     dims = {result.row.name: [features["dim"] for features in result.features] for result in outcome.results}
     assert dims["VideoMAEv2"] == [7 * 14] and dims["VideoMAEv2 (subsampled)"] == [14] and dims["OpenFace"] == [77] and dims["ImageBind + WavLM"] == [70, 91]

@@ -37,7 +37,7 @@ LAYERS = {
         ("train",),
         ("predict",),
         ("failures", "plots"),
-        ("report", "demo", "survey", "template"),
+        ("report", "demo", "survey", "template", "comparison"),
         ("analyse", "reproduce"),
         ("commands",),
         ("cli",),
