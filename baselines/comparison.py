@@ -12,14 +12,13 @@ from typing import Iterator, Mapping, NamedTuple, Optional, Sequence, Union
 from blemore import trivial
 from blemore.io import to_json, write_atomic
 from blemore.labels import LABELS, Label
-from blemore.signature import digest
+from blemore.signature import digest, line
 from blemore.validate import Reference
 from blemore.version import VERSION
 from blemore_baselines import plots
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.published import Published, read_published_trivial
 from blemore_baselines.tables import Cell, Table, to_csv, to_latex, to_text
-from blemore_baselines.train import dataset_digest
 
 HEAD = "mlp512"  # the published one
 METRICS = {"acc_presence": "presence", "acc_salience": "salience"}
@@ -210,12 +209,12 @@ def _passed_over(found: Mapping[str, Mapping[str, Sequence[Path]]]) -> Iterator[
 def _signature(results: Sequence[Result], setting: Setting) -> str:
     dataset = setting.dataset
     fields = {
-        "clips": len(dataset.ids), "folds": len(set(dataset.folds.tolist())), "train": dataset_digest(dataset), "preset": setting.preset, "seed": setting.seed,
+        "clips": len(dataset.ids), "folds": len(set(dataset.folds.tolist())), "train": dataset.digest, "preset": setting.preset, "seed": setting.seed,
         "rows": len(results), "features": digest(f"{result.row.name}\t{features['digest']}" for result in results for features in result.features),
         **({} if setting.test_clips is None else {"test": setting.test_protocol, "test_clips": len(setting.test_clips)}),
         "published": "arXiv:2601.13225", "version": VERSION,
     }
-    return "|".join(f"{key}:{value}" for key, value in fields.items())
+    return line(fields)
 
 
 def _drawn(results: Sequence[Result], signature: str) -> bytes:

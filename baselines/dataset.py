@@ -14,6 +14,7 @@ import numpy as np
 from blemore.errors import Problem, ValidationError, some
 from blemore.io import read_table
 from blemore.labels import EMOTIONS, LABEL_INDEX, LABELS, parse_filename
+from blemore.signature import digest
 from blemore.validate import Reference, validate_metadata
 
 # (36, 6): the soft target of each label
@@ -38,6 +39,11 @@ class Dataset(NamedTuple):
     def targets(self) -> np.ndarray:
         """(N, 6) soft targets."""
         return TARGETS[self.labels]
+
+    @property
+    def digest(self) -> str:
+        """Of everything: clips, labels, folds and actors."""
+        return digest("\t".join(map(str, row)) for row in zip(*self))
 
 
 def read_dataset(path: Path) -> Dataset:

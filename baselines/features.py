@@ -19,6 +19,7 @@ the source knows it; a model keeps it, and refuses features that were made other
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -55,6 +56,11 @@ class Features(NamedTuple):
     X: np.ndarray
     owner: np.ndarray
     meta: dict
+
+    @property
+    def digest(self) -> str:
+        """Of the rows and whose they are: 16 hexadecimal digits."""
+        return hashlib.sha256(np.ascontiguousarray(self.X).tobytes() + self.owner.tobytes()).hexdigest()[:16]
 
 
 def read_features(path: Path, ids: Optional[Sequence[str]] = None, aggregated: bool = True) -> Features:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 import zipfile
 from pathlib import Path
 from typing import Mapping, NamedTuple, Optional, Sequence
@@ -24,7 +23,7 @@ from blemore.io import read_bytes, read_json, write_atomic
 from blemore.labels import LABEL_INDEX, LABELS
 from blemore.page import STYLE
 from blemore.report import to_text
-from blemore.signature import digest
+from blemore.signature import line
 from blemore.significance import bootstrap, compare
 from blemore_baselines import failures, plots, stability
 from blemore_baselines.accounts import ACCOUNTS, METRICS, folds_table, structured_to_text
@@ -33,8 +32,8 @@ from blemore_baselines.decode import Thresholds, accuracies, decode_thresholds, 
 from blemore_baselines.decoders import scored
 from blemore_baselines.features import encoder_name, read_features
 from blemore_baselines.published import paper_name, read_published
+from blemore_baselines.stack import Recipe
 from blemore_baselines.tables import Cell, Table, shown, to_csv, to_html, to_latex
-from blemore_baselines.train import describe
 
 CURVES = ["fold", "epoch", "train_loss", "validation_loss", "published_score"]
 STRUCTURED = "What the model for new clips decodes by. Every other section is about thresholds on the same logits."
@@ -61,10 +60,9 @@ class Run(NamedTuple):
         config = self.config
         fields = {
             "clips": config["train"]["clips"], "train": config["train"]["digest"], "features": "+".join(source["digest"] for source in config["features"]),
-            "head": config["head"], "recipe": digest([json.dumps(config["recipe"], sort_keys=True)]), "seed": config["seed"],
-            "version": config["versions"]["blemore"],
+            "head": config["head"], "recipe": Recipe(**config["recipe"]).digest, "seed": config["seed"], "version": config["versions"]["blemore"],
         }
-        return "|".join(f"{key}:{value}" for key, value in fields.items())
+        return line(fields)
 
     def decoded(self, account: str) -> np.ndarray:
         """(N,) the labels that an account predicts: each fold at the epoch, α and β that it tells."""
@@ -270,7 +268,7 @@ def _features(run: Run, paths: Sequence[Path]) -> Section:
         return Section(title, ["Principal components are shown where the features are given: blemore-baselines report RUN --features PATH."])
     dataset, known = run.dataset, [source["digest"] for source in run.config["features"]]
     sources = [read_features(path, dataset.ids, aggregated=run.config["method"] == "aggregate") for path in paths]
-    given = [describe(source, path)["digest"] for source, path in zip(sources, paths)]
+    given = [source.digest for source in sources]
     if given != known:
         raise ValidationError(Problem("other-features", " ".join(map(str, paths)), f"the run was trained on features with the digest {' + '.join(known)}; found {' + '.join(given)}",
                                       hint="Give the paths that train was given, in the same order."))

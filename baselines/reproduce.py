@@ -40,7 +40,7 @@ from blemore_baselines.heads import HEADS
 from blemore_baselines.locate import list_features, list_files
 from blemore_baselines.predict import match, write_submission
 from blemore_baselines.published import paper_name, read_published
-from blemore_baselines.train import choose_final, claim, dataset_digest, describe, fit_final, versions
+from blemore_baselines.train import choose_final, claim, describe, fit_final, versions
 
 
 class Outcome(NamedTuple):
@@ -81,7 +81,7 @@ def reproduce(
         ))
     claim(out, {
         "preset": preset, "recipes": {method: recipe._asdict() for method, recipe in PRESETS[preset].items()}, "seed": seed,
-        "train": {"clips": len(dataset.ids), "digest": dataset_digest(dataset)}, "features": [], "versions": versions(),
+        "train": {"clips": len(dataset.ids), "digest": dataset.digest}, "features": [], "versions": versions(),
     })
     read_train, read_test = _reader(dataset.ids), _reader(setting.test_clips or [])
     results: list[Result] = []
@@ -212,7 +212,7 @@ def _test(result: Result, sources: Sequence[Source], tests: Sequence[Source], se
     final = choose_final(setting.test_protocol, recipe, np.empty(0), dataset, result.heads[HEAD])
     test = {
         "test_protocol": setting.test_protocol, "epochs": final.epochs, **final.thresholds._asdict(), "fitted_on": final.fitted_on,
-        "clips": len(clips), "digest": digest(clips), "features": [describe(features, source.path)["digest"] for features, source in zip(matched, tests)],
+        "clips": len(clips), "digest": digest(clips), "features": [features.digest for features in matched],
     }
     before = _read_json(folder / "test.json")
     if before != test:

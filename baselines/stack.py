@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from blemore.signature import digest
 from blemore_baselines.heads import HEADS, build_head, row_gradients, row_losses
 
 
@@ -30,6 +31,10 @@ class Recipe(NamedTuple):
     epochs: int  # in cross-validation
     final_epochs: int  # on all of train
     span: Optional[int] = None  # of rows written in a basis of their span (span.py), at most so many dimensions
+
+    @property
+    def digest(self) -> str:
+        return digest(f"{name}\t{value!r}" for name, value in self._asdict().items())
 
 
 class Rows(NamedTuple):

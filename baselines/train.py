@@ -19,7 +19,6 @@ A run folder:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shutil
@@ -34,7 +33,6 @@ from tqdm import tqdm
 from blemore.errors import Problem, ValidationError, show
 from blemore.io import to_json, write_atomic
 from blemore.labels import EMOTIONS
-from blemore.signature import digest
 from blemore.version import VERSION
 from blemore_baselines import decoders
 from blemore_baselines.crossval import PRESETS, Recipe, cross_validate, fit_model, fold_seed
@@ -65,7 +63,7 @@ def train(
     config = {
         "method": method, "head": head, "preset": preset, "recipe": recipe._asdict(), "test_protocol": test_protocol, "structured_weight": weight, "seed": seed,
         "features": [describe(source, path) for source, path in zip(sources, paths)],
-        "train": {"clips": len(dataset.ids), "digest": dataset_digest(dataset)},
+        "train": {"clips": len(dataset.ids), "digest": dataset.digest},
         "versions": versions(),
     }
     claim(out, config)
@@ -160,13 +158,7 @@ def _save_model(dataset: Dataset, features: Features, config: dict, final: Final
 
 def describe(source: Features, path: Path) -> dict:
     """How features came about, where from, and a digest of their content."""
-    content = hashlib.sha256(np.ascontiguousarray(source.X).tobytes() + source.owner.tobytes()).hexdigest()[:16]
-    return {**{key: source.meta[key] for key in MADE_BY if source.meta.get(key) is not None}, "path": str(path), "digest": content}
-
-
-def dataset_digest(dataset: Dataset) -> str:
-    """Of clips, labels and folds."""
-    return digest(f"{clip}\t{label}\t{fold}" for clip, label, fold in zip(dataset.ids, dataset.labels, dataset.folds))
+    return {**{key: source.meta[key] for key in MADE_BY if source.meta.get(key) is not None}, "path": str(path), "digest": source.digest}
 
 
 def versions() -> dict:

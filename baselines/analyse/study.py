@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Mapping, NamedTuple, Sequence
 
@@ -11,9 +10,10 @@ import numpy as np
 from blemore.errors import Problem, ValidationError
 from blemore.io import to_json, write_atomic
 from blemore.labels import EMOTIONS
-from blemore.signature import digest
+from blemore.signature import line
 from blemore.version import VERSION
 from blemore_baselines.dataset import Dataset
+from blemore_baselines.features import Features
 from blemore_baselines.tables import Table, to_csv, to_latex, to_text
 
 
@@ -53,14 +53,14 @@ def check_folds(dataset: Dataset, least: int) -> None:
         raise ValidationError(problems)
 
 
-def signature(dataset: Dataset, inputs: Sequence[np.ndarray], **settings: object) -> str:
-    """A line that holds what a study was computed from: clips with labels, folds and actors, features or scores, and settings."""
-    clips = (f"{clip}\t{label}\t{fold}\t{actor}" for clip, label, fold, actor in zip(*dataset))
-    fields = {
-        "clips": len(dataset.ids), "folds": len(np.unique(dataset.folds)), "train": digest(clips),
-        "inputs": digest(hashlib.sha256(np.ascontiguousarray(one).tobytes()).hexdigest() for one in inputs), **settings, "version": VERSION,
-    }
-    return "|".join(f"{key}:{value}" for key, value in fields.items())
+def signature(study: str, dataset: Dataset, **settings: object) -> str:
+    """A line that holds what a study was computed from: clips with labels, folds and actors, and settings, digests of its inputs among them."""
+    return line({"study": study, "clips": len(dataset.ids), "train": dataset.digest, **settings, "version": VERSION})
+
+
+def digests(sources: Sequence[Features]) -> str:
+    """What a signature holds of features or scores."""
+    return "+".join(source.digest for source in sources)
 
 
 def write(study: Study, out: Path) -> None:

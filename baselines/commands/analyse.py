@@ -47,8 +47,8 @@ def identity(metadata: Path, features: tuple, preset: str, head: str, seed: int,
     from blemore_baselines.features import fuse
 
     dataset, sources = _read(metadata, features)
-    told = _signature(dataset, sources, study="identity", preset=preset, head=head, seed=seed)
-    _finish(run(dataset, fuse(sources), PRESETS[preset]["aggregate"], head, seed, told), out)
+    recipe = PRESETS[preset]["aggregate"]
+    _finish(run(dataset, fuse(sources), recipe, head, seed, _signature("identity", dataset, sources, preset, recipe, head, seed)), out)
 
 
 @analyse.command()
@@ -63,6 +63,7 @@ def thresholds(metadata: Path, scores: tuple, features: tuple, preset: str, head
     """
     if bool(scores) == bool(features):
         raise click.UsageError("expected either --scores or --features")
+    from blemore_baselines.analyse.study import digests, signature
     from blemore_baselines.analyse.thresholds import thresholds as run
     from blemore_baselines.crossval import PRESETS, cross_validate
     from blemore_baselines.decode import average, softmax
@@ -71,11 +72,13 @@ def thresholds(metadata: Path, scores: tuple, features: tuple, preset: str, head
     dataset, sources = _read(metadata, features)
     if scores:
         sources = [read_scores(path, dataset.ids) for path in scores]
-        probabilities, made_by = average([source.X for source in sources], scores), {}
+        probabilities = average([source.X for source in sources], scores)
+        told = signature("thresholds", dataset, scores=digests(sources), seed=seed)
     else:
-        logits = cross_validate(dataset, fuse(sources), PRESETS[preset]["aggregate"], [head], [seed]).logits[0, 0, -1]
-        probabilities, made_by = softmax(logits), {"preset": preset, "head": head}
-    _finish(run(dataset, probabilities, _signature(dataset, sources, study="thresholds", **made_by, seed=seed), seed), out)
+        recipe = PRESETS[preset]["aggregate"]
+        probabilities = softmax(cross_validate(dataset, fuse(sources), recipe, [head], [seed]).logits[0, 0, -1])
+        told = _signature("thresholds", dataset, sources, preset, recipe, head, seed)
+    _finish(run(dataset, probabilities, told, seed), out)
 
 
 @analyse.command()
@@ -92,8 +95,9 @@ def ablation(metadata: Path, video: tuple, audio: tuple, preset: str, head: str,
     from blemore_baselines.crossval import PRESETS
 
     dataset, sources = _read(metadata, (*video, *audio))
-    told = _signature(dataset, sources, study="ablation", video=len(video), audio=len(audio), preset=preset, head=head, seed=seed)
-    _finish(run(dataset, sources[: len(video)], sources[len(video) :], PRESETS[preset]["aggregate"], head, seed, told), out)
+    recipe = PRESETS[preset]["aggregate"]
+    told = _signature("ablation", dataset, sources, preset, recipe, head, seed, video=len(video), audio=len(audio))
+    _finish(run(dataset, sources[: len(video)], sources[len(video) :], recipe, head, seed, told), out)
 
 
 def _finish(study, out: Path) -> None:
@@ -114,10 +118,11 @@ def _read(metadata: Path, paths: Sequence[Path]) -> tuple:
     return dataset, [read_features(path, dataset.ids) for path in paths]
 
 
-def _signature(dataset, sources: Sequence, **settings: object) -> str:
-    from blemore_baselines.analyse.study import signature
+def _signature(study: str, dataset, sources: Sequence, preset: str, recipe, head: str, seed: int, **settings: object) -> str:
+    """Of a study that trains."""
+    from blemore_baselines.analyse.study import digests, signature
 
-    return signature(dataset, [source.X for source in sources], **settings)
+    return signature(study, dataset, features=digests(sources), **settings, head=head, preset=preset, recipe=recipe.digest, seed=seed)
 
 
 def _recipe(preset: str):
@@ -151,8 +156,8 @@ def salience(metadata: Path, features: tuple, preset: str, head: str, seed: int,
     from blemore_baselines.features import fuse
 
     dataset, sources = _read(metadata, features)
-    signature = _signature(dataset, sources, preset=preset, head=head, seed=seed)
-    _finish(run(dataset, fuse(sources), _recipe(preset), head, seed, signature), out)
+    recipe = _recipe(preset)
+    _finish(run(dataset, fuse(sources), recipe, head, seed, _signature("salience", dataset, sources, preset, recipe, head, seed)), out)
 
 
 @analyse.command()
@@ -168,8 +173,8 @@ def fusion(metadata: Path, features: tuple, preset: str, head: str, seed: int, o
 
     names = _names(features)
     dataset, sources = _read(metadata, features)
-    signature = _signature(dataset, sources, preset=preset, head=head, seed=seed)
-    _finish(run(dataset, names, sources, _recipe(preset), head, seed, signature), out)
+    recipe = _recipe(preset)
+    _finish(run(dataset, names, sources, recipe, head, seed, _signature("fusion", dataset, sources, preset, recipe, head, seed)), out)
 
 
 @analyse.command()
@@ -186,5 +191,5 @@ def importance(metadata: Path, features: tuple, preset: str, head: str, seed: in
 
     names = _names(features)
     dataset, sources = _read(metadata, features)
-    signature = _signature(dataset, sources, preset=preset, head=head, seed=seed)
-    _finish(run(dataset, names, sources, PRESETS[preset]["aggregate"], head, seed, signature), out)
+    recipe = PRESETS[preset]["aggregate"]
+    _finish(run(dataset, names, sources, recipe, head, seed, _signature("importance", dataset, sources, preset, recipe, head, seed)), out)

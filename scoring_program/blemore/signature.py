@@ -33,4 +33,9 @@ def signature(predictions: Mapping[str, Prediction], labels: Mapping[str, Label]
         **settings,
         "version": VERSION,
     }
+    return line(fields)
+
+
+def line(fields: Mapping[str, object]) -> str:
+    """Named values as one line: `clips:594|version:0.1.0`."""
     return "|".join(f"{key}:{value}" for key, value in fields.items())
