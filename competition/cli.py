@@ -61,7 +61,9 @@ def main() -> None:
 def build_command(**options) -> None:
     """Make a complete bundle from labels.
 
-    Example: blemore-codabench build --labels test_labels.json --start 2026-12-01 --end 2027-02-01 --out bundle.zip
+    \b
+    Example:
+      blemore-codabench build --labels test_labels.json --start 2026-12-01 --end 2027-02-01 --out bundle.zip
     """
     built = building.build(building.Options(**options))
     for name, path in built.files.items():
@@ -76,7 +78,9 @@ def build_command(**options) -> None:
 def check_command(bundle: Path, python: str) -> None:
     """Find what the platform would report cryptically, late or not at all.
 
-    Example: blemore-codabench check bundle.zip
+    \b
+    Example:
+      blemore-codabench check bundle.zip
     """
     errors, notes = run_check(bundle, python)
     for note in notes:
@@ -98,7 +102,9 @@ def simulate_command(bundle: Path, submission: Path, out: Optional[Path], phase:
 
     Prints one JSON object a submission. Exit code 1: not all of them got a score.
 
-    Example: blemore-codabench simulate bundle.zip submission.zip
+    \b
+    Example:
+      blemore-codabench simulate bundle.zip submission.zip
     """
     out = out or Path(tempfile.mkdtemp(prefix="blemore-simulate-"))
     opened = _sound(bundle, python)

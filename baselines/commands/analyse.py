@@ -29,7 +29,9 @@ def analyse() -> None:
 
     Each tells what it found, with intervals over actors, and writes DIR/STUDY.json, tables (CSV, LaTeX) and figures.
 
-    Example: blemore-baselines analyse identity
+    \b
+    Example:
+      blemore-baselines analyse identity --metadata train_metadata.csv --features logmel.npz --out run/analysis
     """
 
 
@@ -40,7 +42,9 @@ def analyse() -> None:
 def identity(metadata: Path, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
     """Actor-disjoint against actor-inclusive folds: what is the identity of actors worth?
 
-    Example: blemore-baselines analyse identity --metadata train_metadata.csv --features logmel.npz --out run/analysis
+    \b
+    Example:
+      blemore-baselines analyse identity --metadata train_metadata.csv --features logmel.npz --out run/analysis
     """
     from blemore_baselines.analyse.identity import identity as run
     from blemore_baselines.crossval import PRESETS
@@ -59,7 +63,9 @@ def identity(metadata: Path, features: tuple, preset: str, head: str, seed: int,
 def thresholds(metadata: Path, scores: tuple, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
     """Do α and β travel? Each fold with thresholds of the others, and what the drop is made of.
 
-    Example: blemore-baselines analyse thresholds --metadata train_metadata.csv --scores run --out run/analysis
+    \b
+    Example:
+      blemore-baselines analyse thresholds --metadata train_metadata.csv --scores run --out run/analysis
     """
     if bool(scores) == bool(features):
         raise click.UsageError("expected either --scores or --features")
@@ -89,7 +95,9 @@ def thresholds(metadata: Path, scores: tuple, features: tuple, preset: str, head
 def ablation(metadata: Path, video: tuple, audio: tuple, preset: str, head: str, seed: int, out: Path) -> None:
     """Video, audio and both; and a model of both with one zeroed, noised or swapped at test time.
 
-    Example: blemore-baselines analyse ablation --metadata train_metadata.csv --video videomae.npz --audio hubert.npz --out analysis
+    \b
+    Example:
+      blemore-baselines analyse ablation --metadata train_metadata.csv --video videomae.npz --audio hubert.npz --out analysis
     """
     from blemore_baselines.analyse.ablation import ablation as run
     from blemore_baselines.crossval import PRESETS
@@ -150,7 +158,9 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def salience(metadata: Path, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
     """What to train for: soft labels, shares by regression, ranks, or sets and relations.
 
-    Example: blemore-baselines analyse salience --metadata train_metadata.csv --features logmel.npz --out studies
+    \b
+    Example:
+      blemore-baselines analyse salience --metadata train_metadata.csv --features logmel.npz --out studies
     """
     from blemore_baselines.analyse.salience import salience as run
     from blemore_baselines.features import fuse
@@ -167,7 +177,9 @@ def salience(metadata: Path, features: tuple, preset: str, head: str, seed: int,
 def fusion(metadata: Path, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
     """How to join modalities: side by side, by gated attention, or by a low-rank tensor.
 
-    Example: blemore-baselines analyse fusion --metadata train_metadata.csv --features imagebind.npz --features wavlm.npz --out studies
+    \b
+    Example:
+      blemore-baselines analyse fusion --metadata train_metadata.csv --features imagebind.npz --features wavlm.npz --out studies
     """
     from blemore_baselines.analyse.fusion import fusion as run
 
@@ -184,7 +196,9 @@ def fusion(metadata: Path, features: tuple, preset: str, head: str, seed: int, o
 def importance(metadata: Path, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
     """What a head relies on: sources, statistics, and OpenFace's named columns, by permutation.
 
-    Example: blemore-baselines analyse importance --metadata train_metadata.csv --features OpenFace_3_train --features wavlm.npz --out studies
+    \b
+    Example:
+      blemore-baselines analyse importance --metadata train_metadata.csv --features OpenFace_3_train --features wavlm.npz --out studies
     """
     from blemore_baselines.analyse.importance import importance as run
     from blemore_baselines.crossval import PRESETS

@@ -21,7 +21,9 @@ from blemore_baselines.commands.common import clips_option, table, talk
 def demo(out: Path) -> None:
     """Generate the demo dataset: drawn faces and voice-like sounds of 15 invented actors.
 
-    Example: blemore-baselines demo --out demo
+    \b
+    Example:
+      blemore-baselines demo --out demo
     """
     from blemore_baselines.demo import make_demo
 
@@ -33,7 +35,9 @@ def demo(out: Path) -> None:
 def encoders() -> None:
     """List the encoders: what they give, under which licence, and whether their weights are here.
 
-    Example: blemore-baselines encoders
+    \b
+    Example:
+      blemore-baselines encoders
     """
     from blemore_baselines.encoders import ENCODERS, FAMILIES, encoder_class
 
@@ -106,7 +110,9 @@ def extract(
 ) -> None:
     """Encode clips into feature files. Can be stopped and started again; ends with 1 if clips failed.
 
-    Example: blemore-baselines extract --encoder logmel --metadata demo/train_metadata.csv --clips demo/train --out features/train
+    \b
+    Example:
+      blemore-baselines extract --encoder logmel --metadata demo/train_metadata.csv --clips demo/train --out features/train
     """
     part = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", shard)
     if not part or int(part[1]) > int(part[2]):
@@ -140,7 +146,9 @@ def extract(
 def aggregate(features: Path, metadata: Path, out: Path) -> None:
     """Seven statistics over time of each feature, one row a clip.
 
-    Example: blemore-baselines aggregate --features features/train/logmel --metadata demo/train_metadata.csv --out logmel.npz
+    \b
+    Example:
+      blemore-baselines aggregate --features features/train/logmel --metadata demo/train_metadata.csv --out logmel.npz
     """
     from blemore_baselines.features import read_features, save
 

@@ -17,7 +17,9 @@ from blemore_baselines.commands.common import talk
 def data() -> None:
     """Look at the folder that the dataset was unpacked into.
 
-    Example: blemore-baselines data check demo
+    \b
+    Example:
+      blemore-baselines data check demo
     """
 
 
@@ -29,7 +31,9 @@ def check(folder: Path, figures: Optional[Path]) -> None:
 
     Reads the metadata, the header of every video and all pre-extracted features; ends with 1 if something is wrong.
 
-    Example: blemore-baselines data check demo --figures figures
+    \b
+    Example:
+      blemore-baselines data check demo --figures figures
     """
     from blemore_baselines.survey import report, survey, write_figures
 
@@ -47,7 +51,9 @@ def check(folder: Path, figures: Optional[Path]) -> None:
 def template(ids: Optional[Path], out: Path) -> None:
     """Write the submission template: every test clip with a placeholder, and a page of common mistakes.
 
-    Example: blemore-baselines template --out submission_template
+    \b
+    Example:
+      blemore-baselines template --out submission_template
     """
     from blemore_baselines.template import OFFICIAL_IDS, write_template
 

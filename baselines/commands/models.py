@@ -42,7 +42,9 @@ def _weight(decoder: str, weight: Optional[float]) -> Optional[float]:
 def train(metadata: Path, features: tuple, method: str, head: str, preset: str, test_protocol: str, decoder: str, weight: Optional[float], seed: int, out: Path) -> None:
     """Cross-validate over the predefined folds, then train the model for new clips.
 
-    Example: blemore-baselines train --metadata demo/train_metadata.csv --features logmel.npz --out run
+    \b
+    Example:
+      blemore-baselines train --metadata demo/train_metadata.csv --features logmel.npz --out run
     """
     weight = _weight(decoder, weight)
     if weight is not None and test_protocol != "pooled":
@@ -71,7 +73,9 @@ def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
 
     The logits go beside it, as test_logits.csv.
 
-    Example: blemore-baselines predict --model run --features test.npz --ids demo/test_metadata.csv --out run/submission.zip
+    \b
+    Example:
+      blemore-baselines predict --model run --features test.npz --ids demo/test_metadata.csv --out run/submission.zip
     """
     from blemore_baselines.features import RUN_TEST, scores_csv
     from blemore_baselines.predict import predict as run
@@ -102,7 +106,9 @@ def decode(
     thresholds:  the published rule, with published and nested figures
     structured:  the label with the highest expected score, beside thresholds
 
-    Example: blemore-baselines decode --metadata train_metadata.csv --scores oof.csv --test-scores test.csv --out submission.zip
+    \b
+    Example:
+      blemore-baselines decode --metadata train_metadata.csv --scores oof.csv --test-scores test.csv --out submission.zip
     """
     if bool(test_scores) != bool(out):
         raise click.UsageError("--test-scores and --out go together")
@@ -152,7 +158,9 @@ def decode(
 def trivial(metadata: Path, labels: Optional[Path], fit: str, as_json: bool, ids: Optional[Path], out: Optional[Path]) -> None:
     """The trivial baselines: always the same answer, the floor for every system.
 
-    Example: blemore-baselines trivial --metadata train_metadata.csv
+    \b
+    Example:
+      blemore-baselines trivial --metadata train_metadata.csv
     """
     known = read_reference(metadata).labels
     scored = read_reference(labels).labels if labels else known

@@ -24,7 +24,9 @@ def report(folder: Path, features: tuple, analysis: Optional[Path], submission: 
 
     Its tables are written to RUN/tables as CSV and LaTeX, its figures to RUN/figures.
 
-    Example: blemore-baselines report run --features logmel.npz
+    \b
+    Example:
+      blemore-baselines report run --features logmel.npz
     """
     if bool(submission) != bool(labels):
         raise click.UsageError("--submission and --labels go together")
@@ -53,7 +55,9 @@ def reproduce(root: Path, metadata: Path, test: Optional[Path], preset: str, tes
 
     A row whose features are wrong is refused, the others go on, and the exit code is 1.
 
-    Example: blemore-baselines reproduce --features-root DATASET --metadata train_metadata.csv --test test_metadata.csv --out paper
+    \b
+    Example:
+      blemore-baselines reproduce --features-root DATASET --metadata train_metadata.csv --test test_metadata.csv --out paper
     """
     from blemore_baselines.reproduce import reproduce as run
 
