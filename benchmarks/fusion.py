@@ -1,0 +1,203 @@
+"""Ways to fuse four models for structured decoding, and how two of them take models that are odd.
+
+    python benchmarks/fusion.py
+
+The four real runs are read from the folder that BLEMORE_SHARED names (default ../shared). Every clip is judged by a posterior
+that saw nothing of its fold, with temperatures, weights and strengths from the other folds alone. Whatever a fusion hands on
+is one model's to the decoder, which fits one temperature to it. Differences are to the first row, the decoder's own way, and
+paired over actors. The last line is one JSON object with the figures.
+"""
+
+import json
+import os
+import sys
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from blemore.labels import EMOTIONS
+from blemore.significance import compare
+from blemore_baselines.dataset import TARGETS, read_dataset
+from blemore_baselines.decode import accuracies, softmax
+from blemore_baselines.decoders import scored
+from blemore_baselines.fusion import read_models
+from blemore_baselines.heads import one_thread_each
+from blemore_baselines.structured import STRENGTHS, calibration, cross_validate, decide, fit, inverse_temperature, posterior, to_logs
+from blemore_baselines.structured import _CENTRE, _PULL, _designs, _log_chances, _terms  # stacking is made of the decoder's own parts
+
+REAL = Path(os.environ.get("BLEMORE_SHARED") or Path(__file__).resolve().parents[2] / "shared") / "blemore-real"
+RUNS = ("e100_ce", "e100_kl_div", "e50_ce", "e50_kl_div")
+USED = "mean of log-probabilities, each at its temperature"
+PER_MODEL, PER_EMOTION = (len(RUNS), 1, 1), (len(RUNS), 1, len(EMOTIONS))
+
+
+# ------------------------------- ways: from logs (M, N, 6) and labels (N,) to a function of new logs, their posterior
+
+
+def fused(learn, strength, logs, labels):
+    """The posterior on what a fusion makes of the logs, as of one model. learn: logs, labels → a function of logs to (N, 6)."""
+    fuse = learn(logs, labels)
+    model = fit(fuse(logs), labels, strength)
+    return lambda new: posterior(model, fuse(new))
+
+
+def mean_of_probabilities(logs, labels):
+    """The mean of probabilities, each model at its temperature."""
+    scales = temperatures(logs, labels)
+    return lambda new: to_logs(softmax(scales * new).mean(axis=0))
+
+
+def weighted(shape, logs, labels):
+    weights = learned_weights(shape, logs, labels)
+    return lambda new: (weights * new).sum(axis=0)
+
+
+def alone(model, logs, labels):
+    return lambda new: new[model]
+
+
+def unpulled(logs, labels):
+    """The decoder's own way with next to no pull to zero; without any, there need not be a maximum."""
+    model = fit(logs, labels, strength=1e-3)
+    return lambda new: posterior(model, new)
+
+
+def stacked(strength, logs, labels):
+    """The decoder's regressions, each on the features of all models side by side."""
+    scales, models = temperatures(logs, labels), len(logs)
+    centre, pull = _CENTRE.repeat(models) / models, _PULL.repeat(models)
+
+    def side_by_side(by_model):
+        for parts in zip(*by_model):
+            designs, columns, *truth = zip(*parts)
+            columns = [its + m * len(_CENTRE) for m, its in enumerate(columns)]
+            yield torch.cat(designs, dim=2), torch.cat(columns, dim=1), *(its[0] for its in truth)
+
+    terms = list(side_by_side(_terms(z, labels) for z in scales * logs))
+
+    def loss(theta):
+        likelihoods = (_log_chances(theta, design, columns)[truth, torch.arange(len(truth))].sum() for design, columns, truth in terms)
+        return strength * pull @ (theta - centre).square() - sum(likelihoods)
+
+    theta = minimum(loss, centre)
+
+    def predict(new):
+        sets, *relations = (_log_chances(theta, *part) for part in side_by_side(_designs(z) for z in scales * new))
+        pairs = [sets[len(EMOTIONS) + pair] + relation for pair, relation in enumerate(relations)]
+        return torch.cat([sets[:len(EMOTIONS)], *pairs]).exp().T.numpy()
+
+    return predict
+
+
+def temperatures(logs, labels):
+    return np.array([inverse_temperature(one, labels) for one in logs])[:, None, None]
+
+
+def learned_weights(shape, logs, labels):
+    """The weights, none below 0, for which the softmax of the weighted sum is nearest to the soft labels by cross-entropy."""
+    z, targets = torch.from_numpy(logs), torch.from_numpy(TARGETS[labels]).double()
+    loss = lambda roots: -(targets * torch.log_softmax((roots.square() * z).sum(dim=0), dim=1)).sum()  # noqa: E731
+    return minimum(loss, torch.full(shape, len(logs) ** -0.5, dtype=torch.float64)).square().numpy()
+
+
+def minimum(loss, start):
+    theta = start.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS([theta], max_iter=1000, history_size=30, tolerance_change=1e-4, line_search_fn="strong_wolfe")  # nats
+
+    def slope():
+        optimiser.zero_grad()
+        value = loss(theta)
+        value.backward()
+        return value
+
+    optimiser.step(slope)
+    return theta.detach()
+
+
+# ------------------------------------------------------------------------------------------------------------- nested
+
+
+def nested(ways, logs, labels, folds):
+    """`cross_validate` for any ways: a fold's way has the lowest log loss on the others, each judged by fits without both.
+
+    The posterior (N, 36), and each fold's lowest log loss (F,).
+    """
+    names = np.unique(folds)
+    losses = {fold: np.zeros(len(ways)) for fold in names}
+    for f, g in tqdm(list(combinations(names, 2)) if len(ways) > 1 else [], unit="pair of folds", disable=None):
+        inside = (folds != f) & (folds != g)
+        for k, way in enumerate(ways):
+            predict = way(logs[:, inside], labels[inside])
+            for chooser, judged in ((f, folds == g), (g, folds == f)):
+                losses[chooser][k] += judged.sum() * calibration(predict(logs[:, judged]), labels[judged])["log_loss"]
+    found = np.empty((len(labels), len(TARGETS)))
+    for fold in names:
+        way = ways[losses[fold].argmin()]
+        found[folds == fold] = way(logs[:, folds != fold], labels[folds != fold])(logs[:, folds == fold])
+    return found, np.array([losses[fold].min() for fold in names])
+
+
+def main():
+    if not REAL.is_dir():
+        sys.exit(f"{REAL} is not there: set BLEMORE_SHARED to the folder that holds blemore-real")
+    dataset = read_dataset(REAL / "train_metadata.csv")
+    labels, folds, names, rng = dataset.labels, dataset.folds, np.unique(dataset.folds), np.random.default_rng(0)
+    logs = to_logs(read_models([REAL / "hicmae" / f"{run}_train_oof_logits.csv" for run in RUNS], dataset.ids).probabilities)
+    share = np.array([(labels[folds != fold] >= len(EMOTIONS)).mean() for fold in folds])
+    rows, reports = {}, {}
+
+    def record(name, found):
+        report = reports[name] = scored(dataset, decide(found, share)[0])
+        gain = compare(report, reports[USED]).differences["score"]
+        rows[name] = {**accuracies(report.counts), "log_loss": calibration(found, labels)["log_loss"], "difference": gain._asdict()}
+        told = " ".join(f"{rows[name][figure]:>8.4f}" for figure in ("acc_presence", "acc_salience", "score", "log_loss"))
+        print(f"{name:<68} {told}  {gain.delta:+.4f} ({gain.interval.low:+.4f} to {gain.interval.high:+.4f}), p = {gain.p:.4f}", flush=True)
+
+    def decoded(logs):
+        return cross_validate(logs, labels, folds).posterior
+
+    def over_strengths(way, *its):
+        return nested([partial(way, *its, strength) for strength in STRENGTHS], logs, labels, folds)
+
+    print(f"{len(labels):,} clips, {len(set(dataset.actors))} actors, {len(RUNS)} models\n")
+    print(f"{'fusion':<68} presence salience    score log loss  difference in score, 95 % interval")
+    record(USED, decoded(logs))
+    record("mean of log-probabilities", decoded(logs.mean(axis=0)))
+    record("mean of probabilities, each at its temperature", over_strengths(fused, mean_of_probabilities)[0])
+    record("mean of probabilities", decoded(to_logs(np.exp(logs).mean(axis=0))))
+    record("log-probabilities with weights learned together, none below 0", over_strengths(fused, partial(weighted, PER_MODEL))[0])
+    record("the same with a weight for each model and emotion", over_strengths(fused, partial(weighted, PER_EMOTION))[0])
+    each, losses = map(np.stack, zip(*(over_strengths(fused, partial(alone, model)) for model in range(len(RUNS)))))
+    best = losses.argmin(axis=0)  # (F,)
+    record("mean of the four posteriors", each.mean(axis=0))
+    record("mean of the four posteriors' logarithms", softmax(np.log(each).mean(axis=0)))
+    record("the best model alone", each[best[np.searchsorted(names, folds)], np.arange(len(labels))])
+    record("mean of probabilities, themselves the features", decoded(np.exp(logs).mean(axis=0)))
+    record("the first, with next to no pull to zero", nested([unpulled], logs, labels, folds)[0])
+    record("stacking: one posterior with every model's features", over_strengths(stacked)[0])
+
+    sharp = np.stack([to_logs(softmax(10 * logs[0])), *logs[1:]])
+    noise = np.stack([*logs, *(one[rng.permutation(len(labels))] for one in logs[:2])])  # as sure as real models, of other clips
+    gone = rng.random(logs.shape[:2]) < 0.2
+    gone[:, gone.all(axis=0)] = False  # a clip that no model knows cannot be decoded
+    missing = np.where(gone[:, :, None], np.nan, logs)
+    cases = {"one model ten times as sharp": sharp, "two models of noise added": noise, "a fifth of clips missing from each": missing}
+    for case, its in cases.items():
+        record(f"{case}: at temperatures", decoded(its))
+        record(f"{case}: mean of log-probabilities", decoded(np.nanmean(its, axis=0)))
+
+    weights = np.stack([learned_weights(PER_MODEL, logs[:, folds != fold], labels[folds != fold]).ravel() for fold in names])
+    weights /= weights.sum(axis=1, keepdims=True)
+    told = ", ".join(f"{run} {its.min():.2f} to {its.max():.2f}" for run, its in zip(RUNS, weights.T))
+    alone_by_fold = [RUNS[model] for model in best]
+    print(f"\nlearned weights over folds, parts of their sum: {told}\nthe best model alone, by fold: {', '.join(alone_by_fold)}")
+    print(json.dumps({"clips": len(labels), "rows": rows, "weights": weights.tolist(), "best": alone_by_fold}))
+
+
+if __name__ == "__main__":
+    with one_thread_each():
+        main()
