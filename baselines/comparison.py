@@ -207,14 +207,19 @@ def _passed_over(found: Mapping[str, Mapping[str, Sequence[Path]]]) -> Iterator[
 
 
 def _signature(results: Sequence[Result], setting: Setting) -> str:
-    dataset = setting.dataset
-    fields = {
+    dataset, tested = setting.dataset, [result for result in results if result.test]
+    fields: dict[str, object] = {
         "clips": len(dataset.ids), "folds": len(set(dataset.folds.tolist())), "train": dataset.digest, "preset": setting.preset, "seed": setting.seed,
         "rows": len(results), "features": digest(f"{result.row.name}\t{features['digest']}" for result in results for features in result.features),
-        **({} if setting.test_clips is None else {"test": setting.test_protocol, "test_clips": len(setting.test_clips)}),
-        "published": "arXiv:2601.13225", "version": VERSION,
     }
-    return line(fields)
+    if setting.test_clips is not None:
+        fields |= {
+            "test": setting.test_protocol, "test_clips": len(setting.test_clips),
+            "test_features": digest(f"{result.row.name}\t{features}" for result in tested for features in result.test["features"]),
+        }
+    if setting.test_labels:
+        fields["test_labels"] = digest(f"{clip}\t{label}" for clip, label in sorted(setting.test_labels.labels.items()))
+    return line({**fields, "published": "arXiv:2601.13225", "version": VERSION})
 
 
 def _drawn(results: Sequence[Result], signature: str) -> bytes:

@@ -40,7 +40,7 @@ from blemore_baselines.heads import HEADS
 from blemore_baselines.locate import list_features, list_files
 from blemore_baselines.predict import match, write_submission
 from blemore_baselines.published import paper_name, read_published
-from blemore_baselines.train import choose_final, claim, describe, fit_final, versions
+from blemore_baselines.train import best_fold_final, claim, demand_variation, describe, fit_final, versions
 
 
 class Outcome(NamedTuple):
@@ -190,6 +190,7 @@ def _has_a_choice(meta: Mapping) -> bool:
 def _validate(row: Row, sources: Sequence[Source], setting: Setting) -> Result:
     """All heads over the folds, or what an earlier call has found."""
     _demand_one_preset(sources)
+    demand_variation([source.features for source in sources], [source.path for source in sources])
     dataset, folder, recipe = setting.dataset, setting.out / row.folder, PRESETS[setting.preset][row.method]
     described = [describe(source.features, source.path) for source in sources]
     claim(folder, {"row": row.name, "features": described, "versions": versions()})
@@ -209,7 +210,7 @@ def _test(result: Result, sources: Sequence[Source], tests: Sequence[Source], se
     dataset, folder, clips = setting.dataset, setting.out / result.row.folder, setting.test_clips
     matched = match([source.features for source in tests], [source.path for source in tests], result.features)
     recipe = PRESETS[setting.preset][result.row.method]
-    final = choose_final(setting.test_protocol, recipe, np.empty(0), dataset, result.heads[HEAD])
+    final = best_fold_final(setting.test_protocol, recipe, result.heads[HEAD])
     test = {
         "test_protocol": setting.test_protocol, "epochs": final.epochs, **final.thresholds._asdict(), "fitted_on": final.fitted_on,
         "clips": len(clips), "digest": digest(clips), "features": [features.digest for features in matched],

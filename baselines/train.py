@@ -23,7 +23,7 @@ import json
 import platform
 import shutil
 from pathlib import Path
-from typing import NamedTuple, Optional, Sequence
+from typing import Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 import safetensors.torch
@@ -56,8 +56,12 @@ def train(
     weight:  None decodes by thresholds; else structured decoding, with this weight of ACC_presence (structured.py),
              fitted on the out-of-fold logits at the final model's number of epochs
 
-    Raises ValidationError: `out` holds another run, or the sources cannot be fused.
+    Raises ValidationError: `out` holds another run, or the sources cannot be fused, or hold nothing to learn from.
+    ValueError: no such test protocol, or a weight with another one than `pooled`.
     """
+    if test_protocol not in TEST_PROTOCOLS or weight is not None and test_protocol != "pooled":
+        raise ValueError(f"test protocol {test_protocol!r}, weight {weight}; expected one of {', '.join(TEST_PROTOCOLS)}, and with a weight pooled")
+    demand_variation(sources, paths)
     features = fuse(sources)
     recipe = PRESETS[preset][method]
     config = {
@@ -74,7 +78,7 @@ def train(
     found = cross_validate(dataset, features, recipe, [head], [seed], keep=out / "folds")
     logits, losses = found.logits[0, 0], {fold: its[0, 0] for fold, its in found.losses.items()}
     metrics = figures(softmax(logits), dataset.labels, dataset.folds)
-    final = choose_final(test_protocol, recipe, softmax(logits), dataset, metrics)
+    final = pooled_final(recipe, softmax(logits), dataset) if test_protocol == "pooled" else best_fold_final(test_protocol, recipe, metrics)
     decoder = {"name": "thresholds", **final.thresholds._asdict()}
     last = logits[min(recipe.final_epochs, recipe.epochs) - 1]
     if weight is not None:
@@ -105,21 +109,22 @@ class Final(NamedTuple):
     fitted_on: str
 
 
-def choose_final(test_protocol: str, recipe: Recipe, probabilities: np.ndarray, dataset: Dataset, metrics: dict) -> Final:
-    """The final model by a test protocol. probabilities: (epochs, N, 6), out of fold; metrics: their `decode.figures`.
+def pooled_final(recipe: Recipe, probabilities: np.ndarray, dataset: Dataset) -> Final:
+    """Trained on all of train; the middle of the thresholds that are best, of all and not of the grid, on all out-of-fold
+    probabilities (epochs, N, 6) of its number of epochs."""
+    epoch = min(recipe.final_epochs, recipe.epochs)
+    return Final(-1, recipe.final_epochs, fit_exact(probabilities[epoch - 1], dataset.labels).thresholds, f"pooled out-of-fold logits of epoch {epoch}")
 
-    pooled:    trained on all of train; the middle of the thresholds that are best, of all and not of the grid, on all
-               out-of-fold probabilities of that number of epochs
-    retrain:   trained on all of train; the thresholds of the best fold (the published test table)
-    best-fold: the best fold's own model at its best epoch, with its scaler and its thresholds
 
-    Of equal folds the first is the best.
+def best_fold_final(test_protocol: str, recipe: Recipe, metrics: Mapping) -> Final:
+    """By the best fold of `metrics` (`decode.figures`): of equal folds the first; one without blends only where none has any.
+
+    retrain:   trained on all of train; that fold's thresholds (the published test table)
+    best-fold: that fold's own model at its best epoch, with its scaler and its thresholds
     """
-    if test_protocol == "pooled":
-        epoch = min(recipe.final_epochs, recipe.epochs)
-        best = fit_exact(probabilities[epoch - 1], dataset.labels)
-        return Final(-1, recipe.final_epochs, best.thresholds, f"pooled out-of-fold logits of epoch {epoch}")
-    best = max(metrics["published"]["folds"], key=lambda fold: fold["score"] if fold["score"] is not None else fold["acc_presence"])
+    folds = metrics["published"]["folds"]
+    with_blends = [fold for fold in folds if fold["score"] is not None]
+    best = max(with_blends, key=lambda fold: fold["score"]) if with_blends else max(folds, key=lambda fold: fold["acc_presence"])
     thresholds, told = Thresholds(best["alpha"], best["beta"]), f"fold {best['fold']} at its epoch {best['epoch']}"
     if test_protocol == "retrain":
         return Final(-1, recipe.final_epochs, thresholds, told)
@@ -161,6 +166,16 @@ def describe(source: Features, path: Path) -> dict:
     return {**{key: source.meta[key] for key in MADE_BY if source.meta.get(key) is not None}, "path": str(path), "digest": source.digest}
 
 
+def demand_variation(sources: Sequence[Features], paths: Sequence[Path]) -> None:
+    """ValidationError: a source is the same for all clips, so that there is nothing to learn from. One column may be."""
+    constant = [path for source, path in zip(sources, paths) if len(source.X) > 1 and not np.ptp(source.X, axis=0).any()]
+    if constant:
+        raise ValidationError([
+            Problem("constant-features", str(path), "every column is the same for all clips; expected features that vary", hint="Extract them again.")
+            for path in constant
+        ])
+
+
 def versions() -> dict:
     return {"blemore": VERSION, "python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
 
@@ -178,16 +193,26 @@ def claim(out: Path, config: dict) -> None:
         return
     if not isinstance(known, dict) or set(known) != set(config):
         raise ValidationError(Problem("other-run", str(out), "the folder is not empty and holds no run", hint="Choose another --out."))
-    # Where features lay, and the versions, may change between two calls; what they hold may not.
-    told = lambda c: {**c, "versions": None, "features": [{**f, "path": None} for f in c["features"]]}  # noqa: E731
-    before, now = told(known), told(config)
+    before, now = _settings(known), _settings(config)
+    other = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     problems = [
-        Problem("other-run", str(out / "config.json"), f"the folder holds a run with another {key}: {show(json.dumps(before[key]), 90)}; now {show(json.dumps(now[key]), 90)}",
+        Problem("other-run", str(out / "config.json"), f"the folder holds a run with another {name}: {show(before.get(name))}; now {show(now.get(name))}",
                 hint="Choose another --out, or delete the folder.")
-        for key in now if before[key] != now[key]
+        for name in other if not (name.startswith("recipe") and {"preset", "method"} & set(other))  # it follows from these
     ]
     if problems:
         raise ValidationError(problems)
+
+
+def _settings(value: object, name: str = "") -> dict[str, object]:
+    """What may not change between two calls, by names such as `features 1 digest`; where features lie, and versions, may."""
+    if isinstance(value, dict):
+        parts = [(str(key), its) for key, its in value.items() if key not in ("versions", "path")]
+    elif isinstance(value, list) and all(isinstance(its, dict) for its in value):
+        parts = [(str(number), its) for number, its in enumerate(value, start=1)]
+    else:
+        return {name: value}
+    return {inner: setting for part, its in parts for inner, setting in _settings(its, f"{name} {part}".strip()).items()}
 
 
 def _labels_csv(dataset: Dataset) -> str:

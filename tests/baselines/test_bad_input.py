@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -47,16 +48,21 @@ def test_a_column_of_nan(tiny):
     assert "36 clips hold NaN or Infinity" in said and "clip00" in said
 
 
-def test_constant_features_train_and_say_nothing(tiny):
-    # Standardised they are 0 everywhere: every clip gets the same logits, and the figures are those of a constant answer.
+def test_constant_features_are_refused_and_a_constant_column_says_nothing(tiny):
     def spoil(X):
         X[:] = 4.2
 
-    train(tiny, table(tiny, spoil))
-    with np.load(tiny.root / "run" / "oof_logits.npz") as saved:
-        for fold in range(3):
-            assert np.ptp(saved["logits"][-1, saved["folds"] == fold], axis=0).max() < 1e-6
-    assert json.loads((tiny.root / "run" / "metrics.json").read_text())["nested"]["score"] is not None
+    said = train(tiny, table(tiny, spoil), code=1)
+    assert "every column is the same for all clips; expected features that vary" in said and not (tiny.root / "run").exists()
+
+    # Standardised, such a column is 0 everywhere, whatever it holds: the run is the same bit for bit.
+    def logits(value):
+        shutil.rmtree(tiny.root / "run", ignore_errors=True)
+        train(tiny, table(tiny, lambda X: X[:, 1].fill(value)))
+        with np.load(tiny.root / "run" / "oof_logits.npz") as saved:
+            return saved["logits"]
+
+    assert np.array_equal(logits(4.2), logits(-1e6))
 
 
 def test_a_fold_without_blends_has_no_salience_and_the_pooled_figures_stand(tiny):

@@ -344,8 +344,14 @@ def test_another_test_protocol_predicts_anew(root, tmp_path, capfd):
     assert "WavLM: another test_protocol" in capfd.readouterr().err
     assert (best["alpha"], best["beta"], best["fitted_on"]) == (retrain["alpha"], retrain["beta"], retrain["fitted_on"])
     assert best["epochs"] == int(best["fitted_on"].rpartition(" ")[2]) and retrain["epochs"] == 3
-    assert run(data, tmp_path / "out", test="labelled.csv", test_protocol="best-fold").results[0].test["figures"]["n"] == N_TEST
+    scored = run(data, tmp_path / "out", test="labelled.csv", test_protocol="best-fold")
+    assert scored.results[0].test["figures"]["n"] == N_TEST
     assert capfd.readouterr().err == ""  # the same clips: scored, not predicted again
+    labelled = data.parent / "labelled.csv"
+    labelled.write_text(labelled.read_text().replace("ang", "?").replace("fea", "ang").replace("?", "fea"))
+    others = run(data, tmp_path / "out", test="labelled.csv", test_protocol="best-fold")
+    before, now = (dict(field.split(":", 1) for field in outcome.text.splitlines()[-1].split("|")) for outcome in (scored, others))
+    assert [name for name in now if now[name] != before[name]] == ["test_labels"], "a signature holds what figures are made of"
 
 
 def test_a_full_disk_stops_all(root, tmp_path, monkeypatch):

@@ -22,9 +22,9 @@ from blemore_baselines.heads import HEADS, build_head, fit_scaler, row_losses
 pytestmark = pytest.mark.usefixtures("quick", "one_thread")
 
 
-def run(tiny, out, features=None, dataset=None, method="aggregate", head="linear", seed=0, paths=("features",), **options):
+def run(tiny, out, features=None, dataset=None, method="aggregate", head="linear", seed=0, preset="published", paths=("features",), **options):
     sources = [tiny.read(tiny.sound, aggregated=method == "aggregate")] if features is None else features
-    return train.train(dataset or tiny.dataset, sources, paths, method=method, head=head, preset="published", seed=seed, out=out, **options)
+    return train.train(dataset or tiny.dataset, sources, paths, method=method, head=head, preset=preset, seed=seed, out=out, **options)
 
 
 def contents(folder):
@@ -134,6 +134,23 @@ def test_retrain_takes_the_thresholds_of_the_best_fold(tiny, tmp_path):
     assert (model["epochs"], model["folds"], metrics["final"]["fitted_on"]) == (3, [0, 1, 2], f"fold {best['fold']} at its epoch {best['epoch']}")
     run(tiny, tmp_path / "pooled")  # the same weights
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == (tmp_path / "pooled" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "folds, best",  # (score, presence) of folds 0, 1, …
+    [([(0.1, 0.5), (0.3, 0.2), (0.3, 0.9)], 1), ([(0.1, 0.2), (None, 1.0), (0.2, 0.1)], 2), ([(0.0, 0.0), (None, 1.0)], 0), ([(None, 0.1), (None, 0.4)], 1)],
+)
+def test_the_best_fold_is_the_first_with_the_best_score_and_has_blends(folds, best):
+    told = [{"fold": k, "epoch": k + 1, "alpha": k / 10, "beta": k / 20, "score": score, "acc_presence": presence} for k, (score, presence) in enumerate(folds)]
+    final = train.best_fold_final("best-fold", Recipe(1e-2, 1e-3, 8, 5, 3), {"published": {"folds": told}})
+    assert final == (best, best + 1, (best / 10, best / 20), f"fold {best} at its epoch {best + 1}")
+
+
+@pytest.mark.parametrize("options", [{"test_protocol": "retrian"}, {"test_protocol": "best-fold", "weight": 0.5}])
+def test_no_such_test_protocol(tiny, tmp_path, options):
+    with pytest.raises(ValueError, match="expected one of pooled, retrain, best-fold, and with a weight pooled"):
+        run(tiny, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_best_fold_s_own_model_comes_with_its_own_scaler_and_gives_its_out_of_fold_logits(tiny, tmp_path):
@@ -408,9 +425,9 @@ def test_a_finished_run_is_not_redone(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "change, named",
     [
-        ({"seed": 1}, "another seed: "),
-        ({"head": "mlp256"}, "another head: "),
-        ({"method": "subsample"}, "another method: "),
+        ({"seed": 1}, "another seed: 0; now 1"),
+        ({"head": "mlp256"}, 'another head: "linear"; now "mlp256"'),
+        ({"method": "subsample"}, 'another method: "aggregate"; now "subsample"'),  # which has a recipe of its own
     ],
 )
 def test_another_config_in_the_same_folder_is_refused(tiny, tmp_path, finished, change, named):
@@ -420,7 +437,9 @@ def test_another_config_in_the_same_folder_is_refused(tiny, tmp_path, finished, 
     before = contents(tmp_path / "run")
     with pytest.raises(ValidationError) as refused:
         run(tiny, tmp_path / "run", **change)
-    assert named in str(refused.value) and "Choose another --out" in str(refused.value)
+    told = [problem.message.removeprefix("the folder holds a run with ") for problem in refused.value.problems]
+    assert told[0] == named and (len(told) == 1 or "method" in change), told  # rows that are not aggregated are others, too
+    assert "Choose another --out" in str(refused.value)
     assert contents(tmp_path / "run") == before
 
 
@@ -429,9 +448,9 @@ def test_other_inputs_in_the_same_folder_are_refused(tiny, tmp_path):
     features = tiny.read(tiny.sound)
     X = features.X.copy()
     X[3, 3] += 1e-3
-    with pytest.raises(ValidationError, match="another features"):
+    with pytest.raises(ValidationError, match="another features 1 digest: "):
         run(tiny, tmp_path / "run", features=[features._replace(X=X)])
-    with pytest.raises(ValidationError, match="another train"):
+    with pytest.raises(ValidationError, match="another train digest: "):
         run(tiny, tmp_path / "run", dataset=tiny.dataset._replace(labels=tiny.dataset.labels[::-1].copy()))
 
 
