@@ -53,7 +53,8 @@ def to_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarray:
     If every row lies in [0, 1] and sums to 1 ± 1e-3, the scores are probabilities and stay as they
     are; if no row does, they are logits and go through the softmax.
 
-    Raises ValidationError: the shape is wrong, a value is not finite, or some rows are the one and some the other.
+    Raises ValidationError: the shape is wrong, a value is not finite, some rows are the one and some the other, or
+    all are neither: percentages, or numbers in [0, 1] that do not sum to 1.
     """
     scores = np.asarray(scores)
     if scores.ndim != 2 or scores.shape[1] != len(EMOTIONS):
@@ -65,12 +66,26 @@ def to_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarray:
     if are.all():
         return scores.astype(np.float64)
     if not are.any():
+        _refuse_shares(scores, where)
         return softmax(scores)
     raise ValidationError(Problem(
         "mixed-scores", where,
         f"{are.sum():,} of {len(scores):,} rows are probabilities (in [0, 1], sum 1), the others are not; expected all or none",
         hint="Are some rows rounded or not normalised? Give logits throughout, or probabilities that sum to 1 within 0.001.",
     ))
+
+
+def _refuse_shares(scores: np.ndarray, where: str) -> None:
+    """What the softmax would turn into other probabilities without a word: logits do not lie so, or may be shifted out of it."""
+    expected = "expected logits, or probabilities that sum to 1"
+    if (scores >= 0).all() and abs(np.median(scores.sum(axis=1)) - 100) <= 3:  # each of six may be rounded by a half
+        raise ValidationError(Problem("percentages", where, f"no value is negative, and rows sum to about 100; {expected}",
+                                      hint="These look like percentages: divide by 100."))
+    if ((scores >= 0) & (scores <= 1)).all() and np.ptp(scores, axis=1).any():  # rows of equal numbers mean the same either way
+        raise ValidationError(Problem(
+            "not-normalised", where, f"all values lie in [0, 1], but no row sums to 1; {expected}",
+            hint="Are they sigmoid outputs? Give the logits, or divide each row by its sum. If these are logits, subtract 2 from all: the softmax stays as it is.",
+        ))
 
 
 def average(scores: Sequence[np.ndarray], names: Sequence[object]) -> np.ndarray:

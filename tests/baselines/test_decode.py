@@ -305,6 +305,29 @@ def test_a_row_outside_of_the_tolerance_is_no_probability(row):
         decode.to_probabilities(np.array([*PROBABILITIES, row]), "scores.csv")
 
 
+@pytest.mark.parametrize("scores, told", [
+    (100 * np.array(PROBABILITIES), "percentages: divide by 100"),
+    ([[33, 17, 17, 17, 17, 1], [50, 10, 10, 10, 10, 9], [0, 0, 0, 0, 0, 90]], "percentages"),  # 102 and 99, rounded; one row is off
+    ([[0.9, 0.2, 0.1, 0.1, 0.1, 0.3], [0.1, 0.1, 0.1, 0.1, 0.1, 0.1]], "divide each row by its sum"),
+    (np.eye(6) / 2, "subtract 2 from all"),
+])
+def test_what_is_neither_logits_nor_probabilities_is_refused(scores, told):
+    with pytest.raises(ValidationError, match=f"scores.csv: (.|\n)*{told}"):
+        decode.to_probabilities(np.array(scores), "scores.csv")
+
+
+@pytest.mark.parametrize("logits", [
+    [[0.9, 0.2, 0.1, 0.1, 0.1, 0.3], [0.1, 0.1, 0.1, 0.1, 0.1, 1.1]], [[0.9, 0.2, -0.1, 0.1, 0.1, 0.3]], [[103, 0, 0, 0, 0, -3]], [[96, 0, 0, 0, 0, 0]], np.zeros((2, 6)),
+])
+def test_logits_that_nearly_look_like_shares(logits):
+    assert (decode.to_probabilities(np.array(logits)) == decode.softmax(np.array(logits))).all()
+
+
+def test_logits_in_0_to_1_can_be_given_as_the_message_says():
+    for logits in (np.eye(6) / 2, np.tri(6)[1:]):
+        assert decode.to_probabilities(logits - 2) == pytest.approx(decode.softmax(logits))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_scores_that_are_not_finite_are_refused(bad):
     with pytest.raises(ValidationError, match=r"oof\.csv: 1 of 2 rows hold NaN or Infinity"):
