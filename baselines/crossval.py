@@ -7,7 +7,6 @@ of one fold, and gives the same bytes on any number of cores.
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from blemore.io import write_atomic
 from blemore.labels import EMOTIONS
 from blemore_baselines.dataset import Dataset
+from blemore_baselines.engines import available_cores
 from blemore_baselines.features import Features, npz_bytes
 from blemore_baselines.heads import fit_scaler, one_thread_each
 from blemore_baselines.span import span_basis
@@ -76,7 +76,7 @@ def cross_validate(
         if torch.cuda.is_available():
             take_turns([task(todo)] if todo else [], workers=1)
         else:
-            workers = os.cpu_count() or 1
+            workers = available_cores()
             for folds in _groups(todo, workers):
                 take_turns([task([fold]) for fold in folds], workers)
 

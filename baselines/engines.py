@@ -19,7 +19,6 @@ from typing import Iterator, NamedTuple, Optional, Sequence
 
 from blemore.errors import BlemoreError, Problem, ValidationError
 
-ENGINES = ("local", "dask")
 WINDOW = 2000  # tasks handed to a cluster at a time: it holds millions badly
 DIED = "Too little memory, or a fault in a decoder."
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import random
 import signal
 import subprocess
@@ -54,7 +53,7 @@ def test_the_same_seed_gives_the_same_bytes(tiny, tmp_path, method, head):
 
 def test_the_number_of_threads_does_not_matter(tiny, tmp_path, monkeypatch):
     run(tiny, tmp_path / "one", head="mlp512")
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(crossval, "available_cores", lambda: 1)
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
@@ -327,7 +326,7 @@ def stop_in_fold(monkeypatch, fold, at_epoch):
 def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tiny, tmp_path, monkeypatch):
     run(tiny, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(os, "cpu_count", lambda: 1)  # one fold after the other
+        patch.setattr(crossval, "available_cores", lambda: 1)  # one fold after the other
         stop_in_fold(patch, 1, at_epoch=2)
         with pytest.raises(Stopped):
             run(tiny, tmp_path / "run")
