@@ -244,10 +244,17 @@ def clip_files(folder: Path) -> list[tuple[str, Path]]:
         found = [(clip_id(path.stem), path) for path in files if path.suffix == suffix]
         if found:
             return found
-    raise ValidationError(Problem(
+    raise ValidationError(unfinished(folder) or Problem(
         "no-features", str(folder), "no .npy or .csv files in it; expected one a clip",
         hint="Give the folder that holds the clips' files itself, e.g. features/train/logmel.",
     ))
+
+
+def unfinished(folder: Path) -> Optional[Problem]:
+    """What to say of the folder of a run that was stopped; None if it is something else."""
+    if not (folder / "config.json").exists() or (folder / "metrics.json").exists():
+        return None
+    return Problem("unfinished-run", str(folder), "holds a run that has not ended; expected one that has", hint="The same `train` command goes on with it.")
 
 
 def _folder_meta(folder: Path) -> dict:

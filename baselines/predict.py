@@ -6,21 +6,25 @@ import json
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 import safetensors
 import safetensors.torch
+import torch
+from torch import nn
 
-from blemore.errors import Problem, ValidationError, show, some
+from blemore.errors import FileError, Problem, ValidationError, show, some
 from blemore.evaluate import check
 from blemore.io import read_bytes, to_json, write_atomic, zip_bytes
 from blemore.labels import EMOTIONS, LABELS, to_entry
-from blemore_baselines.crossval import clip_logits
+from blemore_baselines.crossval import PRESETS, clip_logits
 from blemore_baselines.decode import softmax
 from blemore_baselines.decoders import decode_by
-from blemore_baselines.features import MADE_BY, Features, fuse, read_features
-from blemore_baselines.heads import Scaler, build_head
+from blemore_baselines.features import MADE_BY, Features, fuse, read_features, unfinished
+from blemore_baselines.heads import HEADS, Scaler, build_head
+
+MEND = "Was the run copied whole? Copy it again, or train again."
 
 
 def predict(model: Path, feature_paths: Sequence[Path], ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -29,33 +33,76 @@ def predict(model: Path, feature_paths: Sequence[Path], ids: Sequence[str]) -> t
     Raises FileError: the artefact or the features cannot be opened; ValidationError: the features do
     not match what the model was trained on (every difference is named), or are themselves wrong.
     """
+    _demand_artefact(model)
     spec = _load(model / "model.json", _parse_spec)
+    head, scaler = _load(model / "model.safetensors", lambda raw: _parse_tensors(raw, spec))
     aggregated = spec["method"] == "aggregate"
     sources = match([read_features(path, ids, aggregated) for path in feature_paths], feature_paths, spec["features"])
-    tensors = _load(model / "model.safetensors", safetensors.torch.load)
-    scaler = Scaler(tensors.pop("scaler.mean").numpy(), tensors.pop("scaler.scale").numpy())
-    head = build_head(spec["head"], len(scaler.mean), seed=0)
-    head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in tensors.items()})
     features = fuse(sources)
-    # In float64 and rounded: in what order a processor adds up must not decide anything.
-    logits = clip_logits(head.double(), scaler(features.X).astype(np.float64), features.owner, len(ids)).round(9)
+    with np.errstate(all="ignore"):  # told below
+        # In float64 and rounded: in what order a processor adds up must not decide anything.
+        logits = clip_logits(head, scaler(features.X).astype(np.float64), features.owner, len(ids)).round(9)
+    if not np.isfinite(logits).all():
+        raise ValidationError(Problem("bad-model", str(model / "model.safetensors"), "makes NaN or Infinity of the features; expected finite scores", hint=MEND))
     return logits, decode_by(spec["decoder"], softmax(logits), str(model / "model.json"))
 
 
-def _load(path: Path, parse: Callable[[bytes], dict]) -> dict:
-    """A parsed file of the artefact; ValidationError: it is damaged or something else."""
+def _demand_artefact(model: Path) -> None:
+    """FileError: the path is there, but is no folder with a model."""
+    if model.exists() and not (model / "model.json").exists():
+        raise FileError(unfinished(model) or Problem(
+            "no-model", str(model), f"{'no model.json in it' if model.is_dir() else 'a file'}; expected a run folder, as `train` writes it",
+            hint="Give the run folder itself to --model, and folders of features to --features.",
+        ))
+
+
+def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
+    """What a file of the artefact holds; ValidationError: it is damaged or something else."""
     raw = read_bytes(path)
     try:
         return parse(raw)
-    except (ValueError, safetensors.SafetensorError) as error:
-        raise ValidationError(Problem("bad-model", str(path), f"cannot be read: {error}", hint="Was it copied whole? Copy it again, or train again.")) from None
+    except (ValueError, KeyError, RecursionError, safetensors.SafetensorError) as error:
+        raise ValidationError(Problem("bad-model", str(path), f"cannot be read: {error}", hint=MEND)) from None
 
 
 def _parse_spec(raw: bytes) -> dict:
-    spec = json.loads(raw)
+    """What model.json holds, as far as a prediction needs it; ValueError says what is wrong. The decoder tells for itself."""
+    spec = json.loads(raw, parse_constant=int)  # which refuses NaN and Infinity
     if not isinstance(spec, dict) or spec.get("emotions") != list(EMOTIONS):
         raise ValueError("not an artefact of `train`, whose emotions are " + ", ".join(EMOTIONS))
+    features = spec.get("features")
+    sound = {
+        "head": spec.get("head") in tuple(HEADS),
+        "method": spec.get("method") in tuple(PRESETS["published"]),
+        "features": isinstance(features, list) and bool(features) and all(map(_tells_its_source, features)),
+        "decoder": isinstance(spec.get("decoder"), dict),
+    }
+    wrong = [f"{key} is {show(str(spec[key])) if key in spec else 'missing'}" for key, fine in sound.items() if not fine]
+    if wrong:
+        raise ValueError(f"{'; '.join(wrong)}; expected what `train` writes")
     return spec
+
+
+def _tells_its_source(made: object) -> bool:
+    """Whether an entry of `features` is as `train.describe` writes it, as far as it is relied on here."""
+    if not isinstance(made, dict) or not isinstance(made.get("encoder", ""), str):
+        return False
+    return isinstance(made.get("path"), str) and isinstance(made.get("dim"), int) and 0 < made["dim"] < 2**31
+
+
+def _parse_tensors(raw: bytes, spec: dict) -> tuple[nn.Module, Scaler]:
+    """The head, in float64, and the scaler; ValueError: there are other arrays, or of other shapes."""
+    tensors, dim = safetensors.torch.load(raw), sum(made["dim"] for made in spec["features"])
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    with torch.device("meta"):  # without its numbers: whether there is room for so many columns is not known yet
+        head = build_head(spec["head"], dim, seed=0)
+    expected = {"scaler.mean": (dim,), "scaler.scale": (dim,), **{f"head.{name}": tuple(one.shape) for name, one in head.state_dict().items()}}
+    if found != expected:
+        raise ValueError(f"found the arrays {show(str(found), 300)}; expected {expected}, as model.json tells them")
+    tensors = {name: tensor.double() for name, tensor in tensors.items()}
+    scaler = Scaler(tensors.pop("scaler.mean").numpy(), tensors.pop("scaler.scale").numpy())
+    head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in tensors.items()}, assign=True)
+    return head, scaler
 
 
 def match(sources: Sequence[Features], paths: Sequence[Path], wanted: Sequence[dict]) -> list[Features]:

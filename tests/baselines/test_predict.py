@@ -1,5 +1,6 @@
 """Prediction with an artefact: features must be made as the model's were, and only a checked submission stays behind."""
 
+import contextlib
 import json
 import shutil
 import zipfile
@@ -14,7 +15,7 @@ from blemore.evaluate import check
 from blemore.labels import LABELS
 from blemore_baselines import predict, train
 from blemore_baselines.decode import decode_thresholds, softmax
-from blemore_baselines.features import Features, read_features, save, statistics
+from blemore_baselines.features import Features, read_features, read_scores, save, statistics
 from blemore_baselines.predict import match, write_submission
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -203,6 +204,100 @@ def test_a_json_that_is_no_model(tiny, model):
     for content in ("[]", "{}", '{"model_type": "bert"}'):
         (model / "model.json").write_text(content)
         assert "model.json" in refusal(predict.predict, model, [tiny.sound_test], tiny.test_ids)
+
+
+ODD = (None, True, 0, -1, 10**30, "", "\x1b", [], [[]], ["head"], {}, [{}], [None], float("nan"))
+
+
+def test_a_model_json_with_a_key_dropped_or_of_another_type(tiny, model):
+    """Whatever is changed in what a prediction needs is refused in words; the rest is for people."""
+    whole = json.loads((model / "model.json").read_text())
+
+    def changes(node, place):
+        for key in node:
+            yield {name: value for name, value in node.items() if name != key}, (*place, key)
+            for odd in ODD:
+                yield {**node, key: odd}, (*place, key)
+
+    def spoilt():
+        yield from changes(whole, ())
+        for decoder, place in changes(whole["decoder"], ("decoder",)):
+            yield {**whole, "decoder": decoder}, place
+        for made, place in changes(whole["features"][0], ("features",)):
+            yield {**whole, "features": [made]}, place
+
+    needed = {"head", "method", "features", "emotions", "decoder"}
+    for spec, place in spoilt():
+        (model / "model.json").write_text(json.dumps(spec))
+        try:
+            predict.predict(model, [tiny.sound_test], tiny.test_ids)
+            assert place[0] not in needed or place[1:] in [(key,) for key in ("encoder", "digest", "path", "preset", "revision", "statistics")], (place, spec)
+        except ValidationError as error:
+            assert "model.json" in str(error) or place[0] == "features", (place, str(error))
+
+
+def test_every_wrong_key_of_a_model_is_named(tiny, model):
+    spec = json.loads((model / "model.json").read_text())
+    del spec["head"]
+    (model / "model.json").write_text(json.dumps({**spec, "method": "magic"}))
+    found = refusal(predict.predict, model, [tiny.sound_test], tiny.test_ids)
+    assert 'head is missing; method is "magic"' in found and "Copy it again, or train again." in found
+
+
+@pytest.mark.parametrize("change", [
+    lambda t: t.pop("scaler.mean"), lambda t: t.pop("head.bias"), lambda t: t.update(more=t["head.bias"]), lambda t: t.clear(),
+    *(lambda t, name=name: t.update({name: t[name][:-1]}) for name in ("scaler.mean", "scaler.scale", "head.bias", "head.weight")),
+    lambda t: t.update({"head.weight": t["head.weight"].T.copy()}), lambda t: t.update({"scaler.mean": t["scaler.mean"][:, None]}),
+    lambda t: t.update({name: np.zeros((0,), np.float32) for name in t}),
+])
+def test_arrays_that_are_not_the_models(tiny, model, change):
+    tensors = load_file(model / "model.safetensors")
+    change(tensors)
+    save_file(tensors, model / "model.safetensors")
+    found = refusal(predict.predict, model, [tiny.sound_test], tiny.test_ids)
+    assert "model.safetensors: cannot be read: found" in found and "train again" in found and len(found) < 1000
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name, value", [("head.bias", np.nan), ("head.weight", np.inf), ("scaler.mean", 1e300), ("scaler.scale", 0)])
+def test_numbers_that_are_not_the_models(tiny, model, name, value):
+    tensors = load_file(model / "model.safetensors")
+    tensors[name][:] = value
+    save_file(tensors, model / "model.safetensors")
+    assert "model.safetensors: makes NaN or Infinity" in refusal(predict.predict, model, [tiny.sound_test], tiny.test_ids)
+
+
+def test_a_model_cut_or_changed_anywhere(tiny, model, long):
+    rng = np.random.default_rng(0)
+    for name in ("model.json", "model.safetensors"):
+        content = (model / name).read_bytes()
+        for _ in range(1000 if long else 100):
+            changed = bytearray(content)
+            for place in rng.integers(0, min(len(content), 1000), rng.integers(1, 4)):
+                changed[place] = rng.integers(256)
+            (model / name).write_bytes(changed)
+            with contextlib.suppress(ValidationError):
+                predict.predict(model, [tiny.sound_test], tiny.test_ids)
+        (model / name).write_bytes(content)
+    (model / "model.json").write_text("[" * 100_000)
+    assert "model.json" in refusal(predict.predict, model, [tiny.sound_test], tiny.test_ids)
+
+
+def test_what_is_no_run_folder(tiny, model):
+    for path, told in ((tiny.sound_test, "no model.json in it"), (model / "model.json", "a file"), (tiny.test, "a file")):
+        with pytest.raises(FileError) as refused:
+            predict.predict(path, [model], tiny.test_ids)
+        assert str(refused.value).startswith(f"{path}: {told}; expected a run folder")
+    with pytest.raises(FileError, match="cannot be opened: No such file"):
+        predict.predict(tiny.root / "nowhere", [tiny.sound_test], tiny.test_ids)
+
+
+def test_a_run_that_has_not_ended(tiny, model):
+    for name in ("metrics.json", "model.json", "model.safetensors", "oof_logits.csv", "labels.csv", "folds.csv", "learning_curves.csv"):
+        (model / name).unlink()
+    with pytest.raises(FileError, match="run: holds a run that has not ended; .*\n.*same `train` command goes on"):
+        predict.predict(model, [tiny.sound_test], tiny.test_ids)
+    assert "The same `train` command goes on with it" in refusal(read_scores, model)
 
 
 def test_nothing_of_the_model_depends_on_the_device_or_grad_mode(tiny, model):
