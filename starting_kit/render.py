@@ -10,11 +10,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import nbformat
-from blemore.io import write_atomic
-from bs4 import BeautifulSoup
-from nbclient import NotebookClient
-from nbconvert import HTMLExporter
+try:
+    import ipykernel  # noqa: F401  runs the cells
+    import nbformat
+    from blemore.errors import FileError
+    from blemore.io import write_atomic
+    from bs4 import BeautifulSoup
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+    from nbconvert import HTMLExporter
+except ModuleNotFoundError as error:
+    sys.exit(f"render.py needs {error.name}, which is not installed: pip install '.[notebook]'")
 
 NOTEBOOK = Path(__file__).resolve().parent / "blemore_starting_kit.ipynb"
 
@@ -44,5 +50,11 @@ if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     executed = nbformat.read(NOTEBOOK, as_version=4)
-    run(executed)
-    write_atomic(Path(sys.argv[1]), page(executed))
+    try:
+        run(executed)
+        write_atomic(Path(sys.argv[1]), page(executed))
+    except CellExecutionError as error:
+        number = max(cell.get("execution_count") or 0 for cell in executed.cells)
+        sys.exit(f"{NOTEBOOK.name}, code cell {number}: {error.ename}: {error.evalue}")
+    except FileError as error:
+        sys.exit(str(error))

@@ -20,7 +20,9 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 from blemore.labels import LABEL_INDEX, LABELS
-from blemore_baselines.dataset import TARGETS
+from blemore_baselines import decoders
+from blemore_baselines.dataset import TARGETS, read_dataset
+from blemore_baselines.fusion import read_models
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "starting_kit" / "blemore_starting_kit.ipynb"
@@ -161,6 +163,18 @@ def test_runs_on_the_demo(on_demo):
     assert "36 clips, valid" in run.text("submit") and "of 36 clips" in run.text("score")
 
 
+def test_compares_the_decoders_by_their_difference(on_demo):
+    run, out = on_demo
+    dataset = read_dataset(out / "demo/data/train_metadata.csv")
+    [folder] = (out / "demo/starting_kit").glob("*-fast")
+    told = decoders.structured(dataset, read_models([folder], dataset.ids))
+    compared = told.text[told.text.index("\nDifference to thresholds"):].splitlines()[2:5]
+    assert all(line.startswith(("ACC_", "score")) and " p = " in line for line in compared)
+    shown = run.text("compare")
+    assert f"{told.figures['nested_thresholds']['score']:.4f}   [" in shown and f"{told.figures['nested']['score']:.4f}   [" in shown
+    assert shown.count("\n".join(compared)) == 1 and shown.count("Difference to thresholds, paired over 12 actors") == 1
+
+
 def test_sound_can_be_played(on_demo):
     run, _ = on_demo
     players = [output.data["text/html"] for output in run.outputs["clips"] if "text/html" in output.get("data", {})]
@@ -233,3 +247,23 @@ def test_says_what_a_submission_lacks(notebook, dataset, tmp_path, long):
     run = Run(notebook, BLEMORE_OUT=tmp_path / "out", BLEMORE_DATA=dataset("train"))
     run.assert_sound()
     assert "No submission" in run.text("submit") and not list(tmp_path.rglob("*.zip"))
+
+
+# ---------------------------------------------------------------------------------------------------- render.py
+
+def test_tells_of_a_failed_cell_without_a_traceback(tmp_path):
+    page = tmp_path / "page.html"
+    said = subprocess.run([sys.executable, NOTEBOOK.parent / "render.py", page], capture_output=True, text=True,
+                          env={**os.environ, "BLEMORE_DATA": str(tmp_path / "nowhere"), "BLEMORE_OUT": str(tmp_path)})
+    assert said.returncode == 1 and not page.exists()
+    assert f"{NOTEBOOK.name}, code cell 2: FileError: {tmp_path / 'nowhere'}: no such folder\n" in said.stderr
+    assert "Traceback" not in said.stderr + said.stdout and "----" not in said.stderr
+
+
+@pytest.mark.parametrize("package", ["ipykernel", "nbclient", "nbconvert", "nbformat"])
+def test_names_the_extra_that_it_needs(monkeypatch, package):
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit, match=rf"^render.py needs {package}, which is not installed: pip install '\.\[notebook\]'$"):
+        runpy.run_path(str(NOTEBOOK.parent / "render.py"))
