@@ -40,7 +40,7 @@ def to_dict(report: Report, bootstrap: Optional[Bootstrap] = None, comparison: O
         figures["ci"] = {**bootstrap._asdict(), "note": bootstrap.note}
     if comparison:
         differences = {figure: difference._asdict() for figure, difference in comparison.differences.items()}
-        figures["against"] = {**comparison._asdict(), "differences": differences}
+        figures["against"] = {**comparison._asdict(), "differences": differences, "note": comparison.note}
     return figures
 
 
@@ -83,7 +83,7 @@ def _comparison_lines(comparison: Comparison, other: str) -> list[str]:
         if figure in comparison.differences:
             delta, interval, p = comparison.differences[figure]
             lines.append(f"{name:<13} {delta:+7.4f}   {_interval(interval, '+.4f'):<20} p = {p:.4f}")
-    return lines
+    return [*lines, f"{comparison.note[0].upper()}{comparison.note[1:]}."] if comparison.note else lines
 
 
 def per_clip_csv(report: Report) -> str:

@@ -72,6 +72,11 @@ class Comparison(NamedTuple):
     resamples: int
     seed: int
 
+    @property
+    def note(self) -> Optional[str]:
+        """What a reader must know of these p-values, None if nothing."""
+        return f"over so few {self.unit}s p comes out too small: go by the intervals" if self.units < FEW_ACTORS else None
+
 
 def records(report: Report) -> tuple[str, dict[str, Counts]]:
     """The unit that is drawn, `actor` or `clip`, and each one's summed record, in the order of names."""
@@ -113,7 +118,9 @@ def compare(first: Report, second: Report, resamples: int = RESAMPLES, seed: Opt
     """Two submissions on identical resamples of actors.
 
     p = (c + 1) / (n + 1), two-sided: c of the n resamples have a difference at least as far from the
-    observed one as that is from zero (Efron and Tibshirani 1993, section 16.4).
+    observed one as that is from zero (Efron and Tibshirani 1993, section 16.4). Unlike the interval, this knows nothing of
+    how few actors there are: where there is no difference, p ≤ 0.05 comes up 6 times in 100 with 47 actors, 9 times with 11
+    and 13 times with 6 (`Comparison.note` says so), while an interval leaves zero out 5 times.
 
     Raises ValueError: the two were not scored on the same labels.
     """

@@ -224,3 +224,27 @@ def test_coverage(n_actors, long):
     assert 0.92 - margin <= ours <= 0.97 + margin
     if n_actors == 11:
         assert ours > percentiles
+
+
+@pytest.mark.parametrize("n_actors", [47, 11, 6])
+def test_with_few_actors_intervals_keep_to_their_level_and_p_values_do_not(n_actors, long):
+    """Of two submissions that are equally good. With --long, how often p ≤ 0.05, and how often the interval leaves zero out:
+    47 actors 0.065 and 0.056, 11 actors 0.092 and 0.051, 6 actors 0.131 and 0.055."""
+    cases, resamples, rng = (4000 if long else 600), 400, np.random.default_rng(5)
+    hits = np.zeros(2)
+    for _ in range(cases):
+        by_actor = rng.normal(0, 0.05, n_actors)  # each one's difference
+        drawn = by_actor[rng.integers(0, n_actors, (resamples, n_actors))].mean(axis=1).tolist()
+        delta = float(by_actor.mean())
+        interval = significance._interval(delta, drawn, n_actors, (-1, 1))
+        hits += p_value(delta, drawn) <= 0.05, not interval.low <= 0 <= interval.high
+    p, outside = hits / cases
+    print(f"{n_actors} actors, {cases} cases: p ≤ 0.05 in {p:.4f}, zero outside in {outside:.4f}")
+    assert 0.03 <= outside <= 0.075 and (p > 1.3 * outside if n_actors < 20 else p < 0.09)
+
+
+def test_few_actors_are_told_of():
+    report = simulated(clips=40)
+    comparison = compare(report, report, 50)
+    assert comparison.units < FEW_ACTORS and comparison.note == f"over so few {comparison.unit}s p comes out too small: go by the intervals"
+    assert comparison._replace(units=FEW_ACTORS).note is None
