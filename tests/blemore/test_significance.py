@@ -230,7 +230,7 @@ def test_coverage(n_actors, long):
 def test_with_few_actors_intervals_keep_to_their_level_and_p_values_do_not(n_actors, long):
     """Of two submissions that are equally good. With --long, how often p ≤ 0.05, and how often the interval leaves zero out:
     47 actors 0.065 and 0.056, 11 actors 0.092 and 0.051, 6 actors 0.131 and 0.055."""
-    cases, resamples, rng = (4000 if long else 600), 400, np.random.default_rng(5)
+    cases, resamples, rng = (4000 if long else 1500), 400, np.random.default_rng(5)
     hits = np.zeros(2)
     for _ in range(cases):
         by_actor = rng.normal(0, 0.05, n_actors)  # each one's difference
