@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blemore_baselines.decode import count, softmax
-from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds, fit_exact, fit_grid, surface
+from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds, fit_exact, fit_grid, surface, widest
+
+from cases import cases
 
 
 def figure(probabilities, labels, thresholds):
@@ -20,16 +22,6 @@ def brute_force(probabilities, labels):
     alphas = {0.0, 1.0, *ordered[:, -2]}
     betas = {-1.0, 1.0, *(ordered[:, -1] - ordered[:, -2])}
     return max(figure(probabilities, labels, Thresholds(alpha, beta)) for alpha in alphas for beta in betas)
-
-
-@st.composite
-def cases(draw):
-    """Few clips with few distinct probabilities, so that ties abound; or any; with blends, or singles alone."""
-    n = draw(st.integers(1, 12))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    steps = draw(st.sampled_from([3, 5, 10, None]))
-    probabilities = rng.multinomial(steps, [1 / 6] * 6, size=n) / steps if steps else softmax(2 * rng.normal(size=(n, 6)))
-    return probabilities, rng.integers(0, draw(st.sampled_from([36, 36, 6])), size=n)
 
 
 @given(cases())
@@ -65,6 +57,24 @@ def test_by_hand():
     assert plateau == Plateau(
         Thresholds(pytest.approx(0.35), pytest.approx(0.55)), (pytest.approx(0.3), pytest.approx(0.4)), (pytest.approx(0.1), pytest.approx(1.0)), 1.0
     )
+
+
+@pytest.mark.parametrize("probabilities, label, expected", [
+    # ang .5, disg .5, truly 70/30: every β from 0, which is their gap, says 50/50.
+    ([0.5, 0.5, 0, 0, 0, 0], 6, Plateau(Thresholds(0.25, -0.5), (0, 0.5), (-1, 0), 1)),
+    # ang 1, disg 0, truly 50/50: no α above 0 and no β below 1 makes them so.
+    ([1, 0, 0, 0, 0, 0], 7, Plateau(Thresholds(0, 1.5), (0, 0), (1, 2), 1)),
+])
+def test_thresholds_beyond_the_usual_where_nothing_else_is_right(probabilities, label, expected):
+    plateau = fit_exact(np.array([probabilities]), np.array([label]))
+    assert plateau == expected and decode_thresholds(np.array([probabilities]), plateau.thresholds).tolist() == [label]
+
+
+def test_the_widest_run():
+    lows, highs = np.array([0, 0.25, 0.5, 0.75]), np.array([0.25, 0.5, 0.75, 1])
+    assert widest(np.array([True, False, False, True]), lows, highs) == (0, 0.25)  # of equally wide ones the first
+    assert widest(np.array([True, False, True, True]), lows, highs) == (0.5, 1)
+    assert widest(np.array([False, True, True, False]), lows[::-1], highs[::-1]) == (0.25, 0.75)  # intervals may descend, as those of α
 
 
 def test_a_fold_without_blends_is_scored_by_presence():
