@@ -1,0 +1,43 @@
+"""Tasks that take turns on threads: all come to their end, or the first error ends them all."""
+
+import signal
+import threading
+import time
+
+import pytest
+
+from blemore_baselines.crossval import take_turns
+
+
+def counting(steps, done):
+    for step in range(steps):
+        time.sleep(0.01)
+        done.append(step)
+        yield
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_each_task_is_run_to_its_end(workers):
+    done = [[] for _ in range(4)]
+    take_turns([counting(k, its) for k, its in enumerate(done)], workers)
+    assert [len(its) for its in done] == [0, 1, 2, 3]
+    take_turns([], workers)
+
+
+def failing():
+    yield
+    raise ValueError("of no use")
+
+
+def interrupted():
+    yield
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    yield
+
+
+@pytest.mark.parametrize("task, error", [(failing, ValueError), (interrupted, KeyboardInterrupt)])
+def test_the_first_error_ends_all(task, error):
+    done = []
+    with pytest.raises(error):
+        take_turns([task(), counting(300, done)], 2)
+    assert len(done) < 300
