@@ -4,6 +4,7 @@ import os
 import tracemalloc
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from blemore_baselines import media
 from blemore_baselines.media import ArrayClip, Clip, MediaError
 
 WIDTH, HEIGHT = 64, 48
@@ -157,6 +159,16 @@ def test_sample_formats_have_one_scale(tmp_path, subtype):
     one, other = Clip(tmp_path / "tone.wav").audio(), Clip(tmp_path / "read_by_pyav.mov").audio()
     assert len(one) == 16_000
     assert np.allclose(one, other, atol=1e-6) and np.allclose(one, tone(1, 16_000), atol=0.01)
+
+
+def test_the_rate_is_that_of_what_was_decoded(tmp_path, monkeypatch):
+    """A stream may declare the rate of the core alone, which HE-AAC doubles."""
+    frame = av.AudioFrame.from_ndarray(tone(1, 48_000)[None].astype(np.float32), format="fltp", layout="mono")
+    frame.sample_rate = 48_000
+    monkeypatch.setattr(media, "_sound_stream", lambda *_: SimpleNamespace(rate=24_000, sample_rate=24_000))
+    monkeypatch.setattr(media, "_decode", lambda *_: [frame])
+    samples = Clip(write_clip(tmp_path / "clip.mov")).audio()
+    assert len(samples) == 16_000 and level_and_pitch(samples)[1] == pytest.approx(440, abs=2)
 
 
 def test_resampling_does_not_alias(tmp_path):

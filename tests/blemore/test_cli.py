@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from blemore.cli import main
-from blemore.labels import to_entry
+from blemore.evaluate import error_kind
+from blemore.labels import Label, to_entry
 from blemore.version import VERSION
 
 from helpers import mapping, zipped
@@ -133,6 +135,12 @@ def test_per_clip(folder):
     assert (rows[5]["truth"], rows[5]["prediction"]) == ("ang+hap 70/30", "ang+hap 30/70")
 
 
+@pytest.mark.parametrize("truth, found", [(("ang",), ("hap", "sad")), (("hap", "sad"), ("ang",)), (("neu",), ("fea",)), (("ang", "hap"), ("ang", "sad"))])
+def test_a_wrong_set_is_one_that_neither_holds_nor_lies_in_the_truth(truth, found):
+    labels = [Label(emotions, (100,) if len(emotions) == 1 else (50, 50)) for emotions in (found, truth)]
+    assert error_kind(*labels) == "wrong set"
+
+
 def test_per_clip_into_a_place_that_cannot_be_written(folder):
     (folder / "full").write_text("a file, no folder")
     (folder / "taken").mkdir()
@@ -141,6 +149,28 @@ def test_per_clip_into_a_place_that_cannot_be_written(folder):
         assert (result.exit_code, result.stdout) == (3, "") and "cannot be written" in result.stderr
     assert sorted(os.listdir(folder)) == ["full", "labels.json", "preds.json", "taken"]
     assert (folder / "full").read_text() == "a file, no folder"
+
+
+@pytest.mark.parametrize("arguments, claims, names", [
+    (["preds.json", "labels.json", "--per-clip", "preds.json"], "--per-clip", "PREDS"),
+    (["--html", "labels.json", "preds.json", "labels.json"], "--html", "LABELS"),
+    (["preds.json", "labels.json", "--against", "other.json", "--html", "link.json"], "--html", "--against"),
+    (["preds.json", "labels.json", "--html", "link.json", "--against", "other.json"], "--html", "--against"),
+    (["preds.json", "labels.json", "--per-clip", "new", "--html", "nowhere/../new"], "--html", "--per-clip"),
+])
+def test_nothing_is_written_over_an_input_or_another_output(folder, arguments, claims, names):
+    (folder / "other.json").write_text(json.dumps(PREDICTED))
+    (folder / "link.json").symlink_to("other.json")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.search(rf"'{claims}' claims .*, which '\[?{names}\]?' names, too", " ".join(result.stderr.split())), result.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_inputs_may_be_the_same(folder):
+    assert run("preds.json", "labels.json", "--against", "preds.json", "--html", "page.html").exit_code == 0
+    assert run("preds.json", "labels.json", "--html", "page.html").exit_code == 0, "an output may be there already"
 
 
 def test_per_clip_with_ids_that_utf8_cannot_hold(folder):

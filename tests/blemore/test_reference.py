@@ -75,6 +75,7 @@ def test_optional_columns_may_be_absent(table):
     ("z,A1,0,ang,,70,,0", "not-a-label"),
     ("z,A1,0,ang,,,,0.5", "bad-table"),
     ("z,A1,0,ang,,,,first", "bad-table"),
+    ("z,A1,0,ang,,,,-1", "bad-table"),
     (",A1,0,ang,,,,0", "bad-table"),
     ("z,A1,0,ang", "bad-table"),
     ("z,A1,0,ang,,,,0,,", "bad-table"),

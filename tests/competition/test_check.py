@@ -69,6 +69,18 @@ def test_a_sound_bundle_of_somebody_elses(tmp_path):
     assert any("not this kit's" in str(note) for note in notes) and any("download" in str(note) for note in notes)
 
 
+@pytest.mark.parametrize("command, absent", [
+    ("python $program/score.py --models $program/models $input", []),  # a folder of the program
+    ("python score.py /app/program/models/ $output", []),
+    ("python $program/models/other.py", ["models/other.py"]),
+    ("python /app/program/none.py $program/nowhere/", ["none.py", "nowhere/"]),
+])
+def test_what_the_command_names_is_a_file_or_a_folder_of_the_program(tmp_path, command, absent):
+    config, files = foreign()
+    errors, _ = problems(tmp_path, {**files, "scoring/metadata": f"command: {command}".encode(), "scoring/models/a.pt": b"1"}, config)
+    assert {error.message for error in errors} == {f'the command names "{name}", which is not in the program' for name in absent}
+
+
 def put(path, value):
     """A change of the configuration: `phases.0.start` becomes a value; None takes the key away."""
     def change(config):
