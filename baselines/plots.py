@@ -13,7 +13,7 @@ from blemore.labels import EMOTION_NAMES, EMOTIONS, LABELS, PAIRS
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.media import SAMPLE_RATE, Clip
 from blemore_baselines.stability import ALPHAS, BETAS, Stability
-from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds, fit_exact, fit_grid, surface
+from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds, fit_exact, surface
 
 # Okabe and Ito 2008, darkest first
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -116,32 +116,34 @@ def actors_by_fold(dataset: Dataset) -> bytes:
 
 
 def actor_and_emotion(X: np.ndarray, dataset: Dataset, title: str) -> bytes:
-    """Features (N, D) on their two main axes: each clip tied to its actor's mean, and each single to its emotion's."""
+    """Features (N, D) on their two main axes: left, clips tied to their actor's mean, of six actors; right, singles tied to their emotion's."""
     standard = (X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 1e-9)
     products, axis = standard @ standard.T, np.random.default_rng(0).normal(size=(len(X), 2)).astype(X.dtype)
     for _ in range(300):  # subspace iteration: of thousands of clips, all the other axes would take half a minute
         axis, _ = np.linalg.qr(products @ axis)
     places = axis * np.sqrt(np.sum(axis * (products @ axis), axis=0))
-    made, axes = figure(9.5, 4.3, columns=2, sharex=True, sharey=True)
-    by_actor, by_emotion = axes[0]
-    actors, strength = np.array(dataset.actors), float(np.clip(60 / len(X), 0.05, 0.35))
-    for number, actor in enumerate(sorted({*dataset.actors})):
-        _tie(by_actor, places[actors == actor], COLOURS[number % len(COLOURS)], strength)
-    for number, emotion in enumerate(EMOTIONS):  # a single's label is its emotion's index
-        _tie(by_emotion, places[dataset.labels == number], COLOURS[number], strength, EMOTION_NAMES[emotion])
-    by_actor.set(title=f"{title}, by actor", xlabel="first component", ylabel="second component")
-    by_emotion.set(title="the same, single emotions by emotion", xlabel="first component")
-    by_emotion.legend(fontsize=8, framealpha=0.9)
+    actors, all_actors = np.array(dataset.actors), sorted({*dataset.actors})
+    by_actor = {actor: actors == actor for actor in all_actors[: len(EMOTIONS)]}  # as many as there are colours that can be told apart
+    by_emotion = {EMOTION_NAMES[emotion]: dataset.labels == label for label, emotion in enumerate(EMOTIONS)}  # a single's label is its emotion's index
+    made, axes = figure(9.5, 4.9, columns=2, sharex=True, sharey=True)
+    for one, groups, told in zip(axes[0], (by_actor, by_emotion), (f"{len(by_actor)} of {len(all_actors)} actors", "single emotions")):
+        one.scatter(*places.T, color="#d0d0d0", s=5, linewidths=0)
+        for (name, its), colour, marker in zip(groups.items(), COLOURS, "os^DvP"):
+            _tie(one, places[its], colour, marker, name)
+        one.set(title=told, xlabel="first component")
+        one.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False, fontsize=9)
+    axes[0, 0].set_ylabel("second component")
+    made.suptitle(title, fontsize=11)
     return png(made)
 
 
-def _tie(axes, points: np.ndarray, colour: str, strength: float, name: Optional[str] = None) -> None:
-    """Points (n, 2), each with a line of that strength (0 to 1) to their mean."""
+def _tie(axes, points: np.ndarray, colour: str, marker: str, name: str) -> None:
+    """Points (n, 2), each with a line to their mean: the more lines, the fainter."""
     centre = points.mean(axis=0)
     ends = np.stack([np.broadcast_to(centre, points.shape), points, np.full(points.shape, np.nan)], axis=1)
-    axes.plot(*ends.reshape(-1, 2).T, color=colour, alpha=strength, linewidth=0.7)
-    axes.scatter(*points.T, color=colour, s=7, linewidths=0)
-    axes.scatter(*centre, color=colour, s=60, edgecolors="white", zorder=3, label=name)
+    axes.plot(*ends.reshape(-1, 2).T, color=colour, alpha=float(np.clip(15 / len(points), 0.18, 0.4)), linewidth=0.8)
+    axes.scatter(*points.T, color=colour, marker=marker, s=9, linewidths=0)
+    axes.scatter(*centre, color=colour, marker=marker, s=75, edgecolors="black", linewidths=0.9, zorder=3, label=name)
 
 
 # ------------------------------------------------------------------------------- decoding
@@ -150,19 +152,19 @@ def _tie(axes, points: np.ndarray, colour: str, strength: float, name: Optional[
 def decisions(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> bytes:
     """The threshold rule on probabilities (N, 6): which clips it takes for what, and the score of all α and β.
 
-    Left: each clip where the rule sees it, marked by the decision that would be right, with the best (α, β) of the
-    published grid. Right: as in `threshold_map`.
+    Left: each clip where the rule sees it, marked by the decision that would be right, in the regions of the best α and β.
+    Right: as in `threshold_map`, which marks these with a star.
     """
     made, axes = figure(9.5, 4.5, columns=2)
-    _decision_map(axes[0, 0], probabilities, labels)
+    best = fit_exact(probabilities, labels)
+    _decision_map(axes[0, 0], probabilities, labels, best.thresholds)
     own = {int(fold): fit_exact(probabilities[folds == fold], labels[folds == fold]) for fold in np.unique(folds)}
-    _score_map(made, axes[0, 1], surface(probabilities, labels, ALPHAS, BETAS).score, fit_exact(probabilities, labels), own)
+    _score_map(made, axes[0, 1], surface(probabilities, labels, ALPHAS, BETAS).score, best, own)
     return png(made)
 
 
-def _decision_map(axes, probabilities: np.ndarray, labels: np.ndarray) -> None:
+def _decision_map(axes, probabilities: np.ndarray, labels: np.ndarray, thresholds: Thresholds) -> None:
     """Clips by the second probability and the lead of the first, in the regions of the threshold rule."""
-    (alpha, beta), _ = fit_grid(probabilities, labels)
     ordered = -np.sort(-probabilities, axis=1)
     second, lead = ordered[:, 1], ordered[:, 0] - ordered[:, 1]
     always = {"single": Thresholds(2, 0), "50/50": Thresholds(0, 2), "70/30": Thresholds(0, -1)}
@@ -172,12 +174,16 @@ def _decision_map(axes, probabilities: np.ndarray, labels: np.ndarray) -> None:
     for (name, its), colour, marker in zip(right.items(), (COLOURS[2], COLOURS[4], COLOURS[0]), "o^s"):
         axes.scatter(second[its], lead[its], s=size, color=colour, marker=marker, linewidths=0, label=f"{name} ({its.sum():,})")
     axes.plot([0, 0.5], [1, 0], color="#888888", linewidth=0.8, linestyle=":")  # beyond it, two probabilities sum to more than 1
-    axes.plot([alpha, alpha], [0, max(1 - 2 * alpha, 0)], color="black", linewidth=1.2)
-    axes.plot([alpha, max((1 - beta) / 2, alpha)], [beta, beta], color="black", linewidth=1.2)
-    for text, y in (("70/30", (beta + max(1 - 2 * alpha, beta)) / 2), ("50/50", min(beta, 1 - 2 * alpha) / 2)):
-        axes.text((1 - y) / 2 + 0.02, y, text, va="center", weight="bold")
+    alpha = min(thresholds.alpha, 0.5)
+    top = 1 - 2 * alpha  # of the blends: the largest lead over a second probability of α
+    beta = min(max(thresholds.beta, 0), top)
+    axes.plot([alpha, alpha], [0, top], color="black", linewidth=1.2)
+    axes.plot([alpha, (1 - beta) / 2], [beta, beta], color="black", linewidth=1.2)
+    for text, low, high in (("50/50", 0, beta), ("70/30", beta, top)):
+        if low < high:
+            axes.text((1 - (low + high) / 2) / 2 + 0.02, (low + high) / 2, text, va="center", weight="bold")
     axes.text(0.02, 1.04, "single", va="center", weight="bold")
-    axes.set(xlabel="second largest probability (line: α)", ylabel="lead of the largest (line: β)", xlim=(0, 0.6), ylim=(0, 1.08), title="what the rule sees and decides")
+    axes.set(xlabel="second largest probability (line: α of the star)", ylabel="lead of the largest (line: β of the star)", xlim=(0, 0.6), ylim=(0, 1.08), title="what the rule sees and decides")
     axes.legend(title="what would be right", fontsize=8, title_fontsize=8, loc="upper right", markerscale=np.sqrt(20 / size))
 
 
