@@ -98,7 +98,7 @@ def _by_pair(dataset: Dataset, both: np.ndarray, alone: np.ndarray) -> dict[str,
 
 def _findings(single: Mapping, gains: Mapping, pairs: Mapping[str, Mapping[str, Estimate]], losses: Mapping) -> list[str]:
     better = max(gains, key=lambda name: single[name]["score"].value)
-    sure = {name: [pair for pair, its in by_pair.items() if its.low is not None and its.low > 0] for name, by_pair in pairs.items()}
+    sure = {name: [pair for pair, its in by_pair.items() if its.beyond > 0] for name, by_pair in pairs.items()}
     below = [pair for pair, its in pairs[better].items() if its.value < 0]
     for_whom = lambda name: f"over {name} for {', '.join(sure[name]) or 'none'} ({len(sure[name])} of {len(pairs[name])})"  # noqa: E731
     alone = lambda name: single[name]["score"].value  # noqa: E731
@@ -110,7 +110,8 @@ def _findings(single: Mapping, gains: Mapping, pairs: Mapping[str, Mapping[str, 
         f"Beyond chance, presence gains {for_whom('video')}, and {for_whom('audio')}. Beside {better}, the better one alone, both are behind for "
         f"{', '.join(below) or 'no pair'}. Each is a comparison of its own: of {sum(map(len, pairs.values()))}, one in twenty looks so by chance.",
         "The model of both loses score with " + "; ".join(f"{modality} {how} {in_words(its['score'])}" for (modality, how), its in losses.items()) + ".",
-        f"It loses most with {' '.join(most)}. With audio zeroed it is left with {left('audio'):.3f}, and training on video alone gives {alone('video'):.3f}; "
+        (f"It loses most with {' '.join(most)}." if losses[most]["score"].value > 0 else "It loses with none of these.")
+        + f" With audio zeroed it is left with {left('audio'):.3f}, and training on video alone gives {alone('video'):.3f}; "
         f"with video zeroed {left('video'):.3f}, and on audio alone {alone('audio'):.3f}.",
     ]
 

@@ -15,7 +15,7 @@ import numpy as np
 from blemore.errors import Problem, ValidationError
 from blemore.significance import FIGURES as METRICS
 from blemore_baselines import plots
-from blemore_baselines.analyse.actors import FIGURES, Estimate, compare, estimate, in_words, outcomes
+from blemore_baselines.analyse.actors import FIGURES, Estimate, compare, estimate, in_words, outcomes, reach
 from blemore_baselines.analyse.objectives import by_thresholds
 from blemore_baselines.analyse.study import Study, check_folds, signed
 from blemore_baselines.crossval import Recipe, cross_validate
@@ -86,9 +86,9 @@ def _outcomes(dataset: Dataset, features: Features, recipe: Recipe, head: str, s
 def _findings(single: dict, gaps: dict[str, Estimate], deals: int) -> list[str]:
     score = gaps["score"]
     share = f", or {abs(score.value / single['disjoint']['score'].value):.0%} of it" if single["disjoint"]["score"].value else ""
-    if score.low is not None and score.low > 0:
+    if score.beyond > 0:
         verdict = "The model profits from knowing its actors: a random split of clips would promise what new people do not give."
-    elif score.high is not None and score.high < 0:
+    elif score.beyond < 0:
         verdict = "Knowing the actors does harm: where they play each label once, their clips in training speak against the label that is held out."
     else:
         verdict = "That the model profits from knowing its actors is not shown by these clips; the interval says how large the effect can still be."
@@ -107,9 +107,8 @@ def _draw(single: dict, gaps: dict[str, Estimate], means: dict[str, np.ndarray],
     bars, cloud = axes[0]
     for shift, (name, mark) in zip((-0.12, 0.12), {"disjoint": "o", "inclusive": "D"}.items()):
         its = [single[name][metric] for metric in gaps]
-        reach = [0 if one.low is None else one.high - one.value for one in its]
         colour = plots.COLOURS[name == "inclusive"]
-        bars.errorbar([one.value for one in its], np.arange(len(its)) + shift, xerr=reach, fmt=mark, color=colour, capsize=3, markersize=6, label=f"actors {name}")
+        bars.errorbar([one.value for one in its], np.arange(len(its)) + shift, xerr=reach(its), fmt=mark, color=colour, capsize=3, markersize=6, label=f"actors {name}")
     bars.set_yticks(range(len(gaps)), [f"{metric}\n{signed(gap.value)}" for metric, gap in gaps.items()])
     bars.set(ylim=(len(gaps) - 0.5, -0.5), xlabel="nested figure, 95 % interval over actors", title="what shared actors give")
     bars.set_xlim(left=0)

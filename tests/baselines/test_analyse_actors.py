@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from blemore import significance
 from blemore.evaluate import Report
@@ -38,9 +40,57 @@ def test_figures_and_intervals_are_those_of_the_package(two):
         ours = compare(outcomes(first, labels), outcomes(second, labels), actors, name)
         assert ours.value == pytest.approx(theirs[key].delta)
         assert (ours.low, ours.high) == pytest.approx(theirs[key].interval, abs=0.01)
-        assert ours.p == pytest.approx(theirs[key].p, abs=0.01)
         single = estimate(outcomes(first, labels), actors, FIGURES[name])
         assert (single.low, single.high) == pytest.approx(alone[key], abs=0.01)
+
+
+def chance(rng, actors=12, clips=20):
+    """The difference of two predictors that are equally good, but not with each actor."""
+    owner, labels = np.repeat(np.arange(actors), clips), rng.integers(0, 36, actors * clips)
+
+    def predicted():
+        right = rng.random(len(owner)) < np.clip(rng.normal(0.4, 0.15, actors), 0, 1)[owner]
+        return outcomes(np.where(right, labels, rng.integers(0, 36, len(owner))), labels)
+
+    return compare(predicted(), predicted(), owner.astype(str))
+
+
+def test_p_and_interval_say_the_same_and_err_one_time_in_twenty():
+    rng = np.random.default_rng(1)
+    found = [chance(rng) for _ in range(800)]
+    assert all((its.p < 0.05) == (its.beyond != 0) == (not its.low <= 0 <= its.high) for its in found)
+    assert 0.03 < np.mean([its.beyond != 0 for its in found]) < 0.07  # 0.0077 is its standard error
+
+
+@given(st.integers(0, 10**6), st.integers(2, 15))
+def test_p_is_where_an_interval_of_that_level_would_end_at_zero(seed, actors):
+    its = chance(np.random.default_rng(seed), actors, clips=6)
+    deviation = (its.high - its.low) / 2 / significance.t_quantile(0.975, actors - 1)
+    assume(1e-3 < its.p < 0.999 and -1 < its.low and its.high < 1)
+    assert significance.t_quantile(1 - its.p / 2, actors - 1) * deviation == pytest.approx(abs(its.value), rel=1e-6)
+
+
+def test_intervals_stay_within_what_is_possible():
+    """Two actors, one all right and one all wrong: 0.5 ± far more than 0.5."""
+    labels, actors = np.zeros(8, dtype=int), np.repeat(["A", "B"], 4)
+    right, wrong = outcomes(labels, labels), outcomes(labels + 1, labels)
+    half = np.vstack([right[:4], wrong[4:]])
+    assert estimate(half, actors, FIGURES["presence"])[:3] == (0.5, 0, 1)
+    assert compare(half, wrong, actors, "presence")[:3] == (0.5, -1, 1)
+    free = estimate(half, actors, FIGURES["presence"], (-np.inf, np.inf))
+    assert free.low < -1 and free.high > 2
+
+
+def test_sums_in_another_order_are_no_difference(two):
+    labels, actors, first, _ = two
+    tenth = sum([outcomes(first, labels) / 10] * 10)
+    assert (tenth != outcomes(first, labels)).any()
+    assert compare(tenth, outcomes(first, labels), actors) == (0, 0, 0, 1)
+
+
+def test_the_same_gain_with_every_actor_is_beyond_chance():
+    labels, actors = np.zeros(8, dtype=int), np.repeat(["A", "B"], 4)
+    assert compare(outcomes(labels, labels), outcomes(labels + 1, labels), actors, "presence") == (1, 1, 1, 0)
 
 
 def test_the_order_of_clips_does_not_matter(two):
