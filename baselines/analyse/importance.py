@@ -13,7 +13,8 @@ from typing import Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from blemore.labels import EMOTIONS, PAIRS
+from blemore import trivial
+from blemore.labels import EMOTIONS, LABELS, PAIRS
 from blemore_baselines import plots
 from blemore_baselines.analyse.actors import FIGURES, Estimate, compare, draw, in_words
 from blemore_baselines.analyse.groups import Group, find_groups
@@ -57,13 +58,14 @@ def importance(
         rows = [[group.name, *(its.value for its in row)] for group, row in zip(groups, by_pair[figure])]
         tables[f"pairs_{figure}"] = Table(f"The same by pair of emotions: {figure} of its blends", ("group", *pair_names), rows)
     values = {
-        "whole": {figure: float(FIGURES[figure](whole.sum(axis=0))) for figure in LOST}, "repeats": repeats, "left_out": left_out,
+        "whole": {figure: float(FIGURES[figure](whole.sum(axis=0))) for figure in LOST}, "best_constant": best_constant(dataset),
+        "repeats": repeats, "left_out": left_out,
         "groups": [{"name": group.name, "kind": group.kind, "columns": len(group.columns), **{figure: losses[figure][g]._asdict() for figure in LOST},
                     "pairs": {name: {figure: by_pair[figure][g][k]._asdict() for figure in LOST} for k, name in enumerate(pair_names)}}
                    for g, group in enumerate(groups)],
     }
     drawn = {"groups": _draw_bars(groups, losses), "pairs": _draw_pairs(groups, pair_names, by_pair)}
-    findings = _findings(groups, losses, pair_names, by_pair, values["whole"]) + left_out
+    findings = [_worth(values["whole"], values["best_constant"]), *_findings(groups, losses, pair_names, by_pair), *left_out]
     return Study("importance", "Importance by permutation", tables, drawn, findings, values, signature)
 
 
@@ -84,20 +86,36 @@ def measure(dataset: Dataset, features: Features, groups: Sequence[Group], recip
     return whole, permuted
 
 
-def _findings(groups: Sequence[Group], losses: Mapping, pair_names: Sequence[str], by_pair: Mapping, whole: Mapping) -> list[str]:
-    found = ["Without permutation: " + ", ".join(f"{figure} {value:.3f}" for figure, value in whole.items()) + "."]
+def best_constant(dataset: Dataset) -> dict[str, float]:
+    """The most that one answer to every clip reaches (`blemore.trivial`), of each figure by itself."""
+    truth = {clip: LABELS[label] for clip, label in zip(dataset.ids, dataset.labels)}
+    counts = trivial.evaluate(trivial.fit(truth.values()), truth).values()
+    return {figure: max(getattr(its, f"acc_{figure}") for its in counts) for figure in LOST}
+
+
+def _worth(whole: Mapping[str, float], constant: Mapping[str, float]) -> str:
+    empty = [figure for figure in LOST if whole[figure] <= constant[figure]]
+    return ("Without permutation: " + ", ".join(f"{figure} {whole[figure]:.3f} (best constant answer {constant[figure]:.3f})" for figure in LOST) + "."
+            + "".join(f" {figure.capitalize()} is no better than a constant answer's: no importance can be read from it." for figure in empty))
+
+
+def _findings(groups: Sequence[Group], losses: Mapping[str, Sequence[Estimate]], pair_names: Sequence[str], by_pair: Mapping) -> list[str]:
+    found = []
     for kind in dict.fromkeys(group.kind for group in groups):
         places = [g for g, group in enumerate(groups) if group.kind == kind]
+        listed = lambda some: f"{len(some)}{' (' * bool(some)}{', '.join(groups[g].name for g in some)}{')' * bool(some)}"  # noqa: E731
         for figure, its in losses.items():
             most = max(places, key=lambda g: its[g].value)
-            beyond = [groups[g].name for g in places if its[g].low is not None and its[g].low > 0]
-            found.append(f"By {kind}, {figure} loses most where {groups[most].name} is permuted: {in_words(its[most])}. "
-                         f"Beyond chance are {len(beyond)} of {len(places)}{': ' * bool(beyond)}{', '.join(beyond)}.")
+            lose, gain = ([g for g in places if its[g].beyond == sign] for sign in (1, -1))
+            found.append((f"By {kind}, {figure} loses most where {groups[most].name} is permuted: {in_words(its[most])}. " if its[most].value > 0
+                          else f"By {kind}, none loses {figure} where it is permuted. ")
+                         + f"Beyond chance, of {len(places)}, {listed(lose)} lose and {listed(gain)} gain.")
     g, k = np.unravel_index(np.argmax([[its.value for its in row] for row in by_pair["presence"]]), (len(groups), len(pair_names)))
-    found.append(f"The pair that loses most presence is {pair_names[k]}, by {groups[g].name}: {in_words(by_pair['presence'][g][k])}; "
-                 f"the largest of {len(groups) * len(pair_names)}, which chance alone lifts.")
+    most = by_pair["presence"][g][k]
+    found.append(f"The pair that loses most presence is {pair_names[k]}, by {groups[g].name}: {in_words(most)}; "
+                 f"the largest of {len(groups) * len(pair_names)}, which chance alone lifts." if most.value > 0 else "No pair loses presence by any group.")
     found.append("A group that shares what it knows with others can be permuted at little loss: importance is what the model uses. "
-                 "Of groups that are worth nothing, one in forty still comes out beyond chance.")
+                 "Of groups that are worth nothing, one in forty still seems to lose beyond chance, and one in forty to gain.")
     return found + ["OpenFace 3's files do not name their action units: AU01 to AU26 are DISFA's eight, in its order."] * any(g.name == "AU26" for g in groups)
 
 
@@ -121,8 +139,7 @@ def _draw_pairs(groups: Sequence[Group], pair_names: Sequence[str], by_pair: Map
         image = axis.imshow(grids[figure], cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
         for g, row in enumerate(rows):
             for k, its in enumerate(row):
-                beyond = its.low is not None and not its.low <= 0 <= its.high
-                axis.text(k, g, str(round(100 * its.value)), ha="center", va="center", fontsize=8, fontweight="bold" if beyond else "normal",
+                axis.text(k, g, str(round(100 * its.value)), ha="center", va="center", fontsize=8, fontweight="bold" if its.beyond else "normal",
                           color="white" if abs(its.value) > 0.65 * reach else "black")
         axis.set_xticks(range(len(pair_names)), pair_names, rotation=60, ha="right", rotation_mode="anchor")
         axis.set_yticks(range(len(groups)), [group.name for group in groups])

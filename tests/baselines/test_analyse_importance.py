@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from blemore_baselines.analyse.groups import find_groups
-from blemore_baselines.analyse.importance import importance, measure
+from blemore_baselines.analyse.groups import Group, find_groups
+from blemore_baselines.analyse.actors import Estimate
+from blemore_baselines.analyse.importance import _findings, _worth, best_constant, importance, measure
 from blemore_baselines.crossval import Recipe, cross_validate
 from blemore_baselines.decode import figures, softmax
 from blemore_baselines.features import STATISTICS, Features, fuse
@@ -77,6 +78,31 @@ def test_a_column_that_tells_one_emotion_matters_to_its_pairs(planted):
     with_it = [value for name, value in lost.items() if "hap" in name]
     without = [value for name, value in lost.items() if "hap" not in name]
     assert min(with_it) > max(without)
+
+
+LOSES, GAINS, NOTHING = Estimate(0.1, 0.05, 0.15, 0.001), Estimate(-0.1, -0.15, -0.05, 0.001), Estimate(-0.02, -0.1, 0.06, 0.6)
+
+
+@pytest.mark.parametrize(("its", "told"), [
+    ([GAINS, NOTHING, GAINS], "By statistic, none loses presence where it is permuted. Beyond chance, of 3, 0 lose and 2 (a, c) gain."),
+    ([GAINS, LOSES, NOTHING], "By statistic, presence loses most where b is permuted: +0.100 (95 % interval +0.050 to +0.150, p = 0.001), "
+                              "more than chance explains. Beyond chance, of 3, 1 (b) lose and 1 (a) gain."),
+])
+def test_words_tell_what_loses_and_what_gains(its, told):
+    groups = [Group("statistic", name, np.arange(2)) for name in "abc"]
+    found = _findings(groups, {"presence": its}, ["ang+hap"], {"presence": [[one] for one in its]})
+    assert told in found
+    assert ("No pair loses presence by any group." in found) == (LOSES not in its)
+
+
+def test_nothing_can_be_read_from_what_a_constant_answer_reaches(tiny):
+    constant = best_constant(tiny.dataset)
+    assert constant == pytest.approx({"presence": 3 / 36, "salience": 1 / 30})  # each of the 36 labels once
+    assert _worth({"presence": 0.09, "salience": 0.04}, constant) == (
+        "Without permutation: presence 0.090 (best constant answer 0.083), salience 0.040 (best constant answer 0.033).")
+    assert _worth({"presence": 0.09, "salience": constant["salience"]}, constant).endswith(
+        " Salience is no better than a constant answer's: no importance can be read from it.")
+    assert _worth({"presence": 0.01, "salience": 0.01}, constant).count("no importance can be read") == 2
 
 
 def test_the_same_call_gives_the_same_study(tiny):
