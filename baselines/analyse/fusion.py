@@ -1,8 +1,8 @@
 """Early fusion, three ways: does a learned way of joining modalities beat putting their columns beside one another?
 
 Each has one hidden layer of the same width, and is trained on the same folds with the same seeds, batches
-and optimiser:
-- *concatenation*: the published head on all columns
+and optimiser. Where the recipe writes rows in a basis of their span, modalities that are told apart have one each:
+- *concatenation*: the published head on all columns, as `train` makes it
 - *gated attention*: a projection of each modality; their mean, weighed by gates that a softmax over modalities
   gives to each clip (cf. Arevalo et al. 2017)
 - *low-rank tensor*: the outer product of all projections, each with a 1 behind it, mapped to the logits by a
@@ -11,6 +11,7 @@ and optimiser:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Mapping, Sequence
 
 import numpy as np
@@ -87,20 +88,20 @@ def fusion(dataset: Dataset, names: Sequence[str], sources: Sequence[Features], 
     check_folds(dataset, 2)
     fused, widths = fuse(sources), [source.X.shape[1] for source in sources]
     ways = {
-        CONCATENATION: lambda: perceptron(sum(widths), hidden, len(EMOTIONS)),
-        GATED: lambda: Gated(widths, hidden),
-        TENSOR: lambda: LowRank(widths, hidden),
+        CONCATENATION: lambda widths: perceptron(sum(widths), hidden, len(EMOTIONS)),
+        GATED: partial(Gated, hidden=hidden),
+        TENSOR: partial(LowRank, hidden=hidden),
     }
     labels = {}
     for name, build in ways.items():
-        outputs = out_of_fold(dataset, fused, recipe, build, _loss, seed, name)
+        outputs = out_of_fold(dataset, [fused] if name == CONCATENATION else sources, recipe, build, _loss, seed, name)
         labels[name], epochs = by_thresholds(softmax(outputs[..., : len(EMOTIONS)]), dataset)
         if name == GATED:
             gates = outputs[epochs, np.arange(len(dataset.ids)), len(EMOTIONS):]
     counts = {name: count(its, dataset.labels) for name, its in labels.items()}
     records = {name: outcomes(its, dataset.labels) for name, its in labels.items()}
     gains = {figure: {name: compare(records[name], records[CONCATENATION], dataset.actors, figure) for name in (GATED, TENSOR)} for figure in FIGURES}
-    parameters = {name: sum(parameter.numel() for parameter in seeded(build, seed).parameters()) for name, build in ways.items()}
+    parameters = {name: sum(parameter.numel() for parameter in seeded(partial(build, widths), seed).parameters()) for name, build in ways.items()}
     by_emotion = mean_gates(gates, dataset)
     ways_table = Table(
         f"Fusion of {' + '.join(names)}: {hidden} hidden units, nested; score gained over concatenation with its interval over actors",

@@ -88,13 +88,13 @@ def errors(predicted: np.ndarray, true: np.ndarray) -> Errors:
 def compare_rmse(predicted: np.ndarray, baseline: np.ndarray, true: np.ndarray, actors: Sequence[str]) -> Estimate:
     """By how many percentage points the RMSE is above a baseline's."""
     squares = np.stack([np.ones(len(true)), (100 * (predicted - true)) ** 2, (100 * (baseline - true)) ** 2], axis=1)
-    return estimate(squares, actors, lambda sums: np.sqrt(sums[..., 1] / sums[..., 0]) - np.sqrt(sums[..., 2] / sums[..., 0]))
+    return estimate(squares, actors, lambda sums: np.sqrt(sums[..., 1] / sums[..., 0]) - np.sqrt(sums[..., 2] / sums[..., 0]), (-100, 100))
 
 
 def _run(name: str, dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int) -> Result:
     objective, blends = OBJECTIVES[name], np.flatnonzero(dataset.labels >= len(EMOTIONS))
-    build = lambda: perceptron(features.X.shape[1], HEADS[head], objective.outputs)  # noqa: E731
-    outputs = out_of_fold(dataset, features, recipe, build, objective.loss, seed, name)
+    build = lambda widths: perceptron(sum(widths), HEADS[head], objective.outputs)  # noqa: E731
+    outputs = out_of_fold(dataset, [features], recipe, build, objective.loss, seed, name)
     decoded = objective.decode(outputs, dataset)
     shares = objective.shares(outputs[decoded.epochs[blends], blends], (dataset.labels[blends] - len(EMOTIONS)) // N_RELATIONS)
     return Result(decoded.labels, {str(fold): int(decoded.epochs[dataset.folds == fold][0]) + 1 for fold in np.unique(dataset.folds)}, shares)

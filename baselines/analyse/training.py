@@ -1,9 +1,14 @@
-"""Training a module of any form, a fold at a time, with the batches and the optimiser of the published heads."""
+"""Training a module of any form by a recipe of `train`: its batches, its optimiser, its basis of the rows' span.
+
+The form of the published heads, trained for soft labels, becomes what `train` makes of them, up to rounding.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import Callable, Iterator, Optional
+import threading
+from functools import partial
+from typing import Callable, Iterator, Optional, Sequence
 
 import numpy as np
 import torch
@@ -14,17 +19,17 @@ from blemore_baselines.crossval import Recipe, fold_seed, take_turns
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.features import Features
 from blemore_baselines.heads import fit_scaler, one_thread_each
+from blemore_baselines.span import span_basis
 
-# `fast` for modules of any form: rows stay as they are, since a module may ask which columns are whose.
-FAST = Recipe(3e-4, 1e-3, 256, 15, 10)
-
-Build = Callable[[], nn.Module]  # → a new module, (rows, D) → (rows, K), initialised from torch's global generator
+# Widths of a row's parts → a new module, (rows, their sum) → (rows, K), initialised from torch's global generator.
+Build = Callable[[Sequence[int]], nn.Module]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # outputs (rows, K), label indices (rows,) → the mean over rows
+_INITIALISING = threading.Lock()
 
 
-def seeded(build: Build, seed: int) -> nn.Module:
+def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """A new module, initialised from `seed` alone."""
-    with torch.random.fork_rng(devices=[]):
+    with _INITIALISING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
 
@@ -34,10 +39,11 @@ def perceptron(dim: int, hidden: Optional[int], outputs: int) -> nn.Module:
     return nn.Linear(dim, outputs) if hidden is None else nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
-def out_of_fold(dataset: Dataset, features: Features, recipe: Recipe, build: Build, loss: Loss, seed: int, title: str) -> np.ndarray:
-    """Outputs (epochs, N, K) float32 of every epoch, each clip's by a module that saw none of its fold, scaler included.
+def out_of_fold(dataset: Dataset, parts: Sequence[Features], recipe: Recipe, build: Build, loss: Loss, seed: int, title: str) -> np.ndarray:
+    """Outputs (epochs, N, K) float32 of every epoch, each clip's by a module that saw none of its fold, scaler and basis included.
 
-    features: aggregated, of the dataset's clips, in its order
+    parts: aggregated, of the dataset's clips, in its order; each is written in a basis of its own where the recipe asks for one,
+           so that the module can tell them apart
     """
     found: dict[int, np.ndarray] = {}
     folds = np.unique(dataset.folds)
@@ -45,17 +51,17 @@ def out_of_fold(dataset: Dataset, features: Features, recipe: Recipe, build: Bui
 
         def task(fold: int) -> Iterator[None]:
             inside, own = dataset.folds != fold, fold_seed(seed, fold)
-            scaler = fit_scaler(features.X[inside])
-            held_out = torch.from_numpy(scaler(features.X[~inside])).to(_device())
+            train, held_out = zip(*(_rows(part.X, inside, recipe) for part in parts))
+            module = seeded(partial(build, [rows.shape[1] for rows in train]), own).to(_device())
+            unseen = torch.from_numpy(np.hstack(held_out)).to(_device())
             outputs = []
-            for module in _epochs(modules[fold].to(_device()), scaler(features.X[inside]), dataset.labels[inside], loss, recipe, own):
+            for module in _epochs(module, np.hstack(train), dataset.labels[inside], loss, recipe, own):
                 with torch.no_grad():
-                    outputs.append(module(held_out).cpu().numpy())
+                    outputs.append(module(unseen).cpu().numpy())
                 progress.update()
                 yield
             found[fold] = np.stack(outputs)
 
-        modules = {fold: seeded(build, fold_seed(seed, fold)) for fold in folds}  # here, for it draws from torch's global generator
         take_turns([task(fold) for fold in folds], 1 if torch.cuda.is_available() else os.cpu_count() or 1)
     every = np.zeros((recipe.epochs, len(dataset.ids), found[folds[0]].shape[-1]), dtype=np.float32)
     for fold, its in found.items():
@@ -63,8 +69,16 @@ def out_of_fold(dataset: Dataset, features: Features, recipe: Recipe, build: Bui
     return every
 
 
+def _rows(X: np.ndarray, inside: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """The rows inside and the others, standardised and written in the recipe's basis by what those inside are."""
+    scaler = fit_scaler(X[inside])
+    train, held_out = scaler(X[inside]), scaler(X[~inside])
+    basis = span_basis(train, recipe.span) if recipe.span else None
+    return (train, held_out) if basis is None else (train @ basis, held_out @ basis)
+
+
 def _epochs(module: nn.Module, X: np.ndarray, labels: np.ndarray, loss: Loss, recipe: Recipe, seed: int) -> Iterator[nn.Module]:
-    """The module after each of the recipe's epochs on standardised rows X (rows, D) float32 with labels (rows,)."""
+    """The module after each of the recipe's epochs on rows X (rows, D) float32 with labels (rows,)."""
     rows, truth = torch.from_numpy(X).to(_device()), torch.from_numpy(labels).to(_device())
     optimizer = torch.optim.Adam(module.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     shuffle = torch.Generator().manual_seed(seed)

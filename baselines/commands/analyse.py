@@ -133,14 +133,6 @@ def _signature(study: str, dataset, sources: Sequence, preset: str, recipe, head
     return signature(study, dataset, features=digests(sources), **settings, head=head, preset=preset, recipe=recipe.digest, seed=seed)
 
 
-def _recipe(preset: str):
-    """For studies that train modules of their own."""
-    from blemore_baselines.analyse.training import FAST
-    from blemore_baselines.crossval import PRESETS
-
-    return FAST if preset == "fast" else PRESETS[preset]["aggregate"]
-
-
 def _names(paths: Sequence[Path]) -> list[str]:
     """What sources are called: by their encoders, or by their paths where two would have one name."""
     from blemore_baselines.features import encoder_name
@@ -163,10 +155,11 @@ def salience(metadata: Path, features: tuple, preset: str, head: str, seed: int,
       blemore-baselines analyse salience --metadata train_metadata.csv --features logmel.npz --out studies
     """
     from blemore_baselines.analyse.salience import salience as run
+    from blemore_baselines.crossval import PRESETS
     from blemore_baselines.features import fuse
 
     dataset, sources = _read(metadata, features)
-    recipe = _recipe(preset)
+    recipe = PRESETS[preset]["aggregate"]
     _finish(run(dataset, fuse(sources), recipe, head, seed, _signature("salience", dataset, sources, preset, recipe, head, seed)), out)
 
 
@@ -182,10 +175,11 @@ def fusion(metadata: Path, features: tuple, preset: str, head: str, seed: int, o
       blemore-baselines analyse fusion --metadata train_metadata.csv --features imagebind.npz --features wavlm.npz --out studies
     """
     from blemore_baselines.analyse.fusion import fusion as run
+    from blemore_baselines.crossval import PRESETS
 
     names = _names(features)
     dataset, sources = _read(metadata, features)
-    recipe = _recipe(preset)
+    recipe = PRESETS[preset]["aggregate"]
     _finish(run(dataset, names, sources, recipe, head, seed, _signature("fusion", dataset, sources, preset, recipe, head, seed)), out)
 
 

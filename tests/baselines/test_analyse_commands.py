@@ -5,7 +5,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from blemore.significance import FIGURES
 from blemore_baselines.cli import main
+from blemore_baselines.crossval import PRESETS
+from blemore_baselines.train import train
 
 STUDIES = {"salience": {"heads"}, "fusion": {"fusions", "gates"}, "importance": {"groups", "pairs_presence", "pairs_salience"}}
 
@@ -25,7 +28,23 @@ def test_a_study_writes_its_tables_figures_and_findings(study, tiny, tmp_path):
     assert told["findings"] and all(finding in result.stdout for finding in told["findings"])
     assert {path.stem for path in out.glob("*.csv")} == {path.stem for path in out.glob("*.tex")} == {f"{study}_{name}" for name in STUDIES[study]}
     assert len(list(out.glob("*.png"))) == 2
-    assert told["signature"].startswith(f"study:{study}|") and "|head:mlp256|preset:fast|recipe:" in told["signature"] and told["signature"] in result.stdout
+    recipe = PRESETS["fast"]["aggregate"].digest
+    assert told["signature"].startswith(f"study:{study}|") and f"|head:mlp256|preset:fast|recipe:{recipe}|" in told["signature"]
+    assert told["signature"] in result.stdout
+
+
+@pytest.mark.parametrize(("study", "baseline"), [("salience", ("heads", "soft labels")), ("fusion", ("fusions", "concatenation"))])
+@pytest.mark.parametrize("preset", ["fast", "published"])
+def test_rivals_are_compared_with_what_train_gives(study, baseline, preset, tiny, tmp_path, monkeypatch):
+    published = PRESETS["published"]["aggregate"]._replace(epochs=3, final_epochs=3)
+    monkeypatch.setitem(PRESETS, "published", {"aggregate": published})
+    sources = ("--features", tiny.sound, "--features", tiny.look)
+    run(tiny, study, *sources, "--preset", preset, "--seed", 4, "--out", tmp_path / "study")
+    every, name = baseline
+    found = json.loads((tmp_path / "study" / f"{study}.json").read_text())[every][name]
+    trained = train(tiny.dataset, [tiny.read(tiny.sound), tiny.read(tiny.look)], [tiny.sound, tiny.look],
+                    method="aggregate", head="mlp256", preset=preset, seed=4, out=tmp_path / "run")["nested"]
+    assert [found[figure] for figure in FIGURES] == pytest.approx([trained[figure] for figure in FIGURES])
 
 
 def test_names_come_from_the_sources(tiny, tmp_path):

@@ -30,7 +30,17 @@ def test_the_ranking_loss_by_hand():
     losses += [-np.log(sigma(p - a)) for p in present for a in absent]
     losses += [-(np.log(sigma(a - b)) + np.log(sigma(b - a))) / 2 for k, a in enumerate(absent) for b in absent[k + 1 :]]
     assert len(losses) == 15
-    assert ranking_loss(scores, torch.tensor([ANG_HAP_30_70])).item() == pytest.approx(np.mean(losses), rel=1e-6)
+    assert ranking_loss(scores, torch.tensor([ANG_HAP_30_70])).item() == pytest.approx(sum(losses) / 3, rel=1e-6)
+
+
+def test_ranks_pull_as_hard_as_soft_labels():
+    """Weight decay is not scaled with a loss, so a smaller one would be decayed more."""
+    pulls = []
+    for name in ("soft labels", "ranking"):
+        scores = torch.zeros(1, 6, requires_grad=True)
+        OBJECTIVES[name].loss(scores, torch.tensor([EMOTIONS.index("hap")])).backward()
+        pulls.append(scores.grad.numpy())
+    assert pulls[0] == pytest.approx(pulls[1], abs=1e-6) and pulls[0][0, 3] == pytest.approx(-5 / 6)
 
 
 def test_margins_by_hand():
@@ -84,13 +94,23 @@ def test_each_loss_is_least_where_the_outputs_say_the_label(name):
     assert objective.shares(outputs.detach().numpy(), np.array([PAIR_ANG_HAP]))[0] == pytest.approx(SHARES[2], abs=0.05)
 
 
-def test_soft_labels_train_as_the_published_head(tiny):
-    recipe = Recipe(1e-2, 1e-3, 8, 3, 3)
+@pytest.mark.parametrize("span", [None, 10, 1024])
+def test_soft_labels_train_as_the_published_head(span, tiny):
+    recipe = Recipe(1e-2, 1e-3, 8, 3, 3, span)
     features = tiny.read(tiny.sound)
     objective = OBJECTIVES["soft labels"]
-    ours = out_of_fold(tiny.dataset, features, recipe, lambda: perceptron(features.X.shape[1], 512, 6), objective.loss, seed=3, title="soft labels")
+    ours = out_of_fold(tiny.dataset, [features], recipe, lambda widths: perceptron(sum(widths), 512, 6), objective.loss, seed=3, title="soft labels")
     published = cross_validate(tiny.dataset, features, recipe, ["mlp512"], [3]).logits[0, 0]
     assert ours == pytest.approx(published, rel=1e-3, abs=1e-4)
+
+
+def test_each_part_is_written_in_a_basis_of_its_own(tiny):
+    """24 rows of 35 columns span 23; at most 22 of 21 columns leave these as they are."""
+    seen = []
+    build = lambda widths: seen.append(widths) or perceptron(sum(widths), None, 6)  # noqa: E731
+    for span in (None, 22):
+        out_of_fold(tiny.dataset, [tiny.read(tiny.sound), tiny.read(tiny.look)], Recipe(1e-2, 0, 8, 1, 1, span), build, OBJECTIVES["soft labels"].loss, 0, "")
+    assert seen == [[35, 21]] * 3 + [[22, 21]] * 3
 
 
 # --------------------------------------------------------------------------------- the study
