@@ -296,13 +296,20 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def write_atomic(path: Path, content: Union[bytes, str]) -> None:
-    """Write a whole file or nothing: a reader, or a killed run, never sees half of it."""
+    """Write a whole file or nothing: a reader, or a killed run, never sees half of it.
+
+    A symbolic link stays one, and what it leads to is written; a device or a pipe is written to as it is.
+    """
     path = Path(path)
     raw = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".tmp", delete=False) as file:
+        if path.exists() and not path.is_file():
+            path.write_bytes(raw)
+            return
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=".tmp", delete=False) as file:
             temporary = file.name
             file.write(raw)
             file.flush()
@@ -311,7 +318,7 @@ def write_atomic(path: Path, content: Union[bytes, str]) -> None:
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except BaseException as error:  # an interrupt, too, leaves nothing behind
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)

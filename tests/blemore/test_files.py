@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import stat
 import struct
 import threading
 import tracemalloc
@@ -283,6 +284,32 @@ def test_a_folder_is_not_overwritten(tmp_path):
     with pytest.raises(FileError, match="cannot be written"):
         write_atomic(tmp_path / "x" / ("n" * 300), "")
     assert os.listdir(tmp_path) == ["x"] and os.listdir(tmp_path / "x") == []
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name in ("old.txt", "new.txt"):
+        (tmp_path / f"to_{name}").symlink_to(f"there/{name}")
+    (tmp_path / "there" / "old.txt").write_text("before")
+    for name in ("old.txt", "new.txt"):
+        write_atomic(tmp_path / f"to_{name}", "after")
+        assert (tmp_path / f"to_{name}").is_symlink() and (tmp_path / "there" / name).read_text() == "after"
+    assert sorted(os.listdir(tmp_path / "there")) == ["new.txt", "old.txt"], "nothing is left of the writing"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)  # or opening it for writing would wait
+        try:
+            write_atomic(tmp_path / name, "words")
+            assert os.read(reader, 100) == b"words"
+        finally:
+            os.close(reader)
+    assert stat.S_ISFIFO(os.lstat(tmp_path / "pipe").st_mode) and (tmp_path / "link").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
 
 
 def test_json_and_zips_that_are_written_are_read_back_and_reproducible(tmp_path):
