@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 import click
-from blemore.cli import PATH, Group
+from blemore.cli import OUT_FOLDER, PATH, FilePath, Group
 from blemore.errors import Problem, printable
 from blemore.page import LEVELS
 from blemore.version import VERSION
@@ -19,6 +19,8 @@ from blemore_codabench import build as building
 from blemore_codabench import simulate as worker
 from blemore_codabench.bundle import CONFIG, Bundle, BundleError
 from blemore_codabench.check import check as run_check
+
+BESIDE = (".labels.json", ".trivial_single.zip", ".trivial_blend.zip")  # what `build` writes beside a bundle
 
 
 class Moment(click.ParamType):
@@ -49,7 +51,7 @@ def main() -> None:
 
 @main.command("build")
 @click.option("--labels", type=PATH, required=True, help="The hidden labels: a labels JSON, or a metadata CSV.")
-@click.option("--out", type=PATH, required=True, metavar="FILE.zip", help="The bundle.")
+@click.option("--out", type=FilePath(written=True, suffix=".zip", beside=BESIDE), required=True, metavar="FILE.zip", help="The bundle.")
 @click.option("--practice-labels", type=PATH, help="Add an earlier practice phase on these labels, e.g. of a train fold.")
 @click.option("--labels-on-worker", is_flag=True, help="Ship the hidden labels' SHA-256 alone; they stay on your own worker.")
 @click.option("--start", type=Moment(), help="Start of the test phase, UTC. Default: now; with practice, in four weeks.")
@@ -93,7 +95,7 @@ def check_command(bundle: Path, python: str) -> None:
 @main.command("simulate")
 @click.argument("bundle", type=PATH)
 @click.argument("submission", type=PATH)
-@click.option("--out", type=PATH, metavar="DIR", help="Where reports and logs go.  [default: a new temporary folder]")
+@click.option("--out", type=OUT_FOLDER, metavar="DIR", help="Where reports and logs go.  [default: a new temporary folder]")
 @click.option("--phase", metavar="NAME", help="The phase to submit to.  [default: the last]")
 @click.option("--worker-labels", type=PATH, metavar="FILE", help="The labels that stay on your own worker.")
 @click.option("--python", default=sys.executable, metavar="EXE", help="The interpreter, without its installed packages.  [default: this one]")

@@ -10,14 +10,14 @@ from typing import Optional
 
 import click
 
-from blemore.cli import PATH
+from blemore.cli import OUT_FOLDER, PATH, FilePath
 from blemore.errors import BlemoreError
 from blemore.evaluate import read_ids
 from blemore_baselines.commands.common import clips_option, table, talk
 
 
 @click.command()
-@click.option("--out", type=PATH, required=True, metavar="DIR", help="The dataset is written here.")
+@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="The dataset is written here.")
 def demo(out: Path) -> None:
     """Generate the demo dataset: drawn faces and voice-like sounds of 15 invented actors.
 
@@ -93,7 +93,7 @@ def _create(names: tuple, weights: tuple, **options) -> list:
 @click.option("--clips", type=PATH, required=True, metavar="DIR", help="Searched for the clips' files, with its subfolders.")
 @click.option("--metadata", type=PATH, metavar="CSV", help="Whose clips: train_metadata.csv or test_metadata.csv (default: all in DIR).")
 @click.option("--encoder", "names", required=True, multiple=True, metavar="NAME", help="See `blemore-baselines encoders`. Those of one modality share one decoding.")
-@click.option("--out", type=PATH, required=True, metavar="DIR", help="Features go to DIR/NAME/<clip>.npy.")
+@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="Features go to DIR/NAME/<clip>.npy.")
 @click.option("--weights", multiple=True, metavar="[NAME=]PATH", help="A local file or folder, or a hub id, in place of the encoder's own source.")
 @click.option("--preset", metavar="NAME", help="published: as the challenge's features; reference: as the model's authors intend.")
 @click.option("--layers", metavar="A-B", help="hubert, wavlm, hf-audio: the mean of these layers, such as 6-12.")
@@ -142,7 +142,7 @@ def extract(
 @click.command()
 @click.option("--features", type=PATH, required=True, metavar="DIR", help="A folder with a (T, D) file a clip.")
 @clips_option
-@click.option("--out", type=PATH, required=True, metavar="FILE.npz")
+@click.option("--out", type=FilePath(written=True, suffix=".npz"), required=True, metavar="FILE.npz")
 def aggregate(features: Path, metadata: Path, out: Path) -> None:
     """Seven statistics over time of each feature, one row a clip.
 

@@ -8,7 +8,7 @@ from typing import Optional
 
 import click
 
-from blemore.cli import PATH
+from blemore.cli import OUT_FOLDER, PATH
 from blemore.evaluate import read_ids
 from blemore_baselines.commands.common import talk
 
@@ -25,7 +25,7 @@ def data() -> None:
 
 @data.command()
 @click.argument("folder", type=PATH, metavar="DIR")
-@click.option("--figures", type=PATH, metavar="OUT", help="Draw durations and labels, as PNG files in this folder.")
+@click.option("--figures", type=OUT_FOLDER, metavar="OUT", help="Draw durations and labels, as PNG files in this folder.")
 def check(folder: Path, figures: Optional[Path]) -> None:
     """Tell what is in DIR, what is missing, and what differs from the challenge's dataset.
 
@@ -47,7 +47,7 @@ def check(folder: Path, figures: Optional[Path]) -> None:
 
 @click.command()
 @click.option("--ids", type=PATH, metavar="CSV", help="Whose clips: test_metadata.csv.  [default: the challenge's 594]")
-@click.option("--out", type=PATH, required=True, metavar="DIR", help="The JSON, the zip and a README go there.")
+@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="The JSON, the zip and a README go there.")
 def template(ids: Optional[Path], out: Path) -> None:
     """Write the submission template: every test clip with a placeholder, and a page of common mistakes.
 

@@ -22,7 +22,34 @@ from blemore.io import MAX_JSON_BYTES, read_json, to_json, write_atomic
 from blemore.validate import Reference
 from blemore.version import VERSION
 
-PATH = click.Path(path_type=Path)
+
+class FilePath(click.Path):
+    """What a command reads or, with `written`, a file that it writes: that must be no file which another of its options names.
+
+    suffix: what the name of a written file must end in
+    beside: what the files end in, in place of the name's own suffix, that are written beside it
+    """
+
+    def __init__(self, written: bool = False, suffix: str = "", beside: tuple[str, ...] = ()):
+        super().__init__(path_type=Path)
+        self.written, self.suffix, self.beside = written, suffix, beside
+
+    def convert(self, value: Any, param: click.Parameter, ctx: click.Context) -> Path:
+        path = Path(super().convert(value, param, ctx))
+        if not path.name.lower().endswith(self.suffix):
+            self.fail(f"{printable(str(path))}; expected a name that ends in {self.suffix}", param, ctx)
+        named = ctx.meta.setdefault(f"{__name__}.named", {})  # by file: the option, and whether it writes it
+        for place in (path, *map(path.with_suffix, self.beside)):
+            other, written = named.setdefault(os.path.realpath(place), (param, self.written))
+            if other is not param and (written or self.written):
+                writer, reader = (param, other) if self.written else (other, param)
+                told = f"{writer.get_error_hint(ctx)} claims {printable(str(place))}, which {reader.get_error_hint(ctx)} names, too"
+                raise click.UsageError(f"{told}; expected a file of its own", ctx)
+        return path
+
+
+PATH = FilePath()
+OUT_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 class Program(click.Command):
@@ -108,8 +135,8 @@ def _let_go_of_stdout() -> None:
 @click.option("--ids", type=PATH, metavar="FILE", help="With --check: the clips that PREDS must hold (test_metadata.csv, or a JSON of clips).")
 @click.option("--fold", "folds", type=int, multiple=True, metavar="K", help="Score fold K alone (LABELS: train_metadata.csv). Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, figures unrounded.")
-@click.option("--per-clip", type=PATH, metavar="FILE.csv", help="Write truth, prediction and kind of error of every clip.")
-@click.option("--html", type=PATH, metavar="FILE.html", help="Write a page with figures, intervals and confusions.")
+@click.option("--per-clip", type=FilePath(written=True), metavar="FILE.csv", help="Write truth, prediction and kind of error of every clip.")
+@click.option("--html", type=FilePath(written=True), metavar="FILE.html", help="Write a page with figures, intervals and confusions.")
 @click.option("--ci", is_flag=True, help="Add 95 % intervals, by a bootstrap over actors.")
 @click.option("--against", type=PATH, metavar="OTHER", help="Compare with the submission OTHER, paired over actors.")
 @click.option("--max-mib", type=click.IntRange(1), default=MAX_JSON_BYTES // 2**20, show_default=True, metavar="N", help="Refuse a larger JSON.")

@@ -144,7 +144,17 @@ def test_offsets_become_utc_on_the_command_line(built, tmp_path):
     assert result.exit_code == 0 and str(tmp_path / "b.zip") in result.stdout
     (phase,) = Bundle(tmp_path / "b.zip").config["phases"]
     assert (phase["start"], phase["end"]) == ("2026-03-01 00:00:00", "2026-03-02 00:00:00")
-    assert run("build", "--labels", "x", "--out", "y", "--start", "tomorrow").exit_code == 2
+    assert run("build", "--labels", "x", "--out", "y.zip", "--start", "tomorrow").exit_code == 2
+
+
+@pytest.mark.parametrize("labels, out, told", [
+    ("labels.json", "bundle.tar", "ends in .zip"), ("b.zip", "b.zip", "'--out' claims b.zip, which '--labels' names"),
+    ("b.labels.json", "b.zip", "'--out' claims b.labels.json"), ("labels.json", "there/b.zip", "'--out' claims there/b.trivial_blend.zip, which '--config' names"),
+])
+def test_labels_and_configuration_are_not_written_over(tmp_path, monkeypatch, labels, out, told):
+    monkeypatch.chdir(tmp_path)
+    result = run("build", "--labels", labels, "--config", "there/b.trivial_blend.zip", "--out", out)
+    assert result.exit_code == 2 and told in " ".join(result.output.split()), result.output
 
 
 def test_a_configuration_of_ones_own(built, tmp_path):
