@@ -12,11 +12,12 @@ import pandas as pd
 from blemore.labels import EMOTION_NAMES, EMOTIONS, LABELS, PAIRS
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.media import SAMPLE_RATE, Clip
-from blemore_baselines.stability import ALPHAS, BETAS, Stability
-from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds, fit_exact, surface
+from blemore_baselines.stability import ALPHAS, BETAS, NEAR, Stability
+from blemore_baselines.thresholds import Thresholds, decode_thresholds, fit_exact, surface
 
 # Okabe and Ito 2008, darkest first
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STAR = {"marker": "*", "color": "white", "markeredgecolor": "black", "markersize": 10, "linestyle": "none"}
 
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options):
@@ -158,8 +159,8 @@ def decisions(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) 
     made, axes = figure(9.5, 4.5, columns=2)
     best = fit_exact(probabilities, labels)
     _decision_map(axes[0, 0], probabilities, labels, best.thresholds)
-    own = {int(fold): fit_exact(probabilities[folds == fold], labels[folds == fold]) for fold in np.unique(folds)}
-    _score_map(made, axes[0, 1], surface(probabilities, labels, ALPHAS, BETAS).score, best, own)
+    own = {int(fold): fit_exact(probabilities[folds == fold], labels[folds == fold]).thresholds for fold in np.unique(folds)}
+    _score_map(made, axes[0, 1], surface(probabilities, labels, ALPHAS, BETAS).score, best.thresholds, best.score, own)
     return png(made)
 
 
@@ -221,7 +222,8 @@ def intervals(rows: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[Op
             offset = 0.22 * (k - (len(series) - 1) / 2)
             there = [(row + offset, *point) for row, point in enumerate(points) if point and point[0] is not None]
             y, mean, deviation = zip(*there) if there else ((), (), ())
-            one.errorbar(mean, y, xerr=[d or 0 for d in deviation], fmt="os^Dv"[k % 5], color=COLOURS[k % len(COLOURS)], markersize=5, linewidth=1.2, label=name)
+            one.errorbar(mean, y, xerr=[d or 0 for d in deviation], fmt="os^Dv"[k % 5], color=COLOURS[k % len(COLOURS)], markersize=5, linewidth=1.2, label=name,
+                         clip_on=False)  # a dot at 0 is a whole dot
         one.set(title=title, xlabel=xlabel, ylim=(max(len(rows), 1) - 0.5, -0.5))
         one.set_xlim(left=0)
         one.set_yticks(range(len(rows)), rows)
@@ -330,7 +332,8 @@ def _by_actor(X: np.ndarray, actors: Sequence[str]) -> np.ndarray:
     for actor in np.unique(actors):
         its = X[actors == actor].astype(np.float64)
         scale = its.std(axis=0)
-        normal[actors == actor] = (its - its.mean(axis=0)) / np.where(scale > 0, scale, 1)
+        varies = (np.ptp(its, axis=0) > 0) & (scale > 0)  # by its range, too: rounding gives a constant column a tiny deviation
+        normal[actors == actor] = np.where(varies, (its - its.mean(axis=0)) / np.where(varies, scale, 1), 0)
     return normal
 
 
@@ -347,20 +350,22 @@ def _main_axes(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def threshold_map(stability: Stability) -> bytes:
-    """The score of all α and β, the exact optimum with its plateau, and by its number each fold's own best."""
+    """The score of all α and β, where it is within NEAR of its best, the exact optimum, and by its number each fold's own."""
     made, axes = figure(7.2, 5.2)
-    _score_map(made, axes[0, 0], stability.scores, stability.pooled, stability.folds)
+    own = {fold: its.thresholds for fold, its in stability.folds.items()}
+    _score_map(made, axes[0, 0], stability.scores, stability.pooled.thresholds, stability.pooled.score, own)
     return png(made)
 
 
-def _score_map(made, axes, scores: np.ndarray, pooled: Plateau, folds: Mapping[int, Plateau]) -> None:
-    """scores: (ALPHAS, BETAS)."""
+def _score_map(made, axes, scores: np.ndarray, best: Thresholds, score: float, folds: Mapping[int, Thresholds]) -> None:
+    """scores: (ALPHAS, BETAS); best: the exact optimum, with its score."""
     made.colorbar(axes.pcolormesh(ALPHAS, BETAS, scores.T, cmap="cividis", shading="nearest", rasterized=True), ax=axes, label="score")
-    (left, right), (bottom, top) = np.clip(pooled.alpha, 0, 0.5), np.clip(pooled.beta, 0, 1)
-    axes.fill([left, right, right, left], [bottom, bottom, top, top], facecolor="none", edgecolor="black", linewidth=1.5, label="best plateau")
-    axes.plot(*pooled.thresholds, marker="*", color="white", markeredgecolor="black", markersize=20, linestyle="none", label=f"its middle: {pooled.score:.3f}")
+    if scores.min() < score - NEAR <= scores.max():  # else all or nothing of the map is within it
+        axes.contour(ALPHAS, BETAS, scores.T, levels=[score - NEAR], colors="black", linewidths=1.5)
+        axes.plot([], [], color="black", linewidth=1.5, label=f"within {NEAR} of the best")
+    axes.plot(min(best.alpha, 0.5), min(best.beta, 1), **STAR, label=f"best: {score:.3f}")
     for fold, own in folds.items():
-        _disc(axes, min(own.thresholds.alpha, 0.5), min(own.thresholds.beta, 1), fold)
+        _disc(axes, min(own.alpha, 0.5), min(own.beta, 1), fold)
     axes.legend(loc="upper right", fontsize=8, framealpha=0.9)
     axes.set(xlabel="α", ylabel="β", title="score of every α and β (circles: best of a fold)", xlim=(-0.01, 0.51), ylim=(-0.02, 1.02))
 
@@ -377,8 +382,9 @@ def threshold_spread(stability: Stability) -> bytes:
     for k, (one, name, end) in enumerate(zip(axes[0], "αβ", (0.5, 1))):
         drawn = np.clip(stability.resampled[:, k], 0, end)
         heights, *_ = one.hist(drawn, bins=np.linspace(0, end, 41), color=COLOURS[5], label=f"{len(drawn):,} resamples of the actors")
-        one.axvspan(*np.clip((stability.pooled.alpha, stability.pooled.beta)[k], 0, end), color=COLOURS[4], alpha=0.35, linewidth=0, zorder=0, label="plateau of all clips")
-        one.axvline(stability.pooled.thresholds[k], color="black", linewidth=1.5, label="best of all clips")
+        near = np.clip((stability.pooled.alpha, stability.pooled.beta)[k], 0, end)
+        one.axvspan(*near, color=COLOURS[4], alpha=0.35, linewidth=0, zorder=0, label=f"all clips: within {NEAR} of the best")
+        one.plot(min(stability.pooled.thresholds[k], end), 0, **STAR, clip_on=False, zorder=3, label="best of all clips")  # a line would hide a narrow region
         for height, (fold, own) in enumerate(stability.folds.items()):
             _disc(one, min(own.thresholds[k], end), heights.max() * (1.08 + 0.1 * height), fold)
         one.set(xlabel=f"best {name} (circles: best of a fold)", ylabel="resamples", xlim=(-0.02 * end, 1.02 * end), ylim=(0, heights.max() * (1.1 + 0.1 * len(stability.folds))))

@@ -65,6 +65,13 @@ def test_what_tells_actors_apart_is_gone():
     assert plots._by_actor(X, ["a", "a", "b", "b"]).tolist() == [[-1, 0, -1], [1, 0, 1]] * 2
 
 
+@pytest.mark.parametrize("value", [0.1, 1e-300, 1e6 + 0.1])
+def test_rounding_gives_a_constant_column_no_spread(value):
+    X = np.stack([np.full(6, value), np.arange(6.0)], axis=1)  # the mean of six times 0.1 is another number than 0.1
+    normal = plots._by_actor(X, list("aaaaaa"))
+    assert (normal[:, 0] == 0).all() and normal[:, 1].std() == pytest.approx(1)
+
+
 def test_main_axes_are_those_of_an_eigendecomposition():
     X = np.random.default_rng(0).normal(size=(30, 5)) * [5, 3, 1, 1, 1]
     places, shares = plots._main_axes(X)
@@ -95,3 +102,34 @@ def test_the_map_marks_each_optimum_where_it_is(monkeypatch):
     discs = {text.get_text(): text.get_position() for text in axes.texts}
     assert discs == {str(fold): (min(own.thresholds.alpha, 0.5), min(own.thresholds.beta, 1)) for fold, own in found.folds.items()}
     assert np.array_equal(axes.collections[0].get_array(), found.scores.T)
+    texts = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert texts == {"within 0.005 of the best", f"best: {found.pooled.score:.3f}"}
+    # Between points of the grid on either side of it, and there are both.
+    (level,), paths = axes.collections[1].levels, axes.collections[1].get_paths()
+    assert level == found.pooled.score - 0.005 and any(len(path.vertices) for path in paths)
+    inside = found.scores >= level
+    for alpha, beta in np.concatenate([path.vertices for path in paths]):
+        around = inside[np.abs(stability.ALPHAS - alpha) < 0.0041][:, np.abs(stability.BETAS - beta) < 0.0081]
+        assert around.any() and not around.all()
+
+
+def test_a_map_that_is_level_has_no_region(monkeypatch):
+    probabilities, _, folds, actors, _ = case()
+    found = stability.measure(np.full_like(probabilities, 1 / 6), np.zeros(72, dtype=int), folds, actors, resamples=2)
+    axes = drawn(monkeypatch, plots.threshold_map, found._replace(scores=np.full_like(found.scores, found.pooled.score))).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"best: {found.pooled.score:.3f}"]
+
+
+def test_the_spread_shades_what_the_region_reaches(monkeypatch):
+    probabilities, labels, folds, actors, _ = case()
+    found = stability.measure(probabilities, labels, folds, actors, resamples=2)
+    made = drawn(monkeypatch, plots.threshold_spread, found)
+    for axes, (low, high), best, end in zip(made.axes, (found.pooled.alpha, found.pooled.beta), found.pooled.thresholds, (0.5, 1)):
+        band = next(patch for patch in axes.patches if patch.get_label().startswith("all clips: within 0.005"))
+        assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((low, min(high, end)))
+        assert axes.lines[0].get_marker() == "*" and axes.lines[0].get_xdata()[0] == best  # no line, which would hide the band
+
+
+def test_a_dot_at_zero_is_whole(monkeypatch):
+    axes = drawn(monkeypatch, plots.intervals, ["a"], {"": {"ours": [(0.0, 0.1)], "theirs": [(0.5, 0.1)]}}, "", "").axes[0]
+    assert axes.get_xlim()[0] == 0 and not any(line.get_clip_on() for line in axes.lines if line.get_marker() in "os")

@@ -1,11 +1,13 @@
-"""The stability of thresholds: what is told of folds and of resampled actors."""
+"""The stability of thresholds: how far they can be moved, and what is told of folds and of resampled actors."""
 
 import numpy as np
 import pytest
+from hypothesis import given
 
 from blemore_baselines import stability
 from blemore_baselines.dataset import TARGETS
-from blemore_baselines.decode import count, decode_thresholds, fit_exact
+from blemore_baselines.decode import Thresholds, count, decode_thresholds, fit_exact, softmax
+from cases import cases
 
 
 def case(n=120, actors=8):
@@ -18,7 +20,8 @@ def case(n=120, actors=8):
 def test_what_is_told_of_folds_is_so():
     probabilities, labels, folds, actors = case()
     found = stability.measure(probabilities, labels, folds, actors, resamples=20)
-    assert found.pooled == fit_exact(probabilities, labels)
+    best = fit_exact(probabilities, labels)
+    assert (found.pooled.thresholds, found.pooled.score) == (best.thresholds, best.score)
     for fold in range(4):
         own = count(decode_thresholds(probabilities[folds == fold], found.folds[fold].thresholds), labels[folds == fold]).score
         assert own == pytest.approx(found.folds[fold].score) and own >= found.elsewhere[fold]
@@ -41,3 +44,47 @@ def test_clips_without_blends():
     found = stability.measure(probabilities, np.arange(120) % 6, folds, actors, resamples=5)
     assert (found.scores == found.scores[:, :1]).all() and set(found.elsewhere.values()) == {None}
     assert stability.table(found).rows[1][-1] is None
+
+
+@given(cases(), cases(60))
+def test_a_region_reaches_to_where_more_than_that_is_lost(few, more):
+    for probabilities, labels in (few, more):
+        found = stability.region(probabilities, labels)
+        (alpha, beta), (low, high), (bottom, top), best = found
+        assert low < alpha <= high or low == alpha == high == 0
+        assert bottom <= beta < top
+
+        def fine(*thresholds):
+            counts = count(decode_thresholds(probabilities, Thresholds(*thresholds)), labels)
+            return (counts.acc_presence if counts.score is None else counts.score) >= best - stability.NEAR - 1e-9
+
+        ordered = np.sort(probabilities, axis=1)
+        seconds, leads = {1.0, *ordered[:, -2]}, {0.0, *(ordered[:, -1] - ordered[:, -2])}
+        assert all(fine(its, beta) for its in (*seconds, high) if low < its <= high) and all(fine(alpha, its) for its in leads | {bottom} if bottom <= its < top)
+        assert low == 0 or not fine(low, beta), "α in (low, high]"
+        assert high == 1 or not fine(np.nextafter(high, 1), beta)
+        assert top >= 1 or not fine(alpha, top), "β in [low, high)"
+        assert bottom <= 0 or not fine(alpha, np.nextafter(bottom, -1))
+
+
+def test_a_region_by_hand():
+    # Two blends with leads of 0.2 and 0.6, 50/50 both: β must reach 0.6, α must not pass 0.2.
+    probabilities, labels = np.array([[0.6, 0.4, 0, 0, 0, 0], [0.8, 0.2, 0, 0, 0, 0]]), np.array([7, 7])
+    found = stability.region(probabilities, labels)
+    assert found.score == 1 and found.alpha == pytest.approx((0, 0.2)) and found.beta == pytest.approx((0.6, 1))
+
+
+def test_an_interval_never_shows_equal_ends():
+    assert stability.reach(0.07351, 0.07368) == "0.0735 to 0.0737" and stability.reach(0.05, 0.11) == "0.050 to 0.110"
+    assert stability.reach(0.25, 0.25) == "0.250 to 0.250"  # they are equal
+
+
+def test_real_logits_have_a_region_that_can_be_seen(shared):
+    from blemore_baselines.dataset import read_dataset
+    from blemore_baselines.features import read_scores
+
+    dataset = read_dataset(shared / "blemore-real" / "train_metadata.csv")
+    probabilities = softmax(read_scores(shared / "blemore-real" / "hicmae" / "e100_ce_train_oof_logits.csv", dataset.ids).X)
+    plateau, found = fit_exact(probabilities, dataset.labels), stability.region(probabilities, dataset.labels)
+    assert plateau.alpha[1] - plateau.alpha[0] < 0.001  # which no figure shows
+    assert found.alpha[1] - found.alpha[0] > 0.05 and found.beta[1] - found.beta[0] > 0.05
