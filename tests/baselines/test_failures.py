@@ -1,4 +1,4 @@
-"""Failures: a case to check by hand, and β against every β that there is."""
+"""Failures: a case to check by hand, β against every β that there is, and what own β gain where folds differ and where they do not."""
 
 import numpy as np
 from hypothesis import given
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from blemore.labels import LABEL_INDEX, Label
 from blemore_baselines import failures
 from blemore_baselines.dataset import SET_OF_LABEL
-from blemore_baselines.decode import Thresholds, decode_thresholds
+from blemore_baselines.decode import Thresholds, decode_thresholds, nested_folds
 from cases import cases
 
 
@@ -36,3 +36,47 @@ def test_no_beta_gets_more_relations_right_than_the_fold_s_own(case, alpha, beta
     right = [decode_thresholds(probabilities[its], Thresholds(alpha, b)) == labels[its] for b in (-1, *(ordered[:, 0] - ordered[:, 1]), 2)]
     assert found.right_set - found.wrong + found.mended - found.lost == max(map(np.sum, right))
     assert found.reversed == (~np.any(right, axis=0)).sum() and found.mended + found.reversed <= found.wrong
+
+
+def pairs(leads):
+    """Probabilities of ang before disg by so much, and a label for each: 50/50 up to its fold's own β, else 70/30."""
+    probabilities = np.zeros((len(leads), 6))
+    probabilities[:, 0], probabilities[:, 1] = (1 + leads) / 2, (1 - leads) / 2
+    return probabilities
+
+
+def gain(probabilities, labels, folds):
+    by_fold = {its.fold: failures.relations(probabilities[0, folds == its.fold], labels[folds == its.fold], its.thresholds) for its in nested_folds(probabilities, labels, folds)}
+    total = failures.total(by_fold)
+    dealt = failures.gains_by_chance(probabilities, labels, folds)
+    return by_fold, failures.Gain(total.mended - total.lost, dealt)
+
+
+def test_folds_that_want_a_beta_of_their_own_gain_more_than_deals():
+    rng = np.random.default_rng(0)
+    folds, leads = np.repeat([0, 1], 60), rng.uniform(0, 0.9, 120)
+    labels = np.where(leads <= np.where(folds == 0, 0.2, 0.7), blend("ang", "disg", 50, 50), blend("ang", "disg", 70, 30))
+    by_fold, found = gain(pairs(leads)[np.newaxis], labels, folds)
+    wrong = ((leads > 0.2) & (leads <= 0.7)).sum()  # all of them by the other fold's β, give or take the grid
+    assert abs(found.gained - wrong) <= 8 and found.high < found.gained / 2 and found.p == 1 / 41
+    assert "more than choosing on few clips gives" in failures.relations_in_words(by_fold, found)[1]
+
+
+def test_folds_of_one_kind_gain_as_much_as_deals():
+    rng = np.random.default_rng(0)
+    folds, leads = np.repeat([0, 1], 60), rng.uniform(0, 0.9, 120)
+    labels = np.where(rng.random(120) < leads, blend("ang", "disg", 70, 30), blend("ang", "disg", 50, 50))
+    by_fold, found = gain(pairs(leads)[np.newaxis], labels, folds)
+    assert found.gained > 0 and found.dealt.mean() > 0, "chosen on the very clips, β gains on any"
+    assert found.p > 0.05 and "is not shown" in failures.relations_in_words(by_fold, found)[1]
+    assert np.array_equal(found.dealt, failures.gains_by_chance(pairs(leads)[np.newaxis], labels, folds))
+
+
+def test_a_gain_in_figures_and_words():
+    found = failures.Gain(3, np.array([1, 2, 3, 4]))
+    assert found.p == 3 / 5
+    (_, gained, mean, std, low, high, p), = failures.gain_table(found).rows
+    assert (gained, mean, p) == (3, 2.5, 0.6) and (low, high) == (found.low, found.high) and 1 <= low < high <= 4 and std == np.std([1, 2, 3, 4], ddof=1)
+    words = failures.relations_in_words({0: failures.Relations(9, 8, 5, 1, 4, 1, 0.1, 0.2)}, found)
+    assert words[0].startswith("Of 8 true blends whose set of emotions was found, 5 have the wrong relation. Of these, 1 are wrong at every β")
+    assert "mends 4 and loses 1: +3 in all" in words[1] and "gain +2.5 (middle 95 % of 4 deals" in words[1] and "come from" not in "".join(words)
