@@ -1,6 +1,6 @@
 """A run as one self-contained HTML page, with each of its tables and figures as files beside it.
 
-Whatever is computed comes from the modules below: this one reads a run folder, gathers and writes.
+Whatever is computed comes from the modules below: this one gathers and writes.
 Nothing is loaded from elsewhere by the page; whatever came from a file is escaped.
 """
 
@@ -8,79 +8,45 @@ from __future__ import annotations
 
 import base64
 import html
-import io
-import zipfile
 from pathlib import Path
 from typing import Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
-import pandas as pd
 
 from blemore import trivial
 from blemore.errors import FileError, Problem, ValidationError, printable
 from blemore.evaluate import Report
-from blemore.io import read_bytes, read_json, write_atomic
+from blemore.io import write_atomic
 from blemore.labels import LABEL_INDEX, LABELS
 from blemore.page import STYLE
 from blemore.report import to_text
-from blemore.signature import line
 from blemore.significance import bootstrap, compare
 from blemore_baselines import failures, plots, stability
 from blemore_baselines.accounts import ACCOUNTS, METRICS, folds_table, structured_to_text
-from blemore_baselines.dataset import SET_OF_LABEL, Dataset
-from blemore_baselines.decode import Thresholds, accuracies, decode_thresholds, softmax
+from blemore_baselines.dataset import SET_OF_LABEL
+from blemore_baselines.decode import Thresholds
 from blemore_baselines.decoders import scored
-from blemore_baselines.features import encoder_name, read_features
+from blemore_baselines.features import read_features
 from blemore_baselines.published import paper_name, read_published
-from blemore_baselines.stack import Recipe
+from blemore_baselines.runs import Run, read_run
+from blemore_baselines.studies import Study, command, read_studies
 from blemore_baselines.tables import Cell, Table, shown, to_csv, to_html, to_latex
 
-CURVES = ["fold", "epoch", "train_loss", "validation_loss", "published_score"]
 STRUCTURED = "What the model for new clips decodes by. Every other section is about thresholds on the same logits."
-AGAIN = "Train again, into another folder: blemore-baselines train … --out RUN"
-
-
-class Run(NamedTuple):
-    """What a run folder holds. probabilities: (epochs, N, 6), out of fold, of the dataset's clips in its order."""
-
-    folder: Path
-    config: Mapping
-    metrics: Mapping
-    curves: pd.DataFrame
-    dataset: Dataset
-    probabilities: np.ndarray
-
-    @property
-    def encoders(self) -> list[str]:
-        return [str(source.get("encoder") or encoder_name(Path(source["path"]))) for source in self.config["features"]]
-
-    @property
-    def signature(self) -> str:
-        """Everything that the figures follow from."""
-        config = self.config
-        fields = {
-            "clips": config["train"]["clips"], "train": config["train"]["digest"], "features": "+".join(source["digest"] for source in config["features"]),
-            "head": config["head"], "recipe": Recipe(**config["recipe"]).digest, "seed": config["seed"], "version": config["versions"]["blemore"],
-        }
-        return line(fields)
-
-    def decoded(self, account: str) -> np.ndarray:
-        """(N,) the labels that an account predicts: each fold at the epoch, α and β that it tells."""
-        predicted = np.zeros(len(self.dataset.ids), dtype=int)
-        for fold in self.metrics[account]["folds"]:
-            inside = self.dataset.folds == fold["fold"]
-            predicted[inside] = decode_thresholds(self.probabilities[fold["epoch"] - 1, inside], Thresholds(fold["alpha"], fold["beta"]))
-        return predicted
 
 
 class Section(NamedTuple):
-    """A part of the page. tables, figures (PNG bytes and caption): by the names that their files get; pre: as it is."""
+    """A part of the page. tables, figures (PNG bytes and caption): by the names that their files get; pre: as it is.
+
+    signature: of a study, for its tables; the others have the run's
+    """
 
     title: str
     text: Sequence[str] = ()
     tables: Mapping[str, Table] = {}
     figures: Mapping[str, tuple[bytes, str]] = {}
     pre: str = ""
+    signature: str = ""
 
 
 def write_report(run: Path, submission: Optional[Report] = None, features: Sequence[Path] = (), analysis: Optional[Path] = None) -> Path:
@@ -88,54 +54,24 @@ def write_report(run: Path, submission: Optional[Report] = None, features: Seque
 
     submission: a scored submission, which gets a section of its own
     features:   what the run was trained on, in the same order, for their principal components
-    analysis:   the folder that `analyse identity` wrote to; None: `run/analysis`
+    analysis:   the folder that `analyse` wrote its studies to; None: `run/analysis`, where there is one
 
-    Raises FileError: `run` holds no finished run; ValidationError: its files disagree, or the features are others.
+    Raises FileError: `run` holds no finished run, or there is no such `analysis`; ValidationError: files disagree or are
+    damaged, or the features or studies are others.
     """
     found = read_run(run)
+    if analysis and not analysis.is_dir():
+        raise FileError(Problem("cannot-open", str(analysis), "no such folder", hint="Name the folder that the studies were written to: analyse … --out DIR."))
     sections = gather(found, submission, features, analysis or run / "analysis")
     for section in sections:
+        signature = section.signature or found.signature
         for name, table in section.tables.items():
-            write_atomic(run / "tables" / f"{name}.csv", to_csv(table, found.signature))
-            write_atomic(run / "tables" / f"{name}.tex", to_latex(table, found.signature))
+            write_atomic(run / "tables" / f"{name}.csv", to_csv(table, signature))
+            write_atomic(run / "tables" / f"{name}.tex", to_latex(table, signature))
         for name, (png, _) in section.figures.items():
             write_atomic(run / "figures" / f"{name}.png", png)
     write_atomic(run / "report.html", _page(found, sections))
     return run / "report.html"
-
-
-# ---------------------------------------------------------------------------- the run folder
-
-
-def read_run(folder: Path) -> Run:
-    """Raises FileError: no finished run, or one without a file that a report needs; ValidationError: its files disagree."""
-    if not (folder / "metrics.json").exists():
-        raise FileError(Problem("no-run", str(folder), "holds no finished run (no metrics.json)", hint="Train first: blemore-baselines train … --out RUN."))
-    absent = [name for name in ("config.json", "learning_curves.csv", "labels.csv", "oof_logits.npz") if not (folder / name).exists()]
-    if absent:
-        raise FileError([Problem("incomplete-run", str(folder / name), "is not there, and the report needs it", hint=f"{AGAIN}.") for name in absent])
-    config, metrics = (read_json(folder / name).data for name in ("config.json", "metrics.json"))
-    try:
-        curves = pd.read_csv(io.BytesIO(read_bytes(folder / "learning_curves.csv")))[CURVES]
-        clips = pd.read_csv(io.BytesIO(read_bytes(folder / "labels.csv")), dtype={"filename": str, "actor": str})
-        dataset = Dataset(clips["filename"].tolist(), clips["label"].to_numpy(), clips["fold"].to_numpy(), clips["actor"].tolist())
-        with np.load(io.BytesIO(read_bytes(folder / "oof_logits.npz")), allow_pickle=False) as stored:
-            logits, place = stored["logits"], {clip: row for row, clip in enumerate(stored["filenames"].tolist())}
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:  # FileError is none of these
-        raise ValidationError(_mixed(folder, f"labels.csv, learning_curves.csv or oof_logits.npz is damaged: {error}")) from None
-    if set(place) != set(dataset.ids):
-        raise ValidationError(_mixed(folder, "labels.csv and oof_logits.npz hold other clips"))
-    if len(curves) != (expected := len(logits) * len(np.unique(dataset.folds))):
-        raise ValidationError(_mixed(folder, f"learning_curves.csv has {len(curves):,} rows; expected {expected:,}, one a fold and epoch"))
-    run = Run(folder, config, metrics, curves, dataset, softmax(logits[:, [place[clip] for clip in dataset.ids]]))
-    counts = scored(dataset, run.decoded("nested")).counts
-    if any(accuracies(counts)[name] != metrics["nested"][name] for name in METRICS):
-        raise ValidationError(_mixed(folder, f"oof_logits.npz gives a nested score of {shown(counts.score)}, metrics.json tells {shown(metrics['nested']['score'])}"))
-    return run
-
-
-def _mixed(folder: Path, message: str) -> Problem:
-    return Problem("mixed-run", str(folder), message, hint=f"Were files of several runs put together? {AGAIN}.")
 
 
 # ---------------------------------------------------------------------------------- sections
@@ -144,8 +80,10 @@ def _mixed(folder: Path, message: str) -> Problem:
 def gather(run: Run, submission: Optional[Report], features: Sequence[Path], analysis: Path) -> list[Section]:
     """All that the page shows, in its order."""
     nested, published = (scored(run.dataset, run.decoded(account)) for account in ("nested", "published"))
+    studies = read_studies(analysis, run)
     sections = [
-        _results(run, nested), *_failures(run, nested, published, analysis), _folds(run), _stability(run), _confusion(run), _features(run, features),
+        _results(run, nested), _optimism(nested, published), _relations(run), _identity(run, studies.pop("identity", None), analysis),
+        _folds(run), _stability(run), _confusion(run), _features(run, features),
     ]
     if "structured" in run.metrics:
         sections.insert(1, Section("Structured decoding", [STRUCTURED], pre=structured_to_text(run.metrics["structured"]).strip()))
@@ -155,7 +93,7 @@ def gather(run: Run, submission: Optional[Report], features: Sequence[Path], ana
         sections.append(Section("The submission, scored", pre=to_text(submission).strip(), figures={
             "submission_confusion": (picture, "Rows: truth. Columns: prediction. A number: clips. Frames: a right set of emotions."),
         }))
-    return sections
+    return [*sections, *(_study(study, f"Study: {study.title}") for study in studies.values())]
 
 
 def _results(run: Run, nested: Report) -> Section:
@@ -190,41 +128,40 @@ def _paper(run: Run) -> Optional[Mapping]:
     return rows[0].validation if rows and run.config["head"] == "mlp512" else None
 
 
-def _failures(run: Run, nested: Report, published: Report, analysis: Path) -> list[Section]:
+def _optimism(nested: Report, published: Report) -> Section:
     counts = [[getattr(report.counts, metric) for metric in METRICS] for report in (published, nested)]
+    return Section(
+        "Failure 1: the optimistic-to-nested gap",
+        ["What the published account gains by choosing epoch, α and β on the clips that it reports. On new clips nothing of it can be expected."],
+        {"failure_optimism": failures.optimism_table(*counts, compare(published, nested))},
+    )
+
+
+def _relations(run: Run) -> Section:
     by_fold = {}
     for fold in run.metrics["nested"]["folds"]:
         inside = run.dataset.folds == fold["fold"]
         by_fold[fold["fold"]] = failures.relations(run.probabilities[fold["epoch"] - 1, inside], run.dataset.labels[inside], Thresholds(fold["alpha"], fold["beta"]))
-    table = failures.relations_table(by_fold)
-    _, _, right_set, wrong, _, never, mended, lost, *_ = table.rows[-1]
-    return [
-        Section("Failure 1: the optimistic-to-nested gap",
-                ["What the published account gains by choosing epoch, α and β on the clips that it reports. On new clips nothing of it can be expected."],
-                {"failure_optimism": failures.optimism_table(*counts, compare(published, nested))}),
-        Section("Failure 2: right set, wrong relation",
-                [f"Of {right_set:,} true blends whose set of emotions was found, {wrong:,} have the wrong relation. Of these, {never:,} are wrong at every β: the lesser emotion "
-                 f"was taken for the dominant one. The β that suits each fold best would mend {mended:,} and lose {lost:,}, so {mended - lost:,} come from β having been chosen on other folds."],
-                {"failure_relation": table}),
-        _identity(run, analysis),
-    ]
+    # Of the epochs that the folds were decoded at: with all of them, each deal would take as long as the run's own account.
+    epochs = sorted({fold["epoch"] - 1 for fold in run.metrics["nested"]["folds"]})
+    total, dealt = failures.total(by_fold), failures.gains_by_chance(run.probabilities[epochs], run.dataset.labels, run.dataset.folds)
+    gain = failures.Gain(total.mended - total.lost, dealt)
+    tables = {"failure_relation": failures.relations_table(by_fold), "failure_relation_chance": failures.gain_table(gain)}
+    return Section("Failure 2: right set, wrong relation", failures.relations_in_words(by_fold, gain), tables)
 
 
-def _identity(run: Run, analysis: Path) -> Section:
-    title, path = "Failure 3: actor-inclusive minus actor-disjoint", analysis / "identity.json"
-    command = f"blemore-baselines analyse identity --metadata CSV --features PATH --preset {run.config['preset']} --head {run.config['head']} --out {analysis}"
-    if not path.exists():
-        return Section(title, [f"Not measured yet: whether the model does better on actors that it has seen. This command measures it: {command}. Then write the report again."])
-    study = read_json(path).data
-    try:
-        found = {name: {metric: study["estimates"][name][metric] for metric in METRICS} for name in ("disjoint", "inclusive", "difference")}
-        rows = [[METRICS[metric], found["disjoint"][metric]["value"], found["inclusive"][metric]["value"], *(gap[key] for key in ("value", "low", "high", "p"))]
-                for metric, gap in found["difference"].items()]
-        findings, signature = [str(text) for text in study["findings"]], str(study["signature"])
-    except (KeyError, TypeError) as error:
-        raise ValidationError(Problem("other-study", str(path), f"does not hold the study of identity: {error!r}", hint=f"This writes it: {command}")) from None
-    table = Table("Nested; the gap with its 95 % interval over actors", ["", "actor-disjoint", "actor-inclusive", "gap", "from", "to", "p"], rows)
-    return Section(title, [*findings, f"The study's own signature: {signature}"], {"failure_identity": table})
+def _identity(run: Run, study: Optional[Study], analysis: Path) -> Section:
+    title = "Failure 3: actor-inclusive minus actor-disjoint"
+    if study:
+        return _study(study, title)
+    if run.config["method"] != "aggregate":
+        return Section(title, ["Not measured: whether the model does better on actors that it has seen. The study of it takes aggregated features, and this run does not."])
+    return Section(title, [f"Not measured yet: whether the model does better on actors that it has seen. This command measures it: {command('identity', run, analysis)}. Then write the report again."])
+
+
+def _study(study: Study, title: str) -> Section:
+    figures = {name: (picture, name.removeprefix(f"{study.name}_").replace("_", " ").capitalize()) for name, picture in study.figures.items()}
+    return Section(title, study.findings, study.tables, figures, signature=study.signature)
 
 
 def _folds(run: Run) -> Section:
@@ -241,11 +178,12 @@ def _stability(run: Run) -> Section:
     final = run.metrics["final"]
     return Section(
         "How stable the thresholds are",
-        [f"Out-of-fold probabilities of epoch {epoch}, all folds together. A wide plateau, and folds and resamples near it, mean thresholds that travel. "
+        [f"Out-of-fold probabilities of epoch {epoch}, all folds together. The score stays within {stability.NEAR} of its best, {found.pooled.score:.3f}, "
+         f"for α from {stability.reach(*found.pooled.alpha)} and for β from {stability.reach(*found.pooled.beta)}, the other one held. Wide regions, with folds and resamples in them, mean thresholds that travel. "
          f"The run's final model uses α {final['alpha']:.4f} and β {final['beta']:.4f}, fitted on {final['fitted_on']}."],
         {"stability": stability.table(found)},
-        {"threshold_map": (plots.threshold_map(found), "The score over both thresholds. Rectangle: the plateau of the exact optimum of all clips; star: its middle; circles: the exact optimum of each fold."),
-         "threshold_spread": (plots.threshold_spread(found), "Where the exact optimum falls when actors are drawn anew.")},
+        {"threshold_map": (plots.threshold_map(found), f"The score over both thresholds. Line: around the points that are within {stability.NEAR} of the best; star: the exact optimum of all clips; circles: that of each fold."),
+         "threshold_spread": (plots.threshold_spread(found), f"Where the exact optimum falls when actors are drawn anew. Shaded: where the score of all clips stays within {stability.NEAR} of its best, the other threshold held; star: that best; circles: the exact optimum of each fold.")},
     )
 
 
@@ -304,7 +242,7 @@ def _page(run: Run, sections: Sequence[Section]) -> str:
         f'<p class="soft">{_safe(intro)}</p>',
         _tiles(sections[0].tables["results"]),
         *map(_section, sections),
-        f"<h2>Signature</h2><p><code>{_safe(run.signature).replace('|', '|<wbr>')}</code></p>",
+        f"<h2>Signature of the run</h2><p>{_signature(run.signature)}</p>",
         '<p class="soft">Each table lies in tables/ beside this page, as CSV (unrounded) and LaTeX, each figure in figures/.</p>',
         "</body>\n</html>\n",
     ])
@@ -322,7 +260,12 @@ def _section(section: Section) -> str:
     for name, (png, caption) in section.figures.items():
         source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         parts.append(f'<figure><img alt="{_safe(name.replace("_", " "))}" src="{source}"><figcaption>{_safe(caption)}</figcaption></figure>')
+    parts += [f'<p class="soft">Signature of the study: {_signature(section.signature)}</p>'] if section.signature else []
     return "\n".join(parts)
+
+
+def _signature(line: str) -> str:
+    return f"<code>{_safe(line).replace('|', '|<wbr>')}</code>"
 
 
 def _safe(text: str) -> str:

@@ -1,11 +1,12 @@
 """The report of a run: self-contained, its tables as files, its failures measured, and what it says of half a run."""
 
 import csv
+import io
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 
+import matplotlib.image
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -14,9 +15,12 @@ from blemore.errors import FileError, ValidationError
 from blemore.evaluate import evaluate
 from blemore.labels import LABELS, to_entry
 from blemore_baselines import plots, report
+from blemore_baselines.analyse import study
 from blemore_baselines.accounts import METRICS
 from blemore_baselines.cli import main
 from blemore_baselines.features import npz_bytes
+from blemore_baselines.stack import Recipe
+from blemore_baselines.tables import Table
 from blemore_baselines.train import train
 
 
@@ -74,7 +78,7 @@ def test_each_table_and_figure_is_a_file_with_the_same_content_every_time(run, t
     first = write()
     assert write() == first
     names = sorted(str(path) for path in first)
-    tables = ("failure_optimism", "failure_relation", "folds_nested", "folds_published", "labels", "results", "stability")
+    tables = ("failure_optimism", "failure_relation", "failure_relation_chance", "folds_nested", "folds_published", "labels", "results", "stability")
     figures = ("components_1_sound", "confusion", "learning_curves", "results", "threshold_map", "threshold_spread")
     assert names == sorted(["report.html", *(f"tables/{name}.{form}" for name in tables for form in ("csv", "tex")), *(f"figures/{name}.png" for name in figures)])
     config = json.loads((run / "config.json").read_text())
@@ -100,7 +104,7 @@ def test_csv_holds_the_unrounded_figures_of_the_run(run):
 @pytest.mark.usefixtures("undrawn")
 def test_failures_agree_with_the_accounts(run):
     text = report.write_report(run).read_text()
-    metrics = json.loads((run / "metrics.json").read_text())
+    config, metrics = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "metrics"))
     (_, *gaps), _ = rows(run / "tables" / "failure_optimism.csv")
     for (_, published, nested, gap, *_), metric in zip(gaps, METRICS, strict=True):
         assert float(nested) == metrics["nested"][metric] and float(gap) == pytest.approx(float(published) - float(nested))
@@ -109,25 +113,112 @@ def test_failures_agree_with_the_accounts(run):
     assert (int(right_set) - int(wrong)) / int(blends) == pytest.approx(metrics["nested"]["acc_salience"])
     (_, *labels), _ = rows(run / "tables" / "labels.csv")
     assert len(labels) == 36 and sum(int(row[3]) for row in labels) / 36 == pytest.approx(metrics["nested"]["acc_presence"])
-    assert f"blemore-baselines analyse identity --metadata CSV --features PATH --preset published --head linear --out {run / 'analysis'}" in text
+    assert f"blemore-baselines analyse identity --metadata CSV --features {config['features'][0]['path']} --preset published --head linear --out {run / 'analysis'}" in text
+    (_, (_, gained, *_)), _ = rows(run / "tables" / "failure_relation_chance.csv")
+    assert int(gained) == int(relations[-1][6]) - int(relations[-1][7])
+
+
+TABLES = {"folds": Table("Folds, told", ["figure", "n", "value", ""], [["score", 3, 0.1 + 0.2, None], ["0.1 to 0.5", -1, 1e-9, "a, \"b\" <c>"]]), "more": Table("More", ["fold"], [["0"]])}
+
+
+def write_study(run, folder, name="identity", **other):
+    """A study of this run, as `analyse` would write it; other: fields of its signature that differ."""
+    config = json.loads((run / "config.json").read_text())
+    fields = {"study": name, "clips": 36, "train": config["train"]["digest"], "features": config["features"][0]["digest"], "head": "linear",
+              "preset": "published", "recipe": Recipe(**config["recipe"]).digest, "seed": 0, "version": "0"} | other
+    signature = "|".join(f"{key}:{value}" for key, value in fields.items())
+    picture = io.BytesIO()
+    matplotlib.image.imsave(picture, np.zeros((2, 2)), format="png")
+    study.write(study.Study(name, f"What {name} is", TABLES, {"gap": picture.getvalue()}, ["Shared actors gain +0.012 <b>."], {}, signature), folder)
+    return signature
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_the_study_of_identity_is_told_where_it_is(run, tmp_path):
-    estimates = {name: {metric: {"value": value, "low": value - 0.1, "high": None, "p": 1 / 3} for metric in METRICS}
-                 for name, value in (("disjoint", 0.25), ("inclusive", 0.5), ("difference", 0.25))}
-    study = {"study": "identity", "findings": ["Shared actors gain +0.012 <b>."], "estimates": estimates, "signature": "s:1"}
-    for folder, arguments in ((run / "analysis", {}), (tmp_path / "elsewhere", {"analysis": tmp_path / "elsewhere"})):
-        shutil.rmtree(run / "analysis", ignore_errors=True)
-        folder.mkdir()
-        (folder / "identity.json").write_text(json.dumps(study))
-        text = report.write_report(run, **arguments).read_text()
-        assert "Shared actors gain +0.012 &lt;b&gt;." in text and "s:1" in text and "Not measured" not in text
-        (_, *found), _ = rows(run / "tables" / "failure_identity.csv")
-        assert found == [[name, "0.25", "0.5", "0.25", "0.15", "", repr(1 / 3)] for name in METRICS.values()]
-    (tmp_path / "elsewhere" / "identity.json").write_text('{"study": "fusion"}')
-    with pytest.raises(ValidationError, match="analyse identity"):
-        report.write_report(run, analysis=tmp_path / "elsewhere")
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_studies_are_told_whole_each_with_its_own_signature(run, tmp_path, elsewhere):
+    folder = tmp_path / "elsewhere" if elsewhere else run / "analysis"
+    signatures = {name: write_study(run, folder, name, **other) for name, other in (("identity", {}), ("thresholds", {"features": "another", "head": "another"}))}
+    page = report.write_report(run, analysis=folder if elsewhere else None).read_text()
+    assert "Shared actors gain +0.012 &lt;b&gt;." in page and "Not measured" not in page
+    assert page.index("Failure 3: actor-inclusive") < page.index("Folds and learning curves") < page.index("Study: What thresholds is")
+    for name, signature in signatures.items():
+        assert signature.replace("|", "|<wbr>") in page
+        for file in (f"{name}_folds", f"{name}_more"):
+            for form in ("csv", "tex"):
+                assert (run / "tables" / f"{file}.{form}").read_bytes() == (folder / f"{file}.{form}").read_bytes()
+        assert (run / "figures" / f"{name}_gap.png").read_bytes() == (folder / f"{name}_gap.png").read_bytes()
+    assert "study:" not in (run / "tables" / "results.csv").read_text()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_study_of_another_run_is_refused(run):
+    with pytest.raises(ValidationError) as told:
+        others = {"train": "t2", "features": "f2+f3", "head": "mlp256", "recipe": "r2"}
+        write_study(run, run / "analysis", **others)
+        write_study(run, run / "analysis", "thresholds", **others)
+        report.write_report(run)
+    assert {problem.code for problem in told.value.problems} == {"other-study"} and not (run / "report.html").exists()
+    (train, features, head, recipe), (thresholds,) = ([str(its) for its in told.value.problems if its.where.endswith(f"{name}.json")] for name in ("identity", "thresholds"))
+    config = json.loads((run / "config.json").read_text())
+    for text, theirs, ours in ((train, "t2", config["train"]["digest"]), (features, "f2+f3", config["features"][0]["digest"]), (head, "mlp256", "linear"),
+                               (thresholds, "t2", config["train"]["digest"])):
+        assert f'"{theirs}"; expected "{ours}"' in text
+    assert "recipe" in recipe and all("blemore-baselines analyse identity --metadata CSV --features" in text for text in (train, features, head, recipe))
+    assert "blemore-baselines analyse thresholds" in thresholds
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_subsamples_has_no_study_of_identity(run):
+    write_study(run, run / "analysis")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "method": "subsample"}))
+    with pytest.raises(ValidationError, match="aggregated"):
+        report.write_report(run)
+    (run / "analysis" / "identity.json").unlink()
+    assert "takes aggregated features" in report.write_report(run).read_text()
+
+
+def damaged(run, change):
+    """What is told of a study after a change to its folder."""
+    folder = run / "analysis"
+    write_study(run, folder)
+    change(folder)
+    with pytest.raises((ValidationError, FileError)) as told:
+        report.write_report(run)
+    assert not (run / "report.html").exists()
+    return str(told.value)
+
+
+def test_a_damaged_study_is_told_in_words(run):
+    content = {"study": "identity", "title": "t", "findings": [], "signature": "s"}
+    for key in content:
+        for other in ({name: value for name, value in content.items() if name != key}, {**content, key: 1}):
+            assert f"no {key}" in damaged(run, lambda folder: (folder / "identity.json").write_text(json.dumps(other)))  # noqa: B023
+    for text in ("[]", "null", '"identity"', "{", ""):
+        assert "identity.json" in damaged(run, lambda folder: (folder / "identity.json").write_text(text))  # noqa: B023
+    assert '"fusion"' in damaged(run, lambda folder: (folder / "identity.json").write_text(json.dumps({**content, "study": "fusion"})))
+    assert "no table" in damaged(run, lambda folder: [(folder / f"identity_{name}").unlink() for name in ("folds.csv", "folds.tex", "more.csv", "more.tex")])
+    for form in ("csv", "tex"):
+        assert f"identity_folds.{form}" in damaged(run, lambda folder: (folder / f"identity_folds.{form}").unlink())  # noqa: B023
+    whole = (run / "analysis" / "identity_folds.csv").read_text()
+    signature = whole.splitlines()[-1]
+    for text in ("", "\n", "# s\n", signature, whole.replace(signature, "# study:identity|of:another"), whole.removesuffix(f"{signature}\n"), f"a,b\n1\n{signature}\n",
+                 f'a\n"1\n{signature}\n'):
+        assert "identity_folds.csv" in damaged(run, lambda folder: (folder / "identity_folds.csv").write_text(text)), text  # noqa: B023
+    assert "identity_folds.csv" in damaged(run, lambda folder: (folder / "identity_folds.csv").write_bytes(b"\xff\xfe" + whole.encode()))
+    picture = (run / "analysis" / "identity_gap.png").read_bytes()
+    for png in (b"", picture[:-5], b"GIF89a"):
+        assert "no whole PNG" in damaged(run, lambda folder: (folder / "identity_gap.png").write_bytes(png))  # noqa: B023
+
+
+def test_all_damaged_studies_are_told_at_once(run):
+    write_study(run, run / "analysis", "thresholds", train="other")
+    assert {"identity.json", "thresholds.json"} <= set(re.findall(r"[a-z]+[.]json", damaged(run, lambda folder: (folder / "identity.json").write_text("{}"))))
+
+
+def test_a_folder_of_studies_that_is_none_is_named(run, tmp_path):
+    with pytest.raises(FileError, match="nowhere: no such folder"):
+        report.write_report(run, analysis=tmp_path / "nowhere")
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -200,6 +291,26 @@ def test_a_damaged_file_is_refused(run):
             with pytest.raises(ValidationError):
                 report.write_report(run)
         (run / name).write_bytes(content)
+
+
+def test_a_config_or_metrics_without_a_key_are_told_in_words(run):
+    for name, keys in (("config.json", ("features", "train", "recipe", "head", "versions")), ("metrics.json", ("nested",))):
+        content = json.loads((run / name).read_text())
+        for key in keys:
+            (run / name).write_text(json.dumps({its: value for its, value in content.items() if its != key}))
+            with pytest.raises(ValidationError, match=f"damaged.*{key}"):
+                report.write_report(run)
+        (run / name).write_text(json.dumps(content))
+
+
+def test_a_folder_of_reproduce_is_sent_to_its_own_results(tmp_path):
+    (tmp_path / "row").mkdir()
+    for name in ("config.json", "results.txt", "row/config.json", "row/figures.json"):
+        (tmp_path / name).write_text("{}")
+    for folder in (tmp_path, tmp_path / "row"):
+        with pytest.raises(FileError) as told:
+            report.write_report(folder)
+        assert f"{tmp_path / 'results.txt'} and results.png" in str(told.value) and "blemore-baselines train" not in str(told.value)
 
 
 def test_files_of_several_runs_are_refused(run):
