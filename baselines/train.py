@@ -13,6 +13,7 @@ A run folder:
     oof_logits.csv      the same at the final model's number of epochs, as a score table
     model.safetensors   the final model's head and scaler
     model.json          everything else that a prediction needs
+    test_logits.csv     of the last `predict` with this model; not there before
     learning_curves.csv training loss, and the validation fold's loss and published score, every epoch
     metrics.json, folds.csv   the published and the nested figures; written last
 """

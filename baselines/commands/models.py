@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Optional
 
 import click
 
 from blemore import trivial as trivial_answers
-from blemore.cli import PATH
-from blemore.errors import some
+from blemore.cli import OUT_FOLDER, PATH, FilePath
+from blemore.errors import Problem, ValidationError, some
 from blemore.evaluate import read_ids, read_reference
-from blemore.io import to_json, write_atomic
+from blemore.io import read_table, to_json, write_atomic
 from blemore_baselines.commands.common import features_option, metadata_option, talk
 
+LOGITS, EXPECTED, RELIABILITY = ".logits.csv", ".expected.csv", ".reliability.png"  # beside a submission or a report
 
 decoder_option = click.option("--decoder", type=click.Choice(["thresholds", "structured"]), default="thresholds", show_default=True)
 weight_option = click.option("--weight", type=click.FloatRange(0, 1), metavar="W", help="structured: the part of ACC_presence in what is aimed at.  [default: 0.5]")
@@ -38,7 +40,7 @@ def _weight(decoder: str, weight: Optional[float]) -> Optional[float]:
 @decoder_option
 @weight_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--out", type=PATH, required=True, metavar="RUN", help="The run folder; a run that was stopped goes on.")
+@click.option("--out", type=OUT_FOLDER, required=True, metavar="RUN", help="The run folder; a run that was stopped goes on.")
 def train(metadata: Path, features: tuple, method: str, head: str, preset: str, test_protocol: str, decoder: str, weight: Optional[float], seed: int, out: Path) -> None:
     """Cross-validate over the predefined folds, then train the model for new clips.
 
@@ -67,25 +69,37 @@ def train(metadata: Path, features: tuple, method: str, head: str, preset: str, 
 @click.option("--model", type=PATH, required=True, metavar="RUN", help="A run folder, or its model.json and model.safetensors alone.")
 @features_option
 @click.option("--ids", type=PATH, required=True, metavar="CSV", help="The clips to predict: test_metadata.csv.")
-@click.option("--out", type=PATH, required=True, metavar="submission.zip")
+@click.option("--out", type=FilePath(written=True, suffix=".zip", beside=(LOGITS,)), required=True, metavar="submission.zip")
 def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
     """Predict clips with a trained model: a submission that has passed the check.
 
-    The logits go beside it, as test_logits.csv.
+    The logits go beside it, as submission.logits.csv, and into the run folder, where `decode` finds the last ones.
 
     \b
     Example:
       blemore-baselines predict --model run --features test.npz --ids demo/test_metadata.csv --out run/submission.zip
     """
-    from blemore_baselines.features import RUN_TEST, scores_csv
+    from blemore_baselines.features import RUN_OOF, RUN_TEST, scores_csv
     from blemore_baselines.predict import predict as run
     from blemore_baselines.predict import write_submission
 
     clips = read_ids(ids)
     logits, labels = run(model, features, clips)
     write_submission(clips, labels, out)
-    write_atomic(out.with_name(RUN_TEST), scores_csv(clips, logits))
+    is_run = (model / RUN_OOF).exists() and os.access(model, os.W_OK)
+    for table in (out.with_suffix(LOGITS), *([model / RUN_TEST] if is_run else [])):
+        write_atomic(table, scores_csv(clips, logits))
+        talk(f"{table}: the logits")
+    seen = _clips_of_run(model).intersection(clips)
+    if seen:
+        talk(f"note: the model was trained or chosen on {len(seen):,} of the {len(clips):,} clips: a score on them says nothing about new ones")
     click.echo(f"{out}: {len(clips)} clips, checked")
+
+
+def _clips_of_run(model: Path) -> set[str]:
+    """The clips that a run was trained on; none known where the model's two files stand alone."""
+    path = model / "labels.csv"
+    return {row.get("filename", "") for row in read_table(path)} if path.exists() else set()
 
 
 @click.command()
@@ -95,8 +109,8 @@ def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
 @decoder_option
 @weight_option
 @click.option("--ids", type=PATH, metavar="CSV", help="The clips that a submission must hold (default: those of --test-scores).")
-@click.option("--report", type=PATH, metavar="FILE.json", help="Write all figures, unrounded; structured: a diagram of reliability beside them.")
-@click.option("--out", type=PATH, metavar="submission.zip", help="Where the decoded --test-scores go.")
+@click.option("--report", type=FilePath(written=True, suffix=".json", beside=(RELIABILITY,)), metavar="FILE.json", help="Write all figures, unrounded; structured: a diagram of reliability beside them.")
+@click.option("--out", type=FilePath(written=True, suffix=".zip", beside=(EXPECTED,)), metavar="submission.zip", help="Where the decoded --test-scores go.")
 def decode(
     metadata: Path, scores: tuple, test_scores: tuple, decoder: str, weight: Optional[float], ids: Optional[Path], report: Optional[Path], out: Optional[Path]
 ) -> None:
@@ -123,6 +137,8 @@ def decode(
     dataset = read_dataset(metadata)
     train = read_models(scores, dataset.ids)
     test = read_models(test_scores, read_ids(ids) if ids else None, test=True) if out else None
+    if test:
+        _demand_new_clips(test, dataset.ids, metadata)
     for models in filter(None, (train, test)):
         for path, missing in zip(models.paths, models.missing):
             if missing:
@@ -134,18 +150,27 @@ def decode(
         write_submission(test.ids, labels, out)
         figures = {**figures, "test": [{"path": str(path), "missing": missing} for path, missing in zip(test.paths, test.missing)]}
         if side is not None:
-            write_atomic(out.with_suffix(".expected.csv"), decoders.expected_csv(test.ids, labels, side))
-            talk(f"{out.with_suffix('.expected.csv')}: what each clip is expected to gain")
+            write_atomic(out.with_suffix(EXPECTED), decoders.expected_csv(test.ids, labels, side))
+            talk(f"{out.with_suffix(EXPECTED)}: what each clip is expected to gain")
     if report:
         write_atomic(report, to_json(figures))
         if decoder == "structured":
             from blemore_baselines.plots import reliability
 
-            write_atomic(report.with_suffix(".reliability.png"), reliability(figures["calibration"]))
-            talk(f"{report.with_suffix('.reliability.png')}: how far the posterior can be believed")
+            write_atomic(report.with_suffix(RELIABILITY), reliability(figures["calibration"]))
+            talk(f"{report.with_suffix(RELIABILITY)}: how far the posterior can be believed")
     click.echo(decoded.text)
     if test:
         click.echo(f"\n{out}: {len(test.ids)} clips, checked")
+
+
+def _demand_new_clips(test, known: list[str], metadata: Path) -> None:
+    """Decoded by what was fitted on them, clips would seem to be a submission's."""
+    seen = sorted(set(test.ids).intersection(known))
+    if seen:
+        message = f"{len(seen):,} of {len(test.ids):,} clips are in {metadata}, too: {some(seen)}; expected clips that the decoder is not fitted on"
+        hint = "Give the scores of the test clips; figures of the train clips are told without --test-scores."
+        raise ValidationError(Problem("train-clips", ", ".join(map(str, test.paths)), message, hint=hint))
 
 
 @click.command()
@@ -154,7 +179,7 @@ def decode(
 @click.option("--fit", type=click.Choice(["scored", "train"]), default="scored", show_default=True, help="Most frequent in what is scored, as published, or in --metadata.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, figures unrounded.")
 @click.option("--ids", type=PATH, metavar="CSV", help="With --out: the clips to submit (default: those that are scored).")
-@click.option("--out", type=PATH, metavar="DIR", help="Write each constant answer as a submission.")
+@click.option("--out", type=OUT_FOLDER, metavar="DIR", help="Write each constant answer as a submission.")
 def trivial(metadata: Path, labels: Optional[Path], fit: str, as_json: bool, ids: Optional[Path], out: Optional[Path]) -> None:
     """The trivial baselines: always the same answer, the floor for every system.
 

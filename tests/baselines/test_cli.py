@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,9 +56,10 @@ def test_the_version():
 
 def test_the_examples_name_options_that_exist():
     for name, command in main.commands.items():
-        known = {option for parameter in command.params for option in parameter.opts}
+        commands = [command, *getattr(command, "commands", {}).values()]  # a group's example is of one of them
+        known = {option for one in commands for parameter in one.params for option in parameter.opts}
         # One line each of its help's examples, put together again where the terminal's width broke it.
-        used = re.findall(r"--[a-z][a-z-]*", command.help)
+        used = re.findall(r"--[a-z][a-z-]*", " ".join(one.help for one in commands))
         assert set(used) <= known, (name, set(used) - known)
 
 
@@ -97,14 +97,15 @@ def test_features_to_report(tiny, tmp_path):
     # The features' names differ between the parts (train.npz, test.npz); what they say of themselves counts.
     predicted = run("predict", "--model", model, "--features", tmp_path / "test.npz", "--ids", tiny.test, "--out", out)
     assert predicted.stdout == f"{out}: 8 clips, checked\n"
-    assert sorted(path.name for path in out.parent.iterdir()) == ["submission.zip", "test_logits.csv"]
+    table = out.parent / "submission.logits.csv"
+    assert sorted(out.parent.iterdir()) == [table, out] and (model / "test_logits.csv").read_text() == table.read_text()
+    assert str(table) in predicted.stderr and "trained" not in predicted.stderr
     run("--check", out, "--ids", tiny.test, command=blemore_score)
     before = out.read_bytes()
     run("predict", "--model", model, "--features", tmp_path / "test.npz", "--ids", tiny.test, "--out", out)
     assert out.read_bytes() == before
 
     # Decoding the run's own logits by the command for anybody's model gives the same submission.
-    shutil.copy(out.parent / "test_logits.csv", model)
     again = tmp_path / "again.zip"
     run("decode", "--metadata", tiny.train, "--scores", model, "--test-scores", model, "--ids", tiny.test, "--out", again)
     assert again.read_bytes() == before
@@ -133,6 +134,33 @@ def test_fused_and_subsampled_runs(tiny, tmp_path):
     two = ["--metadata", tiny.train, "--features", tiny.sound, "--features", tiny.look, "--method", "subsample", "--out", tmp_path / "x"]
     assert "--method aggregate" in run("train", *two, code=1).stderr
     assert "another head" in run("train", "--metadata", tiny.train, "--features", tiny.sound, "--out", rows, "--method", "subsample", code=1).stderr
+
+
+@pytest.mark.usefixtures("quick")
+def test_predictions_in_one_folder_keep_their_logits_and_clips_of_train_are_no_test_clips(tiny, tmp_path):
+    model, alone = tmp_path / "run", tmp_path / "alone"
+    run("train", "--metadata", tiny.train, "--features", tiny.sound, "--head", "linear", "--out", model)
+    test, seen = (["--features", features, "--ids", ids] for features, ids in ((tiny.sound_test, tiny.test), (tiny.sound, tiny.train)))
+    assert "trained" not in run("predict", "--model", model, *test, "--out", tmp_path / "test.zip").stderr
+    decode = ["decode", "--metadata", tiny.train, "--scores", model, "--test-scores"]
+    run(*decode, model, "--out", tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "test.zip").read_bytes()
+
+    told = run("predict", "--model", model, *seen, "--out", tmp_path / "train.zip")
+    assert "trained or chosen on 36 of the 36 clips: a score on them says nothing" in told.stderr
+    tables = {name: (tmp_path / f"{name}.logits.csv").read_text() for name in ("test", "train")}
+    assert [text.count("\n") for text in tables.values()] == [9, 37]
+    assert (model / "test_logits.csv").read_text() == tables["train"], "the last ones"
+    for scores in (model, tmp_path / "train.logits.csv", model / "oof_logits.csv"):
+        said = " ".join(run(*decode, scores, "--out", tmp_path / "new.zip", code=1).stderr.split())
+        assert f"36 of 36 clips are in {tiny.train}, too: clip00, " in said and str(scores) in said
+    assert not (tmp_path / "new.zip").exists()
+
+    alone.mkdir()
+    for name in ("model.json", "model.safetensors"):
+        (model / name).rename(alone / name)
+    run("predict", "--model", alone, *test, "--out", tmp_path / "alone.zip")
+    assert len(list(alone.iterdir())) == 2 and (tmp_path / "alone.logits.csv").read_text() == tables["test"]
 
 
 # ------------------------------------------------------------------------------------ decode
@@ -195,6 +223,7 @@ def test_decode_usage(tiny, scores, tmp_path):
     assert "1 --scores but 2 --test-scores" in run(*start, "--test-scores", test, "--test-scores", test, "--out", tmp_path / "s.zip", code=2).stderr
     assert "Missing option '--scores'" in run("decode", "--metadata", tiny.train, code=2).stderr
     run(*start, "--decoder", "magic", code=2)
+    assert "ends in .json" in run(*start, "--report", tmp_path / "figures.csv", code=2).stderr
     assert not list(tmp_path.glob("*.zip"))
 
 
@@ -210,6 +239,23 @@ def test_decode_refuses_unsound_scores(tiny, scores, tmp_path):
     assert "1 clips hold NaN" in refused([*lines[:-1], lines[-1].split(",")[0] + ",nan,0,0,0,0,0"])
     assert "1 of 36 rows are probabilities" in refused([*lines[:-1], lines[-1].split(",")[0] + ",1,0,0,0,0,0"])
     assert "expected filename and the six emotions" in refused([lines[0].replace("neu", "surprise"), *lines[1:]])
+
+
+def test_outputs_are_files_of_their_own(tiny, scores, tmp_path):
+    (tmp_path / "sub.expected.csv").write_text(scores["one", "test"].read_text())
+    link, page, sub = (tmp_path / name for name in ("link.zip", "figures.json", "there/../sub.zip"))
+    link.symlink_to(scores["one", "train"])
+    start, tests = ["decode", "--metadata", tiny.train, "--scores", scores["one", "train"]], ["--test-scores", scores["one", "test"]]
+    refused = {
+        f"'--out' claims {link}, which '--scores' names": [*start, *tests, "--out", link],
+        "sub.expected.csv, which '--test-scores' names": [*start, "--test-scores", tmp_path / "sub.expected.csv", "--out", sub],
+        "figures.json, which '--ids' names": [*start, *tests, "--ids", page, "--report", page, "--out", tmp_path / "new.zip"],
+        "sub.logits.csv, which '--features' names": ["predict", "--model", "x", "--ids", tiny.test, "--features", tmp_path / "sub.logits.csv", "--out", sub],
+    }
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    for told, arguments in refused.items():
+        assert told in re.sub(r"\s+", " ", run(*arguments, code=2).stderr), told
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before and link.is_symlink()
 
 
 def test_decode_refuses_test_scores_of_other_clips(tiny, scores, tmp_path):
@@ -262,23 +308,24 @@ def mistakes(tiny, tmp_path):
     binary.write_bytes(bytes(range(256)))
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.npz").mkdir()
     (tmp_path / "labels.json").write_text("{")
-    out = ["--out", tmp_path / "out"]
+    out, zipped, table = (["--out", tmp_path / name] for name in ("out", "out.zip", "out.npz"))
     good = ["--metadata", tiny.train, "--features", tiny.sound]
     return [
         # a file that is not there
         (["train", "--metadata", absent, "--features", tiny.sound, *out], 3, "cannot be opened"),
         (["train", "--metadata", tiny.train, "--features", absent, *out], 3, "cannot be opened"),
         (["train", "--metadata", tiny.root, "--features", tiny.sound, *out], 3, "cannot be opened"),
-        (["predict", "--model", absent, "--features", tiny.sound_test, "--ids", tiny.test, *out], 3, "model.json"),
-        (["predict", "--model", tmp_path / "empty", "--features", tiny.sound_test, "--ids", tiny.test, *out], 3, "model.json"),
-        (["predict", "--model", absent, "--features", tiny.sound_test, "--ids", absent, *out], 3, "cannot be opened"),
+        (["predict", "--model", absent, "--features", tiny.sound_test, "--ids", tiny.test, *zipped], 3, "model.json"),
+        (["predict", "--model", tmp_path / "empty", "--features", tiny.sound_test, "--ids", tiny.test, *zipped], 3, "model.json"),
+        (["predict", "--model", absent, "--features", tiny.sound_test, "--ids", absent, *zipped], 3, "cannot be opened"),
         (["decode", "--metadata", tiny.train, "--scores", absent], 3, "cannot be opened"),
-        (["aggregate", "--features", absent, "--metadata", tiny.train, *out], 3, "cannot be opened"),
+        (["aggregate", "--features", absent, "--metadata", tiny.train, *table], 3, "cannot be opened"),
         (["trivial", "--metadata", absent], 3, "cannot be opened"),
         (["report", absent], 3, "no finished run"),
-        (["train", *good, "--out", text], 3, "cannot be written"),
-        (["aggregate", "--features", tiny.sound, "--metadata", tiny.train, "--out", tmp_path / "empty"], 3, "cannot be written"),
+        (["train", *good, "--out", text / "run"], 3, "cannot be written"),
+        (["aggregate", "--features", tiny.sound, "--metadata", tiny.train, "--out", tmp_path / "folder.npz"], 3, "cannot be written"),
         # a file that holds something else
         (["train", "--metadata", text, "--features", tiny.sound, *out], 1, "text.csv"),
         (["train", "--metadata", binary, "--features", tiny.sound, *out], 1, "UTF-8"),
@@ -291,7 +338,7 @@ def mistakes(tiny, tmp_path):
         (["train", *good, "--out", tiny.root], 1, "holds no run"),
         (["decode", "--metadata", tiny.train, "--scores", tiny.sound], 1, "expected filename and the six emotions"),
         (["decode", "--metadata", tiny.train, "--scores", text], 1, "expected filename"),
-        (["aggregate", "--features", tiny.sound, "--metadata", tiny.test, *out], 1, "8 of 8 clips have no features"),
+        (["aggregate", "--features", tiny.sound, "--metadata", tiny.test, *table], 1, "8 of 8 clips have no features"),
         # labels to score against are the organiser's
         (["trivial", "--metadata", text], 4, "text.csv"),
         (["trivial", "--metadata", tiny.train, "--labels", tmp_path / "labels.json"], 4, "labels.json"),
@@ -299,6 +346,17 @@ def mistakes(tiny, tmp_path):
         ([], 2, "Usage"),
         (["trian"], 2, "No such command"),
         (["train", *good], 2, "--out"),
+        (["aggregate", "--features", tiny.sound, "--metadata", tiny.train, "--out", tmp_path / "out.csv"], 2, "expected a name that ends in .npz"),
+        (["predict", "--model", absent, "--features", tiny.sound_test, "--ids", tiny.test, *out], 2, "expected a name that ends in .zip"),
+        (["decode", "--metadata", tiny.train, "--scores", text, "--test-scores", text, *table], 2, "expected a name that ends in .zip"),
+        # a file where a folder goes
+        (["demo", "--out", text], 2, "is a file"),
+        (["extract", "--clips", tiny.root, "--encoder", "logmel", "--out", text], 2, "is a file"),
+        (["train", *good, "--out", text], 2, "is a file"),
+        (["trivial", "--metadata", tiny.train, "--out", text], 2, "is a file"),
+        (["template", "--out", text], 2, "is a file"),
+        (["data", "check", tiny.root, "--figures", text], 2, "is a file"),
+        (["reproduce", "--features-root", tiny.root, "--metadata", tiny.train, "--out", text], 2, "is a file"),
         (["train", *good, *out, "--seed", "-1"], 2, "--seed"),
         (["train", *good, *out, "--head", "mlp1024"], 2, "mlp512"),
         (["report", absent, "--submission", text], 2, "go together"),
@@ -311,7 +369,7 @@ def test_a_user_s_mistake_is_told_in_words_with_its_exit_code(tiny, tmp_path):
         codes.add(code)
         result = run(*arguments, code=code)
         assert told in result.stderr, (arguments, result.stderr)
-        assert not (tmp_path / "out").exists(), arguments
+        assert not list(tmp_path.glob("out*")), arguments
     assert codes == {1, 2, 3, 4}
 
 
@@ -326,8 +384,8 @@ def test_a_report_on_half_a_run(tiny, tmp_path):
 @pytest.mark.usefixtures("quick")
 def test_predict_onto_a_folder(tiny, tmp_path):
     run("train", "--metadata", tiny.train, "--features", tiny.sound, "--head", "linear", "--out", tmp_path / "run")
-    (tmp_path / "folder").mkdir()
-    told = run("predict", "--model", tmp_path / "run", "--features", tiny.sound_test, "--ids", tiny.test, "--out", tmp_path / "folder", code=3)
+    (tmp_path / "folder.zip").mkdir()
+    told = run("predict", "--model", tmp_path / "run", "--features", tiny.sound_test, "--ids", tiny.test, "--out", tmp_path / "folder.zip", code=3)
     assert "cannot be written" in told.stderr
 
 
