@@ -76,7 +76,7 @@ def extract(
     Encoders of one modality share one decoding of a clip. A clip that fails, or even kills its process, is recorded
     and the rest goes on. Progress is shown on stderr. One summary an encoder, in their order.
 
-    Raises ValidationError: a folder holds features of another kind, or an encoder cannot be loaded.
+    Raises ValidationError: none of the clips is there, a folder holds features of another kind, or an encoder cannot be loaded.
     FileError: `clips` cannot be read, or nothing can be written (a full disk): what is done stays done.
     """
     stores = [Store(Path(out) / encoder.name) for encoder in encoders]
@@ -84,13 +84,15 @@ def extract(
     for index, encoder in enumerate(encoders):
         groups.setdefault((encoder.modality, encoder.suffixes), []).append(index)
     files = {group: find_clips(clips, group[1]) for group in groups}
+    wanted = None if ids is None else {clip_id(name) for name in ids}
+    _demand_clips(clips, {suffixes: found for (_, suffixes), found in files.items()}, wanted)
     for store, encoder in zip(stores, encoders):
         store.claim(copy(encoder))  # what it loads does not stay in this process
     found: dict[int, Summary] = {}
     for group, chosen in groups.items():
-        wanted = sorted(files[group] if ids is None else {clip_id(name) for name in ids})[shard[0] - 1 :: shard[1]]
+        part = sorted(files[group] if wanted is None else wanted)[shard[0] - 1 :: shard[1]]
         job = Job([encoders[index] for index in chosen], [stores[index].folder for index in chosen])
-        summaries = _extract(job, [stores[index] for index in chosen], wanted, files[group], workers, engine, scheduler)
+        summaries = _extract(job, [stores[index] for index in chosen], part, files[group], workers, engine, scheduler)
         found.update(zip(chosen, summaries))
     return [found[index] for index in range(len(encoders))]
 
@@ -231,6 +233,20 @@ def find_clips(folder: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> dict
             if not name.startswith(".") and name.lower().endswith(suffixes):
                 found.setdefault(name.rpartition(".")[0], []).append(Path(place, name))
     return found
+
+
+def _demand_clips(folder: Path, files: dict[tuple[str, ...], dict[str, list[Path]]], wanted: Optional[set[str]]) -> None:
+    """ValidationError: there is no clip at all by these suffixes, or none of those that are wanted."""
+    problems = []
+    for suffixes, found in files.items():
+        if not found:
+            problems.append(Problem("no-clips", str(folder), f"no file in it, or in its subfolders, that ends in {', '.join(suffixes)}",
+                                    hint="Expected the folder that holds the clips."))
+        elif wanted is not None and wanted.isdisjoint(found):
+            message = f"none of the {len(wanted):,} clips wanted is there ({some(sorted(wanted))}); found {len(found):,} others ({some(sorted(found))})"
+            problems.append(Problem("missing-clips", str(folder), message, hint="Are those the clips of the other partition, train or test?"))
+    if problems:
+        raise ValidationError(problems)
 
 
 def _choose(clip: str, paths: list[Path], modality: str) -> Path | Failure:

@@ -335,6 +335,27 @@ def test_command_told_what_is_wrong(videos, tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("encoders", [["logmel"], ["logmel", "gray_flow"]])
+def test_command_told_that_no_clip_is_there(videos, tmp_path, encoders):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    (tmp_path / "test.csv").write_text("filename\ntest_0001\ntest_0002\n")
+    options = [part for name in encoders for part in ("--encoder", name)] + ["--out", tmp_path / "out"]
+    for clips, ids, message in (
+        (tmp_path / "empty", [], "no file in it, or in its subfolders, that ends in .mov, "),
+        (tmp_path / "empty", ["--metadata", tmp_path / "test.csv"], "no file in it"),
+        (videos, ["--metadata", tmp_path / "test.csv"], "none of the 2 clips wanted is there (test_0001, test_0002); found 6 others (clip_0, "),
+    ):
+        done = command("extract", "--clips", clips, *ids, *options)
+        assert done.exit_code == 1 and done.stdout == "" and done.stderr.count(message) == 1, done.output
+    assert "of the other partition" in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_a_shard_may_be_without_any_of_the_clips_there(videos, tmp_path):
+    done = extract([*IDS, "clip_9"], videos, create("logmel"), tmp_path, shard=(7, 7))
+    assert [failure.clip for failure in done.failures] == ["clip_9"] and not done.done
+
+
 def test_encoders_are_listed():
     lines = command("encoders").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["encoder", *ENCODERS, *(f"{name}:ID" for name in FAMILIES)]
