@@ -16,11 +16,11 @@ from blemore_baselines.commands.common import metadata_option, talk
 @click.command()
 @click.argument("folder", type=PATH, metavar="RUN")
 @click.option("--features", type=PATH, multiple=True, metavar="PATH", help="As given to train: their principal components are drawn, too.")
-@click.option("--analysis", type=PATH, metavar="DIR", help="Where `analyse identity` wrote to.  [default: RUN/analysis]")
+@click.option("--analysis", type=PATH, metavar="DIR", help="Where `analyse` wrote the run's studies.  [default: RUN/analysis]")
 @click.option("--submission", type=PATH, metavar="ZIP", help="With --labels: score it too.")
 @click.option("--labels", type=PATH, metavar="FILE", help="Labels of the submission's clips, where they are known.")
 def report(folder: Path, features: tuple, analysis: Optional[Path], submission: Optional[Path], labels: Optional[Path]) -> None:
-    """Write RUN/report.html: results, known failures, folds, thresholds, errors.
+    """Write RUN/report.html: results, known failures, folds, thresholds, errors, studies.
 
     Its tables are written to RUN/tables as CSV and LaTeX, its figures to RUN/figures.
 
