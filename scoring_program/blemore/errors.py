@@ -97,7 +97,7 @@ def show(value: object, width: int = 60) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int) and abs(value) >= 10**width:  # too long to be turned into digits
         return f"an integer of {value.bit_length()} bits"
-    text = ascii(value) if not isinstance(value, str) else '"' + ascii(value)[1:-1] + '"'
+    text = repr(value) if not isinstance(value, str) else '"' + repr(value)[1:-1] + '"'  # which escapes what is not printable
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

@@ -100,7 +100,7 @@ def read_ids(path: Path) -> list[str]:
     problems = []
     if not names or not all(names):
         problems.append(Problem("no-ids", str(path), "not every row names a clip; expected a CSV with a column filename, or a JSON of clips"))
-    ids = [clip_id(name) for name in names]
+    ids = [clip_id(name) for name in names if name]
     twice = [clip for clip, times in Counter(ids).items() if times > 1]
     if twice:
         message = f"{len(twice):,} clips stand in it more than once: {some(twice)}; expected once"

@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Iterable, NamedTuple, Optional, Union
+from typing import Iterable, NamedTuple, Optional, Sequence, Union
 
 from blemore.errors import FileError, Problem, ValidationError, show, some
 
@@ -65,11 +65,15 @@ def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> objec
     """Strict JSON, or a ValidationError that lists every repeated key and non-finite number."""
     if len(raw) > max_bytes:
         raise ValidationError(_too_large(where, len(raw), max_bytes))
+    utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if b"\0" in raw and not utf16:  # as in any archive or video
+        message = f"not text: byte {raw.index(0):,} is 0x00; expected JSON, or a zip with one JSON file in it"
+        raise ValidationError(Problem("not-json", where, message, hint="Is it a video, or an archive of another kind? Zip the JSON file."))
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         hint = "Save the file as UTF-8."
-        if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        if utf16:
             hint = "It looks like UTF-16, as some Windows tools write it: save the file as UTF-8."
         message = f"not UTF-8: byte {error.start:,} is 0x{raw[error.start]:02x}"
         raise ValidationError(Problem("not-utf8", where, message, hint=hint)) from None
@@ -259,6 +263,15 @@ def _odd_zip(where: str, message: str, hint: str) -> Problem:
 
 
 NOT_A_TABLE = "Is it a CSV file as the dataset ships it, separated by commas? Was it cut short, or saved in another form by a spreadsheet?"
+SAVE_WITH_COMMAS = "Save it as CSV with commas, and with points in its numbers."
+
+
+def other_separator(header: Sequence[str]) -> Optional[str]:
+    """What to say of a CSV file's header that is one cell, because something else than a comma separates its columns."""
+    for name, sign in (("semicolons", ";"), ("tabs", "\t")):
+        if len(header) == 1 and sign in header[0]:
+            return f"its columns are separated by {name}; expected commas"
+    return None
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -275,13 +288,16 @@ def read_table(path: Path) -> list[dict[str, str]]:
     problems, rows = [], []
     try:
         header = [name.strip() for name in next(reader, [])]
+        separated = other_separator(header)
+        if separated:
+            raise ValidationError(Problem("bad-table", f"{where}: line 1", separated, hint=SAVE_WITH_COMMAS))
         twice = [name for name, count in Counter(header).items() if count > 1]
         if not header or twice:
             found = f"the columns {some(twice)} twice" if twice else "an empty file"
             raise ValidationError(Problem("bad-table", f"{where}: line 1", f"found {found}; expected a header that names each column once", hint=NOT_A_TABLE))
         for cells in reader:
             if len(cells) == len(header):
-                rows.append({"": str(reader.line_num), **{name: cell.strip() for name, cell in zip(header, cells)}})
+                rows.append({**{name: cell.strip() for name, cell in zip(header, cells)}, "": str(reader.line_num)})
             elif cells:
                 message = f"{len(cells)} cells; expected {len(header)}, as in the header"
                 problems.append(Problem("bad-table", f"{where}: line {reader.line_num}", message, hint=NOT_A_TABLE))

@@ -17,6 +17,7 @@ from functools import lru_cache
 from numbers import Number
 from pathlib import Path
 from typing import Any, Collection, Iterable, Iterator, Mapping, NamedTuple, Optional, cast
+from unicodedata import normalize
 
 from jsonschema.validators import Draft202012Validator
 
@@ -198,6 +199,11 @@ def _beyond_schema(entry: object, where: str, clip: str) -> Iterator[Problem]:
         )
 
 
+def folders_hint(unknown: Iterable[str]) -> Optional[str]:
+    """What to say of unknown clips whose ids are paths."""
+    return "A clip's id is its file name, without folders." if any("/" in clip or "\\" in clip for clip in unknown) else None
+
+
 def _coverage(found: set[str], expected: set[str], where: str) -> Iterator[Problem]:
     """Clips that are missing and clips that are unknown: one problem each, with the count and the first few."""
     missing, unknown = sorted(expected - found), sorted(found - expected)
@@ -209,10 +215,11 @@ def _coverage(found: set[str], expected: set[str], where: str) -> Iterator[Probl
     if unknown:
         hint = "Are these of another partition or fold?"
         near = get_close_matches(unknown[0], missing[:2000], n=1, cutoff=0.75) if missing else []
-        if "/" in unknown[0] or "\\" in unknown[0]:
-            hint = "A clip's id is its file name, without folders."
-        elif near:
-            hint = f"The nearest missing clip to {show(unknown[0])} is {show(near[0])}."
+        if near:
+            # What looks alike (é may be one character or two) is told in codes.
+            told = ascii if normalize("NFC", unknown[0]) == normalize("NFC", near[0]) else show
+            hint = f"The nearest missing clip to {told(unknown[0])} is {told(near[0])}."
+        hint = folders_hint(unknown) or hint
         yield Problem("unknown-clips", where, f"{len(unknown):,} clips are not known: {some(unknown)}", hint=hint)
 
 

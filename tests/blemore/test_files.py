@@ -223,6 +223,8 @@ def test_tables(tmp_path, raw):
     (b'a,b\n1,"2"x\n', [("bad-table", "line 2")]),
     (b"a,b\n1," + b"x" * 200_000 + b"\n", [("bad-table", "line 2")]),
     (b"a,\xff\n", [("not-utf8", "")]),
+    (b"a;b\n1,5;2\n1,7;3\n", [("bad-table", "line 1")]),
+    (b"a\tb\n1\t2\n", [("bad-table", "line 1")]),
 ])
 def test_broken_tables(tmp_path, raw, places):
     path = tmp_path / "t.csv"
@@ -231,6 +233,18 @@ def test_broken_tables(tmp_path, raw, places):
 
 
 # ------------------------------------------------------------------------------------- writing
+
+
+@pytest.mark.parametrize("sign, name", [(";", "semicolons"), ("\t", "tabs")])
+def test_what_separates_columns_in_place_of_commas_is_named(tmp_path, sign, name):
+    (tmp_path / "t.csv").write_text(sign.join(["filename", "fold"]))
+    (problem,) = problems_of(read_table, tmp_path / "t.csv")
+    assert f"separated by {name}" in problem.message and "with commas" in problem.hint
+
+
+def test_a_column_without_a_name_does_not_hide_the_line(tmp_path):
+    (tmp_path / "t.csv").write_text(",a\n0,x\n")
+    assert read_table(tmp_path / "t.csv") == [{"": "2", "a": "x"}]
 
 
 def test_write_atomic_writes_and_overwrites(tmp_path):

@@ -1,9 +1,11 @@
 """Strict JSON and hostile submissions: each is refused with the right problems, at the right places, in order."""
 
+import gzip
 import json
 import os
 import subprocess
 import sys
+from unicodedata import normalize
 
 import pytest
 
@@ -56,7 +58,10 @@ UNREADABLE = [
     ("utf-16 big", b"\xfe\xff" + '{"a": 1}'.encode("utf-16-be"), "not-utf8", "UTF-16"),
     ("latin-1", '{"é": 1}'.encode("latin-1"), "not-utf8", "UTF-8"),
     ("surrogate as bytes", b'{"\xed\xa0\x80": 1}', "not-utf8", "UTF-8"),
-    ("binary", bytes(range(256)), "not-utf8", None),
+    ("binary", bytes(range(256)), "not-json", "Zip the JSON file"),
+    ("tar.gz", gzip.compress(b'{"a": []}'), "not-json", "Zip the JSON file"),
+    ("mov", b"\0\0\0\x14ftypqt  \x20\x05\x03\0qt  \0\0\0\x08wide", "not-json", "Is it a video"),
+    ("latin-1 with a control character", '{"é\x01": 1}'.encode("latin-1"), "not-utf8", "UTF-8"),
     ("deep list", b"[" * 100_000 + b"]" * 100_000, "not-json", "levels"),
     ("deep, never closed", b'{"a":' * 100_000, "not-json", "levels"),
     ("two boms", b"\xef\xbb\xbf\xef\xbb\xbf{}", "not-json", None),
@@ -249,6 +254,14 @@ def test_folders_in_ids_are_told():
     assert "without folders" in unknown.hint
 
 
+def test_ids_that_look_alike_are_told_in_codes():
+    one, two = (normalize(form, "clip é one") for form in ("NFC", "NFD"))
+    (_, unknown) = problems_of(validate, {one: entry("sad 100")}, [two])
+    assert unknown.hint == r"The nearest missing clip to 'clip \xe9 one' is 'clip e\u0301 one'."
+    (_, unknown) = problems_of(validate, {"clip é ome": entry("sad 100")}, [one])
+    assert unknown.hint == 'The nearest missing clip to "clip é ome" is "clip é one".'
+
+
 # ------------------------------------------------------------------------------------ labels
 
 
@@ -299,7 +312,11 @@ def test_problems_stand_in_the_documents_order_whatever_the_hash_seed():
 
 def test_text_for_people_is_printable_and_short():
     assert show("x" * 1000, 20) == '"' + "x" * 18 + "…"
-    assert (show(None), show(True), show(1.5), show("é\x1b")) == ("null", "true", "1.5", '"\\xe9\\x1b"')
+    assert (show(None), show(True), show(1.5), show("é\x1b")) == ("null", "true", "1.5", '"é\\x1b"')
+    # As they are: letters of any script. Escaped: what moves, hides or turns text, and what cannot be encoded.
+    assert show("ä 感情 שָׁ 🙂") == '"ä 感情 שָׁ 🙂"'
+    assert show("\u202e\u2066\u200b\xad\ufeff\xa0\x9b\u2028\ud800") == r'"\u202e\u2066\u200b\xad\ufeff\xa0\x9b\u2028\ud800"'
+    assert show(["é\u202e"]) == r"['é\u202e']"
     assert show(10**5000) == "an integer of 16610 bits"
     assert some([f"\x1b{k}" for k in range(7)], 2) == "\\x1b0, \\x1b1 and 5 more"
     assert printable("a\u202eb\n\ud800é") == "a\\u202eb\\n\\ud800é"
@@ -310,4 +327,4 @@ def test_text_for_people_is_printable_and_short():
 def test_json_path():
     parts = ("predictions", "test_0001.mov", 0, "salience")
     assert json_path(parts) == '$.predictions["test_0001.mov"][0].salience'
-    assert json_path(("é", "a b", "")) == '$["\\xe9"]["a b"][""]'
+    assert json_path(("é", "a b", "")) == '$["é"]["a b"][""]'

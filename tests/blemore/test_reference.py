@@ -232,7 +232,8 @@ def test_ids(tmp_path, name, content, expected):
 
 
 @pytest.mark.parametrize("name, content, code", [
-    ("i.csv", "name\na\n", "no-ids"), ("i.csv", "filename\n", "no-ids"), ("i.csv", "filename,x\na,1\n,2\n", "no-ids"),
+    ("i.csv", "clip\na\n", "no-ids"), ("i.csv", "clip\na\nb\n", "no-ids"), ("i.csv", "filename;x\na;1\n", "bad-table"),
+    ("i.csv", "filename\n", "no-ids"), ("i.csv", "filename,x\na,1\n,2\n", "no-ids"),
     ("i.csv", "filename\na\na.mov\n", "duplicate-clip"), ("i.json", "[]", "no-ids"), ("i.json", "{}", "no-ids"), ("i.json", "3", "no-ids"),
     ("i.json", '{"a": [], "a.mov": []}', "duplicate-clip"), ("i.json", "{", "not-json"),
 ])
