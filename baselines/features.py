@@ -32,8 +32,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from blemore.errors import Problem, ValidationError, show, some
-from blemore.io import read_bytes, write_atomic
+from blemore.io import SAVE_WITH_COMMAS, other_separator, read_bytes, write_atomic
 from blemore.labels import EMOTIONS, clip_id
+from blemore.validate import folders_hint
 from blemore_baselines.encoders.openface import is_openface3_csv, read_openface3_csv
 
 STATISTICS = ("mean", "std", "p10", "p25", "p50", "p75", "p90")  # of each dimension over time
@@ -80,6 +81,11 @@ def read_features(path: Path, ids: Optional[Sequence[str]] = None, aggregated: b
         raise ValidationError(Problem(
             "not-a-sequence", str(path), "holds one row a clip; subsampling expected a folder with a (T, D) file a clip",
             hint="Give the folder that `extract` wrote, or --method aggregate.",
+        ))
+    if path.is_file() and path.suffix.lower() not in (".npz", ".csv"):
+        raise ValidationError(Problem(
+            "no-features", str(path), "not a source; expected a folder with a .npy or .csv file a clip, an .npz file, or a .csv table",
+            hint="Of files that hold a clip each, and of meta.json beside them, give the folder.",
         ))
     found, X, meta = _read_npz(path) if path.suffix.lower() == ".npz" else _read_tables(path)
     ids = found if ids is None else ids
@@ -337,10 +343,13 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str]]:
     try:
         with io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline="") as text:
             names = [name.strip() for name in next(csv.reader(text, skipinitialspace=True), [])]
+        _demand_names(names, where)
         # Texts stay as they are: 007 does not become 7, nor NA an empty cell.
         as_text = {name: str for name in ("filename", "id", "pred") if name in names}
         empty = {name: ["", "nan", "NaN"] for name in names if name not in as_text}
         table = pd.read_csv(io.BytesIO(raw), names=names, header=0, dtype=as_text, na_values=empty, keep_default_na=False, skipinitialspace=True)
+    except ValidationError:
+        raise
     except Exception as error:  # pandas has many of its own
         raise ValidationError(Problem("bad-table", where, f"not a CSV table: {error}", hint="Save it as CSV in UTF-8, with a header and commas.")) from None
     if not len(table):
@@ -359,6 +368,17 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str]]:
         raise ValidationError(Problem("bad-table", where, f"the columns {some(text)} hold text; expected a filename and numbers in every row"))
     columns = list(EMOTIONS) if set(numbers.columns) == set(EMOTIONS) else list(numbers.columns)
     return ids, numbers[columns].to_numpy(np.float64), columns
+
+
+def _demand_names(names: Sequence[str], where: str) -> None:
+    """ValidationError: the header is not separated by commas, or a column has no name."""
+    separated = other_separator(names)
+    if separated:
+        raise ValidationError(Problem("bad-table", where, separated, hint=SAVE_WITH_COMMAS))
+    unnamed = [place for place, name in enumerate(names, 1) if not name or name.startswith("Unnamed: ")]
+    if unnamed:
+        message = f"column {', '.join(map(str, unnamed))} has no name; expected one for each"
+        raise ValidationError(Problem("bad-table", where, message, hint="Is it the index of a pandas table? Write that with to_csv(…, index=False)."))
 
 
 def _named(column: pd.Series, name: str, where: str) -> list[str]:
@@ -402,7 +422,7 @@ def _order(found: Sequence[str], ids: Sequence[str], where: str, hint: Optional[
     if extra:
         problems.append(Problem(
             "unknown-clips", where, f"{len(extra):,} clips are not in the metadata: {some(extra)}",
-            hint="Are they of another partition? Keep each partition's features in a folder or file of its own.",
+            hint=folders_hint(extra) or "Are they of another partition? Keep each partition's features in a folder or file of its own.",
         ))
     if repeated:
         problems.append(Problem("duplicate-clip", where, f"{len(repeated):,} clips are there more than once: {some(repeated)}; expected once"))

@@ -44,7 +44,8 @@ def locate(folder: Path) -> Located:
     """What there is in the folder. FileError: no such folder, or no train_metadata.csv in it."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileError(Problem("cannot-open", str(folder), "no such folder", hint="Name the folder that the dataset was unpacked into."))
+        found = "a file; expected a folder" if folder.exists() else "no such folder"
+        raise FileError(Problem("cannot-open", str(folder), found, hint="Name the folder that the dataset was unpacked into."))
     files, folders = list_files(folder)
     named = {part: next((path for path in files if path.name == f"{part}_metadata.csv" and _depth(path, folder) <= 2), None) for part in ("train", "test")}
     if named["train"] is None:

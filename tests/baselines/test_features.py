@@ -378,6 +378,13 @@ def test_shuffled_rows_change_nothing(table):
     "text, found",
     [
         ("", "not a CSV table"),
+        (",filename,x\n0,a,1\n1,b,2\n2,c,3\n", "column 1 has no name"),
+        ("Unnamed: 0,filename,x\n0,a,1\n1,b,2\n2,c,3\n", "to_csv(…, index=False)"),
+        ("filename,x,\na,1,\nb,2,\nc,3,\n", "column 3 has no name"),
+        ("filename;x\na;1\nb;2\nc;3\n", "separated by semicolons; expected commas"),
+        ("filename;x;y\na;1,5;2,5\nb;2,5;3,5\nc;3,5;2,5\n", "separated by semicolons; expected commas"),
+        ("filename\tx\na\t1\nb\t2\nc\t3\n", "separated by tabs; expected commas"),
+        ("filename,x\ndata/train/a.mov,1\nb,2\nc,3\n", "A clip's id is its file name, without folders."),
         ("filename,x\n", "no rows"),
         ("filename\na\nb\nc\n", "expected filename and at least one of numbers"),
         ("clip,x\na,1\nb,2\nc,3\n", "found the columns clip, x; expected filename"),
@@ -403,6 +410,16 @@ def test_unsound_tables(table, text, found):
 def test_bytes_that_are_no_text(tmp_path):
     (tmp_path / "table.csv").write_bytes(b"filename,x\na,\xff\xfe\n")
     assert "not a CSV table" in refusal(read_features, tmp_path / "table.csv", IDS)
+
+
+def test_a_file_that_is_no_source_is_told_what_is_one(table, folder):
+    (folder / "meta.json").write_text('{"encoder": "x"}')
+    for path in (folder / "a.npy", folder / "meta.json", table("\x80\x04", "g.pkl"), table("filename,x\na,1\n", "table.txt")):
+        for read in (read_features, read_scores):
+            found = refusal(read, path)
+            assert found.startswith(f"{path}: not a source; expected a folder") and ".npz" in found and ".csv" in found and "give the folder" in found
+    with pytest.raises(FileError, match="cannot be opened"):
+        read_features(folder / "absent.npy")
 
 
 def test_scores_need_the_six_emotions(table, folder):

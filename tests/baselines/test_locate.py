@@ -45,6 +45,12 @@ def by_script(folder, command):
     return said.stdout.rstrip("\n")
 
 
+def test_a_file_in_place_of_the_folder(tmp_path):
+    (tmp_path / "train_metadata.csv").touch()
+    with pytest.raises(FileError, match="train_metadata.csv: a file; expected a folder"):
+        locate(tmp_path / "train_metadata.csv")
+
+
 @pytest.mark.parametrize("names", TREES.values(), ids=TREES)
 def test_script_and_package_find_the_same(make, names):
     folder = make(names)
