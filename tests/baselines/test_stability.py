@@ -46,25 +46,37 @@ def test_clips_without_blends():
     assert stability.table(found).rows[1][-1] is None
 
 
+def check_region(probabilities, labels):
+    """That it reaches to where more than NEAR is lost, and no farther."""
+    found = stability.region(probabilities, labels)
+    (alpha, beta), (low, high), (bottom, top), best = found
+    assert low < alpha <= high or low == alpha == high == 0
+    assert bottom <= beta < top
+
+    def fine(*thresholds):
+        counts = count(decode_thresholds(probabilities, Thresholds(*thresholds)), labels)
+        return (counts.acc_presence if counts.score is None else counts.score) >= best - stability.NEAR - 1e-9
+
+    ordered = np.sort(probabilities, axis=1)
+    seconds, leads = {1.0, *ordered[:, -2]}, {0.0, *(ordered[:, -1] - ordered[:, -2])}
+    assert all(fine(its, beta) for its in (*seconds, high) if low < its <= high) and all(fine(alpha, its) for its in leads | {bottom} if bottom <= its < top)
+    assert low == 0 or not fine(low, beta), "α in (low, high]"
+    assert high == 1 or not fine(np.nextafter(high, 1), beta)
+    assert top >= 1 or not fine(alpha, top), "β in [low, high)"
+    assert bottom <= 0 or not fine(alpha, np.nextafter(bottom, -1))
+    return found
+
+
 @given(cases(), cases(60))
 def test_a_region_reaches_to_where_more_than_that_is_lost(few, more):
-    for probabilities, labels in (few, more):
-        found = stability.region(probabilities, labels)
-        (alpha, beta), (low, high), (bottom, top), best = found
-        assert low < alpha <= high or low == alpha == high == 0
-        assert bottom <= beta < top
+    check_region(*few)
+    check_region(*more)
 
-        def fine(*thresholds):
-            counts = count(decode_thresholds(probabilities, Thresholds(*thresholds)), labels)
-            return (counts.acc_presence if counts.score is None else counts.score) >= best - stability.NEAR - 1e-9
 
-        ordered = np.sort(probabilities, axis=1)
-        seconds, leads = {1.0, *ordered[:, -2]}, {0.0, *(ordered[:, -1] - ordered[:, -2])}
-        assert all(fine(its, beta) for its in (*seconds, high) if low < its <= high) and all(fine(alpha, its) for its in leads | {bottom} if bottom <= its < top)
-        assert low == 0 or not fine(low, beta), "α in (low, high]"
-        assert high == 1 or not fine(np.nextafter(high, 1), beta)
-        assert top >= 1 or not fine(alpha, top), "β in [low, high)"
-        assert bottom <= 0 or not fine(alpha, np.nextafter(bottom, -1))
+def test_a_region_of_many_clips_is_wider_than_the_plateau():
+    probabilities, labels, *_ = case(n=1200)
+    found, plateau = check_region(probabilities, labels), fit_exact(probabilities, labels)
+    assert found.alpha[0] < plateau.alpha[0] < plateau.alpha[1] < found.alpha[1] and found.beta[0] < plateau.beta[0] < plateau.beta[1] < found.beta[1]
 
 
 def test_a_region_by_hand():
