@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import Iterator, NamedTuple, Optional
+from typing import Iterator, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from blemore.labels import EMOTIONS
+from blemore_baselines.choices import HEADS
 
-HEADS: dict[str, Optional[int]] = {"linear": None, "mlp256": 256, "mlp512": 512}  # name → hidden width
 FLOOR = 1e-8  # of a probability whose logarithm is taken
 _INITIALISING = threading.Lock()  # layers draw from torch's global generator
 

@@ -8,10 +8,11 @@ from typing import Callable, Sequence
 import click
 
 from blemore.cli import PATH
+from blemore_baselines.choices import HEADS, PRESET_NAMES
 from blemore_baselines.commands.common import features_option, metadata_option, talk
 
-preset_option = click.option("--preset", type=click.Choice(["published", "fast"]), default="fast", show_default=True, help="As in train.")
-head_option = click.option("--head", type=click.Choice(["linear", "mlp256", "mlp512"]), default="mlp512", show_default=True)
+preset_option = click.option("--preset", type=click.Choice(PRESET_NAMES), default="fast", show_default=True, help="As in train.")
+head_option = click.option("--head", type=click.Choice(list(HEADS)), default="mlp512", show_default=True)
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 out_option = click.option("--out", type=PATH, required=True, metavar="DIR", help="Where the study's JSON, tables and figures go.")
 

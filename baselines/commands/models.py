@@ -13,6 +13,7 @@ from blemore.cli import OUT_FOLDER, PATH, FilePath
 from blemore.errors import Problem, ValidationError, some
 from blemore.evaluate import read_ids, read_reference
 from blemore.io import read_table, to_json, write_atomic
+from blemore_baselines.choices import HEADS, METHODS, PRESET_NAMES, TEST_PROTOCOLS
 from blemore_baselines.commands.common import features_option, metadata_option, talk
 
 LOGITS, EXPECTED, RELIABILITY = ".logits.csv", ".expected.csv", ".reliability.png"  # beside a submission or a report
@@ -33,10 +34,10 @@ def _weight(decoder: str, weight: Optional[float]) -> Optional[float]:
 @click.command()
 @metadata_option
 @features_option
-@click.option("--method", type=click.Choice(["aggregate", "subsample"]), default="aggregate", show_default=True, help="One row a clip, or each of its rows an example.")
-@click.option("--head", type=click.Choice(["linear", "mlp256", "mlp512"]), default="mlp512", show_default=True)
-@click.option("--preset", type=click.Choice(["published", "fast"]), default="published", show_default=True, help="published: the paper's protocol; fast: as good on nested figures, in a twentieth of the time or less.")
-@click.option("--test-protocol", type=click.Choice(["pooled", "retrain", "best-fold"]), default="pooled", show_default=True, help="The model for new clips. pooled: trained on all of train, thresholds of all out-of-fold logits; retrain: with those of the best fold, as in the paper; best-fold: that fold's own model.")
+@click.option("--method", type=click.Choice(METHODS), default="aggregate", show_default=True, help="One row a clip, or each of its rows an example.")
+@click.option("--head", type=click.Choice(list(HEADS)), default="mlp512", show_default=True)
+@click.option("--preset", type=click.Choice(PRESET_NAMES), default="published", show_default=True, help="published: the paper's protocol; fast: with the MLP heads as good on nested figures, in a twentieth of the time or less.")
+@click.option("--test-protocol", type=click.Choice(TEST_PROTOCOLS), default="pooled", show_default=True, help="The model for new clips. pooled: trained on all of train, thresholds of all out-of-fold logits; retrain: with those of the best fold, as in the paper; best-fold: that fold's own model.")
 @decoder_option
 @weight_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)

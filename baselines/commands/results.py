@@ -10,6 +10,7 @@ import click
 
 from blemore.cli import OUT_FOLDER, PATH
 from blemore.evaluate import read_reference
+from blemore_baselines.choices import PRESET_NAMES, TEST_PROTOCOLS
 from blemore_baselines.commands.common import metadata_option, talk
 
 
@@ -46,8 +47,8 @@ def report(folder: Path, features: tuple, analysis: Optional[Path], submission: 
 @click.option("--features-root", "root", type=PATH, required=True, metavar="DIR", help="Where the features lie, in the dataset's own folders or in train/ and test/.")
 @metadata_option
 @click.option("--test", type=PATH, metavar="CSV", help="Predict these clips, too: test_metadata.csv; scored where it holds labels.")
-@click.option("--preset", type=click.Choice(["published", "fast"]), default="published", show_default=True, help="published: the paper's protocol; fast: with the MLP heads as good on nested figures, in a twentieth of the time.")
-@click.option("--test-protocol", type=click.Choice(["retrain", "best-fold"]), default="retrain", show_default=True, help="The model for --test. retrain: trained on all of train, with the thresholds of the best fold, as in the paper; best-fold: that fold's own model.")
+@click.option("--preset", type=click.Choice(PRESET_NAMES), default="published", show_default=True, help="published: the paper's protocol; fast: with the MLP heads as good on nested figures, in a twentieth of the time.")
+@click.option("--test-protocol", type=click.Choice(TEST_PROTOCOLS[1:]), default="retrain", show_default=True, help="The model for --test. retrain: trained on all of train, with the thresholds of the best fold, as in the paper; best-fold: that fold's own model.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="Tables, a figure, and a folder a row; what was stopped goes on.")
 def reproduce(root: Path, metadata: Path, test: Optional[Path], preset: str, test_protocol: str, seed: int, out: Path) -> None:
