@@ -117,6 +117,13 @@ def test_shadows_that_archivers_leave_are_no_clips(data):
     assert not survey.survey(data.folder).problems
 
 
+@pytest.mark.parametrize(("charset", "told"), [("utf-8", "クリップ"), ("latin-1", r"\u30af\u30ea\u30c3\u30d7")])
+def test_any_terminal_can_show_any_name(data, charset, told):
+    shutil.copy(data.clip, data.folder / "train" / "クリップ.mov")
+    said = CliRunner(charset=charset).invoke(cli.main, ["data", "check", str(data.folder)])
+    assert said.exit_code == 1 and f"of no clip in the metadata: {told}\n" in said.stdout
+
+
 @pytest.mark.parametrize("name", ["empty", "nowhere"])
 def test_there_is_nothing_to_go_by(tmp_path, name):
     (tmp_path / "empty").mkdir()
