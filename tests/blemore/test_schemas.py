@@ -105,3 +105,16 @@ def test_schema_validator_and_plain_rules_agree(key, name, check):
         assert bool(codes - BEYOND) != expected, (document, codes)  # the validator faults exactly what the schema does, and what is beyond it
         seen[expected, bool(codes)] += 1
     assert min(seen[True, False], seen[True, True], seen[False, True]) > 100, seen
+
+
+SOUND = [{"emotion": "ang", "salience": 1}, {"emotion": "hap", "salience": 99}]
+
+
+@pytest.mark.parametrize("part", [{"emotion": "ang", "salience": True}, {"emotion": "ang", "salience": "1"}, {"emotion": "ANG", "salience": 1}])
+@pytest.mark.parametrize("clips", ["ab", "ba"])
+def test_an_entry_that_resembles_a_sound_one_is_looked_at_too(part, clips):
+    """Equal entries are checked once; to Python True and 1 are equal."""
+    entries = {"a": [part, SOUND[1]], "b": SOUND}
+    with pytest.raises(ValidationError) as caught:
+        validate({clip: entries[clip] for clip in clips})
+    assert [problem.clip for problem in caught.value.problems] == ["a"]

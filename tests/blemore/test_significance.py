@@ -165,6 +165,7 @@ def test_notes_and_what_cannot_be_had():
     assert "clips were drawn" in bootstrap(REPORT._replace(groups={}), 20).note
     alone = bootstrap(REPORT._replace(groups=dict.fromkeys(REPORT.labels, "A1")), 50)
     assert alone.intervals == {} and "single actor" in alone.note
+    assert bootstrap(REPORT, 1).intervals == {}  # one resample has no deviation
     singles = {clip: label for clip, label in REPORT.labels.items() if not label.is_blend}
     no_blend = REPORT._replace(labels=singles, counts=count(REPORT.predictions, singles))
     assert set(bootstrap(no_blend, 50).intervals) == set(compare(no_blend, no_blend, 50).differences) == {"acc_presence"}
@@ -189,6 +190,7 @@ def test_t_quantiles(df, quantile):
 
 def test_p_value_by_hand():
     assert p_value(0.2, [0.1, 0.2, 0.45, -0.1]) == 3 / 5  # 0.25 and 0.3 away are as far as 0.2
+    assert p_value(0.1 + 0.2, [0.6]) == p_value(0.3, [0.6]) == 1  # 0.3 away, whatever the order of the sum
 
 
 # --------------------------------------------------------------------------------------- coverage
