@@ -17,7 +17,7 @@ from blemore_baselines.accounts import METRICS
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decode import Thresholds, accuracies, decode_thresholds, softmax
 from blemore_baselines.decoders import scored
-from blemore_baselines.features import encoder_name
+from blemore_baselines.features import encoder_name, unfinished
 from blemore_baselines.stack import Recipe
 from blemore_baselines.tables import shown
 
@@ -64,7 +64,7 @@ class Run(NamedTuple):
 def read_run(folder: Path) -> Run:
     """Raises FileError: no finished run, or one without a file that a report needs; ValidationError: its files disagree."""
     if not (folder / "metrics.json").exists():
-        raise FileError(Problem("no-run", str(folder), "holds no finished run (no metrics.json)", hint=_instead(folder)))
+        raise FileError(_no_run(folder))
     absent = [name for name in ("config.json", "learning_curves.csv", "labels.csv", "oof_logits.npz") if not (folder / name).exists()]
     if absent:
         raise FileError([Problem("incomplete-run", str(folder / name), "is not there, and the report needs it", hint=f"{AGAIN}.") for name in absent])
@@ -96,9 +96,10 @@ def _mixed(folder: Path, message: str) -> Problem:
     return Problem("mixed-run", str(folder), message, hint=f"Were files of several runs put together? {AGAIN}.")
 
 
-def _instead(folder: Path) -> str:
-    """What to do with a folder that holds no run; those of `reproduce` look like one."""
-    results = folder if (folder / "results.txt").exists() else folder.parent
-    if (results / "results.txt").exists() or (folder / "figures.json").exists():
-        return f"It is of `reproduce`, which tells its results itself: see {results / 'results.txt'} and results.png beside it."
-    return "Train first: blemore-baselines train … --out RUN."
+def _no_run(folder: Path) -> Problem:
+    """What a folder holds in place of a finished run; one of `reproduce` looks like a run that was stopped."""
+    results = folder if (folder / "results.txt").exists() else folder.parent if (folder / "figures.json").exists() else None
+    if results:
+        hint = f"It is of `reproduce`, which tells its results itself: see {results / 'results.txt'} and results.png beside it."
+        return Problem("no-run", str(folder), "holds no run of `train` (no metrics.json)", hint=hint)
+    return unfinished(folder) or Problem("no-run", str(folder), "holds no run (no metrics.json)", hint="Train first: blemore-baselines train … --out RUN.")

@@ -277,9 +277,9 @@ def test_a_missing_file_is_named_with_the_command_that_writes_it(run):
     for name in NEEDED:
         content = (run / name).read_bytes()
         (run / name).unlink()
-        with pytest.raises(FileError, match="blemore-baselines train") as told:
+        with pytest.raises(FileError, match="blemore-baselines train|same `train` command") as told:
             report.write_report(run)
-        assert name in str(told.value) and not (run / "report.html").exists()
+        assert (name if name != "metrics.json" else "has not ended") in str(told.value) and not (run / "report.html").exists()
         (run / name).write_bytes(content)
 
 
@@ -310,7 +310,12 @@ def test_a_folder_of_reproduce_is_sent_to_its_own_results(tmp_path):
     for folder in (tmp_path, tmp_path / "row"):
         with pytest.raises(FileError) as told:
             report.write_report(folder)
-        assert f"{tmp_path / 'results.txt'} and results.png" in str(told.value) and "blemore-baselines train" not in str(told.value)
+        assert f"{tmp_path / 'results.txt'} and results.png" in str(told.value) and "not ended" not in str(told.value)
+    (tmp_path / "row" / "figures.json").unlink()
+    with pytest.raises(FileError, match="has not ended"):  # whatever lies above it
+        report.write_report(tmp_path / "row")
+    with pytest.raises(FileError, match="blemore-baselines train"):
+        report.write_report(tmp_path / "nowhere")
 
 
 def test_files_of_several_runs_are_refused(run):
