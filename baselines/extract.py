@@ -33,13 +33,12 @@ from tqdm import tqdm
 
 from blemore.errors import BlemoreError, FileError, Problem, ValidationError, some
 from blemore.io import read_json, read_table, to_json, write_atomic
-from blemore.labels import MEDIA_SUFFIXES, clip_id
+from blemore.labels import MEDIA_SUFFIXES, SOUND_SUFFIXES, clip_id
 from blemore_baselines import engines
 from blemore_baselines.encoders.base import Encoder
 from blemore_baselines.streams import StreamedClip, WatchedClip, share
 
 META, FAILURES = "meta.json", "failures.csv"
-SOUND_SUFFIXES = (".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg")
 TABLE_SUFFIX = ".csv"
 
 

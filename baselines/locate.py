@@ -16,12 +16,11 @@ from typing import Collection, Iterator, NamedTuple, Optional, Sequence
 
 from blemore.errors import FileError, Problem
 from blemore.evaluate import read_ids
-from blemore.labels import clip_id
+from blemore.labels import VIDEO_SUFFIXES, clip_id
 from blemore_baselines.encoders import create
 from blemore_baselines.engines import available_cores
 from blemore_baselines.extract import extract
 
-VIDEO_SUFFIXES = (".mov", ".mp4", ".mkv", ".avi", ".webm")
 BEST_PAIRS = (("ImageBind", "WavLM_large"), ("VideoMAEv2", "WavLM_large"))  # of the paper's validation table
 ANYWHERE = ("gray_flow", "logmel")  # encoders without weights
 

@@ -110,7 +110,7 @@ features_of() { list_features "$1" | awk -F '\t' -v encoder="$2" '$1 == encoder 
 
 # Prints the folder that has the videos of the first and the last clip of the metadata, be it one folder an actor.
 videos_of() {
-    local clip video folder="" suffix='\.(mov|mp4|mkv|avi|webm)$'
+    local clip video folder="" suffix='\.(mov|mp4|m4v|mkv|avi|webm)$'
     for clip in $(sed -n '2p;$p' "$1" | cut -d , -f 1 | tr -d '"\r' | sed -E "s/$suffix//"); do
         video=$(look -maxdepth 4 -type f \( -name "$clip" -o -name "$clip.*" \) | grep -iE "$suffix" | first) || continue
         folder=${folder:-$(dirname "$video")}

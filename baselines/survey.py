@@ -16,14 +16,14 @@ from tqdm import tqdm
 from blemore.errors import Problem, ValidationError, some
 from blemore.evaluate import read_ids
 from blemore.io import write_atomic
-from blemore.labels import BLEND_SALIENCES, LABELS, PAIRS, SINGLES, Label
+from blemore.labels import BLEND_SALIENCES, LABELS, PAIRS, SINGLES, VIDEO_SUFFIXES, Label
 from blemore.report import problems_to_text
 from blemore.trivial import train_counts
 from blemore_baselines.dataset import Dataset, read_dataset
 from blemore_baselines.demo import MARKER
 from blemore_baselines.extract import find_clips
 from blemore_baselines.features import clip_files, holds_sequences, read_features, read_sequence
-from blemore_baselines.locate import VIDEO_SUFFIXES, Located, locate
+from blemore_baselines.locate import Located, locate
 from blemore_baselines.media import Clip, MediaError
 from blemore_baselines.plots import COLOURS, figure, label_counts, png
 from blemore_baselines.tables import Table, to_text

@@ -26,7 +26,9 @@ BLENDABLE = EMOTIONS[:5]
 BLEND_SALIENCES = ((70, 30), (50, 50), (30, 70))
 EQUAL_WITHIN = 1e-6  # saliences closer than this are equal
 
-MEDIA_SUFFIXES = (".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg")
+VIDEO_SUFFIXES = (".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm")
+SOUND_SUFFIXES = (".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg")
+MEDIA_SUFFIXES = VIDEO_SUFFIXES + SOUND_SUFFIXES
 
 
 class Label(NamedTuple):

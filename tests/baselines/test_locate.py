@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from blemore.errors import FileError
+from blemore.labels import VIDEO_SUFFIXES
 from blemore_baselines.locate import choose_encoders, gather, locate
 
 SCRIPT = Path(__file__).resolve().parents[2] / "baselines" / "run_all.sh"
@@ -20,6 +21,7 @@ TREES = {
                    "static/WavLM_large_test_static_features.npz", "latest/HiCMAE_static_features.npz", *OFFICIAL[:2]],
     "videos": ["train/A0.mov", *(f"train/videos/{clip}.mov" for clip in TRAIN), "test/test_0001.mov"],
     "by actor": [f"train/videos/{clip[:2]}/{clip}.mp4" for clip in TRAIN],
+    **{suffix: [f"train/videos/{clip}{suffix}" for clip in TRAIN] for suffix in VIDEO_SUFFIXES},
 }
 
 
