@@ -26,7 +26,7 @@ LAYERS = {
         ("cli", "codabench"),
     ],
     "blemore_baselines": [
-        ("dataset", "media", "published", "streams"),
+        ("choices", "dataset", "media", "published", "streams"),
         ("encoders",),
         ("extract", "engines"),
         ("features", "locate"),
