@@ -108,7 +108,7 @@ def _findings(single: Mapping, gains: Mapping, pairs: Mapping[str, Mapping[str, 
         "Trained on " + ", ".join(f"{name}: score {its['score'].value:.3f}" for name, its in single.items()) + ". "
         + " ".join(f"Both gain over {name}: {'; '.join(f'{figure} {in_words(its)}' for figure, its in by_figure.items())}." for name, by_figure in gains.items()),
         f"Beyond chance, presence gains {for_whom('video')}, and {for_whom('audio')}. Beside {better}, the better one alone, both are behind for "
-        f"{', '.join(below) or 'no pair'}. Each is a comparison of its own: of {sum(map(len, pairs.values()))}, one in twenty looks so by chance.",
+        f"{', '.join(below) or 'no pair'}. Each is a comparison of its own: of {sum(map(len, pairs.values()))}, one in forty seems to gain by chance.",
         "The model of both loses score with " + "; ".join(f"{modality} {how} {in_words(its['score'])}" for (modality, how), its in losses.items()) + ".",
         (f"It loses most with {' '.join(most)}." if losses[most]["score"].value > 0 else "It loses with none of these.")
         + f" With audio zeroed it is left with {left('audio'):.3f}, and training on video alone gives {alone('video'):.3f}; "

@@ -24,7 +24,7 @@ from blemore_baselines import plots
 from blemore_baselines.analyse.actors import FIGURES, Estimate, compare, draw, estimate, in_words, outcomes
 from blemore_baselines.analyse.objectives import by_thresholds, soft_label_loss
 from blemore_baselines.analyse.study import Study, check_folds
-from blemore_baselines.analyse.training import out_of_fold, perceptron, seeded
+from blemore_baselines.analyse.training import ONE_TRAINING, out_of_fold, perceptron, seeded
 from blemore_baselines.crossval import Recipe
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decode import accuracies, count, softmax
@@ -145,7 +145,7 @@ def _findings(gains: Mapping[str, Mapping[str, Estimate]], gates: Mapping[str, E
           for figure, its in gains.items()),
         "Mean gates: " + ", ".join(f"{name} {its}" for name, its in told.items()) + f"; {1 / len(gates):.3f} each would be even. "
         "A gate says how much of a modality's projection is let through, not how much depends on it.",
-        "Epochs and thresholds of a fold come from the other folds. The p-values stand for one comparison each.",
+        ONE_TRAINING,
     ]
 
 
@@ -158,11 +158,11 @@ def _draw_gains(gains: Mapping[str, Mapping[str, Estimate]]) -> bytes:
 
 
 def _draw_gates(names: Sequence[str], by_emotion: Mapping[str, Sequence[Estimate]]) -> bytes:
-    made, axes = plots.figure(7.5, 1.2 + 0.36 * len(by_emotion))
+    made, axes = plots.figure(7.5, 1 + 0.36 * len(by_emotion) + 0.22 * len(names))
     axis = axes[0, 0]
     for k, name in enumerate(names):
-        draw(axis, list(by_emotion), [its[k] for its in by_emotion.values()], plots.COLOURS[k % len(plots.COLOURS)], name, 0.3 * ((k + 0.5) / len(names) - 0.5))
+        draw(axis, list(by_emotion), [its[k] for its in by_emotion.values()], plots.COLOURS[k % len(plots.COLOURS)], name, 0.6 * ((k + 0.5) / len(names) - 0.5))
     axis.axvline(1 / len(names), color="0.6", linestyle="dashed", linewidth=1, zorder=0)
     axis.set(xlim=(0, 1), xlabel="mean gate of held-out clips (dashed: even)", ylabel="clips with")
-    made.legend(loc="outside upper center", ncols=min(4, len(names)), frameon=False)
+    made.legend(loc="outside upper center", frameon=False)
     return plots.png(made)

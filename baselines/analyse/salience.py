@@ -16,7 +16,7 @@ from blemore_baselines import plots
 from blemore_baselines.analyse.actors import Estimate, compare, draw, estimate, in_words, outcomes
 from blemore_baselines.analyse.objectives import N_RELATIONS, OBJECTIVES, SHARES
 from blemore_baselines.analyse.study import Study, check_folds
-from blemore_baselines.analyse.training import out_of_fold, perceptron
+from blemore_baselines.analyse.training import ONE_TRAINING, out_of_fold, perceptron
 from blemore_baselines.crossval import Recipe
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decode import accuracies, count
@@ -63,7 +63,7 @@ def salience(dataset: Dataset, features: Features, recipe: Recipe, head: str, se
         + "; ".join(f"{name} {in_words(its)}" for name, its in nearer.items()) + ".",
         f"The multi-task head learns each pair's relation from that pair's own clips, {len(true) / len(PAIRS):.0f} on average in all folds; "
         "the others share what they learn among pairs.",
-        "Epochs and thresholds of a fold come from the other folds. The p-values stand for one comparison each.",
+        ONE_TRAINING,
     ]
     values = {
         "heads": {name: {**accuracies(counts[name]), **wrong[name]._asdict(), "epochs": result.epochs} for name, result in results.items()},

@@ -25,6 +25,9 @@ from blemore_baselines.span import span_basis
 Build = Callable[[Sequence[int]], nn.Module]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # outputs (rows, K), label indices (rows,) → the mean over rows
 _INITIALISING = threading.Lock()
+# For the findings of studies that train each rival once.
+ONE_TRAINING = ("Epochs and thresholds of a fold come from the other folds. The p-values stand for one comparison each, of these very "
+                "trainings: another --seed trains others. The preset's recipe was chosen for the baseline, not for its rivals.")
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
