@@ -65,9 +65,9 @@ def _others(study: Study, path: Path, run: Run) -> list[Problem]:
     if study.name == "identity" and run.config["method"] != "aggregate":
         return [Problem("other-study", str(path), f"is of aggregated features; the run was trained with the method {run.config['method']}",
                         hint="Keep the study in another folder: none of this run can be had.")]
-    of = {"train": "clips, labels, folds or actors", "features": "features", "head": "head", "recipe": "recipe"}
+    of = {"train": "other clips, labels, folds or actors", "features": "other features", "head": "another head", "recipe": "another recipe"}
     return [
-        Problem("other-study", str(path), f"is of other {of[key]} than the run: {key} {show(theirs.get(key))}; expected {show(ours[key])}",
+        Problem("other-study", str(path), f"is of {of[key]} than the run: {key} {show(theirs.get(key))}; expected {show(ours[key])}",
                 hint=f"Write it for this run: {command(study.name, run, path.parent)}. Or keep it elsewhere.")
         for key in (of if study.name == "identity" else ["train"]) if theirs.get(key) != ours[key]
     ]
@@ -85,8 +85,9 @@ def _read(path: Path) -> Study:
         raise _damaged(path, f"holds no {' and no '.join(wrong)}" if wrong else f"holds the study {show(content['study'])}")
     files = sorted(file for file in path.parent.iterdir() if file.name.startswith(f"{name}_"))
     tables = sorted({file.stem for file in files if file.suffix in (".csv", ".tex")})
-    if not tables:
-        raise _damaged(path, "no table lies beside it")
+    missing = [file for table in tables for file in (f"{table}.csv", f"{table}.tex") if path.with_name(file) not in files]
+    if missing or not tables:
+        raise _damaged(path, f"{', '.join(missing) or 'any table'} is missing beside it")
     return Study(
         name, content["title"], [str(text) for text in content["findings"]], content["signature"],
         {table: _table(path.with_name(table), content["signature"]) for table in tables},
@@ -129,4 +130,4 @@ def _picture(path: Path) -> bytes:
 
 
 def _damaged(path: Path, message: str) -> ValidationError:
-    return ValidationError(Problem("damaged-study", str(path), message, hint=f"Write the study again: blemore-baselines analyse … --out {path.parent}. Keep what is none elsewhere."))
+    return ValidationError(Problem("damaged-study", str(path), message, hint=f"Write the study again: blemore-baselines analyse … --out {path.parent}. What is no study belongs elsewhere."))

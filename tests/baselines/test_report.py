@@ -197,9 +197,9 @@ def test_a_damaged_study_is_told_in_words(run):
     for text in ("[]", "null", '"identity"', "{", ""):
         assert "identity.json" in damaged(run, lambda folder: (folder / "identity.json").write_text(text))  # noqa: B023
     assert '"fusion"' in damaged(run, lambda folder: (folder / "identity.json").write_text(json.dumps({**content, "study": "fusion"})))
-    assert "no table" in damaged(run, lambda folder: [(folder / f"identity_{name}").unlink() for name in ("folds.csv", "folds.tex", "more.csv", "more.tex")])
+    assert "any table is missing" in damaged(run, lambda folder: [(folder / f"identity_{name}").unlink() for name in ("folds.csv", "folds.tex", "more.csv", "more.tex")])
     for form in ("csv", "tex"):
-        assert f"identity_folds.{form}" in damaged(run, lambda folder: (folder / f"identity_folds.{form}").unlink())  # noqa: B023
+        assert f"identity_folds.{form} is missing beside it" in damaged(run, lambda folder: (folder / f"identity_folds.{form}").unlink())  # noqa: B023
     whole = (run / "analysis" / "identity_folds.csv").read_text()
     signature = whole.splitlines()[-1]
     for text in ("", "\n", "# s\n", signature, whole.replace(signature, "# study:identity|of:another"), whole.removesuffix(f"{signature}\n"), f"a,b\n1\n{signature}\n",
