@@ -14,7 +14,7 @@ import errno
 import io
 import json
 import os
-import tempfile
+import uuid
 import zipfile
 import zlib
 from collections import Counter
@@ -325,19 +325,15 @@ def write_atomic(path: Path, content: Union[bytes, str]) -> None:
             return
         target = Path(os.path.realpath(path))
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=".tmp", delete=False) as file:
-            temporary = file.name
+        temporary = target.with_name(f".{target.name[:80]}.{uuid.uuid4().hex}.tmp")
+        with open(temporary, "xb") as file:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
-        # NamedTemporaryFile makes files that only their owner can read; follow the umask as open() does.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
     except BaseException as error:  # an interrupt, too, leaves nothing behind
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary:
+            temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
