@@ -85,7 +85,7 @@ def read_features(path: Path, ids: Optional[Sequence[str]] = None, aggregated: b
     if path.is_file() and path.suffix.lower() not in (".npz", ".csv"):
         raise ValidationError(Problem(
             "no-features", str(path), "not a source; expected a folder with a .npy or .csv file a clip, an .npz file, or a .csv table",
-            hint="Of files that hold a clip each, and of meta.json beside them, give the folder.",
+            hint="Is it one of a folder's files, or its meta.json? Give the folder.",
         ))
     found, X, meta = _read_npz(path) if path.suffix.lower() == ".npz" else _read_tables(path)
     ids = found if ids is None else ids

@@ -417,7 +417,7 @@ def test_a_file_that_is_no_source_is_told_what_is_one(table, folder):
     for path in (folder / "a.npy", folder / "meta.json", table("\x80\x04", "g.pkl"), table("filename,x\na,1\n", "table.txt")):
         for read in (read_features, read_scores):
             found = refusal(read, path)
-            assert found.startswith(f"{path}: not a source; expected a folder") and ".npz" in found and ".csv" in found and "give the folder" in found
+            assert found.startswith(f"{path}: not a source; expected a folder") and ".npz" in found and ".csv" in found and "Give the folder" in found
     with pytest.raises(FileError, match="cannot be opened"):
         read_features(folder / "absent.npy")
 
