@@ -83,7 +83,7 @@ def _around(fine: np.ndarray, place: int, edges: np.ndarray) -> tuple[float, flo
 def reach(low: float, high: float, digits: int = 3) -> str:
     """An interval in as few digits, though no fewer than `digits`, as tell its ends apart.
 
-    >>> reach(0.0735, 0.0737), reach(0.05, 0.11)
+    >>> reach(0.07351, 0.07368), reach(0.05, 0.11)
     ('0.0735 to 0.0737', '0.050 to 0.110')
     """
     shown = f"{low:.{digits}f}", f"{high:.{digits}f}"
