@@ -17,7 +17,7 @@ import pytest
 
 from blemore import codabench, page, significance
 from blemore.codabench import SCORE_KEYS, main
-from blemore.errors import Problem
+from blemore.errors import Problem, ValidationError
 from blemore.evaluate import SETS, detections, evaluate, relation_confusion, set_confusion
 from blemore.labels import EMOTIONS, LABELS, to_entry
 
@@ -350,3 +350,12 @@ def test_nothing_in_the_page_can_load_anything():
 def test_files_follow_the_umask(platform):
     platform.run()
     assert stat.S_IMODE((platform.out / "scores.json").stat().st_mode) & 0o444
+
+
+def test_a_link_in_a_submission_leads_nowhere(tmp_path):
+    """Whatever it points to, such as the labels, would else be told of in messages."""
+    (tmp_path / "labels.json").write_text("{}")
+    (tmp_path / "res").mkdir()
+    (tmp_path / "res" / "s.json").symlink_to(tmp_path / "labels.json")
+    with pytest.raises(ValidationError, match="no JSON file in it"):
+        codabench.read_submission(tmp_path / "res")
