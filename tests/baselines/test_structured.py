@@ -290,3 +290,11 @@ def test_on_the_real_logits_it_reaches_what_it_claims(shared):
     for runs, least in ((["e100_ce"], 0.200), (list(scores), 0.212)):
         result = cross_validate(log_probabilities([scores[run] for run in runs], runs), dataset.labels, dataset.folds)
         assert count(decide_out_of_fold(result, dataset.folds), dataset.labels).score >= least
+
+
+def test_each_of_many_clips_is_decided_with_its_own_share():
+    # ang 0.6: expected 0.5 · 0.6; ang+hap 50/50 0.4: 0.5 · 0.4 + 0.5 · 0.4 / share, which is 0.6 and, in the last clip, 0.4.
+    posterior = np.zeros((structured.CHUNK + 2, 36))
+    posterior[:, 0], posterior[:, 13] = 0.6, 0.4
+    labels, expected = structured.decide(posterior, np.append(np.full(structured.CHUNK + 1, 0.5), 1))
+    assert (labels == 13).all() and expected[:-1] == pytest.approx(0.6) and expected[-1] == pytest.approx(0.4)
