@@ -131,7 +131,7 @@ def test_an_interrupt_is_one_line(monkeypatch, name, further):
 
     command = blemore_baselines.commands[name]
     monkeypatch.setattr(command, "invoke", stopped)
-    required = [part for option in command.params if option.required for part in (option.opts[0], "x")]
+    required = [part for option in command.params if option.required for part in (option.opts[0], f"{option.name}.npz")]
     told = run("blemore-baselines", name, *required)
     assert (told.exit_code, told.stdout) == (INTERRUPTED, "")
     assert told.stderr == "\nStopped." + (" The same command goes on from here." if further else "") + "\n"
