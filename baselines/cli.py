@@ -5,8 +5,6 @@ Each command imports what it needs when it runs, so that `--help` answers at onc
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from blemore.cli import Group
@@ -27,8 +25,6 @@ def main() -> None:
       blemore-baselines train --metadata demo/train_metadata.csv --features features/train/logmel --out run
       blemore-baselines predict --model run --features features/test/logmel --ids demo/test_metadata.csv --out submission.zip
     """
-    if hasattr(sys.stdout, "reconfigure"):  # a character that the terminal lacks shows as its code
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 COMMANDS = (

@@ -64,6 +64,8 @@ class Program(click.Command):
         self.params.append(click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of what goes wrong."))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> Any:
+        if hasattr(sys.stdout, "reconfigure"):  # a character that the terminal lacks shows as its code
+            sys.stdout.reconfigure(errors="backslashreplace")
         with problems_told(ctx):  # of --help and --version, which are written here
             return super().parse_args(ctx, args)
 
@@ -164,8 +166,6 @@ def main(
         raise click.UsageError("LABELS are missing; to check PREDS without labels: blemore-score --check PREDS --ids test_metadata.csv")
     if not check and ids:
         raise click.UsageError("--ids goes with --check; with LABELS, they name the clips")
-    if hasattr(sys.stdout, "reconfigure"):  # a character that the terminal lacks shows as its code
-        sys.stdout.reconfigure(errors="backslashreplace")
     max_bytes = max_mib * 2**20
     if check or labels is None:
         check_only(preds, ids, as_json, max_bytes)

@@ -323,7 +323,7 @@ def mistakes(tiny, tmp_path):
         (["decode", "--metadata", tiny.train, "--scores", absent], 3, "cannot be opened"),
         (["aggregate", "--features", absent, "--metadata", tiny.train, *table], 3, "cannot be opened"),
         (["trivial", "--metadata", absent], 3, "cannot be opened"),
-        (["report", absent], 3, "no finished run"),
+        (["report", absent], 3, "holds no run"),
         (["train", *good, "--out", text / "run"], 3, "cannot be written"),
         (["aggregate", "--features", tiny.sound, "--metadata", tiny.train, "--out", tmp_path / "folder.npz"], 3, "cannot be written"),
         # a file that holds something else
