@@ -118,7 +118,7 @@ def test_failures_agree_with_the_accounts(run):
     assert int(gained) == int(relations[-1][6]) - int(relations[-1][7])
 
 
-TABLES = {"folds": Table("Folds, told", ["figure", "n", "value", ""], [["score", 3, 0.1 + 0.2, None], ["0.1 to 0.5", -1, 1e-9, "a, \"b\" <c>"]]), "more": Table("More", ["fold"], [["0"]])}
+TABLES = {"folds": Table("Folds, told", ["figure", "n", "value", ""], [["score", 3, 0.1 + 0.2, None], ["0.1 to 0.5", -1, 1e-9, "a, \"b\" <c>"]]), "more": Table("More", ["actor"], [["0"], ["007"], ["1_0"], ["nan"]])}
 
 
 def write_study(run, folder, name="identity", **other):
