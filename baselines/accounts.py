@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Mapping
 
 from blemore.metrics import Counts
+from blemore.report import comparison_lines
+from blemore.significance import Comparison, Difference, Interval
 from blemore.trivial import Trivial
 from blemore_baselines.tables import Table, to_text
 
@@ -40,24 +42,43 @@ def figures_to_text(figures: Mapping) -> str:
 
 def structured_to_text(figures: Mapping) -> str:
     """The nested account of structured decoding by fold, its models' parts, and how far its posterior can be believed."""
+    nested, weight = figures["nested"], figures["weight"]
+    intervals = nested["ci"]["intervals"]
+    pooled = [("pooled over all clips", nested)] + [
+        (f"{name} end of the 95 % interval", {metric: intervals[metric][end] if metric in intervals else None for metric in METRICS})
+        for end, name in enumerate(("lower", "upper"))
+    ] + [("thresholds, pooled", figures["nested_thresholds"])]
     folds = Table(
         "structured decoding, nested: each fold by a model of the other folds, its strength chosen among them", ["fold", "strength", *METRICS.values()],
-        [[str(fold["fold"]), f"{fold['strength']:g}", *(fold[name] for name in METRICS)] for fold in figures["nested"]["folds"]],
+        [[str(fold["fold"]), f"{fold['strength']:g}", *(fold[name] for name in METRICS)] for fold in nested["folds"]]
+        + [[name, "", *(values[metric] for metric in METRICS)] for name, values in pooled],
     )
     models = Table(
         "models: what their log-probabilities are multiplied by, and what part of the whole that is", ["scores", "inverse temperature", "weight", "missing clips"],
         [[model["path"], model["inverse_temperature"], model["weight"], len(model["missing"])] for model in figures["models"]],
     )
     told = figures["calibration"]
+    aim = "score" if weight == 0.5 else f"{weight:g} · ACC_presence + {1 - weight:g} · ACC_salience"
+    reached = weight * nested["acc_presence"] + (1 - weight) * nested["acc_salience"]
     posterior = Table(
         "posterior over the 36 labels, out of fold; less is better", ["", "log loss", "Brier score"],
         [[name, told[key]["log_loss"], told[key]["brier"]] for name, key in (("structured", "posterior"), ("frequencies of labels alone", "frequencies"))],
     )
     return "\n".join([
-        to_text(folds), to_text(models), to_text(posterior),
+        to_text(folds), *_difference(nested["against"]), "", to_text(models), to_text(posterior),
         f"The chosen sets' probabilities are off by {told['set_error']:.4f} on average (expected calibration error).",
-        f"The decoder expects a score of {told['expected_score']:.4f}; it reached {figures['nested']['score']:.4f}.",
-    ]) + "\n"
+        f"The decoder expects {told['expected_score']:.4f} of what it aims at ({aim}); it reached {reached:.4f}.",
+        "", nested["signature"],
+    ])
+
+
+def _difference(against: Mapping) -> list[str]:
+    """The paired difference to thresholds, as `blemore.report` tells it; from what JSON keeps of it."""
+    differences = {
+        metric: Difference(one["delta"], one["interval"] and Interval(*one["interval"]), one["p"]) for metric, one in against["differences"].items()
+    }
+    comparison = Comparison(differences, *(against[name] for name in Comparison._fields[1:]))
+    return comparison_lines(comparison, "thresholds on the same scores, nested as well")
 
 
 TRIVIAL_NOTES = {"single": "most frequent single emotion", "pair": "most frequent pair", "blend": "most frequent pair with saliences"}

@@ -20,13 +20,16 @@ import numpy as np
 from blemore.errors import Problem, ValidationError
 from blemore.labels import EMOTIONS
 from blemore.metrics import Counts
+from blemore_baselines.arrays import demand_rows
 from blemore_baselines.dataset import SET_OF_LABEL
 from blemore_baselines.thresholds import Thresholds, decode_thresholds, fit_exact, fit_grid
 
 __all__ = [
     "Thresholds", "accuracies", "average", "choose", "count", "decode_thresholds", "figures", "fit_exact", "fit_grid",
-    "nested_folds", "published_folds", "softmax", "to_probabilities",
+    "log_softmax", "nested_folds", "published_folds", "softmax", "to_log_probabilities", "to_probabilities",
 ]
+
+FLOOR = 1e-12  # a probability of zero has no logarithm
 
 
 class Fold(NamedTuple):
@@ -47,6 +50,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities over the last axis, float64; exact where the softmax would round to zero."""
+    shifted = np.asarray(logits, dtype=np.float64) - np.max(logits, axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
 def to_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarray:
     """Probabilities (N, 6) from probabilities or logits.
 
@@ -57,17 +66,27 @@ def to_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarray:
     all are neither: percentages, or numbers in [0, 1] that do not sum to 1.
     """
     scores = np.asarray(scores)
-    if scores.ndim != 2 or scores.shape[1] != len(EMOTIONS):
-        raise ValidationError(Problem("wrong-shape", where, f"shape {scores.shape}; expected (clips, {len(EMOTIONS)})"))
-    if not np.isfinite(scores).all():
-        bad = int((~np.isfinite(scores)).any(axis=1).sum())
-        raise ValidationError(Problem("not-finite", where, f"{bad:,} of {len(scores):,} rows hold NaN or Infinity; expected finite numbers"))
+    return scores.astype(np.float64) if _are_probabilities(scores, where) else softmax(scores)
+
+
+def to_log_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarray:
+    """Log-probabilities (N, 6) from probabilities or logits, told apart and refused as `to_probabilities` does.
+
+    Logits keep all they tell, however sharp; a probability of zero has no logarithm and counts as 1e-12.
+    """
+    scores = np.asarray(scores)
+    return np.log(np.maximum(scores.astype(np.float64), FLOOR)) if _are_probabilities(scores, where) else log_softmax(scores)
+
+
+def _are_probabilities(scores: np.ndarray, where: str) -> bool:
+    """Whether all rows are; False: all are logits."""
+    demand_rows(scores, len(EMOTIONS), where)
     are = ((scores >= 0) & (scores <= 1)).all(axis=1) & (np.abs(scores.sum(axis=1) - 1) <= 1e-3)
     if are.all():
-        return scores.astype(np.float64)
+        return True
     if not are.any():
         _refuse_shares(scores, where)
-        return softmax(scores)
+        return False
     raise ValidationError(Problem(
         "mixed-scores", where,
         f"{are.sum():,} of {len(scores):,} rows are probabilities (in [0, 1], sum 1), the others are not; expected all or none",

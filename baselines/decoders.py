@@ -16,12 +16,12 @@ from blemore.errors import Problem, ValidationError, show
 from blemore.evaluate import Report
 from blemore.labels import EMOTIONS, LABELS, Prediction
 from blemore.metrics import count
-from blemore.report import to_dict, to_text
+from blemore.report import to_dict
 from blemore.significance import bootstrap, compare
 from blemore_baselines import structured as model
 from blemore_baselines.accounts import figures_to_text, structured_to_text
 from blemore_baselines.dataset import SET_OF_LABEL, Dataset
-from blemore_baselines.decode import Thresholds, accuracies, decode_thresholds, figures, fit_exact, nested_folds
+from blemore_baselines.decode import Thresholds, accuracies, decode_thresholds, figures, fit_exact, log_softmax, nested_folds, softmax
 from blemore_baselines.fusion import Models
 
 
@@ -58,17 +58,16 @@ def structured(dataset: Dataset, models: Models, weight: float = 0.5) -> Decoded
 
     weight: of ACC_presence in the score that is aimed at, in [0, 1]
     """
-    result = model.cross_validate(model.to_logs(models.probabilities), dataset.labels, dataset.folds)
+    result = model.cross_validate(models.logs, dataset.labels, dataset.folds)
     shares, final = result.share_of(dataset.folds), result.final
     chosen, expected = model.decide(result.posterior, shares, weight)
     ours, theirs = scored(dataset, chosen), scored(dataset, _nested_thresholds(models.average(), dataset))
     intervals, difference = bootstrap(ours), compare(ours, theirs)
-    factors = final.inverse_temperatures.tolist()
     found = {
         "weight": weight,
         "models": [
-            {"path": str(path), "inverse_temperature": factor, "weight": factor / (sum(factors) or 1), "missing": missing}
-            for path, factor, missing in zip(models.paths, factors, models.missing)
+            {"path": str(path), "inverse_temperature": factor, "weight": weight, "missing": missing}
+            for path, factor, weight, missing in zip(models.paths, final.inverse_temperatures.tolist(), final.weights.tolist(), models.missing)
         ],
         "nested": {**to_dict(ours, intervals, difference), "folds": _by_fold(dataset, ours, result)},
         "nested_thresholds": to_dict(theirs, bootstrap(theirs)),
@@ -77,23 +76,22 @@ def structured(dataset: Dataset, models: Models, weight: float = 0.5) -> Decoded
     }
 
     def apply(new: Models) -> tuple[np.ndarray, np.ndarray]:
-        return model.decide(model.posterior(final, model.to_logs(new.probabilities)), final.share, weight)
+        return model.decide(model.posterior(final, new.logs), final.share, weight)
 
-    text = structured_to_text(found) + "\n" + to_text(ours, intervals, difference, "thresholds on the same scores, nested as well")
-    return Decoded(found, text, {"name": "structured", "weight": weight, **model.to_dict(final)}, apply)
+    return Decoded(found, structured_to_text(found), {"name": "structured", "weight": weight, **model.to_dict(final)}, apply)
 
 
-def decode_by(spec: dict, probabilities: np.ndarray, where: str = "decoder") -> np.ndarray:
-    """The labels (N,) of one model's probabilities (N, 6), by a decoder that was fitted before.
+def decode_by(spec: dict, logits: np.ndarray, where: str = "decoder") -> tuple[np.ndarray, Optional[np.ndarray]]:
+    """The labels (N,) of one model's logits (N, 6) by a decoder that was fitted before, and as in `Decoded.apply` each clip's expected score.
 
     Raises ValidationError, with `where`: the spec is damaged, or of a decoder that is not known.
     """
     name, weight = spec.get("name"), spec.get("weight")
     if name == "thresholds" and all(isinstance(spec.get(key), float) for key in Thresholds._fields):
-        return decode_thresholds(probabilities, Thresholds(spec["alpha"], spec["beta"]))
+        return decode_thresholds(softmax(logits), Thresholds(spec["alpha"], spec["beta"])), None
     if name == "structured" and isinstance(weight, (int, float)) and 0 <= weight <= 1:
         fitted = model.from_dict({key: value for key, value in spec.items() if key not in ("name", "weight")}, where)
-        return model.decide(model.posterior(fitted, model.to_logs(probabilities[np.newaxis])), fitted.share, weight)[0]
+        return model.decide(model.posterior(fitted, log_softmax(logits)), fitted.share, weight)
     raise ValidationError(Problem("bad-decoder", where, f"found {show(str(spec))}; expected thresholds with alpha and beta, or structured with its weight and parameters",
                                   hint="Was the file copied whole? Copy it again, or train again."))
 

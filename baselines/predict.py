@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 import safetensors
@@ -19,7 +19,7 @@ from blemore.evaluate import check
 from blemore.io import read_bytes, to_json, write_atomic, zip_bytes
 from blemore.labels import EMOTIONS, LABELS, to_entry
 from blemore_baselines.crossval import PRESETS, clip_logits
-from blemore_baselines.decode import softmax
+
 from blemore_baselines.decoders import decode_by
 from blemore_baselines.features import MADE_BY, Features, fuse, read_features, unfinished
 from blemore_baselines.heads import HEADS, Scaler, build_head
@@ -44,7 +44,13 @@ def predict(model: Path, feature_paths: Sequence[Path], ids: Sequence[str]) -> t
         logits = clip_logits(head, scaler(features.X).astype(np.float64), features.owner, len(ids)).round(9)
     if not np.isfinite(logits).all():
         raise ValidationError(Problem("bad-model", str(model / "model.safetensors"), "makes NaN or Infinity of the features; expected finite scores", hint=MEND))
-    return logits, decode_by(spec["decoder"], softmax(logits), str(model / "model.json"))
+    return logits, decoded(model, logits)[0]
+
+
+def decoded(model: Path, logits: np.ndarray) -> tuple[np.ndarray, Optional[np.ndarray]]:
+    """What the artefact's decoder makes of its logits (N, 6): label indices (N,), and each clip's expected score (N,) where it
+    knows that. Raises as `predict`."""
+    return decode_by(_load(model / "model.json", _parse_spec)["decoder"], logits, str(model / "model.json"))
 
 
 def _demand_artefact(model: Path) -> None:

@@ -12,7 +12,8 @@ N clips the first term counts 1/N a right set, the second 1/(sN) a right blend. 
 have a higher expected score under that posterior, since the score is a sum over clips.
 
 Several models are fused before: each one's log-probabilities times its inverse temperature, which makes
-them all as sure as they are right, then the mean over the models that know the clip.
+them all as sure as they are right, then their mean over the models that know the clip, weighted by how much
+each tells, normalised again. So how sharp a model's scores are changes nothing.
 
 The model is a multinomial logistic regression in features that treat all emotions alike (how high the
 emotions of a set are, how high the best one outside of it), with corrections by emotion and by set that
@@ -35,14 +36,15 @@ from tqdm import tqdm
 
 from blemore.errors import Problem, ValidationError, show
 from blemore.labels import EMOTIONS, LABELS, PAIRS
+from blemore_baselines.arrays import demand_labels, demand_range, demand_rows
 from blemore_baselines.dataset import SET_OF_LABEL, TARGETS
-from blemore_baselines.decode import softmax, to_probabilities
+from blemore_baselines.decode import FLOOR, log_softmax, softmax, to_log_probabilities
 from blemore_baselines.heads import one_thread_each
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the pull to zero
 SPECIFIC = 10.0  # how much harder weights than biases are pulled
 CHUNK = 4096  # clips at a time: what they need stays in the processor's cache
-FLOOR = 1e-12  # a probability of zero has no logarithm
+ROUNDING = 1e-12  # of a sum's parts: what is no more than this is nothing
 
 N_SETS, N_PAIRS = len(EMOTIONS) + len(PAIRS), len(PAIRS)
 _FIRST, _SECOND = (np.array([EMOTIONS.index(pair[k]) for pair in PAIRS]) for k in (0, 1))
@@ -52,10 +54,15 @@ _IN_SET[len(EMOTIONS) + np.arange(N_PAIRS)[:, None], np.stack([_FIRST, _SECOND],
 
 
 class Model(NamedTuple):
-    """A fitted posterior: its models' inverse temperatures (M,), its parameters by name, the strength it was
-    fitted with, and the share of blends."""
+    """A fitted posterior: its models' inverse temperatures (M,) and weights (M,), its parameters by name, the strength it
+    was fitted with, and the share of blends.
+
+    weights: how far each model's log-probabilities vary over the emotions once they are as sure as they are right (root mean
+             square), as parts of their sum; 0 where none knows anything
+    """
 
     inverse_temperatures: np.ndarray
+    weights: np.ndarray
     parameters: dict[str, np.ndarray]
     strength: float
     share: float
@@ -64,14 +71,20 @@ class Model(NamedTuple):
 def log_probabilities(scores: Sequence[np.ndarray], names: Sequence[object]) -> np.ndarray:
     """Several models' logits or probabilities (N, 6) as log-probabilities (M, N, 6). `names` are for messages.
 
+    A row of NaN, a clip that the model does not know, stays one.
+
     Raises ValidationError as `blemore_baselines.decode.to_probabilities` does; ValueError: models of other numbers of clips.
     """
-    return to_logs(np.stack([to_probabilities(one, str(name)) for one, name in zip(scores, names, strict=True)]))
+    return np.stack([_log_probabilities(np.asarray(one), str(name)) for one, name in zip(scores, names, strict=True)])
 
 
-def to_logs(probabilities: np.ndarray) -> np.ndarray:
-    """Log-probabilities of probabilities, of the same shape; zero has no logarithm and counts as 1e-12, NaN stays."""
-    return np.log(np.maximum(probabilities, FLOOR))
+def _log_probabilities(scores: np.ndarray, name: str) -> np.ndarray:
+    unknown = np.isnan(scores).all(axis=1) if scores.ndim == 2 and scores.size else np.zeros(len(scores), dtype=bool)
+    if not unknown.any():
+        return to_log_probabilities(scores, name)
+    logs = np.full(scores.shape, np.nan)
+    logs[~unknown] = to_log_probabilities(scores[~unknown], name)
+    return logs
 
 
 def decide(posterior: np.ndarray, share: Union[float, np.ndarray], weight: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -80,20 +93,33 @@ def decide(posterior: np.ndarray, share: Union[float, np.ndarray], weight: float
     share:  of blends among the clips that are scored, in (0, 1]; one, or for each clip (N,)
     weight: of ACC_presence in the score; 1 − weight is ACC_salience's. In [0, 1]
 
-    Of equal labels the first wins.
+    Of labels that are expected to score the same the likeliest wins (at weight 1 all relations of a pair do), then the first.
+
+    Raises ValidationError: the posterior has another shape or is not finite, or a share or the weight is out of range.
     """
+    posterior = demand_rows(posterior, len(LABELS), "posterior")
+    demand_range(share, "share", 0, 1, open_below=True)
+    demand_range(weight, "weight", 0, 1)
+    if np.shape(share) not in ((), (len(posterior),)):
+        raise ValidationError(Problem("wrong-shape", "share", f"shape {np.shape(share)}; expected one number, or one for each of {len(posterior):,} clips"))
     best, expected = np.empty(len(posterior), dtype=int), np.empty(len(posterior))
     per_blend = np.broadcast_to((1 - weight) / np.asarray(share, dtype=float), len(posterior))
     for start in range(0, len(posterior), CHUNK):
         part = posterior[start: start + CHUNK]
         gain = weight * set_probabilities(part)[:, SET_OF_LABEL]
         gain[:, len(EMOTIONS):] += per_blend[start: start + CHUNK, None] * part[:, len(EMOTIONS):]
-        best[start: start + CHUNK], expected[start: start + CHUNK] = gain.argmax(axis=1), gain.max(axis=1)
+        most = expected[start: start + CHUNK] = gain.max(axis=1)
+        best[start: start + CHUNK] = np.where(gain == most[:, None], part, -1).argmax(axis=1)
     return best, expected
 
 
 def calibration(posterior: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """How well a posterior (N, 36) tells the labels (N,): log loss (nats) and Brier score (0 to 2), means over clips."""
+    """How well a posterior (N, 36) tells the labels (N,): log loss (nats) and Brier score (0 to 2), means over clips.
+
+    Raises ValidationError: another shape, numbers that are not finite, labels that are none, or no clips.
+    """
+    posterior = demand_rows(posterior, len(LABELS), "posterior")
+    labels = demand_labels(labels, len(posterior))
     truth = np.eye(posterior.shape[1])[labels]
     log_loss = -np.log(np.maximum(posterior[np.arange(len(labels)), labels], FLOOR)).mean()
     return {"log_loss": float(log_loss), "brier": float(((posterior - truth) ** 2).sum(axis=1).mean())}
@@ -155,11 +181,12 @@ def cross_validate(logs: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> C
     A model without folds f and g tells how a strength does on g, for f's choice, and on f, for g's: so
     the inner loop takes a fit for every two folds, not for every ordered two.
 
-    Raises ValidationError: fewer than three folds, or no blend left without two of them.
+    Raises ValidationError: see `fit` and `demand_folds`.
     """
+    logs = _by_model(logs)
+    labels = demand_labels(labels, logs.shape[1])
+    demand_folds(labels, folds)
     names = [int(fold) for fold in np.unique(folds)]
-    if len(names) < 3:
-        raise ValidationError(Problem("few-folds", "folds", f"{len(names)} folds; expected at least 3, to choose on some what is judged on another"))
     losses = {fold: np.zeros(len(STRENGTHS)) for fold in names}
     pairs = list(combinations(names, 2))
     with tqdm(total=len(pairs) * len(STRENGTHS) + len(names) + 1, desc="structured decoder", unit="fit", disable=None) as progress:
@@ -184,6 +211,18 @@ def cross_validate(logs: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> C
     return CrossValidated(found, shares, strengths, final)
 
 
+def demand_folds(labels: np.ndarray, folds: np.ndarray) -> None:
+    """ValidationError: not a fold (N,) for each label, or blends in fewer than three folds: relations are learned without any two."""
+    if np.shape(folds) != np.shape(labels):
+        raise ValidationError(Problem("wrong-shape", "folds", f"shape {np.shape(folds)} for {len(labels):,} labels; expected one each"))
+    found, with_blends = (len(np.unique(its)) for its in (folds, folds[labels >= len(EMOTIONS)]))
+    if with_blends < 3:
+        raise ValidationError(Problem(
+            "few-folds", "folds", f"{found} folds, {with_blends} of them with blends; structured decoding expected blends in at least 3, to choose on some what is judged on another",
+            hint="Decode by thresholds, which need less: --decoder thresholds.",
+        ))
+
+
 def decide_out_of_fold(result: CrossValidated, folds: np.ndarray, weight: float = 0.5) -> np.ndarray:
     """Each clip's label (N,), with the share of blends that its fold's model was fitted with."""
     return decide(result.posterior, result.share_of(folds), weight)[0]
@@ -197,7 +236,7 @@ def posterior(model: Model, logs: np.ndarray) -> np.ndarray:
 
     Raises ValidationError: see `fuse`.
     """
-    z, parameters = fuse(logs, model.inverse_temperatures), _flat(model)
+    z, parameters = fuse(logs, model.inverse_temperatures, model.weights), _flat(model)
     found = np.empty((len(z), len(LABELS)))
     with one_thread_each():
         for start in range(0, len(z), CHUNK):
@@ -207,10 +246,12 @@ def posterior(model: Model, logs: np.ndarray) -> np.ndarray:
     return found
 
 
-def fuse(logs: np.ndarray, inverse_temperatures: np.ndarray) -> np.ndarray:
-    """Late fusion: the mean (N, 6) of M models' log-probabilities (M, N, 6), each times its inverse temperature (M,).
+def fuse(logs: np.ndarray, inverse_temperatures: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """A logarithmic opinion pool (Genest and Zidek 1986): log-probabilities (N, 6) from those of M models (M, N, 6), each times its
+    inverse temperature (M,): their weighted mean, normalised.
 
-    A clip that some models do not know is fused from the others.
+    The weights (M,) sum to 1 over the models that know a clip, so that a clip that some do not know is as sure as the others
+    are, whatever model lacks. Where no weight is above 0 nothing is known: all emotions are alike.
 
     Raises ValidationError: another shape, a number that is not finite, or a clip that no model knows.
     """
@@ -220,29 +261,32 @@ def fuse(logs: np.ndarray, inverse_temperatures: np.ndarray) -> np.ndarray:
             "wrong-models", "log-probabilities", f"{len(logs)} models; expected {len(inverse_temperatures)}, as the decoder was fitted on",
         ))
     knows = ~np.isnan(logs[:, :, 0])
-    scaled = np.where(knows[:, :, None], logs, 0)
-    return np.ascontiguousarray(np.tensordot(inverse_temperatures, scaled, axes=1) / knows.sum(axis=0)[:, None])
+    total = weights @ knows
+    scales = np.divide(1, total, out=np.zeros(len(total)), where=total > 0)
+    return log_softmax(scales[:, None] * np.tensordot(weights * inverse_temperatures, np.where(knows[:, :, None], logs, 0), axes=1))
 
 
 def inverse_temperature(logs: np.ndarray, labels: np.ndarray) -> float:
-    """The a in [0, 1024] for which softmax(a · logs), of (N, 6), is nearest to the clips' soft labels by cross-entropy.
+    """The a, at least 0, for which softmax(a · logs), of (N, 6), is nearest to the clips' soft labels by cross-entropy.
 
     Temperature scaling (Guo et al. 2017, On Calibration of Modern Neural Networks). Below 1 the model was
-    too sure of itself; 0 says that it knows nothing. By bisection of the slope, which rises with a.
+    too sure of itself; 0 says that it knows nothing. By bisection of the slope, which rises with a; where it
+    never reaches zero, since all labels are told rightly, up to where rounding hides it.
     """
+    logs = np.asarray(logs, dtype=np.float64)
     known = ~np.isnan(logs[:, 0])
     z = logs[known] - logs[known].mean(axis=1, keepdims=True)
-    reached = float((TARGETS[labels[known]] * z).sum())
-    slope = lambda a: float((softmax(a * z) * z).sum()) - reached  # noqa: E731
-    low, high = 0.0, 1.0
-    if slope(low) >= -FLOOR * np.abs(z).sum():
-        return low
-    while high < 1024 and slope(high) < 0:
+    reached, nothing = float((TARGETS[labels[known]] * z).sum()), ROUNDING * np.abs(z).sum()
+    falls = lambda a: float((softmax(a * z) * z).sum()) - reached < -nothing  # noqa: E731
+    if not falls(0):
+        return 0.0
+    low, high = 0.0, 1 / np.abs(z).max()
+    while falls(high):
         low, high = high, 2 * high
     for _ in range(25):
         middle = (low + high) / 2
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return high
+        low, high = (middle, high) if falls(middle) else (low, middle)
+    return float(high)
 
 
 def _by_model(logs: np.ndarray) -> np.ndarray:
@@ -269,18 +313,22 @@ def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Optional[M
     strength: of the pull to zero, above 0
     start:    a model near the one maximum there is, which saves steps
 
-    Raises ValidationError: see `fuse`; labels of another number than clips, or no blend among them.
+    Raises ValidationError: see `fuse`; labels that are none or of another number than clips, no blend among them, or a
+    strength that is not above 0.
     """
     logs = _by_model(logs)
-    if len(labels) != logs.shape[1]:
-        raise ValidationError(Problem("wrong-shape", "labels", f"{len(labels):,} labels for {logs.shape[1]:,} clips; expected one each"))
+    labels = demand_labels(labels, logs.shape[1])
+    demand_range(strength, "strength", 0, open_below=True)
     blend = labels >= len(EMOTIONS)
     if not blend.any():
         raise ValidationError(Problem("no-blends", "labels", f"{len(labels)} clips without a blend; expected some to learn relations from"))
     scales = np.array([inverse_temperature(one, labels) for one in logs])
+    knows = ~np.isnan(logs[:, :, 0])
+    spread = scales * np.sqrt(np.where(knows, logs.var(axis=2), 0).sum(axis=1) / np.maximum(knows.sum(axis=1), 1))
+    weights = spread / (spread.sum() or 1)
     with one_thread_each():
-        theta = _minimise(_flat(start) if start else _CENTRE, _terms(fuse(logs, scales), labels), strength)
-    return Model(scales, {name: theta[columns].numpy() for name, columns in _COLUMNS.items()}, strength, float(blend.mean()))
+        theta = _minimise(_flat(start) if start else _CENTRE, _terms(fuse(logs, scales, weights), labels), strength)
+    return Model(scales, weights, {name: theta[columns].numpy() for name, columns in _COLUMNS.items()}, strength, float(blend.mean()))
 
 
 def _terms(z: np.ndarray, labels: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -384,7 +432,7 @@ def to_dict(model: Model) -> dict:
     """The model in plain numbers, for JSON; `from_dict` gives it back to the last bit."""
     return {
         "strength": model.strength, "share_of_blends": model.share,
-        "inverse_temperatures": model.inverse_temperatures.tolist(),
+        "inverse_temperatures": model.inverse_temperatures.tolist(), "weights": model.weights.tolist(),
         "parameters": {name: model.parameters[name].tolist() for name in _PARAMETERS},
     }
 
@@ -397,9 +445,9 @@ def from_dict(told: object, where: str = "decoder") -> Model:
     """
     told = told if isinstance(told, dict) else {}
     parameters = told.get("parameters") if isinstance(told.get("parameters"), dict) else {}
-    numbers = {name: told.get(name) for name in ("strength", "share_of_blends", "inverse_temperatures")}
+    numbers = {name: told.get(name) for name in ("strength", "share_of_blends", "inverse_temperatures", "weights")}
     models = len(numbers["inverse_temperatures"]) if isinstance(numbers["inverse_temperatures"], list) else 1
-    wanted = {"strength": (), "share_of_blends": (), "inverse_temperatures": (max(models, 1),)}
+    wanted = {"strength": (), "share_of_blends": (), "inverse_temperatures": (max(models, 1),), "weights": (max(models, 1),)}
     wanted |= {name: shape for name, (shape, _, _) in _PARAMETERS.items()}
     problems = [
         Problem("bad-decoder", where, f"{show(name)} is unknown; expected the parameters of structured decoding alone")
@@ -415,15 +463,16 @@ def from_dict(told: object, where: str = "decoder") -> Model:
         found[name] = value.astype(np.float64) if value.dtype.kind in "iuf" else np.array(np.nan)
         if found[name].shape != shape or not np.isfinite(found[name]).all():
             problems.append(Problem("bad-decoder", where, f"{name}: found {show(given)}; expected finite numbers of shape {shape}"))
-    strength, share, scales = (found.pop(name) for name in numbers)
-    if not problems and not (strength > 0 and 0 < share <= 1 and (scales >= 0).all()):
+    strength, share, scales, weights = (found.pop(name) for name in numbers)
+    if not problems and not (strength > 0 and 0 < share <= 1 and (scales >= 0).all() and (weights >= 0).all()):
         problems.append(Problem(
             "bad-decoder", where,
-            f"strength {strength:g}, share_of_blends {share:g}, inverse_temperatures {scales.tolist()}; expected above 0, in (0, 1], none below 0",
+            f"strength {strength:g}, share_of_blends {share:g}, inverse_temperatures {scales.tolist()}, weights {weights.tolist()}; "
+            "expected above 0, in (0, 1], none below 0",
         ))
     if problems:
         raise ValidationError([*problems[:-1], problems[-1]._replace(hint="Was the file copied whole? Copy it again, or fit again.")])
-    return Model(scales, found, float(strength), float(share))
+    return Model(scales, weights, found, float(strength), float(share))
 
 
 # name → shape, centre, how hard it is pulled there (times the strength)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blemore.labels import BLEND_SALIENCES, EMOTIONS, PAIRS
+from blemore_baselines.arrays import demand_labels, demand_rows
 from blemore_baselines.dataset import SET_OF_LABEL
 
 GRID = np.linspace(0.05, 0.95, 20)  # the published grid, for α and for β
@@ -52,8 +53,11 @@ def _top_two(probabilities: np.ndarray) -> _TopTwo:
 
 
 def decode_thresholds(probabilities: np.ndarray, thresholds: Thresholds) -> np.ndarray:
-    """The label (N,) of each row of probabilities (N, 6), by the threshold rule."""
-    top = _top_two(probabilities)
+    """The label (N,) of each row of probabilities (N, 6), by the threshold rule.
+
+    Raises ValidationError: another shape, or numbers that are not finite.
+    """
+    top = _top_two(demand_rows(probabilities, len(EMOTIONS), "probabilities"))
     relation = np.where(top.gap <= thresholds.beta, _EQUAL, top.dominance)
     return np.where((top.second >= thresholds.alpha) & (top.pair >= 0), top.pair + relation, top.single)
 
@@ -92,7 +96,11 @@ def fit_grid(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Thresholds,
 
     Of equal points the first wins, α ascending, then β ascending. Without true blends the score is
     the presence alone.
+
+    Raises ValidationError: another shape, numbers that are not finite, labels that are none, or no clips.
     """
+    probabilities = demand_rows(probabilities, len(EMOTIONS), "probabilities")
+    labels = demand_labels(labels, len(probabilities))
     score = surface(probabilities, labels, GRID, GRID).score
     a, b = divmod(int(np.argmax(score)), len(GRID))  # row-major: the first of equals
     return Thresholds(float(GRID[a]), float(GRID[b])), float(score[a, b])
@@ -124,8 +132,10 @@ def fit_exact(probabilities: np.ndarray, labels: np.ndarray) -> Plateau:
     where the dominance is. The best β for an α is the best prefix of that line, and a tree over the
     line keeps it through all insertions.
 
-    Without true blends the score is the presence alone.
+    Without true blends the score is the presence alone. Raises ValidationError as `fit_grid`.
     """
+    probabilities = demand_rows(probabilities, len(EMOTIONS), "probabilities")
+    labels = demand_labels(labels, len(probabilities))
     top = _top_two(probabilities)
     n, is_blend = len(labels), labels >= len(EMOTIONS)
     n_blends = int(is_blend.sum())

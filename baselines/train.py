@@ -36,14 +36,14 @@ from blemore.io import to_json, write_atomic
 from blemore.labels import EMOTIONS
 from blemore.version import VERSION
 from blemore_baselines import decoders
+from blemore_baselines.choices import TEST_PROTOCOLS
 from blemore_baselines.crossval import PRESETS, Recipe, cross_validate, fit_model, fold_seed
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decode import Thresholds, figures, fit_exact, fit_grid, softmax
+from blemore_baselines.decode import Thresholds, figures, fit_exact, fit_grid, log_softmax, softmax
 from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, npz_bytes, scores_csv
 from blemore_baselines.fusion import Models
 from blemore_baselines.heads import Scaler, fit_scaler, one_thread_each, row_losses
-
-TEST_PROTOCOLS = ("pooled", "retrain", "best-fold")
+from blemore_baselines.structured import demand_folds
 
 
 def train(
@@ -62,6 +62,8 @@ def train(
     """
     if test_protocol not in TEST_PROTOCOLS or weight is not None and test_protocol != "pooled":
         raise ValueError(f"test protocol {test_protocol!r}, weight {weight}; expected one of {', '.join(TEST_PROTOCOLS)}, and with a weight pooled")
+    if weight is not None:
+        demand_folds(dataset.labels, dataset.folds)  # now, not after the training
     demand_variation(sources, paths)
     features = fuse(sources)
     recipe = PRESETS[preset][method]
@@ -83,7 +85,7 @@ def train(
     decoder = {"name": "thresholds", **final.thresholds._asdict()}
     last = logits[min(recipe.final_epochs, recipe.epochs) - 1]
     if weight is not None:
-        decoded = decoders.structured(dataset, Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis]), weight)
+        decoded = decoders.structured(dataset, Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis], log_softmax(last)[np.newaxis]), weight)
         decoder, metrics["structured"] = decoded.spec, decoded.figures
     _save_model(dataset, features, config, final, decoder, out)
 

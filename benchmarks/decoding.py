@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from blemore_baselines.dataset import TARGETS, read_dataset
-from blemore_baselines.decode import decode_thresholds, fit_grid, nested_folds, softmax
+from blemore_baselines.decode import decode_thresholds, fit_grid, nested_folds, softmax, to_log_probabilities
 from blemore_baselines.fusion import read_models
-from blemore_baselines.structured import cross_validate, decide, fit, posterior, to_logs
+from blemore_baselines.structured import cross_validate, decide, fit, log_probabilities, posterior
 
 RUNS = ("e100_ce", "e100_kl_div", "e50_ce", "e50_kl_div")
 MILLION = 1_000_000
@@ -58,15 +58,15 @@ def main():
 
     mean = probabilities.mean(axis=0)
     measure("thresholds: nested", lambda: nested_folds(mean[np.newaxis], labels, folds))
-    measure("structured: nested and final", lambda: cross_validate(to_logs(probabilities), labels, folds))
-    model = measure("structured: one fit", lambda: fit(to_logs(probabilities), labels, strength=3.0))
+    measure("structured: nested and final", lambda: cross_validate(log_probabilities(probabilities, RUNS), labels, folds))
+    model = measure("structured: one fit", lambda: fit(log_probabilities(probabilities, RUNS), labels, strength=3.0))
     thresholds, _ = fit_grid(mean, labels)
     many = clips(np.random.default_rng(9).integers(0, len(TARGETS), MILLION), 9)
     measure("thresholds: a million clips", lambda: decode_thresholds(many, thresholds))
-    one = fit(to_logs(probabilities[0]), labels, strength=3.0)
-    measure("structured: a million clips", lambda: decide(posterior(one, to_logs(many)), one.share))
+    one = fit(to_log_probabilities(probabilities[0]), labels, strength=3.0)
+    measure("structured: a million clips", lambda: decide(posterior(one, to_log_probabilities(many)), one.share))
     four = np.stack([many] * 4)
-    measure("structured: a million, 4 models", lambda: decide(posterior(model, to_logs(four)), model.share))
+    measure("structured: a million, 4 models", lambda: decide(posterior(model, log_probabilities(four, RUNS)), model.share))
     figures["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(figures))
 

@@ -22,11 +22,11 @@ from tqdm import tqdm
 from blemore.labels import EMOTIONS
 from blemore.significance import compare
 from blemore_baselines.dataset import TARGETS, read_dataset
-from blemore_baselines.decode import accuracies, softmax
+from blemore_baselines.decode import accuracies, log_softmax, softmax, to_log_probabilities
 from blemore_baselines.decoders import scored
 from blemore_baselines.fusion import read_models
 from blemore_baselines.heads import one_thread_each
-from blemore_baselines.structured import STRENGTHS, calibration, cross_validate, decide, fit, inverse_temperature, posterior, to_logs
+from blemore_baselines.structured import STRENGTHS, calibration, cross_validate, decide, fit, inverse_temperature, posterior
 from blemore_baselines.structured import _CENTRE, _PULL, _designs, _log_chances, _terms  # stacking is made of the decoder's own parts
 
 REAL = Path(os.environ.get("BLEMORE_SHARED") or Path(__file__).resolve().parents[2] / "shared") / "blemore-real"
@@ -48,7 +48,7 @@ def fused(learn, strength, logs, labels):
 def mean_of_probabilities(logs, labels):
     """The mean of probabilities, each model at its temperature."""
     scales = temperatures(logs, labels)
-    return lambda new: to_logs(softmax(scales * new).mean(axis=0))
+    return lambda new: to_log_probabilities(softmax(scales * new).mean(axis=0))
 
 
 def weighted(shape, logs, labels):
@@ -77,7 +77,7 @@ def stacked(strength, logs, labels):
             columns = [its + m * len(_CENTRE) for m, its in enumerate(columns)]
             yield torch.cat(designs, dim=2), torch.cat(columns, dim=1), *(its[0] for its in truth)
 
-    terms = list(side_by_side(_terms(z, labels) for z in scales * logs))
+    terms = list(side_by_side(_terms(z, labels) for z in log_softmax(scales * logs)))
 
     def loss(theta):
         likelihoods = (_log_chances(theta, design, columns)[truth, torch.arange(len(truth))].sum() for design, columns, truth in terms)
@@ -86,7 +86,7 @@ def stacked(strength, logs, labels):
     theta = minimum(loss, centre)
 
     def predict(new):
-        sets, *relations = (_log_chances(theta, *part) for part in side_by_side(_designs(z) for z in scales * new))
+        sets, *relations = (_log_chances(theta, *part) for part in side_by_side(_designs(z) for z in log_softmax(scales * new)))
         pairs = [sets[len(EMOTIONS) + pair] + relation for pair, relation in enumerate(relations)]
         return torch.cat([sets[:len(EMOTIONS)], *pairs]).exp().T.numpy()
 
@@ -146,7 +146,7 @@ def main():
         sys.exit(f"{REAL} is not there: set BLEMORE_SHARED to the folder that holds blemore-real")
     dataset = read_dataset(REAL / "train_metadata.csv")
     labels, folds, names, rng = dataset.labels, dataset.folds, np.unique(dataset.folds), np.random.default_rng(0)
-    logs = to_logs(read_models([REAL / "hicmae" / f"{run}_train_oof_logits.csv" for run in RUNS], dataset.ids).probabilities)
+    logs = read_models([REAL / "hicmae" / f"{run}_train_oof_logits.csv" for run in RUNS], dataset.ids).logs
     share = np.array([(labels[folds != fold] >= len(EMOTIONS)).mean() for fold in folds])
     rows, reports = {}, {}
 
@@ -168,7 +168,7 @@ def main():
     record(USED, decoded(logs))
     record("mean of log-probabilities", decoded(logs.mean(axis=0)))
     record("mean of probabilities, each at its temperature", over_strengths(fused, mean_of_probabilities)[0])
-    record("mean of probabilities", decoded(to_logs(np.exp(logs).mean(axis=0))))
+    record("mean of probabilities", decoded(to_log_probabilities(np.exp(logs).mean(axis=0))))
     record("log-probabilities with weights learned together, none below 0", over_strengths(fused, partial(weighted, PER_MODEL))[0])
     record("the same with a weight for each model and emotion", over_strengths(fused, partial(weighted, PER_EMOTION))[0])
     each, losses = map(np.stack, zip(*(over_strengths(fused, partial(alone, model)) for model in range(len(RUNS)))))
@@ -180,7 +180,7 @@ def main():
     record("the first, with next to no pull to zero", nested([unpulled], logs, labels, folds)[0])
     record("stacking: one posterior with every model's features", over_strengths(stacked)[0])
 
-    sharp = np.stack([to_logs(softmax(10 * logs[0])), *logs[1:]])
+    sharp = np.stack([log_softmax(10 * logs[0]), *logs[1:]])
     noise = np.stack([*logs, *(one[rng.permutation(len(labels))] for one in logs[:2])])  # as sure as real models, of other clips
     gone = rng.random(logs.shape[:2]) < 0.2
     gone[:, gone.all(axis=0)] = False  # a clip that no model knows cannot be decoded

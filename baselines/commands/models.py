@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Sequence
 
 import click
 
@@ -24,6 +25,8 @@ weight_option = click.option("--weight", type=click.FloatRange(0, 1), metavar="W
 
 def _weight(decoder: str, weight: Optional[float]) -> Optional[float]:
     """None for thresholds."""
+    if weight is not None and math.isnan(weight):  # which a range of click's takes
+        raise click.BadParameter("nan is not in the range 0<=x<=1.", param_hint="--weight")
     if decoder == "structured":
         return 0.5 if weight is None else weight
     if weight is not None:
@@ -70,19 +73,20 @@ def train(metadata: Path, features: tuple, method: str, head: str, preset: str, 
 @click.option("--model", type=PATH, required=True, metavar="RUN", help="A run folder, or its model.json and model.safetensors alone.")
 @features_option
 @click.option("--ids", type=PATH, required=True, metavar="CSV", help="The clips to predict: test_metadata.csv.")
-@click.option("--out", type=FilePath(written=True, suffix=".zip", beside=(LOGITS,)), required=True, metavar="submission.zip")
+@click.option("--out", type=FilePath(written=True, suffix=".zip", beside=(LOGITS, EXPECTED)), required=True, metavar="submission.zip")
 def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
     """Predict clips with a trained model: a submission that has passed the check.
 
-    The logits go beside it, as submission.logits.csv, and into the run folder, where `decode` finds the last ones.
+    The logits go beside it, as submission.logits.csv, and into the run folder, where `decode` finds the last ones; with a
+    structured decoder also what each clip is expected to gain, as submission.expected.csv.
 
     \b
     Example:
       blemore-baselines predict --model run --features test.npz --ids demo/test_metadata.csv --out run/submission.zip
     """
     from blemore_baselines.features import RUN_OOF, RUN_TEST, scores_csv
+    from blemore_baselines.predict import decoded, write_submission
     from blemore_baselines.predict import predict as run
-    from blemore_baselines.predict import write_submission
 
     clips = read_ids(ids)
     logits, labels = run(model, features, clips)
@@ -91,10 +95,20 @@ def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
     for table in (out.with_suffix(LOGITS), *([model / RUN_TEST] if is_run else [])):
         write_atomic(table, scores_csv(clips, logits))
         talk(f"{table}: the logits")
+    _write_expected(out, clips, *decoded(model, logits))
     seen = _clips_of_run(model).intersection(clips)
     if seen:
         talk(f"note: the model was trained or chosen on {len(seen):,} of the {len(clips):,} clips: a score on them says nothing about new ones")
     click.echo(f"{out}: {len(clips)} clips, checked")
+
+
+def _write_expected(out: Path, clips: Sequence[str], labels: Sequence[int], expected: Optional[Sequence[float]]) -> None:
+    """Beside the submission what each clip is expected to gain, where the decoder knows it."""
+    if expected is not None:
+        from blemore_baselines.decoders import expected_csv
+
+        write_atomic(out.with_suffix(EXPECTED), expected_csv(clips, labels, expected))
+        talk(f"{out.with_suffix(EXPECTED)}: what each clip is expected to gain")
 
 
 def _clips_of_run(model: Path) -> set[str]:
@@ -150,9 +164,7 @@ def decode(
         labels, side = decoded.apply(test)
         write_submission(test.ids, labels, out)
         figures = {**figures, "test": [{"path": str(path), "missing": missing} for path, missing in zip(test.paths, test.missing)]}
-        if side is not None:
-            write_atomic(out.with_suffix(EXPECTED), decoders.expected_csv(test.ids, labels, side))
-            talk(f"{out.with_suffix(EXPECTED)}: what each clip is expected to gain")
+        _write_expected(out, test.ids, labels, side)
     if report:
         write_atomic(report, to_json(figures))
         if decoder == "structured":

@@ -68,7 +68,7 @@ def to_text(
     if bootstrap:
         lines.append(f"95 % intervals over {bootstrap.units:,} {bootstrap.unit}s{f'; {bootstrap.note}' if bootstrap.note else ''}.")
     if comparison:
-        lines += ["", *_comparison_lines(comparison, other)]
+        lines += ["", *comparison_lines(comparison, other)]
     return "\n".join(["", *lines, "", signed(report, bootstrap)])
 
 
@@ -76,7 +76,7 @@ def _interval(interval: Optional[Interval], width: str = ".4f") -> str:
     return "–" if interval is None else f"[{interval.low:{width}}, {interval.high:{width}}]"
 
 
-def _comparison_lines(comparison: Comparison, other: str) -> list[str]:
+def comparison_lines(comparison: Comparison, other: str) -> list[str]:
     """Differences, their 95 % intervals and p-values."""
     lines = [f"Difference to {other}, paired over {comparison.units:,} {comparison.unit}s ({comparison.resamples:,} resamples):"]
     for figure, name in zip(FIGURES, ("ACC_presence", "ACC_salience", "score")):
@@ -88,13 +88,9 @@ def _comparison_lines(comparison: Comparison, other: str) -> list[str]:
 
 def per_clip_csv(report: Report) -> str:
     """One row a clip: filename, truth, prediction, error (see `blemore.evaluate.error_kind`; empty where right)."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["filename", "truth", "prediction", "error"])
-    for clip, truth in report.labels.items():
-        predicted = report.predictions[clip].label
-        writer.writerow([clip, truth, predicted, error_kind(predicted, truth) or ""])
-    return buffer.getvalue()
+    answers = ((clip, truth, report.predictions[clip].label) for clip, truth in report.labels.items())
+    rows = ((clip, truth, predicted, error_kind(predicted, truth) or "") for clip, truth, predicted in answers)
+    return csv_text([("filename", "truth", "prediction", "error"), *rows])
 
 
 def problems_to_text(problems: Sequence[Problem]) -> str:

@@ -13,6 +13,7 @@ import blemore_baselines
 from blemore.evaluate import check
 from blemore_baselines.cli import main
 from blemore_baselines.dataset import Dataset
+from blemore_baselines.decode import log_softmax, softmax
 from blemore_baselines.decoders import structured, thresholds
 from blemore_baselines.features import scores_csv
 from blemore_baselines.fusion import Models
@@ -71,7 +72,7 @@ def planted(n=300, actors=12, folds=4, seed=0):
     labels, actor = rng.integers(0, 36, n), rng.integers(0, actors, n)
     dataset = Dataset([f"clip{k}" for k in range(n)], labels, actor % folds, [f"A{k}" for k in actor])
     logits = np.stack([6 * TARGETS[labels] + rng.normal(size=(n, 6)), 3 * rng.normal(size=(n, 6))])
-    return dataset, Models(dataset.ids, ["knows.csv", "nothing.csv"], np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True))
+    return dataset, Models(dataset.ids, ["knows.csv", "nothing.csv"], softmax(logits), log_softmax(logits))
 
 
 def test_the_account_of_structured_decoding():
@@ -99,7 +100,7 @@ def test_new_clips_are_decoded_with_the_final_model_whatever_their_order():
     for decoded in (structured(dataset, models, weight=0.7), thresholds(dataset, models)):
         labels, expected = decoded.apply(models)
         order = np.random.default_rng(1).permutation(len(labels))
-        shuffled, again = decoded.apply(Models([models.ids[k] for k in order], models.paths, models.probabilities[:, order]))
+        shuffled, again = decoded.apply(Models([models.ids[k] for k in order], models.paths, models.probabilities[:, order], models.logs[:, order]))
         assert (shuffled == labels[order]).all() and (expected is None or again == pytest.approx(expected[order]))
 
 

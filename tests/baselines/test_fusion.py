@@ -33,7 +33,14 @@ def test_scores_are_paired_by_id_and_may_be_missing(tables):
     assert models.probabilities[0, :3] == pytest.approx(softmax(ONE[:3])) and np.isnan(models.probabilities[0, 3]).all()
     assert models.probabilities[1, [0, 1, 3]] == pytest.approx(TWO[[0, 1, 3]]) and np.isnan(models.probabilities[1, 2]).all()
     expected = [(softmax(ONE)[0] + TWO[0]) / 2, (softmax(ONE)[1] + TWO[1]) / 2, softmax(ONE)[2], TWO[3]]
+    assert models.logs == pytest.approx(np.log(models.probabilities), nan_ok=True)
     assert models.average() == pytest.approx(np.array(expected))
+
+
+def test_sharp_logits_keep_what_probabilities_round_to_zero(tables):
+    models = read_models([tables("one", CLIPS, 1000 * ONE)], CLIPS)
+    assert models.logs[0] - models.logs[0].max(axis=1, keepdims=True) == pytest.approx(1000 * (ONE - ONE.max(axis=1, keepdims=True)))
+    assert models.probabilities.min() == 0
 
 
 def test_without_ids_every_clip_that_any_model_knows(tables):

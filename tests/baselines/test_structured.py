@@ -13,9 +13,9 @@ from blemore.io import to_json
 from blemore.labels import EMOTIONS, LABELS
 from blemore_baselines import structured
 from blemore_baselines.dataset import SET_OF_LABEL, TARGETS
-from blemore_baselines.decode import count, decode_thresholds, fit_exact, softmax
+from blemore_baselines.decode import Thresholds, count, decode_thresholds, fit_exact, fit_grid, softmax
 from blemore_baselines.structured import (
-    calibration_error, cross_validate, decide, decide_out_of_fold, fit, frequencies, from_dict, fuse, inverse_temperature, log_probabilities,
+    calibration, calibration_error, cross_validate, decide, decide_out_of_fold, fit, frequencies, from_dict, fuse, inverse_temperature, log_probabilities,
     posterior, reliability, set_probabilities, to_dict,
 )
 
@@ -187,22 +187,56 @@ def test_a_model_that_knows_nothing_or_the_contrary_has_no_weight():
     assert inverse_temperature(np.full((3000, 6), -np.log(6)), labels) == 0
 
 
-def test_how_sharp_a_model_is_changes_nothing():
+@pytest.mark.parametrize("sharper", [1e-4, 20, 1000])
+def test_how_sharp_a_model_is_changes_nothing(sharper):
     labels, seen, _ = world(400, seed=10)
     noisy = seen + 0.1 * np.random.default_rng(0).normal(size=seen.shape)
-    plain, sharp = np.stack([3 * seen, 3 * noisy]), np.stack([3 * seen, 60 * noisy])
-    assert posterior(fit(sharp, labels, 3.0), sharp) == pytest.approx(posterior(fit(plain, labels, 3.0), plain), abs=1e-4)
+    noisy[::5], lifted = np.nan, np.arange(400)[:, None] % 7  # clips that it does not know; a number added to a clip's logits
+    plain, other = (log_probabilities([3 * seen, logits], ["one", "two"]) for logits in (3 * noisy, 3 * sharper * noisy + lifted))
+    assert posterior(fit(other, labels, 3.0), other) == pytest.approx(posterior(fit(plain, labels, 3.0), plain), abs=1e-6)
+
+
+def test_an_inverse_temperature_is_found_at_any_scale():
+    labels, seen, _ = world(300, seed=9)
+    found = inverse_temperature(seen, labels)
+    for scale in (1e-12, 1e-3, 1e6, 1e30):
+        assert scale * inverse_temperature(scale * seen, labels) == pytest.approx(found, rel=1e-6)
+    singles = labels % 6
+    right = inverse_temperature(TARGETS[singles], singles)  # never wrong: the surer the better, up to where rounding hides it
+    assert np.isfinite(right) and softmax(right * TARGETS[singles]).max(axis=1) == pytest.approx(1)
 
 
 def test_models_are_fused_by_hand():
-    logs = np.log([[[0.5, 0.1, 0.1, 0.1, 0.1, 0.1]] * 2, [[0.2, 0.4, 0.1, 0.1, 0.1, 0.1]] * 2])
-    logs[1, 1] = np.nan  # the second model does not know the second clip
-    assert fuse(logs, np.array([0.5, 2.0])) == pytest.approx(np.stack([(0.5 * logs[0, 0] + 2 * logs[1, 0]) / 2, 0.5 * logs[0, 1]]))
+    logs = np.log([[[0.5, 0.1, 0.1, 0.1, 0.1, 0.1]] * 3, [[0.2, 0.4, 0.1, 0.1, 0.1, 0.1]] * 3])
+    logs[1, 1] = logs[0, 2] = np.nan  # the second model does not know the second clip, the first not the third
+    # .75 · .5 · log .5 + .25 · 2 · log .2, or √(.5^.75 · .2), and so on, normalised; then each model alone at its temperature
+    pooled = [0.5**0.375 * 0.2**0.5, 0.1**0.375 * 0.4**0.5, *[0.1**0.875] * 4]
+    expected = [pooled, [0.5**0.5, *[0.1**0.5] * 5], [0.2**2, 0.4**2, *[0.1**2] * 4]]
+    weights = np.array([0.75, 0.25])
+    assert np.exp(fuse(logs, np.array([0.5, 2.0]), weights)) == pytest.approx(np.array([np.divide(row, sum(row)) for row in expected]))
+    # The second knows nothing: whether it is there changes nothing, and what it alone tells is nothing.
+    found = np.exp(fuse(logs, np.array([0.5, 0.0]), np.array([1.0, 0.0])))
+    assert found[0] == pytest.approx(found[1]) and found[2] == pytest.approx([1 / 6] * 6)
+
+
+def test_a_clip_is_as_sure_whether_or_not_a_worthless_model_knows_it():
+    labels, seen, _ = world(1200, seed=12, noise=0.3)
+    noise = np.random.default_rng(1).normal(size=seen.shape)
+    noise[::2] = np.nan
+    both, alone = log_probabilities([3 * seen, noise], ["one", "noise"]), log_probabilities([3 * seen], ["one"])
+    with_noise, without = (structured.calibration(posterior(fit(logs, labels, 3.0), logs), labels)["log_loss"] for logs in (both, alone))
+    assert with_noise < without + 0.01
+
+
+def test_of_labels_that_are_expected_to_score_the_same_the_likeliest_wins():
+    row = np.zeros((2, len(LABELS)))
+    row[:, 12:15] = [[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]  # at weight 1 the three relations of ang+hap gain the same
+    assert decide(row, 0.7, weight=1)[0].tolist() == [13, 12]
 
 
 def test_clips_that_a_model_does_not_know_come_from_the_others():
     labels, seen, _ = world(600, seed=11)
-    logs = np.stack([3 * seen, 4 * seen])
+    logs = log_probabilities([3 * seen, 4 * seen], ["one", "two"])
     logs[1, ::3] = np.nan
     found = posterior(fit(logs, labels, 1.0), logs)
     assert np.isfinite(found).all()
@@ -222,10 +256,12 @@ def test_refusals():
     labels, seen, _ = world(60, seed=6)
     with pytest.raises(ValidationError, match="without a blend"):
         fit(seen, labels % 6, 1.0)
-    with pytest.raises(ValidationError, match="2 folds; expected at least 3"):
+    with pytest.raises(ValidationError, match="2 folds, 2 of them with blends; .* at least 3"):
         cross_validate(seen, labels, np.arange(60) % 2)
     with pytest.raises(ValidationError, match="NaN or Infinity"):
         log_probabilities([np.where(seen > 1, np.inf, seen)], ["model"])
+    with pytest.raises(ValidationError, match="model: 3 of 60 rows hold NaN or Infinity"):
+        log_probabilities([np.where((np.arange(60) < 3)[:, None] & (np.arange(6) == 2), np.nan, seen)], ["model"])  # half known is not unknown
     model = fit(seen, labels, 1.0)
     for call in (lambda logs: fit(logs, labels, 1.0), lambda logs: posterior(model, logs), lambda logs: cross_validate(logs, labels, np.arange(60) % 3)):
         for bad in (-np.inf, np.inf, np.nan):
@@ -237,8 +273,44 @@ def test_refusals():
         posterior(model, seen[:, :5])
     with pytest.raises(ValidationError, match="2 models; expected 1"):
         posterior(model, np.stack([seen, seen]))
-    with pytest.raises(ValidationError, match="59 labels for 60 clips"):
-        fit(seen, labels[:59], 1.0)
+    few = np.where(np.arange(60) % 4 < 2, labels, labels % 6)
+    with pytest.raises(ValidationError, match="4 folds, 2 of them with blends(.|\\n)*--decoder thresholds"):
+        cross_validate(seen, few, np.arange(60) % 4)
+
+
+P, LABEL = np.full((60, 36), 1 / 36), np.arange(60) % 36
+SIX, FOLDS = np.random.default_rng(0).dirichlet(np.ones(6), size=60), np.arange(60) % 3
+NAN = lambda array: np.where(np.arange(array.shape[1]) == 1, np.nan, array)  # noqa: E731
+
+
+@pytest.mark.parametrize(("call", "says"), [
+    (lambda: decide(NAN(P), 0.5), "posterior: 60 of 60 rows hold NaN"),
+    (lambda: decide(P, 0), "share: found 0.0; expected above 0, at most 1"),
+    (lambda: decide(P, np.full(59, 0.5)), "share: shape \\(59,\\)"),
+    (lambda: decide(P, np.nan), "share: found nan"),
+    (lambda: decide(P, 0.5, 2), "weight: found 2.0; expected at least 0, at most 1"),
+    (lambda: decide(P, 0.5, np.nan), "weight: found nan"),
+    (lambda: decide(P[:, :6], 0.5), "posterior: shape \\(60, 6\\); expected \\(clips, 36\\)"),
+    (lambda: decide(P[0], 0.5), "posterior: shape \\(36,\\)"),
+    (lambda: calibration(NAN(P), LABEL), "posterior: 60 of 60 rows"),
+    (lambda: calibration(P, LABEL[:59]), "labels: shape \\(59,\\) for 60 clips"),
+    (lambda: fit(SIX, LABEL, 0), "strength: found 0.0; expected above 0"),
+    (lambda: fit(SIX, LABEL, np.inf), "strength: found inf"),
+    (lambda: fit(SIX, LABEL[:59], 1.0), "labels: shape \\(59,\\) for 60 clips"),
+    (lambda: fit(SIX, np.where(LABEL == 3, 36, LABEL), 1.0), "labels: found int64 from 0 to 36; expected integers from 0 to 35"),
+    (lambda: fit(SIX, LABEL - 1, 1.0), "labels: found int64 from -1 to 34"),
+    (lambda: fit(SIX, LABEL / 2, 1.0), "labels: found float64"),
+    (lambda: cross_validate(SIX, LABEL[:59], FOLDS), "labels: shape \\(59,\\)"),
+    (lambda: cross_validate(SIX, LABEL, FOLDS[:59]), "folds: shape \\(59,\\) for 60 labels"),
+    (lambda: decode_thresholds(NAN(SIX), Thresholds(0.1, 0.1)), "probabilities: 60 of 60 rows"),
+    (lambda: decode_thresholds(SIX[:, :4], Thresholds(0.1, 0.1)), "probabilities: shape \\(60, 4\\); expected \\(clips, 6\\)"),
+    (lambda: fit_exact(SIX[:0], LABEL[:0]), "labels: shape \\(0,\\) for 0 clips; expected one clip at least"),
+    (lambda: fit_grid(SIX, LABEL + 1), "labels: found int64 from 1 to 36"),
+    (lambda: log_probabilities([SIX[0]], ["mine"]), "mine: shape \\(6,\\)"),
+])
+def test_what_is_no_scores_or_no_labels_is_refused_where_it_enters(call, says):
+    with pytest.raises(ValidationError, match=says):
+        call()
 
 
 def test_a_model_comes_back_from_json_to_the_last_bit():
@@ -264,7 +336,9 @@ def test_a_model_comes_back_from_json_to_the_last_bit():
     (lambda told: told.update(share_of_blends=1.5), "share_of_blends 1.5"),
     (lambda told: told.clear(), "strength: found null"),
     (lambda told: told.update(inverse_temperatures=[]), "inverse_temperatures: .* of shape \\(1,\\)"),
-    (lambda told: told.update(inverse_temperatures=[-0.5]), "inverse_temperatures \\[-0.5\\]; expected .* none below 0"),
+    (lambda told: told.update(inverse_temperatures=[-0.5]), "inverse_temperatures \\[-0.5\\], weights \\[1.0\\]; expected .* none below 0"),
+    (lambda told: told.update(weights=[0.5, 0.5]), "weights: .* of shape \\(1,\\)"),
+    (lambda told: told.pop("weights"), "weights: found null"),
 ])
 def test_a_damaged_model_is_refused_with_what_is_wrong(damage, says):
     labels, seen, _ = world(120, seed=7)

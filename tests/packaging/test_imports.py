@@ -26,7 +26,7 @@ LAYERS = {
         ("cli", "codabench"),
     ],
     "blemore_baselines": [
-        ("choices", "dataset", "media", "published", "streams"),
+        ("choices", "arrays", "dataset", "media", "published", "streams"),
         ("encoders",),
         ("extract", "engines"),
         ("features", "locate"),
