@@ -17,7 +17,6 @@ Everything follows from `SEED`: the same machine gives the same bytes again.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -32,7 +31,7 @@ import numpy as np
 from tqdm import tqdm
 
 from blemore.errors import FileError, Problem, ValidationError
-from blemore.io import to_json, write_atomic
+from blemore.io import csv_text, to_json, write_atomic
 from blemore.labels import BLENDS, NEUTRAL, SINGLES, Label, to_entry
 
 SEED = 2026
@@ -195,13 +194,7 @@ def _tables(train: list[Take], test: list[Take]) -> tuple[str, str, str]:
     labels = {take.name: to_entry(take.label) for take in test}
     groups = {take.name: actor_id(take.actor) for take in test}
     names = [("filename",)] + [(take.name,) for take in test]
-    return _csv(rows), _csv(names), to_json({"labels": labels, "groups": groups})
-
-
-def _csv(rows: list[tuple]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    return csv_text(rows), csv_text(names), to_json({"labels": labels, "groups": groups})
 
 
 # ------------------------------------------------------------------------------------- one clip

@@ -15,7 +15,6 @@ same id (`x.mov`, `x.wav`), the one of the encoder's own modality is read; any o
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
 import io
 import os
@@ -32,7 +31,7 @@ import numpy as np
 from tqdm import tqdm
 
 from blemore.errors import BlemoreError, FileError, Problem, ValidationError, some
-from blemore.io import read_json, read_table, to_json, write_atomic
+from blemore.io import csv_text, read_json, read_table, to_json, write_atomic
 from blemore.labels import MEDIA_SUFFIXES, SOUND_SUFFIXES, clip_id
 from blemore_baselines import engines
 from blemore_baselines.encoders.base import Encoder
@@ -308,9 +307,7 @@ class Store:
         with self._alone():  # or runs side by side would lose each other's rows
             on_record = {failure.clip: failure for failure in read_failures(self.folder)} | outcomes
             rows = sorted(failure for failure in on_record.values() if failure)
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows([Failure._fields, *rows])
-            write(self.folder / FAILURES, text.getvalue())
+            write(self.folder / FAILURES, csv_text([Failure._fields, *rows]))
         self._on_record = {failure.clip for failure in rows}
 
     @contextmanager

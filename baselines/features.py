@@ -32,7 +32,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from blemore.errors import Problem, ValidationError, show, some
-from blemore.io import SAVE_WITH_COMMAS, other_separator, read_bytes, write_atomic
+from blemore.io import SAVE_WITH_COMMAS, csv_text, other_separator, read_bytes, write_atomic
 from blemore.labels import EMOTIONS, clip_id
 from blemore.validate import folders_hint
 from blemore_baselines.encoders.openface import is_openface3_csv, read_openface3_csv
@@ -121,11 +121,7 @@ def read_scores(path: Path, ids: Optional[Sequence[str]] = None, test: bool = Fa
 
 def scores_csv(ids: Sequence[str], scores: np.ndarray) -> str:
     """A table that `read_scores` reads back to the same numbers."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["filename", *EMOTIONS])
-    writer.writerows([clip, *row] for clip, row in zip(ids, scores.tolist(), strict=True))
-    return text.getvalue()
+    return csv_text([["filename", *EMOTIONS], *([clip, *row] for clip, row in zip(ids, scores.tolist(), strict=True))])
 
 
 def aggregate(folder: Path, ids: Sequence[str]) -> Features:

@@ -22,7 +22,6 @@ import sys
 from pathlib import Path
 from typing import Callable, Mapping, NamedTuple, Optional, Sequence
 
-import numpy as np
 from tqdm import tqdm
 
 from blemore.errors import BlemoreError, FileError, Problem, ValidationError, show

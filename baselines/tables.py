@@ -6,10 +6,10 @@ dash. A signature says in one line what the figures were computed from.
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 from typing import NamedTuple, Optional, Sequence, Union
+
+from blemore.io import csv_text
 
 Cell = Union[str, int, float, None]
 
@@ -42,11 +42,8 @@ def to_text(table: Table, signature: Optional[str] = None) -> str:
 
 def to_csv(table: Table, signature: str) -> str:
     """Unrounded, for machines; None is an empty cell, and the signature is the last line, after a #."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([["" if cell is None else repr(float(cell)) if isinstance(cell, float) else cell for cell in row] for row in table.rows])
-    return buffer.getvalue() + f"# {signature}\n"
+    rows = [["" if cell is None else repr(float(cell)) if isinstance(cell, float) else cell for cell in row] for row in table.rows]
+    return csv_text([table.columns, *rows]) + f"# {signature}\n"
 
 
 LATEX = {

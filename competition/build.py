@@ -10,9 +10,7 @@ template with the same answer for each of them.
 from __future__ import annotations
 
 import copy
-import csv
 import hashlib
-import io
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -22,7 +20,7 @@ import yaml
 from blemore import trivial
 from blemore.errors import Problem
 from blemore.evaluate import read_reference
-from blemore.io import read_bytes, to_json, write_atomic, zip_bytes
+from blemore.io import csv_text, read_bytes, to_json, write_atomic, zip_bytes
 from blemore.labels import Label, to_entry
 from blemore.validate import Reference
 
@@ -123,12 +121,10 @@ def _seeds() -> list[tuple[str, Label]]:
 
 def _public_data(reference: Reference, phase: str) -> dict[str, bytes]:
     clips = sorted(reference.labels)
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([["filename"], *([clip] for clip in clips)])
     template = to_json({"predictions": {clip: to_entry(trivial.PLACEHOLDER) for clip in clips}})
     return {
         "README.md": (HERE / "public_data.md").read_bytes(),
-        f"{phase}_clips.csv": table.getvalue().encode("utf-8", "backslashreplace"),
+        f"{phase}_clips.csv": csv_text([["filename"], *([clip] for clip in clips)]).encode("utf-8", "backslashreplace"),
         "submission_template.json": template.encode(),
         "submission_template.zip": zip_bytes("submission_template.json", template),
     }

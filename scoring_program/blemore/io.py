@@ -346,6 +346,13 @@ def to_json(data: object) -> str:
     return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV, quoted where that is needed."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
 def zip_bytes(name: str, content: Union[bytes, str]) -> bytes:
     """A zip with one file at its root. The same content gives the same bytes (no time of day inside)."""
     buffer = io.BytesIO()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any, Mapping, Optional, Sequence
 
 from blemore.errors import Problem
 from blemore.evaluate import Report, error_kind
+from blemore.io import csv_text
 from blemore.labels import Label
 from blemore.signature import signature
 from blemore.significance import FIGURES, Bootstrap, Comparison, Interval
