@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import blemore_baselines
+from blemore.errors import ValidationError
 from blemore.evaluate import check
 from blemore_baselines.cli import main
 from blemore_baselines.dataset import Dataset
@@ -106,3 +107,56 @@ def test_new_clips_are_decoded_with_the_final_model_whatever_their_order():
 
 def test_the_example_in_the_documentation():
     assert doctest.testfile(str(Path(blemore_baselines.__file__).with_name("README.md")), module_relative=False).failed == 0
+
+
+def test_how_sharp_scores_are_changes_no_label_of_a_submission(tiny, tmp_path):
+    rng = np.random.default_rng(6)
+    logits = {"train": rng.normal(size=(36, 6)) + 4 * tiny.dataset.targets, "test": rng.normal(size=(8, 6))}
+    for sharper in (1, 10, 30):
+        for part, ids in (("train", tiny.dataset.ids), ("test", tiny.test_ids)):
+            (tmp_path / f"{part}{sharper}.csv").write_text(scores_csv(ids, sharper * logits[part]))
+        decode("--metadata", tiny.train, "--scores", tmp_path / f"train{sharper}.csv", "--test-scores", tmp_path / f"test{sharper}.csv",
+               "--decoder", "structured", "--out", tmp_path / f"s{sharper}.zip")
+    once, *others = ((tmp_path / f"s{sharper}.expected.csv").read_text() for sharper in (1, 10, 30))
+    assert others == [once, once]
+
+
+def test_a_weight_that_is_no_number_is_refused(tiny, tables, tmp_path):
+    said = decode("--metadata", tiny.train, "--scores", tables["two", "train"], "--decoder", "structured", "--weight", "nan", code=2)
+    assert "nan is not in the range" in said.stderr
+    features = ("--metadata", str(tiny.train), "--features", str(tiny.sound), "--out", str(tmp_path / "run"))
+    assert CliRunner().invoke(main, ["train", *features, "--decoder", "structured", "--weight", "nan"]).exit_code == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_tells_what_decode_tells_and_predict_what_each_clip_is_expected_to_gain(tiny, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "s.zip"
+    trained = CliRunner().invoke(main, [
+        "train", "--metadata", str(tiny.train), "--features", str(tiny.sound), "--preset", "fast", "--decoder", "structured", "--weight", "0.8", "--out", str(run),
+    ])
+    assert trained.exit_code == 0, trained.output
+    told = decode("--metadata", tiny.train, "--scores", run, "--decoder", "structured", "--weight", "0.8").stdout
+    tail = told[told.index("pooled over all clips"):told.index("models: ")]
+    assert tail in trained.stdout and "end of the 95 % interval" in tail and "Difference to thresholds on the same scores" in tail
+    assert "of what it aims at (0.8 · ACC_presence + 0.2 · ACC_salience)" in trained.stdout
+    predicted = CliRunner().invoke(main, ["predict", "--model", str(run), "--features", str(tiny.sound_test), "--ids", str(tiny.test), "--out", str(out)])
+    assert predicted.exit_code == 0 and "s.expected.csv" in predicted.stderr
+    assert [row["filename"] for row in csv.DictReader(open(tmp_path / "s.expected.csv"))] == tiny.test_ids
+
+
+def test_what_is_reached_is_told_by_the_weight_that_was_aimed_at():
+    dataset, models = planted()
+    decoded = structured(dataset, models, weight=0.8)
+    nested = decoded.figures["nested"]
+    assert f"it reached {0.8 * nested['acc_presence'] + 0.2 * nested['acc_salience']:.4f}." in decoded.text
+    assert f"it reached {structured(dataset, models).figures['nested']['score']:.4f}." in structured(dataset, models).text
+
+
+def test_too_few_folds_with_blends_are_refused_before_the_training(tiny, tmp_path, monkeypatch):
+    from blemore_baselines import train
+
+    monkeypatch.setattr(train, "cross_validate", lambda *_, **__: pytest.fail("trained"))
+    few = tiny.dataset._replace(labels=np.where(tiny.dataset.folds == 1, tiny.dataset.labels % 6, tiny.dataset.labels))
+    with pytest.raises(ValidationError, match="3 folds, 2 of them with blends(.|\n)*--decoder thresholds"):
+        train.train(few, [tiny.read(tiny.sound)], [tiny.sound], method="aggregate", head="linear", preset="fast", seed=0, out=tmp_path / "run", weight=0.5)
+    assert not (tmp_path / "run").exists()
