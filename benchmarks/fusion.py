@@ -31,7 +31,7 @@ from blemore_baselines.structured import _CENTRE, _PULL, _designs, _log_chances,
 
 REAL = Path(os.environ.get("BLEMORE_SHARED") or Path(__file__).resolve().parents[2] / "shared") / "blemore-real"
 RUNS = ("e100_ce", "e100_kl_div", "e50_ce", "e50_kl_div")
-USED = "mean of log-probabilities, each at its temperature"
+USED = "weighted mean of log-probabilities, each at its temperature"
 PER_MODEL, PER_EMOTION = (len(RUNS), 1, 1), (len(RUNS), 1, len(EMOTIONS))
 
 
