@@ -6,14 +6,13 @@ with the difference paired over actors.
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from blemore.errors import Problem, ValidationError, show
 from blemore.evaluate import Report
+from blemore.io import csv_text
 from blemore.labels import EMOTIONS, LABELS, Prediction
 from blemore.metrics import count
 from blemore.report import to_dict
@@ -119,11 +118,7 @@ def _calibration(dataset: Dataset, posterior: np.ndarray, chosen: np.ndarray, ex
 
 def expected_csv(ids: Sequence[str], labels: np.ndarray, expected: np.ndarray) -> str:
     """One row a clip: filename, label, expected_score (what this clip is expected to add, times the number of clips)."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["filename", "label", "expected_score"])
-    writer.writerows([clip, LABELS[label], f"{value:.6f}"] for clip, label, value in zip(ids, labels, expected))
-    return buffer.getvalue()
+    return csv_text([("filename", "label", "expected_score"), *((clip, LABELS[label], f"{value:.6f}") for clip, label, value in zip(ids, labels, expected))])
 
 
 def _nested_thresholds(probabilities: np.ndarray, dataset: Dataset) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from blemore.errors import FileError, Problem, ValidationError
-from blemore.io import read_bytes, read_json
+from blemore.io import read_bytes, read_json, read_table
 from blemore.signature import line
 from blemore_baselines.accounts import METRICS
 from blemore_baselines.dataset import Dataset
@@ -71,8 +71,9 @@ def read_run(folder: Path) -> Run:
     config, metrics = (read_json(folder / name).data for name in ("config.json", "metrics.json"))
     try:
         curves = pd.read_csv(io.BytesIO(read_bytes(folder / "learning_curves.csv")))[CURVES]
-        clips = pd.read_csv(io.BytesIO(read_bytes(folder / "labels.csv")), dtype={"filename": str, "actor": str})
-        dataset = Dataset(clips["filename"].tolist(), clips["label"].to_numpy(), clips["fold"].to_numpy(), clips["actor"].tolist())
+        clips = read_table(folder / "labels.csv")
+        ids, labels, folds, actors = ([row[column] for row in clips] for column in ("filename", "label", "fold", "actor"))
+        dataset = Dataset(ids, np.array(list(map(int, labels))), np.array(list(map(int, folds))), actors)
         with np.load(io.BytesIO(read_bytes(folder / "oof_logits.npz")), allow_pickle=False) as stored:
             logits, place = stored["logits"], {clip: row for row, clip in enumerate(stored["filenames"].tolist())}
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:  # FileError is none of these

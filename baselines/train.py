@@ -32,7 +32,7 @@ import torch
 from tqdm import tqdm
 
 from blemore.errors import Problem, ValidationError, show
-from blemore.io import to_json, write_atomic
+from blemore.io import csv_text, to_json, write_atomic
 from blemore.labels import EMOTIONS
 from blemore.version import VERSION
 from blemore_baselines import decoders
@@ -219,24 +219,22 @@ def _settings(value: object, name: str = "") -> dict[str, object]:
 
 
 def _labels_csv(dataset: Dataset) -> str:
-    lines = ["filename,label,actor,fold"]
-    lines += [f"{clip},{label},{actor},{fold}" for clip, label, actor, fold in zip(dataset.ids, dataset.labels, dataset.actors, dataset.folds)]
-    return "\n".join(lines) + "\n"
+    return csv_text([("filename", "label", "actor", "fold"), *zip(dataset.ids, dataset.labels, dataset.actors, dataset.folds)])
 
 
 def _learning_curves(dataset: Dataset, logits: np.ndarray, losses: dict) -> str:
-    lines = ["fold,epoch,train_loss,validation_loss,published_score"]
+    rows: list[tuple] = [("fold", "epoch", "train_loss", "validation_loss", "published_score")]
     for fold, fold_losses in losses.items():
         inside = dataset.folds == fold
         targets = torch.from_numpy(dataset.targets[inside])
         for epoch, loss in enumerate(fold_losses):
             validation = row_losses(torch.from_numpy(logits[epoch, inside]), targets).mean().item()
             _, score = fit_grid(softmax(logits[epoch, inside]), dataset.labels[inside])
-            lines.append(f"{fold},{epoch + 1},{loss:.6f},{validation:.6f},{score:.6f}")
-    return "\n".join(lines) + "\n"
+            rows.append((fold, epoch + 1, f"{loss:.6f}", f"{validation:.6f}", f"{score:.6f}"))
+    return csv_text(rows)
 
 
 def _folds_csv(metrics: dict) -> str:
     names = ["fold", "epoch", "alpha", "beta", "acc_presence", "acc_salience", "score", "n", "n_blends"]
     rows = [[account, *(fold[name] for name in names)] for account in ("published", "nested") for fold in metrics[account]["folds"]]
-    return "\n".join(",".join(map(str, row)) for row in [["account", *names], *rows]) + "\n"
+    return csv_text([["account", *names], *rows])

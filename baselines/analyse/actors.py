@@ -13,7 +13,7 @@ from typing import Callable, NamedTuple, Optional, Sequence
 import numpy as np
 
 from blemore.labels import EMOTIONS
-from blemore.significance import LEVEL, RESAMPLES, _t_central, t_quantile
+from blemore.significance import LEVEL, RESAMPLES, t_central, t_quantile
 from blemore_baselines.analyse.study import signed
 from blemore_baselines.dataset import SET_OF_LABEL
 
@@ -61,7 +61,7 @@ def estimate(
         return Estimate(value, None, None, 1.0)
     deviation = float(drawn.std(ddof=1)) * math.sqrt(units / (units - 1))
     reach = t_quantile((1 + LEVEL) / 2, units - 1) * deviation
-    p = 1 - _t_central(abs(value) / deviation, units - 1) if deviation else float(value == 0)
+    p = 1 - t_central(abs(value) / deviation, units - 1) if deviation else float(value == 0)
     return Estimate(value, max(within[0], value - reach), min(within[1], value + reach), max(p, 0.0))
 
 

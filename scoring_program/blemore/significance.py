@@ -160,15 +160,15 @@ def t_quantile(p: float, df: int) -> float:
     2.228139
     """
     low, high = 0.0, 1.0
-    while _t_central(high, df) < 2 * p - 1:
+    while t_central(high, df) < 2 * p - 1:
         high *= 2
     while high - low > 1e-10 * high:
         middle = (low + high) / 2
-        low, high = (middle, high) if _t_central(middle, df) < 2 * p - 1 else (low, middle)
+        low, high = (middle, high) if t_central(middle, df) < 2 * p - 1 else (low, middle)
     return high
 
 
-def _t_central(t: float, df: int) -> float:
+def t_central(t: float, df: int) -> float:
     """The probability that |T| < t."""
     theta = math.atan(t / math.sqrt(df))
     sine, cosine = math.sin(theta), math.cos(theta)

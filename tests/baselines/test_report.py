@@ -19,6 +19,7 @@ from blemore_baselines.analyse import study
 from blemore_baselines.accounts import METRICS
 from blemore_baselines.cli import main
 from blemore_baselines.features import npz_bytes
+from blemore_baselines.runs import read_run
 from blemore_baselines.stack import Recipe
 from blemore_baselines.tables import Table
 from blemore_baselines.train import train
@@ -351,3 +352,13 @@ def test_the_command_says_where_the_page_is(run, tiny):
     done = CliRunner().invoke(main, ["report", str(run), "--features", str(tiny.sound)])
     assert (done.exit_code, done.stdout) == (0, f"{run / 'report.html'}\n")
     assert "Principal components are shown where" not in (run / "report.html").read_text()
+
+
+def test_ids_and_actors_of_any_spelling_are_read_back(tiny, tmp_path):
+    """A comma within an id, and an actor called NA."""
+    ids = [f"take {number}, second" for number in range(len(tiny.dataset.ids))]
+    dataset = tiny.dataset._replace(ids=ids, actors=["NA" if fold == 0 else f"A{fold}" for fold in tiny.dataset.folds])
+    features = tiny.read(tiny.sound)._replace(ids=ids)
+    train(dataset, [features], [tmp_path], method="aggregate", head="linear", preset="published", seed=0, out=tmp_path / "run")
+    found = read_run(tmp_path / "run").dataset
+    assert (found.ids, found.actors) == (ids, dataset.actors) and (found.labels == dataset.labels).all() and (found.folds == dataset.folds).all()
