@@ -263,7 +263,8 @@ def fuse(logs: np.ndarray, inverse_temperatures: np.ndarray, weights: np.ndarray
     knows = ~np.isnan(logs[:, :, 0])
     total = weights @ knows
     scales = np.divide(1, total, out=np.zeros(len(total)), where=total > 0)
-    return log_softmax(scales[:, None] * np.tensordot(weights * inverse_temperatures, np.where(knows[:, :, None], logs, 0), axes=1))
+    told = logs if knows.all() else np.where(knows[:, :, None], logs, 0)
+    return log_softmax(scales[:, None] * np.tensordot(weights * inverse_temperatures, told, axes=1))
 
 
 def inverse_temperature(logs: np.ndarray, labels: np.ndarray) -> float:
