@@ -26,7 +26,7 @@ from blemore_baselines.thresholds import Thresholds, decode_thresholds, fit_exac
 
 __all__ = [
     "Thresholds", "accuracies", "average", "choose", "count", "decode_thresholds", "figures", "fit_exact", "fit_grid",
-    "log_softmax", "nested_folds", "published_folds", "softmax", "to_log_probabilities", "to_probabilities",
+    "log_softmax", "nested_folds", "predict_folds", "published_folds", "softmax", "to_log_probabilities", "to_probabilities",
 ]
 
 FLOOR = 1e-12  # a probability of zero has no logarithm
@@ -131,6 +131,15 @@ def published_folds(probabilities: np.ndarray, labels: np.ndarray, folds: np.nda
 def nested_folds(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> list[Fold]:
     """Each fold at the epoch, α and β that are best on the other folds. probabilities: (epochs, N, 6), out of fold."""
     return [_judge(probabilities, labels, folds, fold, own=False) for fold in np.unique(folds)]
+
+
+def predict_folds(probabilities: np.ndarray, folds: np.ndarray, chosen: Sequence[Fold]) -> np.ndarray:
+    """Labels (N,): each fold's clips at the epoch, α and β that were chosen for it. probabilities: (epochs, N, 6)."""
+    predicted = np.zeros(len(folds), dtype=int)
+    for fold in chosen:
+        inside = folds == fold.fold
+        predicted[inside] = decode_thresholds(probabilities[fold.epoch - 1, inside], fold.thresholds)
+    return predicted
 
 
 def _judge(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, fold: int, own: bool) -> Fold:

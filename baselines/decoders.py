@@ -20,7 +20,7 @@ from blemore.significance import bootstrap, compare
 from blemore_baselines import structured as model
 from blemore_baselines.accounts import figures_to_text, structured_to_text
 from blemore_baselines.dataset import SET_OF_LABEL, Dataset
-from blemore_baselines.decode import Thresholds, accuracies, decode_thresholds, figures, fit_exact, log_softmax, nested_folds, softmax
+from blemore_baselines.decode import Thresholds, accuracies, decode_thresholds, figures, fit_exact, log_softmax, nested_folds, predict_folds, softmax
 from blemore_baselines.fusion import Models
 
 
@@ -123,11 +123,8 @@ def expected_csv(ids: Sequence[str], labels: np.ndarray, expected: np.ndarray) -
 
 def _nested_thresholds(probabilities: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Each clip's label by the thresholds that the other folds chose."""
-    predicted = np.zeros(len(dataset.labels), dtype=int)
-    for fold in nested_folds(probabilities[np.newaxis], dataset.labels, dataset.folds):
-        inside = dataset.folds == fold.fold
-        predicted[inside] = decode_thresholds(probabilities[inside], fold.thresholds)
-    return predicted
+    one = probabilities[np.newaxis]  # epoch
+    return predict_folds(one, dataset.folds, nested_folds(one, dataset.labels, dataset.folds))
 
 
 def scored(dataset: Dataset, predicted: np.ndarray) -> Report:

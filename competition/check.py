@@ -247,7 +247,7 @@ def _program(bundle: Bundle, name: str, where: str) -> Iterator[Problem]:
         return
     for word in command.split():
         script = word.replace("$program/", "").replace("/app/program/", "")
-        if word.startswith(("$program/", "/app/program/")) and script not in program and not any(path.startswith(script) for path in program):
+        if word.startswith(("$program/", "/app/program/")) and script not in program and not any(path.startswith(f"{script.rstrip('/')}/") for path in program):
             yield Problem("no-file", where, f"the command names {show(script)}, which is not in the program", hint="Zip the program with all of its files.")
 
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from blemore.labels import BLEND_SALIENCES, EMOTIONS, PAIRS
 from blemore_baselines.analyse.training import Loss
 from blemore_baselines.dataset import TARGETS, Dataset
-from blemore_baselines.decode import count, decode_thresholds, nested_folds, softmax
+from blemore_baselines.decode import count, nested_folds, predict_folds, softmax
 from blemore_baselines.heads import row_losses
 from blemore_baselines.structured import decide
 
@@ -98,12 +98,9 @@ def margins(scores: np.ndarray) -> np.ndarray:
 
 def by_thresholds(values: np.ndarray, dataset: Dataset) -> Decoded:
     """values: (epochs, N, 6), out of fold."""
-    found = Decoded(*np.zeros((2, len(dataset.ids)), dtype=int))
-    for fold in nested_folds(values, dataset.labels, dataset.folds):
-        inside = dataset.folds == fold.fold
-        found.epochs[inside] = fold.epoch - 1
-        found.labels[inside] = decode_thresholds(values[fold.epoch - 1, inside], fold.thresholds)
-    return found
+    chosen = nested_folds(values, dataset.labels, dataset.folds)
+    epochs = {fold.fold: fold.epoch - 1 for fold in chosen}
+    return Decoded(predict_folds(values, dataset.folds, chosen), np.array([epochs[fold] for fold in dataset.folds.tolist()]))
 
 
 def by_posterior(posteriors: np.ndarray, dataset: Dataset) -> Decoded:
