@@ -13,7 +13,7 @@ import numpy as np
 
 from blemore.errors import Problem, ValidationError, some
 from blemore.io import read_table
-from blemore.labels import EMOTIONS, LABEL_INDEX, LABELS, parse_filename
+from blemore.labels import BLEND_SALIENCES, EMOTIONS, LABEL_INDEX, LABELS, PAIRS, parse_filename
 from blemore.signature import digest
 from blemore.validate import Reference, validate_metadata
 
@@ -25,6 +25,10 @@ for _index, _label in enumerate(LABELS):
 
 _SETS = list(dict.fromkeys(label.emotions for label in LABELS))
 SET_OF_LABEL = np.array([_SETS.index(label.emotions) for label in LABELS])  # (36,): which set of emotions a label has
+N_SETS, N_RELATIONS = len(_SETS), len(BLEND_SALIENCES)
+IS_BLEND = np.array([label.is_blend for label in LABELS])  # (36,)
+PAIR_OF_LABEL = np.array([PAIRS.index(label.emotions) if label.is_blend else -1 for label in LABELS])  # (36,): in PAIRS; −1: a single emotion
+RELATION_OF_LABEL = np.array([BLEND_SALIENCES.index(label.saliences) if label.is_blend else -1 for label in LABELS])  # (36,), likewise
 
 
 class Dataset(NamedTuple):

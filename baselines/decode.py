@@ -21,7 +21,7 @@ from blemore.errors import Problem, ValidationError
 from blemore.labels import EMOTIONS
 from blemore.metrics import Counts
 from blemore_baselines.arrays import demand_rows
-from blemore_baselines.dataset import SET_OF_LABEL
+from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL
 from blemore_baselines.thresholds import Thresholds, decode_thresholds, fit_exact, fit_grid
 
 __all__ = [
@@ -117,7 +117,7 @@ def average(scores: Sequence[np.ndarray], names: Sequence[object]) -> np.ndarray
 
 def count(predicted: np.ndarray, labels: np.ndarray) -> Counts:
     """The metrics' summed record for predicted and true label indices (N,); equal to `blemore.metrics.count`."""
-    blend = labels >= len(EMOTIONS)
+    blend = IS_BLEND[labels]
     right_set = SET_OF_LABEL[predicted] == SET_OF_LABEL[labels]
     right = int((blend & (predicted == labels)).sum())
     return Counts(len(labels), int(right_set.sum()), int(blend.sum()), right, right)

@@ -13,13 +13,13 @@ import numpy as np
 from blemore.errors import Problem, ValidationError, show
 from blemore.evaluate import Report
 from blemore.io import csv_text
-from blemore.labels import EMOTIONS, LABELS, Prediction
+from blemore.labels import LABELS, Prediction
 from blemore.metrics import count
 from blemore.report import to_dict
 from blemore.significance import bootstrap, compare
 from blemore_baselines import structured as model
 from blemore_baselines.accounts import figures_to_text, structured_to_text
-from blemore_baselines.dataset import SET_OF_LABEL, Dataset
+from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL, Dataset
 from blemore_baselines.decode import Thresholds, accuracies, decode_thresholds, figures, fit_exact, log_softmax, nested_folds, predict_folds, softmax
 from blemore_baselines.fusion import Models
 
@@ -102,7 +102,7 @@ def _calibration(dataset: Dataset, posterior: np.ndarray, chosen: np.ndarray, ex
         frequencies[dataset.folds == fold] = model.frequencies(dataset.labels[dataset.folds != fold])
     sets = SET_OF_LABEL[chosen]
     right = sets == SET_OF_LABEL[dataset.labels]
-    blend_right = (chosen == dataset.labels) & (chosen >= len(EMOTIONS))
+    blend_right = (chosen == dataset.labels) & IS_BLEND[chosen]
     by_set = model.reliability(model.set_probabilities(posterior)[np.arange(len(sets)), sets], right)
     by_score = model.reliability(expected, weight * right + (1 - weight) * blend_right / shares)
     return {

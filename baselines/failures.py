@@ -13,10 +13,9 @@ from typing import Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from blemore.labels import EMOTIONS
 from blemore.significance import Comparison
 from blemore_baselines.accounts import METRICS
-from blemore_baselines.dataset import SET_OF_LABEL
+from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL
 from blemore_baselines.decode import nested_folds
 from blemore_baselines.tables import Table
 from blemore_baselines.thresholds import Thresholds, decode_thresholds, fit_exact
@@ -49,7 +48,7 @@ class Relations(NamedTuple):
 def relations(probabilities: np.ndarray, labels: np.ndarray, thresholds: Thresholds) -> Relations:
     """probabilities: (N, 6) of one fold's clips; thresholds: those that were chosen for it elsewhere."""
     predicted = decode_thresholds(probabilities, thresholds)
-    blend = labels >= len(EMOTIONS)
+    blend = IS_BLEND[labels]
     its = blend & (SET_OF_LABEL[predicted] == SET_OF_LABEL[labels])
     decided, truth = probabilities[its], labels[its]
     right = lambda beta: decode_thresholds(decided, Thresholds(thresholds.alpha, beta)) == truth  # noqa: E731

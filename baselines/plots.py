@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from blemore.labels import EMOTION_NAMES, EMOTIONS, LABELS, PAIRS
-from blemore_baselines.dataset import Dataset
+from blemore_baselines.dataset import IS_BLEND, Dataset
 from blemore_baselines.media import SAMPLE_RATE, Clip
 from blemore_baselines.stability import ALPHAS, BETAS, NEAR, Stability
 from blemore_baselines.thresholds import Thresholds, decode_thresholds, fit_exact, surface
@@ -97,7 +97,7 @@ def _stack(axes, names: Sequence[str], parts: Sequence[np.ndarray], colours: Seq
 def actors_by_fold(dataset: Dataset) -> bytes:
     """How many clips each actor has, singles and blends, fold by fold."""
     actors = sorted({*zip(dataset.folds.tolist(), dataset.actors)})
-    blend = dataset.labels >= len(EMOTIONS)
+    blend = IS_BLEND[dataset.labels]
     counts = [Counter(actor for actor, is_one in zip(dataset.actors, kind) if is_one) for kind in (~blend, blend)]
     made, axes = figure(9.5, 3.3)
     axes = axes[0, 0]

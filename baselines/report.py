@@ -29,6 +29,7 @@ from blemore_baselines.decoders import scored
 from blemore_baselines.features import read_features
 from blemore_baselines.published import paper_name, read_published
 from blemore_baselines.runs import Run, read_run
+from blemore_baselines.stack import Recipe
 from blemore_baselines.studies import Study, command, read_studies
 from blemore_baselines.tables import Cell, Table, shown, to_csv, to_html, to_latex
 
@@ -173,7 +174,7 @@ def _folds(run: Run) -> Section:
 
 def _stability(run: Run) -> Section:
     recipe, dataset = run.config["recipe"], run.dataset
-    epoch = min(recipe["final_epochs"], recipe["epochs"])
+    epoch = Recipe(**recipe).judged_epoch
     found = stability.measure(run.probabilities[epoch - 1], dataset.labels, dataset.folds, dataset.actors)
     final = run.metrics["final"]
     return Section(

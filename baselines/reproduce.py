@@ -198,7 +198,7 @@ def _validate(row: Row, sources: Sequence[Source], setting: Setting) -> Result:
         found = cross_validate(dataset, _fuse(sources), recipe, list(HEADS), [setting.seed], keep=folder / "folds", title=row.name)
         heads = {head: figures(softmax(logits), dataset.labels, dataset.folds) for head, logits in zip(HEADS, found.logits[:, 0])}
         its = found.logits[list(HEADS).index(HEAD), 0]
-        write_atomic(folder / RUN_OOF, scores_csv(dataset.ids, its[min(recipe.final_epochs, recipe.epochs) - 1]))
+        write_atomic(folder / RUN_OOF, scores_csv(dataset.ids, its[recipe.judged_epoch - 1]))
         write_atomic(done, to_json(heads))
     shutil.rmtree(folder / "folds", ignore_errors=True)
     return Result(row, described, json.loads(done.read_text(encoding="utf-8")))

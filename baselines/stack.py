@@ -33,6 +33,11 @@ class Recipe(NamedTuple):
     span: Optional[int] = None  # of rows written in a basis of their span (span.py), at most so many dimensions
 
     @property
+    def judged_epoch(self) -> int:
+        """The epoch of cross-validation (from 1) that stands for the final model: where it trains for longer, the last."""
+        return min(self.final_epochs, self.epochs)
+
+    @property
     def digest(self) -> str:
         return digest(f"{name}\t{value!r}" for name, value in self._asdict().items())
 

@@ -37,7 +37,7 @@ from tqdm import tqdm
 from blemore.errors import Problem, ValidationError, show
 from blemore.labels import EMOTIONS, LABELS, PAIRS
 from blemore_baselines.arrays import demand_labels, demand_range, demand_rows
-from blemore_baselines.dataset import SET_OF_LABEL, TARGETS
+from blemore_baselines.dataset import IS_BLEND, N_SETS, RELATION_OF_LABEL, SET_OF_LABEL, TARGETS
 from blemore_baselines.decode import FLOOR, log_softmax, softmax, to_log_probabilities
 from blemore_baselines.heads import one_thread_each
 
@@ -46,7 +46,7 @@ SPECIFIC = 10.0  # how much harder weights than biases are pulled
 CHUNK = 4096  # clips at a time: what they need stays in the processor's cache
 ROUNDING = 1e-12  # of a sum's parts: what is no more than this is nothing
 
-N_SETS, N_PAIRS = len(EMOTIONS) + len(PAIRS), len(PAIRS)
+N_PAIRS = len(PAIRS)
 _FIRST, _SECOND = (np.array([EMOTIONS.index(pair[k]) for pair in PAIRS]) for k in (0, 1))
 _IN_SET = np.zeros((N_SETS, len(EMOTIONS)), dtype=bool)
 _IN_SET[np.arange(len(EMOTIONS)), np.arange(len(EMOTIONS))] = True
@@ -215,7 +215,7 @@ def demand_folds(labels: np.ndarray, folds: np.ndarray) -> None:
     """ValidationError: not a fold (N,) for each label, or blends in fewer than three folds: relations are learned without any two."""
     if np.shape(folds) != np.shape(labels):
         raise ValidationError(Problem("wrong-shape", "folds", f"shape {np.shape(folds)} for {len(labels):,} labels; expected one each"))
-    found, with_blends = (len(np.unique(its)) for its in (folds, folds[labels >= len(EMOTIONS)]))
+    found, with_blends = (len(np.unique(its)) for its in (folds, folds[IS_BLEND[labels]]))
     if with_blends < 3:
         raise ValidationError(Problem(
             "few-folds", "folds", f"{found} folds, {with_blends} of them with blends; structured decoding expected blends in at least 3, to choose on some what is judged on another",
@@ -320,7 +320,7 @@ def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Optional[M
     logs = _by_model(logs)
     labels = demand_labels(labels, logs.shape[1])
     demand_range(strength, "strength", 0, open_below=True)
-    blend = labels >= len(EMOTIONS)
+    blend = IS_BLEND[labels]
     if not blend.any():
         raise ValidationError(Problem("no-blends", "labels", f"{len(labels)} clips without a blend; expected some to learn relations from"))
     scales = np.array([inverse_temperature(one, labels) for one in logs])
@@ -339,7 +339,7 @@ def _terms(z: np.ndarray, labels: np.ndarray) -> list[tuple[torch.Tensor, torch.
     terms = [(*_set_design(torch.from_numpy(z)), torch.from_numpy(sets))]
     for pair in range(N_PAIRS):
         mine = sets == len(EMOTIONS) + pair
-        terms.append((*_relation_design(torch.from_numpy(z[mine]), pair), torch.from_numpy((labels[mine] - len(EMOTIONS)) % 3)))
+        terms.append((*_relation_design(torch.from_numpy(z[mine]), pair), torch.from_numpy(RELATION_OF_LABEL[labels[mine]])))
     return terms
 
 

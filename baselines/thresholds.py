@@ -13,19 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from blemore.labels import BLEND_SALIENCES, EMOTIONS, PAIRS
+from blemore.labels import EMOTIONS, PAIRS
 from blemore_baselines.arrays import demand_labels, demand_rows
-from blemore_baselines.dataset import SET_OF_LABEL
+from blemore_baselines.dataset import IS_BLEND, N_RELATIONS, SET_OF_LABEL
 
 GRID = np.linspace(0.05, 0.95, 20)  # the published grid, for α and for β
 
-_N_RELATIONS = len(BLEND_SALIENCES)
-_FIRST_DOMINANT, _EQUAL, _SECOND_DOMINANT = range(_N_RELATIONS)  # their order in LABELS
+_FIRST_DOMINANT, _EQUAL, _SECOND_DOMINANT = range(N_RELATIONS)  # their order in LABELS
 # The first label of a pair, by the indices of its emotions in either order; -1 where there is no blend.
 _PAIR_START = np.full((len(EMOTIONS), len(EMOTIONS)), -1)
 for _k, (_a, _b) in enumerate(PAIRS):
     _i, _j = EMOTIONS.index(_a), EMOTIONS.index(_b)
-    _PAIR_START[_i, _j] = _PAIR_START[_j, _i] = len(EMOTIONS) + _N_RELATIONS * _k
+    _PAIR_START[_i, _j] = _PAIR_START[_j, _i] = len(EMOTIONS) + N_RELATIONS * _k
 
 
 class Thresholds(NamedTuple):
@@ -76,7 +75,7 @@ class Surface(NamedTuple):
 def surface(probabilities: np.ndarray, labels: np.ndarray, alphas: np.ndarray, betas: np.ndarray) -> Surface:
     """What every α (A,) with every β (B,) comes to."""
     top = _top_two(probabilities)
-    is_blend = labels >= len(EMOTIONS)
+    is_blend = IS_BLEND[labels]
     pair_right = is_blend & (SET_OF_LABEL[top.pair] == SET_OF_LABEL[labels]) & (top.pair >= 0)
     predicts_blend = (top.second >= alphas[:, None]) & (top.pair >= 0)  # (A, N)
     presence = np.where(predicts_blend, pair_right, top.single == labels).sum(axis=1)
@@ -137,7 +136,7 @@ def fit_exact(probabilities: np.ndarray, labels: np.ndarray) -> Plateau:
     probabilities = demand_rows(probabilities, len(EMOTIONS), "probabilities")
     labels = demand_labels(labels, len(probabilities))
     top = _top_two(probabilities)
-    n, is_blend = len(labels), labels >= len(EMOTIONS)
+    n, is_blend = len(labels), IS_BLEND[labels]
     n_blends = int(is_blend.sum())
     single_right = top.single == labels
     clips = np.flatnonzero(top.pair >= 0)  # the others never change

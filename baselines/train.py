@@ -83,7 +83,7 @@ def train(
     metrics = figures(softmax(logits), dataset.labels, dataset.folds)
     final = pooled_final(recipe, softmax(logits), dataset) if test_protocol == "pooled" else best_fold_final(test_protocol, recipe, metrics)
     decoder = {"name": "thresholds", **final.thresholds._asdict()}
-    last = logits[min(recipe.final_epochs, recipe.epochs) - 1]
+    last = logits[recipe.judged_epoch - 1]
     if weight is not None:
         decoded = decoders.structured(dataset, Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis], log_softmax(last)[np.newaxis]), weight)
         decoder, metrics["structured"] = decoded.spec, decoded.figures
@@ -115,7 +115,7 @@ class Final(NamedTuple):
 def pooled_final(recipe: Recipe, probabilities: np.ndarray, dataset: Dataset) -> Final:
     """Trained on all of train; the middle of the thresholds that are best, of all and not of the grid, on all out-of-fold
     probabilities (epochs, N, 6) of its number of epochs."""
-    epoch = min(recipe.final_epochs, recipe.epochs)
+    epoch = recipe.judged_epoch
     return Final(-1, recipe.final_epochs, fit_exact(probabilities[epoch - 1], dataset.labels).thresholds, f"pooled out-of-fold logits of epoch {epoch}")
 
 

@@ -16,14 +16,13 @@ from typing import Mapping, Sequence
 import numpy as np
 
 from blemore.errors import Problem, ValidationError
-from blemore.labels import EMOTIONS, PAIRS
+from blemore.labels import PAIRS
 from blemore_baselines import plots
 from blemore_baselines.analyse.actors import FIGURES, Estimate, compare, draw, estimate, in_words
 from blemore_baselines.analyse.held_out import DISTURB, judge_all, judge_disturbed
-from blemore_baselines.analyse.objectives import N_RELATIONS
 from blemore_baselines.analyse.study import Study, check_folds
 from blemore_baselines.crossval import Recipe
-from blemore_baselines.dataset import Dataset
+from blemore_baselines.dataset import PAIR_OF_LABEL, Dataset
 from blemore_baselines.features import Features, fuse
 from blemore_baselines.tables import Table
 
@@ -86,7 +85,7 @@ def _values(records: np.ndarray) -> list[float]:
 def _groups(dataset: Dataset) -> np.ndarray:
     """(N,): each clip's pair of emotions."""
     names = np.array([SINGLES, *("+".join(pair) for pair in PAIRS)])
-    return names[np.where(dataset.labels < len(EMOTIONS), 0, 1 + (dataset.labels - len(EMOTIONS)) // N_RELATIONS)]
+    return names[1 + PAIR_OF_LABEL[dataset.labels]]
 
 
 def _by_pair(dataset: Dataset, both: np.ndarray, alone: np.ndarray) -> dict[str, Estimate]:

@@ -12,10 +12,9 @@ from typing import Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from blemore.labels import EMOTIONS
 from blemore.significance import LEVEL, RESAMPLES, t_central, t_quantile
 from blemore_baselines.analyse.study import signed
-from blemore_baselines.dataset import SET_OF_LABEL
+from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL
 
 FIGURES = {  # of summed `outcomes`; nan without blends
     "presence": lambda sums: sums[..., 1] / sums[..., 0],
@@ -40,7 +39,7 @@ class Estimate(NamedTuple):
 
 def outcomes(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(N, 4): each clip's record 1, right set, true blend, right blend, as in `blemore.metrics.Counts`."""
-    blend = labels >= len(EMOTIONS)
+    blend = IS_BLEND[labels]
     return np.stack([np.ones(len(labels)), SET_OF_LABEL[predicted] == SET_OF_LABEL[labels], blend, blend & (predicted == labels)], axis=1)
 
 

@@ -14,15 +14,14 @@ import numpy as np
 from tqdm import tqdm
 
 from blemore import trivial
-from blemore.labels import EMOTIONS, LABELS, PAIRS
+from blemore.labels import LABELS, PAIRS
 from blemore_baselines import plots
 from blemore_baselines.analyse.actors import FIGURES, Estimate, compare, draw, in_words
 from blemore_baselines.analyse.groups import Group, find_groups
 from blemore_baselines.analyse.held_out import held_out
-from blemore_baselines.analyse.objectives import N_RELATIONS
 from blemore_baselines.analyse.study import Study, check_folds
 from blemore_baselines.crossval import Recipe
-from blemore_baselines.dataset import Dataset
+from blemore_baselines.dataset import PAIR_OF_LABEL, Dataset
 from blemore_baselines.features import Features, fuse
 from blemore_baselines.heads import one_thread_each
 from blemore_baselines.tables import Table
@@ -44,7 +43,7 @@ def importance(
     groups, left_out = find_groups(names, sources)
     whole, permuted = measure(dataset, fuse(sources), groups, recipe, head, seed, repeats)
     actors = np.array(dataset.actors)
-    pair = np.where(dataset.labels < len(EMOTIONS), -1, (dataset.labels - len(EMOTIONS)) // N_RELATIONS)
+    pair = PAIR_OF_LABEL[dataset.labels]
     losses = {figure: [compare(whole, its, actors, figure) for its in permuted] for figure in LOST}
     pairs = np.unique(pair[pair >= 0])
     by_pair = {figure: [[compare(whole[pair == k], its[pair == k], actors[pair == k], figure) for k in pairs] for its in permuted] for figure in LOST}

@@ -21,12 +21,11 @@ from torch.nn import functional as F
 
 from blemore.labels import BLEND_SALIENCES, EMOTIONS, PAIRS
 from blemore_baselines.analyse.training import Loss
-from blemore_baselines.dataset import TARGETS, Dataset
+from blemore_baselines.dataset import IS_BLEND, N_RELATIONS, N_SETS, TARGETS, Dataset
 from blemore_baselines.decode import count, nested_folds, predict_folds, softmax
 from blemore_baselines.heads import row_losses
 from blemore_baselines.structured import decide
 
-N_SETS, N_RELATIONS = len(EMOTIONS) + len(PAIRS), len(BLEND_SALIENCES)
 SHARES = np.array([first for first, _ in BLEND_SALIENCES]) / 100  # of the first emotion, by relation
 _PAIR = np.array([[EMOTIONS.index(emotion) for emotion in pair] for pair in PAIRS])  # (10, 2)
 _ONE, _OTHER = map(list, zip(*combinations(range(len(EMOTIONS)), 2)))  # each two of the six
@@ -108,7 +107,7 @@ def by_posterior(posteriors: np.ndarray, dataset: Dataset) -> Decoded:
     found = Decoded(*np.zeros((2, len(dataset.ids)), dtype=int))
     for fold in np.unique(dataset.folds):
         inside, truth = dataset.folds == fold, dataset.labels[dataset.folds != fold]
-        share = float((truth >= len(EMOTIONS)).mean())
+        share = float(IS_BLEND[truth].mean())
         decided = np.stack([decide(posterior, share)[0] for posterior in posteriors])
         epoch = int(np.argmax([count(labels, truth).score for labels in decided[:, ~inside]]))
         found.epochs[inside], found.labels[inside] = epoch, decided[epoch, inside]

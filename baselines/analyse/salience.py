@@ -11,14 +11,14 @@ from typing import Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from blemore.labels import EMOTIONS, PAIRS
+from blemore.labels import PAIRS
 from blemore_baselines import plots
 from blemore_baselines.analyse.actors import Estimate, compare, draw, estimate, in_words, outcomes
-from blemore_baselines.analyse.objectives import N_RELATIONS, OBJECTIVES, SHARES
+from blemore_baselines.analyse.objectives import OBJECTIVES, SHARES
 from blemore_baselines.analyse.study import Study, check_folds
 from blemore_baselines.analyse.training import ONE_TRAINING, out_of_fold, perceptron
 from blemore_baselines.crossval import Recipe
-from blemore_baselines.dataset import Dataset
+from blemore_baselines.dataset import IS_BLEND, PAIR_OF_LABEL, RELATION_OF_LABEL, Dataset
 from blemore_baselines.decode import accuracies, count
 from blemore_baselines.features import Features
 from blemore_baselines.heads import HEADS
@@ -44,8 +44,8 @@ def salience(dataset: Dataset, features: Features, recipe: Recipe, head: str, se
     """
     check_folds(dataset, 2)
     results = {name: _run(name, dataset, features, recipe, head, seed) for name in OBJECTIVES}
-    blend = dataset.labels >= len(EMOTIONS)
-    true, actors = SHARES[(dataset.labels[blend] - len(EMOTIONS)) % N_RELATIONS], np.array(dataset.actors)[blend]
+    blend = IS_BLEND[dataset.labels]
+    true, actors = SHARES[RELATION_OF_LABEL[dataset.labels[blend]]], np.array(dataset.actors)[blend]
     wrong = {name: errors(result.shares, true) for name, result in results.items()}
     constant = errors(np.full(len(true), 0.5), true)
     counts = {name: count(result.labels, dataset.labels) for name, result in results.items()}
@@ -92,11 +92,11 @@ def compare_rmse(predicted: np.ndarray, baseline: np.ndarray, true: np.ndarray, 
 
 
 def _run(name: str, dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int) -> Result:
-    objective, blends = OBJECTIVES[name], np.flatnonzero(dataset.labels >= len(EMOTIONS))
+    objective, blends = OBJECTIVES[name], np.flatnonzero(IS_BLEND[dataset.labels])
     build = lambda widths: perceptron(sum(widths), HEADS[head], objective.outputs)  # noqa: E731
     outputs = out_of_fold(dataset, [features], recipe, build, objective.loss, seed, name)
     decoded = objective.decode(outputs, dataset)
-    shares = objective.shares(outputs[decoded.epochs[blends], blends], (dataset.labels[blends] - len(EMOTIONS)) // N_RELATIONS)
+    shares = objective.shares(outputs[decoded.epochs[blends], blends], PAIR_OF_LABEL[dataset.labels[blends]])
     return Result(decoded.labels, {str(fold): int(decoded.epochs[dataset.folds == fold][0]) + 1 for fold in np.unique(dataset.folds)}, shares)
 
 

@@ -9,10 +9,9 @@ import numpy as np
 
 from blemore.errors import Problem, ValidationError
 from blemore.io import to_json, write_atomic
-from blemore.labels import EMOTIONS
 from blemore.signature import line
 from blemore.version import VERSION
-from blemore_baselines.dataset import Dataset
+from blemore_baselines.dataset import IS_BLEND, Dataset
 from blemore_baselines.features import Features
 from blemore_baselines.tables import Table, to_csv, to_latex, to_text
 
@@ -42,7 +41,7 @@ def signed(number: float) -> str:
 
 def check_folds(dataset: Dataset, least: int) -> None:
     """ValidationError: fewer folds than `least`, or one without blends, on which nothing can be said of salience."""
-    folds, blends = np.unique(dataset.folds), set(dataset.folds[dataset.labels >= len(EMOTIONS)].tolist())
+    folds, blends = np.unique(dataset.folds), set(dataset.folds[IS_BLEND[dataset.labels]].tolist())
     without = [str(fold) for fold in folds.tolist() if fold not in blends]
     problems = []
     if len(folds) < least:

@@ -9,6 +9,7 @@ Every problem is a `ValidationError` that says where; a file that cannot be open
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import io
@@ -333,7 +334,8 @@ def write_atomic(path: Path, content: Union[bytes, str]) -> None:
         os.replace(temporary, target)
     except BaseException as error:  # an interrupt, too, leaves nothing behind
         if temporary:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it may never have come to be
+                temporary.unlink()
         if not isinstance(error, OSError):
             raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
