@@ -123,7 +123,7 @@ def test_a_read_only_disk(clips, tmp_path, disk):
         extract(ids, clips, [create("logmel")], out)
     assert len(raised.value.problems) == 1 and "clip_03.npy" in str(raised.value)
     with pytest.raises(FileError, match="failures.csv: cannot be written: Read-only"):
-        extract(["no such clip"], clips, [create("logmel")], out)
+        extract([ids[0], "no such clip"], clips, [create("logmel")], out)
     with pytest.raises(FileError, match="meta.json.*: cannot be written: Read-only"):
         extract(ids, clips, [create("gray_flow")], out)
     assert [len(part) for part in extract(ids[:3], clips, [create("logmel")], out)[0][1:]] == [0, 3, 0], "nothing to be written"
