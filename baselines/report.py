@@ -241,7 +241,7 @@ def _page(run: Run, sections: Sequence[Section]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{title}</title>\n<style>{STYLE}{MORE_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
         f'<p class="soft">{_safe(intro)}</p>',
-        _tiles(sections[0].tables["results"]),
+        _tiles(sections[0].tables["results"], "decoded by thresholds" if "structured" in run.metrics else ""),
         *map(_section, sections),
         f"<h2>Signature of the run</h2><p>{_signature(run.signature)}</p>",
         '<p class="soft">Each table lies in tables/ beside this page, as CSV (unrounded) and LaTeX, each figure in figures/.</p>',
@@ -249,10 +249,10 @@ def _page(run: Run, sections: Sequence[Section]) -> str:
     ])
 
 
-def _tiles(results: Table) -> str:
+def _tiles(results: Table, how: str) -> str:
     told = lambda low, high: "no interval" if low is None else f"{shown(low, 3)} – {shown(high, 3)}"  # noqa: E731
     tiles = "".join(f'<div>{name}<b>{shown(value)}</b><span class="soft">{told(low, high)}</span></div>' for name, value, low, high, *_ in results.rows)
-    return f'<div class="figures">{tiles}</div><p class="soft">Nested, with 95 % intervals over actors.</p>'
+    return f'<div class="figures">{tiles}</div><p class="soft">{", ".join(filter(None, ["Nested", how, "with 95 % intervals over actors"]))}.</p>'
 
 
 def _section(section: Section) -> str:

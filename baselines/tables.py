@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 from typing import NamedTuple, Optional, Sequence, Union
 
+from blemore.errors import printable
 from blemore.io import csv_text
 
 Cell = Union[str, int, float, None]
@@ -31,7 +32,7 @@ def shown(cell: Cell, digits: int = 4) -> str:
 
 def to_text(table: Table, signature: Optional[str] = None) -> str:
     """For the terminal: texts to the left, numbers to the right."""
-    rows = [[shown(cell) for cell in row] for row in table.rows]
+    rows = [[printable(shown(cell)) for cell in row] for row in table.rows]
     widths = [max(map(len, column)) for column in zip(table.columns, *rows)]
     right = [any(isinstance(row[k], (int, float)) for row in table.rows) for k in range(len(table.columns))]
     lines = [table.title]

@@ -27,6 +27,7 @@ from blemore_baselines.analyse.study import Study, check_folds, signed
 from blemore_baselines.analyse.transfer import WAYS, Split, beyond_chance, by_chance, split_drop, transfer
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.published import read_published
+from blemore_baselines.stability import reach
 from blemore_baselines.tables import Table
 
 DEALS = 200
@@ -70,15 +71,14 @@ def thresholds(dataset: Dataset, probabilities: np.ndarray, signature: str, seed
 
 def _findings(best: Mapping, lost: Mapping[str, Mapping[str, Estimate]], beyond: Mapping, split: Mapping) -> list[str]:
     narrow, full = (best[bounds]["score"] for bounds in RANGES)
-    reach = lambda middle, ends: f"{middle:.3f} ({ends[0]:.3f} to {ends[1]:.3f})"  # noqa: E731
-    where = lambda its: f"α {reach(its.thresholds.alpha, its.alpha)}, β {reach(its.thresholds.beta, its.beta)}"  # noqa: E731
-    alone = [f"{name} alone at α {its.thresholds.alpha:.3f} ({its.score:.3f})" for name, its in best["full"].items() if name != "score"]
+    where = lambda its: f"α {its.thresholds.alpha:.3f} ({reach(*its.alpha)}), β {its.thresholds.beta:.3f} ({reach(*its.beta)})"  # noqa: E731
+    alone = [f"{name} at α {its.thresholds.alpha:.3f} ({its.score:.3f})" for name, its in best["full"].items() if name != "score"]
     hard = {name: [row.rest for row in by_fold.values()] for name, by_fold in split.items()}
     published = {name: np.mean([row.validation[f"acc_{name}"]["mean"] - row.test[f"acc_{name}"] for row in read_published()]) for name in ("presence", "salience")}
     shifted = [name for name, its in beyond["grid"].items() if its.p_deals <= 0.05]
     listed = lambda by_name: ", ".join(f"{name} {text}" for name, text in by_name.items())  # noqa: E731
     return [
-        f"All clips together score best, {full.score:.3f}, at {where(full)}; within 0.1 to 0.5, {narrow.score:.3f} at {where(narrow)}. " + ", ".join(alone) + ".",
+        f"All clips together score best, {full.score:.3f}, at {where(full)}; within 0.1 to 0.5, {narrow.score:.3f} at {where(narrow)}. Alone, each is best elsewhere: " + ", ".join(alone) + ".",
         "Thresholds of the other folds (grid) instead of a fold's own best lose "
         + listed({name: signed(its.value) + ("" if its.low is None else f" (95 % interval {signed(its.low)} to {signed(its.high)})")
                   for name, its in lost["grid"].items()})

@@ -15,6 +15,10 @@ from blemore_baselines.tables import Table, shown, to_csv, to_html, to_latex, to
 TABLE = Table("Figures", ["name", "clips", "score"], [["one", 12, 1 / 3], ["two & more", None, 0.1 + 0.2]])
 
 
+def test_what_a_terminal_would_act_on_is_escaped():
+    assert "\x1b" not in to_text(Table("Encoders", ["name"], [["\x1b[31mred"]])) and "\\x1b[31mred" in to_text(Table("Encoders", ["name"], [["\x1b[31mred"]]))
+
+
 def test_text_aligns_numbers_to_the_right():
     assert to_text(TABLE, "s:1").splitlines() == ["Figures", "name        clips   score", "one            12  0.3333", "two & more      –  0.3000", "s:1"]
 
