@@ -1,6 +1,6 @@
 """Ours beside the paper's: what `reproduce` found, as tables, text and a figure.
 
-In the output folder: results.txt (what is printed), .csv (unrounded), .tex, .json and .png.
+In the output folder: results.txt (what is printed), .csv (unrounded), .tex, .json and, where a row was run, .png.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Setting(NamedTuple):
 
 
 def write_results(results: Sequence[Result], not_run: Sequence[NotRun], found: Mapping[str, Mapping[str, Sequence[Path]]], setting: Setting) -> str:
-    """Write all five files, and give the text. found: train | test → encoder → its features, of which the first was taken."""
+    """Write the files, and give the text. found: train | test → encoder → its features, of which the first was taken."""
     out, labels, signature = setting.out, setting.test_labels, _signature(results, setting)
     tables = [validation_table(results, setting), heads_table(results)] + ([test_table(results, setting)] if labels else [])
     sections = [to_text(table) for table in tables]
@@ -86,7 +86,8 @@ def write_results(results: Sequence[Result], not_run: Sequence[NotRun], found: M
     write_atomic(out / "results.txt", text)
     write_atomic(out / "results.csv", to_csv(flat_table(results), signature))
     write_atomic(out / "results.tex", "\n".join(to_latex(table, signature) for table in tables))
-    write_atomic(out / "results.png", _drawn(results, signature))
+    if results:
+        write_atomic(out / "results.png", _drawn(results, signature))
     write_atomic(out / "results.json", to_json({
         "signature": signature, "preset": setting.preset, "seed": setting.seed, "test_protocol": setting.test_protocol if setting.test_clips is not None else None,
         "rows": [{
