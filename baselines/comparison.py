@@ -233,5 +233,6 @@ def _drawn(results: Sequence[Result], signature: str) -> bytes:
             "ours": [(its["published"]["over_folds"][metric]["mean"], its["published"]["over_folds"][metric]["std"]) for its in heads],
             "ours, nested": [(its["nested"][metric], None) for its in heads],
         }
-    note = f"MLP-512; mean ± standard deviation over folds, nested: pooled over all clips\n{signature}"
+    signed = (row.replace("| ", "|") for row in textwrap.wrap(signature.replace("|", "| "), 150))  # no wider than the figure
+    note = "\n".join(["MLP-512; mean ± standard deviation over folds, nested: pooled over all clips", *signed])
     return plots.intervals([result.row.name for result in results], panels, "accuracy", note)

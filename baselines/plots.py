@@ -216,15 +216,17 @@ def intervals(rows: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[Op
 
     panels: title → series → (mean, deviation) a row; None where there is none of either
     """
-    made, axes = figure(4.6 * len(panels) + 1.6, 1.9 + 0.44 * max(len(rows), 1), columns=len(panels), sharey=True)
+    made, axes = figure(4.6 * len(panels) + 1.6, 2.3 + 0.44 * len(rows), columns=len(panels), sharey=True)
     for one, (title, series) in zip(axes[0], panels.items()):
         for k, (name, points) in enumerate(series.items()):
             offset = 0.22 * (k - (len(series) - 1) / 2)
             there = [(row + offset, *point) for row, point in enumerate(points) if point and point[0] is not None]
-            y, mean, deviation = zip(*there) if there else ((), (), ())
+            if not there:
+                continue
+            y, mean, deviation = zip(*there)
             one.errorbar(mean, y, xerr=[d or 0 for d in deviation], fmt="os^Dv"[k % 5], color=COLOURS[k % len(COLOURS)], markersize=5, linewidth=1.2, label=name,
                          clip_on=False)  # a dot at 0 is a whole dot
-        one.set(title=title, xlabel=xlabel, ylim=(max(len(rows), 1) - 0.5, -0.5))
+        one.set(title=title, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
         one.set_xlim(left=0)
         one.set_yticks(range(len(rows)), rows)
         one.grid(axis="x", alpha=0.25)

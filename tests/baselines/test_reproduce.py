@@ -212,7 +212,8 @@ def test_nothing_but_refused_rows(root, tmp_path):
     outcome = run(data, tmp_path / "out", test="labelled.csv")
     assert outcome.results == [] and [one.row.name for one in outcome.not_run if one.bad] == ["WavLM"]
     assert "hold NaN or Infinity: clip07" in outcome.text and "trivial: single" in outcome.text
-    assert (tmp_path / "out" / "results.png").exists() and not list((tmp_path / "out").glob("*/figures.json"))
+    assert {path.name for path in (tmp_path / "out").glob("results.*")} == {f"results.{kind}" for kind in ("txt", "csv", "tex", "json")}, "no figure of nothing"
+    assert not list((tmp_path / "out").glob("*/figures.json"))
 
 
 def own(base, encoder, preset, part="train"):
