@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BASH = shutil.which("bash")
 SCRIPTS = [".ci/run", "baselines/environment.sh", "baselines/run_all.sh", "tests/run.sh"]
-TOOLS = ("awk basename bash cat cksum cp cut df dirname env find grep mkdir mv rm sed sort tail tee touch tr uname").split()
+TOOLS = ("awk basename bash cat cksum cp cut df dirname env find grep mkdir mktemp mv rm sed sort tail tee touch tr uname").split()
 
 # A Python that answers what the scripts ask. STUB_* variables decide how; "-m pip" is written down in $STUB_CALLS.
 PYTHON = r"""#!{bash}
@@ -179,7 +179,18 @@ def test_first_run_installs_and_the_second_does_not(kit):
 
 def test_ci_runs_the_long_suite(kit):
     kit.python()
-    assert kit.run(".ci/run").out.splitlines()[0] == f"pytest in {kit.root}: [--long]"
+    calls = [line for line in kit.run(".ci/run").out.splitlines() if line.startswith("pytest")]
+    assert calls == [f"pytest in {kit.root}: {arguments}" for arguments in ("[--version]", "[--long] [--ignore=tests/baselines]", "[--long] [tests/baselines]")]
+
+
+@pytest.mark.parametrize("half", ["--long tests/baselines", "--long --ignore=tests/baselines"])
+def test_ci_fails_where_either_half_fails(kit, half):
+    kit.python()
+    kit.run("tests/run.sh")
+    python = (kit.venv / "bin/python").read_text()
+    kit.write(kit.venv / "bin/python", python.replace('echo "== 1 passed =="', f'case "$*" in *"{half}") exit 5 ;; esac; echo "== 1 passed =="'))
+    run = kit.run(".ci/run")
+    assert run.returncode == 5 and run.out.count("== 1 passed ==") == 2, "the other half runs to its end"
 
 
 def test_exit_status_is_that_of_pytest(kit):
