@@ -35,8 +35,16 @@ def interrupted():
     yield
 
 
+@pytest.fixture
+def heard():
+    """Interrupts are heard, also where whoever runs the tests has them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("task, error", [(failing, ValueError), (interrupted, KeyboardInterrupt)])
-def test_the_first_error_ends_all(task, error):
+def test_the_first_error_ends_all(task, error, heard):
     done = []
     with pytest.raises(error):
         take_turns([task(), counting(300, done)], 2)
