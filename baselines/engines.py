@@ -8,13 +8,15 @@ exception of a job ends the run.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import uuid
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, resource_tracker
 from typing import Iterator, NamedTuple, Optional, Sequence
 
 from blemore.errors import BlemoreError, Problem, ValidationError
@@ -69,6 +71,20 @@ def _here(job, tasks: Sequence) -> Iterator:
             torch.set_num_threads(before)
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes that are started meanwhile never hear an interrupt, not even while they import; this one does afterwards, and ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # it would let interrupts through again when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Worker(NamedTuple):
     process: object
     tasks: list  # what it has in hand
@@ -87,7 +103,8 @@ def _in_processes(job, tasks: Sequence, processes: int, threads: int) -> Iterato
     def start() -> None:
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, job, threads), daemon=True)
-        process.start()
+        with _interrupts_held():
+            process.start()
         theirs.close()  # so that the pipe ends when the process does
         running[ours] = _Worker(process, [], threading.Event())
 
