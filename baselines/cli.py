@@ -28,10 +28,19 @@ def main() -> None:
 
 
 COMMANDS = (
-    clips.demo, clips.encoders, clips.extract, clips.aggregate,
-    models.train, models.predict, models.decode, models.trivial,
-    results.report, results.reproduce, analyse.analyse,
-    data.data, data.template,
+    clips.demo,
+    clips.encoders,
+    clips.extract,
+    clips.aggregate,
+    models.train,
+    models.predict,
+    models.decode,
+    models.trivial,
+    results.report,
+    results.reproduce,
+    analyse.analyse,
+    data.data,
+    data.template,
 )
 for _command in COMMANDS:
     main.add_command(_command)

@@ -6,8 +6,9 @@ six emotions in index order (70/30 → 0.7 and 0.3). Everything is keyed by clip
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,8 +28,12 @@ _SETS = list(dict.fromkeys(label.emotions for label in LABELS))
 SET_OF_LABEL = np.array([_SETS.index(label.emotions) for label in LABELS])  # (36,): which set of emotions a label has
 N_SETS, N_RELATIONS = len(_SETS), len(BLEND_SALIENCES)
 IS_BLEND = np.array([label.is_blend for label in LABELS])  # (36,)
-PAIR_OF_LABEL = np.array([PAIRS.index(label.emotions) if label.is_blend else -1 for label in LABELS])  # (36,): in PAIRS; −1: a single emotion
-RELATION_OF_LABEL = np.array([BLEND_SALIENCES.index(label.saliences) if label.is_blend else -1 for label in LABELS])  # (36,), likewise
+PAIR_OF_LABEL = np.array(
+    [PAIRS.index(label.emotions) if label.is_blend else -1 for label in LABELS]
+)  # (36,): in PAIRS; −1: a single emotion
+RELATION_OF_LABEL = np.array(
+    [BLEND_SALIENCES.index(label.saliences) if label.is_blend else -1 for label in LABELS]
+)  # (36,), likewise
 
 
 class Dataset(NamedTuple):
@@ -61,10 +66,14 @@ def read_dataset(path: Path) -> Dataset:
     for name, column in (("fold", reference.folds), ("video_id", reference.groups)):
         without = [clip for clip in reference.labels if clip not in column]
         if without:
-            problems.append(Problem(
-                "bad-table", str(path), f"{len(without):,} clips have no {name}: {some(without)}; expected one for each",
-                hint="Training needs the dataset's own train metadata with its predefined folds.",
-            ))
+            problems.append(
+                Problem(
+                    "bad-table",
+                    str(path),
+                    f"{len(without):,} clips have no {name}: {some(without)}; expected one for each",
+                    hint="Training needs the dataset's own train metadata with its predefined folds.",
+                )
+            )
     if not problems and len(set(reference.folds.values())) < 2:
         problems.append(Problem("bad-table", str(path), "one fold alone; expected at least two to train and validate"))
     problems += [*_leaks(reference, str(path)), *_misnamed(reference, str(path))]
@@ -87,8 +96,12 @@ def _leaks(reference: Reference, where: str) -> Iterator[Problem]:
             folds.setdefault(actor, set()).add(reference.folds[clip])
     several = [actor for actor, found in folds.items() if len(found) > 1]
     if several:
-        yield Problem("leak", where, f"actors in more than one fold ({len(several):,}): {some(several)}; expected each in one",
-                      hint="Folds must be disjoint by actor, or every figure is too good. Use the dataset's own folds.")
+        yield Problem(
+            "leak",
+            where,
+            f"actors in more than one fold ({len(several):,}): {some(several)}; expected each in one",
+            hint="Folds must be disjoint by actor, or every figure is too good. Use the dataset's own folds.",
+        )
 
 
 def _misnamed(reference: Reference, where: str) -> Iterator[Problem]:
@@ -102,5 +115,9 @@ def _misnamed(reference: Reference, where: str) -> Iterator[Problem]:
         if said != label:
             wrong.append(f"{clip} is {label}")
     if wrong:
-        yield Problem("other-label", where, f"labels that disagree with the clip's name ({len(wrong):,}): {some(wrong, 3)}",
-                      hint="Were rows sorted or pasted without their labels?")
+        yield Problem(
+            "other-label",
+            where,
+            f"labels that disagree with the clip's name ({len(wrong):,}): {some(wrong, 3)}",
+            hint="Were rows sorted or pasted without their labels?",
+        )

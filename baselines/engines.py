@@ -8,16 +8,18 @@ exception of a job ends the run.
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import sys
 import threading
 import uuid
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import connection, get_context, resource_tracker
-from typing import Iterator, NamedTuple, Optional, Sequence
+from typing import NamedTuple
 
 from blemore.errors import BlemoreError, Problem, ValidationError
 
@@ -25,8 +27,9 @@ WINDOW = 2000  # tasks handed to a cluster at a time: it holds millions badly
 DIED = "Too little memory, or a fault in a decoder."
 
 
-def run(job, tasks: Sequence, engine: str = "local", workers: int = 1, together: bool = False,
-        scheduler: Optional[str] = None) -> Iterator:
+def run(
+    job, tasks: Sequence, engine: str = "local", workers: int = 1, together: bool = False, scheduler: str | None = None
+) -> Iterator:
     """The outcomes of the tasks, in no particular order.
 
     workers:   tasks at once on this machine
@@ -73,7 +76,9 @@ def _here(job, tasks: Sequence) -> Iterator:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Processes that are started meanwhile never hear an interrupt, not even while they import; this one does afterwards, and ends them."""
+    """Processes that are started meanwhile never hear an interrupt, not even while they import; this one does
+    afterwards, and ends them.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -131,7 +136,9 @@ def _in_processes(job, tasks: Sequence, processes: int, threads: int) -> Iterato
                     died = f"its process died (exit code {worker.process.exitcode})"
                     if not worker.ready.is_set():
                         hint = "Is there enough memory for so many workers? Try one."
-                        raise ValidationError(Problem("cannot-load", "the encoders", f"{died} before the first clip", hint=hint)) from None
+                        raise ValidationError(
+                            Problem("cannot-load", "the encoders", f"{died} before the first clip", hint=hint)
+                        ) from None
                     if len(worker.tasks) == 1:
                         yield job.lost(worker.tasks[0], f"{died}. {DIED}")
                     else:
@@ -185,7 +192,7 @@ def _work(pipe, job, threads: int) -> None:
 # ------------------------------------------------------------------------------- many machines
 
 
-def _on_dask(job, tasks: Sequence, workers: int, scheduler: Optional[str]) -> Iterator:
+def _on_dask(job, tasks: Sequence, workers: int, scheduler: str | None) -> Iterator:
     """What a worker that is lost had in hand goes to others; dask gives up a task that was in hand at four such ends.
 
     It may only have stood beside the guilty one each time, so it is done again with no other; if workers die of it
@@ -194,15 +201,27 @@ def _on_dask(job, tasks: Sequence, workers: int, scheduler: Optional[str]) -> It
     try:
         from distributed import Client, KilledWorker, LocalCluster, as_completed
     except ImportError:
-        raise ValidationError(Problem("missing-package", "engine dask", "the package distributed is not installed",
-                                      hint="pip install 'blemore[cluster]'")) from None
+        raise ValidationError(
+            Problem(
+                "missing-package",
+                "engine dask",
+                "the package distributed is not installed",
+                hint="pip install 'blemore[cluster]'",
+            )
+        ) from None
     token, suspects = uuid.uuid4().hex, []
     cluster = None if scheduler else LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
     try:
         client = Client(cluster or scheduler, set_as_default=False)
     except OSError as error:
-        raise ValidationError(Problem("no-scheduler", str(scheduler), f"no dask scheduler answers there: {error}",
-                                      hint="Expected an address such as tcp://10.0.0.1:8786.")) from None
+        raise ValidationError(
+            Problem(
+                "no-scheduler",
+                str(scheduler),
+                f"no dask scheduler answers there: {error}",
+                hint="Expected an address such as tcp://10.0.0.1:8786.",
+            )
+        ) from None
 
     def attempt(tasks: Sequence, window: int) -> Iterator:
         """Each task with its future, once that is done; `window` of them at a time."""
@@ -248,3 +267,47 @@ def _work_on_dask(token: str, job, task):
             _loaded[token] = job
         job = _loaded[token]
     return job(task)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let torch compute on one thread: quicker for small steps, and the same bytes on any number of cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def take_turns(tasks: Sequence[Iterator], workers: int) -> None:
+    """Run tasks to their ends, a step of each in turn, on so many threads: all are busy until the last few steps.
+
+    The first error, or an interrupt, ends them all.
+    """
+    waiting: queue.SimpleQueue[Iterator] = queue.SimpleQueue()
+    stopped = threading.Event()
+    for one in tasks:
+        waiting.put(one)
+
+    def work() -> None:
+        while not stopped.is_set():
+            try:
+                one = waiting.get_nowait()
+            except queue.Empty:
+                return  # the rest are in the hands of others, who go on with them
+            if next(one, _ENDED) is not _ENDED:
+                waiting.put(one)
+
+    with ThreadPoolExecutor(max(1, min(workers, len(tasks)))) as pool:
+        try:
+            for finished in as_completed([pool.submit(work) for _ in range(min(workers, len(tasks)))]):
+                finished.result()
+        except BaseException:
+            stopped.set()
+            raise
+
+
+_ENDED = object()

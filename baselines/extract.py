@@ -10,7 +10,8 @@ agrees; any other is made anew. Nothing is ever added to a folder that holds oth
 Runs side by side may share a folder, be it for the same clips or for others.
 
 A clip's file is found by its id anywhere under the folder of the clips. Where a picture file and a sound file bear the
-same id (`x.mov`, `x.wav`), the one of the encoder's own modality is read; any other double is a failure that names both.
+same id (`x.mov`, `x.wav`), the one of the encoder's own modality is read; any other double is a failure that names
+both.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import io
 import os
 import sys
 import time
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Collection, Iterator, NamedTuple, Optional, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -34,8 +36,8 @@ from blemore.errors import BlemoreError, FileError, Problem, ValidationError, so
 from blemore.io import csv_text, read_json, read_table, to_json, write_atomic
 from blemore.labels import MEDIA_SUFFIXES, SOUND_SUFFIXES, clip_id
 from blemore_baselines import engines
+from blemore_baselines.clips.streams import StreamedClip, WatchedClip, share
 from blemore_baselines.encoders.base import Encoder
-from blemore_baselines.streams import StreamedClip, WatchedClip, share
 
 META, FAILURES = "meta.json", "failures.csv"
 TABLE_SUFFIX = ".csv"
@@ -62,8 +64,15 @@ class Summary(NamedTuple):
 
 
 def extract(
-    ids: Optional[Collection[str]], clips: Path, encoders: Sequence[Encoder], out: Path, *, workers: int = 1,
-    shard: tuple[int, int] = (1, 1), engine: str = "local", scheduler: Optional[str] = None,
+    ids: Collection[str] | None,
+    clips: Path,
+    encoders: Sequence[Encoder],
+    out: Path,
+    *,
+    workers: int = 1,
+    shard: tuple[int, int] = (1, 1),
+    engine: str = "local",
+    scheduler: str | None = None,
 ) -> list[Summary]:
     """Encode the clips of these ids (None: all), found under the folder `clips`, into `out/<encoder.name>/` each.
 
@@ -74,7 +83,8 @@ def extract(
     Encoders of one modality share one decoding of a clip. A clip that fails, or even kills its process, is recorded
     and the rest goes on. Progress is shown on stderr. One summary an encoder, in their order.
 
-    Raises ValidationError: none of the clips is there, a folder holds features of another kind, or an encoder cannot be loaded.
+    Raises ValidationError: none of the clips is there, a folder holds features of another kind, or an encoder cannot be
+    loaded.
     FileError: `clips` cannot be read, or nothing can be written (a full disk): what is done stays done.
     """
     stores = [Store(Path(out) / encoder.name) for encoder in encoders]
@@ -95,11 +105,18 @@ def extract(
     return [found[index] for index in range(len(encoders))]
 
 
-def _extract(job: Job, stores: list[Store], wanted: list[str], files: dict[str, list[Path]], workers: int, engine: str,
-             scheduler: Optional[str]) -> list[Summary]:
+def _extract(
+    job: Job,
+    stores: list[Store],
+    wanted: list[str],
+    files: dict[str, list[Path]],
+    workers: int,
+    engine: str,
+    scheduler: str | None,
+) -> list[Summary]:
     """By encoders of one modality."""
     skipped = [{clip for clip in wanted if is_done(store.folder, clip, store.dim)} for store in stores]
-    outcomes: list[dict[str, Optional[Failure]]] = [{} for _ in stores]  # by clip; None: encoded now
+    outcomes: list[dict[str, Failure | None]] = [{} for _ in stores]  # by clip; None: encoded now
     tasks = []
     for clip in wanted:
         lacking = tuple(index for index, before in enumerate(skipped) if clip not in before)
@@ -115,7 +132,9 @@ def _extract(job: Job, stores: list[Store], wanted: list[str], files: dict[str, 
     on_gpu = any(str(getattr(encoder, "device", "cpu")).startswith("cuda") for encoder in job.encoders)
     frames, seconds, start = 0, 0.0, time.monotonic()
     names = ", ".join(encoder.name for encoder in job.encoders)
-    with tqdm(total=len(wanted), initial=len(wanted) - len(tasks), desc=names, unit="clip", file=sys.stderr) as progress:
+    with tqdm(
+        total=len(wanted), initial=len(wanted) - len(tasks), desc=names, unit="clip", file=sys.stderr
+    ) as progress:
         for outcome in engines.run(job, tasks, engine, workers, on_gpu, scheduler):
             for index, failure in outcome.failures.items():
                 stores[index].record({outcome.clip: failure})
@@ -125,8 +144,12 @@ def _extract(job: Job, stores: list[Store], wanted: list[str], files: dict[str, 
             progress.set_postfix_str(f"{amount / (time.monotonic() - start):.1f} {unit}", refresh=False)
             progress.update()
     return [
-        Summary(store.folder, sorted(clip for clip, failure in known.items() if not failure), sorted(before),
-                sorted(failure for failure in known.values() if failure))
+        Summary(
+            store.folder,
+            sorted(clip for clip, failure in known.items() if not failure),
+            sorted(before),
+            sorted(failure for failure in known.values() if failure),
+        )
         for store, known, before in zip(stores, outcomes, skipped)
     ]
 
@@ -142,7 +165,7 @@ class Task(NamedTuple):
 
 class Outcome(NamedTuple):
     clip: str
-    failures: dict[int, Optional[Failure]]  # by encoder; None: its features are written
+    failures: dict[int, Failure | None]  # by encoder; None: its features are written
     frames: int = 0  # decoded
     seconds: float = 0.0  # of sound decoded
 
@@ -167,7 +190,7 @@ class Job:
         else:
             readers = share(watched.timed_frames(), len(task.encoders))
 
-            def read(index: int, reader) -> Optional[Failure]:
+            def read(index: int, reader) -> Failure | None:
                 try:
                     return encode(index, StreamedClip(task.path, reader))
                 finally:
@@ -181,7 +204,7 @@ class Job:
         return Outcome(task.clip, dict.fromkeys(task.encoders, Failure(task.clip, "crashed", reason)))
 
     @staticmethod
-    def _encode(name: str, encoder: Encoder, clip, folder: Path) -> Optional[Failure]:
+    def _encode(name: str, encoder: Encoder, clip, folder: Path) -> Failure | None:
         """One clip to one feature file; gives the failure, if it is one of the clip."""
         engines.one_thread()  # the same features, however many clips are encoded at once
         try:
@@ -197,7 +220,7 @@ class Job:
         return None
 
 
-def _one_line(*parts: Optional[str]) -> str:
+def _one_line(*parts: str | None) -> str:
     return ". ".join(" ".join(part.split()) for part in parts if part)
 
 
@@ -216,13 +239,21 @@ def load(encoder: Encoder) -> None:
 
 
 def find_clips(folder: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> dict[str, list[Path]]:
-    """Every file of these kinds under a folder, by clip id. Hidden files are left out: archivers put shadows of clips there.
+    """Every file of these kinds under a folder, by clip id. Hidden files are left out: archivers put shadows of clips
+    there.
 
     Raises FileError: there is no such folder, or it cannot be read.
     """
+
     def give_up(error: OSError):
-        raise FileError(Problem("cannot-open", str(error.filename), f"cannot be read: {error.strerror}",
-                                hint="Expected the folder that holds the clips."))
+        raise FileError(
+            Problem(
+                "cannot-open",
+                str(error.filename),
+                f"cannot be read: {error.strerror}",
+                hint="Expected the folder that holds the clips.",
+            )
+        )
 
     found: dict[str, list[Path]] = {}
     for place, folders, names in os.walk(folder, onerror=give_up):
@@ -233,16 +264,32 @@ def find_clips(folder: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> dict
     return found
 
 
-def _demand_clips(folder: Path, files: dict[tuple[str, ...], dict[str, list[Path]]], wanted: Optional[set[str]]) -> None:
+def _demand_clips(folder: Path, files: dict[tuple[str, ...], dict[str, list[Path]]], wanted: set[str] | None) -> None:
     """ValidationError: there is no clip at all by these suffixes, or none of those that are wanted."""
     problems = []
     for suffixes, found in files.items():
         if not found:
-            problems.append(Problem("no-clips", str(folder), f"no file in it, or in its subfolders, that ends in {', '.join(suffixes)}",
-                                    hint="Expected the folder that holds the clips."))
+            problems.append(
+                Problem(
+                    "no-clips",
+                    str(folder),
+                    f"no file in it, or in its subfolders, that ends in {', '.join(suffixes)}",
+                    hint="Expected the folder that holds the clips.",
+                )
+            )
         elif wanted is not None and wanted.isdisjoint(found):
-            message = f"none of the {len(wanted):,} clips wanted is there ({some(sorted(wanted))}); found {len(found):,} others ({some(sorted(found))})"
-            problems.append(Problem("missing-clips", str(folder), message, hint="Are those the clips of the other partition, train or test?"))
+            message = (
+                f"none of the {len(wanted):,} clips wanted is there ({some(sorted(wanted))}); found {len(found):,}"
+                f" others ({some(sorted(found))})"
+            )
+            problems.append(
+                Problem(
+                    "missing-clips",
+                    str(folder),
+                    message,
+                    hint="Are those the clips of the other partition, train or test?",
+                )
+            )
     if problems:
         raise ValidationError(problems)
 
@@ -280,18 +327,26 @@ class Store:
         if not path.exists():
             if any(self.folder.glob("*.npy")):
                 message = f"holds .npy files, but no {META} that says what they are"
-                raise ValidationError(Problem("other-features", str(self.folder), message, hint="Choose another output folder."))
+                raise ValidationError(
+                    Problem("other-features", str(self.folder), message, hint="Choose another output folder.")
+                )
             load(encoder)  # only then is it certain how many columns it gives
             write(path, to_json(describe(encoder)), once=True)
         found = read_json(path).data
         found = found if isinstance(found, dict) else {}
-        other = [f"{key} {found.get(key)!r} (expected {own!r})" for key, own in identity(encoder).items() if found.get(key) != own]
+        other = [
+            f"{key} {found.get(key)!r} (expected {own!r})"
+            for key, own in identity(encoder).items()
+            if found.get(key) != own
+        ]
         if not isinstance(found.get("dim"), int):
             other.append(f"dim {found.get('dim')!r} (expected a number)")
         if other:
             message = f"the folder holds features of another kind: {', '.join(other)}"
             raise ValidationError(Problem("other-features", str(path), message, hint="Choose another output folder."))
-        changed = [name for name, version in versions(encoder).items() if found.get("versions", {}).get(name) != version]
+        changed = [
+            name for name, version in versions(encoder).items() if found.get("versions", {}).get(name) != version
+        ]
         if changed:
             print(f"note: {self.folder} was begun with other versions of {', '.join(changed)}", file=sys.stderr)
         self.dim = found["dim"]
@@ -300,7 +355,7 @@ class Store:
             with suppress(OSError):  # should it belong to a run beside this one, that run writes it again
                 left.unlink()
 
-    def record(self, outcomes: dict[str, Optional[Failure]]) -> None:
+    def record(self, outcomes: dict[str, Failure | None]) -> None:
         """Put clips' failures on record, and take clips off that have none any more."""
         if not any(outcomes.values()) and self._on_record.isdisjoint(outcomes):
             return
@@ -365,7 +420,10 @@ def describe(encoder: Encoder) -> dict:
 
 def identity(encoder: Encoder) -> dict[str, str]:
     """Features that differ in one of these never mix; how many columns there are follows from them."""
-    return {"encoder": encoder.name, **{key: getattr(encoder, key) for key in ("revision", "preset", "precision", "modality", "unit")}}
+    return {
+        "encoder": encoder.name,
+        **{key: getattr(encoder, key) for key in ("revision", "preset", "precision", "modality", "unit")},
+    }
 
 
 def versions(encoder: Encoder) -> dict[str, str]:
@@ -380,6 +438,12 @@ def read_failures(folder: Path) -> list[Failure]:
     path = Path(folder) / FAILURES
     rows = read_table(path) if path.exists() else []
     if rows and not set(Failure._fields) <= set(rows[0]):
-        raise ValidationError(Problem("bad-table", str(path), f"expected the columns {', '.join(Failure._fields)}",
-                                      hint="Delete it: the next run writes it anew."))
+        raise ValidationError(
+            Problem(
+                "bad-table",
+                str(path),
+                f"expected the columns {', '.join(Failure._fields)}",
+                hint="Delete it: the next run writes it anew.",
+            )
+        )
     return [Failure(*(row[column] for column in Failure._fields)) for row in rows]

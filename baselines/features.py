@@ -24,8 +24,9 @@ import io
 import json
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, NamedTuple, Optional, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,7 @@ class Features(NamedTuple):
         return hashlib.sha256(np.ascontiguousarray(self.X).tobytes() + self.owner.tobytes()).hexdigest()[:16]
 
 
-def read_features(path: Path, ids: Optional[Sequence[str]] = None, aggregated: bool = True) -> Features:
+def read_features(path: Path, ids: Sequence[str] | None = None, aggregated: bool = True) -> Features:
     """The features of `ids` from any source.
 
     ids:        None takes the source's own clips, in its order
@@ -78,15 +79,23 @@ def read_features(path: Path, ids: Optional[Sequence[str]] = None, aggregated: b
         ids = [clip for clip, _ in clip_files(path)] if ids is None else ids
         return aggregate(path, ids) if aggregated else _read_rows(path, ids)
     if not aggregated:
-        raise ValidationError(Problem(
-            "not-a-sequence", str(path), "holds one row a clip; subsampling expected a folder with a (T, D) file a clip",
-            hint="Give the folder that `extract` wrote, or --method aggregate.",
-        ))
+        raise ValidationError(
+            Problem(
+                "not-a-sequence",
+                str(path),
+                "holds one row a clip; subsampling expected a folder with a (T, D) file a clip",
+                hint="Give the folder that `extract` wrote, or --method aggregate.",
+            )
+        )
     if path.is_file() and path.suffix.lower() not in (".npz", ".csv"):
-        raise ValidationError(Problem(
-            "no-features", str(path), "not a source; expected a folder with a .npy or .csv file a clip, an .npz file, or a .csv table",
-            hint="Is it one of a folder's files, or its meta.json? Give the folder.",
-        ))
+        raise ValidationError(
+            Problem(
+                "no-features",
+                str(path),
+                "not a source; expected a folder with a .npy or .csv file a clip, an .npz file, or a .csv table",
+                hint="Is it one of a folder's files, or its meta.json? Give the folder.",
+            )
+        )
     found, X, meta = _read_npz(path) if path.suffix.lower() == ".npz" else _read_tables(path)
     ids = found if ids is None else ids
     X = X[_order(found, ids, str(path))]
@@ -97,7 +106,7 @@ def read_features(path: Path, ids: Optional[Sequence[str]] = None, aggregated: b
     return Features(list(ids), X, np.arange(len(ids)), {**meta, "dim": X.shape[1]})
 
 
-def read_scores(path: Path, ids: Optional[Sequence[str]] = None, test: bool = False) -> Features:
+def read_scores(path: Path, ids: Sequence[str] | None = None, test: bool = False) -> Features:
     """Scores (N, 6) in the emotions' index order, from a table, HiCMAE's raw files, or a run folder.
 
     Of a run folder it takes what the final model corresponds to: the out-of-fold logits at its number
@@ -112,10 +121,14 @@ def read_scores(path: Path, ids: Optional[Sequence[str]] = None, test: bool = Fa
     columns = features.meta.get("columns")
     if columns != list(EMOTIONS):
         found = f"the columns {some(columns, 8)}" if columns else f"{features.X.shape[1]} columns without names"
-        raise ValidationError(Problem(
-            "not-scores", str(path), f"found {found}; expected filename and the six emotions {', '.join(EMOTIONS)}, in any order",
-            hint="Name the columns so: their order alone would not tell which is which.",
-        ))
+        raise ValidationError(
+            Problem(
+                "not-scores",
+                str(path),
+                f"found {found}; expected filename and the six emotions {', '.join(EMOTIONS)}, in any order",
+                hint="Name the columns so: their order alone would not tell which is which.",
+            )
+        )
     return features
 
 
@@ -131,7 +144,9 @@ def aggregate(folder: Path, ids: Sequence[str]) -> Features:
     """
     rows = [statistics(sequence) for sequence in _sequences(folder, ids)]
     X = np.stack(rows)
-    return Features(list(ids), X, np.arange(len(ids)), {**_folder_meta(folder), "statistics": list(STATISTICS), "dim": X.shape[1]})
+    return Features(
+        list(ids), X, np.arange(len(ids)), {**_folder_meta(folder), "statistics": list(STATISTICS), "dim": X.shape[1]}
+    )
 
 
 def statistics(sequence: np.ndarray, dtype=np.float32) -> np.ndarray:
@@ -153,7 +168,9 @@ def statistics(sequence: np.ndarray, dtype=np.float32) -> np.ndarray:
 
 
 def save(features: Features, path: Path) -> None:
-    """Write aggregated features as `.npz` (X, filenames, meta), whole or not at all; the same features give the same bytes."""
+    """Write aggregated features as `.npz` (X, filenames, meta), whole or not at all; the same features give the same
+    bytes.
+    """
     meta = json.dumps(features.meta, sort_keys=True)
     write_atomic(path, npz_bytes(X=features.X, filenames=np.array(features.ids), meta=np.array(meta)))
 
@@ -171,10 +188,15 @@ def fuse(sources: Sequence[Features]) -> Features:
     if len(sources) == 1:
         return first
     if any(source.meta.get("statistics") is None and len(source.owner) != len(source.ids) for source in sources):
-        raise ValidationError(Problem(
-            "cannot-fuse", "features", f"{len(sources)} sources that are not aggregated; expected one, since their rows do not belong together in time",
-            hint="Fuse with --method aggregate.",
-        ))
+        raise ValidationError(
+            Problem(
+                "cannot-fuse",
+                "features",
+                f"{len(sources)} sources that are not aggregated; expected one, since their rows do not belong together"
+                " in time",
+                hint="Fuse with --method aggregate.",
+            )
+        )
     return Features(first.ids, np.hstack([source.X for source in sources]), first.owner, {})
 
 
@@ -200,11 +222,20 @@ def _sequences(folder: Path, ids: Sequence[str]) -> Iterator[np.ndarray]:
         if not problems and len(shapes) == 1:
             yield sequence
     if problems or len(shapes) > 1:
-        raise ValidationError([
-            *(Problem("bad-feature-file", str(folder), f"{len(clips):,} of {len(ids):,} files {what}: {some(clips)}",
-                      hint="Delete them and extract again.") for what, clips in problems.items()),
-            *_shape_problems(folder, shapes),
-        ])
+        raise ValidationError(
+            [
+                *(
+                    Problem(
+                        "bad-feature-file",
+                        str(folder),
+                        f"{len(clips):,} of {len(ids):,} files {what}: {some(clips)}",
+                        hint="Delete them and extract again.",
+                    )
+                    for what, clips in problems.items()
+                ),
+                *_shape_problems(folder, shapes),
+            ]
+        )
 
 
 def read_sequence(path: Path) -> np.ndarray:
@@ -229,7 +260,11 @@ def _shape_problems(folder: Path, shapes: dict[int, list[str]]) -> Iterator[Prob
         common = max(shapes, key=lambda dim: len(shapes[dim]))
         for dim, clips in shapes.items():
             if dim != common:
-                yield Problem("wrong-shape", str(folder), f"{len(clips):,} files have {dim} columns: {some(clips)}; expected {common}, as the others")
+                yield Problem(
+                    "wrong-shape",
+                    str(folder),
+                    f"{len(clips):,} files have {dim} columns: {some(clips)}; expected {common}, as the others",
+                )
 
 
 def _read_rows(folder: Path, ids: Sequence[str]) -> Features:
@@ -246,17 +281,27 @@ def clip_files(folder: Path) -> list[tuple[str, Path]]:
         found = [(clip_id(path.stem), path) for path in files if path.suffix == suffix]
         if found:
             return found
-    raise ValidationError(unfinished(folder) or Problem(
-        "no-features", str(folder), "no .npy or .csv files in it; expected one a clip",
-        hint="Give the folder that holds the clips' files itself, e.g. features/train/logmel.",
-    ))
+    raise ValidationError(
+        unfinished(folder)
+        or Problem(
+            "no-features",
+            str(folder),
+            "no .npy or .csv files in it; expected one a clip",
+            hint="Give the folder that holds the clips' files itself, e.g. features/train/logmel.",
+        )
+    )
 
 
-def unfinished(folder: Path) -> Optional[Problem]:
+def unfinished(folder: Path) -> Problem | None:
     """What to say of the folder of a run that was stopped; None if it is something else."""
     if not (folder / "config.json").exists() or (folder / "metrics.json").exists():
         return None
-    return Problem("unfinished-run", str(folder), "holds a run that has not ended; expected one that has", hint="The same `train` command goes on with it.")
+    return Problem(
+        "unfinished-run",
+        str(folder),
+        "holds a run that has not ended; expected one that has",
+        hint="The same `train` command goes on with it.",
+    )
 
 
 def _folder_meta(folder: Path) -> dict:
@@ -272,9 +317,13 @@ def _parse_meta(text: str | bytes, where: str) -> dict:
     try:
         meta = json.loads(text)
     except ValueError as error:
-        raise ValidationError(Problem("bad-meta", where, f"not JSON: {error}", hint="Extract or aggregate these features again.")) from None
+        raise ValidationError(
+            Problem("bad-meta", where, f"not JSON: {error}", hint="Extract or aggregate these features again.")
+        ) from None
     if not isinstance(meta, dict):
-        raise ValidationError(Problem("bad-meta", where, f"found {show(meta)}; expected an object that tells the encoder"))
+        raise ValidationError(
+            Problem("bad-meta", where, f"found {show(meta)}; expected an object that tells the encoder")
+        )
     return meta
 
 
@@ -287,7 +336,7 @@ def encoder_name(path: Path) -> str:
     return re.sub(r"(_static_features|_train|_test)+$", "", Path(path).name.split(".")[0])
 
 
-def _failures_hint(folder: Path) -> Optional[str]:
+def _failures_hint(folder: Path) -> str | None:
     return "failures.csv beside them says why clips failed." if (folder / "failures.csv").exists() else None
 
 
@@ -301,13 +350,29 @@ def _read_npz(path: Path) -> tuple[list[str], np.ndarray, dict]:
             X, names = arrays["X"], arrays["filenames"]
             meta = str(arrays["meta"]) if "meta" in arrays else None
     except KeyError as error:
-        raise ValidationError(Problem("bad-npz", str(path), f"{error.args[0]}; expected the arrays X and filenames")) from None
+        raise ValidationError(
+            Problem("bad-npz", str(path), f"{error.args[0]}; expected the arrays X and filenames")
+        ) from None
     except Exception as error:  # numpy, zipfile and zlib each raise their own
-        hint = "Load it once with allow_pickle=True and save filenames as text: np.array(filenames, dtype=str)." if "pickle" in str(error) else None
+        hint = (
+            "Load it once with allow_pickle=True and save filenames as text: np.array(filenames, dtype=str)."
+            if "pickle" in str(error)
+            else None
+        )
         raise ValidationError(Problem("bad-npz", str(path), f"cannot be read: {error}", hint=hint)) from None
     if X.ndim != 2 or names.shape != X.shape[:1] or X.dtype.kind not in "fiu" or not X.size:
-        raise ValidationError(Problem("wrong-shape", str(path), f"X is {X.dtype} {X.shape}, filenames {names.shape}; expected numbers (N, D) and (N,)"))
-    made = {"encoder": encoder_name(path), "statistics": list(STATISTICS)} if meta is None else _parse_meta(meta, f"{path}: meta")
+        raise ValidationError(
+            Problem(
+                "wrong-shape",
+                str(path),
+                f"X is {X.dtype} {X.shape}, filenames {names.shape}; expected numbers (N, D) and (N,)",
+            )
+        )
+    made = (
+        {"encoder": encoder_name(path), "statistics": list(STATISTICS)}
+        if meta is None
+        else _parse_meta(meta, f"{path}: meta")
+    )
     return [clip_id(str(name)) for name in names], X.astype(np.float32), made
 
 
@@ -329,8 +394,18 @@ def _read_tables(path: Path) -> tuple[list[str], np.ndarray, dict]:
     columns = tables[0][2]
     for file, table in zip(files, tables):
         if table[2] != columns:
-            raise ValidationError(Problem("wrong-shape", str(file), f"its columns are {some(table[2], 8)}; expected {some(columns, 8)}, as in {files[0].name}"))
-    return [clip for table in tables for clip in table[0]], np.concatenate([table[1] for table in tables]), {"columns": columns}
+            raise ValidationError(
+                Problem(
+                    "wrong-shape",
+                    str(file),
+                    f"its columns are {some(table[2], 8)}; expected {some(columns, 8)}, as in {files[0].name}",
+                )
+            )
+    return (
+        [clip for table in tables for clip in table[0]],
+        np.concatenate([table[1] for table in tables]),
+        {"columns": columns},
+    )
 
 
 def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str]]:
@@ -343,11 +418,26 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str]]:
         # Texts stay as they are: 007 does not become 7, nor NA an empty cell.
         as_text = {name: str for name in ("filename", "id", "pred") if name in names}
         empty = {name: ["", "nan", "NaN"] for name in names if name not in as_text}
-        table = pd.read_csv(io.BytesIO(raw), names=names, header=0, dtype=as_text, na_values=empty, keep_default_na=False, skipinitialspace=True)
+        table = pd.read_csv(
+            io.BytesIO(raw),
+            names=names,
+            header=0,
+            dtype=as_text,
+            na_values=empty,
+            keep_default_na=False,
+            skipinitialspace=True,
+        )
     except ValidationError:
         raise
     except Exception as error:  # pandas has many of its own
-        raise ValidationError(Problem("bad-table", where, f"not a CSV table: {error}", hint="Save it as CSV in UTF-8, with a header and commas.")) from None
+        raise ValidationError(
+            Problem(
+                "bad-table",
+                where,
+                f"not a CSV table: {error}",
+                hint="Save it as CSV in UTF-8, with a header and commas.",
+            )
+        ) from None
     if not len(table):
         raise ValidationError(Problem("bad-table", where, "no rows; expected one a clip"))
     if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells beyond the header
@@ -356,12 +446,22 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str]]:
     if {"id", "pred"} <= set(names):
         return _parse_hicmae(table, where)
     if "filename" not in names or len(names) < 2:
-        raise ValidationError(Problem("bad-table", where, f"found the columns {some(names, 8)}; expected filename and at least one of numbers, or id,label,pred"))
+        raise ValidationError(
+            Problem(
+                "bad-table",
+                where,
+                f"found the columns {some(names, 8)}; expected filename and at least one of numbers, or id,label,pred",
+            )
+        )
     ids = _named(table["filename"], "filename", where)
     numbers = table.drop(columns="filename")
     text = [name for name in numbers if numbers[name].dtype.kind not in "fiu"]
     if text:
-        raise ValidationError(Problem("bad-table", where, f"the columns {some(text)} hold text; expected a filename and numbers in every row"))
+        raise ValidationError(
+            Problem(
+                "bad-table", where, f"the columns {some(text)} hold text; expected a filename and numbers in every row"
+            )
+        )
     columns = list(EMOTIONS) if set(numbers.columns) == set(EMOTIONS) else list(numbers.columns)
     return ids, numbers[columns].to_numpy(np.float64), columns
 
@@ -374,7 +474,14 @@ def _demand_names(names: Sequence[str], where: str) -> None:
     unnamed = [place for place, name in enumerate(names, 1) if not name or name.startswith("Unnamed: ")]
     if unnamed:
         message = f"column {', '.join(map(str, unnamed))} has no name; expected one for each"
-        raise ValidationError(Problem("bad-table", where, message, hint="Is it the index of a pandas table? Write that with to_csv(…, index=False)."))
+        raise ValidationError(
+            Problem(
+                "bad-table",
+                where,
+                message,
+                hint="Is it the index of a pandas table? Write that with to_csv(…, index=False).",
+            )
+        )
 
 
 def _named(column: pd.Series, name: str, where: str) -> list[str]:
@@ -382,7 +489,9 @@ def _named(column: pd.Series, name: str, where: str) -> list[str]:
     column = column.str.strip()
     without = int((column == "").sum())
     if without:
-        raise ValidationError(Problem("bad-table", where, f"{without:,} rows have no {name}; expected one in every row"))
+        raise ValidationError(
+            Problem("bad-table", where, f"{without:,} rows have no {name}; expected one in every row")
+        )
     return [clip_id(text) for text in column]
 
 
@@ -399,14 +508,16 @@ def _parse_hicmae(table: pd.DataFrame, where: str) -> tuple[list[str], np.ndarra
             bad.append(clip)
     if bad:
         message = f"pred is not a list of six numbers in {len(bad):,} rows: {some(bad)}"
-        raise ValidationError(Problem("bad-table", where, message, hint="Was the file cut short? Take it as HiCMAE's tool writes it."))
+        raise ValidationError(
+            Problem("bad-table", where, message, hint="Was the file cut short? Take it as HiCMAE's tool writes it.")
+        )
     return ids, np.array(rows)[:, [HICMAE_ORDER.index(emotion) for emotion in EMOTIONS]], list(EMOTIONS)
 
 
 # ------------------------------------------------------------------------------ pairing by id
 
 
-def _order(found: Sequence[str], ids: Sequence[str], where: str, hint: Optional[str] = None) -> list[int]:
+def _order(found: Sequence[str], ids: Sequence[str], where: str, hint: str | None = None) -> list[int]:
     """Where each of `ids` stands in `found`. ValidationError: missing, unknown or repeated clips."""
     place = {clip: index for index, clip in enumerate(found)}
     missing = [clip for clip in ids if clip not in place]
@@ -414,18 +525,40 @@ def _order(found: Sequence[str], ids: Sequence[str], where: str, hint: Optional[
     repeated = [clip for clip, count in Counter(found).items() if count > 1]
     problems = []
     if missing:
-        problems.append(Problem("missing-clips", where, f"{len(missing):,} of {len(ids):,} clips have no features: {some(missing)}", hint=hint))
+        problems.append(
+            Problem(
+                "missing-clips",
+                where,
+                f"{len(missing):,} of {len(ids):,} clips have no features: {some(missing)}",
+                hint=hint,
+            )
+        )
     if extra:
-        problems.append(Problem(
-            "unknown-clips", where, f"{len(extra):,} clips are not in the metadata: {some(extra)}",
-            hint=folders_hint(extra) or "Are they of another partition? Keep each partition's features in a folder or file of its own.",
-        ))
+        problems.append(
+            Problem(
+                "unknown-clips",
+                where,
+                f"{len(extra):,} clips are not in the metadata: {some(extra)}",
+                hint=folders_hint(extra)
+                or "Are they of another partition? Keep each partition's features in a folder or file of its own.",
+            )
+        )
     if repeated:
-        problems.append(Problem("duplicate-clip", where, f"{len(repeated):,} clips are there more than once: {some(repeated)}; expected once"))
+        problems.append(
+            Problem(
+                "duplicate-clip",
+                where,
+                f"{len(repeated):,} clips are there more than once: {some(repeated)}; expected once",
+            )
+        )
     if problems:
         raise ValidationError(problems)
     return [place[clip] for clip in ids]
 
 
 def _not_finite(where: str, clips: Sequence[str]) -> Problem:
-    return Problem("not-finite", where, f"{len(clips):,} clips hold NaN or Infinity (or empty cells): {some(clips)}; expected finite numbers")
+    return Problem(
+        "not-finite",
+        where,
+        f"{len(clips):,} clips hold NaN or Infinity (or empty cells): {some(clips)}; expected finite numbers",
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -18,11 +19,11 @@ from blemore.errors import FileError, Problem, ValidationError, show, some
 from blemore.evaluate import check
 from blemore.io import read_bytes, to_json, write_atomic, zip_bytes
 from blemore.labels import EMOTIONS, LABELS, to_entry
-from blemore_baselines.crossval import PRESETS, clip_logits
-
-from blemore_baselines.decoders import decode_by
+from blemore_baselines.decoding.decoders import decode_by
 from blemore_baselines.features import MADE_BY, Features, fuse, read_features, unfinished
-from blemore_baselines.heads import HEADS, Scaler, build_head
+from blemore_baselines.models.crossval import clip_logits
+from blemore_baselines.models.heads import Scaler, build_head
+from blemore_baselines.models.recipes import HEADS, PRESETS
 
 MEND = "Was the run copied whole? Copy it again, or train again."
 
@@ -43,23 +44,35 @@ def predict(model: Path, feature_paths: Sequence[Path], ids: Sequence[str]) -> t
         # In float64 and rounded: in what order a processor adds up must not decide anything.
         logits = clip_logits(head, scaler(features.X).astype(np.float64), features.owner, len(ids)).round(9)
     if not np.isfinite(logits).all():
-        raise ValidationError(Problem("bad-model", str(model / "model.safetensors"), "makes NaN or Infinity of the features; expected finite scores", hint=MEND))
+        raise ValidationError(
+            Problem(
+                "bad-model",
+                str(model / "model.safetensors"),
+                "makes NaN or Infinity of the features; expected finite scores",
+                hint=MEND,
+            )
+        )
     return logits, decoded(model, logits)[0]
 
 
-def decoded(model: Path, logits: np.ndarray) -> tuple[np.ndarray, Optional[np.ndarray]]:
-    """What the artefact's decoder makes of its logits (N, 6): label indices (N,), and each clip's expected score (N,) where it
-    knows that. Raises as `predict`."""
+def decoded(model: Path, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """What the artefact's decoder makes of its logits (N, 6): label indices (N,), and each clip's expected score (N,)
+    where it knows that. Raises as `predict`."""
     return decode_by(_load(model / "model.json", _parse_spec)["decoder"], logits, str(model / "model.json"))
 
 
 def _demand_artefact(model: Path) -> None:
     """FileError: the path is there, but is no folder with a model."""
     if model.exists() and not (model / "model.json").exists():
-        raise FileError(unfinished(model) or Problem(
-            "no-model", str(model), f"{'no model.json in it' if model.is_dir() else 'a file'}; expected a run folder, as `train` writes it",
-            hint="Give the run folder itself to --model, and folders of features to --features.",
-        ))
+        raise FileError(
+            unfinished(model)
+            or Problem(
+                "no-model",
+                str(model),
+                f"{'no model.json in it' if model.is_dir() else 'a file'}; expected a run folder, as `train` writes it",
+                hint="Give the run folder itself to --model, and folders of features to --features.",
+            )
+        )
 
 
 def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
@@ -72,7 +85,10 @@ def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
 
 
 def _parse_spec(raw: bytes) -> dict:
-    """What model.json holds, as far as a prediction needs it; ValueError says what is wrong. The decoder tells for itself."""
+    """What model.json holds, as far as a prediction needs it; ValueError says what is wrong.
+
+    The decoder tells for itself.
+    """
     spec = json.loads(raw, parse_constant=int)  # which refuses NaN and Infinity
     if not isinstance(spec, dict) or spec.get("emotions") != list(EMOTIONS):
         raise ValueError("not an artefact of `train`, whose emotions are " + ", ".join(EMOTIONS))
@@ -83,7 +99,9 @@ def _parse_spec(raw: bytes) -> dict:
         "features": isinstance(features, list) and bool(features) and all(map(_tells_its_source, features)),
         "decoder": isinstance(spec.get("decoder"), dict),
     }
-    wrong = [f"{key} is {show(str(spec[key])) if key in spec else 'missing'}" for key, fine in sound.items() if not fine]
+    wrong = [
+        f"{key} is {show(str(spec[key])) if key in spec else 'missing'}" for key, fine in sound.items() if not fine
+    ]
     if wrong:
         raise ValueError(f"{'; '.join(wrong)}; expected what `train` writes")
     return spec
@@ -102,7 +120,11 @@ def _parse_tensors(raw: bytes, spec: dict) -> tuple[nn.Module, Scaler]:
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     with torch.device("meta"):  # without its numbers: whether there is room for so many columns is not known yet
         head = build_head(spec["head"], dim, seed=0)
-    expected = {"scaler.mean": (dim,), "scaler.scale": (dim,), **{f"head.{name}": tuple(one.shape) for name, one in head.state_dict().items()}}
+    expected = {
+        "scaler.mean": (dim,),
+        "scaler.scale": (dim,),
+        **{f"head.{name}": tuple(one.shape) for name, one in head.state_dict().items()},
+    }
     if found != expected:
         raise ValueError(f"found the arrays {show(str(found), 300)}; expected {expected}, as model.json tells them")
     tensors = {name: tensor.double() for name, tensor in tensors.items()}
@@ -127,10 +149,20 @@ def match(sources: Sequence[Features], paths: Sequence[Path], wanted: Sequence[d
         else:
             missing.append(want)
     if missing or left:
-        raise ValidationError([*(_unmatched(want, left) for want in missing), *(
-            Problem("unwanted-features", str(path), "the model was not trained on features like these", hint="Leave them out.")
-            for _, path in left  # what _unmatched has left of it
-        )])
+        raise ValidationError(
+            [
+                *(_unmatched(want, left) for want in missing),
+                *(
+                    Problem(
+                        "unwanted-features",
+                        str(path),
+                        "the model was not trained on features like these",
+                        hint="Leave them out.",
+                    )
+                    for _, path in left  # what _unmatched has left of it
+                ),
+            ]
+        )
     return ordered
 
 
@@ -141,7 +173,8 @@ def _comparable(meta: dict, want: dict) -> list[str]:
 def _differences(meta: dict, want: dict) -> list[str]:
     return [
         f"{key} is {show(str(meta[key]))}, the model's {show(str(want[key]))}"
-        for key in _comparable(meta, want) if meta[key] != want[key]
+        for key in _comparable(meta, want)
+        if meta[key] != want[key]
     ]
 
 
@@ -154,7 +187,9 @@ def _unmatched(want: dict, left: list) -> Problem:
     nearest = min(range(len(left)), key=lambda place: len(_differences(left[place][0].meta, want)))
     features, path = left.pop(nearest)
     return Problem(
-        "other-features", str(path), f"does not match the model's {name}: {'; '.join(_differences(features.meta, want))}",
+        "other-features",
+        str(path),
+        f"does not match the model's {name}: {'; '.join(_differences(features.meta, want))}",
         hint="Make test features with the same encoder, preset and aggregation as the train features.",
     )
 

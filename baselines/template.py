@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 
 from blemore.errors import ValidationError
 from blemore.evaluate import check
@@ -37,13 +38,27 @@ class Mistake(NamedTuple):
 
 
 MISTAKES = (
-    Mistake("Saliences as fractions", '"CLIP": [{"emotion": "ang", "salience": 0.7}, {"emotion": "hap", "salience": 0.3}]'),
-    Mistake("Saliences that do not sum to 100", '"CLIP": [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 20}]'),
+    Mistake(
+        "Saliences as fractions", '"CLIP": [{"emotion": "ang", "salience": 0.7}, {"emotion": "hap", "salience": 0.3}]'
+    ),
+    Mistake(
+        "Saliences that do not sum to 100",
+        '"CLIP": [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 20}]',
+    ),
     Mistake("One emotion with less than all of the salience", '"CLIP": [{"emotion": "ang", "salience": 70}]'),
-    Mistake("A blend of one emotion", '"CLIP": [{"emotion": "ang", "salience": 100}, {"emotion": "hap", "salience": 0}]'),
-    Mistake("An emotion blended with itself", '"CLIP": [{"emotion": "ang", "salience": 50}, {"emotion": "ang", "salience": 50}]'),
+    Mistake(
+        "A blend of one emotion", '"CLIP": [{"emotion": "ang", "salience": 100}, {"emotion": "hap", "salience": 0}]'
+    ),
+    Mistake(
+        "An emotion blended with itself",
+        '"CLIP": [{"emotion": "ang", "salience": 50}, {"emotion": "ang", "salience": 50}]',
+    ),
     Mistake("Neutral in a blend", '"CLIP": [{"emotion": "neu", "salience": 50}, {"emotion": "sad", "salience": 50}]'),
-    Mistake("Three emotions", '"CLIP": [{"emotion": "ang", "salience": 40}, {"emotion": "hap", "salience": 30}, {"emotion": "sad", "salience": 30}]'),
+    Mistake(
+        "Three emotions",
+        '"CLIP": [{"emotion": "ang", "salience": 40}, {"emotion": "hap", "salience": 30}, {"emotion": "sad",'
+        ' "salience": 30}]',
+    ),
     Mistake("No emotion", '"CLIP": []'),
     Mistake("An emotion's full name", '"CLIP": [{"emotion": "happiness", "salience": 100}]'),
     Mistake("A number as a text", '"CLIP": [{"emotion": "hap", "salience": "100"}]'),
@@ -51,7 +66,9 @@ MISTAKES = (
     Mistake("NaN", '"CLIP": [{"emotion": "hap", "salience": NaN}]'),
     Mistake("A clip that is left out"),
     Mistake("A path in place of a clip's name", '"videos/CLIP": [{"emotion": "hap", "salience": 100}]'),
-    Mistake("A clip twice", '"CLIP": [{"emotion": "hap", "salience": 100}],\n "CLIP": [{"emotion": "sad", "salience": 100}]'),
+    Mistake(
+        "A clip twice", '"CLIP": [{"emotion": "hap", "salience": 100}],\n "CLIP": [{"emotion": "sad", "salience": 100}]'
+    ),
     Mistake("Python's own notation, with single quotes", "'CLIP': [{'emotion': 'hap', 'salience': 100}]"),
     Mistake("Two JSON files in the zip", zipped=("predictions.json", "older.json")),
     Mistake("No JSON file in the zip", zipped=("predictions.csv",)),
@@ -81,7 +98,9 @@ def submit(mistake: Mistake, ids: Sequence[str]) -> tuple[str, bytes]:
                 archive.writestr(name, template(ids))
         return "submission.zip", buffer.getvalue()
     first, *others = _placeholders(ids).items()
-    lines = [_spelt(mistake, ids)] * bool(mistake.entry) + [f"{json.dumps(clip)}: {json.dumps(entry)}" for clip, entry in others]
+    lines = [_spelt(mistake, ids)] * bool(mistake.entry) + [
+        f"{json.dumps(clip)}: {json.dumps(entry)}" for clip, entry in others
+    ]
     return "submission.json", ('{"predictions": {\n ' + ",\n ".join(lines) + "\n}}\n").encode()
 
 
@@ -101,7 +120,9 @@ def told(mistake: Mistake, ids: Sequence[str]) -> str:
 def page(ids: Sequence[str]) -> str:
     """The README of the template's folder, in Markdown."""
     clips = list(_placeholders(ids))
-    worked = ",\n ".join(f"{json.dumps(clip)}: {json.dumps(to_entry(label))}" for clip, (_, label) in zip(clips, WORKED))
+    worked = ",\n ".join(
+        f"{json.dumps(clip)}: {json.dumps(to_entry(label))}" for clip, (_, label) in zip(clips, WORKED)
+    )
     said = "\n".join(f"{number}. {what}." for number, (what, _) in enumerate(WORKED, start=1))
     mistakes = "\n".join(_section(mistake, ids) for mistake in MISTAKES)
     return PAGE.format(n=f"{len(clips):,}", first=clips[0], last=clips[-1], worked=worked, said=said, mistakes=mistakes)

@@ -23,8 +23,9 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, NamedTuple, Optional, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import safetensors.torch
@@ -35,20 +36,31 @@ from blemore.errors import Problem, ValidationError, show
 from blemore.io import csv_text, to_json, write_atomic
 from blemore.labels import EMOTIONS
 from blemore.version import VERSION
-from blemore_baselines import decoders
-from blemore_baselines.choices import TEST_PROTOCOLS
-from blemore_baselines.crossval import PRESETS, Recipe, cross_validate, fit_model, fold_seed
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decode import Thresholds, figures, fit_exact, fit_grid, log_softmax, softmax
+from blemore_baselines.decoding import decoders
+from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.decoding.scores import Models, log_softmax, softmax
+from blemore_baselines.decoding.structured import demand_folds
+from blemore_baselines.decoding.thresholds import Thresholds, fit_exact, fit_grid
+from blemore_baselines.engines import one_thread_each
 from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, npz_bytes, scores_csv
-from blemore_baselines.fusion import Models
-from blemore_baselines.heads import Scaler, fit_scaler, one_thread_each, row_losses
-from blemore_baselines.structured import demand_folds
+from blemore_baselines.models.crossval import cross_validate, fit_model, fold_seed
+from blemore_baselines.models.heads import Scaler, fit_scaler, row_losses
+from blemore_baselines.models.recipes import PRESETS, TEST_PROTOCOLS, Recipe
 
 
 def train(
-    dataset: Dataset, sources: Sequence[Features], paths: Sequence[Path], *,
-    method: str, head: str, preset: str, seed: int, out: Path, test_protocol: str = "pooled", weight: Optional[float] = None,
+    dataset: Dataset,
+    sources: Sequence[Features],
+    paths: Sequence[Path],
+    *,
+    method: str,
+    head: str,
+    preset: str,
+    seed: int,
+    out: Path,
+    test_protocol: str = "pooled",
+    weight: float | None = None,
 ) -> dict:
     """Run, or go on with, the run folder `out`; returns what metrics.json holds.
 
@@ -61,14 +73,23 @@ def train(
     ValueError: no such test protocol, or a weight with another one than `pooled`.
     """
     if test_protocol not in TEST_PROTOCOLS or weight is not None and test_protocol != "pooled":
-        raise ValueError(f"test protocol {test_protocol!r}, weight {weight}; expected one of {', '.join(TEST_PROTOCOLS)}, and with a weight pooled")
+        raise ValueError(
+            f"test protocol {test_protocol!r}, weight {weight}; expected one of {', '.join(TEST_PROTOCOLS)}, and with a"
+            " weight pooled"
+        )
     if weight is not None:
         demand_folds(dataset.labels, dataset.folds)  # now, not after the training
     demand_variation(sources, paths)
     features = fuse(sources)
     recipe = PRESETS[preset][method]
     config = {
-        "method": method, "head": head, "preset": preset, "recipe": recipe._asdict(), "test_protocol": test_protocol, "structured_weight": weight, "seed": seed,
+        "method": method,
+        "head": head,
+        "preset": preset,
+        "recipe": recipe._asdict(),
+        "test_protocol": test_protocol,
+        "structured_weight": weight,
+        "seed": seed,
         "features": [describe(source, path) for source, path in zip(sources, paths)],
         "train": {"clips": len(dataset.ids), "digest": dataset.digest},
         "versions": versions(),
@@ -81,15 +102,28 @@ def train(
     found = cross_validate(dataset, features, recipe, [head], [seed], keep=out / "folds")
     logits, losses = found.logits[0, 0], {fold: its[0, 0] for fold, its in found.losses.items()}
     metrics = figures(softmax(logits), dataset.labels, dataset.folds)
-    final = pooled_final(recipe, softmax(logits), dataset) if test_protocol == "pooled" else best_fold_final(test_protocol, recipe, metrics)
+    final = (
+        pooled_final(recipe, softmax(logits), dataset)
+        if test_protocol == "pooled"
+        else best_fold_final(test_protocol, recipe, metrics)
+    )
     decoder = {"name": "thresholds", **final.thresholds._asdict()}
     last = logits[recipe.judged_epoch - 1]
     if weight is not None:
-        decoded = decoders.structured(dataset, Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis], log_softmax(last)[np.newaxis]), weight)
+        decoded = decoders.structured(
+            dataset,
+            Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis], log_softmax(last)[np.newaxis]),
+            weight,
+        )
         decoder, metrics["structured"] = decoded.spec, decoded.figures
     _save_model(dataset, features, config, final, decoder, out)
 
-    metrics["final"] = {"test_protocol": test_protocol, "epochs": final.epochs, **final.thresholds._asdict(), "fitted_on": final.fitted_on}
+    metrics["final"] = {
+        "test_protocol": test_protocol,
+        "epochs": final.epochs,
+        **final.thresholds._asdict(),
+        "fitted_on": final.fitted_on,
+    }
     write_atomic(out / "labels.csv", _labels_csv(dataset))
     write_atomic(out / "oof_logits.npz", npz_bytes(logits=logits, filenames=np.array(dataset.ids), folds=dataset.folds))
     write_atomic(out / RUN_OOF, scores_csv(dataset.ids, last))
@@ -104,7 +138,9 @@ def train(
 
 
 class Final(NamedTuple):
-    """The model for new clips: trained without `without` (a fold; −1: on all of train), for so many epochs, and its thresholds."""
+    """The model for new clips: trained without `without` (a fold; −1: on all of train), for so many epochs, and its
+    thresholds.
+    """
 
     without: int
     epochs: int
@@ -113,34 +149,51 @@ class Final(NamedTuple):
 
 
 def pooled_final(recipe: Recipe, probabilities: np.ndarray, dataset: Dataset) -> Final:
-    """Trained on all of train; the middle of the thresholds that are best, of all and not of the grid, on all out-of-fold
-    probabilities (epochs, N, 6) of its number of epochs."""
+    """Trained on all of train; the middle of the thresholds that are best, of all and not of the grid, on all
+    out-of-fold probabilities (epochs, N, 6) of its number of epochs."""
     epoch = recipe.judged_epoch
-    return Final(-1, recipe.final_epochs, fit_exact(probabilities[epoch - 1], dataset.labels).thresholds, f"pooled out-of-fold logits of epoch {epoch}")
+    return Final(
+        -1,
+        recipe.final_epochs,
+        fit_exact(probabilities[epoch - 1], dataset.labels).thresholds,
+        f"pooled out-of-fold logits of epoch {epoch}",
+    )
 
 
 def best_fold_final(test_protocol: str, recipe: Recipe, metrics: Mapping) -> Final:
-    """By the best fold of `metrics` (`decode.figures`): of equal folds the first; one without blends only where none has any.
+    """By the best fold of `metrics` (`decode.figures`): of equal folds the first; one without blends only where none
+    has any.
 
     retrain:   trained on all of train; that fold's thresholds (the published test table)
     best-fold: that fold's own model at its best epoch, with its scaler and its thresholds
     """
     folds = metrics["published"]["folds"]
     with_blends = [fold for fold in folds if fold["score"] is not None]
-    best = max(with_blends, key=lambda fold: fold["score"]) if with_blends else max(folds, key=lambda fold: fold["acc_presence"])
+    best = (
+        max(with_blends, key=lambda fold: fold["score"])
+        if with_blends
+        else max(folds, key=lambda fold: fold["acc_presence"])
+    )
     thresholds, told = Thresholds(best["alpha"], best["beta"]), f"fold {best['fold']} at its epoch {best['epoch']}"
     if test_protocol == "retrain":
         return Final(-1, recipe.final_epochs, thresholds, told)
     return Final(best["fold"], best["epoch"], thresholds, told)
 
 
-def fit_final(dataset: Dataset, features: Features, head: str, recipe: Recipe, seed: int, final: Final) -> tuple[torch.nn.Module, Scaler]:
+def fit_final(
+    dataset: Dataset, features: Features, head: str, recipe: Recipe, seed: int, final: Final
+) -> tuple[torch.nn.Module, Scaler]:
     """Train the final model; a fold's own model comes out as it was in cross-validation."""
     inside = dataset.folds[features.owner] != final.without
     scaler = fit_scaler(features.X[inside])
     with one_thread_each(), tqdm(total=final.epochs, desc="final model", unit="epoch", disable=None) as progress:
         model = fit_model(
-            scaler(features.X[inside]), dataset.targets[features.owner[inside]], head, recipe, final.epochs, fold_seed(seed, final.without),
+            scaler(features.X[inside]),
+            dataset.targets[features.owner[inside]],
+            head,
+            recipe,
+            final.epochs,
+            fold_seed(seed, final.without),
             lambda _: progress.update(),
         )
     return model, scaler
@@ -152,13 +205,21 @@ def _save_model(dataset: Dataset, features: Features, config: dict, final: Final
     tensors = {f"head.{name}": tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     tensors |= {"scaler.mean": torch.from_numpy(scaler.mean), "scaler.scale": torch.from_numpy(scaler.scale)}
     write_atomic(out / "model.safetensors", safetensors.torch.save(tensors))
-    write_atomic(out / "model.json", to_json({
-        **{key: config[key] for key in ("head", "method", "features", "test_protocol", "recipe", "seed", "versions")},
-        "emotions": list(EMOTIONS),
-        "decoder": decoder,
-        "folds": sorted({int(fold) for fold in dataset.folds if fold != final.without}),
-        "epochs": final.epochs,
-    }))
+    write_atomic(
+        out / "model.json",
+        to_json(
+            {
+                **{
+                    key: config[key]
+                    for key in ("head", "method", "features", "test_protocol", "recipe", "seed", "versions")
+                },
+                "emotions": list(EMOTIONS),
+                "decoder": decoder,
+                "folds": sorted({int(fold) for fold in dataset.folds if fold != final.without}),
+                "epochs": final.epochs,
+            }
+        ),
+    )
 
 
 # --------------------------------------------------------------------------- the run folder
@@ -166,21 +227,42 @@ def _save_model(dataset: Dataset, features: Features, config: dict, final: Final
 
 def describe(source: Features, path: Path) -> dict:
     """How features came about, where from, and a digest of their content."""
-    return {**{key: source.meta[key] for key in MADE_BY if source.meta.get(key) is not None}, "path": str(path), "digest": source.digest}
+    return {
+        **{key: source.meta[key] for key in MADE_BY if source.meta.get(key) is not None},
+        "path": str(path),
+        "digest": source.digest,
+    }
 
 
 def demand_variation(sources: Sequence[Features], paths: Sequence[Path]) -> None:
-    """ValidationError: a source is the same for all clips, so that there is nothing to learn from. One column may be."""
-    constant = [path for source, path in zip(sources, paths) if len(source.X) > 1 and not np.ptp(source.X, axis=0).any()]
+    """ValidationError: a source is the same for all clips, so that there is nothing to learn from.
+
+    One column may be.
+    """
+    constant = [
+        path for source, path in zip(sources, paths) if len(source.X) > 1 and not np.ptp(source.X, axis=0).any()
+    ]
     if constant:
-        raise ValidationError([
-            Problem("constant-features", str(path), "every column is the same for all clips; expected features that vary", hint="Extract them again.")
-            for path in constant
-        ])
+        raise ValidationError(
+            [
+                Problem(
+                    "constant-features",
+                    str(path),
+                    "every column is the same for all clips; expected features that vary",
+                    hint="Extract them again.",
+                )
+                for path in constant
+            ]
+        )
 
 
 def versions() -> dict:
-    return {"blemore": VERSION, "python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
+    return {
+        "blemore": VERSION,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+    }
 
 
 def claim(out: Path, config: dict) -> None:
@@ -195,31 +277,44 @@ def claim(out: Path, config: dict) -> None:
         write_atomic(out / "config.json", to_json(config))
         return
     if not isinstance(known, dict) or set(known) != set(config):
-        raise ValidationError(Problem("other-run", str(out), "the folder is not empty and holds no run", hint="Choose another --out."))
+        raise ValidationError(
+            Problem("other-run", str(out), "the folder is not empty and holds no run", hint="Choose another --out.")
+        )
     before, now = _settings(known), _settings(config)
     other = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
     problems = [
-        Problem("other-run", str(out / "config.json"), f"the folder holds a run with another {name}: {show(before.get(name))}; now {show(now.get(name))}",
-                hint="Choose another --out, or delete the folder.")
-        for name in other if not (name.startswith("recipe") and {"preset", "method"} & set(other))  # it follows from these
+        Problem(
+            "other-run",
+            str(out / "config.json"),
+            f"the folder holds a run with another {name}: {show(before.get(name))}; now {show(now.get(name))}",
+            hint="Choose another --out, or delete the folder.",
+        )
+        for name in other
+        if not (name.startswith("recipe") and {"preset", "method"} & set(other))  # it follows from these
     ]
     if problems:
         raise ValidationError(problems)
 
 
 def _settings(value: object, name: str = "") -> dict[str, object]:
-    """What may not change between two calls, by names such as `features 1 digest`; where features lie, and versions, may."""
+    """What may not change between two calls, by names such as `features 1 digest`; where features lie, and versions,
+    may.
+    """
     if isinstance(value, dict):
         parts = [(str(key), its) for key, its in value.items() if key not in ("versions", "path")]
     elif isinstance(value, list) and all(isinstance(its, dict) for its in value):
         parts = [(str(number), its) for number, its in enumerate(value, start=1)]
     else:
         return {name: value}
-    return {inner: setting for part, its in parts for inner, setting in _settings(its, f"{name} {part}".strip()).items()}
+    return {
+        inner: setting for part, its in parts for inner, setting in _settings(its, f"{name} {part}".strip()).items()
+    }
 
 
 def _labels_csv(dataset: Dataset) -> str:
-    return csv_text([("filename", "label", "actor", "fold"), *zip(dataset.ids, dataset.labels, dataset.actors, dataset.folds)])
+    return csv_text(
+        [("filename", "label", "actor", "fold"), *zip(dataset.ids, dataset.labels, dataset.actors, dataset.folds)]
+    )
 
 
 def _learning_curves(dataset: Dataset, logits: np.ndarray, losses: dict) -> str:
@@ -236,5 +331,9 @@ def _learning_curves(dataset: Dataset, logits: np.ndarray, losses: dict) -> str:
 
 def _folds_csv(metrics: dict) -> str:
     names = ["fold", "epoch", "alpha", "beta", "acc_presence", "acc_salience", "score", "n", "n_blends"]
-    rows = [[account, *(fold[name] for name in names)] for account in ("published", "nested") for fold in metrics[account]["folds"]]
+    rows = [
+        [account, *(fold[name] for name in names)]
+        for account in ("published", "nested")
+        for fold in metrics[account]["folds"]
+    ]
     return csv_text([["account", *names], *rows])

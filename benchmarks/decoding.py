@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from blemore_baselines.dataset import TARGETS, read_dataset
-from blemore_baselines.decode import decode_thresholds, fit_grid, nested_folds, softmax, to_log_probabilities
-from blemore_baselines.fusion import read_models
-from blemore_baselines.structured import cross_validate, decide, fit, log_probabilities, posterior
+from blemore_baselines.decoding.accounts import nested_folds
+from blemore_baselines.decoding.posterior import fit, log_probabilities, posterior
+from blemore_baselines.decoding.scores import read_models, softmax, to_log_probabilities
+from blemore_baselines.decoding.structured import cross_validate, decide
+from blemore_baselines.decoding.thresholds import decode_thresholds, fit_grid
 
 RUNS = ("e100_ce", "e100_kl_div", "e50_ce", "e50_kl_div")
 MILLION = 1_000_000
@@ -25,7 +27,10 @@ MILLION = 1_000_000
 
 def four_runs():
     """Probabilities (4, N, 6), labels, folds, and whose they are."""
-    real = Path(os.environ.get("BLEMORE_SHARED") or Path(__file__).resolve().parent.parent.parent / "shared") / "blemore-real"
+    real = (
+        Path(os.environ.get("BLEMORE_SHARED") or Path(__file__).resolve().parent.parent.parent / "shared")
+        / "blemore-real"
+    )
     if real.is_dir():
         dataset = read_dataset(real / "train_metadata.csv")
         models = read_models([real / "hicmae" / f"{run}_train_oof_logits.csv" for run in RUNS], dataset.ids)
@@ -58,7 +63,9 @@ def main():
 
     mean = probabilities.mean(axis=0)
     measure("thresholds: nested", lambda: nested_folds(mean[np.newaxis], labels, folds))
-    measure("structured: nested and final", lambda: cross_validate(log_probabilities(probabilities, RUNS), labels, folds))
+    measure(
+        "structured: nested and final", lambda: cross_validate(log_probabilities(probabilities, RUNS), labels, folds)
+    )
     model = measure("structured: one fit", lambda: fit(log_probabilities(probabilities, RUNS), labels, strength=3.0))
     thresholds, _ = fit_grid(mean, labels)
     many = clips(np.random.default_rng(9).integers(0, len(TARGETS), MILLION), 9)
@@ -66,7 +73,9 @@ def main():
     one = fit(to_log_probabilities(probabilities[0]), labels, strength=3.0)
     measure("structured: a million clips", lambda: decide(posterior(one, to_log_probabilities(many)), one.share))
     four = np.stack([many] * 4)
-    measure("structured: a million, 4 models", lambda: decide(posterior(model, log_probabilities(four, RUNS)), model.share))
+    measure(
+        "structured: a million, 4 models", lambda: decide(posterior(model, log_probabilities(four, RUNS)), model.share)
+    )
     figures["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(figures))
 

@@ -3,8 +3,8 @@
     python benchmarks/extraction.py
 
 The plain way takes one clip at a time: it loads the model, decodes with OpenCV, prepares frames with the model's own
-processor (PIL), encodes them as one batch and saves the rows; or it loads the model anew for every batch of 8 frames, as
-scripts are seen to do that wrap both in one function. All run as whole processes, from the start of Python.
+processor (PIL), encodes them as one batch and saves the rows; or it loads the model anew for every batch of 8 frames,
+as scripts are seen to do that wrap both in one function. All run as whole processes, from the start of Python.
 """
 
 import argparse
@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
+from blemore_baselines.clips.media import Clip
 from blemore_baselines.encoders import create
 from blemore_baselines.features import statistics
-from blemore_baselines.media import Clip
 
 OURS = "from blemore_baselines.cli import main; main()"
 PLAIN = """
@@ -91,22 +91,40 @@ def end_to_end(folder: Path, weights: Path, number: int, frames: int, workers: i
     runs = {
         f"plain way, {workers} threads": lambda: measure(PLAIN, clips, weights, folder / "plain", workers, 0),
         "plain way, 1 thread": lambda: measure(PLAIN, clips, weights, folder / "plain_1", 1, 0),
-        f"plain way, model loaded every 8 frames, {workers} threads": lambda: measure(PLAIN, clips, weights, folder / "plain_8", workers, 8),
+        f"plain way, model loaded every 8 frames, {workers} threads": lambda: measure(
+            PLAIN, clips, weights, folder / "plain_8", workers, 8
+        ),
         f"extract, {workers} workers": lambda: measure(OURS, *extract, folder / "ours", "--workers", workers),
-        f"extract, {workers} workers, bf16": lambda: measure(OURS, *extract, folder / "bf16", "--workers", workers, "--precision", "bf16"),
+        f"extract, {workers} workers, bf16": lambda: measure(
+            OURS, *extract, folder / "bf16", "--workers", workers, "--precision", "bf16"
+        ),
         "extract, 1 worker": lambda: measure(OURS, *extract, folder / "ours_1", "--workers", 1),
     }
-    print(f"\n| {number} clips of {frames} frames, 1080p | wall (s) | CPU (s) | frames/s | clips/s | peak memory of a process (MiB) |\n" + "|---" * 6 + "|")
+    print(
+        f"\n| {number} clips of {frames} frames, 1080p | wall (s) | CPU (s) | frames/s | clips/s | peak memory of a"
+        " process (MiB) |\n" + "|---" * 6 + "|"
+    )
     walls = []
     for name, run in runs.items():
         wall, cpu, peak = run()
         walls.append(wall)
-        print(f"| {name} | {wall:.1f} | {cpu:.1f} | {number * frames / wall:.1f} | {number / wall:.2f} | {peak:.0f} |", flush=True)
+        print(
+            f"| {name} | {wall:.1f} | {cpu:.1f} | {number * frames / wall:.1f} | {number / wall:.2f} | {peak:.0f} |",
+            flush=True,
+        )
     plain, names = min(walls[:3]), sorted(path.name for path in (folder / "plain").iterdir())
-    same = all((folder / "ours" / "clip" / name).read_bytes() == (folder / "ours_1" / "clip" / name).read_bytes() for name in names)
+    same = all(
+        (folder / "ours" / "clip" / name).read_bytes() == (folder / "ours_1" / "clip" / name).read_bytes()
+        for name in names
+    )
     for wall, run in ((walls[3], "ours"), (walls[4], "bf16")):
-        far = max(cosine_distance(np.load(folder / "plain" / name), np.load(folder / run / "clip" / name)) for name in names)
-        print(f"\n{run}: {plain / wall:.1f} times as fast as the quickest plain way (target 2); cosine distance of a row {far:.1e} (target 1e-3)")
+        far = max(
+            cosine_distance(np.load(folder / "plain" / name), np.load(folder / run / "clip" / name)) for name in names
+        )
+        print(
+            f"\n{run}: {plain / wall:.1f} times as fast as the quickest plain way (target 2); cosine distance of a row"
+            f" {far:.1e} (target 1e-3)"
+        )
     print(f"\nthe same bytes with 1 worker: {same}")
 
 
@@ -125,15 +143,25 @@ def preprocessing(clip: Path, weights: Path) -> None:
     theirs = [processor(frame)["pixel_values"][0].transpose(1, 2, 0) for frame in frames]
     ours = list(encoder.items(frames))
     off = max(np.abs(a.astype(int) - b.astype(int)).max() for a, b in zip(ours, theirs))
-    distance = cosine_distance(encoder.encode_items(ours), encoder.encode_items([item.astype(np.uint8) for item in theirs]))
+    distance = cosine_distance(
+        encoder.encode_items(ours), encoder.encode_items([item.astype(np.uint8) for item in theirs])
+    )
     full, batch = CLIPImageProcessorPil(), (ours * 2)[:32]
     ours_time = best(lambda: list(encoder.items(frames)), 5) / len(frames)
     theirs_time = best(lambda: [full(frame) for frame in frames], 3) / len(frames)
     encode_time = best(lambda: encoder.encode_items(batch), 5) / len(batch)
     print("\n| a frame of 1080p | time (ms) | share of encoding |\n|---|---|---|")
-    for name, seconds in (("preprocessing, PIL", theirs_time), ("preprocessing, ours", ours_time), ("encoding", encode_time)):
+    for name, seconds in (
+        ("preprocessing, PIL", theirs_time),
+        ("preprocessing, ours", ours_time),
+        ("encoding", encode_time),
+    ):
         print(f"| {name} | {1e3 * seconds:.1f} | {seconds / encode_time:.0%} |")
-    print(f"\nlargest difference {off} of 255 (target 1), cosine distance {distance:.1e} (target 1e-3); target of the share 15 %", flush=True)
+    print(
+        f"\nlargest difference {off} of 255 (target 1), cosine distance {distance:.1e} (target 1e-3); target of the"
+        " share 15 %",
+        flush=True,
+    )
 
 
 def memory(folder: Path, weights: Path, lengths: tuple[int, ...]) -> None:
@@ -142,15 +170,35 @@ def memory(folder: Path, weights: Path, lengths: tuple[int, ...]) -> None:
         clips = folder / f"long_{seconds}"
         clips.mkdir()
         write_clip(clips / "clip.mp4", 25 * seconds, 0)
-        wall, _, peak = measure(OURS, "extract", "--clips", clips, "--encoder", "clip", "--weights", weights, "--out", folder / f"out_{seconds}", "--workers", 1)
+        wall, _, peak = measure(
+            OURS,
+            "extract",
+            "--clips",
+            clips,
+            "--encoder",
+            "clip",
+            "--weights",
+            weights,
+            "--out",
+            folder / f"out_{seconds}",
+            "--workers",
+            1,
+        )
         print(f"| {seconds} s | {25 * seconds} | {wall:.1f} | {peak:.0f} |", flush=True)
 
 
 def aggregation() -> None:
     x = np.random.default_rng(0).normal(size=(250, 1024)).astype(np.float32)
-    plain = lambda: [np.mean(x, axis=0), np.std(x, axis=0), *(np.percentile(x, q, axis=0) for q in (10, 25, 50, 75, 90))]  # noqa: E731
+    plain = lambda: [
+        np.mean(x, axis=0),
+        np.std(x, axis=0),
+        *(np.percentile(x, q, axis=0) for q in (10, 25, 50, 75, 90)),
+    ]
     ours, theirs = best(lambda: statistics(x)), best(plain)
-    print(f"\n| seven statistics of 250 × 1024 | time (ms) |\n|---|---|\n| seven numpy calls | {1e3 * theirs:.1f} |\n| ours | {1e3 * ours:.1f} |")
+    print(
+        f"\n| seven statistics of 250 × 1024 | time (ms) |\n|---|---|\n| seven numpy calls | {1e3 * theirs:.1f} |\n|"
+        f" ours | {1e3 * ours:.1f} |"
+    )
     print(f"\n{theirs / ours:.1f} times as fast (target 6)", flush=True)
 
 
@@ -158,10 +206,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--frames", type=int, default=25, help="of each clip")
-    parser.add_argument("--seconds", type=int, nargs="*", default=[3, 30], help="lengths of the clips whose peak memory is measured")
+    parser.add_argument(
+        "--seconds", type=int, nargs="*", default=[3, 30], help="lengths of the clips whose peak memory is measured"
+    )
     parser.add_argument("--only", choices=["end_to_end", "preprocessing", "memory", "aggregation"])
     options = parser.parse_args()
-    print(f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, load"
+        f" {os.getloadavg()[0]:.1f}"
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = folder / "weights"

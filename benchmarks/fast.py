@@ -19,14 +19,15 @@ from pathlib import Path
 import numpy as np
 
 from blemore.evaluate import read_ids
-from blemore_baselines.crossval import PRESETS, cross_validate
 from blemore_baselines.dataset import read_dataset
-from blemore_baselines.decode import figures, softmax
-from blemore_baselines.demo import make_demo
+from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.demo.generator import make_demo
 from blemore_baselines.encoders import create
 from blemore_baselines.extract import extract
 from blemore_baselines.features import fuse, read_features, read_scores
-from blemore_baselines.heads import HEADS
+from blemore_baselines.models.crossval import cross_validate
+from blemore_baselines.models.recipes import HEADS, PRESETS
 
 SHARED = Path(os.environ.get("BLEMORE_SHARED") or Path(__file__).resolve().parents[2] / "shared") / "blemore-real"
 
@@ -35,7 +36,13 @@ def demo_features(folder):
     make_demo(folder)
     dataset = read_dataset(folder / "train_metadata.csv")
     names = ("gray_flow", "logmel")
-    extract(read_ids(folder / "train_metadata.csv"), folder / "train", [create(name) for name in names], folder / "features", workers=2)
+    extract(
+        read_ids(folder / "train_metadata.csv"),
+        folder / "train",
+        [create(name) for name in names],
+        folder / "features",
+        workers=2,
+    )
     return dataset, fuse([read_features(folder / "features" / name, dataset.ids) for name in names])
 
 
@@ -50,7 +57,15 @@ def nested(dataset, features, preset, seeds):
     start = time.perf_counter()
     logits = cross_validate(dataset, features, PRESETS[preset]["aggregate"], list(HEADS), seeds, title=preset).logits
     took = time.perf_counter() - start
-    return np.array([[figures(softmax(one), dataset.labels, dataset.folds)["nested"]["score"] for one in head] for head in logits]), took
+    return (
+        np.array(
+            [
+                [figures(softmax(one), dataset.labels, dataset.folds)["nested"]["score"] for one in head]
+                for head in logits
+            ]
+        ),
+        took,
+    )
 
 
 def main():
@@ -60,16 +75,40 @@ def main():
     options = parser.parse_args()
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        cases = {"demo": lambda: demo_features(options.demo or Path(folder)), **({"logits": real_features} if SHARED.is_dir() else {})}
+        cases = {
+            "demo": lambda: demo_features(options.demo or Path(folder)),
+            **({"logits": real_features} if SHARED.is_dir() else {}),
+        }
         for name, read in cases.items():
             dataset, features = read()
-            (theirs, slow), (ours, quick) = (nested(dataset, features, preset, range(options.seeds)) for preset in ("published", "fast"))
-            found[name] = {"clips": len(dataset.ids), "dim": features.X.shape[1], "published_s": slow, "fast_s": quick, "times_faster": slow / quick, "heads": {}}
-            print(f"{name}, {features.X.shape[0]} × {features.X.shape[1]}: published {slow:.0f} s, fast {quick:.1f} s ({slow / quick:.0f} times faster), {options.seeds} seeds")
+            (theirs, slow), (ours, quick) = (
+                nested(dataset, features, preset, range(options.seeds)) for preset in ("published", "fast")
+            )
+            found[name] = {
+                "clips": len(dataset.ids),
+                "dim": features.X.shape[1],
+                "published_s": slow,
+                "fast_s": quick,
+                "times_faster": slow / quick,
+                "heads": {},
+            }
+            print(
+                f"{name}, {features.X.shape[0]} × {features.X.shape[1]}: published {slow:.0f} s, fast {quick:.1f} s"
+                f" ({slow / quick:.0f} times faster), {options.seeds} seeds"
+            )
             for head, a, b in zip(HEADS, theirs, ours):
                 error = float((b - a).std(ddof=1) / np.sqrt(len(a)))
-                found[name]["heads"][head] = {"published": float(a.mean()), "fast": float(b.mean()), "difference": float((b - a).mean()), "standard_error": error}
-                print(f"  {head:<7} published {a.mean():.4f}  fast {b.mean():.4f}  difference {(b - a).mean():+.4f} (standard error {error:.4f})", flush=True)
+                found[name]["heads"][head] = {
+                    "published": float(a.mean()),
+                    "fast": float(b.mean()),
+                    "difference": float((b - a).mean()),
+                    "standard_error": error,
+                }
+                print(
+                    f"  {head:<7} published {a.mean():.4f}  fast {b.mean():.4f}  difference {(b - a).mean():+.4f}"
+                    f" (standard error {error:.4f})",
+                    flush=True,
+                )
     print(json.dumps(found))
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/fusion.py
 
-The four real runs are read from the folder that BLEMORE_SHARED names (default ../shared). Every clip is judged by a posterior
-that saw nothing of its fold, with temperatures, weights and strengths from the other folds alone. Whatever a fusion hands on
-is one model's to the decoder, which fits one temperature to it. Differences are to the first row, the decoder's own way, and
-paired over actors. The last line is one JSON object with the figures.
+The four real runs are read from the folder that BLEMORE_SHARED names (default ../shared). Every clip is judged by a
+posterior that saw nothing of its fold, with temperatures, weights and strengths from the other folds alone. Whatever a
+fusion hands on is one model's to the decoder, which fits one temperature to it. Differences are to the first row, the
+decoder's own way, and paired over actors. The last line is one JSON object with the figures.
 """
 
 import json
@@ -22,12 +22,21 @@ from tqdm import tqdm
 from blemore.labels import EMOTIONS
 from blemore.significance import compare
 from blemore_baselines.dataset import TARGETS, read_dataset
-from blemore_baselines.decode import accuracies, log_softmax, softmax, to_log_probabilities
-from blemore_baselines.decoders import scored
-from blemore_baselines.fusion import read_models
-from blemore_baselines.heads import one_thread_each
-from blemore_baselines.structured import STRENGTHS, calibration, cross_validate, decide, fit, inverse_temperature, posterior
-from blemore_baselines.structured import _CENTRE, _PULL, _designs, _log_chances, _terms  # stacking is made of the decoder's own parts
+from blemore_baselines.decoding.accounts import accuracies
+from blemore_baselines.decoding.calibration import calibration
+from blemore_baselines.decoding.decoders import scored
+from blemore_baselines.decoding.posterior import (
+    _CENTRE,
+    _designs,
+    _log_chances,
+    _terms,
+    fit,
+    inverse_temperature,
+    posterior,
+)
+from blemore_baselines.decoding.scores import log_softmax, read_models, softmax, to_log_probabilities
+from blemore_baselines.decoding.structured import _PULL, STRENGTHS, cross_validate, decide
+from blemore_baselines.engines import one_thread_each
 
 REAL = Path(os.environ.get("BLEMORE_SHARED") or Path(__file__).resolve().parents[2] / "shared") / "blemore-real"
 RUNS = ("e100_ce", "e100_kl_div", "e50_ce", "e50_kl_div")
@@ -39,7 +48,10 @@ PER_MODEL, PER_EMOTION = (len(RUNS), 1, 1), (len(RUNS), 1, len(EMOTIONS))
 
 
 def fused(learn, strength, logs, labels):
-    """The posterior on what a fusion makes of the logs, as of one model. learn: logs, labels → a function of logs to (N, 6)."""
+    """The posterior on what a fusion makes of the logs, as of one model.
+
+    learn: logs, labels → a function of logs to (N, 6).
+    """
     fuse = learn(logs, labels)
     model = fit(fuse(logs), labels, strength)
     return lambda new: posterior(model, fuse(new))
@@ -80,15 +92,20 @@ def stacked(strength, logs, labels):
     terms = list(side_by_side(_terms(z, labels) for z in log_softmax(scales * logs)))
 
     def loss(theta):
-        likelihoods = (_log_chances(theta, design, columns)[truth, torch.arange(len(truth))].sum() for design, columns, truth in terms)
+        likelihoods = (
+            _log_chances(theta, design, columns)[truth, torch.arange(len(truth))].sum()
+            for design, columns, truth in terms
+        )
         return strength * pull @ (theta - centre).square() - sum(likelihoods)
 
     theta = minimum(loss, centre)
 
     def predict(new):
-        sets, *relations = (_log_chances(theta, *part) for part in side_by_side(_designs(z) for z in log_softmax(scales * new)))
+        sets, *relations = (
+            _log_chances(theta, *part) for part in side_by_side(_designs(z) for z in log_softmax(scales * new))
+        )
         pairs = [sets[len(EMOTIONS) + pair] + relation for pair, relation in enumerate(relations)]
-        return torch.cat([sets[:len(EMOTIONS)], *pairs]).exp().T.numpy()
+        return torch.cat([sets[: len(EMOTIONS)], *pairs]).exp().T.numpy()
 
     return predict
 
@@ -98,7 +115,9 @@ def temperatures(logs, labels):
 
 
 def learned_weights(shape, logs, labels):
-    """The weights, none below 0, for which the softmax of the weighted sum is nearest to the soft labels by cross-entropy."""
+    """The weights, none below 0, for which the softmax of the weighted sum is nearest to the soft labels by
+    cross-entropy.
+    """
     z, targets = torch.from_numpy(logs), torch.from_numpy(TARGETS[labels]).double()
     loss = lambda roots: -(targets * torch.log_softmax((roots.square() * z).sum(dim=0), dim=1)).sum()  # noqa: E731
     return minimum(loss, torch.full(shape, len(logs) ** -0.5, dtype=torch.float64)).square().numpy()
@@ -106,7 +125,9 @@ def learned_weights(shape, logs, labels):
 
 def minimum(loss, start):
     theta = start.clone().requires_grad_()
-    optimiser = torch.optim.LBFGS([theta], max_iter=1000, history_size=30, tolerance_change=1e-4, line_search_fn="strong_wolfe")  # nats
+    optimiser = torch.optim.LBFGS(
+        [theta], max_iter=1000, history_size=30, tolerance_change=1e-4, line_search_fn="strong_wolfe"
+    )  # nats
 
     def slope():
         optimiser.zero_grad()
@@ -122,7 +143,8 @@ def minimum(loss, start):
 
 
 def nested(ways, logs, labels, folds):
-    """`cross_validate` for any ways: a fold's way has the lowest log loss on the others, each judged by fits without both.
+    """`cross_validate` for any ways: a fold's way has the lowest log loss on the others, each judged by fits without
+    both.
 
     The posterior (N, 36), and each fold's lowest log loss (F,).
     """
@@ -153,9 +175,19 @@ def main():
     def record(name, found):
         report = reports[name] = scored(dataset, decide(found, share)[0])
         gain = compare(report, reports[USED]).differences["score"]
-        rows[name] = {**accuracies(report.counts), "log_loss": calibration(found, labels)["log_loss"], "difference": gain._asdict()}
-        told = " ".join(f"{rows[name][figure]:>8.4f}" for figure in ("acc_presence", "acc_salience", "score", "log_loss"))
-        print(f"{name:<68} {told}  {gain.delta:+.4f} ({gain.interval.low:+.4f} to {gain.interval.high:+.4f}), p = {gain.p:.4f}", flush=True)
+        rows[name] = {
+            **accuracies(report.counts),
+            "log_loss": calibration(found, labels)["log_loss"],
+            "difference": gain._asdict(),
+        }
+        told = " ".join(
+            f"{rows[name][figure]:>8.4f}" for figure in ("acc_presence", "acc_salience", "score", "log_loss")
+        )
+        print(
+            f"{name:<68} {told}  {gain.delta:+.4f} ({gain.interval.low:+.4f} to {gain.interval.high:+.4f}), p ="
+            f" {gain.p:.4f}",
+            flush=True,
+        )
 
     def decoded(logs):
         return cross_validate(logs, labels, folds).posterior
@@ -169,8 +201,13 @@ def main():
     record("mean of log-probabilities", decoded(logs.mean(axis=0)))
     record("mean of probabilities, each at its temperature", over_strengths(fused, mean_of_probabilities)[0])
     record("mean of probabilities", decoded(to_log_probabilities(np.exp(logs).mean(axis=0))))
-    record("log-probabilities with weights learned together, none below 0", over_strengths(fused, partial(weighted, PER_MODEL))[0])
-    record("the same with a weight for each model and emotion", over_strengths(fused, partial(weighted, PER_EMOTION))[0])
+    record(
+        "log-probabilities with weights learned together, none below 0",
+        over_strengths(fused, partial(weighted, PER_MODEL))[0],
+    )
+    record(
+        "the same with a weight for each model and emotion", over_strengths(fused, partial(weighted, PER_EMOTION))[0]
+    )
     each, losses = map(np.stack, zip(*(over_strengths(fused, partial(alone, model)) for model in range(len(RUNS)))))
     best = losses.argmin(axis=0)  # (F,)
     record("mean of the four posteriors", each.mean(axis=0))
@@ -181,20 +218,31 @@ def main():
     record("stacking: one posterior with every model's features", over_strengths(stacked)[0])
 
     sharp = np.stack([log_softmax(10 * logs[0]), *logs[1:]])
-    noise = np.stack([*logs, *(one[rng.permutation(len(labels))] for one in logs[:2])])  # as sure as real models, of other clips
+    noise = np.stack(
+        [*logs, *(one[rng.permutation(len(labels))] for one in logs[:2])]
+    )  # as sure as real models, of other clips
     gone = rng.random(logs.shape[:2]) < 0.2
     gone[:, gone.all(axis=0)] = False  # a clip that no model knows cannot be decoded
     missing = np.where(gone[:, :, None], np.nan, logs)
-    cases = {"one model ten times as sharp": sharp, "two models of noise added": noise, "a fifth of clips missing from each": missing}
+    cases = {
+        "one model ten times as sharp": sharp,
+        "two models of noise added": noise,
+        "a fifth of clips missing from each": missing,
+    }
     for case, its in cases.items():
         record(f"{case}: at temperatures", decoded(its))
         record(f"{case}: mean of log-probabilities", decoded(np.nanmean(its, axis=0)))
 
-    weights = np.stack([learned_weights(PER_MODEL, logs[:, folds != fold], labels[folds != fold]).ravel() for fold in names])
+    weights = np.stack(
+        [learned_weights(PER_MODEL, logs[:, folds != fold], labels[folds != fold]).ravel() for fold in names]
+    )
     weights /= weights.sum(axis=1, keepdims=True)
     told = ", ".join(f"{run} {its.min():.2f} to {its.max():.2f}" for run, its in zip(RUNS, weights.T))
     alone_by_fold = [RUNS[model] for model in best]
-    print(f"\nlearned weights over folds, parts of their sum: {told}\nthe best model alone, by fold: {', '.join(alone_by_fold)}")
+    print(
+        f"\nlearned weights over folds, parts of their sum: {told}\nthe best model alone, by fold:"
+        f" {', '.join(alone_by_fold)}"
+    )
     print(json.dumps({"clips": len(labels), "rows": rows, "weights": weights.tolist(), "best": alone_by_fold}))
 
 

@@ -53,7 +53,9 @@ def write_data(folder: Path, n: int) -> list[str]:
         else:
             share = rng.uniform(1, 99)
             pair = rng.sample(BLENDABLE, 2)
-            predictions[clip] = [{"emotion": emotion, "salience": value} for emotion, value in zip(pair, (share, 100 - share))]
+            predictions[clip] = [
+                {"emotion": emotion, "salience": value} for emotion, value in zip(pair, (share, 100 - share))
+            ]
     paths = [folder / f"predictions_{n}.json", folder / f"labels_{n}.json"]
     for path, key, data in zip(paths, ("predictions", "labels"), (predictions, labels)):
         path.write_text(json.dumps({key: data}))
@@ -79,7 +81,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7, help="runs of the small case; the large one takes three")
     runs = parser.parse_args().runs
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores\n")
-    print("| clips | what | runs | median wall (s) | slowest (s) | median CPU (s) | peak memory (MiB) | target |\n|---|---|---|---|---|---|---|---|")
+    print(
+        "| clips | what | runs | median wall (s) | slowest (s) | median CPU (s) | peak memory (MiB) | target"
+        " |\n|---|---|---|---|---|---|---|---|"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for n, target in TARGETS.items():
             # In another process: one that is started from here counts this one's memory into its own peak.
@@ -90,8 +95,13 @@ def main() -> None:
             measured = [(measure(OURS, [*paths, "--json"]), measure(PLAIN, paths)) for _ in range(times)]
             for name, results, goal in zip(("blemore-score", "plain way, no checks"), zip(*measured), (target, "")):
                 walls, cpu, peaks, figures = zip(*results)
-                assert all(figures[0][key] == measured[0][1][-1][key] for key in ("acc_presence", "acc_salience")), "the figures differ"
-                print(f"| {n:,} | {name} | {times} | {statistics.median(walls):.2f} | {max(walls):.2f} | {statistics.median(cpu):.2f} | {max(peaks):.0f} | {goal} |")
+                assert all(figures[0][key] == measured[0][1][-1][key] for key in ("acc_presence", "acc_salience")), (
+                    "the figures differ"
+                )
+                print(
+                    f"| {n:,} | {name} | {times} | {statistics.median(walls):.2f} | {max(walls):.2f} |"
+                    f" {statistics.median(cpu):.2f} | {max(peaks):.0f} | {goal} |"
+                )
 
 
 if __name__ == "__main__":

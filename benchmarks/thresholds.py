@@ -12,8 +12,8 @@ import time
 import numpy as np
 
 from blemore.labels import EMOTIONS, LABELS, NEUTRAL
-from blemore_baselines.decode import softmax
-from blemore_baselines.thresholds import GRID, fit_exact, fit_grid
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.decoding.thresholds import GRID, fit_exact, fit_grid
 
 FOLD = 522  # clips of the largest fold
 SIZES = (522, 2_456, 20_000, 200_000, 1_000_000)
@@ -26,7 +26,9 @@ def plain_grid(probabilities, labels):
     for alpha in GRID:
         for beta in GRID:
             predictions = [plain_label(dict(zip(EMOTIONS, row)), alpha, beta) for row in probabilities]
-            presence = sum(set(prediction) == set(truth) for prediction, truth in zip(predictions, truths)) / len(truths)
+            presence = sum(set(prediction) == set(truth) for prediction, truth in zip(predictions, truths)) / len(
+                truths
+            )
             blends = [(prediction, truth) for prediction, truth in zip(predictions, truths) if len(truth) == 2]
             salience = sum(prediction == truth for prediction, truth in blends) / len(blends)
             best = max(best, ((presence + salience) / 2, alpha, beta), key=lambda one: one[0])
@@ -66,13 +68,23 @@ def seconds(function, *arguments, runs=5):
 def main():
     rng = np.random.default_rng(0)
     probabilities, labels = clips(FOLD, rng)
-    plain, grid, exact = plain_grid(probabilities, labels), fit_grid(probabilities, labels), fit_exact(probabilities, labels)
+    plain, grid, exact = (
+        plain_grid(probabilities, labels),
+        fit_grid(probabilities, labels),
+        fit_exact(probabilities, labels),
+    )
     assert abs(plain[0] - grid[1]) < 1e-12 <= exact.score - grid[1] + 1e-12
-    figures = {"plain_grid_s": seconds(plain_grid, probabilities, labels, runs=3), "grid_s": seconds(fit_grid, probabilities, labels)}
+    figures = {
+        "plain_grid_s": seconds(plain_grid, probabilities, labels, runs=3),
+        "grid_s": seconds(fit_grid, probabilities, labels),
+    }
     figures["exact_s"] = {n: seconds(fit_exact, *clips(n, rng), runs=5 if n < 100_000 else 3) for n in SIZES}
     figures["times_faster"] = figures["plain_grid_s"] / figures["exact_s"][FOLD]
-    print(f"{FOLD} clips: plain grid {1e3 * figures['plain_grid_s']:,.0f} ms, our grid {1e3 * figures['grid_s']:.2f} ms, "
-          f"exact {1e3 * figures['exact_s'][FOLD]:.2f} ms ({figures['times_faster']:,.0f} times faster than the plain grid)")
+    print(
+        f"{FOLD} clips: plain grid {1e3 * figures['plain_grid_s']:,.0f} ms, our grid {1e3 * figures['grid_s']:.2f} ms,"
+        f" exact {1e3 * figures['exact_s'][FOLD]:.2f} ms ({figures['times_faster']:,.0f} times faster than the plain"
+        " grid)"
+    )
     for n, took in figures["exact_s"].items():
         print(f"exact, {n:>9,} clips: {1e3 * took:>9,.1f} ms  ({1e6 * took / n:.2f} µs a clip)")
     print(json.dumps(figures))

@@ -24,11 +24,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from blemore.labels import LABELS
-from blemore_baselines.crossval import PRESETS, cross_validate, fold_seed
 from blemore_baselines.dataset import TARGETS, Dataset
-from blemore_baselines.decode import fit_grid, softmax
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.decoding.thresholds import fit_grid
 from blemore_baselines.features import Features
-from blemore_baselines.heads import HEADS, build_head, fit_scaler
+from blemore_baselines.models.crossval import cross_validate, fold_seed
+from blemore_baselines.models.heads import build_head, fit_scaler
+from blemore_baselines.models.recipes import HEADS, PRESETS
 
 FOLD_SIZES, DIM = (522, 486, 468, 472, 508), 7_168
 
@@ -58,7 +60,9 @@ def plain(dataset, features, head, recipe, epochs):
         losses.append([])
         for _ in range(epochs):
             start, summed = time.perf_counter(), 0.0
-            order = torch.randperm(len(train), generator=shuffle).tolist()  # handed over, so that both have the same batches
+            order = torch.randperm(
+                len(train), generator=shuffle
+            ).tolist()  # handed over, so that both have the same batches
             for rows, targets in DataLoader(train, batch_size=recipe.batch_size, sampler=order):
                 optimizer.zero_grad()
                 logs = torch.log(torch.clamp(torch.softmax(model(rows), dim=1), min=1e-8))
@@ -75,7 +79,8 @@ def plain(dataset, features, head, recipe, epochs):
 
 
 def ours(dataset, features, heads, recipe, epochs):
-    """Seconds an epoch over the five folds, without the set-up, which the plain loop's time leaves out as well; and losses (heads, folds, epochs).
+    """Seconds an epoch over the five folds, without the set-up, which the plain loop's time leaves out as well; and
+    losses (heads, folds, epochs).
 
     From two runs, both of an even number of epochs: then all cores are busy to the end, in both of them.
     """
@@ -112,15 +117,29 @@ def main():
         print(f"plain, {head}: {figures['plain_s'][head]:.2f} s an epoch over five folds", flush=True)
     figures["ours_s"]["mlp512"], one = ours(dataset, features, ["mlp512"], recipe, epochs)
     figures["ours_s"]["all"], three = ours(dataset, features, list(HEADS), recipe, epochs)
-    figures["loss_difference"] = float(max(np.abs(found / loops[head] - 1).max() for found, head in [(one[0], "mlp512"), *zip(three, HEADS)]))
+    figures["loss_difference"] = float(
+        max(np.abs(found / loops[head] - 1).max() for found, head in [(one[0], "mlp512"), *zip(three, HEADS)])
+    )
     figures["times_faster_mlp512"] = figures["plain_s"]["mlp512"] / figures["ours_s"]["mlp512"]
     figures["times_faster_all"] = sum(figures["plain_s"].values()) / figures["ours_s"]["all"]
-    figures["fast_s"], figures["published_s"] = whole(dataset, features, fast), figures["ours_s"]["mlp512"] * recipe.epochs
+    figures["fast_s"], figures["published_s"] = (
+        whole(dataset, features, fast),
+        figures["ours_s"]["mlp512"] * recipe.epochs,
+    )
     figures["times_faster_fast"] = figures["published_s"] / figures["fast_s"]
-    print(f"ours, mlp512: {figures['ours_s']['mlp512']:.2f} s an epoch ({figures['times_faster_mlp512']:.1f} times faster)")
-    print(f"ours, all three heads: {figures['ours_s']['all']:.2f} s an epoch ({figures['times_faster_all']:.1f} times faster)")
+    print(
+        f"ours, mlp512: {figures['ours_s']['mlp512']:.2f} s an epoch ({figures['times_faster_mlp512']:.1f} times"
+        " faster)"
+    )
+    print(
+        f"ours, all three heads: {figures['ours_s']['all']:.2f} s an epoch ({figures['times_faster_all']:.1f} times"
+        " faster)"
+    )
     print(f"largest relative difference of a loss: {figures['loss_difference']:.1e}")
-    print(f"mlp512, cross-validation by published: {figures['published_s']:.0f} s; by fast: {figures['fast_s']:.1f} s ({figures['times_faster_fast']:.0f} times faster)")
+    print(
+        f"mlp512, cross-validation by published: {figures['published_s']:.0f} s; by fast: {figures['fast_s']:.1f} s"
+        f" ({figures['times_faster_fast']:.0f} times faster)"
+    )
     print(json.dumps(figures))
 
 

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
+
+import yaml
 
 import blemore
-import yaml
 from blemore import trivial
 from blemore.errors import Problem
 from blemore.evaluate import read_reference
 from blemore.io import csv_text, read_bytes, to_json, write_atomic, zip_bytes
 from blemore.labels import Label, to_entry
 from blemore.validate import Reference
-
 from blemore_codabench.bundle import CONFIG, BundleError, pack, parse_yaml
 from blemore_codabench.vendor import vendored
 
@@ -38,12 +38,12 @@ class Options(NamedTuple):
 
     labels: Path
     out: Path
-    practice_labels: Optional[Path] = None
+    practice_labels: Path | None = None
     labels_on_worker: bool = False
-    start: Optional[datetime] = None
-    end: Optional[datetime] = None
+    start: datetime | None = None
+    end: datetime | None = None
     config: Path = HERE / CONFIG
-    wheels: Optional[Path] = None
+    wheels: Path | None = None
     report: str = "aggregate"
 
 
@@ -59,10 +59,16 @@ def build(options: Options) -> Built:
 
     Raises ReferenceLabelsError: labels are wrong; BundleError: the configuration, dates or wheels are; FileError.
     """
-    references = [(_reference(path), report) for path, report in
-                  ((options.practice_labels, "full"), (options.labels, options.report)) if path]
+    references = [
+        (_reference(path), report)
+        for path, report in ((options.practice_labels, "full"), (options.labels, options.report))
+        if path
+    ]
     config, notes = _config(options, len(references))
-    files = {"scoring_program.zip": pack(scoring_program(options.wheels)), "starting_kit.zip": pack(_starting_kit(notes))}
+    files = {
+        "scoring_program.zip": pack(scoring_program(options.wheels)),
+        "starting_kit.zip": pack(_starting_kit(notes)),
+    }
     beside = {}
     for (reference, report), task, phase in zip(references, config["tasks"], config["phases"]):
         name = "test" if phase is config["phases"][-1] else "practice"
@@ -73,12 +79,17 @@ def build(options: Options) -> Built:
         files[f"{name}_data.zip"] = pack(_public_data(reference, name))
         if stay:
             beside["labels"] = (options.out.with_suffix(".labels.json"), labels)
-            notes.append("Put the labels on your worker as <its data folder>/blemore/labels.json; the program accepts no others.")
+            notes.append(
+                "Put the labels on your worker as <its data folder>/blemore/labels.json; the program accepts no others."
+            )
     files.update(_named_files(config, options.config.parent))
     files[CONFIG] = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100).encode()
     for name, label in _seeds():
         predictions = to_json({"predictions": {clip: to_entry(label) for clip in sorted(references[-1][0].labels)}})
-        beside[f"always {label}"] = (options.out.with_suffix(f".trivial_{name}.zip"), zip_bytes("predictions.json", predictions))
+        beside[f"always {label}"] = (
+            options.out.with_suffix(f".trivial_{name}.zip"),
+            zip_bytes("predictions.json", predictions),
+        )
     for path, content in beside.values():
         write_atomic(path, content)
     write_atomic(options.out, pack(files))
@@ -91,7 +102,14 @@ def build(options: Options) -> Built:
 def _reference(path: Path) -> Reference:
     reference = read_reference(path)
     if not any(label.is_blend for label in reference.labels.values()):
-        raise BundleError(Problem("no-blends", str(path), "no blend among the labels: ACC_salience and score would be undefined", hint="Is it the right file?"))
+        raise BundleError(
+            Problem(
+                "no-blends",
+                str(path),
+                "no blend among the labels: ACC_salience and score would be undefined",
+                hint="Is it the right file?",
+            )
+        )
     return reference
 
 
@@ -132,23 +150,29 @@ def _public_data(reference: Reference, phase: str) -> dict[str, bytes]:
 
 def _starting_kit(notes: list[str]) -> dict[str, bytes]:
     """The submission's schema, and the notebook where this is a checkout."""
-    files = {"submission.schema.json": (Path(blemore.__file__).parent / "schemas" / "submission.schema.json").read_bytes(),
-             "README.md": (HERE / "starting_kit.md").read_bytes()}
+    files = {
+        "submission.schema.json": (Path(blemore.__file__).parent / "schemas" / "submission.schema.json").read_bytes(),
+        "README.md": (HERE / "starting_kit.md").read_bytes(),
+    }
     if NOTEBOOK.is_file():
         return {**files, NOTEBOOK.name: NOTEBOOK.read_bytes()}
-    notes.append("The starting kit holds the submission's schema alone: build from a checkout to ship the notebook, too.")
+    notes.append(
+        "The starting kit holds the submission's schema alone: build from a checkout to ship the notebook, too."
+    )
     return files
 
 
 # --------------------------------------------------------------------------- the program's side
 
 
-def scoring_program(wheels: Optional[Path] = None) -> dict[str, bytes]:
+def scoring_program(wheels: Path | None = None) -> dict[str, bytes]:
     """The files of the scoring program: score.py, metadata.yaml, blemore without its command line, vendor/."""
     installed = HERE / "program"
     folder = installed if installed.is_dir() else HERE.parent / "scoring_program"
     files = {name: read_bytes(folder / name) for name in ("score.py", "metadata.yaml")}
-    files.update({f"blemore/{name}": raw for name, raw in _tree(Path(blemore.__file__).parent).items() if name != "cli.py"})
+    files.update(
+        {f"blemore/{name}": raw for name, raw in _tree(Path(blemore.__file__).parent).items() if name != "cli.py"}
+    )
     files.update({f"vendor/{name}": raw for name, raw in vendored(wheels).items()})
     return files
 
@@ -157,8 +181,11 @@ def _tree(folder: Path) -> dict[str, bytes]:
     """A folder's files by relative path, without what tools leave behind."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     names = {path: path.relative_to(folder) for path in paths}
-    return {name.as_posix(): path.read_bytes() for path, name in names.items()
-            if not any(part.startswith((".", "__pycache__")) for part in name.parts)}
+    return {
+        name.as_posix(): path.read_bytes()
+        for path, name in names.items()
+        if not any(part.startswith((".", "__pycache__")) for part in name.parts)
+    }
 
 
 # ----------------------------------------------------------------------------- the configuration
@@ -172,7 +199,9 @@ def _config(options: Options, phases: int) -> tuple[dict, list[str]]:
         found = config.get(key)
         if not isinstance(found, list) or len(found) < phases or not all(isinstance(item, dict) for item in found):
             message = f"expected a list of at least {phases}"
-            raise BundleError(Problem("config", f"{where}: {key}", message, hint="Start from the kit's own competition.yaml."))
+            raise BundleError(
+                Problem("config", f"{where}: {key}", message, hint="Start from the kit's own competition.yaml.")
+            )
         config[key] = [{**item, "index": index} for index, item in enumerate(found[-phases:])]
     for index, phase in enumerate(config["phases"]):
         phase["tasks"] = [index]
@@ -181,11 +210,18 @@ def _config(options: Options, phases: int) -> tuple[dict, list[str]]:
 
 def _date(phases: list[dict], options: Options) -> list[str]:
     """Put start and end into the phases; what to tell of it. Times are UTC."""
-    now = datetime.now(timezone.utc).replace(microsecond=0)
+    now = datetime.now(UTC).replace(microsecond=0)
     practice = len(phases) > 1
     start = options.start or (now + PRACTICE_LASTS if practice else now)
     if options.end is not None and options.end <= start:
-        raise BundleError(Problem("dates", "--end", f"{_utc(options.end)} is not after the start, {_utc(start)}", hint="Name both dates with --start and --end, in UTC."))
+        raise BundleError(
+            Problem(
+                "dates",
+                "--end",
+                f"{_utc(options.end)} is not after the start, {_utc(start)}",
+                hint="Name both dates with --start and --end, in UTC.",
+            )
+        )
     notes = []
     phases[-1].update(start=_utc(start))
     phases[-1].pop("end", None)
@@ -195,13 +231,16 @@ def _date(phases: list[dict], options: Options) -> list[str]:
     if options.end:
         phases[-1].update(end=_utc(options.end))
     ends = f"ends {_utc(options.end)}" if options.end else "has no end (set one with --end)"
-    notes.append(f"The test phase starts {_utc(start)}{'' if options.start else ' (set it with --start)'} and {ends}. All times are UTC.")
+    notes.append(
+        f"The test phase starts {_utc(start)}{'' if options.start else ' (set it with --start)'} and {ends}. All times"
+        " are UTC."
+    )
     return notes
 
 
 def _utc(moment: datetime) -> str:
     """As the platform reads it: it takes the wall time for UTC and drops an offset."""
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _named_files(config: dict, folder: Path) -> dict[str, bytes]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping
 
 import yaml
+
 from blemore.errors import BlemoreError, Problem, show
 from blemore.io import read_bytes
 
@@ -45,12 +46,21 @@ def unpack(raw: bytes, where: str) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > LARGEST:
-                raise BundleError(Problem("bad-zip", where, f"more than {MOST_FILES:,} files or {LARGEST / 2**20:,.0f} MiB when extracted", hint="A bundle takes less than 1 MiB: is it the right file?"))
+                raise BundleError(
+                    Problem(
+                        "bad-zip",
+                        where,
+                        f"more than {MOST_FILES:,} files or {LARGEST / 2**20:,.0f} MiB when extracted",
+                        hint="A bundle takes less than 1 MiB: is it the right file?",
+                    )
+                )
             return {entry.filename: archive.read(entry) for entry in entries}
     except BlemoreError:
         raise
     except Exception as error:  # zipfile raises a dozen kinds, down to struct.error
-        raise BundleError(Problem("bad-zip", where, f"not a readable zip: {error}", hint="Zip it again, without a password.")) from None
+        raise BundleError(
+            Problem("bad-zip", where, f"not a readable zip: {error}", hint="Zip it again, without a password.")
+        ) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -60,7 +70,9 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if str(key.value) in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {show(key.value)} stands twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {show(key.value)} stands twice", problem_mark=key.start_mark
+                )
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
@@ -91,7 +103,7 @@ class Bundle:
         if name in self.files:
             return unpack(self.files[name], name)
         folder = name.rstrip("/") + "/"
-        inside = {path[len(folder):]: raw for path, raw in self.files.items() if path.startswith(folder)}
+        inside = {path[len(folder) :]: raw for path, raw in self.files.items() if path.startswith(folder)}
         if not inside:
             raise KeyError(name)
         return inside

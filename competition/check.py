@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Iterator, Mapping, NamedTuple, Optional
+from typing import NamedTuple
 
 from blemore import codabench
 from blemore.errors import BlemoreError, Problem, show, some
 from blemore.io import parse_json, to_json, zip_bytes
 from blemore.validate import validate_labels
-
 from blemore_codabench.bundle import CONFIG, Bundle, BundleError
 from blemore_codabench.simulate import columns, command_of, emitted, execute, extract
 
@@ -26,43 +26,109 @@ from blemore_codabench.simulate import columns, command_of, emitted, execute, ex
 class Field(NamedTuple):
     kind: type
     required: bool = False
-    longest: Optional[int] = None
+    longest: int | None = None
 
 
 TEXT, FLAG, WHOLE, LIST = Field(str), Field(bool), Field(int), Field(list)
 NAME = Field(str, required=True)
 TOP = {
-    "version": Field(int, True), "title": Field(str, True, 256), "image": NAME, "terms": NAME, "pages": Field(list, True),
-    "tasks": Field(list, True), "phases": Field(list, True), "leaderboards": Field(list, True), "description": TEXT,
-    "docker_image": TEXT, "registration_auto_approve": FLAG, "enable_detailed_results": FLAG,
-    "show_detailed_results_in_submission_panel": FLAG, "show_detailed_results_in_leaderboard": FLAG, "auto_run_submissions": FLAG,
-    "make_programs_available": FLAG, "make_input_data_available": FLAG, "contact_email": TEXT, "forum_enabled": FLAG, "queue": TEXT,
-    "fact_sheet": Field(dict), "can_participants_make_submissions_public": FLAG, "competition_type": TEXT, "reward": TEXT, "solutions": LIST,
+    "version": Field(int, True),
+    "title": Field(str, True, 256),
+    "image": NAME,
+    "terms": NAME,
+    "pages": Field(list, True),
+    "tasks": Field(list, True),
+    "phases": Field(list, True),
+    "leaderboards": Field(list, True),
+    "description": TEXT,
+    "docker_image": TEXT,
+    "registration_auto_approve": FLAG,
+    "enable_detailed_results": FLAG,
+    "show_detailed_results_in_submission_panel": FLAG,
+    "show_detailed_results_in_leaderboard": FLAG,
+    "auto_run_submissions": FLAG,
+    "make_programs_available": FLAG,
+    "make_input_data_available": FLAG,
+    "contact_email": TEXT,
+    "forum_enabled": FLAG,
+    "queue": TEXT,
+    "fact_sheet": Field(dict),
+    "can_participants_make_submissions_public": FLAG,
+    "competition_type": TEXT,
+    "reward": TEXT,
+    "solutions": LIST,
 }
 PAGE = {"title": NAME, "file": NAME}
 TASK = {
-    "index": Field(int, True), "name": NAME, "description": TEXT, "key": TEXT, "scoring_program": NAME, "reference_data": TEXT,
-    "input_data": TEXT, "ingestion_program": TEXT, "ingestion_only_during_scoring": FLAG,
+    "index": Field(int, True),
+    "name": NAME,
+    "description": TEXT,
+    "key": TEXT,
+    "scoring_program": NAME,
+    "reference_data": TEXT,
+    "input_data": TEXT,
+    "ingestion_program": TEXT,
+    "ingestion_only_during_scoring": FLAG,
 }
 TASK_DATA = ("scoring_program", "reference_data", "input_data", "ingestion_program")
 PHASE = {
-    "index": WHOLE, "name": NAME, "description": TEXT, "start": NAME, "end": TEXT, "tasks": Field(list, True),
-    "auto_migrate_to_this_phase": FLAG, "hide_prediction_output": FLAG, "hide_output": FLAG, "hide_score_output": FLAG,
-    "max_submissions": WHOLE, "max_submissions_per_day": WHOLE, "execution_time_limit": WHOLE, "starting_kit": TEXT, "public_data": TEXT,
+    "index": WHOLE,
+    "name": NAME,
+    "description": TEXT,
+    "start": NAME,
+    "end": TEXT,
+    "tasks": Field(list, True),
+    "auto_migrate_to_this_phase": FLAG,
+    "hide_prediction_output": FLAG,
+    "hide_output": FLAG,
+    "hide_score_output": FLAG,
+    "max_submissions": WHOLE,
+    "max_submissions_per_day": WHOLE,
+    "execution_time_limit": WHOLE,
+    "starting_kit": TEXT,
+    "public_data": TEXT,
 }
 PHASE_DATA = ("starting_kit", "public_data")
 BOARD = {
-    "index": WHOLE, "title": Field(str, True, 64), "key": Field(str, True, 36), "submission_rule": TEXT, "hidden": FLAG, "columns": Field(list, True),
+    "index": WHOLE,
+    "title": Field(str, True, 64),
+    "key": Field(str, True, 36),
+    "submission_rule": TEXT,
+    "hidden": FLAG,
+    "columns": Field(list, True),
 }
 COLUMN = {
-    "title": Field(str, True, 36), "key": Field(str, True, 36), "index": Field(int, True), "sorting": TEXT, "precision": WHOLE, "hidden": FLAG,
-    "computation": TEXT, "computation_indexes": LIST,
+    "title": Field(str, True, 36),
+    "key": Field(str, True, 36),
+    "index": Field(int, True),
+    "sorting": TEXT,
+    "precision": WHOLE,
+    "hidden": FLAG,
+    "computation": TEXT,
+    "computation_indexes": LIST,
 }
 SOLUTION = {"index": WHOLE, "name": TEXT, "description": TEXT, "path": NAME, "tasks": LIST, "key": TEXT}
-EVERYWHERE = {"competition": TOP, "page": PAGE, "task": TASK, "phase": PHASE, "leaderboard": BOARD, "column": COLUMN, "solution": SOLUTION}
+EVERYWHERE = {
+    "competition": TOP,
+    "page": PAGE,
+    "task": TASK,
+    "phase": PHASE,
+    "leaderboard": BOARD,
+    "column": COLUMN,
+    "solution": SOLUTION,
+}
 CHOICES = {
-    "competition_type": ("competition", "benchmark"), "sorting": ("asc", "desc"), "computation": ("sum", "avg", "min", "max"),
-    "submission_rule": ("Add", "Add_And_Delete", "Add_And_Delete_Multiple", "Force_Last", "Force_Latest_Multiple", "Force_Best"),
+    "competition_type": ("competition", "benchmark"),
+    "sorting": ("asc", "desc"),
+    "computation": ("sum", "avg", "min", "max"),
+    "submission_rule": (
+        "Add",
+        "Add_And_Delete",
+        "Add_And_Delete_Multiple",
+        "Force_Last",
+        "Force_Latest_Multiple",
+        "Force_Best",
+    ),
 }
 RASTERS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM")
 SHELL = re.compile(r"&&|\|\||[|<>;`]|\$\(")
@@ -85,7 +151,14 @@ def check(path: Path, python: str = sys.executable) -> Findings:
     except BundleError as error:
         return Findings(error.problems, [])
     config = bundle.config
-    errors = [*_keys(config, "competition", CONFIG), *_lists(config), *_top(bundle), *_tasks(bundle), *_phases(bundle), *_boards(config)]
+    errors = [
+        *_keys(config, "competition", CONFIG),
+        *_lists(config),
+        *_top(bundle),
+        *_tasks(bundle),
+        *_phases(bundle),
+        *_boards(config),
+    ]
     errors = list(dict.fromkeys(errors))
     if not errors:  # what follows relies on the above
         errors += _programs(bundle, python)
@@ -103,11 +176,21 @@ def _keys(entry: object, kind: str, where: str) -> Iterator[Problem]:
         return
     for key in entry:
         if key not in fields:
-            yield Problem("unknown-key", where, f"the platform knows no key {show(key)} here and would ignore it", hint=_meant(key, kind))
+            yield Problem(
+                "unknown-key",
+                where,
+                f"the platform knows no key {show(key)} here and would ignore it",
+                hint=_meant(key, kind),
+            )
     needed = () if kind == "task" and "key" in entry else [key for key, field in fields.items() if field.required]
     for key in needed:
         if entry.get(key) is None:
-            yield Problem("missing-key", where, f"no {key}; the platform demands one", hint="The kit's own competition.yaml has all that is needed.")
+            yield Problem(
+                "missing-key",
+                where,
+                f"no {key}; the platform demands one",
+                hint="The kit's own competition.yaml has all that is needed.",
+            )
     for key, field in fields.items():
         if entry.get(key) is not None:
             yield from _value(entry[key], key, field, f"{where}: {key}")
@@ -115,7 +198,12 @@ def _keys(entry: object, kind: str, where: str) -> Iterator[Problem]:
 
 def _value(value: object, key: str, field: Field, where: str) -> Iterator[Problem]:
     if key in ("start", "end") and isinstance(value, (int, float)) or hasattr(value, "isoformat"):
-        yield Problem("date", where, f"{show(str(value))} is not quoted", hint="Put it in quotes: YAML and the platform would lose its time of day.")
+        yield Problem(
+            "date",
+            where,
+            f"{show(str(value))} is not quoted",
+            hint="Put it in quotes: YAML and the platform would lose its time of day.",
+        )
     elif not isinstance(value, field.kind) or (field.kind is int and isinstance(value, bool)):
         yield Problem("wrong-type", where, f"found {show(value)}; expected {KINDS[field.kind]}")
     elif field.longest and len(value) > field.longest:
@@ -126,7 +214,7 @@ def _value(value: object, key: str, field: Field, where: str) -> Iterator[Proble
         yield Problem("wrong-value", where, f"found {show(value)}; expected one of {', '.join(CHOICES[key])}")
 
 
-def _meant(key: object, kind: str) -> Optional[str]:
+def _meant(key: object, kind: str) -> str | None:
     """A misplaced key belongs elsewhere; a misspelt one is near to another."""
     elsewhere = [name for name, fields in EVERYWHERE.items() if key in fields]
     if elsewhere:
@@ -144,7 +232,13 @@ def _entries(config: Mapping, key: str) -> Iterator[tuple[str, dict]]:
 
 
 def _lists(config: Mapping) -> Iterator[Problem]:
-    for key, kind in (("pages", "page"), ("tasks", "task"), ("phases", "phase"), ("leaderboards", "leaderboard"), ("solutions", "solution")):
+    for key, kind in (
+        ("pages", "page"),
+        ("tasks", "task"),
+        ("phases", "phase"),
+        ("leaderboards", "leaderboard"),
+        ("solutions", "solution"),
+    ):
         found = config.get(key)
         for index, entry in enumerate(found if isinstance(found, list) else []):
             yield from _keys(entry, kind, f"{CONFIG}: {key}[{index}]")
@@ -164,7 +258,10 @@ def _top(bundle: Bundle) -> Iterator[Problem]:
     image = config.get("image")
     if isinstance(image, str):
         yield from _image(bundle, image)
-    texts = [(f"{CONFIG}: terms", config.get("terms")), *((f"{where}.file", page.get("file")) for where, page in _entries(config, "pages"))]
+    texts = [
+        (f"{CONFIG}: terms", config.get("terms")),
+        *((f"{where}.file", page.get("file")) for where, page in _entries(config, "pages")),
+    ]
     for where, name in texts:
         if isinstance(name, str):
             yield from _text(bundle, name, where)
@@ -179,7 +276,9 @@ def _image(bundle: Bundle, name: str) -> Iterator[Problem]:
         yield _absent(bundle, name, where)
     elif not raw.startswith(RASTERS) and not webp:
         found = "an SVG" if b"<svg" in raw[:1000] else "no raster image"
-        yield Problem("image", where, f"{show(name)} is {found}; expected a PNG or JPEG", hint="Export the picture as PNG.")
+        yield Problem(
+            "image", where, f"{show(name)} is {found}; expected a PNG or JPEG", hint="Export the picture as PNG."
+        )
 
 
 def _text(bundle: Bundle, name: str, where: str) -> Iterator[Problem]:
@@ -197,7 +296,12 @@ def _text(bundle: Bundle, name: str, where: str) -> Iterator[Problem]:
 
 def _absent(bundle: Bundle, name: str, where: str) -> Problem:
     near = get_close_matches(name, list(bundle.files), n=1, cutoff=0.5)
-    return Problem("no-file", where, f"{show(name)} is not in the bundle", hint=f"The nearest is {show(near[0])}." if near else None)
+    return Problem(
+        "no-file",
+        where,
+        f"{show(name)} is not in the bundle",
+        hint=f"The nearest is {show(near[0])}." if near else None,
+    )
 
 
 def _data(bundle: Bundle, entry: Mapping, keys: tuple, where: str) -> Iterator[Problem]:
@@ -208,8 +312,12 @@ def _data(bundle: Bundle, entry: Mapping, keys: tuple, where: str) -> Iterator[P
             continue
         place = f"{where}.{key}"
         if name in bundle.files and not name.lower().endswith(".zip"):
-            yield Problem("bare-file", place, f"{show(name)} is a bare file; expected a zip or a folder",
-                          hint="The platform takes it at upload, and then every submission fails.")
+            yield Problem(
+                "bare-file",
+                place,
+                f"{show(name)} is a bare file; expected a zip or a folder",
+                hint="The platform takes it at upload, and then every submission fails.",
+            )
             continue
         try:
             if not bundle.data(name):
@@ -224,7 +332,9 @@ def _data(bundle: Bundle, entry: Mapping, keys: tuple, where: str) -> Iterator[P
 
 
 def _tasks(bundle: Bundle) -> Iterator[Problem]:
-    yield from _indexes([task.get("index") for _, task in _entries(bundle.config, "tasks")], f"{CONFIG}: tasks", from_zero=False)
+    yield from _indexes(
+        [task.get("index") for _, task in _entries(bundle.config, "tasks")], f"{CONFIG}: tasks", from_zero=False
+    )
     for where, task in _entries(bundle.config, "tasks"):
         yield from _data(bundle, task, TASK_DATA, where)
         for key in ("scoring_program", "ingestion_program"):
@@ -243,12 +353,26 @@ def _program(bundle: Bundle, name: str, where: str) -> Iterator[Problem]:
         yield from (problem._replace(where=where) for problem in error.problems)
         return
     if SHELL.search(command):
-        yield Problem("shell", where, f"the command {show(command, 100)} uses a shell's syntax; there is no shell", hint="Put it into a script.")
+        yield Problem(
+            "shell",
+            where,
+            f"the command {show(command, 100)} uses a shell's syntax; there is no shell",
+            hint="Put it into a script.",
+        )
         return
     for word in command.split():
         script = word.replace("$program/", "").replace("/app/program/", "")
-        if word.startswith(("$program/", "/app/program/")) and script not in program and not any(path.startswith(f"{script.rstrip('/')}/") for path in program):
-            yield Problem("no-file", where, f"the command names {show(script)}, which is not in the program", hint="Zip the program with all of its files.")
+        if (
+            word.startswith(("$program/", "/app/program/"))
+            and script not in program
+            and not any(path.startswith(f"{script.rstrip('/')}/") for path in program)
+        ):
+            yield Problem(
+                "no-file",
+                where,
+                f"the command names {show(script)}, which is not in the program",
+                hint="Zip the program with all of its files.",
+            )
 
 
 def _indexes(found: list, where: str, from_zero: bool = True) -> Iterator[Problem]:
@@ -269,14 +393,21 @@ def _phases(bundle: Bundle) -> Iterator[Problem]:
         tasks = phase.get("tasks") if isinstance(phase.get("tasks"), list) else []
         unknown = [index for index in tasks if index not in known]
         if unknown:
-            yield Problem("index", f"{where}.tasks", f"no task {some([str(index) for index in unknown])}; the tasks are {known}", hint="Name one of these.")
+            yield Problem(
+                "index",
+                f"{where}.tasks",
+                f"no task {some([str(index) for index in unknown])}; the tasks are {known}",
+                hint="Name one of these.",
+            )
         for key in ("max_submissions", "max_submissions_per_day", "execution_time_limit"):
             if isinstance(phase.get(key), int) and phase[key] < 1:
                 yield Problem("wrong-value", f"{where}.{key}", f"found {phase[key]}; expected at least 1")
         limit = phase.get("execution_time_limit")
         if isinstance(limit, int) and limit > LONGEST_RUN and not config.get("queue"):
             message = f"found {limit}; the default queue allows {LONGEST_RUN} s at most"
-            yield Problem("wrong-value", f"{where}.execution_time_limit", message, hint="Scoring takes seconds: leave it out.")
+            yield Problem(
+                "wrong-value", f"{where}.execution_time_limit", message, hint="Scoring takes seconds: leave it out."
+            )
     yield from _dates(phases)
 
 
@@ -289,29 +420,58 @@ def _dates(phases: list) -> Iterator[Problem]:
             if isinstance(phase.get(key), str):
                 moments[key] = _moment(phase[key])
                 if moments[key] is None:
-                    yield Problem("date", f"{where}.{key}", f'found {show(phase[key])}; expected UTC as "2026-03-01 00:00:00"', hint=_date_hint(phase[key]))
+                    yield Problem(
+                        "date",
+                        f"{where}.{key}",
+                        f'found {show(phase[key])}; expected UTC as "2026-03-01 00:00:00"',
+                        hint=_date_hint(phase[key]),
+                    )
         if moments.get("start") and moments.get("end") and moments["end"] <= moments["start"]:
-            yield Problem("date", where, "the end is not after the start; the platform does not notice", hint="Are the two exchanged?")
+            yield Problem(
+                "date",
+                where,
+                "the end is not after the start; the platform does not notice",
+                hint="Are the two exchanged?",
+            )
         spans.append((where, moments.get("start"), moments.get("end"), phase.get("end") is None))
     for (before, start, end, is_open), (where, following, *_) in zip(spans, spans[1:]):
         if is_open:
-            yield Problem("date", before, "no end; only the last phase may go without", hint="Give it an end before the next one's start.")
+            yield Problem(
+                "date",
+                before,
+                "no end; only the last phase may go without",
+                hint="Give it an end before the next one's start.",
+            )
         elif end and following and following <= end:
             touch = "starts at the very end of" if following == end else "overlaps"
-            yield Problem("date", where, f"{touch} the phase before it", hint="Let a second lie between them." if following == end else None)
+            yield Problem(
+                "date",
+                where,
+                f"{touch} the phase before it",
+                hint="Let a second lie between them." if following == end else None,
+            )
         if start and following and following < start:
-            yield Problem("date", where, "starts before the phase before it; phases stand in order of time", hint="Put them into that order.")
+            yield Problem(
+                "date",
+                where,
+                "starts before the phase before it; phases stand in order of time",
+                hint="Put them into that order.",
+            )
 
 
-def _moment(text: str) -> Optional[datetime]:
+def _moment(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text) if DATE.fullmatch(text) else None
     except ValueError:
         return None
 
 
-def _date_hint(text: str) -> Optional[str]:
-    return "The platform drops an offset and takes the wall time for UTC." if re.search(r"\d(Z|[+-]\d{2}:?\d{2})$", text) else None
+def _date_hint(text: str) -> str | None:
+    return (
+        "The platform drops an offset and takes the wall time for UTC."
+        if re.search(r"\d(Z|[+-]\d{2}:?\d{2})$", text)
+        else None
+    )
 
 
 # ------------------------------------------------------------------------------------ leaderboard
@@ -323,7 +483,12 @@ def _boards(config: Mapping) -> Iterator[Problem]:
         yield from _indexes([column.get("index") for column in entries], f"{where}.columns")
         keys = [column.get("key") for column in entries]
         if len(set(map(str, keys))) < len(keys):
-            yield Problem("key", f"{where}.columns", f"the keys {some(list(map(str, keys)), 9)} are not unique", hint="Give each column a key of its own.")
+            yield Problem(
+                "key",
+                f"{where}.columns",
+                f"the keys {some(list(map(str, keys)), 9)} are not unique",
+                hint="Give each column a key of its own.",
+            )
         indexes = [column.get("index") for column in entries]
         for number, column in enumerate(entries):
             yield from _computation(column, indexes, f"{where}.columns[{number}]")
@@ -336,14 +501,18 @@ def _computation(column: Mapping, indexes: list, where: str) -> Iterator[Problem
     elif isinstance(given, list):
         used = [int(index) if str(index).isdigit() else index for index in given]
         if [index for index in used if index not in indexes] or column.get("index") in used:
-            yield Problem("computation", f"{where}.computation_indexes", f"found {used}; expected indexes of other columns")
+            yield Problem(
+                "computation", f"{where}.computation_indexes", f"found {used}; expected indexes of other columns"
+            )
 
 
 # ----------------------------------------------------------------------- the program, as it really runs
 
 
 def _programs(bundle: Bundle, python: str) -> Iterator[Problem]:
-    """Run each task's program, where it is this kit's, on a submission made for it, and compare what it emits with the columns."""
+    """Run each task's program, where it is this kit's, on a submission made for it, and compare what it emits with the
+    columns.
+    """
     wanted, seen = columns(bundle), set()
     for where, task in _entries(bundle.config, "tasks"):
         if not task.get("scoring_program"):
@@ -374,12 +543,20 @@ def _reference(files: Mapping[str, bytes], where: str) -> Iterator[Problem]:
                 validate_labels(parse_json(files["labels.json"], "labels.json"), "labels.json")
                 codabench.read_labels(Path(folder) / "labels.json", Path(folder) / "none", settings.labels_sha256)
             elif settings.labels_sha256 is None:
-                yield Problem("no-labels", where, "neither labels.json nor, in settings.json, labels_sha256 is there", hint="Build it again.")
+                yield Problem(
+                    "no-labels",
+                    where,
+                    "neither labels.json nor, in settings.json, labels_sha256 is there",
+                    hint="Build it again.",
+                )
         except BlemoreError as error:
             yield from (problem._replace(where=f"{where}: {problem.where}") for problem in error.problems)
 
 
-SAMPLE = {"a": [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 30}], "b": [{"emotion": "sad", "salience": 100}]}
+SAMPLE = {
+    "a": [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 30}],
+    "b": [{"emotion": "sad", "salience": 100}],
+}
 
 
 def _emitted(program: Mapping[str, bytes], wanted: list[str], where: str, python: str) -> Iterator[Problem]:
@@ -391,12 +568,19 @@ def _emitted(program: Mapping[str, bytes], wanted: list[str], where: str, python
         if run.exit_code != 0:
             said = (output / "stderr.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
             reason = run.error or f"exit code {run.exit_code}"
-            yield Problem("program", where, f"a valid submission is not scored: {reason}", hint=said[-1] if said else None)
+            yield Problem(
+                "program", where, f"a valid submission is not scored: {reason}", hint=said[-1] if said else None
+            )
             return
         try:
             keys = list(emitted(output))
         except ValueError as error:
-            yield Problem("program", where, f"a valid submission is not scored: {error}", hint="The program must write scores.json into its output folder.")
+            yield Problem(
+                "program",
+                where,
+                f"a valid submission is not scored: {error}",
+                hint="The program must write scores.json into its output folder.",
+            )
             return
     missing, extra = [key for key in wanted if key not in keys], [key for key in keys if key not in wanted]
     place = f"{CONFIG}: leaderboards[0].columns"
@@ -404,7 +588,12 @@ def _emitted(program: Mapping[str, bytes], wanted: list[str], where: str, python
         hint = "The column would show n/a, and an entry without the first column's value stands above all others."
         yield Problem("columns", place, f"the program emits no {some(missing, 9)}", hint=hint)
     if extra:
-        yield Problem("columns", place, f"no column for {some(extra, 9)}, which the program emits", hint="Give each a column with its key.")
+        yield Problem(
+            "columns",
+            place,
+            f"no column for {some(extra, 9)}, which the program emits",
+            hint="Give each a column with its key.",
+        )
 
 
 # ------------------------------------------------------------------------------------------ notes
@@ -414,17 +603,31 @@ def _notes(bundle: Bundle) -> Iterator[Problem]:
     config = bundle.config
     boards = [board for _, board in _entries(config, "leaderboards")]
     if len(boards) > 1:
-        yield Problem("note", f"{CONFIG}: leaderboards", f"{len(boards)} of them; the platform uses the first alone", hint="Keep one.")
+        yield Problem(
+            "note",
+            f"{CONFIG}: leaderboards",
+            f"{len(boards)} of them; the platform uses the first alone",
+            hint="Keep one.",
+        )
     if boards and boards[0].get("submission_rule", "Add") == "Add":
         message = "with the rule Add the board stays empty until participants add entries"
-        yield Problem("note", f"{CONFIG}: leaderboards[0]", message, hint="A challenge wants submission_rule: Force_Best.")
+        yield Problem(
+            "note", f"{CONFIG}: leaderboards[0]", message, hint="A challenge wants submission_rule: Force_Best."
+        )
     if not config.get("docker_image"):
         message = "no docker_image: the platform takes codalab/codalab-legacy:py37, Python 3.7"
         yield Problem("note", CONFIG, message, hint="Set docker_image: codalab/codalab-legacy:py312.")
     if not config.get("enable_detailed_results"):
-        yield Problem("note", CONFIG, "no enable_detailed_results: participants see no report page", hint="Set enable_detailed_results: true.")
+        yield Problem(
+            "note",
+            CONFIG,
+            "no enable_detailed_results: participants see no report page",
+            hint="Set enable_detailed_results: true.",
+        )
     if config.get("solutions"):
-        yield Problem("note", f"{CONFIG}: solutions", "every participant can download them", hint="Leave solutions out.")
+        yield Problem(
+            "note", f"{CONFIG}: solutions", "every participant can download them", hint="Leave solutions out."
+        )
     foreign = [where for where, task in _entries(config, "tasks") if not _runs_ours(bundle, task)]
     if foreign:
         message = "the scoring program is not this kit's: whether it emits the leaderboard's keys was not checked"

@@ -16,7 +16,11 @@ def colour(x: float, y: float) -> tuple:
 
 def pixel(column: int, row: int) -> bytes:
     step = 1 / (SIZE * FINER)
-    samples = [colour((column * FINER + i + 0.5) * step, (row * FINER + j + 0.5) * step) for i in range(FINER) for j in range(FINER)]
+    samples = [
+        colour((column * FINER + i + 0.5) * step, (row * FINER + j + 0.5) * step)
+        for i in range(FINER)
+        for j in range(FINER)
+    ]
     return bytes(sum(channel) // len(samples) for channel in zip(*samples))
 
 

@@ -21,16 +21,25 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping, NamedTuple, Optional
+from typing import NamedTuple
 
 from blemore.errors import Problem, printable
 from blemore.io import read_bytes
-
 from blemore_codabench.bundle import LARGEST, MOST_FILES, Bundle, BundleError, parse_yaml
 
 BARE = ("-S", "-s", "-E")  # no site-packages, no user's packages, no PYTHON* variables; the script's own folder stays
-UNREADABLE = (zipfile.BadZipFile, OSError, RuntimeError, ValueError, EOFError, struct.error, zlib.error, lzma.LZMAError)  # zipfile's
+UNREADABLE = (
+    zipfile.BadZipFile,
+    OSError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+)  # zipfile's
 TIME_LIMIT = 600  # seconds, the default queue's
 
 
@@ -44,14 +53,20 @@ class Outcome(NamedTuple):
     """
 
     status: str
-    reason: Optional[str]
-    scores: dict[str, Optional[float]]
-    exit_code: Optional[int]
+    reason: str | None
+    scores: dict[str, float | None]
+    exit_code: int | None
     output: Path
 
 
-def simulate(bundle: Bundle, submission: Path, output: Path, phase: Optional[str] = None, python: str = sys.executable,
-             worker_labels: Optional[Path] = None) -> Outcome:
+def simulate(
+    bundle: Bundle,
+    submission: Path,
+    output: Path,
+    phase: str | None = None,
+    python: str = sys.executable,
+    worker_labels: Path | None = None,
+) -> Outcome:
     """Score one submission's zip with a phase's first task (default: the last phase's).
 
     Raises FileError: the zip cannot be opened; BundleError: the bundle lacks what is needed.
@@ -69,11 +84,18 @@ def simulate(bundle: Bundle, submission: Path, output: Path, phase: Optional[str
     return judge(run, columns(bundle), output)
 
 
-def _task(bundle: Bundle, phase: Optional[str]) -> Mapping:
+def _task(bundle: Bundle, phase: str | None) -> Mapping:
     phases = bundle.config["phases"]
     names = [str(entry.get("name")) for entry in phases]
     if phase is not None and phase not in names:
-        raise BundleError(Problem("no-phase", "phases", f"no phase {phase}; the bundle has {', '.join(names)}", hint="Name one of these with --phase."))
+        raise BundleError(
+            Problem(
+                "no-phase",
+                "phases",
+                f"no phase {phase}; the bundle has {', '.join(names)}",
+                hint="Name one of these with --phase.",
+            )
+        )
     index = phases[names.index(phase) if phase is not None else -1]["tasks"][0]
     return next(task for task in bundle.config["tasks"] if task["index"] == index)
 
@@ -91,12 +113,18 @@ def extract(raw: bytes, folder: Path) -> None:
 
 
 class _Run(NamedTuple):
-    exit_code: Optional[int]  # None: it was stopped at the time limit
-    error: Optional[str] = None
+    exit_code: int | None  # None: it was stopped at the time limit
+    error: str | None = None
 
 
-def execute(root: Path, program: Mapping[str, bytes], reference: Optional[Mapping[str, bytes]], output: Path, python: str,
-            worker_labels: Optional[Path] = None) -> _Run:
+def execute(
+    root: Path,
+    program: Mapping[str, bytes],
+    reference: Mapping[str, bytes] | None,
+    output: Path,
+    python: str,
+    worker_labels: Path | None = None,
+) -> _Run:
     """Lay the folders out around `root/input/res`, run the program's command, put what it wrote into `output`."""
     _lay_out(root / "program", program)
     if reference is not None:
@@ -108,7 +136,13 @@ def execute(root: Path, program: Mapping[str, bytes], reference: Optional[Mappin
     with open(output / "stdout.txt", "wb") as out, open(output / "stderr.txt", "wb") as err:
         try:
             done = subprocess.run(
-                command, cwd=root / "program", env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=TIME_LIMIT
+                command,
+                cwd=root / "program",
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                timeout=TIME_LIMIT,
             )
         except subprocess.TimeoutExpired:
             return _Run(None, f"stopped after {TIME_LIMIT} s")
@@ -140,7 +174,11 @@ def command_of(program: Mapping[str, bytes]) -> str:
         raise BundleError(Problem("no-command", "scoring program", "no metadata.yaml at its root", hint=hint))
     command = parse_yaml(program[name], f"scoring program: {name}").get("command")
     if not isinstance(command, str) or not command.split():
-        raise BundleError(Problem("no-command", f"scoring program: {name}", "no command; expected e.g. command: python3 $program/score.py"))
+        raise BundleError(
+            Problem(
+                "no-command", f"scoring program: {name}", "no command; expected e.g. command: python3 $program/score.py"
+            )
+        )
     return command
 
 
@@ -190,13 +228,13 @@ def emitted(output: Path) -> dict:
     raise ValueError("the program wrote no scores.json")
 
 
-def _float(text: str) -> Optional[float]:
+def _float(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
         return None
 
 
-def _accepted(value: object) -> Optional[float]:
+def _accepted(value: object) -> float | None:
     usable = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e10  # no NaN either
     return round(float(value), 10) if usable else None

@@ -11,11 +11,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Optional
 
 from blemore.errors import Problem
 from blemore.io import read_bytes
-
 from blemore_codabench.bundle import BundleError, unpack
 
 WHEELS = {
@@ -25,7 +23,7 @@ WHEELS = {
 }
 
 
-def vendored(wheels: Optional[Path] = None) -> dict[str, bytes]:
+def vendored(wheels: Path | None = None) -> dict[str, bytes]:
     """The files of vendor/, from the wheels in a folder, else fetched with pip.
 
     Raises BundleError: a wheel is not there, cannot be fetched, or has another content.
@@ -43,18 +41,41 @@ def fetch(folder: Path) -> None:
     requirements = folder / "requirements.txt"
     requirements.write_text(pins, encoding="utf-8")
     said = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--require-hashes",
-         "--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none", "--python-version=3.9",
-         "--dest", str(folder), "--requirement", str(requirements)],
-        capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary=:all:",
+            "--platform=any",
+            "--implementation=py",
+            "--abi=none",
+            "--python-version=3.9",
+            "--dest",
+            str(folder),
+            "--requirement",
+            str(requirements),
+        ],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
     )
     requirements.unlink()
     if said.returncode:
         last = (said.stderr.strip() or said.stdout.strip() or "pip said nothing").splitlines()[-1]
-        raise BundleError(Problem(
-            "no-wheels", "vendor", f"pip could not fetch {', '.join(WHEELS)}: {last}",
-            hint="Without a network: fetch these files elsewhere and name their folder with --wheels DIR.",
-        ))
+        raise BundleError(
+            Problem(
+                "no-wheels",
+                "vendor",
+                f"pip could not fetch {', '.join(WHEELS)}: {last}",
+                hint="Without a network: fetch these files elsewhere and name their folder with --wheels DIR.",
+            )
+        )
 
 
 def _unpacked(folder: Path) -> dict[str, bytes]:
@@ -62,11 +83,20 @@ def _unpacked(folder: Path) -> dict[str, bytes]:
     for name, sha256 in WHEELS.items():
         path = folder / name
         if not path.is_file():
-            problems.append(Problem("no-wheels", str(path), "not there; expected this file", hint=f"Its SHA-256 is {sha256}."))
+            problems.append(
+                Problem("no-wheels", str(path), "not there; expected this file", hint=f"Its SHA-256 is {sha256}.")
+            )
             continue
         raw = read_bytes(path)
         if hashlib.sha256(raw).hexdigest() != sha256:
-            problems.append(Problem("no-wheels", str(path), f"its SHA-256 is {hashlib.sha256(raw).hexdigest()}; expected {sha256}", hint="Fetch it again."))
+            problems.append(
+                Problem(
+                    "no-wheels",
+                    str(path),
+                    f"its SHA-256 is {hashlib.sha256(raw).hexdigest()}; expected {sha256}",
+                    hint="Fetch it again.",
+                )
+            )
             continue
         files.update({inside: content for inside, content in unpack(raw, str(path)).items() if _needed(inside)})
     if problems:

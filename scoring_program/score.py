@@ -7,8 +7,10 @@ import os
 import sys
 
 if sys.version_info < (3, 9):
-    sys.stderr.write("The scoring program needs Python 3.9 or later, and this is %d.%d. " % sys.version_info[:2]
-                     + "Organiser: set docker_image: codalab/codalab-legacy:py312 in competition.yaml.\n")
+    sys.stderr.write(
+        "The scoring program needs Python 3.9 or later, and this is %d.%d. " % sys.version_info[:2]
+        + "Organiser: set docker_image: codalab/codalab-legacy:py312 in competition.yaml.\n"
+    )
     sys.exit(4)
 
 sys.dont_write_bytecode = True  # the program's folder may be read-only
@@ -18,7 +20,9 @@ sys.path[:0] = [here, os.path.join(here, "vendor")]
 try:
     from blemore.codabench import main
 except ImportError as error:
-    sys.stderr.write("The scoring program is incomplete (%s). Organiser: make it with blemore-codabench build.\n" % error)
+    sys.stderr.write(
+        "The scoring program is incomplete (%s). Organiser: make it with blemore-codabench build.\n" % error
+    )
     sys.exit(4)
 
 if __name__ == "__main__":

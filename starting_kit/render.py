@@ -13,12 +13,13 @@ from pathlib import Path
 try:
     import ipykernel  # noqa: F401  runs the cells
     import nbformat
-    from blemore.errors import FileError
-    from blemore.io import write_atomic
     from bs4 import BeautifulSoup
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
     from nbconvert import HTMLExporter
+
+    from blemore.errors import FileError
+    from blemore.io import write_atomic
 except ModuleNotFoundError as error:
     sys.exit(f"render.py needs {error.name}, which is not installed: pip install '.[notebook]'")
 
@@ -31,11 +32,15 @@ def run(notebook: nbformat.NotebookNode) -> None:
 
 
 def page(notebook: nbformat.NotebookNode) -> str:
-    """An executed notebook as HTML: nothing is loaded from elsewhere or runs, progress is left out, figures are described."""
+    """An executed notebook as HTML: nothing is loaded from elsewhere or runs, progress is left out, figures are
+    described.
+    """
     figures = []
     for cell in notebook.cells:
         cell.outputs = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
-        figures += [output.metadata["image/png"]["alt"] for output in cell.outputs if "image/png" in output.get("data", {})]
+        figures += [
+            output.metadata["image/png"]["alt"] for output in cell.outputs if "image/png" in output.get("data", {})
+        ]
     exporter = HTMLExporter()
     exporter.log.setLevel("ERROR")  # its template knows no descriptions, and it warns of that
     html = BeautifulSoup(exporter.from_notebook_node(notebook)[0], "html.parser")

@@ -42,7 +42,9 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def wheels(request, tmp_path_factory):
-    """A folder with the wheels that travel with the scoring program; fetched once and kept in pytest's cache, if it has one."""
+    """A folder with the wheels that travel with the scoring program; fetched once and kept in pytest's cache, if it has
+    one.
+    """
     from blemore_codabench import vendor
     from blemore_codabench.bundle import BundleError
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, Sequence
 
 import click
 
 from blemore.cli import PATH
-from blemore_baselines.choices import HEADS, PRESET_NAMES
 from blemore_baselines.commands.common import features_option, metadata_option, talk
+from blemore_baselines.models.recipes import HEADS, PRESETS
 
-preset_option = click.option("--preset", type=click.Choice(PRESET_NAMES), default="fast", show_default=True, help="As in train.")
+preset_option = click.option(
+    "--preset", type=click.Choice(list(PRESETS)), default="fast", show_default=True, help="As in train."
+)
 head_option = click.option("--head", type=click.Choice(list(HEADS)), default="mlp512", show_default=True)
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-out_option = click.option("--out", type=PATH, required=True, metavar="DIR", help="Where the study's JSON, tables and figures go.")
+out_option = click.option(
+    "--out", type=PATH, required=True, metavar="DIR", help="Where the study's JSON, tables and figures go."
+)
 
 
 def training_options(command: Callable) -> Callable:
@@ -47,19 +51,41 @@ def identity(metadata: Path, features: tuple, preset: str, head: str, seed: int,
     Example:
       blemore-baselines analyse identity --metadata train_metadata.csv --features logmel.npz --out run/analysis
     """
-    from blemore_baselines.analyse.identity import identity as run
-    from blemore_baselines.crossval import PRESETS
     from blemore_baselines.features import fuse
+    from blemore_baselines.models.recipes import PRESETS
+    from blemore_baselines.studies.identity import identity as run
 
     dataset, sources = _read(metadata, features)
     recipe = PRESETS[preset]["aggregate"]
-    _finish(run(dataset, fuse(sources), recipe, head, seed, _signature("identity", dataset, sources, preset, recipe, head, seed)), out)
+    _finish(
+        run(
+            dataset,
+            fuse(sources),
+            recipe,
+            head,
+            seed,
+            _signature("identity", dataset, sources, preset, recipe, head, seed),
+        ),
+        out,
+    )
 
 
 @analyse.command()
 @metadata_option
-@click.option("--scores", type=PATH, multiple=True, metavar="OOF", help="Out-of-fold logits or probabilities of the clips: a table or a run folder. Several are averaged.")
-@click.option("--features", type=PATH, multiple=True, metavar="PATH", help="Instead of --scores: train on these, fused where there are several.")
+@click.option(
+    "--scores",
+    type=PATH,
+    multiple=True,
+    metavar="OOF",
+    help="Out-of-fold logits or probabilities of the clips: a table or a run folder. Several are averaged.",
+)
+@click.option(
+    "--features",
+    type=PATH,
+    multiple=True,
+    metavar="PATH",
+    help="Instead of --scores: train on these, fused where there are several.",
+)
 @training_options
 def thresholds(metadata: Path, scores: tuple, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
     """Do α and β travel? Each fold with thresholds of the others, and what the drop is made of.
@@ -70,11 +96,12 @@ def thresholds(metadata: Path, scores: tuple, features: tuple, preset: str, head
     """
     if bool(scores) == bool(features):
         raise click.UsageError("expected either --scores or --features")
-    from blemore_baselines.analyse.study import digests, signature
-    from blemore_baselines.analyse.thresholds import thresholds as run
-    from blemore_baselines.crossval import PRESETS, cross_validate
-    from blemore_baselines.decode import average, softmax
+    from blemore_baselines.decoding.scores import average, softmax
     from blemore_baselines.features import fuse, read_scores
+    from blemore_baselines.models.crossval import cross_validate
+    from blemore_baselines.models.recipes import PRESETS
+    from blemore_baselines.studies.study import digests, signature
+    from blemore_baselines.studies.thresholds import thresholds as run
 
     dataset, sources = _read(metadata, features)
     if scores:
@@ -90,8 +117,17 @@ def thresholds(metadata: Path, scores: tuple, features: tuple, preset: str, head
 
 @analyse.command()
 @metadata_option
-@click.option("--video", type=PATH, required=True, multiple=True, metavar="PATH", help="Features of the picture, as for train --features; several are fused.")
-@click.option("--audio", type=PATH, required=True, multiple=True, metavar="PATH", help="Features of the sound, likewise.")
+@click.option(
+    "--video",
+    type=PATH,
+    required=True,
+    multiple=True,
+    metavar="PATH",
+    help="Features of the picture, as for train --features; several are fused.",
+)
+@click.option(
+    "--audio", type=PATH, required=True, multiple=True, metavar="PATH", help="Features of the sound, likewise."
+)
 @training_options
 def ablation(metadata: Path, video: tuple, audio: tuple, preset: str, head: str, seed: int, out: Path) -> None:
     """Video, audio and both; and a model of both with one zeroed, noised or swapped at test time.
@@ -100,8 +136,8 @@ def ablation(metadata: Path, video: tuple, audio: tuple, preset: str, head: str,
     Example:
       blemore-baselines analyse ablation --metadata train_metadata.csv --video videomae.npz --audio hubert.npz --out analysis
     """
-    from blemore_baselines.analyse.ablation import ablation as run
-    from blemore_baselines.crossval import PRESETS
+    from blemore_baselines.models.recipes import PRESETS
+    from blemore_baselines.studies.ablation import ablation as run
 
     dataset, sources = _read(metadata, (*video, *audio))
     recipe = PRESETS[preset]["aggregate"]
@@ -111,7 +147,7 @@ def ablation(metadata: Path, video: tuple, audio: tuple, preset: str, head: str,
 
 def _finish(study, out: Path) -> None:
     """Write a study, and tell it."""
-    from blemore_baselines.analyse.study import told, write
+    from blemore_baselines.studies.study import told, write
 
     write(study, out)
     click.echo(told(study))
@@ -127,11 +163,15 @@ def _read(metadata: Path, paths: Sequence[Path]) -> tuple:
     return dataset, [read_features(path, dataset.ids) for path in paths]
 
 
-def _signature(study: str, dataset, sources: Sequence, preset: str, recipe, head: str, seed: int, **settings: object) -> str:
+def _signature(
+    study: str, dataset, sources: Sequence, preset: str, recipe, head: str, seed: int, **settings: object
+) -> str:
     """Of a study that trains."""
-    from blemore_baselines.analyse.study import digests, signature
+    from blemore_baselines.studies.study import digests, signature
 
-    return signature(study, dataset, features=digests(sources), **settings, head=head, preset=preset, recipe=recipe.digest, seed=seed)
+    return signature(
+        study, dataset, features=digests(sources), **settings, head=head, preset=preset, recipe=recipe.digest, seed=seed
+    )
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -155,13 +195,23 @@ def salience(metadata: Path, features: tuple, preset: str, head: str, seed: int,
     Example:
       blemore-baselines analyse salience --metadata train_metadata.csv --features logmel.npz --out studies
     """
-    from blemore_baselines.analyse.salience import salience as run
-    from blemore_baselines.crossval import PRESETS
     from blemore_baselines.features import fuse
+    from blemore_baselines.models.recipes import PRESETS
+    from blemore_baselines.studies.salience import salience as run
 
     dataset, sources = _read(metadata, features)
     recipe = PRESETS[preset]["aggregate"]
-    _finish(run(dataset, fuse(sources), recipe, head, seed, _signature("salience", dataset, sources, preset, recipe, head, seed)), out)
+    _finish(
+        run(
+            dataset,
+            fuse(sources),
+            recipe,
+            head,
+            seed,
+            _signature("salience", dataset, sources, preset, recipe, head, seed),
+        ),
+        out,
+    )
 
 
 @analyse.command()
@@ -175,13 +225,24 @@ def fusion(metadata: Path, features: tuple, preset: str, head: str, seed: int, o
     Example:
       blemore-baselines analyse fusion --metadata train_metadata.csv --features imagebind.npz --features wavlm.npz --out studies
     """
-    from blemore_baselines.analyse.fusion import fusion as run
-    from blemore_baselines.crossval import PRESETS
+    from blemore_baselines.models.recipes import PRESETS
+    from blemore_baselines.studies.fusion import fusion as run
 
     names = _names(features)
     dataset, sources = _read(metadata, features)
     recipe = PRESETS[preset]["aggregate"]
-    _finish(run(dataset, names, sources, recipe, head, seed, _signature("fusion", dataset, sources, preset, recipe, head, seed)), out)
+    _finish(
+        run(
+            dataset,
+            names,
+            sources,
+            recipe,
+            head,
+            seed,
+            _signature("fusion", dataset, sources, preset, recipe, head, seed),
+        ),
+        out,
+    )
 
 
 @analyse.command()
@@ -195,10 +256,21 @@ def importance(metadata: Path, features: tuple, preset: str, head: str, seed: in
     Example:
       blemore-baselines analyse importance --metadata train_metadata.csv --features OpenFace_3_train --features wavlm.npz --out studies
     """
-    from blemore_baselines.analyse.importance import importance as run
-    from blemore_baselines.crossval import PRESETS
+    from blemore_baselines.models.recipes import PRESETS
+    from blemore_baselines.studies.importance import importance as run
 
     names = _names(features)
     dataset, sources = _read(metadata, features)
     recipe = PRESETS[preset]["aggregate"]
-    _finish(run(dataset, names, sources, recipe, head, seed, _signature("importance", dataset, sources, preset, recipe, head, seed)), out)
+    _finish(
+        run(
+            dataset,
+            names,
+            sources,
+            recipe,
+            head,
+            seed,
+            _signature("importance", dataset, sources, preset, recipe, head, seed),
+        ),
+        out,
+    )

@@ -6,7 +6,6 @@ import inspect
 import re
 import sys
 from pathlib import Path
-from typing import Optional
 
 import click
 
@@ -25,7 +24,7 @@ def demo(out: Path) -> None:
     Example:
       blemore-baselines demo --out demo
     """
-    from blemore_baselines.demo import make_demo
+    from blemore_baselines.demo.generator import make_demo
 
     made = make_demo(out)
     click.echo(f"{out}: {made.made} clips made, {made.kept} kept")
@@ -47,7 +46,18 @@ def encoders() -> None:
         dim = kind.dim if isinstance(kind.dim, int) else "the model's"
         here = _is_here(kind) if name in ENCODERS else "–"
         shown = name if name in ENCODERS else f"{name}:ID"
-        rows.append((shown, kind.modality, str(dim), kind.unit, ", ".join(kind.presets), here, kind.licence or "–", kind.weights or "needs none"))
+        rows.append(
+            (
+                shown,
+                kind.modality,
+                str(dim),
+                kind.unit,
+                ", ".join(kind.presets),
+                here,
+                kind.licence or "–",
+                kind.weights or "needs none",
+            )
+        )
     click.echo(table(rows))
 
 
@@ -90,23 +100,73 @@ def _create(names: tuple, weights: tuple, **options) -> list:
 
 
 @click.command()
-@click.option("--clips", type=PATH, required=True, metavar="DIR", help="Searched for the clips' files, with its subfolders.")
-@click.option("--metadata", type=PATH, metavar="CSV", help="Whose clips: train_metadata.csv or test_metadata.csv (default: all in DIR).")
-@click.option("--encoder", "names", required=True, multiple=True, metavar="NAME", help="See `blemore-baselines encoders`. Those of one modality share one decoding.")
+@click.option(
+    "--clips", type=PATH, required=True, metavar="DIR", help="Searched for the clips' files, with its subfolders."
+)
+@click.option(
+    "--metadata",
+    type=PATH,
+    metavar="CSV",
+    help="Whose clips: train_metadata.csv or test_metadata.csv (default: all in DIR).",
+)
+@click.option(
+    "--encoder",
+    "names",
+    required=True,
+    multiple=True,
+    metavar="NAME",
+    help="See `blemore-baselines encoders`. Those of one modality share one decoding.",
+)
 @click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="Features go to DIR/NAME/<clip>.npy.")
-@click.option("--weights", multiple=True, metavar="[NAME=]PATH", help="A local file or folder, or a hub id, in place of the encoder's own source.")
-@click.option("--preset", metavar="NAME", help="published: as the challenge's features; reference: as the model's authors intend.")
+@click.option(
+    "--weights",
+    multiple=True,
+    metavar="[NAME=]PATH",
+    help="A local file or folder, or a hub id, in place of the encoder's own source.",
+)
+@click.option(
+    "--preset", metavar="NAME", help="published: as the challenge's features; reference: as the model's authors intend."
+)
 @click.option("--layers", metavar="A-B", help="hubert, wavlm, hf-audio: the mean of these layers, such as 6-12.")
 @click.option("--faces", type=PATH, metavar="DIR", help="hicmae: the folder of the clips' aligned faces.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Clips at once: each takes one core and, without a GPU, a copy of the model.  [default: cores, at most 4]")
-@click.option("--shard", default="1/1", show_default=True, metavar="I/N", help="The I-th of N parts of the clips alone, I from 1 to N.")
-@click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True, help="dask: --workers processes, or those of --scheduler.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Clips at once: each takes one core and, without a GPU, a copy of the model.  [default: cores, at most 4]",
+)
+@click.option(
+    "--shard",
+    default="1/1",
+    show_default=True,
+    metavar="I/N",
+    help="The I-th of N parts of the clips alone, I from 1 to N.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="dask: --workers processes, or those of --scheduler.",
+)
 @click.option("--scheduler", metavar="tcp://…", help="Of a dask cluster that is running.")
 def extract(
-    clips: Path, metadata: Optional[Path], names: tuple, out: Path, weights: tuple, preset: Optional[str], layers: Optional[str], faces: Optional[Path],
-    device: str, precision: str, workers: Optional[int], shard: str, engine: str, scheduler: Optional[str],
+    clips: Path,
+    metadata: Path | None,
+    names: tuple,
+    out: Path,
+    weights: tuple,
+    preset: str | None,
+    layers: str | None,
+    faces: Path | None,
+    device: str,
+    precision: str,
+    workers: int | None,
+    shard: str,
+    engine: str,
+    scheduler: str | None,
 ) -> None:
     """Encode clips into feature files. Can be stopped and started again; ends with 1 if clips failed.
 
@@ -125,8 +185,14 @@ def extract(
 
     made = _create(names, weights, preset=preset, layers=layers, faces=faces, device=device, precision=precision)
     summaries = run(
-        read_ids(metadata) if metadata else None, clips, made, out, workers=workers or min(4, available_cores()),
-        shard=(int(part[1]), int(part[2])), engine=engine, scheduler=scheduler,
+        read_ids(metadata) if metadata else None,
+        clips,
+        made,
+        out,
+        workers=workers or min(4, available_cores()),
+        shard=(int(part[1]), int(part[2])),
+        engine=engine,
+        scheduler=scheduler,
     )
     for summary in summaries:
         if summary.failures:
@@ -134,7 +200,10 @@ def extract(
             shown = [(failure.clip, failure.kind, failure.message) for failure in summary.failures[:20]]
             talk(table([("clip", "failure", "what was found"), *shown]))
             talk(f"all in {summary.folder / FAILURES}; the same command tries them again")
-        click.echo(f"{summary.folder}: {len(summary.done)} clips encoded, {len(summary.skipped)} there already, {len(summary.failures)} failed")
+        click.echo(
+            f"{summary.folder}: {len(summary.done)} clips encoded, {len(summary.skipped)} there already,"
+            f" {len(summary.failures)} failed"
+        )
     if any(summary.failures for summary in summaries):
         sys.exit(1)
 

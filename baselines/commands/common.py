@@ -20,9 +20,17 @@ def table(rows: list[tuple]) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
-metadata_option = click.option("--metadata", type=PATH, required=True, metavar="CSV", help="The dataset's train_metadata.csv.")
-clips_option = click.option("--metadata", type=PATH, required=True, metavar="CSV", help="Whose clips: train_metadata.csv or test_metadata.csv.")
+metadata_option = click.option(
+    "--metadata", type=PATH, required=True, metavar="CSV", help="The dataset's train_metadata.csv."
+)
+clips_option = click.option(
+    "--metadata", type=PATH, required=True, metavar="CSV", help="Whose clips: train_metadata.csv or test_metadata.csv."
+)
 features_option = click.option(
-    "--features", type=PATH, required=True, multiple=True, metavar="PATH",
+    "--features",
+    type=PATH,
+    required=True,
+    multiple=True,
+    metavar="PATH",
     help="An aggregated .npz, a CSV table, or a folder with a file a clip. Several are fused.",
 )

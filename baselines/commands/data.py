@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Optional
 
 import click
 
@@ -25,8 +24,10 @@ def data() -> None:
 
 @data.command()
 @click.argument("folder", type=PATH, metavar="DIR")
-@click.option("--figures", type=OUT_FOLDER, metavar="OUT", help="Draw durations and labels, as PNG files in this folder.")
-def check(folder: Path, figures: Optional[Path]) -> None:
+@click.option(
+    "--figures", type=OUT_FOLDER, metavar="OUT", help="Draw durations and labels, as PNG files in this folder."
+)
+def check(folder: Path, figures: Path | None) -> None:
     """Tell what is in DIR, what is missing, and what differs from the challenge's dataset.
 
     Reads the metadata, the header of every video and all pre-extracted features; ends with 1 if something is wrong.
@@ -35,7 +36,7 @@ def check(folder: Path, figures: Optional[Path]) -> None:
     Example:
       blemore-baselines data check demo --figures figures
     """
-    from blemore_baselines.survey import report, survey, write_figures
+    from blemore_baselines.survey.check import report, survey, write_figures
 
     found = survey(folder)
     for path in write_figures(found, figures) if figures else ():
@@ -48,7 +49,7 @@ def check(folder: Path, figures: Optional[Path]) -> None:
 @click.command()
 @click.option("--ids", type=PATH, metavar="CSV", help="Whose clips: test_metadata.csv.  [default: the challenge's 594]")
 @click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="The JSON, the zip and a README go there.")
-def template(ids: Optional[Path], out: Path) -> None:
+def template(ids: Path | None, out: Path) -> None:
     """Write the submission template: every test clip with a placeholder, and a page of common mistakes.
 
     \b

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional, Sequence
 
 import click
 
@@ -14,16 +14,23 @@ from blemore.cli import OUT_FOLDER, PATH, FilePath
 from blemore.errors import Problem, ValidationError, some
 from blemore.evaluate import read_ids, read_reference
 from blemore.io import read_table, to_json, write_atomic
-from blemore_baselines.choices import HEADS, METHODS, PRESET_NAMES, TEST_PROTOCOLS
 from blemore_baselines.commands.common import features_option, metadata_option, talk
+from blemore_baselines.models.recipes import HEADS, METHODS, PRESETS, TEST_PROTOCOLS
 
 LOGITS, EXPECTED, RELIABILITY = ".logits.csv", ".expected.csv", ".reliability.png"  # beside a submission or a report
 
-decoder_option = click.option("--decoder", type=click.Choice(["thresholds", "structured"]), default="thresholds", show_default=True)
-weight_option = click.option("--weight", type=click.FloatRange(0, 1), metavar="W", help="structured: the part of ACC_presence in what is aimed at.  [default: 0.5]")
+decoder_option = click.option(
+    "--decoder", type=click.Choice(["thresholds", "structured"]), default="thresholds", show_default=True
+)
+weight_option = click.option(
+    "--weight",
+    type=click.FloatRange(0, 1),
+    metavar="W",
+    help="structured: the part of ACC_presence in what is aimed at.  [default: 0.5]",
+)
 
 
-def _weight(decoder: str, weight: Optional[float]) -> Optional[float]:
+def _weight(decoder: str, weight: float | None) -> float | None:
     """None for thresholds."""
     if weight is not None and math.isnan(weight):  # which a range of click's takes
         raise click.BadParameter("nan is not in the range 0<=x<=1.", param_hint="--weight")
@@ -37,15 +44,52 @@ def _weight(decoder: str, weight: Optional[float]) -> Optional[float]:
 @click.command()
 @metadata_option
 @features_option
-@click.option("--method", type=click.Choice(METHODS), default="aggregate", show_default=True, help="One row a clip, or each of its rows an example.")
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default="aggregate",
+    show_default=True,
+    help="One row a clip, or each of its rows an example.",
+)
 @click.option("--head", type=click.Choice(list(HEADS)), default="mlp512", show_default=True)
-@click.option("--preset", type=click.Choice(PRESET_NAMES), default="published", show_default=True, help="published: the paper's protocol; fast: with the MLP heads as good on nested figures, in a twentieth of the time or less.")
-@click.option("--test-protocol", type=click.Choice(TEST_PROTOCOLS), default="pooled", show_default=True, help="The model for new clips. pooled: trained on all of train, thresholds of all out-of-fold logits; retrain: with those of the best fold, as in the paper; best-fold: that fold's own model.")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="published",
+    show_default=True,
+    help=(
+        "published: the paper's protocol; fast: with the MLP heads as good on nested figures, in a twentieth of the"
+        " time or less."
+    ),
+)
+@click.option(
+    "--test-protocol",
+    type=click.Choice(TEST_PROTOCOLS),
+    default="pooled",
+    show_default=True,
+    help=(
+        "The model for new clips. pooled: trained on all of train, thresholds of all out-of-fold logits; retrain: with"
+        " those of the best fold, as in the paper; best-fold: that fold's own model."
+    ),
+)
 @decoder_option
 @weight_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--out", type=OUT_FOLDER, required=True, metavar="RUN", help="The run folder; a run that was stopped goes on.")
-def train(metadata: Path, features: tuple, method: str, head: str, preset: str, test_protocol: str, decoder: str, weight: Optional[float], seed: int, out: Path) -> None:
+@click.option(
+    "--out", type=OUT_FOLDER, required=True, metavar="RUN", help="The run folder; a run that was stopped goes on."
+)
+def train(
+    metadata: Path,
+    features: tuple,
+    method: str,
+    head: str,
+    preset: str,
+    test_protocol: str,
+    decoder: str,
+    weight: float | None,
+    seed: int,
+    out: Path,
+) -> None:
     """Cross-validate over the predefined folds, then train the model for new clips.
 
     \b
@@ -55,14 +99,25 @@ def train(metadata: Path, features: tuple, method: str, head: str, preset: str, 
     weight = _weight(decoder, weight)
     if weight is not None and test_protocol != "pooled":
         raise click.UsageError("--decoder structured goes with --test-protocol pooled; the others are about thresholds")
-    from blemore_baselines.accounts import figures_to_text, structured_to_text
     from blemore_baselines.dataset import read_dataset
     from blemore_baselines.features import read_features
+    from blemore_baselines.results.text import figures_to_text, structured_to_text
     from blemore_baselines.train import train as run
 
     dataset = read_dataset(metadata)
     sources = [read_features(path, dataset.ids, aggregated=method == "aggregate") for path in features]
-    metrics = run(dataset, sources, features, method=method, head=head, preset=preset, test_protocol=test_protocol, weight=weight, seed=seed, out=out)
+    metrics = run(
+        dataset,
+        sources,
+        features,
+        method=method,
+        head=head,
+        preset=preset,
+        test_protocol=test_protocol,
+        weight=weight,
+        seed=seed,
+        out=out,
+    )
     click.echo(figures_to_text(metrics))
     if weight is not None:
         click.echo(structured_to_text(metrics["structured"]))
@@ -70,15 +125,26 @@ def train(metadata: Path, features: tuple, method: str, head: str, preset: str, 
 
 
 @click.command()
-@click.option("--model", type=PATH, required=True, metavar="RUN", help="A run folder, or its model.json and model.safetensors alone.")
+@click.option(
+    "--model",
+    type=PATH,
+    required=True,
+    metavar="RUN",
+    help="A run folder, or its model.json and model.safetensors alone.",
+)
 @features_option
 @click.option("--ids", type=PATH, required=True, metavar="CSV", help="The clips to predict: test_metadata.csv.")
-@click.option("--out", type=FilePath(written=True, suffix=".zip", beside=(LOGITS, EXPECTED)), required=True, metavar="submission.zip")
+@click.option(
+    "--out",
+    type=FilePath(written=True, suffix=".zip", beside=(LOGITS, EXPECTED)),
+    required=True,
+    metavar="submission.zip",
+)
 def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
     """Predict clips with a trained model: a submission that has passed the check.
 
-    The logits go beside it, as submission.logits.csv, and into the run folder, where `decode` finds the last ones; with a
-    structured decoder also what each clip is expected to gain, as submission.expected.csv.
+    The logits go beside it, as submission.logits.csv, and into the run folder, where `decode` finds the last ones; with
+    a structured decoder also what each clip is expected to gain, as submission.expected.csv.
 
     \b
     Example:
@@ -98,14 +164,17 @@ def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
     _write_expected(out, clips, *decoded(model, logits))
     seen = _clips_of_run(model).intersection(clips)
     if seen:
-        talk(f"note: the model was trained or chosen on {len(seen):,} of the {len(clips):,} clips: a score on them says nothing about new ones")
+        talk(
+            f"note: the model was trained or chosen on {len(seen):,} of the {len(clips):,} clips: a score on them says"
+            " nothing about new ones"
+        )
     click.echo(f"{out}: {len(clips)} clips, checked")
 
 
-def _write_expected(out: Path, clips: Sequence[str], labels: Sequence[int], expected: Optional[Sequence[float]]) -> None:
+def _write_expected(out: Path, clips: Sequence[str], labels: Sequence[int], expected: Sequence[float] | None) -> None:
     """Beside the submission what each clip is expected to gain, where the decoder knows it."""
     if expected is not None:
-        from blemore_baselines.decoders import expected_csv
+        from blemore_baselines.decoding.decoders import expected_csv
 
         write_atomic(out.with_suffix(EXPECTED), expected_csv(clips, labels, expected))
         talk(f"{out.with_suffix(EXPECTED)}: what each clip is expected to gain")
@@ -119,15 +188,50 @@ def _clips_of_run(model: Path) -> set[str]:
 
 @click.command()
 @metadata_option
-@click.option("--scores", type=PATH, required=True, multiple=True, metavar="OOF", help="Out-of-fold logits or probabilities of the train clips: a table or a run folder. Several are fused, each clip from the models that know it.")
-@click.option("--test-scores", type=PATH, multiple=True, metavar="TEST", help="The same models' scores of the clips to submit, in the same order.")
+@click.option(
+    "--scores",
+    type=PATH,
+    required=True,
+    multiple=True,
+    metavar="OOF",
+    help=(
+        "Out-of-fold logits or probabilities of the train clips: a table or a run folder. Several are fused, each clip"
+        " from the models that know it."
+    ),
+)
+@click.option(
+    "--test-scores",
+    type=PATH,
+    multiple=True,
+    metavar="TEST",
+    help="The same models' scores of the clips to submit, in the same order.",
+)
 @decoder_option
 @weight_option
-@click.option("--ids", type=PATH, metavar="CSV", help="The clips that a submission must hold (default: those of --test-scores).")
-@click.option("--report", type=FilePath(written=True, suffix=".json", beside=(RELIABILITY,)), metavar="FILE.json", help="Write all figures, unrounded; structured: a diagram of reliability beside them.")
-@click.option("--out", type=FilePath(written=True, suffix=".zip", beside=(EXPECTED,)), metavar="submission.zip", help="Where the decoded --test-scores go.")
+@click.option(
+    "--ids", type=PATH, metavar="CSV", help="The clips that a submission must hold (default: those of --test-scores)."
+)
+@click.option(
+    "--report",
+    type=FilePath(written=True, suffix=".json", beside=(RELIABILITY,)),
+    metavar="FILE.json",
+    help="Write all figures, unrounded; structured: a diagram of reliability beside them.",
+)
+@click.option(
+    "--out",
+    type=FilePath(written=True, suffix=".zip", beside=(EXPECTED,)),
+    metavar="submission.zip",
+    help="Where the decoded --test-scores go.",
+)
 def decode(
-    metadata: Path, scores: tuple, test_scores: tuple, decoder: str, weight: Optional[float], ids: Optional[Path], report: Optional[Path], out: Optional[Path]
+    metadata: Path,
+    scores: tuple,
+    test_scores: tuple,
+    decoder: str,
+    weight: float | None,
+    ids: Path | None,
+    report: Path | None,
+    out: Path | None,
 ) -> None:
     """Turn any model's scores into valid labels, with figures that can be trusted.
 
@@ -142,12 +246,15 @@ def decode(
     if bool(test_scores) != bool(out):
         raise click.UsageError("--test-scores and --out go together")
     if test_scores and len(test_scores) != len(scores):
-        raise click.UsageError(f"{len(scores)} --scores but {len(test_scores)} --test-scores: expected one for each model")
+        raise click.UsageError(
+            f"{len(scores)} --scores but {len(test_scores)} --test-scores: expected one for each model"
+        )
     weight = _weight(decoder, weight)
-    from blemore_baselines import decoders
     from blemore_baselines.dataset import read_dataset
-    from blemore_baselines.fusion import read_models
+    from blemore_baselines.decoding import decoders
+    from blemore_baselines.decoding.scores import read_models
     from blemore_baselines.predict import write_submission
+    from blemore_baselines.results.text import figures_to_text, structured_to_text
 
     dataset = read_dataset(metadata)
     train = read_models(scores, dataset.ids)
@@ -157,22 +264,28 @@ def decode(
     for models in filter(None, (train, test)):
         for path, missing in zip(models.paths, models.missing):
             if missing:
-                talk(f"{path}: {len(missing):,} of {len(models.ids):,} clips are missing, and come from the other models alone: {some(missing)}")
+                talk(
+                    f"{path}: {len(missing):,} of {len(models.ids):,} clips are missing, and come from the other models"
+                    f" alone: {some(missing)}"
+                )
     decoded = decoders.thresholds(dataset, train) if weight is None else decoders.structured(dataset, train, weight)
     figures = decoded.figures
     if test:
         labels, side = decoded.apply(test)
         write_submission(test.ids, labels, out)
-        figures = {**figures, "test": [{"path": str(path), "missing": missing} for path, missing in zip(test.paths, test.missing)]}
+        figures = {
+            **figures,
+            "test": [{"path": str(path), "missing": missing} for path, missing in zip(test.paths, test.missing)],
+        }
         _write_expected(out, test.ids, labels, side)
     if report:
         write_atomic(report, to_json(figures))
         if decoder == "structured":
-            from blemore_baselines.plots import reliability
+            from blemore_baselines.results.plots import reliability
 
             write_atomic(report.with_suffix(RELIABILITY), reliability(figures["calibration"]))
             talk(f"{report.with_suffix(RELIABILITY)}: how far the posterior can be believed")
-    click.echo(decoded.text)
+    click.echo(figures_to_text(figures) if weight is None else structured_to_text(figures))
     if test:
         click.echo(f"\n{out}: {len(test.ids)} clips, checked")
 
@@ -181,7 +294,10 @@ def _demand_new_clips(test, known: list[str], metadata: Path) -> None:
     """Decoded by what was fitted on them, clips would seem to be a submission's."""
     seen = sorted(set(test.ids).intersection(known))
     if seen:
-        message = f"{len(seen):,} of {len(test.ids):,} clips are in {metadata}, too: {some(seen)}; expected clips that the decoder is not fitted on"
+        message = (
+            f"{len(seen):,} of {len(test.ids):,} clips are in {metadata}, too: {some(seen)}; expected clips that the"
+            " decoder is not fitted on"
+        )
         hint = "Give the scores of the test clips; figures of the train clips are told without --test-scores."
         raise ValidationError(Problem("train-clips", ", ".join(map(str, test.paths)), message, hint=hint))
 
@@ -189,11 +305,19 @@ def _demand_new_clips(test, known: list[str], metadata: Path) -> None:
 @click.command()
 @metadata_option
 @click.option("--labels", type=PATH, metavar="FILE", help="The labels that are scored (default: those of --metadata).")
-@click.option("--fit", type=click.Choice(["scored", "train"]), default="scored", show_default=True, help="Most frequent in what is scored, as published, or in --metadata.")
+@click.option(
+    "--fit",
+    type=click.Choice(["scored", "train"]),
+    default="scored",
+    show_default=True,
+    help="Most frequent in what is scored, as published, or in --metadata.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, figures unrounded.")
-@click.option("--ids", type=PATH, metavar="CSV", help="With --out: the clips to submit (default: those that are scored).")
+@click.option(
+    "--ids", type=PATH, metavar="CSV", help="With --out: the clips to submit (default: those that are scored)."
+)
 @click.option("--out", type=OUT_FOLDER, metavar="DIR", help="Write each constant answer as a submission.")
-def trivial(metadata: Path, labels: Optional[Path], fit: str, as_json: bool, ids: Optional[Path], out: Optional[Path]) -> None:
+def trivial(metadata: Path, labels: Path | None, fit: str, as_json: bool, ids: Path | None, out: Path | None) -> None:
     """The trivial baselines: always the same answer, the floor for every system.
 
     \b
@@ -213,10 +337,10 @@ def trivial(metadata: Path, labels: Optional[Path], fit: str, as_json: bool, ids
             write_submission(clips, [LABEL_INDEX[getattr(answers, name)]] * len(clips), out / f"trivial_{name}.zip")
             talk(f"{out / f'trivial_{name}.zip'}: {len(clips)} clips, checked")
     if as_json:
-        from blemore_baselines.accounts import trivial_to_dict
+        from blemore_baselines.results.text import trivial_to_dict
 
         click.echo(to_json(trivial_to_dict(answers, results, fit)), nl=False)
     else:
-        from blemore_baselines.accounts import trivial_to_text
+        from blemore_baselines.results.text import trivial_to_text
 
         click.echo(trivial_to_text(answers, results, fit))

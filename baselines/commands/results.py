@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Optional
 
 import click
 
 from blemore.cli import OUT_FOLDER, PATH
 from blemore.evaluate import read_reference
-from blemore_baselines.choices import PRESET_NAMES, TEST_PROTOCOLS
 from blemore_baselines.commands.common import metadata_option, talk
+from blemore_baselines.models.recipes import PRESETS, TEST_PROTOCOLS
 
 
 @click.command()
 @click.argument("folder", type=PATH, metavar="RUN")
-@click.option("--features", type=PATH, multiple=True, metavar="PATH", help="As given to train: their principal components are drawn, too.")
-@click.option("--analysis", type=PATH, metavar="DIR", help="Where `analyse` wrote the run's studies.  [default: RUN/analysis]")
+@click.option(
+    "--features",
+    type=PATH,
+    multiple=True,
+    metavar="PATH",
+    help="As given to train: their principal components are drawn, too.",
+)
+@click.option(
+    "--analysis", type=PATH, metavar="DIR", help="Where `analyse` wrote the run's studies.  [default: RUN/analysis]"
+)
 @click.option("--submission", type=PATH, metavar="ZIP", help="With --labels: score it too.")
 @click.option("--labels", type=PATH, metavar="FILE", help="Labels of the submission's clips, where they are known.")
-def report(folder: Path, features: tuple, analysis: Optional[Path], submission: Optional[Path], labels: Optional[Path]) -> None:
+def report(folder: Path, features: tuple, analysis: Path | None, submission: Path | None, labels: Path | None) -> None:
     """Write RUN/report.html: results, known failures, folds, thresholds, errors, studies.
 
     Its tables are written to RUN/tables as CSV and LaTeX, its figures to RUN/figures.
@@ -31,7 +38,7 @@ def report(folder: Path, features: tuple, analysis: Optional[Path], submission: 
     """
     if bool(submission) != bool(labels):
         raise click.UsageError("--submission and --labels go together")
-    from blemore_baselines.report import write_report
+    from blemore_baselines.results.report import write_report
 
     scored = None
     if submission:
@@ -44,14 +51,52 @@ def report(folder: Path, features: tuple, analysis: Optional[Path], submission: 
 
 
 @click.command()
-@click.option("--features-root", "root", type=PATH, required=True, metavar="DIR", help="Where the features lie, in the dataset's own folders or in train/ and test/.")
+@click.option(
+    "--features-root",
+    "root",
+    type=PATH,
+    required=True,
+    metavar="DIR",
+    help="Where the features lie, in the dataset's own folders or in train/ and test/.",
+)
 @metadata_option
-@click.option("--test", type=PATH, metavar="CSV", help="Predict these clips, too: test_metadata.csv; scored where it holds labels.")
-@click.option("--preset", type=click.Choice(PRESET_NAMES), default="published", show_default=True, help="published: the paper's protocol; fast: with the MLP heads as good on nested figures, in a twentieth of the time.")
-@click.option("--test-protocol", type=click.Choice(TEST_PROTOCOLS[1:]), default="retrain", show_default=True, help="The model for --test. retrain: trained on all of train, with the thresholds of the best fold, as in the paper; best-fold: that fold's own model.")
+@click.option(
+    "--test",
+    type=PATH,
+    metavar="CSV",
+    help="Predict these clips, too: test_metadata.csv; scored where it holds labels.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="published",
+    show_default=True,
+    help=(
+        "published: the paper's protocol; fast: with the MLP heads as good on nested figures, in a twentieth of the"
+        " time."
+    ),
+)
+@click.option(
+    "--test-protocol",
+    type=click.Choice(TEST_PROTOCOLS[1:]),
+    default="retrain",
+    show_default=True,
+    help=(
+        "The model for --test. retrain: trained on all of train, with the thresholds of the best fold, as in the paper;"
+        " best-fold: that fold's own model."
+    ),
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="Tables, a figure, and a folder a row; what was stopped goes on.")
-def reproduce(root: Path, metadata: Path, test: Optional[Path], preset: str, test_protocol: str, seed: int, out: Path) -> None:
+@click.option(
+    "--out",
+    type=OUT_FOLDER,
+    required=True,
+    metavar="DIR",
+    help="Tables, a figure, and a folder a row; what was stopped goes on.",
+)
+def reproduce(
+    root: Path, metadata: Path, test: Path | None, preset: str, test_protocol: str, seed: int, out: Path
+) -> None:
     """Rebuild the paper's tables: every row whose features are found, ours beside the published figures.
 
     A row whose features are wrong is refused, the others go on, and the exit code is 1.
@@ -60,7 +105,7 @@ def reproduce(root: Path, metadata: Path, test: Optional[Path], preset: str, tes
     Example:
       blemore-baselines reproduce --features-root DATASET --metadata train_metadata.csv --test test_metadata.csv --out paper
     """
-    from blemore_baselines.reproduce import reproduce as run
+    from blemore_baselines.paper.reproduce import reproduce as run
 
     outcome = run(root, metadata, out, preset=preset, seed=seed, test=test, test_protocol=test_protocol)
     click.echo(outcome.text, nl=False)

@@ -6,7 +6,6 @@ Nothing heavy is imported before an encoder is created or looked at.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Optional
 
 from blemore.errors import Problem, ValidationError
 from blemore_baselines.encoders.base import Encoder
@@ -48,7 +47,7 @@ def encoder_class(name: str) -> type[Encoder]:
     return getattr(import_module(f"{__name__}.{module}"), attribute)
 
 
-def create(name: str, preset: Optional[str] = None, **options) -> Encoder:
+def create(name: str, preset: str | None = None, **options) -> Encoder:
     """An encoder, not yet loaded; `options` (weights, device, precision, layers, faces) as its class takes them.
 
     Raises ValidationError: unknown name or preset.

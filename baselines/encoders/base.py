@@ -8,13 +8,12 @@ same clip gives the same features, whatever was encoded before it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Optional
 
 import numpy as np
 
 from blemore.errors import Problem, ValidationError
 from blemore.labels import MEDIA_SUFFIXES
-from blemore_baselines.media import Clip
+from blemore_baselines.clips.media import Clip
 
 
 class Encoder(ABC):
@@ -26,14 +25,14 @@ class Encoder(ABC):
     unit: str  # what one row is: "frame", "16 frames", "20 ms"
     rows: str  # how many rows a clip gives
     revision: str  # of the weights, or of the computation where there are none; other revision, other features
-    weights: Optional[str] = None  # where they come from; None: needs none
-    licence: Optional[str] = None  # of the weights
+    weights: str | None = None  # where they come from; None: needs none
+    licence: str | None = None  # of the weights
     precision: str = "fp32"  # of the arithmetic
     presets: tuple[str, ...] = ("reference",)  # the first is the default; "published": as the challenge's own features
     suffixes: tuple[str, ...] = MEDIA_SUFFIXES  # of the files that it reads
     packages: tuple[str, ...] = ()  # whose versions can change the features; they are noted beside them
 
-    def __init__(self, preset: Optional[str] = None):
+    def __init__(self, preset: str | None = None):
         self.preset = self.presets[0] if preset is None else preset
         self._loaded = False
         if self.preset not in self.presets:
@@ -69,5 +68,4 @@ class Encoder(ABC):
         pass
 
     @abstractmethod
-    def _encode(self, clip: Clip) -> np.ndarray:
-        ...
+    def _encode(self, clip: Clip) -> np.ndarray: ...

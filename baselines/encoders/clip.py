@@ -6,7 +6,7 @@ the centre, CLIP's mean and deviation. ViT-B/32 unless `weights` names another C
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch

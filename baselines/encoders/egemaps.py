@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from typing import Optional
 
 import numpy as np
 
 from blemore.errors import Problem, ValidationError
+from blemore_baselines.clips.media import SAMPLE_RATE, Clip, MediaError
 from blemore_baselines.encoders.base import Encoder
-from blemore_baselines.media import SAMPLE_RATE, Clip, MediaError
 
 
 class EGeMAPS(Encoder):
@@ -27,11 +26,17 @@ class EGeMAPS(Encoder):
     revision = "v02"
     packages = ("opensmile", "soxr")
 
-    def __init__(self, preset: Optional[str] = None):
+    def __init__(self, preset: str | None = None):
         super().__init__(preset)
         if importlib.util.find_spec("opensmile") is None:
-            raise ValidationError(Problem("missing-package", f"encoder {self.name!r}", "the package opensmile is not installed",
-                                          hint="pip install 'blemore[opensmile]'; it is free for non-commercial research alone."))
+            raise ValidationError(
+                Problem(
+                    "missing-package",
+                    f"encoder {self.name!r}",
+                    "the package opensmile is not installed",
+                    hint="pip install 'blemore[opensmile]'; it is free for non-commercial research alone.",
+                )
+            )
 
     def _load(self) -> None:
         import opensmile

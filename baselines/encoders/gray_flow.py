@@ -10,8 +10,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from blemore_baselines.clips.media import Clip
 from blemore_baselines.encoders.base import Encoder
-from blemore_baselines.media import Clip
 
 SIDE = 64  # of the grey frame that flow is computed on, in pixels
 THUMB = 16  # of the thumbnail

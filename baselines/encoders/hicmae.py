@@ -2,27 +2,30 @@
 
 A row is 16 frames, every 4th of the clip, and the 2.56 s of sound that begin with the first of them. It is layer-normed
 and made of four parts: video | audio | video that has attended to the audio | audio that has attended to the video. The
-last row sees the clip's last 16 such frames; a shorter clip's last frame is held, and silence follows a sound that ends.
+last row sees the clip's last 16 such frames; a shorter clip's last frame is held, and silence follows a sound that
+ends.
 
-Faces: the model was trained on aligned ones, 160 × 160, as OpenFace 2 writes them with `-simalign`. `faces` is the folder
+Faces: the model was trained on aligned ones, 160 × 160, as OpenFace 2 writes them with `-simalign`. `faces` is the
+       folder
 that holds one of pictures for each clip: `<clip>` or `<clip>_aligned`, a picture a frame, in the order of their names.
 Without it the clip's own frames are taken, shorter side 160 and the centre: a smaller face than the model knows,
 which the revision tells (`-frames`). Pixels: ImageNet's mean and deviation. Sound: `fbank`.
 
-Checkpoint: that of the pre-training, whose decoders are left out, or one that was fine-tuned. The former lacks the weights
-of the layers, which are then even, and the last norm, which is then plain. The model's sizes (81 M parameters, 92 GFLOP a
-row) are those of the published HiCMAE-B; its names have not been tried on the published file, and one that names its parts
-otherwise is refused.
+Checkpoint: that of the pre-training, whose decoders are left out, or one that was fine-tuned. The former lacks the
+            weights
+of the layers, which are then even, and the last norm, which is then plain. The model's sizes (81 M parameters, 92 GFLOP
+a row) are those of the published HiCMAE-B; its names have not been tried on the published file, and one that names its
+parts otherwise is refused.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Iterator, Optional
 
 import cv2
 import numpy as np
@@ -31,10 +34,18 @@ from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
-from blemore_baselines.encoders.frames import IMAGENET_MEAN, IMAGENET_STD, bilinear, centre, normalise, short_side, windows
+from blemore_baselines.clips.media import SAMPLE_RATE, Clip, MediaError
+from blemore_baselines.encoders.frames import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    bilinear,
+    centre,
+    normalise,
+    short_side,
+    windows,
+)
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build, fill, read, sizes
-from blemore_baselines.media import SAMPLE_RATE, Clip, MediaError
 
 FRAMES, EVERY, SIDE = 16, 4, 160
 TIMES, BANDS = 256, 128  # of the spectrogram: 10 ms each
@@ -60,8 +71,14 @@ class HiCMAE(TorchEncoder):
     batch_size = 4
     packages = ("torch", "transformers", "soxr", "opencv-python-headless")
 
-    def __init__(self, preset: Optional[str] = None, weights: Optional[str | Path] = None, device: str = "auto",
-                 precision: str = "fp32", faces: Optional[str | Path] = None):
+    def __init__(
+        self,
+        preset: str | None = None,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+        faces: str | Path | None = None,
+    ):
         super().__init__(preset, weights, device, precision)
         self.faces = Path(faces) if faces else None
 
@@ -71,8 +88,11 @@ class HiCMAE(TorchEncoder):
 
     def _load(self) -> None:
         if self.faces is None:
-            print("note: hicmae takes the clips' own frames, not the aligned faces that it was trained on; "
-                  "name the folder that holds these with --faces", file=sys.stderr)
+            print(
+                "note: hicmae takes the clips' own frames, not the aligned faces that it was trained on; "
+                "name the folder that holds these with --faces",
+                file=sys.stderr,
+            )
         path = self.checkpoint
         state = read(path)
         width = sizes(state, "encoder.patch_embed.proj.weight", path, axes=5)[0]
@@ -94,7 +114,9 @@ class HiCMAE(TorchEncoder):
         taken = islice(self._timed(clip), 0, None, EVERY)
         small = ((time, centre(bilinear(frame, short_side(frame, SIDE)), SIDE)) for time, frame in taken)
         for window in windows(small, FRAMES, FRAMES, black=False):
-            pixels = normalise(torch.from_numpy(np.stack([frame for _, frame in window])).float(), IMAGENET_MEAN, IMAGENET_STD)
+            pixels = normalise(
+                torch.from_numpy(np.stack([frame for _, frame in window])).float(), IMAGENET_MEAN, IMAGENET_STD
+            )
             begin = round(window[0][0] * SAMPLE_RATE)
             heard = fbank(sound[begin : begin + WINDOW + (TIMES - 1) * HOP])
             yield np.concatenate([pixels.transpose(0, 1).numpy().ravel(), heard.ravel()])
@@ -116,8 +138,12 @@ def face_pictures(folder: Path, clip: str) -> Iterator[np.ndarray]:
     own = next((path for path in (folder / clip, folder / f"{clip}_aligned") if path.is_dir()), folder / clip)
     files = sorted(path for path in own.glob("*") if path.suffix.lower() in PICTURES)
     if not files:
-        raise MediaError("no-faces", own, "no pictures of aligned faces",
-                         "Expected a folder of this name, or with _aligned behind it, with a picture a frame.")
+        raise MediaError(
+            "no-faces",
+            own,
+            "no pictures of aligned faces",
+            "Expected a folder of this name, or with _aligned behind it, with a picture a frame.",
+        )
     for file in files:
         picture = cv2.imread(str(file))
         if picture is None:
@@ -134,8 +160,18 @@ def fbank(sound: np.ndarray) -> np.ndarray:
     rows = np.zeros((TIMES, BANDS), np.float32)
     if len(sound) >= WINDOW:
         found = spectrogram(
-            sound, window_function(WINDOW, "hann", periodic=False), WINDOW, HOP, FFT, power=2.0, center=False, preemphasis=0.97,
-            remove_dc_offset=True, mel_filters=_filters(), mel_floor=np.finfo(np.float32).eps, log_mel="log",
+            sound,
+            window_function(WINDOW, "hann", periodic=False),
+            WINDOW,
+            HOP,
+            FFT,
+            power=2.0,
+            center=False,
+            preemphasis=0.97,
+            remove_dc_offset=True,
+            mel_filters=_filters(),
+            mel_floor=np.finfo(np.float32).eps,
+            log_mel="log",
         ).T[:TIMES]
         rows[: len(found)] = found
     return (rows - SPECTRUM_MEAN) / (2 * SPECTRUM_STD)
@@ -251,8 +287,10 @@ class Attention(nn.Module):
 
     def _attend(self, x: torch.Tensor, other: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         biases = (self.q_bias, None, self.v_bias)
-        q, k, v = (linear(tokens, weight, bias).unflatten(2, (-1, min(HEAD_WIDTH, x.shape[2]))).transpose(1, 2)
-                   for tokens, weight, bias in zip((x, other, other), weights, biases))
+        q, k, v = (
+            linear(tokens, weight, bias).unflatten(2, (-1, min(HEAD_WIDTH, x.shape[2]))).transpose(1, 2)
+            for tokens, weight, bias in zip((x, other, other), weights, biases)
+        )
         return self.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -269,7 +307,9 @@ class CrossAttention(Attention):
 
 
 def positions(tokens: int, width: int) -> torch.Tensor:
-    """The tokens' places as sines (even columns) and cosines (odd ones), as in "Attention is all you need": (tokens, width)."""
+    """The tokens' places as sines (even columns) and cosines (odd ones), as in "Attention is all you need": (tokens,
+    width).
+    """
     even = torch.arange(width, dtype=torch.float64) // 2 * 2 / width
     angles = torch.arange(tokens, dtype=torch.float64)[:, None] / 10_000**even
     return torch.where(torch.arange(width) % 2 == 0, angles.sin(), angles.cos()).float()

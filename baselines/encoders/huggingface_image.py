@@ -7,8 +7,8 @@ checkpoint does not hold would be random and is left out. Only transformers' own
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Iterable, Iterator
 
 import numpy as np
 import torch

@@ -9,7 +9,7 @@ with twice the same; so the kernel can be summed over time. The checkpoint's oth
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -61,9 +61,15 @@ class ImageBind(TorchEncoder):
         self.side = patch * round((places - 1) ** 0.5)
         self.dim = sizes(state, HEAD + "2.weight", path, axes=2)[0]
         config = CLIPVisionConfig(
-            hidden_size=width, intermediate_size=sizes(state, TRUNK + "blocks.0.mlp.fc1.weight", path, axes=2)[0],
-            num_hidden_layers=count(state, TRUNK + r"blocks\.(\d+)\."), num_attention_heads=max(1, width // HEAD_WIDTH),
-            patch_size=patch, image_size=self.side, projection_dim=self.dim, hidden_act="gelu", layer_norm_eps=1e-6,
+            hidden_size=width,
+            intermediate_size=sizes(state, TRUNK + "blocks.0.mlp.fc1.weight", path, axes=2)[0],
+            num_hidden_layers=count(state, TRUNK + r"blocks\.(\d+)\."),
+            num_attention_heads=max(1, width // HEAD_WIDTH),
+            patch_size=patch,
+            image_size=self.side,
+            projection_dim=self.dim,
+            hidden_act="gelu",
+            layer_norm_eps=1e-6,
         )
         self.model = build(CLIPVisionModelWithProjection, config)
         fill(self.model, state, path, RULES, unused=OTHER_MODALITIES)

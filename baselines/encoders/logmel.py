@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
+from blemore_baselines.clips.media import SAMPLE_RATE, Clip
 from blemore_baselines.encoders.base import Encoder
-from blemore_baselines.media import SAMPLE_RATE, Clip
 
 WINDOW = 640  # samples: long enough to tell the harmonics of a low voice apart
 HOP = 320
@@ -32,14 +32,27 @@ class LogMel(Encoder):
     def _load(self) -> None:
         self._window = window_function(WINDOW, "hann")
         self._filters = mel_filter_bank(
-            num_frequency_bins=FFT // 2 + 1, num_mel_filters=BANDS, min_frequency=30.0, max_frequency=8000.0,
-            sampling_rate=SAMPLE_RATE, mel_scale="htk",
+            num_frequency_bins=FFT // 2 + 1,
+            num_mel_filters=BANDS,
+            min_frequency=30.0,
+            max_frequency=8000.0,
+            sampling_rate=SAMPLE_RATE,
+            mel_scale="htk",
         )
 
     def _encode(self, clip: Clip) -> np.ndarray:
         # Padding with zeros rather than by mirroring: it is right for any length, down to one sample.
         power = spectrogram(
-            clip.audio(), self._window, frame_length=WINDOW, hop_length=HOP, fft_length=FFT, power=2.0, center=True,
-            pad_mode="constant", mel_filters=self._filters, mel_floor=0.0, dtype=np.float64,
+            clip.audio(),
+            self._window,
+            frame_length=WINDOW,
+            hop_length=HOP,
+            fft_length=FFT,
+            power=2.0,
+            center=True,
+            pad_mode="constant",
+            mel_filters=self._filters,
+            mel_floor=0.0,
+            dtype=np.float64,
         )
         return np.log(np.maximum(power.T, FLOOR))

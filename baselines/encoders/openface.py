@@ -1,17 +1,17 @@
 """OpenFace, by its output files: a CSV a clip, a row a frame. OpenFace 2 is also run, where it is installed.
 
 OpenFace 2 (github.com/TadasBaltrusaitis/OpenFace): 17 intensities of action units, then the head's pose Rx, Ry, Rz
-(radians), Tx, Ty, Tz (mm), then 8 of gaze: two vectors and two angles. Features are (frames, 31) in this order, which is not
-that of the file. A frame is good if `success` is 1 and `confidence` at least 0.85. Older versions wrote no angles: they
-are computed from the vectors as later versions do, atan2(x, −z) and atan2(y, −z) of the two vectors' mean.
+(radians), Tx, Ty, Tz (mm), then 8 of gaze: two vectors and two angles. Features are (frames, 31) in this order, which
+is not that of the file. A frame is good if `success` is 1 and `confidence` at least 0.85. Older versions wrote no
+angles: they are computed from the vectors as later versions do, atan2(x, −z) and atan2(y, −z) of the two vectors' mean.
 
 OpenFace 3 (github.com/CMU-MultiComp-Lab/OpenFace-3.0), as in the dataset's `OpenFace_3_*` folders: the columns
 `emotion_index`, `gaze_yaw`, `gaze_pitch` and `action_units`, a bracketed list of 8 numbers in one
 cell. Features are (frames, 11) in this order. A frame on which OpenFace failed holds `nan`.
 
-A frame that is not good is interpolated over time from its neighbours, so that no frame moves; before the first good one
-and after the last one these are held. A clip with too few good frames is refused rather than filled with what was never
-measured.
+A frame that is not good is interpolated over time from its neighbours, so that no frame moves; before the first good
+one and after the last one these are held. A clip with too few good frames is refused rather than filled with what was
+never measured.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ import shutil
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Optional
 
 import numpy as np
 
 from blemore.labels import MEDIA_SUFFIXES
+from blemore_baselines.clips.media import Clip, MediaError
 from blemore_baselines.encoders.base import Encoder
-from blemore_baselines.media import Clip, MediaError
 
 GOOD_SHARE = 0.85  # of frames; fewer, and a clip is refused
 CONFIDENCE = 0.85  # OpenFace 2's, of a good frame; less is not
@@ -92,7 +91,7 @@ class OpenFace2(OpenFace3):
     licence = "academic, non-commercial"
     suffixes = (".csv", *MEDIA_SUFFIXES)
 
-    def __init__(self, preset: Optional[str] = None, weights: Optional[str | Path] = None):
+    def __init__(self, preset: str | None = None, weights: str | Path | None = None):
         super().__init__(preset)
         self.program = str(weights or PROGRAM)
 
@@ -107,9 +106,11 @@ class OpenFace2(OpenFace3):
         program = shutil.which(self.program)
         if program is None:
             raise MediaError(
-                "no-openface", clip.path, f"is no CSV file of OpenFace 2, and its program {self.program} is not installed",
-                "Install it from github.com/TadasBaltrusaitis/OpenFace and put it on the PATH or name it with --weights; "
-                "or run it elsewhere and give the folder of its CSV files.",
+                "no-openface",
+                clip.path,
+                f"is no CSV file of OpenFace 2, and its program {self.program} is not installed",
+                "Install it from github.com/TadasBaltrusaitis/OpenFace and put it on the PATH or name it with"
+                " --weights; or run it elsewhere and give the folder of its CSV files.",
             )
         try:
             command = [program, "-f", str(clip.path.absolute()), "-out_dir", str(folder), "-aus", "-pose", "-gaze"]
@@ -163,6 +164,7 @@ def _number(cell: str, line: int) -> float:
 
 # -------------------------------------------------------------------------------- OpenFace 3
 
+
 def is_openface3_csv(path: Path) -> bool:
     """Whether a CSV file's header is OpenFace 3's."""
     with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
@@ -183,7 +185,9 @@ def _parse_row(header: list[str], cells: list[str], line: int) -> list[float]:
     # An empty or missing list is a frame without a face; any other length is a broken file.
     if len(units) not in (0, N_ACTION_UNITS) and units != ["nan"]:
         raise ValueError(f"line {line}: {len(units)} action units; expected {N_ACTION_UNITS}")
-    values = [row[name] or "nan" for name in SCALARS] + (units if len(units) == N_ACTION_UNITS else ["nan"] * N_ACTION_UNITS)
+    values = [row[name] or "nan" for name in SCALARS] + (
+        units if len(units) == N_ACTION_UNITS else ["nan"] * N_ACTION_UNITS
+    )
     try:
         return [float(value) for value in values]
     except ValueError as error:

@@ -17,9 +17,9 @@ have one scale. By default it is the model's own output: the last layer's, norma
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Iterator, Optional
 
 import numpy as np
 import soxr
@@ -36,9 +36,9 @@ from transformers import (
 )
 
 from blemore.errors import Problem, ValidationError
+from blemore_baselines.clips.media import SAMPLE_RATE, MediaError
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import folder_name, pretrained, quiet
-from blemore_baselines.media import SAMPLE_RATE, MediaError
 
 FIELD, HOP = 400, 320  # samples that a row sees, and from one row to the next
 PIECE = 2000  # rows
@@ -59,8 +59,14 @@ class Speech(TorchEncoder):
     batch_size = 1
     model_class: type
 
-    def __init__(self, preset: Optional[str] = None, weights: Optional[str | Path] = None, device: str = "auto",
-                 precision: str = "fp32", layers: Optional[str] = None):
+    def __init__(
+        self,
+        preset: str | None = None,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+        layers: str | None = None,
+    ):
         super().__init__(preset, weights, device, precision)
         self.layers = parse_layers(layers) if layers else None
 
@@ -88,7 +94,9 @@ class Speech(TorchEncoder):
     def _rows(self, output) -> torch.Tensor:
         if self.layers is None:
             return output.last_hidden_state  # not hidden_states[-1], which lacks the last norm
-        return torch.stack([output.hidden_states[layer] for layer in self.layers]).float().mean(dim=0)  # [0] goes into layer 1
+        return (
+            torch.stack([output.hidden_states[layer] for layer in self.layers]).float().mean(dim=0)
+        )  # [0] goes into layer 1
 
 
 class Hubert(Speech):
@@ -108,9 +116,9 @@ class WavLM(Speech):
 class HFAudio(Speech):
     """Any audio model of the hub or of a local folder, with its own preprocessing and its own rows.
 
-    Of a model with an encoder and a decoder the encoder. Sound is resampled to the model's rate. Where a model fills each
-    sound with silence to a fixed length, as Whisper does (30 s), only rows in which there is sound are kept; a longer
-    sound is refused. Code that lies beside a model is never run.
+    Of a model with an encoder and a decoder the encoder. Sound is resampled to the model's rate. Where a model fills
+    each sound with silence to a fixed length, as Whisper does (30 s), only rows in which there is sound are kept; a
+    longer sound is refused. Code that lies beside a model is never run.
     """
 
     name = "hf-audio"
@@ -120,7 +128,7 @@ class HFAudio(Speech):
     rows = "as the model has it"
     presets = ("reference",)
 
-    def __init__(self, preset: Optional[str] = None, weights: Optional[str | Path] = None, **options):
+    def __init__(self, preset: str | None = None, weights: str | Path | None = None, **options):
         super().__init__(preset, weights, **options)
         self.name = f"{self.name}_{folder_name(weights)}"
         self.weights = str(weights)
@@ -140,7 +148,9 @@ class HFAudio(Speech):
             raise self._refusal(str(error).strip().partition("\n")[0]) from error
 
     def _refusal(self, reason: str) -> ValidationError:
-        return ValidationError(Problem("bad-weights", str(self.checkpoint), f"not an audio model that can be used: {reason}"))
+        return ValidationError(
+            Problem("bad-weights", str(self.checkpoint), f"not an audio model that can be used: {reason}")
+        )
 
     def _load(self) -> None:
         self.extractor = self._settings(AutoFeatureExtractor)
@@ -154,8 +164,12 @@ class HFAudio(Speech):
         sound = stream if rate == SAMPLE_RATE else soxr.resample(stream, SAMPLE_RATE, rate, quality="HQ")
         longest = longest_sound(self.extractor)
         if longest and len(sound) > longest:
-            raise MediaError("too-long", self.name, f"{len(sound) / rate:.1f} s of sound; expected at most {longest / rate:.1f} s, "
-                             "which is all that this model hears")
+            raise MediaError(
+                "too-long",
+                self.name,
+                f"{len(sound) / rate:.1f} s of sound; expected at most {longest / rate:.1f} s, "
+                "which is all that this model hears",
+            )
         yield sound
 
     @torch.inference_mode()
@@ -174,7 +188,7 @@ class HFAudio(Speech):
         return rows.float().cpu().numpy()
 
 
-def longest_sound(extractor) -> Optional[int]:
+def longest_sound(extractor) -> int | None:
     """How many samples an extractor takes before it drops the rest without a word; None: any number."""
     if isinstance(extractor, WhisperFeatureExtractor):
         return extractor.n_samples
@@ -184,7 +198,9 @@ def longest_sound(extractor) -> Optional[int]:
 
 
 def normalised(sound: np.ndarray, epsilon: float) -> np.ndarray:
-    """The sound as a whole at mean 0 and (nearly) deviation 1, float32; at least `FIELD` samples, silence after the end."""
+    """The sound as a whole at mean 0 and (nearly) deviation 1, float32; at least `FIELD` samples, silence after the
+    end.
+    """
     sound = sound.astype(np.float64)
     return filled(((sound - sound.mean()) / np.sqrt(sound.var() + epsilon)).astype(np.float32))
 

@@ -7,6 +7,7 @@ hold items of several clips. How items are batched does not change a row by more
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from functools import cached_property
@@ -14,15 +15,14 @@ from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Callable, Iterable, Iterator, Optional
 
 import numpy as np
 import torch
 
+from blemore_baselines.clips.media import Clip
+from blemore_baselines.clips.streams import share
 from blemore_baselines.encoders.base import Encoder
 from blemore_baselines.encoders.weights import digest, find
-from blemore_baselines.media import Clip
-from blemore_baselines.streams import share
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -35,12 +35,18 @@ class TorchEncoder(Encoder):
     precision: "fp32" or "bf16", of the model's arithmetic; rows are float32 always
     """
 
-    file: Optional[str] = None  # the checkpoint's file name; None: `weights` is a hub id
+    file: str | None = None  # the checkpoint's file name; None: `weights` is a hub id
     computation = "1"  # raised when the same weights come to give other features
     batch_size = 32  # items; 1 where items differ in length
     packages = ("torch", "transformers")
 
-    def __init__(self, preset: Optional[str] = None, weights: Optional[str | Path] = None, device: str = "auto", precision: str = "fp32"):
+    def __init__(
+        self,
+        preset: str | None = None,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+    ):
         super().__init__(preset)
         self.weights_path = weights
         self._device = device

@@ -12,14 +12,20 @@ The encoder is VideoMAE's, under other names; queries and values have a bias, ke
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from transformers import VideoMAEConfig, VideoMAEModel
 
 from blemore_baselines.encoders.frames import (
-    IMAGENET_MEAN, IMAGENET_STD, bilinear, centre, normalise, short_side, windows,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    bilinear,
+    centre,
+    normalise,
+    short_side,
+    windows,
 )
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build, count, fill, read, sizes
@@ -74,10 +80,16 @@ class VideoMAEV2(TorchEncoder):
         state = read(path)
         self.dim, _, tubelet, patch, _ = sizes(state, "patch_embed.proj.weight", path, axes=5)
         config = VideoMAEConfig(
-            hidden_size=self.dim, intermediate_size=sizes(state, "blocks.0.mlp.fc1.weight", path, axes=2)[0],
-            num_hidden_layers=count(state, r"blocks\.(\d+)\."), num_attention_heads=max(1, self.dim // self.head_width),
-            patch_size=patch, tubelet_size=tubelet, image_size=SIDE, num_frames=FRAMES,
-            layer_norm_eps=1e-6, use_mean_pooling=True,  # which leaves out a last norm over tokens
+            hidden_size=self.dim,
+            intermediate_size=sizes(state, "blocks.0.mlp.fc1.weight", path, axes=2)[0],
+            num_hidden_layers=count(state, r"blocks\.(\d+)\."),
+            num_attention_heads=max(1, self.dim // self.head_width),
+            patch_size=patch,
+            tubelet_size=tubelet,
+            image_size=SIDE,
+            num_frames=FRAMES,
+            layer_norm_eps=1e-6,
+            use_mean_pooling=True,  # which leaves out a last norm over tokens
         )
         self.model = build(Pooled, config)
         fill(self.model, state, path, RULES, unused=r"head\.(weight|bias)$")

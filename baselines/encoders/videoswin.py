@@ -13,19 +13,26 @@ These cannot be reproduced all the same: they came from a model fine-tuned on 13
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from blemore_baselines.clips.media import Clip
 from blemore_baselines.encoders.frames import (
-    IMAGENET_MEAN, IMAGENET_STD, at_least, bilinear, centre, normalise, short_side, windows,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    at_least,
+    bilinear,
+    centre,
+    normalise,
+    short_side,
+    windows,
 )
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build, count, fill, read, sizes
-from blemore_baselines.media import Clip
 
 FRAMES, STRIDE = 32, 16
 RESIZED, SIDE = 256, 224

@@ -14,9 +14,10 @@ import argparse
 import hashlib
 import os
 import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 State = Mapping[str, torch.Tensor]
 Keys = Sequence[str]
 # A pattern of the model's keys; the checkpoint's key, with the pattern's groups; how its tensor becomes the model's.
-Rule = tuple[str, str, Optional[Callable[[torch.Tensor], torch.Tensor]]]
+Rule = tuple[str, str, Callable[[torch.Tensor], torch.Tensor] | None]
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 WRAPPERS = ("model", "module", "state_dict")  # what training scripts put a checkpoint's tensors under
@@ -66,10 +67,14 @@ def find(encoder: TorchEncoder, fetch: bool = True) -> Path:
     put = "keep them in one folder"
     if encoder.file:
         put = f"put {encoder.file} into {weights_folder()} (or $BLEMORE_WEIGHTS)"
-    raise FileError(Problem(
-        "no-weights", f"weights {wanted!r} of encoder {encoder.name!r}", reason,
-        hint=f"Get them from {source} (licence: {encoder.licence}); {put}, or say with --weights where they are.",
-    ))
+    raise FileError(
+        Problem(
+            "no-weights",
+            f"weights {wanted!r} of encoder {encoder.name!r}",
+            reason,
+            hint=f"Get them from {source} (licence: {encoder.licence}); {put}, or say with --weights where they are.",
+        )
+    )
 
 
 def folder_name(source: str | Path) -> str:
@@ -231,10 +236,14 @@ def quiet() -> Iterator[None]:
 
 
 def _unusable(where: Path, error: Exception) -> ValidationError:
-    return ValidationError(Problem(
-        "bad-weights", str(where), f"not a checkpoint that can be read: {_first_line(error)}",
-        hint="Was the download interrupted? Is it a model that transformers knows by itself?",
-    ))
+    return ValidationError(
+        Problem(
+            "bad-weights",
+            str(where),
+            f"not a checkpoint that can be read: {_first_line(error)}",
+            hint="Was the download interrupted? Is it a model that transformers knows by itself?",
+        )
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -244,10 +253,14 @@ def _first_line(error: Exception) -> str:
 def _refusal(where: Path, missing: Keys = (), extra: Keys = (), misshapen: Keys = ()) -> ValidationError:
     kinds = {"missing": missing, "extra": extra, "misshapen": misshapen}
     told = "; ".join(f"{kind}: {_some(list(dict.fromkeys(keys)))}" for kind, keys in kinds.items() if keys)
-    return ValidationError(Problem(
-        "wrong-weights", str(where), f"the checkpoint does not fit the model; {told}",
-        hint="Is it the checkpoint of another model, or of another stage of its training?",
-    ))
+    return ValidationError(
+        Problem(
+            "wrong-weights",
+            str(where),
+            f"the checkpoint does not fit the model; {told}",
+            hint="Is it the checkpoint of another model, or of another stage of its training?",
+        )
+    )
 
 
 def _some(keys: list[str], first: int = 5) -> str:

@@ -9,22 +9,24 @@ import contextlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any
 
 import click
 
 from blemore import page, report, significance
 from blemore.errors import BROKEN_PIPE, BUG, INTERRUPTED, BlemoreError, FileError, ValidationError, origin, printable
-from blemore.evaluate import check as run_check
 from blemore.evaluate import Report, evaluate, read_ids, read_reference, restrict
+from blemore.evaluate import check as run_check
 from blemore.io import MAX_JSON_BYTES, read_json, to_json, write_atomic
 from blemore.validate import Reference
 from blemore.version import VERSION
 
 
 class FilePath(click.Path):
-    """What a command reads or, with `written`, a file that it writes: that must be no file which another of its options names.
+    """What a command reads or, with `written`, a file that it writes: that must be no file which another of its options
+    names.
 
     suffix: what the name of a written file must end in
     beside: what the files end in, in place of the name's own suffix, that are written beside it
@@ -43,7 +45,10 @@ class FilePath(click.Path):
             other, written = named.setdefault(os.path.realpath(place), (param, self.written))
             if other is not param and (written or self.written):
                 writer, reader = (param, other) if self.written else (other, param)
-                told = f"{writer.get_error_hint(ctx)} claims {printable(str(place))}, which {reader.get_error_hint(ctx)} names, too"
+                told = (
+                    f"{writer.get_error_hint(ctx)} claims {printable(str(place))}, which {reader.get_error_hint(ctx)}"
+                    " names, too"
+                )
                 raise click.UsageError(f"{told}; expected a file of its own", ctx)
         return path
 
@@ -53,7 +58,8 @@ OUT_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 class Program(click.Command):
-    """A command, or as `Group` all of its subcommands, that tells in words what went wrong and leaves with its exit code.
+    """A command, or as `Group` all of its subcommands, that tells in words what went wrong and leaves with its exit
+    code.
 
     `--debug` shows the traceback before it. `goes_on`: subcommands that continue where they were stopped.
     """
@@ -61,7 +67,15 @@ class Program(click.Command):
     def __init__(self, *arguments: Any, goes_on: tuple[str, ...] = (), **options: Any):
         super().__init__(*arguments, **{"context_settings": {"help_option_names": ["-h", "--help"]}, **options})
         self.goes_on = goes_on
-        self.params.append(click.Option(["--debug"], is_flag=True, expose_value=False, callback=_remember, help="Show the traceback of what goes wrong."))
+        self.params.append(
+            click.Option(
+                ["--debug"],
+                is_flag=True,
+                expose_value=False,
+                callback=_remember,
+                help="Show the traceback of what goes wrong.",
+            )
+        )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> Any:
         if hasattr(sys.stdout, "reconfigure"):  # a character that the terminal lacks shows as its code
@@ -110,7 +124,10 @@ def problems_told(ctx: click.Context) -> Iterator[None]:
         sys.exit(INTERRUPTED)
     except Exception as error:
         _show_traceback(ctx)
-        told = f"This is a defect of the kit, {type(error).__name__} at {origin(error)}: please report this line and the command. "
+        told = (
+            f"This is a defect of the kit, {type(error).__name__} at {origin(error)}: please report this line and the"
+            " command. "
+        )
         click.echo(printable(told + f"{ctx.command_path} --debug … shows the traceback."), err=True)
         sys.exit(BUG)
 
@@ -134,18 +151,56 @@ def _let_go_of_stdout() -> None:
 @click.argument("preds", type=PATH)
 @click.argument("labels", type=PATH, required=False)
 @click.option("--check", is_flag=True, help="Only check PREDS, without labels.")
-@click.option("--ids", type=PATH, metavar="FILE", help="With --check: the clips that PREDS must hold (test_metadata.csv, or a JSON of clips).")
-@click.option("--fold", "folds", type=int, multiple=True, metavar="K", help="Score fold K alone (LABELS: train_metadata.csv). Repeatable.")
+@click.option(
+    "--ids",
+    type=PATH,
+    metavar="FILE",
+    help="With --check: the clips that PREDS must hold (test_metadata.csv, or a JSON of clips).",
+)
+@click.option(
+    "--fold",
+    "folds",
+    type=int,
+    multiple=True,
+    metavar="K",
+    help="Score fold K alone (LABELS: train_metadata.csv). Repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, figures unrounded.")
-@click.option("--per-clip", type=FilePath(written=True), metavar="FILE.csv", help="Write truth, prediction and kind of error of every clip.")
-@click.option("--html", type=FilePath(written=True), metavar="FILE.html", help="Write a page with figures, intervals and confusions.")
+@click.option(
+    "--per-clip",
+    type=FilePath(written=True),
+    metavar="FILE.csv",
+    help="Write truth, prediction and kind of error of every clip.",
+)
+@click.option(
+    "--html",
+    type=FilePath(written=True),
+    metavar="FILE.html",
+    help="Write a page with figures, intervals and confusions.",
+)
 @click.option("--ci", is_flag=True, help="Add 95 % intervals, by a bootstrap over actors.")
 @click.option("--against", type=PATH, metavar="OTHER", help="Compare with the submission OTHER, paired over actors.")
-@click.option("--max-mib", type=click.IntRange(1), default=MAX_JSON_BYTES // 2**20, show_default=True, metavar="N", help="Refuse a larger JSON.")
+@click.option(
+    "--max-mib",
+    type=click.IntRange(1),
+    default=MAX_JSON_BYTES // 2**20,
+    show_default=True,
+    metavar="N",
+    help="Refuse a larger JSON.",
+)
 @click.version_option(VERSION, prog_name="blemore-score")
 def main(
-    preds: Path, labels: Optional[Path], check: bool, ids: Optional[Path], folds: tuple[int, ...], as_json: bool, per_clip: Optional[Path],
-    html: Optional[Path], ci: bool, against: Optional[Path], max_mib: int,
+    preds: Path,
+    labels: Path | None,
+    check: bool,
+    ids: Path | None,
+    folds: tuple[int, ...],
+    as_json: bool,
+    per_clip: Path | None,
+    html: Path | None,
+    ci: bool,
+    against: Path | None,
+    max_mib: int,
 ) -> None:
     """Score the predictions PREDS against LABELS.
 
@@ -163,7 +218,9 @@ def main(
     if check and (labels or folds or per_clip or html or ci or against):
         raise click.UsageError("--check takes PREDS alone: no LABELS, and none of the options that need them")
     if not check and labels is None:
-        raise click.UsageError("LABELS are missing; to check PREDS without labels: blemore-score --check PREDS --ids test_metadata.csv")
+        raise click.UsageError(
+            "LABELS are missing; to check PREDS without labels: blemore-score --check PREDS --ids test_metadata.csv"
+        )
     if not check and ids:
         raise click.UsageError("--ids goes with --check; with LABELS, they name the clips")
     max_bytes = max_mib * 2**20
@@ -175,11 +232,14 @@ def main(
         score(reference, preds, against, folds, as_json, per_clip, html, ci, max_bytes)
 
 
-def check_only(preds: Path, ids: Optional[Path], as_json: bool, max_bytes: int) -> None:
+def check_only(preds: Path, ids: Path | None, as_json: bool, max_bytes: int) -> None:
     known = read_ids(ids) if ids else None
     parsed = {clip: entry.label for clip, entry in run_check(preds, known, max_bytes).items()}
     if as_json:
-        click.echo(to_json({"valid": True, "n": len(parsed), "n_blends": sum(label.is_blend for label in parsed.values())}), nl=False)
+        click.echo(
+            to_json({"valid": True, "n": len(parsed), "n_blends": sum(label.is_blend for label in parsed.values())}),
+            nl=False,
+        )
         return
     click.echo(f"valid: {printable(str(preds))}\n{report.composition(parsed)}")
     if known is None:
@@ -195,8 +255,15 @@ def _demand_folds(reference: Reference, folds: tuple[int, ...]) -> None:
 
 
 def score(
-    reference: Reference, preds: Path, against: Optional[Path], folds: tuple[int, ...], as_json: bool, per_clip: Optional[Path],
-    html: Optional[Path], ci: bool, max_bytes: int,
+    reference: Reference,
+    preds: Path,
+    against: Path | None,
+    folds: tuple[int, ...],
+    as_json: bool,
+    per_clip: Path | None,
+    html: Path | None,
+    ci: bool,
+    max_bytes: int,
 ) -> None:
     def evaluated(path: Path) -> Report:
         data, where = read_json(path, max_bytes)

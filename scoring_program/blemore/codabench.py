@@ -1,9 +1,9 @@
 """The platform's way in and out: finds the files under the input folder, writes the output folder.
 
     input/res/               the submission's files: exactly one JSON, see `blemore.io.pick_json`
-    input/ref/labels.json    the labels; those at /app/data/blemore/labels.json, on an organiser's own worker, come first
-    input/ref/settings.json  optional: {"report": "full|aggregate|none", "labels_sha256": "…"}; other labels are refused
-    output/scores.json       exactly `SCORE_KEYS`; written last, and only if everything went well
+    input/ref/labels.json    the labels; those at /app/data/blemore/labels.json, on an organiser's own worker, come
+    first input/ref/settings.json  optional: {"report": "full|aggregate|none", "labels_sha256": "…"}; other labels are
+    refused output/scores.json       exactly `SCORE_KEYS`; written last, and only if everything went well
     output/detailed_results.html
 
 Participants can read everything that this prints or writes. So of the labels nothing is told: if they
@@ -18,8 +18,9 @@ import os
 import stat
 import sys
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, NamedTuple, Optional, Sequence
+from typing import NamedTuple
 
 from blemore import page, significance
 from blemore.errors import BlemoreError, FileError, Problem, ReferenceLabelsError, ValidationError, origin, show, some
@@ -36,10 +37,10 @@ class Settings(NamedTuple):
     """What the bundle decides: how much the page shows, and which labels are the right ones (None: any)."""
 
     report: str = "aggregate"
-    labels_sha256: Optional[str] = None
+    labels_sha256: str | None = None
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Score one submission; the exit code, see errors.py."""
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # a character that the terminal lacks shows as its code
@@ -53,13 +54,27 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="score.py", description="Score a BLEMORE submission the way the platform does.")
-    parser.add_argument("--input", type=Path, default=Path("/app/input"), metavar="DIR", help="holds res/ and ref/ (%(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("/app/output"), metavar="DIR",
-                        help="gets scores.json and detailed_results.html (%(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="score.py", description="Score a BLEMORE submission the way the platform does."
+    )
+    parser.add_argument(
+        "--input", type=Path, default=Path("/app/input"), metavar="DIR", help="holds res/ and ref/ (%(default)s)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("/app/output"),
+        metavar="DIR",
+        help="gets scores.json and detailed_results.html (%(default)s)",
+    )
     on_worker = Path(os.environ.get("BLEMORE_WORKER_LABELS") or WORKER_LABELS)
-    parser.add_argument("--worker-labels", type=Path, default=on_worker, metavar="FILE",
-                        help="labels that are preferred to those in ref/ (%(default)s)")
+    parser.add_argument(
+        "--worker-labels",
+        type=Path,
+        default=on_worker,
+        metavar="FILE",
+        help="labels that are preferred to those in ref/ (%(default)s)",
+    )
     return parser
 
 
@@ -103,7 +118,14 @@ def _remove(path: Path) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise FileError(Problem("cannot-write", str(path), f"cannot be removed: {error.strerror}", hint="The output folder must be writable.")) from None
+        raise FileError(
+            Problem(
+                "cannot-write",
+                str(path),
+                f"cannot be removed: {error.strerror}",
+                hint="The output folder must be writable.",
+            )
+        ) from None
 
 
 # ------------------------------------------------------------------------------- the submission
@@ -112,13 +134,23 @@ def _remove(path: Path) -> None:
 def read_submission(folder: Path) -> tuple[object, str]:
     """The parsed JSON of a submission's folder and its name inside it."""
     if not folder.is_dir():
-        raise FileError(Problem("cannot-open", str(folder), "no such folder; expected the submission's extracted files in it", hint="Is --input right?"))
+        raise FileError(
+            Problem(
+                "cannot-open",
+                str(folder),
+                "no such folder; expected the submission's extracted files in it",
+                hint="Is --input right?",
+            )
+        )
     name = pick_json(_files(folder), "submission")
     return parse_json(read_bytes(folder / name, MAX_JSON_BYTES), name), name
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Relative paths of the regular files, as deep as a submission's JSON may lie. No links: they could lead to the labels."""
+    """Relative paths of the regular files, as deep as a submission's JSON may lie.
+
+    No links: they could lead to the labels.
+    """
     for place, folders, names in os.walk(folder):
         inside = Path(place).relative_to(folder)
         if len(inside.parts) >= MAX_NESTING:
@@ -142,19 +174,34 @@ def read_settings(folder: Path) -> Settings:
     except BlemoreError as error:
         raise ReferenceLabelsError(error.problems) from None
     if not isinstance(data, dict) or not data.keys() <= set(Settings._fields):
-        found = f"unknown keys {some(sorted(data.keys() - set(Settings._fields)))}" if isinstance(data, dict) else "no object"
-        raise ReferenceLabelsError(Problem(
-            "settings", "settings.json", f"found {found}; expected {' and '.join(Settings._fields)}, both optional",
-            hint="Make the bundle anew with blemore-codabench build.",
-        ))
+        found = (
+            f"unknown keys {some(sorted(data.keys() - set(Settings._fields)))}"
+            if isinstance(data, dict)
+            else "no object"
+        )
+        raise ReferenceLabelsError(
+            Problem(
+                "settings",
+                "settings.json",
+                f"found {found}; expected {' and '.join(Settings._fields)}, both optional",
+                hint="Make the bundle anew with blemore-codabench build.",
+            )
+        )
     settings = Settings(**data)
     if settings.report not in page.LEVELS:
         message = f"found {show(settings.report)}; expected one of {', '.join(page.LEVELS)}"
-        raise ReferenceLabelsError(Problem("settings", "settings.json: $.report", message, hint="Make the bundle anew with blemore-codabench build --report."))
+        raise ReferenceLabelsError(
+            Problem(
+                "settings",
+                "settings.json: $.report",
+                message,
+                hint="Make the bundle anew with blemore-codabench build --report.",
+            )
+        )
     return settings
 
 
-def read_labels(shipped: Path, on_worker: Path, sha256: Optional[str]) -> Reference:
+def read_labels(shipped: Path, on_worker: Path, sha256: str | None) -> Reference:
     """The labels on the worker, else those shipped with the bundle; with `sha256`, the first of the two that has it.
 
     Raises ReferenceLabelsError: there are none, others than the bundle was made for, wrong ones, or none with a blend.
@@ -167,26 +214,46 @@ def read_labels(shipped: Path, on_worker: Path, sha256: Optional[str]) -> Refere
             except BlemoreError as error:
                 raise ReferenceLabelsError(error.problems) from None
     if not found:
-        raise ReferenceLabelsError(Problem(
-            "no-labels", "labels", f"neither {on_worker} nor labels.json in the reference data is there",
-            hint="Build the bundle again, or put its labels.json on the worker.",
-        ))
+        raise ReferenceLabelsError(
+            Problem(
+                "no-labels",
+                "labels",
+                f"neither {on_worker} nor labels.json in the reference data is there",
+                hint="Build the bundle again, or put its labels.json on the worker.",
+            )
+        )
     raw = next((raw for raw in found.values() if sha256 in (None, hashlib.sha256(raw).hexdigest())), None)
     if raw is None:
-        raise ReferenceLabelsError(Problem(
-            "other-labels", "labels", "their SHA-256 is not the one that the bundle was built with",
-            hint="Put the labels.json that was written beside the bundle on the worker, or build the bundle again.",
-        ))
+        raise ReferenceLabelsError(
+            Problem(
+                "other-labels",
+                "labels",
+                "their SHA-256 is not the one that the bundle was built with",
+                hint="Put the labels.json that was written beside the bundle on the worker, or build the bundle again.",
+            )
+        )
     try:
         reference = validate_labels(parse_json(raw, "labels"), "labels")
     except ValidationError as error:
         raise ReferenceLabelsError(_kinds(error.problems)) from None
     if not any(label.is_blend for label in reference.labels.values()):
-        raise ReferenceLabelsError(Problem("no-blends", "labels", "no blend among them: acc_salience and score are undefined", hint="Build the bundle again, with labels that hold blends."))
+        raise ReferenceLabelsError(
+            Problem(
+                "no-blends",
+                "labels",
+                "no blend among them: acc_salience and score are undefined",
+                hint="Build the bundle again, with labels that hold blends.",
+            )
+        )
     return reference
 
 
 def _kinds(problems: Sequence[Problem]) -> Problem:
     """That the labels are wrong, without a word on what they are."""
     kinds = ", ".join(f"{count:,} {code}" for code, count in Counter(problem.code for problem in problems).items())
-    return Problem("bad-labels", "labels", f"they are invalid ({kinds})", hint="blemore-codabench build names every problem of the labels.")
+    return Problem(
+        "bad-labels",
+        "labels",
+        f"they are invalid ({kinds})",
+        hint="blemore-codabench build names every problem of the labels.",
+    )

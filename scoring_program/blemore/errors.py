@@ -14,8 +14,9 @@ usual for them (sysexits.h; 128 + the signal's).
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional, Sequence
+from typing import NamedTuple
 
 BUG, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
 
@@ -33,8 +34,8 @@ class Problem(NamedTuple):
     code: str
     where: str
     message: str
-    clip: Optional[str] = None
-    hint: Optional[str] = None
+    clip: str | None = None
+    hint: str | None = None
 
     def __str__(self) -> str:
         where, name = printable(self.where), show(self.clip, 80)[1:-1] if self.clip else ""
@@ -49,7 +50,7 @@ class BlemoreError(Exception):
 
     exit_code = 1
 
-    def __init__(self, problems: "Problem | Sequence[Problem]"):
+    def __init__(self, problems: Problem | Sequence[Problem]):
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
@@ -97,7 +98,9 @@ def show(value: object, width: int = 60) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int) and abs(value) >= 10**width:  # too long to be turned into digits
         return f"an integer of {value.bit_length()} bits"
-    text = repr(value) if not isinstance(value, str) else '"' + repr(value)[1:-1] + '"'  # which escapes what is not printable
+    text = (
+        repr(value) if not isinstance(value, str) else '"' + repr(value)[1:-1] + '"'
+    )  # which escapes what is not printable
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

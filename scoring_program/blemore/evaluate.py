@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Iterable, Mapping, NamedTuple, Optional, Union
+from typing import NamedTuple
 
 from blemore.errors import Problem, ReferenceLabelsError, ValidationError, some
 from blemore.io import MAX_JSON_BYTES, read_json, read_table
@@ -31,7 +32,9 @@ class Report(NamedTuple):
     groups: Mapping[str, str] = MappingProxyType({})
 
 
-def evaluate(predictions: object, labels: Union[Reference, object], folds: Iterable[int] = (), where: str = "predictions") -> Report:
+def evaluate(
+    predictions: object, labels: Reference | object, folds: Iterable[int] = (), where: str = "predictions"
+) -> Report:
     """Score `predictions` against `labels`.
 
     predictions: parsed JSON in the submission's form (see `blemore.validate`)
@@ -58,8 +61,14 @@ def restrict(reference: Reference, folds: Iterable[int]) -> tuple[Reference, str
     known = sorted(set(reference.folds.values()))
     absent = [fold for fold in folds if fold not in known]
     if absent:
-        expected = f"folds {', '.join(map(str, known))}" if known else "a reference with folds, such as the dataset's train metadata"
-        raise ValidationError(Problem("no-fold", "labels", f"no fold {', '.join(map(str, absent))}; expected {expected}"))
+        expected = (
+            f"folds {', '.join(map(str, known))}"
+            if known
+            else "a reference with folds, such as the dataset's train metadata"
+        )
+        raise ValidationError(
+            Problem("no-fold", "labels", f"no fold {', '.join(map(str, absent))}; expected {expected}")
+        )
     clips = [clip for clip in reference.labels if reference.folds.get(clip) in folds]
     kept = Reference(
         {clip: reference.labels[clip] for clip in clips},
@@ -69,7 +78,7 @@ def restrict(reference: Reference, folds: Iterable[int]) -> tuple[Reference, str
     return kept, f"fold {','.join(map(str, folds))}"
 
 
-def check(path: Path, ids: Optional[Iterable[str]] = None, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Prediction]:
+def check(path: Path, ids: Iterable[str] | None = None, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Prediction]:
     """The valid predictions in a file, JSON or zip: what `blemore-score --check` runs, and every writer of submissions.
 
     Raises FileError; ValidationError with every problem.
@@ -99,18 +108,31 @@ def read_ids(path: Path) -> list[str]:
         names = list(next((root[key] for key in ("predictions", "labels") if isinstance(root.get(key), dict)), root))
     problems = []
     if not names or not all(names):
-        problems.append(Problem("no-ids", str(path), "not every row names a clip; expected a CSV with a column filename, or a JSON of clips"))
+        problems.append(
+            Problem(
+                "no-ids",
+                str(path),
+                "not every row names a clip; expected a CSV with a column filename, or a JSON of clips",
+            )
+        )
     ids = [clip_id(name) for name in names if name]
     twice = [clip for clip, times in Counter(ids).items() if times > 1]
     if twice:
         message = f"{len(twice):,} clips stand in it more than once: {some(twice)}; expected once"
-        problems.append(Problem("duplicate-clip", str(path), message, hint="A media suffix does not make another clip. Keep one row of each."))
+        problems.append(
+            Problem(
+                "duplicate-clip",
+                str(path),
+                message,
+                hint="A media suffix does not make another clip. Keep one row of each.",
+            )
+        )
     if problems:
         raise ValidationError(problems)
     return ids
 
 
-def error_kind(prediction: Label, truth: Label) -> Optional[str]:
+def error_kind(prediction: Label, truth: Label) -> str | None:
     """Why a clip is wrong, None where it is right.
 
     missed: an emotion of the truth was left out · extra: one was added · wrong set: one was taken for
@@ -138,12 +160,12 @@ class Detection(NamedTuple):
     true: int
 
     @property
-    def precision(self) -> Optional[float]:
+    def precision(self) -> float | None:
         """In [0, 1]; None where it was never predicted."""
         return self.right / self.predicted if self.predicted else None
 
     @property
-    def recall(self) -> Optional[float]:
+    def recall(self) -> float | None:
         """In [0, 1]; None where no clip has it."""
         return self.right / self.true if self.true else None
 
@@ -166,8 +188,10 @@ def set_confusion(report: Report) -> list[list[int]]:
 
 
 def relation_confusion(report: Report) -> list[list[int]]:
-    """True blends by their relation (row, in the order of `RELATIONS`) and the predicted one; the last column: a wrong set."""
-    cells: Counter[tuple[tuple[int, ...], Optional[tuple[int, ...]]]] = Counter()
+    """True blends by their relation (row, in the order of `RELATIONS`) and the predicted one; the last column: a wrong
+    set.
+    """
+    cells: Counter[tuple[tuple[int, ...], tuple[int, ...] | None]] = Counter()
     for clip, truth in report.labels.items():
         predicted = report.predictions[clip].label
         if truth.is_blend:

@@ -19,8 +19,9 @@ import uuid
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Iterable, NamedTuple, Optional, Sequence, Union
+from typing import NamedTuple
 
 from blemore.errors import FileError, Problem, ValidationError, show, some
 
@@ -49,7 +50,7 @@ class _RepeatedKeys(dict[str, object]):
     repeated: tuple[str, ...] = ()
 
 
-def json_path(parts: Iterable[Union[str, int]]) -> str:
+def json_path(parts: Iterable[str | int]) -> str:
     """`$.predictions["test_0001.mov"][0].salience`"""
     text = "$"
     for part in parts:
@@ -69,7 +70,9 @@ def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> objec
     utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
     if b"\0" in raw and not utf16:  # as in any archive or video
         message = f"not text: byte {raw.index(0):,} is 0x00; expected JSON, or a zip with one JSON file in it"
-        raise ValidationError(Problem("not-json", where, message, hint="Is it a video, or an archive of another kind? Zip the JSON file."))
+        raise ValidationError(
+            Problem("not-json", where, message, hint="Is it a video, or an archive of another kind? Zip the JSON file.")
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -104,11 +107,16 @@ def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> objec
         )
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        message = f"not JSON at {place}: {error.msg.lower()}; found {show(text[error.pos:error.pos + 20]) if text[error.pos:] else 'the end of the file'}"
+        message = (
+            f"not JSON at {place}: {error.msg.lower()}; found"
+            f" {show(text[error.pos : error.pos + 20]) if text[error.pos :] else 'the end of the file'}"
+        )
         raise ValidationError(Problem("not-json", where, message, hint=_json_hint(text, error.pos))) from None
     except RecursionError:
         message = "nested too deeply to be read"
-        raise ValidationError(Problem("not-json", where, message, hint="A submission has four levels at most.")) from None
+        raise ValidationError(
+            Problem("not-json", where, message, hint="A submission has four levels at most.")
+        ) from None
     if flawed:
         problems = list(_flaws(data, where))
         if problems:
@@ -118,19 +126,23 @@ def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> objec
 
 def _flaws(data: object, where: str) -> Iterable[Problem]:
     """Repeated keys and non-finite numbers with their places. Not recursive: the depth is the user's."""
-    todo: list[tuple[object, tuple[Union[str, int], ...]]] = [(data, ())]
+    todo: list[tuple[object, tuple[str | int, ...]]] = [(data, ())]
     while todo:
         node, path = todo.pop()
         place = f"{where}: {json_path(path)}"
         if isinstance(node, _RepeatedKeys):
             for key in node.repeated:
                 yield Problem(
-                    "duplicate-key", place, f"the key {show(key)} stands more than once; expected once",
+                    "duplicate-key",
+                    place,
+                    f"the key {show(key)} stands more than once; expected once",
                     hint="Was the file put together from several, or a clip predicted twice? Keep one entry.",
                 )
         elif isinstance(node, float) and (node != node or node in (float("inf"), float("-inf"))):
             yield Problem(
-                "not-finite", place, f"found {'NaN' if node != node else 'Infinity' if node > 0 else '-Infinity'}; expected a finite number",
+                "not-finite",
+                place,
+                f"found {'NaN' if node != node else 'Infinity' if node > 0 else '-Infinity'}; expected a finite number",
                 hint="JSON has no NaN or Infinity. A division by zero or an empty softmax upstream is the usual cause.",
             )
         if isinstance(node, dict):
@@ -163,7 +175,7 @@ def _too_large(where: str, size: int, limit: int) -> Problem:
 # ---------------------------------------------------------------------------- files and zips
 
 
-def read_bytes(path: Path, max_bytes: Optional[int] = None) -> bytes:
+def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
     """A file's content. FileError: it cannot be opened; ValidationError: it is larger than `max_bytes`."""
     try:
         with open(path, "rb") as file:
@@ -175,7 +187,9 @@ def read_bytes(path: Path, max_bytes: Optional[int] = None) -> bytes:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(Problem("cannot-open", str(path), f"cannot be opened: {reason}", hint="Check the path.")) from None
+        raise FileError(
+            Problem("cannot-open", str(path), f"cannot be opened: {reason}", hint="Check the path.")
+        ) from None
     if max_bytes is not None and len(raw) > max_bytes:
         raise ValidationError(_too_large(str(path), len(raw), max_bytes))
     return raw
@@ -209,20 +223,30 @@ def pick_json(names: Iterable[str], where: str) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise ValidationError(Problem(
-            "no-json", where, "no JSON file in it; expected exactly one",
-            hint=f"Put the predictions into one file ending in .json, at most {MAX_NESTING} folders deep.",
-        ))
-    raise ValidationError(Problem(
-        "several-json", where, f"{len(found)} JSON files in it ({some(sorted(found))}); expected exactly one",
-        hint="Leave the one with the predictions.",
-    ))
+        raise ValidationError(
+            Problem(
+                "no-json",
+                where,
+                "no JSON file in it; expected exactly one",
+                hint=f"Put the predictions into one file ending in .json, at most {MAX_NESTING} folders deep.",
+            )
+        )
+    raise ValidationError(
+        Problem(
+            "several-json",
+            where,
+            f"{len(found)} JSON files in it ({some(sorted(found))}); expected exactly one",
+            hint="Leave the one with the predictions.",
+        )
+    )
 
 
 def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
     # Before the list of entries is read: a million of them take seconds and gigabytes. Each starts with these bytes.
     if raw.count(b"PK\x01\x02") > MAX_ENTRIES:
-        raise ValidationError(_odd_zip(where, f"more than {MAX_ENTRIES:,} files in it", "A submission's zip holds one file."))
+        raise ValidationError(
+            _odd_zip(where, f"more than {MAX_ENTRIES:,} files in it", "A submission's zip holds one file.")
+        )
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
@@ -236,15 +260,25 @@ def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
         if isinstance(error, ValidationError):
             raise
-        raise ValidationError(_odd_zip(where, f"not a readable zip: {error}", "Was its writing or upload interrupted? Zip the JSON file again.")) from None
+        raise ValidationError(
+            _odd_zip(
+                where, f"not a readable zip: {error}", "Was its writing or upload interrupted? Zip the JSON file again."
+            )
+        ) from None
     if len(content) > max_bytes:
         raise ValidationError(_too_large(f"{where} › {member}", max(entry.file_size, len(content)), max_bytes))
     if len(content) > max(2**20, MAX_RATIO * entry.compress_size):
-        raise ValidationError(_odd_zip(where, f"{show(member)} shrinks more than {MAX_RATIO}-fold, as no predictions do", "Is it filled with blanks?"))
+        raise ValidationError(
+            _odd_zip(
+                where,
+                f"{show(member)} shrinks more than {MAX_RATIO}-fold, as no predictions do",
+                "Is it filled with blanks?",
+            )
+        )
     return content, show(member, 200)[1:-1]
 
 
-def _unfit(entry: zipfile.ZipInfo, extracted: int, where: str) -> Optional[Problem]:
+def _unfit(entry: zipfile.ZipInfo, extracted: int, where: str) -> Problem | None:
     """What forbids reading an entry of a zip whose files say that they take `extracted` bytes."""
     name = show(entry.filename)
     if entry.filename.startswith(("/", "\\")) or entry.filename[1:2] == ":":
@@ -253,9 +287,17 @@ def _unfit(entry: zipfile.ZipInfo, extracted: int, where: str) -> Optional[Probl
         return _odd_zip(where, f"{name} is encrypted", "Zip it without a password.")
     # The rarer methods bring errors of their own, and one of them can claim gigabytes of memory.
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return _odd_zip(where, f"{name} is compressed by method {entry.compress_type}; expected the usual one, deflate", "Zip it with default settings.")
+        return _odd_zip(
+            where,
+            f"{name} is compressed by method {entry.compress_type}; expected the usual one, deflate",
+            "Zip it with default settings.",
+        )
     if extracted > MAX_EXTRACTED_BYTES:
-        return _odd_zip(where, f"{extracted / 2**20:,.0f} MiB when extracted; expected at most {MAX_EXTRACTED_BYTES / 2**20:,.0f} MiB", "Leave the JSON file alone in it.")
+        return _odd_zip(
+            where,
+            f"{extracted / 2**20:,.0f} MiB when extracted; expected at most {MAX_EXTRACTED_BYTES / 2**20:,.0f} MiB",
+            "Leave the JSON file alone in it.",
+        )
     return None
 
 
@@ -263,11 +305,14 @@ def _odd_zip(where: str, message: str, hint: str) -> Problem:
     return Problem("bad-zip", where, message, hint=hint)
 
 
-NOT_A_TABLE = "Is it a CSV file as the dataset ships it, separated by commas? Was it cut short, or saved in another form by a spreadsheet?"
+NOT_A_TABLE = (
+    "Is it a CSV file as the dataset ships it, separated by commas? Was it cut short, or saved in another form by a"
+    " spreadsheet?"
+)
 SAVE_WITH_COMMAS = "Save it as CSV with commas, and with points in its numbers."
 
 
-def other_separator(header: Sequence[str]) -> Optional[str]:
+def other_separator(header: Sequence[str]) -> str | None:
     """What to say of a CSV file's header that is one cell, because something else than a comma separates its columns."""
     for name, sign in (("semicolons", ";"), ("tabs", "\t")):
         if len(header) == 1 and sign in header[0]:
@@ -284,7 +329,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValidationError(Problem("not-utf8", where, f"not UTF-8 at byte {error.start:,}", hint="Save the file as UTF-8.")) from None
+        raise ValidationError(
+            Problem("not-utf8", where, f"not UTF-8 at byte {error.start:,}", hint="Save the file as UTF-8.")
+        ) from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     problems, rows = [], []
     try:
@@ -295,7 +342,14 @@ def read_table(path: Path) -> list[dict[str, str]]:
         twice = [name for name, count in Counter(header).items() if count > 1]
         if not header or twice:
             found = f"the columns {some(twice)} twice" if twice else "an empty file"
-            raise ValidationError(Problem("bad-table", f"{where}: line 1", f"found {found}; expected a header that names each column once", hint=NOT_A_TABLE))
+            raise ValidationError(
+                Problem(
+                    "bad-table",
+                    f"{where}: line 1",
+                    f"found {found}; expected a header that names each column once",
+                    hint=NOT_A_TABLE,
+                )
+            )
         for cells in reader:
             if len(cells) == len(header):
                 rows.append({**{name: cell.strip() for name, cell in zip(header, cells)}, "": str(reader.line_num)})
@@ -312,7 +366,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 # ---------------------------------------------------------------------------------- writing
 
 
-def write_atomic(path: Path, content: Union[bytes, str]) -> None:
+def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a whole file or nothing: a reader, or a killed run, never sees half of it.
 
     A symbolic link stays one, and what it leads to is written; a device or a pipe is written to as it is.
@@ -340,7 +394,9 @@ def write_atomic(path: Path, content: Union[bytes, str]) -> None:
             raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         hint = "Make room on that disk, or write to another one." if full else "Name a place that may be written to."
-        raise FileError(Problem("cannot-write", str(path), f"cannot be written: {error.strerror or error}", hint=hint)) from None
+        raise FileError(
+            Problem("cannot-write", str(path), f"cannot be written: {error.strerror or error}", hint=hint)
+        ) from None
 
 
 def to_json(data: object) -> str:
@@ -355,7 +411,7 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def zip_bytes(name: str, content: Union[bytes, str]) -> bytes:
+def zip_bytes(name: str, content: bytes | str) -> bytes:
     """A zip with one file at its root. The same content gives the same bytes (no time of day inside)."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -16,11 +16,19 @@ numbers (half to even), which the stricter figure `acc_salience_exact` compares.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import combinations
-from typing import NamedTuple, Optional, Sequence, Union
+from typing import NamedTuple
 
 EMOTIONS = ("ang", "disg", "fea", "hap", "sad", "neu")
-EMOTION_NAMES = {"ang": "anger", "disg": "disgust", "fea": "fear", "hap": "happiness", "sad": "sadness", "neu": "neutral"}
+EMOTION_NAMES = {
+    "ang": "anger",
+    "disg": "disgust",
+    "fea": "fear",
+    "hap": "happiness",
+    "sad": "sadness",
+    "neu": "neutral",
+}
 NEUTRAL = "neu"
 BLENDABLE = EMOTIONS[:5]
 BLEND_SALIENCES = ((70, 30), (50, 50), (30, 70))
@@ -50,7 +58,7 @@ class Prediction(NamedTuple):
     """What a valid entry says: its label by ranking, and by rounded percentages (None if none of the 36)."""
 
     label: Label
-    rounded: Optional[Label]
+    rounded: Label | None
 
 
 SINGLES = tuple(Label((emotion,), (100,)) for emotion in EMOTIONS)
@@ -81,7 +89,7 @@ def to_prediction(parts: Sequence[tuple[str, float]]) -> Prediction:
     return Prediction(_CANONICAL[(first, second), dominance], _CANONICAL.get(rounded))
 
 
-def to_entry(label: Label) -> list[dict[str, Union[str, int]]]:
+def to_entry(label: Label) -> list[dict[str, str | int]]:
     """A label in the submission's form.
 
     >>> to_entry(Label(("ang", "hap"), (30, 70)))
@@ -105,8 +113,8 @@ class ClipName(NamedTuple):
 
     actor: str
     label: Label
-    intensity: Optional[int]
-    situation: Optional[int]
+    intensity: int | None
+    situation: int | None
     version: int
 
 
@@ -134,19 +142,24 @@ def parse_filename(name: str) -> ClipName:
     """
     match = _TRAIN_NAME.fullmatch(clip_id(name))
     if match is None:
-        cause = "test clips are anonymous: take labels from a table" if name.startswith("test_") else (
-            "expected e.g. A102_ang_int1_ver1, A303_neu_sit2_ver1 or A411_mix_ang_hap_30_70_ver1"
+        cause = (
+            "test clips are anonymous: take labels from a table"
+            if name.startswith("test_")
+            else ("expected e.g. A102_ang_int1_ver1, A303_neu_sit2_ver1 or A411_mix_ang_hap_30_70_ver1")
         )
         raise ValueError(f"{name!r} is not the name of a train clip; {cause}")
     if match["first"]:
         emotions, saliences = (match["first"], match["second"]), (int(match["a"]), int(match["b"]))
         if saliences not in BLEND_SALIENCES or not set(emotions) <= set(BLENDABLE) or emotions[0] == emotions[1]:
-            raise ValueError(f"{name!r} names a blend that does not exist; saliences are 70/30, 50/50 or 30/70 of two different of {', '.join(BLENDABLE)}")
+            raise ValueError(
+                f"{name!r} names a blend that does not exist; saliences are 70/30, 50/50 or 30/70 of two different of"
+                f" {', '.join(BLENDABLE)}"
+            )
         label = to_prediction(list(zip(emotions, saliences))).label
     else:
         label = to_prediction([(match["single"] or NEUTRAL, 100)]).label
 
-    def number(group: str) -> Optional[int]:
+    def number(group: str) -> int | None:
         return int(match[group]) if match[group] else None
 
     return ClipName(match["actor"], label, number("intensity"), number("situation"), int(match["version"]))

@@ -15,7 +15,8 @@ same for predictions at 70/30, 50/50 and 30/70.
 
 from __future__ import annotations
 
-from typing import Iterable, Mapping, NamedTuple, Optional
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from blemore.labels import Label, Prediction
 from blemore.validate import validate, validate_labels
@@ -31,22 +32,22 @@ class Counts(NamedTuple):
     salience_exact: int = 0
 
     @property
-    def acc_presence(self) -> Optional[float]:
+    def acc_presence(self) -> float | None:
         """In [0, 1]; None without clips."""
         return self.presence / self.n if self.n else None
 
     @property
-    def acc_salience(self) -> Optional[float]:
+    def acc_salience(self) -> float | None:
         """In [0, 1]; None without blends."""
         return self.salience / self.n_blends if self.n_blends else None
 
     @property
-    def acc_salience_exact(self) -> Optional[float]:
+    def acc_salience_exact(self) -> float | None:
         """In [0, 1]; None without blends."""
         return self.salience_exact / self.n_blends if self.n_blends else None
 
     @property
-    def score(self) -> Optional[float]:
+    def score(self) -> float | None:
         """The mean of acc_presence and acc_salience; None without blends."""
         presence, salience = self.acc_presence, self.acc_salience
         return None if presence is None or salience is None else (presence + salience) / 2
@@ -96,7 +97,7 @@ def acc_presence(predictions: Mapping[str, object], labels: Mapping[str, object]
     return counts.presence / counts.n  # labels without a clip are not valid
 
 
-def acc_salience(predictions: Mapping[str, object], labels: Mapping[str, object]) -> Optional[float]:
+def acc_salience(predictions: Mapping[str, object], labels: Mapping[str, object]) -> float | None:
     """ACC_salience: the share of true blends whose set and relation are right, in [0, 1]; None without blends.
 
     Arguments and errors as for `acc_presence`.
@@ -108,7 +109,7 @@ def acc_salience(predictions: Mapping[str, object], labels: Mapping[str, object]
     return _count_raw(predictions, labels).acc_salience
 
 
-def score(predictions: Mapping[str, object], labels: Mapping[str, object]) -> Optional[float]:
+def score(predictions: Mapping[str, object], labels: Mapping[str, object]) -> float | None:
     """The leaderboard's figure: the mean of ACC_presence and ACC_salience, in [0, 1]; None without blends.
 
     Arguments and errors as for `acc_presence`.

@@ -12,7 +12,7 @@ How much is shown is a matter of `level`:
 from __future__ import annotations
 
 import html
-from typing import Iterable, Optional, Sequence
+from collections.abc import Iterable, Sequence
 
 from blemore import trivial
 from blemore.errors import Problem, printable
@@ -73,31 +73,46 @@ def scored(report: Report, bootstrap: Bootstrap, level: str = "full") -> str:
         body = [_figures(report, bootstrap), _baselines(report)]
     if level == "full":
         body += [_detections(report), _sets(report), _relations(report)]
-    return _page("BLEMORE: scored", [*body, "<h2>Signature</h2>", f"<p><code>{_safe(signed(report, bootstrap)).replace('|', '|<wbr>')}</code></p>"])
+    return _page(
+        "BLEMORE: scored",
+        [*body, "<h2>Signature</h2>", f"<p><code>{_safe(signed(report, bootstrap)).replace('|', '|<wbr>')}</code></p>"],
+    )
 
 
 def failed(problems: Sequence[Problem], organiser: bool = False) -> str:
     """The page of a submission that got no score: every problem; `organiser`: whose fault it is."""
-    who = "The fault is not yours: please tell the organisers." if organiser else "It does not count as scored: mend it and submit it again."
+    who = (
+        "The fault is not yours: please tell the organisers."
+        if organiser
+        else "It does not count as scored: mend it and submit it again."
+    )
     items = [f"<li>{_problem(problem)}</li>" for problem in problems[:MOST_PROBLEMS]]
     more = len(problems) - len(items)
-    return _page("BLEMORE: no score", [
-        f'<p class="bad"><strong>The submission got no score: {len(problems):,} problem{"s" if len(problems) != 1 else ""}.</strong></p><p>{who}</p>',
-        f"<ol>{''.join(items)}</ol>",
-        f"<p>{more:,} more are listed in the log (stderr).</p>" if more else "",
-    ])
+    return _page(
+        "BLEMORE: no score",
+        [
+            (
+                f'<p class="bad"><strong>The submission got no score: {len(problems):,}'
+                f" problem{'s' if len(problems) != 1 else ''}.</strong></p><p>{who}</p>"
+            ),
+            f"<ol>{''.join(items)}</ol>",
+            f"<p>{more:,} more are listed in the log (stderr).</p>" if more else "",
+        ],
+    )
 
 
 def _page(title: str, body: Iterable[str]) -> str:
-    return "\n".join([
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        # Should something slip through the escaping after all, a browser still loads and runs nothing.
-        """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">""",
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
-        *body,
-        "</body>\n</html>\n",
-    ])
+    return "\n".join(
+        [
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            # Should something slip through the escaping after all, a browser still loads and runs nothing.
+            """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">""",
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
+            *body,
+            "</body>\n</html>\n",
+        ]
+    )
 
 
 def _safe(text: str) -> str:
@@ -109,17 +124,18 @@ def _problem(problem: Problem) -> str:
     return _safe(text) + (f'<span class="soft">{_safe(hint)}</span>' if hint else "")
 
 
-def _number(value: Optional[float], digits: int = 4) -> str:
+def _number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _range(interval: Optional[Interval]) -> str:
+def _range(interval: Interval | None) -> str:
     return f"{interval.low:.3f} – {interval.high:.3f}" if interval else "no interval"
 
 
 def _figures(report: Report, bootstrap: Bootstrap) -> str:
     tiles = "".join(
-        f'<div>{NAMES[figure]}<b>{_number(getattr(report.counts, figure))}</b><span class="soft">{_range(bootstrap.intervals.get(figure))}</span></div>'
+        f"<div>{NAMES[figure]}<b>{_number(getattr(report.counts, figure))}</b><span"
+        f' class="soft">{_range(bootstrap.intervals.get(figure))}</span></div>'
         for figure in ("score", "acc_presence", "acc_salience")
     )
     note = f"{bootstrap.note[0].upper()}{bootstrap.note[1:]}." if bootstrap.note else ""
@@ -127,10 +143,13 @@ def _figures(report: Report, bootstrap: Bootstrap) -> str:
     exact = ""
     if any(entry.rounded != entry.label for entry in report.predictions.values()):
         by_percentages = _number(report.counts.acc_salience_exact)
-        exact = f"<p>By rounded percentages instead of the relation, ACC<sub>salience</sub> would be {by_percentages}.</p>"
+        exact = (
+            f"<p>By rounded percentages instead of the relation, ACC<sub>salience</sub> would be {by_percentages}.</p>"
+        )
     return (
-        f'<p class="soft">Reference: {_safe(composition(report.labels))}.{subset}</p><div class="figures">{tiles}</div>{exact}'
-        f'<p class="soft">Below each figure: its 95 % interval, by a bootstrap over {bootstrap.units:,} {bootstrap.unit}s. {note}</p>'
+        f'<p class="soft">Reference: {_safe(composition(report.labels))}.{subset}</p><div'
+        f' class="figures">{tiles}</div>{exact}<p class="soft">Below each figure: its 95 % interval, by a bootstrap'
+        f" over {bootstrap.units:,} {bootstrap.unit}s. {note}</p>"
     )
 
 
@@ -140,13 +159,25 @@ def _baselines(report: Report) -> str:
     for name, record in trivial.evaluate(answers, report.labels).items():
         counts.setdefault(f"always {getattr(answers, name)}", record)
     rows = [[name, *(_number(getattr(record, figure)) for figure in FIGURES)] for name, record in counts.items()]
-    note = "The constant answers are the most frequent ones of the train partition; nothing was fitted on the reference."
-    return "<h2>Beside trivial answers</h2>" + _rows(["", "presence", "salience", "score"], rows) + f'<p class="soft">{note}</p>'
+    note = (
+        "The constant answers are the most frequent ones of the train partition; nothing was fitted on the reference."
+    )
+    return (
+        "<h2>Beside trivial answers</h2>"
+        + _rows(["", "presence", "salience", "score"], rows)
+        + f'<p class="soft">{note}</p>'
+    )
 
 
 def _detections(report: Report) -> str:
     rows = [
-        [EMOTION_NAMES[emotion], _number(found.precision, 3), _number(found.recall, 3), f"{found.predicted:,}", f"{found.true:,}"]
+        [
+            EMOTION_NAMES[emotion],
+            _number(found.precision, 3),
+            _number(found.recall, 3),
+            f"{found.predicted:,}",
+            f"{found.true:,}",
+        ]
         for emotion, found in detections(report).items()
     ]
     return "<h2>Presence by emotion</h2>" + _rows(["", "precision", "recall", "predicted", "true"], rows)
@@ -162,7 +193,11 @@ def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _sets(report: Report) -> str:
     names = ["+".join(emotions) for emotions in SETS]
     return "<h2>Which emotions for which</h2>" + _shaded(
-        "sets", "Clips by true (row) and predicted (column) set of emotions; shade: share of the row.", names, names, set_confusion(report)
+        "sets",
+        "Clips by true (row) and predicted (column) set of emotions; shade: share of the row.",
+        names,
+        names,
+        set_confusion(report),
     )
 
 
@@ -171,19 +206,27 @@ def _relations(report: Report) -> str:
         return ""
     return "<h2>Salience of the true blends</h2>" + _shaded(
         "relations",
-        "Blends by true (row) and predicted (column) relation: which emotion dominates, first and second being in the order ang, disg, fea, hap, sad.",
-        RELATIONS, ["first", "equal", "second", "wrong set"], relation_confusion(report),
+        "Blends by true (row) and predicted (column) relation: which emotion dominates, first and second being in the"
+        " order ang, disg, fea, hap, sad.",
+        RELATIONS,
+        ["first", "equal", "second", "wrong set"],
+        relation_confusion(report),
     )
 
 
-def _shaded(kind: str, caption: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[int]]) -> str:
+def _shaded(
+    kind: str, caption: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[int]]
+) -> str:
     head = "".join(f"<th>{name}</th>" for name in columns)
     body = "".join(
         f"<tr><th>{name}</th>{''.join(_cell(value, sum(line), row == column) for column, value in enumerate(line))}</tr>"
         for row, (name, line) in enumerate(zip(rows, cells))
     )
     layout = "<col>" + "<col>" * len(columns)
-    return f'<table class="shaded {kind}"><caption>{caption}</caption>{layout}<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return (
+        '<table class="shaded'
+        f' {kind}"><caption>{caption}</caption>{layout}<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
+    )
 
 
 def _cell(value: int, row_total: int, right: bool) -> str:

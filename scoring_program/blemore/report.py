@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from blemore.errors import Problem
 from blemore.evaluate import Report, error_kind
@@ -14,13 +15,17 @@ from blemore.significance import FIGURES, Bootstrap, Comparison, Interval
 NO_BLENDS = "the reference holds no blend, so acc_salience and score are undefined"
 
 
-def signed(report: Report, bootstrap: Optional[Bootstrap] = None) -> str:
+def signed(report: Report, bootstrap: Bootstrap | None = None) -> str:
     """The report's signature, with the settings of its intervals."""
-    settings = {"ci": f"{bootstrap.unit}s {bootstrap.units}", "resamples": bootstrap.resamples, "seed": bootstrap.seed} if bootstrap else {}
+    settings = (
+        {"ci": f"{bootstrap.unit}s {bootstrap.units}", "resamples": bootstrap.resamples, "seed": bootstrap.seed}
+        if bootstrap
+        else {}
+    )
     return signature(report.predictions, report.labels, report.counts, report.subset, settings)
 
 
-def to_dict(report: Report, bootstrap: Optional[Bootstrap] = None, comparison: Optional[Comparison] = None) -> dict[str, Any]:
+def to_dict(report: Report, bootstrap: Bootstrap | None = None, comparison: Comparison | None = None) -> dict[str, Any]:
     """The figures, unrounded, as one object for JSON; intervals and a comparison where they are given."""
     counts = report.counts
     figures: dict[str, Any] = {
@@ -44,16 +49,29 @@ def to_dict(report: Report, bootstrap: Optional[Bootstrap] = None, comparison: O
 
 
 def to_text(
-    report: Report, bootstrap: Optional[Bootstrap] = None, comparison: Optional[Comparison] = None, other: str = "the other submission"
+    report: Report,
+    bootstrap: Bootstrap | None = None,
+    comparison: Comparison | None = None,
+    other: str = "the other submission",
 ) -> str:
     """The figures as a table to read; with 95 % intervals and a comparison with `other` where they are given."""
     counts = report.counts
     rows = [
         ("ACC_presence", "acc_presence", f"{counts.presence:,} of {counts.n:,} clips with the right set of emotions"),
-        ("ACC_salience", "acc_salience", f"{counts.salience:,} of {counts.n_blends:,} blends with the right set and relation"),
+        (
+            "ACC_salience",
+            "acc_salience",
+            f"{counts.salience:,} of {counts.n_blends:,} blends with the right set and relation",
+        ),
     ]
     if any(entry.rounded != entry.label for entry in report.predictions.values()):
-        rows.append(("  exact", "acc_salience_exact", f"{counts.salience_exact:,} of {counts.n_blends:,} blends with the right rounded percentages"))
+        rows.append(
+            (
+                "  exact",
+                "acc_salience_exact",
+                f"{counts.salience_exact:,} of {counts.n_blends:,} blends with the right rounded percentages",
+            )
+        )
     rows.append(("score", "score", "mean of ACC_presence and ACC_salience"))
     lines = []
     for name, figure, note in rows:
@@ -65,19 +83,25 @@ def to_text(
     if report.subset != "all":
         lines.append(f"Scored on {report.subset} alone.")
     if bootstrap:
-        lines.append(f"95 % intervals over {bootstrap.units:,} {bootstrap.unit}s{f'; {bootstrap.note}' if bootstrap.note else ''}.")
+        lines.append(
+            f"95 % intervals over {bootstrap.units:,}"
+            f" {bootstrap.unit}s{f'; {bootstrap.note}' if bootstrap.note else ''}."
+        )
     if comparison:
         lines += ["", *comparison_lines(comparison, other)]
     return "\n".join(["", *lines, "", signed(report, bootstrap)])
 
 
-def _interval(interval: Optional[Interval], width: str = ".4f") -> str:
+def _interval(interval: Interval | None, width: str = ".4f") -> str:
     return "–" if interval is None else f"[{interval.low:{width}}, {interval.high:{width}}]"
 
 
 def comparison_lines(comparison: Comparison, other: str) -> list[str]:
     """Differences, their 95 % intervals and p-values."""
-    lines = [f"Difference to {other}, paired over {comparison.units:,} {comparison.unit}s ({comparison.resamples:,} resamples):"]
+    lines = [
+        f"Difference to {other}, paired over {comparison.units:,} {comparison.unit}s ({comparison.resamples:,}"
+        " resamples):"
+    ]
     for figure, name in zip(FIGURES, ("ACC_presence", "ACC_salience", "score")):
         if figure in comparison.differences:
             delta, interval, p = comparison.differences[figure]
@@ -99,7 +123,9 @@ def problems_to_text(problems: Sequence[Problem]) -> str:
         kinds: dict[str, int] = {}
         for problem in problems:
             kinds[problem.code] = kinds.get(problem.code, 0) + 1
-        lines.append(f"\n{len(problems):,} problems: " + ", ".join(f"{count:,} {code}" for code, count in kinds.items()))
+        lines.append(
+            f"\n{len(problems):,} problems: " + ", ".join(f"{count:,} {code}" for code, count in kinds.items())
+        )
     return "\n".join(lines)
 
 

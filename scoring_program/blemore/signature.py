@@ -9,7 +9,7 @@ spelling of ids, white space and a zip around the file leave them as they are.
 from __future__ import annotations
 
 import hashlib
-from typing import Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from blemore.labels import Label, Prediction
 from blemore.metrics import Counts
@@ -21,7 +21,13 @@ def digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def signature(predictions: Mapping[str, Prediction], labels: Mapping[str, Label], counts: Counts, subset: str, settings: Mapping[str, object] = {}) -> str:
+def signature(
+    predictions: Mapping[str, Prediction],
+    labels: Mapping[str, Label],
+    counts: Counts,
+    subset: str,
+    settings: Mapping[str, object] = {},
+) -> str:
     """The signature of a score over `subset` (`all`, or which folds); `settings` are those of its intervals."""
     fields = {
         "clips": counts.n,

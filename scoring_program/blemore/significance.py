@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Iterable, Mapping, NamedTuple, Optional, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from blemore.evaluate import Report
 from blemore.labels import parse_filename
@@ -46,7 +47,7 @@ class Bootstrap(NamedTuple):
     seed: int
 
     @property
-    def note(self) -> Optional[str]:
+    def note(self) -> str | None:
         """What a reader must know of these intervals, None if nothing."""
         if self.units < 2:
             return f"no interval can be had from a single {self.unit}"
@@ -59,7 +60,7 @@ class Difference(NamedTuple):
     """First minus second submission: the difference, its interval, and the p-value that there is none."""
 
     delta: float
-    interval: Optional[Interval]
+    interval: Interval | None
     p: float
 
 
@@ -73,9 +74,11 @@ class Comparison(NamedTuple):
     seed: int
 
     @property
-    def note(self) -> Optional[str]:
+    def note(self) -> str | None:
         """What a reader must know of these p-values, None if nothing."""
-        return f"over so few {self.unit}s p comes out too small: go by the intervals" if self.units < FEW_ACTORS else None
+        return (
+            f"over so few {self.unit}s p comes out too small: go by the intervals" if self.units < FEW_ACTORS else None
+        )
 
 
 def records(report: Report) -> tuple[str, dict[str, Counts]]:
@@ -97,7 +100,7 @@ def actors(report: Report) -> tuple[str, Mapping[str, str]]:
         return "clip", {clip: clip for clip in report.labels}
 
 
-def bootstrap(report: Report, resamples: int = RESAMPLES, seed: Optional[int] = 0) -> Bootstrap:
+def bootstrap(report: Report, resamples: int = RESAMPLES, seed: int | None = 0) -> Bootstrap:
     """95 % intervals of the pooled figures over resampled actors.
 
     seed: None draws a new one, which the result names; 0 is a seed like any other.
@@ -114,13 +117,14 @@ def bootstrap(report: Report, resamples: int = RESAMPLES, seed: Optional[int] = 
     return Bootstrap(intervals, unit, len(by_unit), resamples, seed)
 
 
-def compare(first: Report, second: Report, resamples: int = RESAMPLES, seed: Optional[int] = 0) -> Comparison:
+def compare(first: Report, second: Report, resamples: int = RESAMPLES, seed: int | None = 0) -> Comparison:
     """Two submissions on identical resamples of actors.
 
     p = (c + 1) / (n + 1), two-sided: c of the n resamples have a difference at least as far from the
-    observed one as that is from zero (Efron and Tibshirani 1993, section 16.4). Unlike the interval, this knows nothing of
-    how few actors there are: where there is no difference, p ≤ 0.05 comes up 6 times in 100 with 47 actors, 9 times with 11
-    and 13 times with 6 (`Comparison.note` says so), while an interval leaves zero out 5 times.
+    observed one as that is from zero (Efron and Tibshirani 1993, section 16.4). Unlike the interval, this knows nothing
+    of
+    how few actors there are: where there is no difference, p ≤ 0.05 comes up 6 times in 100 with 47 actors, 9 times
+    with 11 and 13 times with 6 (`Comparison.note` says so), while an interval leaves zero out 5 times.
 
     Raises ValueError: the two were not scored on the same labels.
     """
@@ -129,7 +133,10 @@ def compare(first: Report, second: Report, resamples: int = RESAMPLES, seed: Opt
     (unit, a), (_, b) = records(first), records(second)
     seed = _seed(seed)
     width = len(Counts._fields)
-    draws = [(Counts(*draw[:width]), Counts(*draw[width:])) for draw in _draws([(*a[name], *b[name]) for name in a], resamples, seed)]
+    draws = [
+        (Counts(*draw[:width]), Counts(*draw[width:]))
+        for draw in _draws([(*a[name], *b[name]) for name in a], resamples, seed)
+    ]
     differences = {}
     for figure in FIGURES:
         if getattr(first.counts, figure) is not None:
@@ -148,7 +155,6 @@ def p_value(delta: float, drawn: Sequence[float]) -> float:
     rounding = 1e-12  # the same difference, summed in another order
     as_far = sum(abs(value - delta) >= abs(delta) - rounding for value in drawn)
     return (as_far + 1) / (len(drawn) + 1)
-
 
 
 def t_quantile(p: float, df: int) -> float:
@@ -181,7 +187,7 @@ def t_central(t: float, df: int) -> float:
     return sine * added
 
 
-def _seed(seed: Optional[int]) -> int:
+def _seed(seed: int | None) -> int:
     return random.SystemRandom().randrange(2**32) if seed is None else seed
 
 
@@ -198,7 +204,7 @@ def _figures(draws: Iterable[Counts], figure: str) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _interval(value: float, drawn: Sequence[float], units: int, within: tuple[int, int]) -> Optional[Interval]:
+def _interval(value: float, drawn: Sequence[float], units: int, within: tuple[int, int]) -> Interval | None:
     if units < 2 or len(drawn) < 2:
         return None
     mean = math.fsum(drawn) / len(drawn)

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Iterable, Mapping, NamedTuple, Optional, Sequence, TypeVar
+from typing import NamedTuple, TypeVar
 
 from blemore.labels import BLENDS, LABELS, NEUTRAL, PAIRS, SINGLES, Label, Prediction
 from blemore.metrics import Counts, count
 
-# Fills templates. The one emotion that is never in a blend: ACC_salience is 0 for certain, and nobody takes it for an attempt.
+# Fills templates. The one emotion that is never in a blend: ACC_salience is 0 for certain, and nobody takes it for an
+# attempt.
 PLACEHOLDER = Label((NEUTRAL,), (100,))
 
 T = TypeVar("T")
@@ -27,9 +29,9 @@ T = TypeVar("T")
 class Trivial(NamedTuple):
     """The constant answers. None where the labels that were fitted on hold none of the kind."""
 
-    single: Optional[Label]
-    pair: Optional[Label]  # the most frequent pair, with its own most frequent saliences
-    blend: Optional[Label]
+    single: Label | None
+    pair: Label | None  # the most frequent pair, with its own most frequent saliences
+    blend: Label | None
 
 
 def fit(labels: Iterable[Label]) -> Trivial:
@@ -39,7 +41,7 @@ def fit(labels: Iterable[Label]) -> Trivial:
     for label, frequency in by_label.items():
         by_pair[label.emotions] += frequency
 
-    def most_frequent(candidates: Sequence[T], frequency: Counter[T]) -> Optional[T]:
+    def most_frequent(candidates: Sequence[T], frequency: Counter[T]) -> T | None:
         best = max(candidates, key=lambda candidate: frequency[candidate])  # max keeps the first of equals
         return best if frequency[best] else None
 

@@ -12,18 +12,29 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache
 from numbers import Number
 from pathlib import Path
-from typing import Any, Collection, Iterable, Iterator, Mapping, NamedTuple, Optional, cast
+from typing import Any, NamedTuple, cast
 from unicodedata import normalize
 
 from jsonschema.validators import Draft202012Validator
 
 from blemore.errors import Problem, ValidationError, show, some
 from blemore.io import json_path
-from blemore.labels import BLENDABLE, EMOTION_NAMES, EMOTIONS, LABEL_INDEX, NEUTRAL, Label, Prediction, clip_id, to_prediction
+from blemore.labels import (
+    BLENDABLE,
+    EMOTION_NAMES,
+    EMOTIONS,
+    LABEL_INDEX,
+    NEUTRAL,
+    Label,
+    Prediction,
+    clip_id,
+    to_prediction,
+)
 
 MEND = "Mend this row, or take the table as the dataset ships it."
 SUM_WITHIN = 0.01 + 1e-9  # 70.01 + 30 is off by 0.01 to its writer, by a little more to a binary float
@@ -37,7 +48,9 @@ class Reference(NamedTuple):
     folds: dict[str, int]
 
 
-def validate(predictions: object, ids: Optional[Collection[str]] = None, where: str = "predictions") -> dict[str, Prediction]:
+def validate(
+    predictions: object, ids: Collection[str] | None = None, where: str = "predictions"
+) -> dict[str, Prediction]:
     """The predictions of a submission, by clip id, in the submission's order.
 
     predictions: parsed JSON in either root form, `{"predictions": {clip: entry}}` or `{clip: entry}`;
@@ -68,7 +81,11 @@ def validate_labels(labels: object, where: str = "labels") -> Reference:
     if isinstance(groups, dict) and groups:
         problems += _coverage({clip_id(name) for name in groups}, set(parsed), f"{where}: $.groups")
     _raise_if(problems + repeated, clips)
-    return Reference({clip: entry.label for clip, entry in parsed.items()}, {clip_id(name): actor for name, actor in groups.items()}, {})
+    return Reference(
+        {clip: entry.label for clip, entry in parsed.items()},
+        {clip_id(name): actor for name, actor in groups.items()},
+        {},
+    )
 
 
 def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata") -> Reference:
@@ -83,14 +100,20 @@ def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata"
     absent = [name for name in needed if rows and name not in rows[0]]
     if not rows or absent:
         found = f"no column {some(absent, 9)}" if rows else "no rows"
-        hint = "The test metadata has ids alone: labels are not public." if absent and "filename" not in absent else None
-        raise ValidationError(Problem("bad-table", where, f"{found}; expected the dataset's metadata with labels", hint=hint))
+        hint = (
+            "The test metadata has ids alone: labels are not public." if absent and "filename" not in absent else None
+        )
+        raise ValidationError(
+            Problem("bad-table", where, f"{found}; expected the dataset's metadata with labels", hint=hint)
+        )
     for row in rows:
         line, clip = f"{where}: line {row.get('', '?')}", clip_id(row["filename"])
         if not clip:
             problems.append(Problem("bad-table", line, "no filename; expected the clip's", hint=MEND))
         elif clip in reference.labels:
-            problems.append(Problem("duplicate-clip", line, "the clip stands in an earlier row already; expected once", clip, MEND))
+            problems.append(
+                Problem("duplicate-clip", line, "the clip stands in an earlier row already; expected once", clip, MEND)
+            )
         else:
             try:
                 reference.labels[clip] = _row_label(row)
@@ -101,7 +124,15 @@ def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata"
             if row.get("fold"):
                 fold = _number(row["fold"])
                 if fold is None or fold != int(fold) or fold < 0:
-                    problems.append(Problem("bad-table", line, f"fold is {show(row['fold'])}; expected a whole number from 0", clip, MEND))
+                    problems.append(
+                        Problem(
+                            "bad-table",
+                            line,
+                            f"fold is {show(row['fold'])}; expected a whole number from 0",
+                            clip,
+                            MEND,
+                        )
+                    )
                 else:
                     reference.folds[clip] = int(fold)
     _raise_if(problems)
@@ -114,18 +145,22 @@ def _row_label(row: Mapping[str, str]) -> Label:
         raise ValueError("no emotion_1")
     emotions = [row[name] for name in ("emotion_1", "emotion_2") if row[name]]
     if row.get("mix") and _number(row["mix"]) != len(emotions) - 1:
-        raise ValueError(f"mix is {show(row['mix'])} beside {len(emotions)} emotion(s); expected 1 for a blend, 0 for a single")
+        raise ValueError(
+            f"mix is {show(row['mix'])} beside {len(emotions)} emotion(s); expected 1 for a blend, 0 for a single"
+        )
     texts = [row[f"emotion_{k}_salience"] for k in range(1, len(emotions) + 1)]
     if texts == [""]:
         texts = ["100"]  # the dataset leaves a single's salience empty
     saliences = [value for value in map(_number, texts) if value is not None]
     label = (tuple(emotions), tuple(saliences))
     if label not in LABEL_INDEX and (label[0][::-1], label[1][::-1]) not in LABEL_INDEX:
-        raise ValueError(f"{show('+'.join(emotions))} with {show('/'.join(text or '?' for text in texts))} is none of the 36 labels")
+        raise ValueError(
+            f"{show('+'.join(emotions))} with {show('/'.join(text or '?' for text in texts))} is none of the 36 labels"
+        )
     return to_prediction(list(zip(emotions, saliences))).label
 
 
-def _number(text: str) -> Optional[float]:
+def _number(text: str) -> float | None:
     try:
         value = float(text)
     except ValueError:
@@ -136,8 +171,10 @@ def _number(text: str) -> Optional[float]:
 def _raise_if(problems: list[Problem], clips: Iterable[str] = ()) -> None:
     """Raise the problems, each once, in the order in which their clips stand in the document; the general ones last."""
     if problems:
-        place: dict[Optional[str], int] = {clip_id(name): index for index, name in reversed(list(enumerate(clips)))}
-        in_order = sorted(dict.fromkeys(problems), key=lambda problem: (place.get(problem.clip, len(place)), problem.where))
+        place: dict[str | None, int] = {clip_id(name): index for index, name in reversed(list(enumerate(clips)))}
+        in_order = sorted(
+            dict.fromkeys(problems), key=lambda problem: (place.get(problem.clip, len(place)), problem.where)
+        )
         raise ValidationError(in_order if place else list(dict.fromkeys(problems)))
 
 
@@ -151,7 +188,9 @@ def _clips(data: object, key: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     return (data if isinstance(data, dict) else {}), ()
 
 
-def _parse_entries(clips: Mapping[str, Any], root: tuple[str, ...], where: str, problems: list[Problem]) -> tuple[dict[str, Prediction], list[Problem]]:
+def _parse_entries(
+    clips: Mapping[str, Any], root: tuple[str, ...], where: str, problems: list[Problem]
+) -> tuple[dict[str, Prediction], list[Problem]]:
     """Every sound entry as a Prediction; problems of the others are appended. Repeated clips come apart, last."""
     unsound = {problem.clip for problem in problems}
     parsed: dict[str, Prediction] = {}
@@ -160,10 +199,15 @@ def _parse_entries(clips: Mapping[str, Any], root: tuple[str, ...], where: str, 
     for name, entry in clips.items():
         clip, place = clip_id(name), f"{where}: {json_path((*root, name))}"
         if clip in spelling:
-            repeated.append(Problem(
-                "duplicate-clip", place, f"the clip stands here and as {show(spelling[clip])}; expected once", clip,
-                "A media suffix does not make another clip. Keep one entry.",
-            ))
+            repeated.append(
+                Problem(
+                    "duplicate-clip",
+                    place,
+                    f"the clip stands here and as {show(spelling[clip])}; expected once",
+                    clip,
+                    "A media suffix does not make another clip. Keep one entry.",
+                )
+            )
             continue
         spelling[clip] = name
         found = list(_beyond_schema(entry, place, clip))
@@ -179,29 +223,50 @@ def _beyond_schema(entry: object, where: str, clip: str) -> Iterator[Problem]:
     if not (isinstance(entry, list) and 1 <= len(entry) <= 2 and all(isinstance(part, dict) for part in entry)):
         return
     saliences = [part.get("salience") for part in entry]
-    if any(isinstance(value, float) and math.isnan(value) for value in saliences):  # from Python: in a file the reader refuses it
-        yield Problem("not-finite", where, "found NaN; expected a finite number", clip, "A division by zero upstream is the usual cause.")
+    if any(
+        isinstance(value, float) and math.isnan(value) for value in saliences
+    ):  # from Python: in a file the reader refuses it
+        yield Problem(
+            "not-finite",
+            where,
+            "found NaN; expected a finite number",
+            clip,
+            "A division by zero upstream is the usual cause.",
+        )
         return
     if len(entry) == 1:
         return
     first, second = (part.get("emotion") for part in entry)
     if first == second and isinstance(first, str):
         yield Problem(
-            "emotion-twice", where, f"{show(first)} stands twice; expected two different emotions", clip,
+            "emotion-twice",
+            where,
+            f"{show(first)} stands twice; expected two different emotions",
+            clip,
             "For a single emotion write one part with salience 100.",
         )
     if any(isinstance(value, bool) or not isinstance(value, Number) for value in saliences):
         return
-    total = sum(float(max(-1e300, min(value, 1e300))) for value in saliences)  # Python's integers can be too large for a float
+    total = sum(
+        float(max(-1e300, min(value, 1e300))) for value in saliences
+    )  # Python's integers can be too large for a float
     if not abs(total - 100) <= SUM_WITHIN:
         yield Problem(
-            "sum", where, f"the saliences {show(saliences[0])} + {show(saliences[1])} sum to {total:.10g}; expected 100", clip, _fraction_hint(saliences)
+            "sum",
+            where,
+            f"the saliences {show(saliences[0])} + {show(saliences[1])} sum to {total:.10g}; expected 100",
+            clip,
+            _fraction_hint(saliences),
         )
 
 
-def folders_hint(unknown: Iterable[str]) -> Optional[str]:
+def folders_hint(unknown: Iterable[str]) -> str | None:
     """What to say of unknown clips whose ids are paths."""
-    return "A clip's id is its file name, without folders." if any("/" in clip or "\\" in clip for clip in unknown) else None
+    return (
+        "A clip's id is its file name, without folders."
+        if any("/" in clip or "\\" in clip for clip in unknown)
+        else None
+    )
 
 
 def _coverage(found: set[str], expected: set[str], where: str) -> Iterator[Problem]:
@@ -209,7 +274,9 @@ def _coverage(found: set[str], expected: set[str], where: str) -> Iterator[Probl
     missing, unknown = sorted(expected - found), sorted(found - expected)
     if missing:
         yield Problem(
-            "missing-clips", where, f"{len(missing):,} of {len(expected):,} clips are missing: {some(missing)}",
+            "missing-clips",
+            where,
+            f"{len(missing):,} of {len(expected):,} clips are missing: {some(missing)}",
             hint="Every clip counts: a prediction that is left out cannot be scored.",
         )
     if unknown:
@@ -226,17 +293,21 @@ def _coverage(found: set[str], expected: set[str], where: str) -> Iterator[Probl
 # --------------------------------------------------------------- jsonschema's findings, in words
 
 
-@lru_cache(maxsize=None)
+@cache
 def schema(name: str) -> dict[str, Any]:
     """The published JSON Schema `submission` or `labels`."""
-    return cast("dict[str, Any]", json.loads((Path(__file__).parent / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8")))
+    return cast(
+        "dict[str, Any]",
+        json.loads((Path(__file__).parent / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8")),
+    )
 
 
 def _schema_problems(data: object, name: str, key: str, where: str) -> Iterator[Problem]:
     validator = Draft202012Validator(schema(name))
     clips, root = _clips(data, key)
     try:
-        # jsonschema is slow, and most entries are equal to others: look at each of them once, at all only if one is unsound.
+        # jsonschema is slow, and most entries are equal to others: look at each of them once, at all only if one is
+        # unsound.
         distinct = {repr(entry): clip for clip, entry in clips.items()}
         sample = {clip: clips[clip] for clip in distinct.values()}
         if validator.is_valid({**data, key: sample} if isinstance(data, dict) and root else sample):
@@ -245,44 +316,95 @@ def _schema_problems(data: object, name: str, key: str, where: str) -> Iterator[
             path = list(error.absolute_path)
             yield _explain(error, path, f"{where}: {json_path(path)}", _clip_of(path, root))
     except RecursionError:
-        problem = Problem("not-json", where, "nested too deeply to be checked", hint="A submission has four levels at most.")
+        problem = Problem(
+            "not-json", where, "nested too deeply to be checked", hint="A submission has four levels at most."
+        )
         raise ValidationError(problem) from None
 
 
-def _clip_of(path: list[Any], root: tuple[str, ...]) -> Optional[str]:
+def _clip_of(path: list[Any], root: tuple[str, ...]) -> str | None:
     """The clip that a path leads into; `root` is the path to the mapping of clips."""
     inside = len(path) > len(root) and tuple(path[: len(root)]) == root
     return clip_id(path[len(root)]) if inside else None
 
 
-def _explain(error: Any, path: list[Any], where: str, clip: Optional[str]) -> Problem:
+def _explain(error: Any, path: list[Any], where: str, clip: str | None) -> Problem:
     found, keyword, expected = error.instance, error.validator, error.validator_value
     field = path[-1] if path else None
     if keyword == "type":
-        return Problem("wrong-type", where, f"found {_kind(found)}; expected {_KINDS[expected]}", clip, _type_hint(found, expected, field, path))
+        return Problem(
+            "wrong-type",
+            where,
+            f"found {_kind(found)}; expected {_KINDS[expected]}",
+            clip,
+            _type_hint(found, expected, field, path),
+        )
     if keyword == "required":
         absent = [name for name in expected if name not in found]
-        return Problem("missing-key", where, f"no {' and no '.join(map(show, absent))}; expected {_listed(expected)}", clip, _key_hint(found, absent))
+        return Problem(
+            "missing-key",
+            where,
+            f"no {' and no '.join(map(show, absent))}; expected {_listed(expected)}",
+            clip,
+            _key_hint(found, absent),
+        )
     if keyword == "additionalProperties":
         extra = [name for name in found if name not in error.schema["properties"]]
         known = list(error.schema["properties"])
-        return Problem("unknown-key", where, f"unknown {'key' if len(extra) == 1 else 'keys'} {some(extra)}; expected {_listed(known)}", clip, _root_hint(path))
+        return Problem(
+            "unknown-key",
+            where,
+            f"unknown {'key' if len(extra) == 1 else 'keys'} {some(extra)}; expected {_listed(known)}",
+            clip,
+            _root_hint(path),
+        )
     if keyword in ("minProperties", "minItems"):
-        hint = "Every clip needs at least one emotion: if none stands out, the most probable one." if keyword == "minItems" else None
-        return Problem("empty", where, "empty; expected " + ("one or two emotions" if keyword == "minItems" else "at least one clip"), clip, hint)
+        hint = (
+            "Every clip needs at least one emotion: if none stands out, the most probable one."
+            if keyword == "minItems"
+            else None
+        )
+        return Problem(
+            "empty",
+            where,
+            "empty; expected " + ("one or two emotions" if keyword == "minItems" else "at least one clip"),
+            clip,
+            hint,
+        )
     if keyword == "maxItems":
-        return Problem("too-many-emotions", where, f"{len(found)} emotions; expected one or two", clip, "Keep the two most salient ones.")
+        return Problem(
+            "too-many-emotions",
+            where,
+            f"{len(found)} emotions; expected one or two",
+            clip,
+            "Keep the two most salient ones.",
+        )
     if keyword == "minLength":
-        return Problem("empty", where, "an empty text; expected an actor's name", clip, "Leave groups out altogether where the actors are not known.")
+        return Problem(
+            "empty",
+            where,
+            "an empty text; expected an actor's name",
+            clip,
+            "Leave groups out altogether where the actors are not known.",
+        )
     if field == "emotion":
         return _emotion_problem(found, where, clip)
-    return Problem("salience-range", where, f"salience {show(found)}; expected {_RANGES[keyword].format(_values(expected))}", clip, _salience_hint(error))
+    return Problem(
+        "salience-range",
+        where,
+        f"salience {show(found)}; expected {_RANGES[keyword].format(_values(expected))}",
+        clip,
+        _salience_hint(error),
+    )
 
 
 _KINDS = {"object": "an object", "array": "a list of one or two emotions", "number": "a number", "string": "a text"}
 _RANGES = {
-    "minimum": "100, the salience of a single emotion", "maximum": "100, the salience of a single emotion",
-    "exclusiveMinimum": "more than {}", "exclusiveMaximum": "less than {}", "enum": "{}",
+    "minimum": "100, the salience of a single emotion",
+    "maximum": "100, the salience of a single emotion",
+    "exclusiveMinimum": "more than {}",
+    "exclusiveMaximum": "less than {}",
+    "enum": "{}",
 }
 
 
@@ -300,11 +422,14 @@ def _kind(value: object) -> str:
     return ("the text " if isinstance(value, str) else "") + show(value)
 
 
-def _type_hint(found: object, expected: str, field: object, path: list[Any]) -> Optional[str]:
+def _type_hint(found: object, expected: str, field: object, path: list[Any]) -> str | None:
     if field == "salience" and isinstance(found, str):
         return "Write the number without quotes."
     if not path and isinstance(found, list):
-        return 'Map each clip to its emotions: {"predictions": {"test_0001.mov": [{"emotion": "sad", "salience": 100}], …}}.'
+        return (
+            'Map each clip to its emotions: {"predictions": {"test_0001.mov": [{"emotion": "sad", "salience": 100}],'
+            " …}}."
+        )
     if expected == "array" and isinstance(found, dict) and "emotion" in found:
         return "Put the emotion into a list: [{…}]."
     if expected == "array" and isinstance(found, str):
@@ -312,36 +437,57 @@ def _type_hint(found: object, expected: str, field: object, path: list[Any]) -> 
     return None
 
 
-def _key_hint(found: Mapping[str, object], absent: list[str]) -> Optional[str]:
+def _key_hint(found: Mapping[str, object], absent: list[str]) -> str | None:
     near = {name: get_close_matches(name, [key.lower() for key in found], n=1) for name in absent}
     return "Is it spelt differently? Keys are lower case, in English." if any(near.values()) else None
 
 
-def _root_hint(path: list[Any]) -> Optional[str]:
+def _root_hint(path: list[Any]) -> str | None:
     return "Only the clips belong into the file: keep the name of the team or method elsewhere." if not path else None
 
 
-def _emotion_problem(found: object, where: str, clip: Optional[str]) -> Problem:
+def _emotion_problem(found: object, where: str, clip: str | None) -> Problem:
     if found == NEUTRAL:
         return Problem(
-            "neutral-in-blend", where, f'"{NEUTRAL}" in a blend; expected two of {", ".join(BLENDABLE)}', clip,
+            "neutral-in-blend",
+            where,
+            f'"{NEUTRAL}" in a blend; expected two of {", ".join(BLENDABLE)}',
+            clip,
             "Neutral never occurs in a blend: predict it alone with salience 100, or leave it out.",
         )
-    return Problem("unknown-emotion", where, f"emotion {show(found)}; expected one of {', '.join(EMOTIONS)}", clip, _emotion_hint(found))
+    return Problem(
+        "unknown-emotion",
+        where,
+        f"emotion {show(found)}; expected one of {', '.join(EMOTIONS)}",
+        clip,
+        _emotion_hint(found),
+    )
 
 
-_OTHER_NAMES = {"happy": "hap", "joy": "hap", "angry": "ang", "fearful": "fea", "afraid": "fea", "sorrow": "sad", "disgusted": "disg"}
+_OTHER_NAMES = {
+    "happy": "hap",
+    "joy": "hap",
+    "angry": "ang",
+    "fearful": "fea",
+    "afraid": "fea",
+    "sorrow": "sad",
+    "disgusted": "disg",
+}
 
 
-def _emotion_hint(found: object) -> Optional[str]:
+def _emotion_hint(found: object) -> str | None:
     if not isinstance(found, str):
         return None
-    names = {**{name: name for name in EMOTIONS}, **{full: name for name, full in EMOTION_NAMES.items()}, **_OTHER_NAMES}
+    names = {
+        **{name: name for name in EMOTIONS},
+        **{full: name for name, full in EMOTION_NAMES.items()},
+        **_OTHER_NAMES,
+    }
     near = get_close_matches(found.strip().lower()[:40], names, n=1, cutoff=0.5)
     return f'The nearest is "{names[near[0]]}" ({EMOTION_NAMES[names[near[0]]]}).' if near else None
 
 
-def _salience_hint(error: Any) -> Optional[str]:
+def _salience_hint(error: Any) -> str | None:
     value = error.instance
     if error.validator == "minimum":  # a part that stands alone, with less than 100
         return _fraction_hint([value]) or "Is the second emotion missing? A single emotion has salience 100."
@@ -350,7 +496,7 @@ def _salience_hint(error: Any) -> Optional[str]:
     return "The dataset's saliences are 100, or 70/30, 50/50 and 30/70." if error.validator == "enum" else None
 
 
-def _fraction_hint(saliences: list[Any]) -> Optional[str]:
+def _fraction_hint(saliences: list[Any]) -> str | None:
     """Saliences that look like fractions of one."""
     if all(0 < value <= 1 for value in saliences) and abs(sum(saliences) - 1) < 0.01:
         return "These look like fractions: saliences are in percent, so multiply by 100."

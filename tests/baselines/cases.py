@@ -5,12 +5,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from blemore.labels import LABELS
-from blemore_baselines.decode import Thresholds, decode_thresholds
+from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds
 
 
 @st.composite
 def cases(draw, most=12):
-    """Probabilities (N, 6) with ties, and labels (N,): for most clips one of the pair that ranks first, so that relations matter."""
+    """Probabilities (N, 6) with ties, and labels (N,): for most clips one of the pair that ranks first, so that
+    relations matter.
+    """
     n = draw(st.integers(1, most))
     scores = draw(arrays.arrays(float, (n, 6), elements=st.sampled_from([1.0, 2, 4, 8, 16, 32])))
     probabilities = scores / scores.sum(axis=1, keepdims=True)

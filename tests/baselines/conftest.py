@@ -14,12 +14,16 @@ N_FOLDS, N_TEST = 3, 8
 
 def metadata_csv(labels, n_folds=N_FOLDS):
     """Train metadata: an actor a fold, clips in turn."""
-    lines = ["filename,video_id,mix,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience,version,intensity_level,situation,fold"]
+    lines = [
+        "filename,video_id,mix,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience,version,intensity_level,situation,fold"
+    ]
     for k, label in enumerate(labels):
         fold = k % n_folds
         emotions, saliences = (*LABELS[label].emotions, "")[:2], (*LABELS[label].saliences, "")[:2]
         mix = int(LABELS[label].is_blend)
-        lines.append(f"clip{k:02},A{fold},{mix},{emotions[0]},{emotions[1]},{saliences[0] if mix else ''},{saliences[1]},1,,,{fold}")
+        lines.append(
+            f"clip{k:02},A{fold},{mix},{emotions[0]},{emotions[1]},{saliences[0] if mix else ''},{saliences[1]},1,,,{fold}"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -39,23 +43,33 @@ def tiny(tmp_path):
     dataset = read_dataset(root / "train_metadata.csv")
     for name, dim in (("sound", 5), ("look", 3)):
         mixing = rng.normal(size=(6, dim))
-        for part, ids, targets in (("train", dataset.ids, dataset.targets), ("test", test_ids, TARGETS[rng.integers(0, 36, N_TEST)])):
+        for part, ids, targets in (
+            ("train", dataset.ids, dataset.targets),
+            ("test", test_ids, TARGETS[rng.integers(0, 36, N_TEST)]),
+        ):
             folder = root / f"{name}_{part}"
             folder.mkdir()
             for clip, target in zip(ids, targets):
                 frames = target @ mixing + rng.normal(size=(rng.integers(2, 6), dim))
                 np.save(folder / f"{clip}.npy", frames.astype(np.float32))
     return SimpleNamespace(
-        root=root, train=root / "train_metadata.csv", test=root / "test_metadata.csv", dataset=dataset, test_ids=test_ids,
-        sound=root / "sound_train", look=root / "look_train", sound_test=root / "sound_test", look_test=root / "look_test",
+        root=root,
+        train=root / "train_metadata.csv",
+        test=root / "test_metadata.csv",
+        dataset=dataset,
+        test_ids=test_ids,
+        sound=root / "sound_train",
+        look=root / "look_train",
+        sound_test=root / "sound_test",
+        look_test=root / "look_test",
         read=lambda path, **options: features.read_features(path, dataset.ids, **options),
     )
 
 
 @pytest.fixture
 def planted():
-    """(noise, n) → a dataset of n clips, twelve actors in four folds, and a source for each noise: 8 columns of the soft
-    labels plus so much noise, or of noise alone (None)."""
+    """(noise, n) → a dataset of n clips, twelve actors in four folds, and a source for each noise: 8 columns of the
+    soft labels plus so much noise, or of noise alone (None)."""
     from blemore_baselines.dataset import Dataset
     from blemore_baselines.features import Features
 
@@ -63,8 +77,17 @@ def planted():
         rng = np.random.default_rng(seed)
         labels, actor = rng.permutation(np.arange(n) % len(LABELS)), rng.integers(0, 12, n)
         ids = [f"clip{k:03}" for k in range(n)]
-        told = [rng.normal(size=(n, 8)) if one is None else TARGETS[labels] @ rng.normal(size=(6, 8)) + one * rng.normal(size=(n, 8)) for one in noise]
-        return Dataset(ids, labels, actor % 4, [f"A{k:02}" for k in actor]), [Features(ids, X.astype(np.float32), np.arange(n), {}) for X in told]
+        told = [
+            (
+                rng.normal(size=(n, 8))
+                if one is None
+                else TARGETS[labels] @ rng.normal(size=(6, 8)) + one * rng.normal(size=(n, 8))
+            )
+            for one in noise
+        ]
+        return Dataset(ids, labels, actor % 4, [f"A{k:02}" for k in actor]), [
+            Features(ids, X.astype(np.float32), np.arange(n), {}) for X in told
+        ]
 
     return make
 
@@ -82,7 +105,7 @@ def quick(monkeypatch):
 @pytest.fixture(scope="module")
 def one_thread():
     """On small matrices more threads only wait for one another."""
-    from blemore_baselines.heads import one_thread_each
+    from blemore_baselines.engines import one_thread_each
 
     with one_thread_each():
         yield

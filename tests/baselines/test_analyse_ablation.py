@@ -7,13 +7,14 @@ import pytest
 from click.testing import CliRunner
 
 from blemore.errors import ValidationError
-from blemore_baselines.analyse.ablation import ablation
-from blemore_baselines.analyse.actors import outcomes
-from blemore_baselines.analyse.held_out import DISTURB, held_out
-from blemore_baselines.analyse.objectives import by_thresholds
 from blemore_baselines.cli import main
-from blemore_baselines.crossval import Recipe, cross_validate
-from blemore_baselines.decode import softmax
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.models.crossval import cross_validate
+from blemore_baselines.models.recipes import Recipe
+from blemore_baselines.studies.ablation import ablation
+from blemore_baselines.studies.held_out import DISTURB, held_out
+from blemore_baselines.studies.intervals import outcomes
+from blemore_baselines.studies.objectives import by_thresholds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPE = Recipe(1e-2, 1e-3, 32, 10, 10)
@@ -68,7 +69,9 @@ def test_modalities_that_complete_each_other_gain(planted):
     study = ablation(dataset, [video], [audio], RECIPE, "linear", 0, "signature", repeats=2)
     assert all(study.values["gained_by_both"][name]["presence"]["low"] > 0 for name in ("video", "audio"))
     assert all(study.values["lost"][f"{name} zeroed"]["presence"]["low"] > 0 for name in ("video", "audio"))
-    assert set(study.figures) == {"pairs", "disturbed"} and all(png.startswith(b"\x89PNG") for png in study.figures.values())
+    assert set(study.figures) == {"pairs", "disturbed"} and all(
+        png.startswith(b"\x89PNG") for png in study.figures.values()
+    )
 
 
 def test_what_is_missing_is_told(tiny):
@@ -80,7 +83,18 @@ def test_what_is_missing_is_told(tiny):
 
 
 def test_the_command(tiny, tmp_path):
-    told = ["analyse", "ablation", "--metadata", str(tiny.train), "--video", str(tiny.look), "--head", "linear", "--out", str(tmp_path / "out")]
+    told = [
+        "analyse",
+        "ablation",
+        "--metadata",
+        str(tiny.train),
+        "--video",
+        str(tiny.look),
+        "--head",
+        "linear",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     result = CliRunner().invoke(main, told)
     assert result.exit_code == 2 and "--audio" in result.output
     result = CliRunner().invoke(main, [*told, "--audio", str(tiny.sound)])

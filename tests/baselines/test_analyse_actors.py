@@ -9,7 +9,7 @@ from blemore import significance
 from blemore.evaluate import Report
 from blemore.labels import LABELS, to_prediction
 from blemore.metrics import count
-from blemore_baselines.analyse.actors import FIGURES, Estimate, compare, estimate, in_words, outcomes
+from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, estimate, in_words, outcomes
 
 
 @pytest.fixture
@@ -23,7 +23,12 @@ def two():
 
 def test_outcomes_by_hand():
     # fea; ang+disg 70/30 right, with the other relation, and as ang alone
-    assert outcomes(np.array([2, 6, 7, 0]), np.array([2, 6, 6, 6])).tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 1, 0]]
+    assert outcomes(np.array([2, 6, 7, 0]), np.array([2, 6, 6, 6])).tolist() == [
+        [1, 1, 0, 0],
+        [1, 1, 1, 1],
+        [1, 1, 1, 0],
+        [1, 0, 1, 0],
+    ]
 
 
 def test_figures_and_intervals_are_those_of_the_package(two):
@@ -33,7 +38,11 @@ def test_figures_and_intervals_are_those_of_the_package(two):
     reports = []
     for predicted in (first, second):
         predictions = {str(k): to_prediction(list(zip(*LABELS[label]))) for k, label in enumerate(predicted)}
-        reports.append(Report(count(predictions, truth), predictions, truth, "all", {str(k): actor for k, actor in enumerate(actors)}))
+        reports.append(
+            Report(
+                count(predictions, truth), predictions, truth, "all", {str(k): actor for k, actor in enumerate(actors)}
+            )
+        )
     theirs = significance.compare(*reports).differences
     alone = significance.bootstrap(reports[0]).intervals
     for name, key in zip(FIGURES, significance.FIGURES):
@@ -112,9 +121,15 @@ def test_a_single_actor_gives_no_interval(two):
     assert in_words(found) == f"+{found.value:.3f} (a single actor: no interval)"
 
 
-@pytest.mark.parametrize(("found", "told"), [
-    (Estimate(0.012, -0.02, 0.044, 0.41), "+0.012 (95 % interval −0.020 to +0.044, p = 0.410), within chance"),
-    (Estimate(-0.1, -0.15, -0.05, 0.0005), "−0.100 (95 % interval −0.150 to −0.050, p < 0.001), more than chance explains"),
-])
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (Estimate(0.012, -0.02, 0.044, 0.41), "+0.012 (95 % interval −0.020 to +0.044, p = 0.410), within chance"),
+        (
+            Estimate(-0.1, -0.15, -0.05, 0.0005),
+            "−0.100 (95 % interval −0.150 to −0.050, p < 0.001), more than chance explains",
+        ),
+    ],
+)
 def test_words(found, told):
     assert in_words(found) == told

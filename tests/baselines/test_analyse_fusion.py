@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from blemore.errors import ValidationError
-from blemore_baselines.analyse.fusion import GATED, Gated, LowRank, fusion, mean_gates
-from blemore_baselines.analyse.training import seeded
-from blemore_baselines.crossval import Recipe
+from blemore_baselines.models.recipes import Recipe
+from blemore_baselines.studies.fusion import GATED, Gated, LowRank, fusion, mean_gates
+from blemore_baselines.studies.training import seeded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPE = Recipe(3e-3, 1e-3, 32, 8, 8)
@@ -53,7 +53,10 @@ def test_a_tensor_of_any_rank_is_the_full_tensor_of_outer_products():
     """Liu et al. 2018: the low-rank product is the full weight tensor applied to the outer product of the modalities."""
     module = seeded(lambda: LowRank([3, 2, 4], hidden=5, rank=3), seed=2).double()
     X = torch.randn(4, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    z = [torch.nn.functional.pad(torch.relu(project(x)), (0, 1), value=1.0) for project, x in zip(module.project, X.split([3, 2, 4], dim=1))]
+    z = [
+        torch.nn.functional.pad(torch.relu(project(x)), (0, 1), value=1.0)
+        for project, x in zip(module.project, X.split([3, 2, 4], dim=1))
+    ]
     weights = torch.einsum("rik,rjk,rlk->ijlk", *module.factors)
     expected = torch.einsum("ni,nj,nl,ijlk->nk", *z, weights) + module.bias
     assert module(X).detach().numpy() == pytest.approx(expected.detach().numpy(), rel=1e-9)

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blemore.errors import ValidationError
-from blemore_baselines.analyse.identity import deal, identity
-from blemore_baselines.analyse.study import told, write
 from blemore_baselines.cli import main
-from blemore_baselines.crossval import Recipe
 from blemore_baselines.dataset import Dataset
+from blemore_baselines.models.recipes import Recipe
+from blemore_baselines.studies.identity import deal, identity
+from blemore_baselines.studies.study import told, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPE = Recipe(3e-3, 1e-3, 32, 10, 10)
@@ -29,7 +29,9 @@ def test_folds_keep_their_sizes_and_each_actor_is_spread(seed, n_folds, n_actors
     rng = np.random.default_rng(seed)
     actor = rng.integers(0, n_actors, rng.integers(n_folds * n_actors, 300))
     folds = np.concatenate([np.arange(n_folds), actor[n_folds:] % n_folds])
-    dataset = Dataset([f"c{k}" for k in range(len(actor))], rng.integers(0, 36, len(actor)), folds, [f"A{k}" for k in actor])
+    dataset = Dataset(
+        [f"c{k}" for k in range(len(actor))], rng.integers(0, 36, len(actor)), folds, [f"A{k}" for k in actor]
+    )
     dealt = deal(dataset, seed)
     assert np.array_equal(np.bincount(dealt, minlength=n_folds), np.bincount(folds, minlength=n_folds))
     for one in np.unique(actor):
@@ -43,8 +45,12 @@ def test_a_deal_by_hand():
     labels, actors = np.tile([0, 0, 0, 9, 9, 9], 2), ["A"] * 6 + ["B"] * 6
     dataset = Dataset([f"c{k}" for k in range(12)], labels, np.arange(12) // 4, actors)
     dealt = deal(dataset, 3)
-    assert {(actor, label, fold) for actor, label, fold in zip(actors, labels, dealt)} == {(a, label, f) for a in "AB" for label in (0, 9) for f in range(3)}
-    assert np.array_equal(deal(dataset, 3), dealt) and not all(np.array_equal(deal(dataset, seed), dealt) for seed in range(4, 9))
+    assert {(actor, label, fold) for actor, label, fold in zip(actors, labels, dealt)} == {
+        (a, label, f) for a in "AB" for label in (0, 9) for f in range(3)
+    }
+    assert np.array_equal(deal(dataset, 3), dealt) and not all(
+        np.array_equal(deal(dataset, seed), dealt) for seed in range(4, 9)
+    )
 
 
 def test_expressions_that_each_actor_has_of_their_own_are_found(planted):
@@ -90,7 +96,20 @@ def test_what_cannot_be_compared_is_refused(tiny):
 
 def test_the_command_writes_what_the_report_reads(tiny, tmp_path):
     out = tmp_path / "run" / "analysis"
-    told = ["analyse", "identity", "--metadata", str(tiny.train), "--features", str(tiny.sound), "--features", str(tiny.look), "--head", "linear", "--out", str(out)]
+    told = [
+        "analyse",
+        "identity",
+        "--metadata",
+        str(tiny.train),
+        "--features",
+        str(tiny.sound),
+        "--features",
+        str(tiny.look),
+        "--head",
+        "linear",
+        "--out",
+        str(out),
+    ]
     result = CliRunner().invoke(main, told)
     assert result.exit_code == 0, result.output
     found = json.loads((out / "identity.json").read_text())

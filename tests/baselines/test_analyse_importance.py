@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from blemore_baselines.analyse.groups import Group, find_groups
-from blemore_baselines.analyse.actors import Estimate
-from blemore_baselines.analyse.importance import _findings, _worth, best_constant, importance, measure
-from blemore_baselines.crossval import Recipe, cross_validate
-from blemore_baselines.decode import figures, softmax
+from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.features import STATISTICS, Features, fuse
+from blemore_baselines.models.crossval import cross_validate
+from blemore_baselines.models.recipes import Recipe
+from blemore_baselines.studies.importance import _findings, _worth, best_constant, importance, measure
+from blemore_baselines.studies.importance_columns import Group, find_groups
+from blemore_baselines.studies.intervals import Estimate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPE = Recipe(3e-3, 1e-3, 32, 8, 8)
@@ -19,7 +21,10 @@ def source(dim, **meta):
 
 
 def test_groups_by_their_columns():
-    sources = [source(14, encoder="wavlm", statistics=list(STATISTICS)), source(77, encoder="OpenFace_3", statistics=list(STATISTICS))]
+    sources = [
+        source(14, encoder="wavlm", statistics=list(STATISTICS)),
+        source(77, encoder="OpenFace_3", statistics=list(STATISTICS)),
+    ]
     found, left_out = find_groups(["voice", "face"], sources)
     columns = {(group.kind, group.name): group.columns.tolist() for group in found}
     assert not left_out
@@ -28,16 +33,33 @@ def test_groups_by_their_columns():
     assert columns["OpenFace column", "gaze_yaw"] == [14 + 1 + 11 * k for k in range(7)]
     assert columns["OpenFace column", "AU12"] == [14 + 3 + 5 + 11 * k for k in range(7)]
     assert [group.name for group in found if group.kind == "OpenFace column"] == [
-        "emotion_index", "gaze_yaw", "gaze_pitch", "AU01", "AU02", "AU04", "AU06", "AU09", "AU12", "AU25", "AU26",
+        "emotion_index",
+        "gaze_yaw",
+        "gaze_pitch",
+        "AU01",
+        "AU02",
+        "AU04",
+        "AU06",
+        "AU09",
+        "AU12",
+        "AU25",
+        "AU26",
     ]
 
 
-@pytest.mark.parametrize(("meta", "dim", "told"), [
-    ({"statistics": None}, 14, "odd is left out of the statistics: its 14 columns are not known"),
-    ({"statistics": list(STATISTICS)}, 15, "odd is left out of the statistics: its 15 columns are not known"),
-    ({"statistics": ["mean", "std"]}, 14, "odd is left out of the statistics: its 14 columns are not known"),
-    ({"statistics": list(STATISTICS), "encoder": "openface3"}, 14, "odd is left out of the named columns: it has 2, and OpenFace 11"),
-])
+@pytest.mark.parametrize(
+    ("meta", "dim", "told"),
+    [
+        ({"statistics": None}, 14, "odd is left out of the statistics: its 14 columns are not known"),
+        ({"statistics": list(STATISTICS)}, 15, "odd is left out of the statistics: its 15 columns are not known"),
+        ({"statistics": ["mean", "std"]}, 14, "odd is left out of the statistics: its 14 columns are not known"),
+        (
+            {"statistics": list(STATISTICS), "encoder": "openface3"},
+            14,
+            "odd is left out of the named columns: it has 2, and OpenFace 11",
+        ),
+    ],
+)
 def test_what_cannot_be_told_apart_is_left_out_by_name(meta, dim, told):
     found, left_out = find_groups(["odd"], [source(dim, **meta)])
     assert len(left_out) == 1 and left_out[0].startswith(told)
@@ -46,7 +68,15 @@ def test_what_cannot_be_told_apart_is_left_out_by_name(meta, dim, told):
 
 def test_the_models_are_those_of_cross_validation(tiny):
     features = tiny.read(tiny.sound)
-    whole, permuted = measure(tiny.dataset, features, find_groups(["sound"], [features])[0], Recipe(1e-2, 1e-3, 8, 4, 4), "mlp256", 3, repeats=2)
+    whole, permuted = measure(
+        tiny.dataset,
+        features,
+        find_groups(["sound"], [features])[0],
+        Recipe(1e-2, 1e-3, 8, 4, 4),
+        "mlp256",
+        3,
+        repeats=2,
+    )
     logits = cross_validate(tiny.dataset, features, Recipe(1e-2, 1e-3, 8, 4, 4), ["mlp256"], [3]).logits[0, 0]
     nested = figures(softmax(logits), tiny.dataset.labels, tiny.dataset.folds)["nested"]
     assert whole[:, 1].mean() == pytest.approx(nested["acc_presence"])
@@ -60,9 +90,14 @@ def test_noise_is_worth_nothing_and_what_was_planted_is(planted):
     for figure in ("presence", "salience"):
         assert by_name["told"][figure]["low"] > 0.2 and by_name["told"][figure]["value"] < study.values["whole"][figure]
         assert abs(by_name["noise"][figure]["value"]) < 0.06 < by_name["told"][figure]["value"]
-    assert all(group["pairs"].keys() == {*by_name["told"]["pairs"]} and len(group["pairs"]) == 10 for group in by_name.values())
+    assert all(
+        group["pairs"].keys() == {*by_name["told"]["pairs"]} and len(group["pairs"]) == 10 for group in by_name.values()
+    )
     assert sum("is left out of the statistics" in finding for finding in study.findings) == 2
-    assert set(study.tables) == {"groups", "pairs_presence", "pairs_salience"} and set(study.figures) == {"groups", "pairs"}
+    assert set(study.tables) == {"groups", "pairs_presence", "pairs_salience"} and set(study.figures) == {
+        "groups",
+        "pairs",
+    }
 
 
 def test_a_column_that_tells_one_emotion_matters_to_its_pairs(planted):
@@ -72,7 +107,9 @@ def test_a_column_that_tells_one_emotion_matters_to_its_pairs(planted):
     seen = (dataset.targets + 0.1 * rng.normal(size=dataset.targets.shape)).astype(np.float32)
     others = Features(dataset.ids, seen[:, [0, 1, 2, 4, 5]], rest.owner, {})
     happiness = Features(dataset.ids, seen[:, [3]], rest.owner, {})
-    study = importance(dataset, ["others", "happiness"], [others, happiness], RECIPE, "mlp256", 0, "signature", repeats=3)
+    study = importance(
+        dataset, ["others", "happiness"], [others, happiness], RECIPE, "mlp256", 0, "signature", repeats=3
+    )
     pairs = study.values["groups"][1]["pairs"]
     lost = {name: its["presence"]["value"] for name, its in pairs.items()}
     with_it = [value for name, value in lost.items() if "hap" in name]
@@ -80,14 +117,29 @@ def test_a_column_that_tells_one_emotion_matters_to_its_pairs(planted):
     assert min(with_it) > max(without)
 
 
-LOSES, GAINS, NOTHING = Estimate(0.1, 0.05, 0.15, 0.001), Estimate(-0.1, -0.15, -0.05, 0.001), Estimate(-0.02, -0.1, 0.06, 0.6)
+LOSES, GAINS, NOTHING = (
+    Estimate(0.1, 0.05, 0.15, 0.001),
+    Estimate(-0.1, -0.15, -0.05, 0.001),
+    Estimate(-0.02, -0.1, 0.06, 0.6),
+)
 
 
-@pytest.mark.parametrize(("its", "told"), [
-    ([GAINS, NOTHING, GAINS], "By statistic, none loses presence where it is permuted. Beyond chance, of 3, 0 lose and 2 (a, c) gain."),
-    ([GAINS, LOSES, NOTHING], "By statistic, presence loses most where b is permuted: +0.100 (95 % interval +0.050 to +0.150, p = 0.001), "
-                              "more than chance explains. Beyond chance, of 3, 1 (b) lose and 1 (a) gain."),
-])
+@pytest.mark.parametrize(
+    ("its", "told"),
+    [
+        (
+            [GAINS, NOTHING, GAINS],
+            "By statistic, none loses presence where it is permuted. Beyond chance, of 3, 0 lose and 2 (a, c) gain.",
+        ),
+        (
+            [GAINS, LOSES, NOTHING],
+            (
+                "By statistic, presence loses most where b is permuted: +0.100 (95 % interval +0.050 to +0.150, p ="
+                " 0.001), more than chance explains. Beyond chance, of 3, 1 (b) lose and 1 (a) gain."
+            ),
+        ),
+    ],
+)
 def test_words_tell_what_loses_and_what_gains(its, told):
     groups = [Group("statistic", name, np.arange(2)) for name in "abc"]
     found = _findings(groups, {"presence": its}, ["ang+hap"], {"presence": [[one] for one in its]})
@@ -98,14 +150,20 @@ def test_words_tell_what_loses_and_what_gains(its, told):
 def test_nothing_can_be_read_from_what_a_constant_answer_reaches(tiny):
     constant = best_constant(tiny.dataset)
     assert constant == pytest.approx({"presence": 3 / 36, "salience": 1 / 30})  # each of the 36 labels once
-    assert _worth({"presence": 0.09, "salience": 0.04}, constant) == (
-        "Without permutation: presence 0.090 (best constant answer 0.083), salience 0.040 (best constant answer 0.033).")
+    assert (
+        _worth({"presence": 0.09, "salience": 0.04}, constant)
+        == "Without permutation: presence 0.090 (best constant answer 0.083), salience 0.040 (best constant answer"
+        " 0.033)."
+    )
     assert _worth({"presence": 0.09, "salience": constant["salience"]}, constant).endswith(
-        " Salience is no better than a constant answer's: no importance can be read from it.")
+        " Salience is no better than a constant answer's: no importance can be read from it."
+    )
     assert _worth({"presence": 0.01, "salience": 0.01}, constant).count("no importance can be read") == 2
 
 
 def test_the_same_call_gives_the_same_study(tiny):
     sources = [tiny.read(tiny.sound), tiny.read(tiny.look)]
-    run = lambda: importance(tiny.dataset, ["sound", "look"], sources, Recipe(1e-2, 1e-3, 8, 1, 1), "linear", 1, "", repeats=1)  # noqa: E731
+    run = lambda: importance(
+        tiny.dataset, ["sound", "look"], sources, Recipe(1e-2, 1e-3, 8, 1, 1), "linear", 1, "", repeats=1
+    )
     assert fuse(sources).X.shape[1] == 56 and run() == run()

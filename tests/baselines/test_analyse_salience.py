@@ -9,12 +9,20 @@ from hypothesis.extra.numpy import arrays
 
 from blemore.errors import ValidationError
 from blemore.labels import EMOTIONS, LABEL_INDEX, LABELS, Label
-from blemore_baselines.analyse.objectives import OBJECTIVES, SHARES, by_posterior, by_thresholds, log_posterior, margins, ranking_loss
-from blemore_baselines.analyse.salience import errors, salience
-from blemore_baselines.analyse.training import out_of_fold, perceptron
-from blemore_baselines.crossval import Recipe, cross_validate
-from blemore_baselines.decode import decode_thresholds
-from blemore_baselines.thresholds import Thresholds
+from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds
+from blemore_baselines.models.crossval import cross_validate
+from blemore_baselines.models.recipes import Recipe
+from blemore_baselines.studies.objectives import (
+    OBJECTIVES,
+    SHARES,
+    by_posterior,
+    by_thresholds,
+    log_posterior,
+    margins,
+    ranking_loss,
+)
+from blemore_baselines.studies.salience import errors, salience
+from blemore_baselines.studies.training import out_of_fold, perceptron
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ANG_HAP_30_70 = LABEL_INDEX[Label(("ang", "hap"), (30, 70))]
@@ -28,7 +36,9 @@ def test_the_ranking_loss_by_hand():
     present, absent = [2.0, 1.0], [-1.0, 0.5, 0.0, -0.5]
     losses = [-np.log(sigma(2.0 - 1.0))]
     losses += [-np.log(sigma(p - a)) for p in present for a in absent]
-    losses += [-(np.log(sigma(a - b)) + np.log(sigma(b - a))) / 2 for k, a in enumerate(absent) for b in absent[k + 1 :]]
+    losses += [
+        -(np.log(sigma(a - b)) + np.log(sigma(b - a))) / 2 for k, a in enumerate(absent) for b in absent[k + 1 :]
+    ]
     assert len(losses) == 15
     assert ranking_loss(scores, torch.tensor([ANG_HAP_30_70])).item() == pytest.approx(sum(losses) / 3, rel=1e-6)
 
@@ -68,15 +78,18 @@ def test_the_posterior_of_the_multi_task_head_sums_to_one_and_knows_its_labels()
     assert log_posterior(sure).argmax().item() == ANG_HAP_30_70
 
 
-@pytest.mark.parametrize(("name", "outputs", "share"), [
-    ("soft labels", np.log(np.array([0.3, 1e-9, 1e-9, 0.7, 1e-9, 1e-9])), 0.3),
-    ("regression", np.array([0.3, 0.0, 0.0, 0.7, 0.0, 0.0]), 0.3),
-    ("regression", np.array([-0.5, 0.0, 0.0, 0.9, 0.0, 0.0]), 0.0),  # stays within [0, 1]
-    ("ranking", np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0]), 0.5),
-    ("ranking", np.array([-20.0, 0.0, 0.0, 20.0, 0.0, 0.0]), 0.3),
-    ("multi-task", np.eye(46)[16 + 3 * PAIR_ANG_HAP + 2] * 50, 0.3),
-    ("multi-task", np.zeros(46), 0.5),
-])
+@pytest.mark.parametrize(
+    ("name", "outputs", "share"),
+    [
+        ("soft labels", np.log(np.array([0.3, 1e-9, 1e-9, 0.7, 1e-9, 1e-9])), 0.3),
+        ("regression", np.array([0.3, 0.0, 0.0, 0.7, 0.0, 0.0]), 0.3),
+        ("regression", np.array([-0.5, 0.0, 0.0, 0.9, 0.0, 0.0]), 0.0),  # stays within [0, 1]
+        ("ranking", np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0]), 0.5),
+        ("ranking", np.array([-20.0, 0.0, 0.0, 20.0, 0.0, 0.0]), 0.3),
+        ("multi-task", np.eye(46)[16 + 3 * PAIR_ANG_HAP + 2] * 50, 0.3),
+        ("multi-task", np.zeros(46), 0.5),
+    ],
+)
 def test_shares_by_hand(name, outputs, share):
     assert OBJECTIVES[name].shares(outputs[None], np.array([PAIR_ANG_HAP])) == pytest.approx([share], abs=1e-6)
 
@@ -99,7 +112,15 @@ def test_soft_labels_train_as_the_published_head(span, tiny):
     recipe = Recipe(1e-2, 1e-3, 8, 3, 3, span)
     features = tiny.read(tiny.sound)
     objective = OBJECTIVES["soft labels"]
-    ours = out_of_fold(tiny.dataset, [features], recipe, lambda widths: perceptron(sum(widths), 512, 6), objective.loss, seed=3, title="soft labels")
+    ours = out_of_fold(
+        tiny.dataset,
+        [features],
+        recipe,
+        lambda widths: perceptron(sum(widths), 512, 6),
+        objective.loss,
+        seed=3,
+        title="soft labels",
+    )
     published = cross_validate(tiny.dataset, features, recipe, ["mlp512"], [3]).logits[0, 0]
     assert ours == pytest.approx(published, rel=1e-3, abs=1e-4)
 
@@ -109,7 +130,15 @@ def test_each_part_is_written_in_a_basis_of_its_own(tiny):
     seen = []
     build = lambda widths: seen.append(widths) or perceptron(sum(widths), None, 6)  # noqa: E731
     for span in (None, 22):
-        out_of_fold(tiny.dataset, [tiny.read(tiny.sound), tiny.read(tiny.look)], Recipe(1e-2, 0, 8, 1, 1, span), build, OBJECTIVES["soft labels"].loss, 0, "")
+        out_of_fold(
+            tiny.dataset,
+            [tiny.read(tiny.sound), tiny.read(tiny.look)],
+            Recipe(1e-2, 0, 8, 1, 1, span),
+            build,
+            OBJECTIVES["soft labels"].loss,
+            0,
+            "",
+        )
     assert seen == [[35, 21]] * 3 + [[22, 21]] * 3
 
 
@@ -128,7 +157,9 @@ def test_what_was_planted_is_found(planted):
     for name, its in study.values["heads"].items():
         assert its["acc_salience"] > 0.4, name
         assert its["rmse"] < study.values["always_50"]["rmse"], name
-    assert set(study.figures) == {"shares", "gained"} and all(png.startswith(b"\x89PNG") for png in study.figures.values())
+    assert set(study.figures) == {"shares", "gained"} and all(
+        png.startswith(b"\x89PNG") for png in study.figures.values()
+    )
     assert len(study.tables["heads"].rows) == len(OBJECTIVES) + 1
 
 
@@ -147,10 +178,16 @@ def test_the_same_call_gives_the_same_study(tiny):
 def test_folds_without_blends_are_refused(tiny):
     labels = np.where(tiny.dataset.folds == 0, tiny.dataset.labels, 0)
     with pytest.raises(ValidationError, match="no blends in fold 1, 2"):
-        salience(tiny.dataset._replace(labels=labels), tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2), "linear", 0, "")
+        salience(
+            tiny.dataset._replace(labels=labels), tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2), "linear", 0, ""
+        )
 
 
-@given(scores=arrays(np.float32, (3, 6), elements=st.floats(-30, 30, width=32)), alpha=st.floats(0.01, 0.99), beta=st.floats(0, 0.99))
+@given(
+    scores=arrays(np.float32, (3, 6), elements=st.floats(-30, 30, width=32)),
+    alpha=st.floats(0.01, 0.99),
+    beta=st.floats(0, 0.99),
+)
 def test_ranks_and_margins_decide_alone(scores, alpha, beta):
     """What is decided holds the highest score, and does not change where all scores of a clip are shifted."""
     decided = decode_thresholds(margins(scores), Thresholds(alpha, beta))
@@ -166,7 +203,9 @@ def test_a_fold_s_own_labels_choose_nothing_for_it(decode, width, planted):
     dataset, _ = planted(noise=(), n=240)
     rng = np.random.default_rng(8)
     values = rng.dirichlet(np.ones(width), size=(4, 240))
-    values[0, dataset.folds != 1] = values[2, dataset.folds == 1] = 1 / width  # epochs that are of no use to the others, or to fold 1
+    values[0, dataset.folds != 1] = values[2, dataset.folds == 1] = (
+        1 / width
+    )  # epochs that are of no use to the others, or to fold 1
     shuffled = dataset.labels.copy()
     shuffled[dataset.folds == 1] = rng.permutation(shuffled[dataset.folds == 1])
     before, after = decode(values, dataset), decode(values, dataset._replace(labels=shuffled))

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from blemore.errors import ValidationError
 from blemore.labels import EMOTIONS
-from blemore_baselines.analyse.optima import RANGES, optima
-from blemore_baselines.analyse.thresholds import thresholds
-from blemore_baselines.analyse.transfer import WAYS, transfer
 from blemore_baselines.cli import main
 from blemore_baselines.dataset import TARGETS, Dataset, read_dataset
-from blemore_baselines.decode import count, to_probabilities
+from blemore_baselines.decoding.accounts import count
+from blemore_baselines.decoding.scores import to_probabilities
+from blemore_baselines.decoding.thresholds import decode_thresholds, fit_exact, fit_grid, surface
 from blemore_baselines.features import read_scores, scores_csv
-from blemore_baselines.thresholds import decode_thresholds, fit_exact, fit_grid, surface
+from blemore_baselines.studies.thresholds import thresholds
+from blemore_baselines.studies.thresholds_optima import RANGES, optima
+from blemore_baselines.studies.thresholds_transfer import WAYS, transfer
 
 METRICS = {"presence": "acc_presence", "salience": "acc_salience", "score": "score"}
 
@@ -55,10 +56,15 @@ def test_the_best_score_of_the_full_range_is_that_of_the_exact_search(seed, ties
 
 
 def made(n=450, folds=3, scale=(1, 1, 1), seed=1):
-    """Clips whose second probability is larger for blends than for singles, times a scale that each fold has of its own: so is the best α."""
+    """Clips whose second probability is larger for blends than for singles, times a scale that each fold has of its
+    own: so is the best α.
+    """
     rng = np.random.default_rng(seed)
     labels, fold = rng.permutation(np.arange(n) % 36), np.arange(n) % folds
-    second = np.clip(np.where(labels >= len(EMOTIONS), 0.36, 0.24) + 0.08 * rng.normal(size=n), 0.01, 0.48) * np.array(scale)[fold]
+    second = (
+        np.clip(np.where(labels >= len(EMOTIONS), 0.36, 0.24) + 0.08 * rng.normal(size=n), 0.01, 0.48)
+        * np.array(scale)[fold]
+    )
     order = np.argsort(-TARGETS[labels] - 0.25 * rng.random((n, len(EMOTIONS))), axis=1)
     probabilities = np.full((n, len(EMOTIONS)), 0.001)
     probabilities[np.arange(n), order[:, 1]] = second
@@ -82,7 +88,9 @@ def test_transferred_thresholds_are_of_other_folds_alone():
         assert found["grid"].own_thresholds[fold] == fit_grid(probabilities[its], dataset.labels[its])[0]
         assert found["grid"].thresholds[fold] == fit_grid(probabilities[others], dataset.labels[others])[0]
         assert found["exact"].thresholds[fold] == fit_exact(probabilities[others], dataset.labels[others]).thresholds
-        assert found["best fold"].thresholds[fold] in [found["grid"].own_thresholds[other] for other in range(3) if other != fold]
+        assert found["best fold"].thresholds[fold] in [
+            found["grid"].own_thresholds[other] for other in range(3) if other != fold
+        ]
 
 
 def test_a_shift_between_folds_is_found():
@@ -112,7 +120,11 @@ def test_the_parts_sum_to_the_drop_and_the_rest_to_nothing():
 def test_the_real_folds_have_the_thresholds_that_are_known(shared):
     real = shared / "blemore-real"
     dataset = read_dataset(real / "train_metadata.csv")
-    found = transfer(to_probabilities(read_scores(real / "hicmae" / "e100_ce_train_oof_logits.csv", dataset.ids).X), dataset.labels, dataset.folds)["grid"]
+    found = transfer(
+        to_probabilities(read_scores(real / "hicmae" / "e100_ce_train_oof_logits.csv", dataset.ids).X),
+        dataset.labels,
+        dataset.folds,
+    )["grid"]
     expected = [(0.192105, 0.144737), (0.05, 0.192105), (0.097368, 0.144737), (0.097368, 0.618421), (0.097368, 0.05)]
     assert [found.own_thresholds[fold] for fold in range(5)] == [pytest.approx(pair, abs=1e-6) for pair in expected]
 
@@ -122,7 +134,18 @@ def test_the_command_takes_scores_or_features(given, tiny, tmp_path, one_thread)
     scores = tmp_path / "oof.csv"
     scores.write_text(scores_csv(tiny.dataset.ids, np.random.default_rng(0).normal(size=(36, 6))))
     options = {"--scores": str(scores), "--features": str(tiny.sound)}
-    result = CliRunner().invoke(main, ["analyse", "thresholds", "--metadata", str(tiny.train), "--out", str(tmp_path / "out"), *(part for name in given for part in (name, options[name]))])
+    result = CliRunner().invoke(
+        main,
+        [
+            "analyse",
+            "thresholds",
+            "--metadata",
+            str(tiny.train),
+            "--out",
+            str(tmp_path / "out"),
+            *(part for name in given for part in (name, options[name])),
+        ],
+    )
     if len(given) != 1:
         assert result.exit_code == 2 and "either --scores or --features" in result.output
         return
@@ -130,7 +153,9 @@ def test_the_command_takes_scores_or_features(given, tiny, tmp_path, one_thread)
     found = json.loads((tmp_path / "out" / "thresholds.json").read_text())
     assert set(found["mismatch"]) == set(WAYS) and all(text in result.output for text in found["findings"])
     for name in ("optima", "folds", "mismatch"):
-        assert (tmp_path / "out" / f"thresholds_{name}.csv").exists() and (tmp_path / "out" / f"thresholds_{name}.tex").exists()
+        assert (tmp_path / "out" / f"thresholds_{name}.csv").exists() and (
+            tmp_path / "out" / f"thresholds_{name}.tex"
+        ).exists()
 
 
 def test_two_folds_are_too_few():

@@ -5,14 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from blemore_baselines.analyse import held_out
-from blemore_baselines.analyse.held_out import DISTURB, HeldOut, judge_disturbed
-from blemore_baselines.analyse.transfer import beyond_chance
 from blemore_baselines.features import Features
+from blemore_baselines.studies import held_out
+from blemore_baselines.studies.held_out import DISTURB, HeldOut, judge_disturbed
+from blemore_baselines.studies.thresholds_transfer import beyond_chance
 
 
 def test_the_mean_over_draws_is_one_of_different_draws(monkeypatch):
-    """Three clips with a column of video and one of audio, one fold; the model's outcomes are the rows themselves, twice."""
+    """Three clips with a column of video and one of audio, one fold; the model's outcomes are the rows themselves,
+    twice.
+    """
     X = np.array([[1, 10], [2, 20], [3, 30]], np.float32)
     given = []
 

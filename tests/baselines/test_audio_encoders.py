@@ -4,19 +4,47 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
-    ASTConfig, ASTFeatureExtractor, ASTModel, HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC,
-    WavLMConfig, WavLMModel, WhisperConfig, WhisperFeatureExtractor, WhisperModel,
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTModel,
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    WavLMConfig,
+    WavLMModel,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperModel,
 )
 
 from blemore.errors import BlemoreError, ValidationError
+from blemore_baselines.clips.media import ArrayClip, Clip, MediaError
 from blemore_baselines.encoders import speech
 from blemore_baselines.encoders.speech import HFAudio, Hubert, WavLM, normalised, parse_layers, pieces
-from blemore_baselines.media import ArrayClip, Clip, MediaError
 
-TINY = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=48, conv_dim=(16,) * 7, conv_bias=True,
-            feat_extract_norm="layer", do_stable_layer_norm=True, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2)
-LARGE = dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096, conv_bias=True,
-             feat_extract_norm="layer", do_stable_layer_norm=True)
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "conv_dim": (16,) * 7,
+    "conv_bias": True,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
+LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "conv_bias": True,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+}
 MODELS = {Hubert: (HubertConfig, HubertModel), WavLM: (WavLMConfig, WavLMModel)}
 MEDIA = ["single_face.mp4", "no_face.mp4", "dog_audio.wav"]
 
@@ -42,11 +70,32 @@ def folders(tmp_path_factory):
     return {
         **{cls: save(root / cls.name, config(**TINY), model) for cls, (config, model) in MODELS.items()},
         "ctc": save(root / "ctc", Wav2Vec2Config(**TINY, vocab_size=7), Wav2Vec2ForCTC),
-        "whisper": save(root / "whisper", WhisperConfig(d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32,
-                        decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=32, vocab_size=20, max_target_positions=8,
-                        pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1), WhisperModel, extractor=WhisperFeatureExtractor()),
-        "ast": save(root / "ast", ASTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_length=256),
-                    ASTModel, extractor=ASTFeatureExtractor(max_length=256)),
+        "whisper": save(
+            root / "whisper",
+            WhisperConfig(
+                d_model=32,
+                encoder_layers=2,
+                encoder_attention_heads=2,
+                encoder_ffn_dim=32,
+                decoder_layers=1,
+                decoder_attention_heads=2,
+                decoder_ffn_dim=32,
+                vocab_size=20,
+                max_target_positions=8,
+                pad_token_id=0,
+                bos_token_id=1,
+                eos_token_id=2,
+                decoder_start_token_id=1,
+            ),
+            WhisperModel,
+            extractor=WhisperFeatureExtractor(),
+        ),
+        "ast": save(
+            root / "ast",
+            ASTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_length=256),
+            ASTModel,
+            extractor=ASTFeatureExtractor(max_length=256),
+        ),
     }
 
 
@@ -61,7 +110,9 @@ def sound(samples: int, level: float = 0.3) -> np.ndarray:
 
 
 @pytest.mark.parametrize("cls", MODELS)
-@pytest.mark.parametrize("seconds, rows", [(1 / 16_000, 1), (0.02, 1), (0.025, 1), (0.1, 4), (1, 49), (5, 249), (30, 1499)])
+@pytest.mark.parametrize(
+    "seconds, rows", [(1 / 16_000, 1), (0.02, 1), (0.025, 1), (0.1, 4), (1, 49), (5, 249), (30, 1499)]
+)
 def test_contract(cls, seconds, rows, folders):
     encoder = tiny(cls, folders)
     clip = ArrayClip(audio=sound(round(seconds * 16_000)))
@@ -105,7 +156,9 @@ def test_layers(cls, folders):
     encoder = tiny(cls, folders)
     encoder.load()
     for layer in encoder.model.encoder.layers:
-        layer.register_forward_hook(lambda module, inputs, output: outputs.append((output[0] if isinstance(output, tuple) else output)[0]))
+        layer.register_forward_hook(
+            lambda module, inputs, output: outputs.append((output[0] if isinstance(output, tuple) else output)[0])
+        )
     final = encoder.encode(clip)
     for first, last in [(1, 1), (2, 3), (3, 3)]:
         chosen = tiny(cls, folders, layers=f"{first}-{last}")
@@ -181,12 +234,20 @@ def test_missing_weights_name_source_and_licence(cls, tmp_path):
     encoder = cls(weights=tmp_path / "none", device="cpu")
     with pytest.raises(BlemoreError) as caught:
         encoder.revision
-    assert encoder.weights in str(caught.value) and encoder.licence in str(caught.value) and "--weights" in str(caught.value)
+    assert (
+        encoder.weights in str(caught.value)
+        and encoder.licence in str(caught.value)
+        and "--weights" in str(caught.value)
+    )
 
 
 def test_revision_tells_weights_apart(folders, tmp_path):
     other = save(tmp_path, HubertConfig(**TINY), HubertModel, seed=1)
-    assert Hubert(weights=folders[Hubert]).revision == Hubert(weights=folders[Hubert]).revision != Hubert(weights=other).revision
+    assert (
+        Hubert(weights=folders[Hubert]).revision
+        == Hubert(weights=folders[Hubert]).revision
+        != Hubert(weights=other).revision
+    )
 
 
 def test_bf16_is_near(folders):
@@ -199,7 +260,9 @@ def test_bf16_is_near(folders):
 # ------------------------------------------------------------------------------- any model
 
 
-@pytest.mark.parametrize("name, rows", [("ctc", {0.02: 1, 1: 49, 2.5: 124}), ("whisper", {0.02: 1, 1: 50, 30: 1500}), (Hubert, {1: 49})])
+@pytest.mark.parametrize(
+    "name, rows", [("ctc", {0.02: 1, 1: 49, 2.5: 124}), ("whisper", {0.02: 1, 1: 50, 30: 1500}), (Hubert, {1: 49})]
+)
 def test_any_model(name, rows, folders):
     encoder = HFAudio(weights=folders[name], device="cpu")
     assert encoder.dim == 32 and encoder.name.startswith("hf-audio_") and "/" not in encoder.name
@@ -212,7 +275,10 @@ def test_any_model(name, rows, folders):
 def test_any_model_equals_its_own_reference(folders):
     """Through the general path HuBERT gives what it gives by its own name."""
     clip = ArrayClip(audio=sound(9000, level=0.001))
-    own, general = tiny(Hubert, folders, preset="reference", layers="2"), HFAudio(weights=folders[Hubert], device="cpu", layers="2")
+    own, general = (
+        tiny(Hubert, folders, preset="reference", layers="2"),
+        HFAudio(weights=folders[Hubert], device="cpu", layers="2"),
+    )
     assert np.abs(own.encode(clip) - general.encode(clip)).max() < 1e-4
 
 

@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import metadata_csv
 
 from blemore_baselines.cli import main
-from conftest import metadata_csv
 
 pytestmark = pytest.mark.usefixtures("quick", "one_thread")
 
@@ -22,7 +22,19 @@ def run(*arguments, code=0):
 
 def train(tiny, features, metadata=None, code=0, **options):
     extra = [part for name, value in options.items() for part in (f"--{name}", value)]
-    return run("train", "--metadata", metadata or tiny.train, "--features", features, "--head", "linear", "--out", tiny.root / "run", *extra, code=code)
+    return run(
+        "train",
+        "--metadata",
+        metadata or tiny.train,
+        "--features",
+        features,
+        "--head",
+        "linear",
+        "--out",
+        tiny.root / "run",
+        *extra,
+        code=code,
+    )
 
 
 def table(tiny, change):
@@ -30,7 +42,10 @@ def table(tiny, change):
     X = np.random.default_rng(0).normal(size=(len(tiny.dataset.ids), 3))
     change(X)
     path = tiny.root / "table.csv"
-    path.write_text("filename,a,b,c\n" + "".join(f"{clip},{','.join(map(str, row))}\n" for clip, row in zip(tiny.dataset.ids, X.tolist())))
+    path.write_text(
+        "filename,a,b,c\n"
+        + "".join(f"{clip},{','.join(map(str, row))}\n" for clip, row in zip(tiny.dataset.ids, X.tolist()))
+    )
     return path
 
 
@@ -53,7 +68,10 @@ def test_constant_features_are_refused_and_a_constant_column_says_nothing(tiny):
         X[:] = 4.2
 
     said = train(tiny, table(tiny, spoil), code=1)
-    assert "every column is the same for all clips; expected features that vary" in said and not (tiny.root / "run").exists()
+    assert (
+        "every column is the same for all clips; expected features that vary" in said
+        and not (tiny.root / "run").exists()
+    )
 
     # Standardised, such a column is 0 everywhere, whatever it holds: the run is the same bit for bit.
     def logits(value):
@@ -69,7 +87,10 @@ def test_a_fold_without_blends_has_no_salience_and_the_pooled_figures_stand(tiny
     labels = np.where(np.arange(36) % 3 == 0, np.arange(36) % 6, tiny.dataset.labels)  # fold 0: singles alone
     said = train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv(labels)))
     metrics = json.loads((tiny.root / "run" / "metrics.json").read_text())
-    assert metrics["nested"]["folds"][0]["acc_salience"] is None and metrics["published"]["over_folds"]["score"]["mean"] is None
+    assert (
+        metrics["nested"]["folds"][0]["acc_salience"] is None
+        and metrics["published"]["over_folds"]["score"]["mean"] is None
+    )
     assert metrics["nested"]["acc_salience"] is not None and metrics["nested"]["n_blends"] == int((labels >= 6).sum())
     assert "–" in said
 
@@ -77,7 +98,11 @@ def test_a_fold_without_blends_has_no_salience_and_the_pooled_figures_stand(tiny
 def test_no_blend_at_all(tiny):
     train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv(np.arange(36) % 6)))
     metrics = json.loads((tiny.root / "run" / "metrics.json").read_text())
-    assert metrics["nested"]["acc_salience"] is None and metrics["nested"]["score"] is None and metrics["nested"]["acc_presence"] is not None
+    assert (
+        metrics["nested"]["acc_salience"] is None
+        and metrics["nested"]["score"] is None
+        and metrics["nested"]["acc_presence"] is not None
+    )
 
 
 def test_an_actor_in_two_folds_is_a_leak(tiny):

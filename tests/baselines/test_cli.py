@@ -66,13 +66,13 @@ def test_the_examples_name_options_that_exist():
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"], ["train"]])
 def test_help_imports_nothing_heavy(arguments):
     program = (
-        "import sys\n"
-        "from blemore_baselines.cli import main\n"
-        "try: main(sys.argv[1:])\n"
-        "except SystemExit: pass\n"
-        "print('HEAVY', sorted({'torch', 'pandas', 'numpy', 'transformers', 'cv2', 'av', 'matplotlib'} & set(sys.modules)))"
+        "import sys\nfrom blemore_baselines.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit:"
+        " pass\nprint('HEAVY', sorted({'torch', 'pandas', 'numpy', 'transformers', 'cv2', 'av', 'matplotlib'} &"
+        " set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-P", "-c", program, *arguments], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
     assert result.stdout.splitlines()[-1] == "HEAVY []"
 
 
@@ -88,7 +88,19 @@ def test_features_to_report(tiny, tmp_path):
     assert steps["train"].stdout == f"{tmp_path / 'train.npz'}: 36 clips × 35 columns\n"
 
     model = tmp_path / "run"
-    trained = run("train", "--metadata", tiny.train, "--features", tmp_path / "train.npz", "--head", "mlp256", "--seed", 3, "--out", model)
+    trained = run(
+        "train",
+        "--metadata",
+        tiny.train,
+        "--features",
+        tmp_path / "train.npz",
+        "--head",
+        "mlp256",
+        "--seed",
+        3,
+        "--out",
+        model,
+    )
     figures = json.loads((model / "metrics.json").read_text())
     assert "pooled over all clips" in trained.stdout and f"{figures['nested']['score']:.4f}" in trained.stdout
     assert f"The run is in {model}" in trained.stderr and "cross-validation" not in trained.stdout
@@ -107,7 +119,19 @@ def test_features_to_report(tiny, tmp_path):
 
     # Decoding the run's own logits by the command for anybody's model gives the same submission.
     again = tmp_path / "again.zip"
-    run("decode", "--metadata", tiny.train, "--scores", model, "--test-scores", model, "--ids", tiny.test, "--out", again)
+    run(
+        "decode",
+        "--metadata",
+        tiny.train,
+        "--scores",
+        model,
+        "--test-scores",
+        model,
+        "--ids",
+        tiny.test,
+        "--out",
+        again,
+    )
     assert again.read_bytes() == before
 
     labels = tmp_path / "labels.json"
@@ -125,22 +149,77 @@ def test_features_to_report(tiny, tmp_path):
 @pytest.mark.usefixtures("quick")
 def test_fused_and_subsampled_runs(tiny, tmp_path):
     fused, rows = tmp_path / "fused", tmp_path / "rows"
-    run("train", "--metadata", tiny.train, "--features", tiny.sound, "--features", tiny.look, "--head", "linear", "--out", fused)
-    run("predict", "--model", fused, "--features", tiny.look_test, "--features", tiny.sound_test, "--ids", tiny.test, "--out", tmp_path / "s.zip")
+    run(
+        "train",
+        "--metadata",
+        tiny.train,
+        "--features",
+        tiny.sound,
+        "--features",
+        tiny.look,
+        "--head",
+        "linear",
+        "--out",
+        fused,
+    )
+    run(
+        "predict",
+        "--model",
+        fused,
+        "--features",
+        tiny.look_test,
+        "--features",
+        tiny.sound_test,
+        "--ids",
+        tiny.test,
+        "--out",
+        tmp_path / "s.zip",
+    )
     one = ["--features", tiny.look_test, "--ids", tiny.test, "--out", tmp_path / "t.zip"]
     assert "given matches" in run("predict", "--model", fused, *one, code=1).stderr
     assert not (tmp_path / "t.zip").exists()
-    run("train", "--metadata", tiny.train, "--features", tiny.sound, "--method", "subsample", "--head", "linear", "--out", rows)
-    two = ["--metadata", tiny.train, "--features", tiny.sound, "--features", tiny.look, "--method", "subsample", "--out", tmp_path / "x"]
+    run(
+        "train",
+        "--metadata",
+        tiny.train,
+        "--features",
+        tiny.sound,
+        "--method",
+        "subsample",
+        "--head",
+        "linear",
+        "--out",
+        rows,
+    )
+    two = [
+        "--metadata",
+        tiny.train,
+        "--features",
+        tiny.sound,
+        "--features",
+        tiny.look,
+        "--method",
+        "subsample",
+        "--out",
+        tmp_path / "x",
+    ]
     assert "--method aggregate" in run("train", *two, code=1).stderr
-    assert "another head" in run("train", "--metadata", tiny.train, "--features", tiny.sound, "--out", rows, "--method", "subsample", code=1).stderr
+    assert (
+        "another head"
+        in run(
+            "train", "--metadata", tiny.train, "--features", tiny.sound, "--out", rows, "--method", "subsample", code=1
+        ).stderr
+    )
 
 
 @pytest.mark.usefixtures("quick")
 def test_predictions_in_one_folder_keep_their_logits_and_clips_of_train_are_no_test_clips(tiny, tmp_path):
     model, alone = tmp_path / "run", tmp_path / "alone"
     run("train", "--metadata", tiny.train, "--features", tiny.sound, "--head", "linear", "--out", model)
-    test, seen = (["--features", features, "--ids", ids] for features, ids in ((tiny.sound_test, tiny.test), (tiny.sound, tiny.train)))
+    test, seen = (
+        ["--features", features, "--ids", ids]
+        for features, ids in ((tiny.sound_test, tiny.test), (tiny.sound, tiny.train))
+    )
     assert "trained" not in run("predict", "--model", model, *test, "--out", tmp_path / "test.zip").stderr
     decode = ["decode", "--metadata", tiny.train, "--scores", model, "--test-scores"]
     run(*decode, model, "--out", tmp_path / "again.zip")
@@ -181,16 +260,26 @@ def scores(tiny, tmp_path):
 
 
 def test_decode_prints_and_writes_the_same_figures(tiny, scores, tmp_path):
-    result = run("decode", "--metadata", tiny.train, "--scores", scores["one", "train"], "--report", tmp_path / "new" / "report.json")
+    result = run(
+        "decode",
+        "--metadata",
+        tiny.train,
+        "--scores",
+        scores["one", "train"],
+        "--report",
+        tmp_path / "new" / "report.json",
+    )
     report = json.loads((tmp_path / "new" / "report.json").read_text())
     assert set(report) == {"published", "nested", "final", "models"} and len(report["nested"]["folds"]) == 3
     for fold in report["published"]["folds"] + report["nested"]["folds"]:
-        assert re.search(rf"{fold['alpha']:.4f} +{fold['beta']:.4f} .* {fold['score']:.4f}$", result.stdout, re.MULTILINE)
+        assert re.search(
+            rf"{fold['alpha']:.4f} +{fold['beta']:.4f} .* {fold['score']:.4f}$", result.stdout, re.MULTILINE
+        )
     assert f"{report['final']['alpha']:.6f}" in result.stdout
 
 
 def test_decode_with_two_models(tiny, scores, tmp_path):
-    from blemore_baselines import decode
+    from blemore_baselines import decoding as decode
     from blemore_baselines.features import read_scores
 
     one, two = scores["one", "train"], scores["two", "train"]
@@ -204,13 +293,26 @@ def test_decode_with_two_models(tiny, scores, tmp_path):
     mean = (decode.softmax(read_scores(one, ids).X) + read_scores(two, ids).X) / 2
     thresholds = decode.fit_exact(mean, tiny.dataset.labels).thresholds
     assert json.loads(report.read_text())["final"]["alpha"] == thresholds.alpha
-    test = (decode.softmax(read_scores(scores["one", "test"], tiny.test_ids).X) + read_scores(scores["two", "test"], tiny.test_ids).X) / 2
+    test = (
+        decode.softmax(read_scores(scores["one", "test"], tiny.test_ids).X)
+        + read_scores(scores["two", "test"], tiny.test_ids).X
+    ) / 2
     told = json.loads(run("--check", out, "--ids", tiny.test, "--json", command=blemore_score).stdout)
     assert told["n_blends"] == int((decode.decode_thresholds(test, thresholds) >= 6).sum())
 
 
 def test_decode_without_ids_takes_the_clips_of_the_test_scores(tiny, scores, tmp_path):
-    run("decode", "--metadata", tiny.train, "--scores", scores["one", "train"], "--test-scores", scores["one", "test"], "--out", tmp_path / "s.zip")
+    run(
+        "decode",
+        "--metadata",
+        tiny.train,
+        "--scores",
+        scores["one", "train"],
+        "--test-scores",
+        scores["one", "test"],
+        "--out",
+        tmp_path / "s.zip",
+    )
     run("--check", tmp_path / "s.zip", "--ids", tiny.test, command=blemore_score)
 
 
@@ -219,8 +321,14 @@ def test_decode_usage(tiny, scores, tmp_path):
     start = ["decode", "--metadata", tiny.train, "--scores", one]
     assert "go together" in run(*start, "--test-scores", test, code=2).stderr
     assert "go together" in run(*start, "--out", tmp_path / "s.zip", code=2).stderr
-    assert "2 --scores but 1 --test-scores" in run(*start, "--scores", one, "--test-scores", test, "--out", tmp_path / "s.zip", code=2).stderr
-    assert "1 --scores but 2 --test-scores" in run(*start, "--test-scores", test, "--test-scores", test, "--out", tmp_path / "s.zip", code=2).stderr
+    assert (
+        "2 --scores but 1 --test-scores"
+        in run(*start, "--scores", one, "--test-scores", test, "--out", tmp_path / "s.zip", code=2).stderr
+    )
+    assert (
+        "1 --scores but 2 --test-scores"
+        in run(*start, "--test-scores", test, "--test-scores", test, "--out", tmp_path / "s.zip", code=2).stderr
+    )
     assert "Missing option '--scores'" in run("decode", "--metadata", tiny.train, code=2).stderr
     run(*start, "--decoder", "magic", code=2)
     assert "ends in .json" in run(*start, "--report", tmp_path / "figures.csv", code=2).stderr
@@ -245,24 +353,67 @@ def test_outputs_are_files_of_their_own(tiny, scores, tmp_path):
     (tmp_path / "sub.expected.csv").write_text(scores["one", "test"].read_text())
     link, page, sub = (tmp_path / name for name in ("link.zip", "figures.json", "there/../sub.zip"))
     link.symlink_to(scores["one", "train"])
-    start, tests = ["decode", "--metadata", tiny.train, "--scores", scores["one", "train"]], ["--test-scores", scores["one", "test"]]
+    start, tests = (
+        ["decode", "--metadata", tiny.train, "--scores", scores["one", "train"]],
+        ["--test-scores", scores["one", "test"]],
+    )
     refused = {
         f"'--out' claims {link}, which '--scores' names": [*start, *tests, "--out", link],
-        "sub.expected.csv, which '--test-scores' names": [*start, "--test-scores", tmp_path / "sub.expected.csv", "--out", sub],
-        "figures.json, which '--ids' names": [*start, *tests, "--ids", page, "--report", page, "--out", tmp_path / "new.zip"],
-        "sub.logits.csv, which '--features' names": ["predict", "--model", "x", "--ids", tiny.test, "--features", tmp_path / "sub.logits.csv", "--out", sub],
+        "sub.expected.csv, which '--test-scores' names": [
+            *start,
+            "--test-scores",
+            tmp_path / "sub.expected.csv",
+            "--out",
+            sub,
+        ],
+        "figures.json, which '--ids' names": [
+            *start,
+            *tests,
+            "--ids",
+            page,
+            "--report",
+            page,
+            "--out",
+            tmp_path / "new.zip",
+        ],
+        "sub.logits.csv, which '--features' names": [
+            "predict",
+            "--model",
+            "x",
+            "--ids",
+            tiny.test,
+            "--features",
+            tmp_path / "sub.logits.csv",
+            "--out",
+            sub,
+        ],
     }
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     for told, arguments in refused.items():
         assert told in re.sub(r"\s+", " ", run(*arguments, code=2).stderr), told
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before and link.is_symlink()
+    assert {
+        path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()
+    } == before and link.is_symlink()
 
 
 def test_decode_refuses_test_scores_of_other_clips(tiny, scores, tmp_path):
-    start = ["decode", "--metadata", tiny.train, "--scores", scores["one", "train"], "--out", tmp_path / "s.zip", "--ids", tiny.test]
+    start = [
+        "decode",
+        "--metadata",
+        tiny.train,
+        "--scores",
+        scores["one", "train"],
+        "--out",
+        tmp_path / "s.zip",
+        "--ids",
+        tiny.test,
+    ]
     lines = scores["one", "test"].read_text().splitlines()
     (tmp_path / "seven.csv").write_text("\n".join(lines[:-1]))
-    assert "1 of 8 clips have no scores from any model" in run(*start, "--test-scores", tmp_path / "seven.csv", code=1).stderr
+    assert (
+        "1 of 8 clips have no scores from any model"
+        in run(*start, "--test-scores", tmp_path / "seven.csv", code=1).stderr
+    )
     run(*start, "--test-scores", scores["one", "train"], code=1)
     run(*start[:-2], "--test-scores", tiny.sound_test, code=1)  # a folder of features, and no --ids
     assert not (tmp_path / "s.zip").exists()
@@ -277,12 +428,16 @@ def test_trivial(tiny, tmp_path):
     for figure, clips in (("0.0278", "1/36"), ("0.0833", "3/36"), ("0.0333", "1/30")):
         assert re.search(rf"{figure} +{clips}", text)
     told = json.loads(run("trivial", "--metadata", tiny.train, "--json").stdout)
-    assert told["single"]["answer"] == "ang" and told["pair"]["answer"] == told["blend"]["answer"] == "ang+disg 70/30"  # the lowest index of equals
+    assert (
+        told["single"]["answer"] == "ang" and told["pair"]["answer"] == told["blend"]["answer"] == "ang+disg 70/30"
+    )  # the lowest index of equals
 
 
 def test_trivial_fitted_on_what_is_scored_or_on_train(tiny, tmp_path):
     labels = tmp_path / "labels.json"
-    labels.write_text(json.dumps({"labels": {"t1": to_entry(LABELS[3]), "t2": to_entry(LABELS[3]), "t3": to_entry(LABELS[35])}}))
+    labels.write_text(
+        json.dumps({"labels": {"t1": to_entry(LABELS[3]), "t2": to_entry(LABELS[3]), "t3": to_entry(LABELS[35])}})
+    )
     scored = json.loads(run("trivial", "--metadata", tiny.train, "--labels", labels, "--json").stdout)
     fitted = json.loads(run("trivial", "--metadata", tiny.train, "--labels", labels, "--fit", "train", "--json").stdout)
     assert (scored["single"]["answer"], scored["single"]["presence"], scored["single"]["n"]) == ("hap", 2, 3)
@@ -292,7 +447,11 @@ def test_trivial_fitted_on_what_is_scored_or_on_train(tiny, tmp_path):
 def test_trivial_submissions(tiny, tmp_path):
     out = tmp_path / "trivial"
     result = run("trivial", "--metadata", tiny.train, "--ids", tiny.test, "--out", out)
-    assert sorted(path.name for path in out.iterdir()) == ["trivial_blend.zip", "trivial_pair.zip", "trivial_single.zip"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "trivial_blend.zip",
+        "trivial_pair.zip",
+        "trivial_single.zip",
+    ]
     assert result.stderr.count("8 clips, checked") == 3 and "checked" not in result.stdout
     for path in out.iterdir():
         run("--check", path, "--ids", tiny.test, command=blemore_score)
@@ -318,14 +477,26 @@ def mistakes(tiny, tmp_path):
         (["train", "--metadata", tiny.train, "--features", absent, *out], 3, "cannot be opened"),
         (["train", "--metadata", tiny.root, "--features", tiny.sound, *out], 3, "cannot be opened"),
         (["predict", "--model", absent, "--features", tiny.sound_test, "--ids", tiny.test, *zipped], 3, "model.json"),
-        (["predict", "--model", tmp_path / "empty", "--features", tiny.sound_test, "--ids", tiny.test, *zipped], 3, "model.json"),
-        (["predict", "--model", absent, "--features", tiny.sound_test, "--ids", absent, *zipped], 3, "cannot be opened"),
+        (
+            ["predict", "--model", tmp_path / "empty", "--features", tiny.sound_test, "--ids", tiny.test, *zipped],
+            3,
+            "model.json",
+        ),
+        (
+            ["predict", "--model", absent, "--features", tiny.sound_test, "--ids", absent, *zipped],
+            3,
+            "cannot be opened",
+        ),
         (["decode", "--metadata", tiny.train, "--scores", absent], 3, "cannot be opened"),
         (["aggregate", "--features", absent, "--metadata", tiny.train, *table], 3, "cannot be opened"),
         (["trivial", "--metadata", absent], 3, "cannot be opened"),
         (["report", absent], 3, "holds no run"),
         (["train", *good, "--out", text / "run"], 3, "cannot be written"),
-        (["aggregate", "--features", tiny.sound, "--metadata", tiny.train, "--out", tmp_path / "folder.npz"], 3, "cannot be written"),
+        (
+            ["aggregate", "--features", tiny.sound, "--metadata", tiny.train, "--out", tmp_path / "folder.npz"],
+            3,
+            "cannot be written",
+        ),
         # a file that holds something else
         (["train", "--metadata", text, "--features", tiny.sound, *out], 1, "text.csv"),
         (["train", "--metadata", binary, "--features", tiny.sound, *out], 1, "UTF-8"),
@@ -334,7 +505,11 @@ def mistakes(tiny, tmp_path):
         (["train", "--metadata", tiny.train, "--features", text, *out], 1, "expected filename"),
         (["train", "--metadata", tiny.train, "--features", binary, *out], 1, "not a CSV table"),
         (["train", "--metadata", tiny.train, "--features", tmp_path / "empty", *out], 1, "no .npy or .csv files"),
-        (["train", "--metadata", tiny.train, "--features", tiny.sound_test, *out], 1, "36 of 36 clips have no features"),
+        (
+            ["train", "--metadata", tiny.train, "--features", tiny.sound_test, *out],
+            1,
+            "36 of 36 clips have no features",
+        ),
         (["train", *good, "--out", tiny.root], 1, "holds no run"),
         (["decode", "--metadata", tiny.train, "--scores", tiny.sound], 1, "expected filename and the six emotions"),
         (["decode", "--metadata", tiny.train, "--scores", text], 1, "expected filename"),
@@ -346,9 +521,21 @@ def mistakes(tiny, tmp_path):
         ([], 2, "Usage"),
         (["trian"], 2, "No such command"),
         (["train", *good], 2, "--out"),
-        (["aggregate", "--features", tiny.sound, "--metadata", tiny.train, "--out", tmp_path / "out.csv"], 2, "expected a name that ends in .npz"),
-        (["predict", "--model", absent, "--features", tiny.sound_test, "--ids", tiny.test, *out], 2, "expected a name that ends in .zip"),
-        (["decode", "--metadata", tiny.train, "--scores", text, "--test-scores", text, *table], 2, "expected a name that ends in .zip"),
+        (
+            ["aggregate", "--features", tiny.sound, "--metadata", tiny.train, "--out", tmp_path / "out.csv"],
+            2,
+            "expected a name that ends in .npz",
+        ),
+        (
+            ["predict", "--model", absent, "--features", tiny.sound_test, "--ids", tiny.test, *out],
+            2,
+            "expected a name that ends in .zip",
+        ),
+        (
+            ["decode", "--metadata", tiny.train, "--scores", text, "--test-scores", text, *table],
+            2,
+            "expected a name that ends in .zip",
+        ),
         # a file where a folder goes
         (["demo", "--out", text], 2, "is a file"),
         (["extract", "--clips", tiny.root, "--encoder", "logmel", "--out", text], 2, "is a file"),
@@ -385,7 +572,18 @@ def test_a_report_on_half_a_run(tiny, tmp_path):
 def test_predict_onto_a_folder(tiny, tmp_path):
     run("train", "--metadata", tiny.train, "--features", tiny.sound, "--head", "linear", "--out", tmp_path / "run")
     (tmp_path / "folder.zip").mkdir()
-    told = run("predict", "--model", tmp_path / "run", "--features", tiny.sound_test, "--ids", tiny.test, "--out", tmp_path / "folder.zip", code=3)
+    told = run(
+        "predict",
+        "--model",
+        tmp_path / "run",
+        "--features",
+        tiny.sound_test,
+        "--ids",
+        tiny.test,
+        "--out",
+        tmp_path / "folder.zip",
+        code=3,
+    )
     assert "cannot be written" in told.stderr
 
 

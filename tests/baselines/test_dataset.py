@@ -30,7 +30,13 @@ def metadata(tmp_path):
 def test_the_dataset_by_hand(metadata):
     dataset = read_dataset(metadata())
     assert dataset.ids == [row.split(",")[0].removesuffix(".mov") for row in ROWS]
-    assert [str(LABELS[label]) for label in dataset.labels] == ["ang", "ang+hap 70/30", "disg+sad 70/30", "fea+hap 50/50", "neu"]
+    assert [str(LABELS[label]) for label in dataset.labels] == [
+        "ang",
+        "ang+hap 70/30",
+        "disg+sad 70/30",
+        "fea+hap 50/50",
+        "neu",
+    ]
     assert dataset.folds.tolist() == [0, 0, 1, 1, 1] and dataset.actors == ["A1", "A1", "A22", "A22", "A22"]
     #                                     ang  disg fea  hap  sad  neu
     assert dataset.targets.tolist() == [
@@ -47,11 +53,13 @@ def test_every_label_has_a_target_that_tells_it():
     assert TARGETS.shape == (36, 6) and len({tuple(row) for row in TARGETS.tolist()}) == 36
     assert TARGETS.sum(axis=1) == pytest.approx(1)
     for label, target in zip(LABELS, TARGETS):
-        assert sorted(target[target > 0].round(2).tolist()) == pytest.approx(sorted(salience / 100 for salience in label.saliences))
+        assert sorted(target[target > 0].round(2).tolist()) == pytest.approx(
+            sorted(salience / 100 for salience in label.saliences)
+        )
 
 
 def test_the_label_comes_from_the_table_and_not_from_the_name(metadata):
-    (first, *others) = ROWS
+    first, *others = ROWS
     dataset = read_dataset(metadata([first.replace(",ang,", ",sad,"), *others]))
     assert str(LABELS[dataset.labels[0]]) == "sad"
 
@@ -80,7 +88,10 @@ def test_unsound_metadata_is_refused(metadata, rows, found):
 def test_every_problem_is_told_at_once(metadata):
     with pytest.raises(ValidationError) as refused:
         read_dataset(metadata([ROWS[0].removesuffix("0"), *(row.replace("A22,", ",", 1) for row in ROWS[2:])]))
-    assert [problem.message.split(":")[0] for problem in refused.value.problems] == ["1 clips have no fold", "3 clips have no video_id"]
+    assert [problem.message.split(":")[0] for problem in refused.value.problems] == [
+        "1 clips have no fold",
+        "3 clips have no video_id",
+    ]
 
 
 def test_test_metadata_cannot_be_trained_on(metadata):
@@ -120,5 +131,11 @@ def test_an_actor_in_two_folds_is_a_leak(tmp_path):
 
 def test_a_label_that_disagrees_with_the_name_is_refused(tmp_path):
     # The first name says 30/70, its row 70/30; the second agrees; the third says nothing.
-    rows = ["A10_mix_ang_hap_30_70_ver1,A10,1,ang,hap,70,30,1,,,0", "A11_sad_int1_ver1,A11,0,sad,,,,1,1,,1", "clip,A12,0,fea,,,,1,1,,1"]
-    assert problems_of(tmp_path, rows) == [("other-label", "labels that disagree with the clip's name (1): A10_mix_ang_hap_30_70_ver1 is ang+hap 70/30")]
+    rows = [
+        "A10_mix_ang_hap_30_70_ver1,A10,1,ang,hap,70,30,1,,,0",
+        "A11_sad_int1_ver1,A11,0,sad,,,,1,1,,1",
+        "clip,A12,0,fea,,,,1,1,,1",
+    ]
+    assert problems_of(tmp_path, rows) == [
+        ("other-label", "labels that disagree with the clip's name (1): A10_mix_ang_hap_30_70_ver1 is ang+hap 70/30")
+    ]

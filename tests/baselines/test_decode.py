@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from blemore import metrics
 from blemore.errors import ValidationError
 from blemore.labels import EMOTIONS, LABEL_INDEX, LABELS, Label, Prediction
-from blemore_baselines import decode
-from blemore_baselines.thresholds import GRID, Thresholds
+from blemore_baselines import decoding as decode
+from blemore_baselines.decoding.thresholds import GRID, Thresholds
 
 # ------------------------------------------------------------------ the rule, slowly
 
@@ -170,7 +170,8 @@ def test_decoding_by_hand(probabilities, alpha, beta, expected):
 
 def test_the_grid_by_hand():
     # Two clips, ang+hap 70/30 each, with p = (0.6, 0, 0, 0.4, 0, 0) and (0.8, 0, 0, 0.2, 0, 0).
-    # Both are right where α ≤ 0.2 (the first four points, 0.05 … 0.192) and β < 0.2 (the first four): the first is (0.05, 0.05).
+    # Both are right where α ≤ 0.2 (the first four points, 0.05 … 0.192) and β < 0.2 (the first four): the first is
+    # (0.05, 0.05).
     p = np.array([[0.6, 0, 0, 0.4, 0, 0], [0.8, 0, 0, 0.2, 0, 0]])
     first = LABEL_INDEX[Label(("ang", "hap"), (70, 30))]
     assert decode.fit_grid(p, np.array([first, first])) == (Thresholds(0.05, 0.05), 1.0)
@@ -186,14 +187,17 @@ def test_the_grid_by_hand():
 def test_counts_are_those_of_the_metrics(pairs):
     predicted, labels = np.array(pairs).T
     slow = metrics.count(
-        {str(i): Prediction(LABELS[p], LABELS[p]) for i, p in enumerate(predicted)}, {str(i): LABELS[t] for i, t in enumerate(labels)}
+        {str(i): Prediction(LABELS[p], LABELS[p]) for i, p in enumerate(predicted)},
+        {str(i): LABELS[t] for i, t in enumerate(labels)},
     )
     assert decode.count(predicted, labels) == slow
 
 
 def test_counts_of_all_pairs_of_labels():
     predicted, labels = map(np.ravel, np.meshgrid(np.arange(36), np.arange(36)))
-    slow = metrics.total(metrics.outcome(Prediction(LABELS[p], LABELS[p]), LABELS[t]) for p, t in zip(predicted, labels))
+    slow = metrics.total(
+        metrics.outcome(Prediction(LABELS[p], LABELS[p]), LABELS[t]) for p, t in zip(predicted, labels)
+    )
     assert decode.count(predicted, labels) == slow
 
 
@@ -208,7 +212,10 @@ def a_run(seed=0, epochs=3, n=90, n_folds=3, blends=True):
 
 def test_published_and_nested_folds_against_the_slow_choice():
     p, labels, folds = a_run(n=60)
-    for accounts, own in ((decode.published_folds(p, labels, folds), True), (decode.nested_folds(p, labels, folds), False)):
+    for accounts, own in (
+        (decode.published_folds(p, labels, folds), True),
+        (decode.nested_folds(p, labels, folds), False),
+    ):
         assert [fold.fold for fold in accounts] == [0, 1, 2]
         for result in accounts:
             inside = folds == result.fold
@@ -216,7 +223,9 @@ def test_published_and_nested_folds_against_the_slow_choice():
             epoch, alpha, beta = naive_choice(p[:, used].tolist(), truths(labels[used]))
             assert (result.epoch, result.thresholds) == (epoch + 1, (alpha, beta))
             predicted = [naive_label(row, alpha, beta) for row in p[epoch, inside].tolist()]
-            assert result.counts.score == pytest.approx(float(naive_score(predicted, truths(labels[inside]))), abs=1e-12)
+            assert result.counts.score == pytest.approx(
+                float(naive_score(predicted, truths(labels[inside]))), abs=1e-12
+            )
 
 
 def test_a_fold_s_own_labels_choose_its_published_figures_and_never_its_nested_ones():
@@ -257,8 +266,12 @@ def test_nested_figures_are_pooled_over_clips_not_averaged_over_folds():
     assert nested["score"] == (nested["acc_presence"] + nested["acc_salience"]) / 2
     per_fold = [fold["score"] for fold in nested["folds"]]
     mean = sum(per_fold) / 3
-    assert nested["over_folds"]["score"]["mean"] == pytest.approx(mean) and mean != pytest.approx(nested["score"], abs=1e-6)
-    assert nested["over_folds"]["score"]["std"] == pytest.approx((sum((s - mean) ** 2 for s in per_fold) / 2) ** 0.5)  # sample std
+    assert nested["over_folds"]["score"]["mean"] == pytest.approx(mean) and mean != pytest.approx(
+        nested["score"], abs=1e-6
+    )
+    assert nested["over_folds"]["score"]["std"] == pytest.approx(
+        (sum((s - mean) ** 2 for s in per_fold) / 2) ** 0.5
+    )  # sample std
     assert "acc_presence" not in figures["published"]  # optimistic figures are not pooled into a headline
 
 
@@ -275,7 +288,11 @@ def test_folds_without_blends_have_no_salience():
 
 def test_a_dataset_without_any_blend():
     figures = decode.figures(*a_run(blends=False))
-    assert figures["nested"]["acc_salience"] is None and figures["nested"]["score"] is None and figures["nested"]["n_blends"] == 0
+    assert (
+        figures["nested"]["acc_salience"] is None
+        and figures["nested"]["score"] is None
+        and figures["nested"]["n_blends"] == 0
+    )
     assert 0 < figures["nested"]["acc_presence"] < 1
 
 
@@ -299,26 +316,41 @@ def test_rows_that_are_all_logits_go_through_the_softmax():
     assert huge.tolist() == [[1, 0, 0, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("row", [[0.502, 0.1, 0.1, 0.1, 0.1, 0.1], [1.1, -0.1, 0, 0, 0, 0], [0.4, 0.1, 0.1, 0.1, 0.1, 0.1]])
+@pytest.mark.parametrize(
+    "row", [[0.502, 0.1, 0.1, 0.1, 0.1, 0.1], [1.1, -0.1, 0, 0, 0, 0], [0.4, 0.1, 0.1, 0.1, 0.1, 0.1]]
+)
 def test_a_row_outside_of_the_tolerance_is_no_probability(row):
     with pytest.raises(ValidationError, match="2 of 3 rows are probabilities"):
         decode.to_probabilities(np.array([*PROBABILITIES, row]), "scores.csv")
 
 
-@pytest.mark.parametrize("scores, told", [
-    (100 * np.array(PROBABILITIES), "percentages: divide by 100"),
-    ([[33, 17, 17, 17, 17, 1], [50, 10, 10, 10, 10, 9], [0, 0, 0, 0, 0, 90]], "percentages"),  # 102 and 99, rounded; one row is off
-    ([[0.9, 0.2, 0.1, 0.1, 0.1, 0.3], [0.1, 0.1, 0.1, 0.1, 0.1, 0.1]], "divide each row by its sum"),
-    (np.eye(6) / 2, "subtract 2 from all"),
-])
+@pytest.mark.parametrize(
+    "scores, told",
+    [
+        (100 * np.array(PROBABILITIES), "percentages: divide by 100"),
+        (
+            [[33, 17, 17, 17, 17, 1], [50, 10, 10, 10, 10, 9], [0, 0, 0, 0, 0, 90]],
+            "percentages",
+        ),  # 102 and 99, rounded; one row is off
+        ([[0.9, 0.2, 0.1, 0.1, 0.1, 0.3], [0.1, 0.1, 0.1, 0.1, 0.1, 0.1]], "divide each row by its sum"),
+        (np.eye(6) / 2, "subtract 2 from all"),
+    ],
+)
 def test_what_is_neither_logits_nor_probabilities_is_refused(scores, told):
     with pytest.raises(ValidationError, match=f"scores.csv: (.|\n)*{told}"):
         decode.to_probabilities(np.array(scores), "scores.csv")
 
 
-@pytest.mark.parametrize("logits", [
-    [[0.9, 0.2, 0.1, 0.1, 0.1, 0.3], [0.1, 0.1, 0.1, 0.1, 0.1, 1.1]], [[0.9, 0.2, -0.1, 0.1, 0.1, 0.3]], [[103, 0, 0, 0, 0, -3]], [[96, 0, 0, 0, 0, 0]], np.zeros((2, 6)),
-])
+@pytest.mark.parametrize(
+    "logits",
+    [
+        [[0.9, 0.2, 0.1, 0.1, 0.1, 0.3], [0.1, 0.1, 0.1, 0.1, 0.1, 1.1]],
+        [[0.9, 0.2, -0.1, 0.1, 0.1, 0.3]],
+        [[103, 0, 0, 0, 0, -3]],
+        [[96, 0, 0, 0, 0, 0]],
+        np.zeros((2, 6)),
+    ],
+)
 def test_logits_that_nearly_look_like_shares(logits):
     assert (decode.to_probabilities(np.array(logits)) == decode.softmax(np.array(logits))).all()
 

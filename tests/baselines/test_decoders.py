@@ -14,10 +14,10 @@ from blemore.errors import ValidationError
 from blemore.evaluate import check
 from blemore_baselines.cli import main
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decode import log_softmax, softmax
-from blemore_baselines.decoders import structured, thresholds
+from blemore_baselines.decoding.decoders import structured, thresholds
+from blemore_baselines.decoding.scores import Models, log_softmax, softmax
 from blemore_baselines.features import scores_csv
-from blemore_baselines.fusion import Models
+from blemore_baselines.results.text import structured_to_text
 
 
 @pytest.fixture
@@ -42,27 +42,60 @@ def decode(*arguments, code=0):
 @pytest.mark.parametrize("decoder", ["structured", "thresholds"])
 def test_a_clip_that_one_model_lacks_is_decoded_and_said(tiny, tables, tmp_path, decoder):
     out, report = tmp_path / "s.zip", tmp_path / "figures.json"
-    said = decode("--metadata", tiny.train, "--scores", tables["one", "train"], "--scores", tables["two", "train"],
-                  "--test-scores", tables["one", "test"], "--test-scores", tables["two", "test"],
-                  "--decoder", decoder, "--ids", tiny.test, "--report", report, "--out", out)
+    said = decode(
+        "--metadata",
+        tiny.train,
+        "--scores",
+        tables["one", "train"],
+        "--scores",
+        tables["two", "train"],
+        "--test-scores",
+        tables["one", "test"],
+        "--test-scores",
+        tables["two", "test"],
+        "--decoder",
+        decoder,
+        "--ids",
+        tiny.test,
+        "--report",
+        report,
+        "--out",
+        out,
+    )
     ids = tiny.dataset.ids
-    assert f"one_train.csv: 3 of 36 clips are missing, and come from the other models alone: {', '.join(ids[:3])}" in said.stderr
-    assert f"two_test.csv: 2 of 8 clips are missing, and come from the other models alone: {', '.join(tiny.test_ids[-2:])}" in said.stderr
+    assert (
+        f"one_train.csv: 3 of 36 clips are missing, and come from the other models alone: {', '.join(ids[:3])}"
+        in said.stderr
+    )
+    assert (
+        f"two_test.csv: 2 of 8 clips are missing, and come from the other models alone: {', '.join(tiny.test_ids[-2:])}"
+        in said.stderr
+    )
     told = json.loads(report.read_text())
     assert [model["missing"] for model in told["models"]] == [ids[:3], ids[-2:]]
     assert [model["missing"] for model in told["test"]] == [tiny.test_ids[:3], tiny.test_ids[-2:]]
     assert sum(model["weight"] for model in told["models"]) == pytest.approx(1)
     check(out, tiny.test_ids)
     if decoder == "structured":
-        assert (tmp_path / "figures.reliability.png").read_bytes().startswith(b"\x89PNG") and "figures.reliability.png" in said.stderr
+        assert (tmp_path / "figures.reliability.png").read_bytes().startswith(
+            b"\x89PNG"
+        ) and "figures.reliability.png" in said.stderr
         rows = list(csv.DictReader(open(tmp_path / "s.expected.csv")))
-        assert [row["filename"] for row in rows] == tiny.test_ids and all(0 < float(row["expected_score"]) < 1.5 for row in rows)
+        assert [row["filename"] for row in rows] == tiny.test_ids and all(
+            0 < float(row["expected_score"]) < 1.5 for row in rows
+        )
 
 
 def test_a_clip_that_all_models_lack_is_refused(tiny, tables):
-    for arguments in (("--scores", tables["one", "train"]), ("--scores", tables["one", "train"], "--scores", tables["one", "train"])):
+    for arguments in (
+        ("--scores", tables["one", "train"]),
+        ("--scores", tables["one", "train"], "--scores", tables["one", "train"]),
+    ):
         refused = decode("--metadata", tiny.train, *arguments, "--decoder", "structured", code=1)
-        assert f"3 of 36 clips have no scores from any model: {', '.join(tiny.dataset.ids[:3])}" in refused.stderr and refused.stdout == ""
+        assert (
+            f"3 of 36 clips have no scores from any model: {', '.join(tiny.dataset.ids[:3])}" in refused.stderr
+            and refused.stdout == ""
+        )
 
 
 def planted(n=300, actors=12, folds=4, seed=0):
@@ -80,16 +113,27 @@ def test_the_account_of_structured_decoding():
     dataset, models = planted()
     found = structured(dataset, models).figures
     one, nothing = found["models"]
-    assert one["weight"] > 0.9 and one["weight"] + nothing["weight"] == pytest.approx(1)  # a model of noise hardly counts
+    assert one["weight"] > 0.9 and one["weight"] + nothing["weight"] == pytest.approx(
+        1
+    )  # a model of noise hardly counts
     difference = found["nested"]["against"]["differences"]["score"]["delta"]
     assert difference == pytest.approx(found["nested"]["score"] - found["nested_thresholds"]["score"])
     told = found["calibration"]
     assert sum(one["clips"] for one in told["sets"]) == sum(one["clips"] for one in told["scores"]) == 300
     # The bins' mean is what was reached: up to the folds' shares of blends, the score itself.
-    assert np.average([one["reached"] for one in told["scores"]], weights=[one["clips"] for one in told["scores"]]) == pytest.approx(found["nested"]["score"], abs=0.01)
-    assert np.average([one["reached"] for one in told["sets"]], weights=[one["clips"] for one in told["sets"]]) == pytest.approx(found["nested"]["acc_presence"])
-    assert told["posterior"]["log_loss"] < told["frequencies"]["log_loss"] and told["posterior"]["brier"] < told["frequencies"]["brier"]
-    elsewhere = [dataset.labels[dataset.folds != fold] for fold in dataset.folds]  # what is known of a clip without its fold
+    assert np.average(
+        [one["reached"] for one in told["scores"]], weights=[one["clips"] for one in told["scores"]]
+    ) == pytest.approx(found["nested"]["score"], abs=0.01)
+    assert np.average(
+        [one["reached"] for one in told["sets"]], weights=[one["clips"] for one in told["sets"]]
+    ) == pytest.approx(found["nested"]["acc_presence"])
+    assert (
+        told["posterior"]["log_loss"] < told["frequencies"]["log_loss"]
+        and told["posterior"]["brier"] < told["frequencies"]["brier"]
+    )
+    elsewhere = [
+        dataset.labels[dataset.folds != fold] for fold in dataset.folds
+    ]  # what is known of a clip without its fold
     chances = [(np.sum(others == label) + 1) / (len(others) + 36) for others, label in zip(elsewhere, dataset.labels)]
     assert told["frequencies"]["log_loss"] == pytest.approx(-np.mean(np.log(chances)))
     assert {fold["fold"] for fold in found["nested"]["folds"]} == {0, 1, 2, 3}
@@ -101,12 +145,17 @@ def test_new_clips_are_decoded_with_the_final_model_whatever_their_order():
     for decoded in (structured(dataset, models, weight=0.7), thresholds(dataset, models)):
         labels, expected = decoded.apply(models)
         order = np.random.default_rng(1).permutation(len(labels))
-        shuffled, again = decoded.apply(Models([models.ids[k] for k in order], models.paths, models.probabilities[:, order], models.logs[:, order]))
+        shuffled, again = decoded.apply(
+            Models([models.ids[k] for k in order], models.paths, models.probabilities[:, order], models.logs[:, order])
+        )
         assert (shuffled == labels[order]).all() and (expected is None or again == pytest.approx(expected[order]))
 
 
 def test_the_example_in_the_documentation():
-    assert doctest.testfile(str(Path(blemore_baselines.__file__).with_name("README.md")), module_relative=False).failed == 0
+    assert (
+        doctest.testfile(str(Path(blemore_baselines.__file__).with_name("README.md")), module_relative=False).failed
+        == 0
+    )
 
 
 def test_how_sharp_scores_are_changes_no_label_of_a_submission(tiny, tmp_path):
@@ -115,14 +164,34 @@ def test_how_sharp_scores_are_changes_no_label_of_a_submission(tiny, tmp_path):
     for sharper in (1, 10, 30):
         for part, ids in (("train", tiny.dataset.ids), ("test", tiny.test_ids)):
             (tmp_path / f"{part}{sharper}.csv").write_text(scores_csv(ids, sharper * logits[part]))
-        decode("--metadata", tiny.train, "--scores", tmp_path / f"train{sharper}.csv", "--test-scores", tmp_path / f"test{sharper}.csv",
-               "--decoder", "structured", "--out", tmp_path / f"s{sharper}.zip")
+        decode(
+            "--metadata",
+            tiny.train,
+            "--scores",
+            tmp_path / f"train{sharper}.csv",
+            "--test-scores",
+            tmp_path / f"test{sharper}.csv",
+            "--decoder",
+            "structured",
+            "--out",
+            tmp_path / f"s{sharper}.zip",
+        )
     once, *others = ((tmp_path / f"s{sharper}.expected.csv").read_text() for sharper in (1, 10, 30))
     assert others == [once, once]
 
 
 def test_a_weight_that_is_no_number_is_refused(tiny, tables, tmp_path):
-    said = decode("--metadata", tiny.train, "--scores", tables["two", "train"], "--decoder", "structured", "--weight", "nan", code=2)
+    said = decode(
+        "--metadata",
+        tiny.train,
+        "--scores",
+        tables["two", "train"],
+        "--decoder",
+        "structured",
+        "--weight",
+        "nan",
+        code=2,
+    )
     assert "nan is not in the range" in said.stderr
     features = ("--metadata", str(tiny.train), "--features", str(tiny.sound), "--out", str(tmp_path / "run"))
     assert CliRunner().invoke(main, ["train", *features, "--decoder", "structured", "--weight", "nan"]).exit_code == 2
@@ -131,15 +200,47 @@ def test_a_weight_that_is_no_number_is_refused(tiny, tables, tmp_path):
 
 def test_train_tells_what_decode_tells_and_predict_what_each_clip_is_expected_to_gain(tiny, tmp_path):
     run, out = tmp_path / "run", tmp_path / "s.zip"
-    trained = CliRunner().invoke(main, [
-        "train", "--metadata", str(tiny.train), "--features", str(tiny.sound), "--preset", "fast", "--decoder", "structured", "--weight", "0.8", "--out", str(run),
-    ])
+    trained = CliRunner().invoke(
+        main,
+        [
+            "train",
+            "--metadata",
+            str(tiny.train),
+            "--features",
+            str(tiny.sound),
+            "--preset",
+            "fast",
+            "--decoder",
+            "structured",
+            "--weight",
+            "0.8",
+            "--out",
+            str(run),
+        ],
+    )
     assert trained.exit_code == 0, trained.output
     told = decode("--metadata", tiny.train, "--scores", run, "--decoder", "structured", "--weight", "0.8").stdout
-    tail = told[told.index("pooled over all clips"):told.index("models: ")]
-    assert tail in trained.stdout and "end of the 95 % interval" in tail and "Difference to thresholds on the same scores" in tail
+    tail = told[told.index("pooled over all clips") : told.index("models: ")]
+    assert (
+        tail in trained.stdout
+        and "end of the 95 % interval" in tail
+        and "Difference to thresholds on the same scores" in tail
+    )
     assert "of what it aims at (0.8 · ACC_presence + 0.2 · ACC_salience)" in trained.stdout
-    predicted = CliRunner().invoke(main, ["predict", "--model", str(run), "--features", str(tiny.sound_test), "--ids", str(tiny.test), "--out", str(out)])
+    predicted = CliRunner().invoke(
+        main,
+        [
+            "predict",
+            "--model",
+            str(run),
+            "--features",
+            str(tiny.sound_test),
+            "--ids",
+            str(tiny.test),
+            "--out",
+            str(out),
+        ],
+    )
     assert predicted.exit_code == 0 and "s.expected.csv" in predicted.stderr
     assert [row["filename"] for row in csv.DictReader(open(tmp_path / "s.expected.csv"))] == tiny.test_ids
 
@@ -148,8 +249,12 @@ def test_what_is_reached_is_told_by_the_weight_that_was_aimed_at():
     dataset, models = planted()
     decoded = structured(dataset, models, weight=0.8)
     nested = decoded.figures["nested"]
-    assert f"it reached {0.8 * nested['acc_presence'] + 0.2 * nested['acc_salience']:.4f}." in decoded.text
-    assert f"it reached {structured(dataset, models).figures['nested']['score']:.4f}." in structured(dataset, models).text
+    assert f"it reached {0.8 * nested['acc_presence'] + 0.2 * nested['acc_salience']:.4f}." in structured_to_text(
+        decoded.figures
+    )
+    assert f"it reached {structured(dataset, models).figures['nested']['score']:.4f}." in structured_to_text(
+        structured(dataset, models).figures
+    )
 
 
 def test_too_few_folds_with_blends_are_refused_before_the_training(tiny, tmp_path, monkeypatch):
@@ -158,5 +263,15 @@ def test_too_few_folds_with_blends_are_refused_before_the_training(tiny, tmp_pat
     monkeypatch.setattr(train, "cross_validate", lambda *_, **__: pytest.fail("trained"))
     few = tiny.dataset._replace(labels=np.where(tiny.dataset.folds == 1, tiny.dataset.labels % 6, tiny.dataset.labels))
     with pytest.raises(ValidationError, match="3 folds, 2 of them with blends(.|\n)*--decoder thresholds"):
-        train.train(few, [tiny.read(tiny.sound)], [tiny.sound], method="aggregate", head="linear", preset="fast", seed=0, out=tmp_path / "run", weight=0.5)
+        train.train(
+            few,
+            [tiny.read(tiny.sound)],
+            [tiny.sound],
+            method="aggregate",
+            head="linear",
+            preset="fast",
+            seed=0,
+            out=tmp_path / "run",
+            weight=0.5,
+        )
     assert not (tmp_path / "run").exists()

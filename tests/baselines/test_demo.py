@@ -12,8 +12,9 @@ import pytest
 
 from blemore.errors import ValidationError
 from blemore.labels import EMOTIONS, LABELS, parse_filename, to_prediction
-from blemore_baselines import demo
-from blemore_baselines.media import Clip
+from blemore_baselines.clips.media import Clip
+from blemore_baselines.demo import generator as demo
+from blemore_baselines.demo.score import AT, FPS, SIDE, Actor, Take, compose
 
 TRAIN, TEST = demo.plan()
 
@@ -99,8 +100,8 @@ def test_clips_are_real(small):
     for path in small.train.glob("*.mov"):
         clip = Clip(path)
         frames, samples = np.stack(list(clip.frames())), clip.audio()
-        assert clip.fps == demo.FPS and frames.shape[1:] == (demo.SIDE, demo.SIDE, 3)
-        assert 1.2 <= len(frames) / demo.FPS <= 2 and abs(len(samples) / 16_000 - len(frames) / demo.FPS) < 0.06
+        assert clip.fps == FPS and frames.shape[1:] == (SIDE, SIDE, 3)
+        assert 1.2 <= len(frames) / FPS <= 2 and abs(len(samples) / 16_000 - len(frames) / FPS) < 0.06
         assert 0.005 < samples.std() < 0.5 and np.abs(samples).max() <= 1.1
         assert frames.std() > 20 and np.abs(np.diff(frames.astype(int), axis=0)).mean() > 0.3, "a face, and it moves"
 
@@ -124,7 +125,7 @@ def test_killed_and_resumed(small, tmp_path, monkeypatch):
     out = tmp_path / "demo"
     code = f"""if True:
         from pathlib import Path
-        from blemore_baselines import demo
+        from blemore_baselines.demo import generator as demo
         train, test = demo.plan()
         demo.plan = lambda: (train[:4], test[:2])
         demo.make_demo(Path({str(out)!r}), workers=1)"""
@@ -158,14 +159,14 @@ def test_refuses_another_revision(tmp_path):
 
 
 def score_of(label, actor=3, intensity=None, number=5):
-    take = demo.Take("x", actor, label, 1, intensity, None, number)
-    return demo.compose(take, demo.Actor.invent(actor), np.random.default_rng(number))
+    take = Take("x", actor, label, 1, intensity, None, number)
+    return compose(take, Actor.invent(actor), np.random.default_rng(number))
 
 
 def test_expressions_differ_more_than_chance():
     def smile(emotion):
         scores = [score_of(LABELS[EMOTIONS.index(emotion)], n % 12, 3, n) for n in range(20)]
-        return np.mean([score[:, demo.AT["smile"]].mean() for score in scores])
+        return np.mean([score[:, AT["smile"]].mean() for score in scores])
 
     assert smile("hap") > smile("neu") + 0.3 > smile("sad") + 0.6
 
@@ -173,7 +174,7 @@ def test_expressions_differ_more_than_chance():
 def test_salience_shows_in_face_and_voice():
     def mean(saliences, parameter):
         label = to_prediction(list(zip(("fea", "sad"), saliences))).label
-        return np.mean([score_of(label, n % 12, None, n)[:, demo.AT[parameter]].mean() for n in range(20)])
+        return np.mean([score_of(label, n % 12, None, n)[:, AT[parameter]].mean() for n in range(20)])
 
     for parameter in ("eye", "pitch"):  # fear opens the eyes and raises the voice
         assert mean((70, 30), parameter) > mean((50, 50), parameter) > mean((30, 70), parameter)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from blemore.errors import ValidationError
+from blemore_baselines.clips.media import ArrayClip, Clip, MediaError
 from blemore_baselines.encoders.egemaps import EGeMAPS
-from blemore_baselines.media import ArrayClip, Clip, MediaError
 
 needs_opensmile = pytest.mark.skipif(importlib.util.find_spec("opensmile") is None, reason="opensmile is not installed")
 

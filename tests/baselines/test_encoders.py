@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from blemore.errors import ValidationError
+from blemore_baselines.clips.media import ArrayClip, Clip, MediaError
 from blemore_baselines.encoders import ENCODERS as REGISTRY
 from blemore_baselines.encoders import create, encoder_class
 from blemore_baselines.encoders.base import Encoder
-from blemore_baselines.media import ArrayClip, Clip, MediaError
 
 # eGeMAPS needs a package that may be absent.
 ENCODERS = [name for name in REGISTRY if encoder_class(name).weights is None and name != "egemaps"]

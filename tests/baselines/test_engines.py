@@ -67,14 +67,18 @@ TWO_AT_ONCE = """
 """
 
 
-@pytest.mark.parametrize("tasks, options", [([0, 1, -1, 2, 3], "engine='dask', workers=2"), ([-1, 500, 1], TWO_AT_ONCE)])
+@pytest.mark.parametrize(
+    "tasks, options", [([0, 1, -1, 2, 3], "engine='dask', workers=2"), ([-1, 500, 1], TWO_AT_ONCE)]
+)
 def test_dask_gives_a_deadly_task_up_and_no_other(tmp_path, tasks, options, long):
     pytest.importorskip("distributed")
     if not long:
         pytest.skip("workers start again eight times: with --long")
     out = run(tmp_path, tasks, options)
     rest = str(sorted([task for task in tasks if task >= 0], key=str))[1:]
-    assert out.startswith("[(-1, 'its workers died, the last one of them tcp://127.0.0.1:") and out.endswith(f", {rest}\n")
+    assert out.startswith("[(-1, 'its workers died, the last one of them tcp://127.0.0.1:") and out.endswith(
+        f", {rest}\n"
+    )
 
 
 @pytest.mark.parametrize("options", ["workers=1", "workers=3", "workers=3, together=True", "engine='dask', workers=2"])

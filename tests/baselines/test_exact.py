@@ -2,13 +2,21 @@
 
 import numpy as np
 import pytest
+from cases import cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blemore_baselines.decode import count, softmax
-from blemore_baselines.thresholds import Plateau, Thresholds, decode_thresholds, fit_exact, fit_grid, surface, widest
-
-from cases import cases
+from blemore_baselines.decoding.accounts import count
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.decoding.thresholds import (
+    Plateau,
+    Thresholds,
+    decode_thresholds,
+    fit_exact,
+    fit_grid,
+    surface,
+    widest,
+)
 
 
 def figure(probabilities, labels, thresholds):
@@ -52,19 +60,27 @@ def test_by_hand():
     # 0      ang .5 hap .4  .1   ang+hap 50/50 (label 13)   wants α ≤ .4, β ≥ .1
     # 1      hap .6 sad .3  .3   hap                        wants α > .3
     # 2      fea .8 ang .1  .7   fea                        wants α > .1
-    probabilities = np.array([[0.5, 0.02, 0.02, 0.4, 0.03, 0.03], [0.02, 0.02, 0.02, 0.6, 0.3, 0.04], [0.1, 0.02, 0.8, 0.03, 0.03, 0.02]])
+    probabilities = np.array(
+        [[0.5, 0.02, 0.02, 0.4, 0.03, 0.03], [0.02, 0.02, 0.02, 0.6, 0.3, 0.04], [0.1, 0.02, 0.8, 0.03, 0.03, 0.02]]
+    )
     plateau = fit_exact(probabilities, np.array([13, 3, 2]))
     assert plateau == Plateau(
-        Thresholds(pytest.approx(0.35), pytest.approx(0.55)), (pytest.approx(0.3), pytest.approx(0.4)), (pytest.approx(0.1), pytest.approx(1.0)), 1.0
+        Thresholds(pytest.approx(0.35), pytest.approx(0.55)),
+        (pytest.approx(0.3), pytest.approx(0.4)),
+        (pytest.approx(0.1), pytest.approx(1.0)),
+        1.0,
     )
 
 
-@pytest.mark.parametrize("probabilities, label, expected", [
-    # ang .5, disg .5, truly 70/30: every β from 0, which is their gap, says 50/50.
-    ([0.5, 0.5, 0, 0, 0, 0], 6, Plateau(Thresholds(0.25, -0.5), (0, 0.5), (-1, 0), 1)),
-    # ang 1, disg 0, truly 50/50: no α above 0 and no β below 1 makes them so.
-    ([1, 0, 0, 0, 0, 0], 7, Plateau(Thresholds(0, 1.5), (0, 0), (1, 2), 1)),
-])
+@pytest.mark.parametrize(
+    "probabilities, label, expected",
+    [
+        # ang .5, disg .5, truly 70/30: every β from 0, which is their gap, says 50/50.
+        ([0.5, 0.5, 0, 0, 0, 0], 6, Plateau(Thresholds(0.25, -0.5), (0, 0.5), (-1, 0), 1)),
+        # ang 1, disg 0, truly 50/50: no α above 0 and no β below 1 makes them so.
+        ([1, 0, 0, 0, 0, 0], 7, Plateau(Thresholds(0, 1.5), (0, 0), (1, 2), 1)),
+    ],
+)
 def test_thresholds_beyond_the_usual_where_nothing_else_is_right(probabilities, label, expected):
     plateau = fit_exact(np.array([probabilities]), np.array([label]))
     assert plateau == expected and decode_thresholds(np.array([probabilities]), plateau.thresholds).tolist() == [label]
@@ -74,7 +90,10 @@ def test_the_widest_run():
     lows, highs = np.array([0, 0.25, 0.5, 0.75]), np.array([0.25, 0.5, 0.75, 1])
     assert widest(np.array([True, False, False, True]), lows, highs) == (0, 0.25)  # of equally wide ones the first
     assert widest(np.array([True, False, True, True]), lows, highs) == (0.5, 1)
-    assert widest(np.array([False, True, True, False]), lows[::-1], highs[::-1]) == (0.25, 0.75)  # intervals may descend, as those of α
+    assert widest(np.array([False, True, True, False]), lows[::-1], highs[::-1]) == (
+        0.25,
+        0.75,
+    )  # intervals may descend, as those of α
 
 
 def test_a_fold_without_blends_is_scored_by_presence():
@@ -88,23 +107,36 @@ def test_the_real_folds_beat_the_grid(shared):
     from blemore_baselines.features import read_scores
 
     dataset = read_dataset(shared / "blemore-real" / "train_metadata.csv")
-    probabilities = softmax(read_scores(shared / "blemore-real" / "hicmae" / "e100_ce_train_oof_logits.csv", dataset.ids).X)
+    probabilities = softmax(
+        read_scores(shared / "blemore-real" / "hicmae" / "e100_ce_train_oof_logits.csv", dataset.ids).X
+    )
     for fold in range(5):
         inside = dataset.folds == fold
-        exact, grid = fit_exact(probabilities[inside], dataset.labels[inside]), fit_grid(probabilities[inside], dataset.labels[inside])
+        exact, grid = (
+            fit_exact(probabilities[inside], dataset.labels[inside]),
+            fit_grid(probabilities[inside], dataset.labels[inside]),
+        )
         assert exact.score > grid[1]
-        assert figure(probabilities[inside], dataset.labels[inside], exact.thresholds) == pytest.approx(exact.score, abs=1e-12)
+        assert figure(probabilities[inside], dataset.labels[inside], exact.thresholds) == pytest.approx(
+            exact.score, abs=1e-12
+        )
 
 
 @given(cases(), st.integers(0, 9))
 def test_each_point_of_the_surface_is_what_decoding_there_gives(case, seed):
     probabilities, labels = case
-    points = np.concatenate([[0, 0.125, 0.5, 1], np.random.default_rng(seed).choice(probabilities.ravel(), 3)])  # ties with clips among them
+    points = np.concatenate(
+        [[0, 0.125, 0.5, 1], np.random.default_rng(seed).choice(probabilities.ravel(), 3)]
+    )  # ties with clips among them
     found = surface(probabilities, labels, points, points)
     for a, alpha in enumerate(points):
         for b, beta in enumerate(points):
             counts = count(decode_thresholds(probabilities, Thresholds(alpha, beta)), labels)
             assert found.presence[a] == pytest.approx(counts.acc_presence, abs=1e-12)
-            assert found.salience[a, b] == pytest.approx(np.nan if counts.acc_salience is None else counts.acc_salience, abs=1e-12, nan_ok=True)
-            assert found.score[a, b] == pytest.approx(counts.acc_presence if counts.score is None else counts.score, abs=1e-12)
+            assert found.salience[a, b] == pytest.approx(
+                np.nan if counts.acc_salience is None else counts.acc_salience, abs=1e-12, nan_ok=True
+            )
+            assert found.score[a, b] == pytest.approx(
+                counts.acc_presence if counts.score is None else counts.score, abs=1e-12
+            )
     assert found.score.max() <= fit_exact(probabilities, labels).score + 1e-12

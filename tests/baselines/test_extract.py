@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from blemore.errors import FileError, ValidationError
 from blemore_baselines import cli
 from blemore_baselines import extract as extraction
-from blemore_baselines.demo import _make_clip, plan
+from blemore_baselines.demo.generator import _make_clip, plan
 from blemore_baselines.encoders import ENCODERS, FAMILIES, create
 from blemore_baselines.encoders.base import Encoder
 from blemore_baselines.extract import Failure, is_done, read_failures
@@ -87,7 +87,13 @@ def faces(tmp_path_factory):
     for take in plan()[0][:3]:
         _make_clip(root / "clips" / f"{take.name}.mov", take)
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 64,
+    }
     CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, projection_dim=16)).save_pretrained(root / "clip")
     return root
 
@@ -102,13 +108,22 @@ def test_bytes_of_a_model_do_not_depend_on_workers_or_engine(faces, tmp_path, en
 
     def run(out, **options):
         encoders = [create("clip", weights=faces / "clip", device="cpu"), create("gray_flow")]
-        return [features_of(summary.folder) for summary in extraction.extract(None, faces / "clips", encoders, tmp_path / out, **options)]
+        return [
+            features_of(summary.folder)
+            for summary in extraction.extract(None, faces / "clips", encoders, tmp_path / out, **options)
+        ]
 
     one = run("one")
     assert [len(found) for found in one] == [3, 3] and one == run("two", workers=2, engine=engine)
-    assert np.load(tmp_path / "one" / "clip" / sorted(one[0])[0]).shape[1] == 16, "as the weights have it, not as is declared"
-    assert [len(summary.skipped) for summary in extraction.extract(
-        None, faces / "clips", [create("clip", weights=faces / "clip", device="cpu")], tmp_path / "one")] == [3]
+    assert np.load(tmp_path / "one" / "clip" / sorted(one[0])[0]).shape[1] == 16, (
+        "as the weights have it, not as is declared"
+    )
+    assert [
+        len(summary.skipped)
+        for summary in extraction.extract(
+            None, faces / "clips", [create("clip", weights=faces / "clip", device="cpu")], tmp_path / "one"
+        )
+    ] == [3]
 
 
 def test_bad_clips_are_named_and_the_rest_goes_on(videos, tmp_path):
@@ -183,7 +198,13 @@ def test_a_clip_that_succeeds_later_leaves_the_failures(videos, tmp_path):
 def test_other_features_are_not_mixed_in(videos, tmp_path):
     folder = extract(IDS[:1], videos, create("logmel"), tmp_path).folder
     meta = json.loads((folder / "meta.json").read_text())
-    for key, value in (("encoder", "other"), ("preset", "published"), ("precision", "bf16"), ("revision", "0"), ("dim", None)):
+    for key, value in (
+        ("encoder", "other"),
+        ("preset", "published"),
+        ("precision", "bf16"),
+        ("revision", "0"),
+        ("dim", None),
+    ):
         (folder / "meta.json").write_text(json.dumps({**meta, key: value}))
         with pytest.raises(ValidationError, match=f"{key} {value!r}.*expected"):
             extract(IDS, videos, create("logmel"), tmp_path)
@@ -310,12 +331,30 @@ def test_command(videos, faces, tmp_path):
     arguments = ["extract", "--clips", videos, "--encoder", "logmel", "--out", tmp_path / "out", "--workers", 1]
     first = command(*arguments)
     assert first.exit_code == 1 and "logmel: 6 clips encoded, 0 there already, 1 failed" in first.stdout
-    assert "empty  empty-file  the file is empty" in first.stderr and "failures.csv; the same command tries them again" in first.stderr
+    assert (
+        "empty  empty-file  the file is empty" in first.stderr
+        and "failures.csv; the same command tries them again" in first.stderr
+    )
     (videos / "empty.wav").unlink()
     write_wav(videos / "empty.wav")
     assert "1 clips encoded, 6 there already, 0 failed" in command(*arguments).stdout
-    two = command("extract", "--clips", faces / "clips", "--encoder", "logmel", "--encoder", "clip", "--weights", f"clip={faces / 'clip'}",
-                  "--out", tmp_path / "two", "--workers", 1, "--shard", "1/2")
+    two = command(
+        "extract",
+        "--clips",
+        faces / "clips",
+        "--encoder",
+        "logmel",
+        "--encoder",
+        "clip",
+        "--weights",
+        f"clip={faces / 'clip'}",
+        "--out",
+        tmp_path / "two",
+        "--workers",
+        1,
+        "--shard",
+        "1/2",
+    )
     assert two.exit_code == 0 and two.stdout.count("2 clips encoded") == 2, two.output
 
 
@@ -344,7 +383,11 @@ def test_command_told_that_no_clip_is_there(videos, tmp_path, encoders):
     for clips, ids, message in (
         (tmp_path / "empty", [], "no file in it, or in its subfolders, that ends in .mov, "),
         (tmp_path / "empty", ["--metadata", tmp_path / "test.csv"], "no file in it"),
-        (videos, ["--metadata", tmp_path / "test.csv"], "none of the 2 clips wanted is there (test_0001, test_0002); found 6 others (clip_0, "),
+        (
+            videos,
+            ["--metadata", tmp_path / "test.csv"],
+            "none of the 2 clips wanted is there (test_0001, test_0002); found 6 others (clip_0, ",
+        ),
     ):
         done = command("extract", "--clips", clips, *ids, *options)
         assert done.exit_code == 1 and done.stdout == "" and done.stderr.count(message) == 1, done.output

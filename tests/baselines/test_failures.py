@@ -1,14 +1,17 @@
-"""Failures: a case to check by hand, β against every β that there is, and what own β gain where folds differ and where they do not."""
+"""Failures: a case to check by hand, β against every β that there is, and what own β gain where folds differ and where
+they do not.
+"""
 
 import numpy as np
+from cases import cases
 from hypothesis import given
 from hypothesis import strategies as st
 
 from blemore.labels import LABEL_INDEX, Label
-from blemore_baselines import failures
 from blemore_baselines.dataset import SET_OF_LABEL
-from blemore_baselines.decode import Thresholds, decode_thresholds, nested_folds
-from cases import cases
+from blemore_baselines.decoding.accounts import nested_folds
+from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds
+from blemore_baselines.results import failures
 
 
 def blend(first, second, *saliences):
@@ -17,12 +20,31 @@ def blend(first, second, *saliences):
 
 def test_by_hand():
     # ang and disg with a lead of 0.2, 0.3 and 0.4 for ang; then one that is not found, and a single
-    probabilities = np.array([[0.6, 0.4, 0, 0, 0, 0], [0.65, 0.35, 0, 0, 0, 0], [0.7, 0.3, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0]])
-    labels = np.array([blend("ang", "disg", 50, 50), blend("ang", "disg", 30, 70), blend("ang", "disg", 70, 30), blend("fea", "hap", 50, 50), LABEL_INDEX[Label(("hap",), (100,))]])
+    probabilities = np.array(
+        [
+            [0.6, 0.4, 0, 0, 0, 0],
+            [0.65, 0.35, 0, 0, 0, 0],
+            [0.7, 0.3, 0, 0, 0, 0],
+            [0.5, 0.5, 0, 0, 0, 0],
+            [0, 0, 0, 1, 0, 0],
+        ]
+    )
+    labels = np.array(
+        [
+            blend("ang", "disg", 50, 50),
+            blend("ang", "disg", 30, 70),
+            blend("ang", "disg", 70, 30),
+            blend("fea", "hap", 50, 50),
+            LABEL_INDEX[Label(("hap",), (100,))],
+        ]
+    )
     found = failures.relations(probabilities, labels, Thresholds(0.1, 0.1))
-    # At β = 0.1 all three are taken for 70/30: right for the third alone. Any β from 0.2 to 0.4 mends the first; the second is reversed.
+    # At β = 0.1 all three are taken for 70/30: right for the third alone. Any β from 0.2 to 0.4 mends the first; the
+    # second is reversed.
     assert found[:6] == (4, 3, 2, 1, 1, 0) and found.beta == 0.1 and 0.2 < found.own_beta < 0.4
-    table = failures.relations_table({0: found, 1: failures.relations(probabilities[3:], labels[3:], Thresholds(0.1, 0.1))})
+    table = failures.relations_table(
+        {0: found, 1: failures.relations(probabilities[3:], labels[3:], Thresholds(0.1, 0.1))}
+    )
     assert table.rows[1][:5] == ["fold 1", 1, 0, 0, None] and table.rows[1][-1] is None
     assert table.rows[2] == ["all", 5, 3, 2, 2 / 3, 1, 1, 0, "", ""]
 
@@ -31,9 +53,14 @@ def test_by_hand():
 def test_no_beta_gets_more_relations_right_than_the_fold_s_own(case, alpha, beta):
     probabilities, labels = case
     found = failures.relations(probabilities, labels, Thresholds(alpha, beta))
-    its = (labels >= 6) & (SET_OF_LABEL[decode_thresholds(probabilities, Thresholds(alpha, beta))] == SET_OF_LABEL[labels])
+    its = (labels >= 6) & (
+        SET_OF_LABEL[decode_thresholds(probabilities, Thresholds(alpha, beta))] == SET_OF_LABEL[labels]
+    )
     ordered = -np.sort(-probabilities, axis=1)
-    right = [decode_thresholds(probabilities[its], Thresholds(alpha, b)) == labels[its] for b in (-1, *(ordered[:, 0] - ordered[:, 1]), 2)]
+    right = [
+        decode_thresholds(probabilities[its], Thresholds(alpha, b)) == labels[its]
+        for b in (-1, *(ordered[:, 0] - ordered[:, 1]), 2)
+    ]
     assert found.right_set - found.wrong + found.mended - found.lost == max(map(np.sum, right))
     assert found.reversed == (~np.any(right, axis=0)).sum() and found.mended + found.reversed <= found.wrong
 
@@ -46,7 +73,10 @@ def pairs(leads):
 
 
 def gain(probabilities, labels, folds):
-    by_fold = {its.fold: failures.relations(probabilities[0, folds == its.fold], labels[folds == its.fold], its.thresholds) for its in nested_folds(probabilities, labels, folds)}
+    by_fold = {
+        its.fold: failures.relations(probabilities[0, folds == its.fold], labels[folds == its.fold], its.thresholds)
+        for its in nested_folds(probabilities, labels, folds)
+    }
     total = failures.total(by_fold)
     dealt = failures.gains_by_chance(probabilities, labels, folds)
     return by_fold, failures.Gain(total.mended - total.lost, dealt)
@@ -55,7 +85,9 @@ def gain(probabilities, labels, folds):
 def test_folds_that_want_a_beta_of_their_own_gain_more_than_deals():
     rng = np.random.default_rng(0)
     folds, leads = np.repeat([0, 1], 60), rng.uniform(0, 0.9, 120)
-    labels = np.where(leads <= np.where(folds == 0, 0.2, 0.7), blend("ang", "disg", 50, 50), blend("ang", "disg", 70, 30))
+    labels = np.where(
+        leads <= np.where(folds == 0, 0.2, 0.7), blend("ang", "disg", 50, 50), blend("ang", "disg", 70, 30)
+    )
     by_fold, found = gain(pairs(leads)[np.newaxis], labels, folds)
     wrong = ((leads > 0.2) & (leads <= 0.7)).sum()  # all of them by the other fold's β, give or take the grid
     assert abs(found.gained - wrong) <= 8 and found.high < found.gained / 2 and found.p == 1 / 41
@@ -75,8 +107,19 @@ def test_folds_of_one_kind_gain_as_much_as_deals():
 def test_a_gain_in_figures_and_words():
     found = failures.Gain(3, np.array([1, 2, 3, 4]))
     assert found.p == 3 / 5
-    (_, gained, mean, std, low, high, p), = failures.gain_table(found).rows
-    assert (gained, mean, p) == (3, 2.5, 0.6) and (low, high) == (found.low, found.high) and 1 <= low < high <= 4 and std == np.std([1, 2, 3, 4], ddof=1)
+    ((_, gained, mean, std, low, high, p),) = failures.gain_table(found).rows
+    assert (
+        (gained, mean, p) == (3, 2.5, 0.6)
+        and (low, high) == (found.low, found.high)
+        and 1 <= low < high <= 4
+        and std == np.std([1, 2, 3, 4], ddof=1)
+    )
     words = failures.relations_in_words({0: failures.Relations(9, 8, 5, 1, 4, 1, 0.1, 0.2)}, found)
-    assert words[0].startswith("Of 8 true blends whose set of emotions was found, 5 have the wrong relation. Of these, 1 are wrong at every β")
-    assert "mends 4 and loses 1: +3 in all" in words[1] and "gain +2.5 (middle 95 % of 4 deals" in words[1] and "come from" not in "".join(words)
+    assert words[0].startswith(
+        "Of 8 true blends whose set of emotions was found, 5 have the wrong relation. Of these, 1 are wrong at every β"
+    )
+    assert (
+        "mends 4 and loses 1: +3 in all" in words[1]
+        and "gain +2.5 (middle 95 % of 4 deals" in words[1]
+        and "come from" not in "".join(words)
+    )

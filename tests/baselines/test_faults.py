@@ -11,7 +11,7 @@ import time
 import pytest
 
 from blemore.errors import FileError
-from blemore_baselines.demo import _make_clip, plan
+from blemore_baselines.demo.generator import _make_clip, plan
 from blemore_baselines.encoders import create
 from blemore_baselines.extract import extract, find_clips, read_failures
 
@@ -39,7 +39,13 @@ def command(clips, out, *options, encoders=ENCODERS):
 
 
 def start(*arguments, **options):
-    return subprocess.Popen(command(*arguments, **options), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command(*arguments, **options),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def everything(out):
@@ -126,7 +132,9 @@ def test_a_read_only_disk(clips, tmp_path, disk):
         extract([ids[0], "no such clip"], clips, [create("logmel")], out)
     with pytest.raises(FileError, match="meta.json.*: cannot be written: Read-only"):
         extract(ids, clips, [create("gray_flow")], out)
-    assert [len(part) for part in extract(ids[:3], clips, [create("logmel")], out)[0][1:]] == [0, 3, 0], "nothing to be written"
+    assert [len(part) for part in extract(ids[:3], clips, [create("logmel")], out)[0][1:]] == [0, 3, 0], (
+        "nothing to be written"
+    )
     disk("rw")
     assert everything(out) == before
     assert extract(ids, clips, [create("logmel")], out)[0].done == ids[3:]
@@ -158,7 +166,10 @@ def test_runs_that_begin_at_once_with_different_presets_never_mix(tmp_path):
     other.preset = "other"
     link = os.link
     try:
-        os.link = lambda *paths: (module.write(tmp_path / "meta.json", module.to_json(module.describe(other))), link(*paths))
+        os.link = lambda *paths: (
+            module.write(tmp_path / "meta.json", module.to_json(module.describe(other))),
+            link(*paths),
+        )
         with pytest.raises(ValueError, match="preset 'other'"):
             module.Store(tmp_path).claim(encoder)
     finally:
@@ -197,12 +208,18 @@ def test_a_lost_worker_loses_nothing(clips, tmp_path, long):
 
     (tmp_path / "slow.py").write_text(SLOW)
     out = tmp_path / "out"
-    run = subprocess.Popen([sys.executable, tmp_path / "slow.py", clips, out], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    run = subprocess.Popen(
+        [sys.executable, tmp_path / "slow.py", clips, out], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     for enough in (2, 20, 40):
         while len(list(out.rglob("*.npy"))) < enough and run.poll() is None:
             time.sleep(0.005)
         assert run.poll() is None
-        workers = [child for child in psutil.Process(run.pid).children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+        workers = [
+            child
+            for child in psutil.Process(run.pid).children(recursive=True)
+            if "spawn_main" in " ".join(child.cmdline())
+        ]
         workers[-1].kill()
     assert run.communicate(timeout=120)[0] == "60 0\n"
     assert everything(out) == undisturbed(clips, tmp_path, ["logmel"])

@@ -9,7 +9,17 @@ import pytest
 
 from blemore.errors import FileError, ValidationError
 from blemore_baselines import features
-from blemore_baselines.features import STATISTICS, Features, aggregate, fuse, read_features, read_scores, save, scores_csv, statistics
+from blemore_baselines.features import (
+    STATISTICS,
+    Features,
+    aggregate,
+    fuse,
+    read_features,
+    read_scores,
+    save,
+    scores_csv,
+    statistics,
+)
 
 IDS = ["c", "a", "b"]  # in no alphabetical order: whoever sorts or takes files as they come is found out
 EMOTIONS = ["ang", "disg", "fea", "hap", "sad", "neu"]
@@ -49,7 +59,13 @@ def test_statistics_by_hand():
 @pytest.mark.parametrize("length", [1, 2, 3, 10, 11, 101, 250])
 def test_statistics_are_numpys_own(length, dtype):
     rng = np.random.default_rng(length)
-    columns = [rng.normal(size=length), rng.integers(0, 3, length), np.full(length, 0.1), 1e6 + rng.normal(size=length), rng.normal(size=length) * 1e-30]
+    columns = [
+        rng.normal(size=length),
+        rng.integers(0, 3, length),
+        np.full(length, 0.1),
+        1e6 + rng.normal(size=length),
+        rng.normal(size=length) * 1e-30,
+    ]
     sequence = np.stack(columns, axis=1).astype(dtype)
     before, x = sequence.copy(), sequence.astype(np.float64)
     expected = [x.mean(axis=0), x.std(axis=0), *np.percentile(x, [10, 25, 50, 75, 90], axis=0)]
@@ -69,7 +85,9 @@ def test_statistics_against_plain_loops():
             rank = percent / 100 * (n - 1)
             low = int(rank)
             expected[place].append(ordered[low] + (rank - low) * (ordered[min(low + 1, n - 1)] - ordered[low]))
-    assert statistics(x) == pytest.approx(np.concatenate(expected), rel=1e-6)  # mean of all dimensions, then std of all, …
+    assert statistics(x) == pytest.approx(
+        np.concatenate(expected), rel=1e-6
+    )  # mean of all dimensions, then std of all, …
 
 
 def test_one_frame_has_no_spread():
@@ -88,8 +106,16 @@ def test_a_folder_is_aggregated_in_the_order_asked_for(folder):
 
 
 def test_own_meta_is_kept_without_what_does_not_matter(folder):
-    (folder / "meta.json").write_text(json.dumps({"encoder": "logmel", "revision": "r1", "preset": "p", "versions": {"numpy": "2"}}))
-    assert read_features(folder, IDS).meta == {"encoder": "logmel", "revision": "r1", "preset": "p", "statistics": list(STATISTICS), "dim": 14}
+    (folder / "meta.json").write_text(
+        json.dumps({"encoder": "logmel", "revision": "r1", "preset": "p", "versions": {"numpy": "2"}})
+    )
+    assert read_features(folder, IDS).meta == {
+        "encoder": "logmel",
+        "revision": "r1",
+        "preset": "p",
+        "statistics": list(STATISTICS),
+        "dim": 14,
+    }
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "3", '"logmel"'])
@@ -126,10 +152,16 @@ def test_openface_folders(tmp_path):
         lines[3] = '3,nan,nan,nan,"[nan]"'
         (path / f"{clip}.csv").write_text("\n".join(["frame,emotion_index,gaze_yaw,gaze_pitch,action_units", *lines]))
     found = read_features(path, IDS, aggregated=False)
-    assert found.X.shape == (24, 11) and found.X[:8, 1].tolist() == list(range(8)) and found.meta["encoder"] == "OpenFace_3"
+    assert (
+        found.X.shape == (24, 11)
+        and found.X[:8, 1].tolist() == list(range(8))
+        and found.meta["encoder"] == "OpenFace_3"
+    )
     assert read_features(path, IDS).X.shape == (3, 77)
     (path / "a.csv").write_text("frame,emotion_index,gaze_yaw,gaze_pitch,action_units\n0,1")
-    assert "1 of 3 files cannot be read (line 2: 2 cells; expected 5, as in the header): a" in refusal(read_features, path, IDS)
+    assert "1 of 3 files cannot be read (line 2: 2 cells; expected 5, as in the header): a" in refusal(
+        read_features, path, IDS
+    )
 
 
 def test_file_names_with_a_media_suffix_and_files_that_are_no_features(folder):
@@ -276,7 +308,10 @@ X = np.zeros((3, 2), np.float32)
         (npz_bytes(X=X[0], filenames=NAMES), "expected numbers (N, D)"),
         (npz_bytes(X=X[:, :0], filenames=NAMES), "expected numbers (N, D)"),
         (npz_bytes(X=NAMES[:, None], filenames=NAMES), "expected numbers (N, D)"),
-        (npz_bytes(X=np.where(np.arange(6).reshape(3, 2) == 2, np.nan, 0), filenames=NAMES), "1 clips hold NaN or Infinity (or empty cells): b"),
+        (
+            npz_bytes(X=np.where(np.arange(6).reshape(3, 2) == 2, np.nan, 0), filenames=NAMES),
+            "1 clips hold NaN or Infinity (or empty cells): b",
+        ),
         (npz_bytes(X=X, filenames=np.array(["a", "b", "b"])), "1 clips are there more than once: b"),
         (npz_bytes(X=X, filenames=np.array(["a", "b", "x"])), "1 of 3 clips have no features: c"),
         (npz_bytes(X=X, filenames=NAMES, meta=np.array("no json")), "meta"),
@@ -356,7 +391,13 @@ def test_names_that_look_like_numbers_or_like_nothing(table):
 
 @pytest.mark.parametrize(
     "text",
-    ["filename ,x\na,1\n", " filename, x\n a, 1\n", "\ufefffilename,x\na,1\n", "filename,x\r\na,1\r\n", "filename,x\na ,1\n"],
+    [
+        "filename ,x\na,1\n",
+        " filename, x\n a, 1\n",
+        "\ufefffilename,x\na,1\n",
+        "filename,x\r\na,1\r\n",
+        "filename,x\na ,1\n",
+    ],
 )
 def test_spaces_and_marks_around_names(table, text):
     found = read_features(table(text), ["a"])
@@ -414,18 +455,32 @@ def test_bytes_that_are_no_text(tmp_path):
 
 def test_a_file_that_is_no_source_is_told_what_is_one(table, folder):
     (folder / "meta.json").write_text('{"encoder": "x"}')
-    for path in (folder / "a.npy", folder / "meta.json", table("\x80\x04", "g.pkl"), table("filename,x\na,1\n", "table.txt")):
+    for path in (
+        folder / "a.npy",
+        folder / "meta.json",
+        table("\x80\x04", "g.pkl"),
+        table("filename,x\na,1\n", "table.txt"),
+    ):
         for read in (read_features, read_scores):
             found = refusal(read, path)
-            assert found.startswith(f"{path}: not a source; expected a folder") and ".npz" in found and ".csv" in found and "Give the folder" in found
+            assert (
+                found.startswith(f"{path}: not a source; expected a folder")
+                and ".npz" in found
+                and ".csv" in found
+                and "Give the folder" in found
+            )
     with pytest.raises(FileError, match="cannot be opened"):
         read_features(folder / "absent.npy")
 
 
 def test_scores_need_the_six_emotions(table, folder):
-    assert "found the columns ang, hap; expected filename and the six emotions" in refusal(read_scores, table("filename,ang,hap\na,1,2\n"))
+    assert "found the columns ang, hap; expected filename and the six emotions" in refusal(
+        read_scores, table("filename,ang,hap\na,1,2\n")
+    )
     seven = table("filename," + ",".join(EMOTIONS) + ",joy\na,1,2,3,4,5,6,7\n")
-    assert "not-scores" in {problem.code for problem in pytest.raises(ValidationError, read_scores, seven).value.problems}
+    assert "not-scores" in {
+        problem.code for problem in pytest.raises(ValidationError, read_scores, seven).value.problems
+    }
     assert "14 columns without names" in refusal(read_scores, folder)
 
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from blemore.errors import ValidationError
-from blemore_baselines.decode import softmax
+from blemore_baselines.decoding.scores import read_models, softmax
 from blemore_baselines.features import scores_csv
-from blemore_baselines.fusion import read_models
 
 CLIPS = ["b", "a", "c", "d"]
 ONE = np.arange(24.0).reshape(4, 6) % 5
@@ -31,7 +30,10 @@ def test_scores_are_paired_by_id_and_may_be_missing(tables):
     models = read_models([one, two], CLIPS)
     assert models.ids == CLIPS and models.missing == [["d"], ["c"]]
     assert models.probabilities[0, :3] == pytest.approx(softmax(ONE[:3])) and np.isnan(models.probabilities[0, 3]).all()
-    assert models.probabilities[1, [0, 1, 3]] == pytest.approx(TWO[[0, 1, 3]]) and np.isnan(models.probabilities[1, 2]).all()
+    assert (
+        models.probabilities[1, [0, 1, 3]] == pytest.approx(TWO[[0, 1, 3]])
+        and np.isnan(models.probabilities[1, 2]).all()
+    )
     expected = [(softmax(ONE)[0] + TWO[0]) / 2, (softmax(ONE)[1] + TWO[1]) / 2, softmax(ONE)[2], TWO[3]]
     assert models.logs == pytest.approx(np.log(models.probabilities), nan_ok=True)
     assert models.average() == pytest.approx(np.array(expected))
@@ -39,7 +41,9 @@ def test_scores_are_paired_by_id_and_may_be_missing(tables):
 
 def test_sharp_logits_keep_what_probabilities_round_to_zero(tables):
     models = read_models([tables("one", CLIPS, 1000 * ONE)], CLIPS)
-    assert models.logs[0] - models.logs[0].max(axis=1, keepdims=True) == pytest.approx(1000 * (ONE - ONE.max(axis=1, keepdims=True)))
+    assert models.logs[0] - models.logs[0].max(axis=1, keepdims=True) == pytest.approx(
+        1000 * (ONE - ONE.max(axis=1, keepdims=True))
+    )
     assert models.probabilities.min() == 0
 
 
@@ -54,11 +58,14 @@ def test_a_clip_that_no_model_knows_is_refused_by_name(tables):
         read_models(paths, CLIPS)
 
 
-@pytest.mark.parametrize(("clips", "says"), [
-    (["a", "b", "stranger"], "1 clips are not in the metadata: stranger"),
-    (["x", "y", "z"], "3 clips are not in the metadata: x, y, z"),
-    (["a", "b", "a"], "1 clips are there more than once: a"),
-])
+@pytest.mark.parametrize(
+    ("clips", "says"),
+    [
+        (["a", "b", "stranger"], "1 clips are not in the metadata: stranger"),
+        (["x", "y", "z"], "3 clips are not in the metadata: x, y, z"),
+        (["a", "b", "a"], "1 clips are there more than once: a"),
+    ],
+)
 def test_unknown_and_repeated_clips_are_refused(tables, clips, says):
     with pytest.raises(ValidationError, match=f"two.csv: {says}"):
         read_models([tables("one", CLIPS, ONE), tables("two", clips, ONE[:3])], CLIPS)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from blemore_baselines.heads import HEADS, build_head, fit_scaler, row_gradients, row_losses
+from blemore_baselines.models.heads import build_head, fit_scaler, row_gradients, row_losses
+from blemore_baselines.models.recipes import HEADS
 
 
 def test_the_shapes_of_the_heads():
@@ -85,7 +86,9 @@ def test_the_loss_by_hand():
 def test_the_gradient_is_autograd_s(spread):
     rng = np.random.default_rng(3)
     logits = torch.from_numpy(rng.normal(size=(2, 30, 6)) * spread).requires_grad_()
-    targets = torch.from_numpy(np.concatenate([np.eye(6)[rng.integers(0, 6, (1, 30))], rng.dirichlet(np.ones(6), (1, 30))]))
+    targets = torch.from_numpy(
+        np.concatenate([np.eye(6)[rng.integers(0, 6, (1, 30))], rng.dirichlet(np.ones(6), (1, 30))])
+    )
     row_losses(logits, targets).sum().backward()
     assert row_gradients(logits.detach(), targets).numpy() == pytest.approx(logits.grad.numpy(), abs=1e-12)
 
@@ -110,7 +113,8 @@ def test_the_scaler_against_numpy():
 @pytest.mark.parametrize("value", [0.1, 1e-30, 123456.789, -3e7])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_constant_column_is_not_blown_up(value, dtype):
-    # The mean of many times 0.1 is not quite 0.1, and so there is a tiny deviation; dividing by it would make noise of it.
+    # The mean of many times 0.1 is not quite 0.1, and so there is a tiny deviation; dividing by it would make noise of
+    # it.
     X = np.full((1001, 1), value, dtype)
     assert np.full(1001, 0.1).std() != 0
     scaler = fit_scaler(X)

@@ -9,8 +9,8 @@ import torch
 from originals.hicmae import checkpoint_shapes, hicmae, random_checkpoint
 
 from blemore.errors import BlemoreError, ValidationError
+from blemore_baselines.clips.media import ArrayClip, Clip, MediaError
 from blemore_baselines.encoders.hicmae import HiCMAE, HiCMAEModel, fbank
-from blemore_baselines.media import ArrayClip, Clip, MediaError
 
 WIDTH = 16
 
@@ -66,7 +66,11 @@ def test_a_fine_tuned_checkpoint(checkpoint, state):
 def test_a_checkpoint_of_the_pre_training(state, tmp_path):
     """It has decoders and lacks what comes with fine-tuning."""
     lean = {name: value for name, value in state.items() if name.startswith("encoder")}
-    decoders = {"decoder.blocks.0.attn.qkv.weight": torch.zeros(2, 2), "mask_token": torch.zeros(1), "encoder_to_decoder.weight": torch.zeros(2, 2)}
+    decoders = {
+        "decoder.blocks.0.attn.qkv.weight": torch.zeros(2, 2),
+        "mask_token": torch.zeros(1),
+        "encoder_to_decoder.weight": torch.zeros(2, 2),
+    }
     torch.save({"model": {**lean, **decoders}}, tmp_path / "c.pth")
     assert compare(tmp_path / "c.pth", lean) < 1e-5
 
@@ -145,7 +149,10 @@ def test_faces(tmp_path, checkpoint, capsys):
     for clip, suffix, count in (("a", "", 5), ("b", "_aligned", 70)):
         (tmp_path / f"{clip}{suffix}").mkdir()
         for number in range(count):
-            cv2.imwrite(str(tmp_path / f"{clip}{suffix}" / f"frame_det_00_{number:06}.png"), np.full((160, 160, 3), (number, 0, 0), np.uint8))
+            cv2.imwrite(
+                str(tmp_path / f"{clip}{suffix}" / f"frame_det_00_{number:06}.png"),
+                np.full((160, 160, 3), (number, 0, 0), np.uint8),
+            )
     encoder = HiCMAE(weights=checkpoint, device="cpu", faces=tmp_path)
     encoder.load()
     assert not capsys.readouterr().err
@@ -190,6 +197,7 @@ def test_real_clips(file, shared, checkpoint):
 
 def kaldi_fbank(sound: np.ndarray) -> np.ndarray:
     """As Kaldi defines it (feature-window.cc, mel-computations.cc), sample by sample and band by band."""
+
     def mel(hertz):
         return 1127 * math.log(1 + hertz / 700)
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from blemore_baselines import media
-from blemore_baselines.media import ArrayClip, Clip, MediaError
+from blemore_baselines.clips import media
+from blemore_baselines.clips.media import ArrayClip, Clip, MediaError
 
 WIDTH, HEIGHT = 64, 48
 
@@ -282,8 +282,12 @@ def test_wrong_suffix_does_no_harm(tmp_path):
 def test_array_clip():
     clip = ArrayClip(frames=np.zeros((3, 4, 5, 3), np.uint8), audio=np.ones(10))
     assert [time for time, _ in clip.timed_frames()] == [0, 0.04, 0.08] and clip.audio().dtype == np.float32
-    for read, kind in ((lambda: list(ArrayClip().frames()), "no-video"), (lambda: ArrayClip().audio(), "no-audio"),
-                       (lambda: list(ArrayClip(frames=np.zeros((0, 4, 5, 3), np.uint8)).frames()), "no-frames")):  # fmt: skip
+    for read, kind in (
+        (lambda: list(ArrayClip().frames()), "no-video"),
+        (lambda: ArrayClip().audio(), "no-audio"),
+        # fmt: skip
+        (lambda: list(ArrayClip(frames=np.zeros((0, 4, 5, 3), np.uint8)).frames()), "no-frames"),
+    ):
         with pytest.raises(MediaError) as caught:
             read()
         assert caught.value.kind == kind

@@ -44,7 +44,10 @@ def test_a_byte_order_mark(file):
     assert is_openface3_csv(path) and read_openface3_csv(path).shape == (1, 11)
 
 
-@pytest.mark.parametrize("lost", ["", "nan", "[nan]", "[]", "[nan, nan, nan, nan, nan, nan, nan, nan]", "[0.1, nan, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]"])
+@pytest.mark.parametrize(
+    "lost",
+    ["", "nan", "[nan]", "[]", "[nan, nan, nan, nan, nan, nan, nan, nan]", "[0.1, nan, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]"],
+)
 def test_a_frame_without_a_face_lies_between_its_neighbours(file, lost):
     # Ten frames whose gaze rises by 1; frame 4 is lost, as a whole or in part: it comes back as (3 + 5) / 2.
     rows = [row(k, scalars=f"0,{k},0") for k in range(10)]

@@ -6,16 +6,34 @@ import numpy as np
 import pytest
 
 from blemore.errors import ValidationError
+from blemore_baselines.clips.media import Clip, MediaError
 from blemore_baselines.encoders.openface import MEASURED, OpenFace2, OpenFace3, TooFewGoodFrames, read_openface2_csv
 from blemore_baselines.extract import extract
-from blemore_baselines.media import Clip, MediaError
 
 UNITS = "01 02 04 05 06 07 09 10 12 14 15 17 20 23 25 26 45".split()
 GAZE = [f"gaze_{eye}_{axis}" for eye in "01" for axis in "xyz"]
 # As OpenFace writes them: gaze and pose before the units, places before turns; classes of units follow.
-COLUMNS = ["frame", "face_id", "timestamp", "confidence", "success", *GAZE, "gaze_angle_x", "gaze_angle_y",
-           *(f"pose_{name}" for name in ("Tx", "Ty", "Tz", "Rx", "Ry", "Rz")), *(f"AU{unit}_r" for unit in UNITS), "AU01_c", "AU28_c"]
-ORDER = [*(f"AU{unit}_r" for unit in UNITS), *(f"pose_{name}" for name in ("Rx", "Ry", "Rz", "Tx", "Ty", "Tz")), *GAZE, "gaze_angle_x", "gaze_angle_y"]
+COLUMNS = [
+    "frame",
+    "face_id",
+    "timestamp",
+    "confidence",
+    "success",
+    *GAZE,
+    "gaze_angle_x",
+    "gaze_angle_y",
+    *(f"pose_{name}" for name in ("Tx", "Ty", "Tz", "Rx", "Ry", "Rz")),
+    *(f"AU{unit}_r" for unit in UNITS),
+    "AU01_c",
+    "AU28_c",
+]
+ORDER = [
+    *(f"AU{unit}_r" for unit in UNITS),
+    *(f"pose_{name}" for name in ("Rx", "Ry", "Rz", "Tx", "Ty", "Tz")),
+    *GAZE,
+    "gaze_angle_x",
+    "gaze_angle_y",
+]
 
 
 def row(frame, **values):
@@ -44,7 +62,9 @@ def test_the_order_of_columns(file, separator):
     assert list(MEASURED) == ORDER[:29]
 
 
-@pytest.mark.parametrize("bad", [{"success": 0}, {"confidence": 0.8499}, {"AU12_r": "nan"}, {"pose_Tz": "-nan(ind)"}, {"AU45_r": ""}])
+@pytest.mark.parametrize(
+    "bad", [{"success": 0}, {"confidence": 0.8499}, {"AU12_r": "nan"}, {"pose_Tz": "-nan(ind)"}, {"AU45_r": ""}]
+)
 def test_gaps_are_filled_in_place(file, bad):
     """20 frames whose first column is the frame's number; gaps at the start (1), the middle (9, 10) and none other."""
     rows = [row(frame, **(bad | {"AU01_r": 99} if frame in (1, 9, 10) else {})) for frame in range(1, 21)]
@@ -102,7 +122,7 @@ def test_gaze_angles_from_vectors(file):
 def test_lost_angles_lie_between_their_neighbours(file):
     """They are interpolated as angles; a lost frame's vectors are zeros, which point nowhere."""
     rows = [row(frame, **dict(zip(GAZE, ((frame - 4) / 10, 0, -1) * 2))) for frame in range(1, 8)]
-    rows[3] |= {name: 0 for name in GAZE} | {"success": 0}
+    rows[3] |= dict.fromkeys(GAZE, 0) | {"success": 0}
     found = read_openface2_csv(file(rows, without=("gaze_angle_x",)))
     assert found[3, -2:] == pytest.approx([0, 0], abs=1e-7) and found[4, -2] == pytest.approx(np.arctan(0.1))
 
@@ -131,7 +151,10 @@ def test_broken_files(file, tmp_path):
 
 
 def test_a_real_file(shared):
-    """Of an older version: spaces in front of names, no angles. All its frames are good, so each column is as in the file."""
+    """Of an older version: spaces in front of names, no angles.
+
+    All its frames are good, so each column is as in the file.
+    """
     path = shared / "media" / "openface_real_output.csv"
     features = OpenFace2().encode(Clip(path))
     lines = path.read_text().splitlines()
@@ -166,7 +189,10 @@ def test_extraction_from_csv_folders(tmp_path):
     (clips / "note.txt").write_text("no clip")
     [summary] = extract(["good", "bad", "none"], clips, [OpenFace2()], tmp_path / "out")
     assert summary.done == ["good"] and np.load(tmp_path / "out/openface2/good.npy").shape == (2, 31)
-    assert [(failure.clip, failure.kind) for failure in summary.failures] == [("bad", "few-good-frames"), ("none", "missing-file")]
+    assert [(failure.clip, failure.kind) for failure in summary.failures] == [
+        ("bad", "few-good-frames"),
+        ("none", "missing-file"),
+    ]
     (clips / "three.csv").write_text('emotion_index,gaze_yaw,gaze_pitch,action_units\n1,0.5,0.25,"[1,2,3,4,5,6,7,8]"\n')
     extract(["three"], clips, [OpenFace3()], tmp_path / "out")
     assert np.load(tmp_path / "out/openface3/three.npy").tolist() == [[1, 0.5, 0.25, 1, 2, 3, 4, 5, 6, 7, 8]]
@@ -185,12 +211,14 @@ done
 @pytest.fixture
 def stand_in(tmp_path):
     """A program in OpenFace's place, which does `act` and notes how it was called."""
+
     def make(act):
         program, log = tmp_path / "bin" / "FeatureExtraction", tmp_path / "log"
         program.parent.mkdir(exist_ok=True)
         program.write_text(STAND_IN.format(log=log, act=act))
         program.chmod(0o755)
         return program, log
+
     return make
 
 

@@ -7,22 +7,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from blemore_baselines import plots, stability
 from blemore_baselines.dataset import TARGETS
+from blemore_baselines.results import plots, stability, tour_plots
 
 
 def case(n=72):
     rng = np.random.default_rng(3)
     labels = np.arange(n) % 36
     scores = TARGETS[labels] + rng.random((n, 6))
-    return scores / scores.sum(axis=1, keepdims=True), labels, np.arange(n) % 4, [f"A{k % 8}" for k in range(n)], rng.normal(size=(n, 9))
+    return (
+        scores / scores.sum(axis=1, keepdims=True),
+        labels,
+        np.arange(n) % 4,
+        [f"A{k % 8}" for k in range(n)],
+        rng.normal(size=(n, 9)),
+    )
 
 
 def drawings():
     probabilities, labels, folds, actors, X = case()
     measured = stability.measure(probabilities, labels, folds, actors, resamples=10)
-    curves = pd.DataFrame([(fold, epoch, 1 / epoch, 2 / epoch, fold / 10) for fold in range(9) for epoch in (1, 2, 3)],
-                          columns=["fold", "epoch", "train_loss", "validation_loss", "published_score"])
+    curves = pd.DataFrame(
+        [(fold, epoch, 1 / epoch, 2 / epoch, fold / 10) for fold in range(9) for epoch in (1, 2, 3)],
+        columns=["fold", "epoch", "train_loss", "validation_loss", "published_score"],
+    )
     return {
         "learning_curves": plots.learning_curves(curves),
         "confusion": plots.confusion(labels, labels[::-1]),
@@ -30,8 +38,10 @@ def drawings():
         "one pair": plots.principal_components(X, actors, labels, [("disg", "sad")]),
         "threshold_map": plots.threshold_map(measured),
         "threshold_spread": plots.threshold_spread(measured),
-        "decisions": plots.decisions(probabilities, labels, folds),
-        "intervals": plots.intervals(["a", "b"], {"": {"ours": [(0.5, 0.1), None], "published": [(0.4, None), (None, None)]}}, "score", ""),
+        "decisions": tour_plots.decisions(probabilities, labels, folds),
+        "intervals": plots.intervals(
+            ["a", "b"], {"": {"ours": [(0.5, 0.1), None], "published": [(0.4, None), (None, None)]}}, "score", ""
+        ),
     }
 
 
@@ -46,7 +56,8 @@ def test_the_same_input_gives_the_same_bytes():
 def drawn(monkeypatch, function, *arguments):
     """The matplotlib figure behind the bytes."""
     kept = []
-    monkeypatch.setattr(plots, "png", lambda made: kept.append(made) or b"")
+    for module in (plots, tour_plots):
+        monkeypatch.setattr(module, "png", lambda made: kept.append(made) or b"")
     function(*arguments)
     return kept[0]
 
@@ -55,8 +66,14 @@ def test_confusion_puts_truth_in_rows(monkeypatch):
     made = drawn(monkeypatch, plots.confusion, np.array([0, 0, 0, 7]), np.array([0, 6, 6, 8]))
     axes = made.axes[0]
     shares = axes.images[0].get_array()
-    assert (shares[0, 0], shares[0, 6], shares[7, 8]) == pytest.approx((1 / 3, 2 / 3, 1)) and shares.sum() == pytest.approx(2)
-    assert {(text.get_position(), text.get_text()) for text in axes.texts} == {((0, 0), "1"), ((6, 0), "2"), ((8, 7), "1")}
+    assert (shares[0, 0], shares[0, 6], shares[7, 8]) == pytest.approx(
+        (1 / 3, 2 / 3, 1)
+    ) and shares.sum() == pytest.approx(2)
+    assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
+        ((0, 0), "1"),
+        ((6, 0), "2"),
+        ((8, 7), "1"),
+    }
     assert (axes.get_ylabel(), axes.get_yticklabels()[7].get_text()) == ("true", "ang+disg 50/50")
 
 
@@ -76,7 +93,9 @@ def test_main_axes_are_those_of_an_eigendecomposition():
     X = np.random.default_rng(0).normal(size=(30, 5)) * [5, 3, 1, 1, 1]
     places, shares = plots._main_axes(X)
     values = np.sort(np.linalg.eigvalsh(np.cov(X.T)))[::-1]
-    assert places.var(axis=0, ddof=1) == pytest.approx(values[:2]) and shares == pytest.approx(values[:2] / values.sum())
+    assert places.var(axis=0, ddof=1) == pytest.approx(values[:2]) and shares == pytest.approx(
+        values[:2] / values.sum()
+    )
 
 
 def test_components_of_a_pair_are_of_its_five_labels_alone(monkeypatch):
@@ -100,7 +119,9 @@ def test_the_map_marks_each_optimum_where_it_is(monkeypatch):
     star = next(line for line in axes.lines if line.get_marker() == "*")
     assert (star.get_xdata()[0], star.get_ydata()[0]) == found.pooled.thresholds
     discs = {text.get_text(): text.get_position() for text in axes.texts}
-    assert discs == {str(fold): (min(own.thresholds.alpha, 0.5), min(own.thresholds.beta, 1)) for fold, own in found.folds.items()}
+    assert discs == {
+        str(fold): (min(own.thresholds.alpha, 0.5), min(own.thresholds.beta, 1)) for fold, own in found.folds.items()
+    }
     assert np.array_equal(axes.collections[0].get_array(), found.scores.T)
     texts = {text.get_text() for text in axes.get_legend().get_texts()}
     assert texts == {"within 0.005 of the best", f"best: {found.pooled.score:.3f}"}
@@ -116,7 +137,9 @@ def test_the_map_marks_each_optimum_where_it_is(monkeypatch):
 def test_a_map_that_is_level_has_no_region(monkeypatch):
     probabilities, _, folds, actors, _ = case()
     found = stability.measure(np.full_like(probabilities, 1 / 6), np.zeros(72, dtype=int), folds, actors, resamples=2)
-    axes = drawn(monkeypatch, plots.threshold_map, found._replace(scores=np.full_like(found.scores, found.pooled.score))).axes[0]
+    axes = drawn(
+        monkeypatch, plots.threshold_map, found._replace(scores=np.full_like(found.scores, found.pooled.score))
+    ).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"best: {found.pooled.score:.3f}"]
 
 
@@ -124,12 +147,18 @@ def test_the_spread_shades_what_the_region_reaches(monkeypatch):
     probabilities, labels, folds, actors, _ = case()
     found = stability.measure(probabilities, labels, folds, actors, resamples=2)
     made = drawn(monkeypatch, plots.threshold_spread, found)
-    for axes, (low, high), best, end in zip(made.axes, (found.pooled.alpha, found.pooled.beta), found.pooled.thresholds, (0.5, 1)):
+    for axes, (low, high), best, end in zip(
+        made.axes, (found.pooled.alpha, found.pooled.beta), found.pooled.thresholds, (0.5, 1)
+    ):
         band = next(patch for patch in axes.patches if patch.get_label().startswith("all clips: within 0.005"))
         assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((low, min(high, end)))
-        assert axes.lines[0].get_marker() == "*" and axes.lines[0].get_xdata()[0] == best  # no line, which would hide the band
+        assert (
+            axes.lines[0].get_marker() == "*" and axes.lines[0].get_xdata()[0] == best
+        )  # no line, which would hide the band
 
 
 def test_a_dot_at_zero_is_whole(monkeypatch):
-    axes = drawn(monkeypatch, plots.intervals, ["a"], {"": {"ours": [(0.0, 0.1)], "theirs": [(0.5, 0.1)]}}, "", "").axes[0]
+    axes = drawn(
+        monkeypatch, plots.intervals, ["a"], {"": {"ours": [(0.0, 0.1)], "theirs": [(0.5, 0.1)]}}, "", ""
+    ).axes[0]
     assert axes.get_xlim()[0] == 0 and not any(line.get_clip_on() for line in axes.lines if line.get_marker() in "os")

@@ -14,7 +14,8 @@ from blemore.errors import FileError, ValidationError
 from blemore.evaluate import check
 from blemore.labels import LABELS
 from blemore_baselines import predict, train
-from blemore_baselines.decode import decode_thresholds, softmax
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.decoding.thresholds import decode_thresholds
 from blemore_baselines.features import Features, read_features, read_scores, save, statistics
 from blemore_baselines.predict import match, write_submission
 
@@ -51,7 +52,7 @@ def test_a_prediction_by_plain_arithmetic(tiny, model):
 
 
 def train_thresholds(spec):
-    from blemore_baselines.decode import Thresholds
+    from blemore_baselines.decoding.thresholds import Thresholds
 
     return Thresholds(spec["decoder"]["alpha"], spec["decoder"]["beta"])
 
@@ -76,7 +77,10 @@ def test_the_order_in_which_a_processor_adds_up_decides_nothing(tiny, tmp_path):
     for name in ("scaler.mean", "scaler.scale", "head.0.weight"):
         tensors[name] = np.ascontiguousarray(tensors[name][..., ::-1])
     save_file(tensors, tmp_path / "turned" / "model.safetensors")
-    one, turned = (predict.predict(tmp_path / name, [tmp_path / table], tiny.test_ids) for name, table in (("run", "test.npz"), ("turned", "turned.npz")))
+    one, turned = (
+        predict.predict(tmp_path / name, [tmp_path / table], tiny.test_ids)
+        for name, table in (("run", "test.npz"), ("turned", "turned.npz"))
+    )
     assert (one[0] == turned[0]).all() and (one[1] == turned[1]).all()
 
 
@@ -119,7 +123,15 @@ def matched(sources, wanted):
     return [found.X[0, 0] for found in match(sources, [f"path{k}" for k in range(len(sources))], wanted)]
 
 
-WANT_A = {"encoder": "a", "revision": "r1", "preset": "p", "statistics": ["mean"], "dim": 2, "path": "train/a", "digest": "0"}
+WANT_A = {
+    "encoder": "a",
+    "revision": "r1",
+    "preset": "p",
+    "statistics": ["mean"],
+    "dim": 2,
+    "path": "train/a",
+    "digest": "0",
+}
 WANT_B = {**WANT_A, "encoder": "b", "path": "train/b"}
 
 
@@ -164,7 +176,9 @@ def test_features_made_otherwise_are_refused_naming_the_difference(changed, told
 
 def test_a_missing_and_a_left_over_source():
     a, b = source(1, **made(WANT_A)), source(2, **made(WANT_B))
-    assert "b: the model was trained on it (from train/b); no --features given matches" in refusal(match, [a], ["x"], [WANT_A, WANT_B])
+    assert "b: the model was trained on it (from train/b); no --features given matches" in refusal(
+        match, [a], ["x"], [WANT_A, WANT_B]
+    )
     assert "y: the model was not trained on features like these" in refusal(match, [a, b], ["x", "y"], [WANT_A])
     assert "y: the model was not trained on features like these" in refusal(match, [a, a], ["x", "y"], [WANT_A])
 
@@ -173,7 +187,11 @@ def test_every_source_is_told_once():
     # Nearest to A is the second one; the first is then left over.
     near, far = source(**made(WANT_A, dim=3)), source(**made(WANT_A, encoder="z", revision="r9", dim=7))
     found = refusal(match, [far, near], ["far", "near"], [WANT_A])
-    assert "near: does not match the model's a: dim" in found and "far: the model was not trained" in found and found.count("near:") == 1
+    assert (
+        "near: does not match the model's a: dim" in found
+        and "far: the model was not trained" in found
+        and found.count("near:") == 1
+    )
 
 
 def test_the_features_of_another_encoder_on_the_way(tiny, model):
@@ -183,7 +201,9 @@ def test_the_features_of_another_encoder_on_the_way(tiny, model):
 
 def test_test_features_of_other_clips(tiny, model):
     (tiny.sound_test / "test_0003.npy").unlink()
-    assert "1 of 8 clips have no features: test_0003" in refusal(predict.predict, model, [tiny.sound_test], tiny.test_ids)
+    assert "1 of 8 clips have no features: test_0003" in refusal(
+        predict.predict, model, [tiny.sound_test], tiny.test_ids
+    )
 
 
 # ----------------------------------------------------------------------------- broken artefacts
@@ -231,7 +251,9 @@ def test_a_model_json_with_a_key_dropped_or_of_another_type(tiny, model):
         (model / "model.json").write_text(json.dumps(spec))
         try:
             predict.predict(model, [tiny.sound_test], tiny.test_ids)
-            assert place[0] not in needed or place[1:] in [(key,) for key in ("encoder", "digest", "path", "preset", "revision", "statistics")], (place, spec)
+            assert place[0] not in needed or place[1:] in [
+                (key,) for key in ("encoder", "digest", "path", "preset", "revision", "statistics")
+            ], (place, spec)
         except ValidationError as error:
             assert "model.json" in str(error) or place[0] == "features", (place, str(error))
 
@@ -244,12 +266,22 @@ def test_every_wrong_key_of_a_model_is_named(tiny, model):
     assert 'head is missing; method is "magic"' in found and "Copy it again, or train again." in found
 
 
-@pytest.mark.parametrize("change", [
-    lambda t: t.pop("scaler.mean"), lambda t: t.pop("head.bias"), lambda t: t.update(more=t["head.bias"]), lambda t: t.clear(),
-    *(lambda t, name=name: t.update({name: t[name][:-1]}) for name in ("scaler.mean", "scaler.scale", "head.bias", "head.weight")),
-    lambda t: t.update({"head.weight": t["head.weight"].T.copy()}), lambda t: t.update({"scaler.mean": t["scaler.mean"][:, None]}),
-    lambda t: t.update({name: np.zeros((0,), np.float32) for name in t}),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.pop("scaler.mean"),
+        lambda t: t.pop("head.bias"),
+        lambda t: t.update(more=t["head.bias"]),
+        lambda t: t.clear(),
+        *(
+            lambda t, name=name: t.update({name: t[name][:-1]})
+            for name in ("scaler.mean", "scaler.scale", "head.bias", "head.weight")
+        ),
+        lambda t: t.update({"head.weight": t["head.weight"].T.copy()}),
+        lambda t: t.update({"scaler.mean": t["scaler.mean"][:, None]}),
+        lambda t: t.update({name: np.zeros((0,), np.float32) for name in t}),
+    ],
+)
 def test_arrays_that_are_not_the_models(tiny, model, change):
     tensors = load_file(model / "model.safetensors")
     change(tensors)
@@ -259,12 +291,16 @@ def test_arrays_that_are_not_the_models(tiny, model, change):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name, value", [("head.bias", np.nan), ("head.weight", np.inf), ("scaler.mean", 1e300), ("scaler.scale", 0)])
+@pytest.mark.parametrize(
+    "name, value", [("head.bias", np.nan), ("head.weight", np.inf), ("scaler.mean", 1e300), ("scaler.scale", 0)]
+)
 def test_numbers_that_are_not_the_models(tiny, model, name, value):
     tensors = load_file(model / "model.safetensors")
     tensors[name][:] = value
     save_file(tensors, model / "model.safetensors")
-    assert "model.safetensors: makes NaN or Infinity" in refusal(predict.predict, model, [tiny.sound_test], tiny.test_ids)
+    assert "model.safetensors: makes NaN or Infinity" in refusal(
+        predict.predict, model, [tiny.sound_test], tiny.test_ids
+    )
 
 
 def test_a_model_cut_or_changed_anywhere(tiny, model, long):
@@ -284,7 +320,11 @@ def test_a_model_cut_or_changed_anywhere(tiny, model, long):
 
 
 def test_what_is_no_run_folder(tiny, model):
-    for path, told in ((tiny.sound_test, "no model.json in it"), (model / "model.json", "a file"), (tiny.test, "a file")):
+    for path, told in (
+        (tiny.sound_test, "no model.json in it"),
+        (model / "model.json", "a file"),
+        (tiny.test, "a file"),
+    ):
         with pytest.raises(FileError) as refused:
             predict.predict(path, [model], tiny.test_ids)
         assert str(refused.value).startswith(f"{path}: {told}; expected a run folder")
@@ -293,7 +333,15 @@ def test_what_is_no_run_folder(tiny, model):
 
 
 def test_a_run_that_has_not_ended(tiny, model):
-    for name in ("metrics.json", "model.json", "model.safetensors", "oof_logits.csv", "labels.csv", "folds.csv", "learning_curves.csv"):
+    for name in (
+        "metrics.json",
+        "model.json",
+        "model.safetensors",
+        "oof_logits.csv",
+        "labels.csv",
+        "folds.csv",
+        "learning_curves.csv",
+    ):
         (model / name).unlink()
     with pytest.raises(FileError, match="run: holds a run that has not ended; .*\n.*same `train` command goes on"):
         predict.predict(model, [tiny.sound_test], tiny.test_ids)

@@ -2,8 +2,8 @@
 
 import csv
 import json
-import re
 import random
+import re
 
 import numpy as np
 import pytest
@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from blemore.cli import main as blemore_score
 from blemore_baselines.cli import main
 from blemore_baselines.dataset import read_dataset
-from blemore_baselines.decode import published_folds, softmax
-from blemore_baselines.thresholds import GRID, Thresholds, decode_thresholds, fit_grid
+from blemore_baselines.decoding.accounts import published_folds
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.decoding.thresholds import GRID, Thresholds, decode_thresholds, fit_grid
 from blemore_baselines.features import read_scores
 
 # Known figures of run e100_ce with thresholds fitted to each fold: α, β, presence, salience.
@@ -54,12 +55,17 @@ def decoded(real, tmp_path, *arguments):
 @pytest.mark.parametrize("source", ["e100_ce_train_oof_logits.csv", "raw"])
 def test_the_twenty_known_figures(real, tmp_path, source):
     report = decoded(real, tmp_path, "--scores", real / "hicmae" / source)
-    found = [tuple(round(fold[key], 6) for key in ("alpha", "beta", "acc_presence", "acc_salience")) for fold in report["published"]["folds"]]
+    found = [
+        tuple(round(fold[key], 6) for key in ("alpha", "beta", "acc_presence", "acc_salience"))
+        for fold in report["published"]["folds"]
+    ]
     assert found == E100_CE
     assert [fold["n"] for fold in report["published"]["folds"]] == [522, 486, 468, 472, 508]
     assert report["nested"]["score"] == pytest.approx(0.1952, abs=5e-5)
     assert (report["nested"]["n"], report["nested"]["n_blends"]) == (2456, 1326)
-    means = {name: sum(row[column] for row in E100_CE) / 5 for name, column in (("acc_presence", 2), ("acc_salience", 3))}
+    means = {
+        name: sum(row[column] for row in E100_CE) / 5 for name, column in (("acc_presence", 2), ("acc_salience", 3))
+    }
     for name, mean in means.items():
         assert report["published"]["over_folds"][name]["mean"] == pytest.approx(mean, abs=1e-6)
 
@@ -71,13 +77,19 @@ def test_the_order_of_a_score_file_changes_nothing(real, tmp_path):
     assert [row.split(",")[0] for row in rows] != metadata  # it is in another order as it comes
     random.Random(0).shuffle(rows)
     (tmp_path / "shuffled.csv").write_text("\n".join([header, *rows]) + "\n")
-    assert decoded(real, tmp_path, "--scores", tmp_path / "shuffled.csv") == decoded(real, tmp_path, "--scores", original)
+    assert decoded(real, tmp_path, "--scores", tmp_path / "shuffled.csv") == decoded(
+        real, tmp_path, "--scores", original
+    )
 
 
 def test_the_table_and_the_raw_files_hold_the_same_scores(real, dataset):
-    table, raw = read_scores(real / "hicmae" / "e100_ce_train_oof_logits.csv", dataset.ids), read_scores(real / "hicmae" / "raw", dataset.ids)
+    table, raw = (
+        read_scores(real / "hicmae" / "e100_ce_train_oof_logits.csv", dataset.ids),
+        read_scores(real / "hicmae" / "raw", dataset.ids),
+    )
     assert np.abs(table.X - raw.X).max() == 0
-    # One clip followed by hand. Raw, neutral first: [-4.82519531 2.60888672 -0.2908783 2.05297852 -3.16357422 -0.97595215]
+    # One clip followed by hand. Raw, neutral first: [-4.82519531 2.60888672 -0.2908783 2.05297852 -3.16357422
+    # -0.97595215]
     place = dataset.ids.index("A200_ang_int1_ver1")
     assert raw.X[place].tolist() == [2.60888672, -0.2908783, 2.05297852, -3.16357422, -0.97595215, -4.82519531]
 
@@ -126,9 +138,13 @@ def test_real_logits_hold_exact_ties(dataset, real):
 @pytest.mark.parametrize("names", [["e100_ce"], RUNS])
 def test_a_submission_from_real_logits_passes_the_check(real, tmp_path, names):
     scores = [argument for name in names for argument in ("--scores", real / "hicmae" / f"{name}_train_oof_logits.csv")]
-    scores += [argument for name in names for argument in ("--test-scores", real / "hicmae" / f"{name}_test_logits.csv")]
+    scores += [
+        argument for name in names for argument in ("--test-scores", real / "hicmae" / f"{name}_test_logits.csv")
+    ]
     out = tmp_path / "submission.zip"
-    text = run("decode", "--metadata", real / "train_metadata.csv", *scores, "--ids", real / "test_metadata.csv", "--out", out)
+    text = run(
+        "decode", "--metadata", real / "train_metadata.csv", *scores, "--ids", real / "test_metadata.csv", "--out", out
+    )
     assert "594 clips, checked" in text
     told = json.loads(run("--check", out, "--ids", real / "test_metadata.csv", "--json", command=blemore_score))
     assert told["valid"] and told["n"] == 594 and 0 < told["n_blends"] < 594
@@ -136,7 +152,11 @@ def test_a_submission_from_real_logits_passes_the_check(real, tmp_path, names):
 
 def test_averaging_models_helps_on_real_logits(real, tmp_path):
     single = decoded(real, tmp_path, "--scores", real / "hicmae" / "e100_ce_train_oof_logits.csv")
-    four = decoded(real, tmp_path, *(argument for name in RUNS for argument in ("--scores", real / "hicmae" / f"{name}_train_oof_logits.csv")))
+    four = decoded(
+        real,
+        tmp_path,
+        *(argument for name in RUNS for argument in ("--scores", real / "hicmae" / f"{name}_train_oof_logits.csv")),
+    )
     assert four["nested"]["score"] > single["nested"]["score"]
 
 
@@ -146,7 +166,12 @@ def test_averaging_models_helps_on_real_logits(real, tmp_path):
 def test_the_trivial_figures_of_train(real):
     told = json.loads(run("trivial", "--metadata", real / "train_metadata.csv", "--json"))
     single, pair, blend = told["single"], told["pair"], told["blend"]
-    assert (single["answer"], single["presence"], single["n"], single["salience"]) == ("fea", 192, 2456, 0)  # ties with hap
+    assert (single["answer"], single["presence"], single["n"], single["salience"]) == (
+        "fea",
+        192,
+        2456,
+        0,
+    )  # ties with hap
     assert (pair["answer"].split()[0], pair["presence"], pair["n"]) == ("ang+fea", 140, 2456)  # ties with ang+hap
     # ang+fea 50/50 and 30/70, ang+hap 70/30 and 30/70 tie: the first pair, and of its labels the first
     assert (blend["answer"], blend["salience"], blend["n_blends"]) == ("ang+fea 50/50", 47, 1326)
@@ -163,6 +188,18 @@ def test_trivial_answers_fitted_on_train(real):
 
 
 def test_trivial_submissions_pass_the_check(real, tmp_path):
-    run("trivial", "--metadata", real / "train_metadata.csv", "--fit", "train", "--ids", real / "test_metadata.csv", "--out", tmp_path)
+    run(
+        "trivial",
+        "--metadata",
+        real / "train_metadata.csv",
+        "--fit",
+        "train",
+        "--ids",
+        real / "test_metadata.csv",
+        "--out",
+        tmp_path,
+    )
     for name in ("single", "pair", "blend"):
-        assert "valid" in run("--check", tmp_path / f"trivial_{name}.zip", "--ids", real / "test_metadata.csv", command=blemore_score)
+        assert "valid" in run(
+            "--check", tmp_path / f"trivial_{name}.zip", "--ids", real / "test_metadata.csv", command=blemore_score
+        )

@@ -14,14 +14,14 @@ from click.testing import CliRunner
 from blemore.errors import FileError, ValidationError
 from blemore.evaluate import evaluate
 from blemore.labels import LABELS, to_entry
-from blemore_baselines import plots, report
-from blemore_baselines.analyse import study
-from blemore_baselines.accounts import METRICS
 from blemore_baselines.cli import main
 from blemore_baselines.features import npz_bytes
-from blemore_baselines.runs import read_run
-from blemore_baselines.stack import Recipe
-from blemore_baselines.tables import Table
+from blemore_baselines.models.recipes import Recipe
+from blemore_baselines.results import plots, report
+from blemore_baselines.results.run import read_run
+from blemore_baselines.results.tables import Table
+from blemore_baselines.results.text import METRICS
+from blemore_baselines.studies import study
 from blemore_baselines.train import train
 
 
@@ -29,14 +29,30 @@ from blemore_baselines.train import train
 def run(tiny, quick, tmp_path):
     """A finished run on `tiny.sound`."""
     folder = tmp_path / "run"
-    train(tiny.dataset, [tiny.read(tiny.sound)], [tiny.sound], method="aggregate", head="linear", preset="published", seed=0, out=folder)
+    train(
+        tiny.dataset,
+        [tiny.read(tiny.sound)],
+        [tiny.sound],
+        method="aggregate",
+        head="linear",
+        preset="published",
+        seed=0,
+        out=folder,
+    )
     return folder
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures take seconds, and most tests are of something else."""
-    for name in ("confusion", "intervals", "learning_curves", "principal_components", "threshold_map", "threshold_spread"):
+    for name in (
+        "confusion",
+        "intervals",
+        "learning_curves",
+        "principal_components",
+        "threshold_map",
+        "threshold_spread",
+    ):
         monkeypatch.setattr(plots, name, lambda *_: b"a picture")
 
 
@@ -75,17 +91,42 @@ def test_the_page_loads_nothing(run, tiny):
 
 @pytest.mark.usefixtures("undrawn")
 def test_each_table_and_figure_is_a_file_with_the_same_content_every_time(run, tiny):
-    write = lambda: {path.relative_to(run): path.read_bytes() for path in (report.write_report(run, features=[tiny.sound]), *run.glob("tables/*"), *run.glob("figures/*"))}  # noqa: E731
+    write = lambda: {
+        path.relative_to(run): path.read_bytes()
+        for path in (report.write_report(run, features=[tiny.sound]), *run.glob("tables/*"), *run.glob("figures/*"))
+    }
     first = write()
     assert write() == first
     names = sorted(str(path) for path in first)
-    tables = ("failure_optimism", "failure_relation", "failure_relation_chance", "folds_nested", "folds_published", "labels", "results", "stability")
+    tables = (
+        "failure_optimism",
+        "failure_relation",
+        "failure_relation_chance",
+        "folds_nested",
+        "folds_published",
+        "labels",
+        "results",
+        "stability",
+    )
     figures = ("components_1_sound", "confusion", "learning_curves", "results", "threshold_map", "threshold_spread")
-    assert names == sorted(["report.html", *(f"tables/{name}.{form}" for name in tables for form in ("csv", "tex")), *(f"figures/{name}.png" for name in figures)])
+    assert names == sorted(
+        [
+            "report.html",
+            *(f"tables/{name}.{form}" for name in tables for form in ("csv", "tex")),
+            *(f"figures/{name}.png" for name in figures),
+        ]
+    )
     config = json.loads((run / "config.json").read_text())
     signature = next(iter({rows(run / "tables" / f"{name}.csv")[1] for name in tables}))
-    for part in (config["train"]["digest"], config["features"][0]["digest"], "seed:0", f"version:{config['versions']['blemore']}"):
-        assert part in signature and part.replace("|", "") in first[next(p for p in first if p.suffix == ".tex")].decode()
+    for part in (
+        config["train"]["digest"],
+        config["features"][0]["digest"],
+        "seed:0",
+        f"version:{config['versions']['blemore']}",
+    ):
+        assert (
+            part in signature and part.replace("|", "") in first[next(p for p in first if p.suffix == ".tex")].decode()
+        )
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -93,13 +134,15 @@ def test_csv_holds_the_unrounded_figures_of_the_run(run):
     report.write_report(run)
     metrics = json.loads((run / "metrics.json").read_text())
     (_, *found), _ = rows(run / "tables" / "results.csv")
-    for (name, nested, low, high, published, std, constant), metric in zip(found, METRICS, strict=True):
+    for (_name, nested, low, high, published, std, constant), metric in zip(found, METRICS, strict=True):
         over = metrics["published"]["over_folds"][metric]
         assert (float(nested), float(published), float(std)) == (metrics["nested"][metric], over["mean"], over["std"])
         assert float(low) <= float(nested) <= float(high) and 0 <= float(constant) <= 1
     (header, *found), _ = rows(run / "tables" / "folds_nested.csv")
     for row, fold in zip(found, metrics["nested"]["folds"]):
-        assert [float(cell) for cell in row] == [float(fold[name]) for name in ("fold", "epoch", "alpha", "beta", *METRICS)]
+        assert [float(cell) for cell in row] == [
+            float(fold[name]) for name in ("fold", "epoch", "alpha", "beta", *METRICS)
+        ]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -108,29 +151,63 @@ def test_failures_agree_with_the_accounts(run):
     config, metrics = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "metrics"))
     (_, *gaps), _ = rows(run / "tables" / "failure_optimism.csv")
     for (_, published, nested, gap, *_), metric in zip(gaps, METRICS, strict=True):
-        assert float(nested) == metrics["nested"][metric] and float(gap) == pytest.approx(float(published) - float(nested))
+        assert float(nested) == metrics["nested"][metric] and float(gap) == pytest.approx(
+            float(published) - float(nested)
+        )
     (_, *relations), _ = rows(run / "tables" / "failure_relation.csv")
     _, blends, right_set, wrong, *_ = relations[-1]
     assert (int(right_set) - int(wrong)) / int(blends) == pytest.approx(metrics["nested"]["acc_salience"])
     (_, *labels), _ = rows(run / "tables" / "labels.csv")
-    assert len(labels) == 36 and sum(int(row[3]) for row in labels) / 36 == pytest.approx(metrics["nested"]["acc_presence"])
-    assert f"blemore-baselines analyse identity --metadata CSV --features {config['features'][0]['path']} --preset published --head linear --out {run / 'analysis'}" in text
+    assert len(labels) == 36 and sum(int(row[3]) for row in labels) / 36 == pytest.approx(
+        metrics["nested"]["acc_presence"]
+    )
+    assert (
+        f"blemore-baselines analyse identity --metadata CSV --features {config['features'][0]['path']} --preset"
+        f" published --head linear --out {run / 'analysis'}" in text
+    )
     (_, (_, gained, *_)), _ = rows(run / "tables" / "failure_relation_chance.csv")
     assert int(gained) == int(relations[-1][6]) - int(relations[-1][7])
 
 
-TABLES = {"folds": Table("Folds, told", ["figure", "n", "value", ""], [["score", 3, 0.1 + 0.2, None], ["0.1 to 0.5", -1, 1e-9, "a, \"b\" <c>"]]), "more": Table("More", ["actor"], [["0"], ["007"], ["1_0"], ["nan"]])}
+TABLES = {
+    "folds": Table(
+        "Folds, told",
+        ["figure", "n", "value", ""],
+        [["score", 3, 0.1 + 0.2, None], ["0.1 to 0.5", -1, 1e-9, 'a, "b" <c>']],
+    ),
+    "more": Table("More", ["actor"], [["0"], ["007"], ["1_0"], ["nan"]]),
+}
 
 
 def write_study(run, folder, name="identity", **other):
     """A study of this run, as `analyse` would write it; other: fields of its signature that differ."""
     config = json.loads((run / "config.json").read_text())
-    fields = {"study": name, "clips": 36, "train": config["train"]["digest"], "features": config["features"][0]["digest"], "head": "linear",
-              "preset": "published", "recipe": Recipe(**config["recipe"]).digest, "seed": 0, "version": "0"} | other
+    fields = {
+        "study": name,
+        "clips": 36,
+        "train": config["train"]["digest"],
+        "features": config["features"][0]["digest"],
+        "head": "linear",
+        "preset": "published",
+        "recipe": Recipe(**config["recipe"]).digest,
+        "seed": 0,
+        "version": "0",
+    } | other
     signature = "|".join(f"{key}:{value}" for key, value in fields.items())
     picture = io.BytesIO()
     matplotlib.image.imsave(picture, np.zeros((2, 2)), format="png")
-    study.write(study.Study(name, f"What {name} is", TABLES, {"gap": picture.getvalue()}, ["Shared actors gain +0.012 <b>."], {}, signature), folder)
+    study.write(
+        study.Study(
+            name,
+            f"What {name} is",
+            TABLES,
+            {"gap": picture.getvalue()},
+            ["Shared actors gain +0.012 <b>."],
+            {},
+            signature,
+        ),
+        folder,
+    )
     return signature
 
 
@@ -138,10 +215,17 @@ def write_study(run, folder, name="identity", **other):
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_studies_are_told_whole_each_with_its_own_signature(run, tmp_path, elsewhere):
     folder = tmp_path / "elsewhere" if elsewhere else run / "analysis"
-    signatures = {name: write_study(run, folder, name, **other) for name, other in (("identity", {}), ("thresholds", {"features": "another", "head": "another"}))}
+    signatures = {
+        name: write_study(run, folder, name, **other)
+        for name, other in (("identity", {}), ("thresholds", {"features": "another", "head": "another"}))
+    }
     page = report.write_report(run, analysis=folder if elsewhere else None).read_text()
     assert "Shared actors gain +0.012 &lt;b&gt;." in page and "Not measured" not in page
-    assert page.index("Failure 3: actor-inclusive") < page.index("Folds and learning curves") < page.index("Study: What thresholds is")
+    assert (
+        page.index("Failure 3: actor-inclusive")
+        < page.index("Folds and learning curves")
+        < page.index("Study: What thresholds is")
+    )
     for name, signature in signatures.items():
         assert signature.replace("|", "|<wbr>") in page
         for file in (f"{name}_folds", f"{name}_more"):
@@ -159,12 +243,22 @@ def test_a_study_of_another_run_is_refused(run):
         write_study(run, run / "analysis", "thresholds", **others)
         report.write_report(run)
     assert {problem.code for problem in told.value.problems} == {"other-study"} and not (run / "report.html").exists()
-    (train, features, head, recipe), (thresholds,) = ([str(its) for its in told.value.problems if its.where.endswith(f"{name}.json")] for name in ("identity", "thresholds"))
+    (train, features, head, recipe), (thresholds,) = (
+        [str(its) for its in told.value.problems if its.where.endswith(f"{name}.json")]
+        for name in ("identity", "thresholds")
+    )
     config = json.loads((run / "config.json").read_text())
-    for text, theirs, ours in ((train, "t2", config["train"]["digest"]), (features, "f2+f3", config["features"][0]["digest"]), (head, "mlp256", "linear"),
-                               (thresholds, "t2", config["train"]["digest"])):
+    for text, theirs, ours in (
+        (train, "t2", config["train"]["digest"]),
+        (features, "f2+f3", config["features"][0]["digest"]),
+        (head, "mlp256", "linear"),
+        (thresholds, "t2", config["train"]["digest"]),
+    ):
         assert f'"{theirs}"; expected "{ours}"' in text
-    assert "recipe" in recipe and all("blemore-baselines analyse identity --metadata CSV --features" in text for text in (train, features, head, recipe))
+    assert "recipe" in recipe and all(
+        "blemore-baselines analyse identity --metadata CSV --features" in text
+        for text in (train, features, head, recipe)
+    )
     assert "blemore-baselines analyse thresholds" in thresholds
 
 
@@ -197,16 +291,37 @@ def test_a_damaged_study_is_told_in_words(run):
             assert f"no {key}" in damaged(run, lambda folder: (folder / "identity.json").write_text(json.dumps(other)))  # noqa: B023
     for text in ("[]", "null", '"identity"', "{", ""):
         assert "identity.json" in damaged(run, lambda folder: (folder / "identity.json").write_text(text))  # noqa: B023
-    assert '"fusion"' in damaged(run, lambda folder: (folder / "identity.json").write_text(json.dumps({**content, "study": "fusion"})))
-    assert "any table is missing" in damaged(run, lambda folder: [(folder / f"identity_{name}").unlink() for name in ("folds.csv", "folds.tex", "more.csv", "more.tex")])
+    assert '"fusion"' in damaged(
+        run, lambda folder: (folder / "identity.json").write_text(json.dumps({**content, "study": "fusion"}))
+    )
+    assert "any table is missing" in damaged(
+        run,
+        lambda folder: [
+            (folder / f"identity_{name}").unlink() for name in ("folds.csv", "folds.tex", "more.csv", "more.tex")
+        ],
+    )
     for form in ("csv", "tex"):
-        assert f"identity_folds.{form} is missing beside it" in damaged(run, lambda folder: (folder / f"identity_folds.{form}").unlink())  # noqa: B023
+        assert f"identity_folds.{form} is missing beside it" in damaged(
+            run, lambda folder: (folder / f"identity_folds.{form}").unlink()
+        )
     whole = (run / "analysis" / "identity_folds.csv").read_text()
     signature = whole.splitlines()[-1]
-    for text in ("", "\n", "# s\n", signature, whole.replace(signature, "# study:identity|of:another"), whole.removesuffix(f"{signature}\n"), f"a,b\n1\n{signature}\n",
-                 f'a\n"1\n{signature}\n'):
-        assert "identity_folds.csv" in damaged(run, lambda folder: (folder / "identity_folds.csv").write_text(text)), text  # noqa: B023
-    assert "identity_folds.csv" in damaged(run, lambda folder: (folder / "identity_folds.csv").write_bytes(b"\xff\xfe" + whole.encode()))
+    for text in (
+        "",
+        "\n",
+        "# s\n",
+        signature,
+        whole.replace(signature, "# study:identity|of:another"),
+        whole.removesuffix(f"{signature}\n"),
+        f"a,b\n1\n{signature}\n",
+        f'a\n"1\n{signature}\n',
+    ):
+        assert "identity_folds.csv" in damaged(run, lambda folder: (folder / "identity_folds.csv").write_text(text)), (
+            text
+        )
+    assert "identity_folds.csv" in damaged(
+        run, lambda folder: (folder / "identity_folds.csv").write_bytes(b"\xff\xfe" + whole.encode())
+    )
     picture = (run / "analysis" / "identity_gap.png").read_bytes()
     for png in (b"", picture[:-5], b"GIF89a"):
         assert "no whole PNG" in damaged(run, lambda folder: (folder / "identity_gap.png").write_bytes(png))  # noqa: B023
@@ -214,7 +329,9 @@ def test_a_damaged_study_is_told_in_words(run):
 
 def test_all_damaged_studies_are_told_at_once(run):
     write_study(run, run / "analysis", "thresholds", train="other")
-    assert {"identity.json", "thresholds.json"} <= set(re.findall(r"[a-z]+[.]json", damaged(run, lambda folder: (folder / "identity.json").write_text("{}"))))
+    assert {"identity.json", "thresholds.json"} <= set(
+        re.findall(r"[a-z]+[.]json", damaged(run, lambda folder: (folder / "identity.json").write_text("{}")))
+    )
 
 
 def test_a_folder_of_studies_that_is_none_is_named(run, tmp_path):
@@ -239,7 +356,10 @@ def test_a_submission_s_own_section(run):
     truth = {f"test_{k:04}": to_entry(LABELS[k]) for k in range(36)}
     said = {clip: to_entry(LABELS[(k + 1) % 36]) for k, clip in enumerate(truth)}
     scored = evaluate(said, truth)
-    assert "The submission, scored" in report.write_report(run, scored).read_text() and (run / "figures" / "submission_confusion.png").exists()
+    assert (
+        "The submission, scored" in report.write_report(run, scored).read_text()
+        and (run / "figures" / "submission_confusion.png").exists()
+    )
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -254,15 +374,36 @@ def test_names_from_files_are_escaped(run):
 @pytest.mark.usefixtures("undrawn", "quick")
 def test_two_features_of_one_encoder(tiny, tmp_path):
     sources = [tiny.read(tiny.sound), tiny.read(tiny.sound)]
-    train(tiny.dataset, sources, [tiny.sound] * 2, method="aggregate", head="linear", preset="published", seed=0, out=tmp_path / "run")
+    train(
+        tiny.dataset,
+        sources,
+        [tiny.sound] * 2,
+        method="aggregate",
+        head="linear",
+        preset="published",
+        seed=0,
+        out=tmp_path / "run",
+    )
     report.write_report(tmp_path / "run", features=[tiny.sound] * 2)
-    assert {path.name for path in tmp_path.glob("run/figures/components*")} == {"components_1_sound.png", "components_2_sound.png"}
+    assert {path.name for path in tmp_path.glob("run/figures/components*")} == {
+        "components_1_sound.png",
+        "components_2_sound.png",
+    }
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_run_without_blends(tiny, tmp_path):
     singles = tiny.dataset._replace(labels=np.arange(36) % 6)
-    train(singles, [tiny.read(tiny.sound)], [tiny.sound], method="aggregate", head="linear", preset="published", seed=0, out=tmp_path / "run")
+    train(
+        singles,
+        [tiny.read(tiny.sound)],
+        [tiny.sound],
+        method="aggregate",
+        head="linear",
+        preset="published",
+        seed=0,
+        out=tmp_path / "run",
+    )
     assert "no interval" in report.write_report(tmp_path / "run", features=[tiny.sound]).read_text()
     (_, _, salience, score), _ = rows(tmp_path / "run" / "tables" / "results.csv")
     assert not any(salience[1:]) and not any(score[1:])
@@ -280,7 +421,9 @@ def test_a_missing_file_is_named_with_the_command_that_writes_it(run):
         (run / name).unlink()
         with pytest.raises(FileError, match="blemore-baselines train|same `train` command") as told:
             report.write_report(run)
-        assert (name if name != "metrics.json" else "has not ended") in str(told.value) and not (run / "report.html").exists()
+        assert (name if name != "metrics.json" else "has not ended") in str(told.value) and not (
+            run / "report.html"
+        ).exists()
         (run / name).write_bytes(content)
 
 
@@ -295,7 +438,10 @@ def test_a_damaged_file_is_refused(run):
 
 
 def test_a_config_or_metrics_without_a_key_are_told_in_words(run):
-    for name, keys in (("config.json", ("features", "train", "recipe", "head", "versions")), ("metrics.json", ("nested",))):
+    for name, keys in (
+        ("config.json", ("features", "train", "recipe", "head", "versions")),
+        ("metrics.json", ("nested",)),
+    ):
         content = json.loads((run / name).read_text())
         for key in keys:
             (run / name).write_text(json.dumps({its: value for its, value in content.items() if its != key}))
@@ -335,7 +481,11 @@ def test_clips_are_paired_by_id(run):
     text = report.write_report(run).read_text()
     header, *lines = (run / "labels.csv").read_text().splitlines()
     with np.load(run / "oof_logits.npz") as stored:
-        turned = {"logits": stored["logits"][:, ::-1], "filenames": stored["filenames"][::-1], "folds": stored["folds"][::-1]}
+        turned = {
+            "logits": stored["logits"][:, ::-1],
+            "filenames": stored["filenames"][::-1],
+            "folds": stored["folds"][::-1],
+        }
     (run / "oof_logits.npz").write_bytes(npz_bytes(**turned))
     assert report.write_report(run).read_text() == text
 
@@ -359,6 +509,19 @@ def test_ids_and_actors_of_any_spelling_are_read_back(tiny, tmp_path):
     ids = [f"take {number}, second" for number in range(len(tiny.dataset.ids))]
     dataset = tiny.dataset._replace(ids=ids, actors=["NA" if fold == 0 else f"A{fold}" for fold in tiny.dataset.folds])
     features = tiny.read(tiny.sound)._replace(ids=ids)
-    train(dataset, [features], [tmp_path], method="aggregate", head="linear", preset="published", seed=0, out=tmp_path / "run")
+    train(
+        dataset,
+        [features],
+        [tmp_path],
+        method="aggregate",
+        head="linear",
+        preset="published",
+        seed=0,
+        out=tmp_path / "run",
+    )
     found = read_run(tmp_path / "run").dataset
-    assert (found.ids, found.actors) == (ids, dataset.actors) and (found.labels == dataset.labels).all() and (found.folds == dataset.folds).all()
+    assert (
+        (found.ids, found.actors) == (ids, dataset.actors)
+        and (found.labels == dataset.labels).all()
+        and (found.folds == dataset.folds).all()
+    )

@@ -1,4 +1,6 @@
-"""The paper's tables from a fabricated dataset in the official layout: every row, and what happens where features are missing or wrong."""
+"""The paper's tables from a fabricated dataset in the official layout: every row, and what happens where features are
+missing or wrong.
+"""
 
 import csv
 import json
@@ -15,20 +17,31 @@ from conftest import metadata_csv
 from blemore.errors import FileError, Problem, ValidationError
 from blemore.evaluate import check
 from blemore.labels import LABELS
-from blemore_baselines import reproduce, train
+from blemore_baselines import train
 from blemore_baselines.cli import main
-from blemore_baselines.comparison import Row
-from blemore_baselines.crossval import PRESETS, Recipe, cross_validate
 from blemore_baselines.dataset import TARGETS, read_dataset
-from blemore_baselines.decode import figures, softmax
+from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.features import STATISTICS, fuse, read_features, read_scores
-from blemore_baselines.heads import HEADS
-from blemore_baselines.published import paper_name, read_published, read_published_trivial
+from blemore_baselines.models.crossval import cross_validate
+from blemore_baselines.models.recipes import HEADS, PRESETS, Recipe
+from blemore_baselines.paper import reproduce
+from blemore_baselines.paper.tables import Row
+from blemore_baselines.results.published import paper_name, read_published, read_published_trivial
 
 pytestmark = pytest.mark.usefixtures("short", "one_thread")
 
 N, N_TEST, FOLDS = 72, 12, 3
-DIMS = {"CLIP": 12, "HiCMAE": 16, "ImageBind": 10, "OpenFace_3": 11, "VideoMAEv2": 14, "VideoSwin": 8, "HuBERT_large": 9, "WavLM_large": 13}
+DIMS = {
+    "CLIP": 12,
+    "HiCMAE": 16,
+    "ImageBind": 10,
+    "OpenFace_3": 11,
+    "VideoMAEv2": 14,
+    "VideoSwin": 8,
+    "HuBERT_large": 9,
+    "WavLM_large": 13,
+}
 FEW = ("HiCMAE", "ImageBind", "WavLM_large")
 OPENFACE = "frame,emotion_index,gaze_yaw,gaze_pitch,action_units\n"
 
@@ -45,7 +58,9 @@ def _quiet():
 def short(monkeypatch):
     """Both presets with a few epochs and a large step."""
     for preset, rate in (("published", 1e-2), ("fast", 3e-2)):
-        monkeypatch.setitem(PRESETS, preset, {"aggregate": Recipe(rate, 1e-3, 16, 4, 3), "subsample": Recipe(rate, 1e-3, 64, 3, 3)})
+        monkeypatch.setitem(
+            PRESETS, preset, {"aggregate": Recipe(rate, 1e-3, 16, 4, 3), "subsample": Recipe(rate, 1e-3, 64, 3, 3)}
+        )
 
 
 @pytest.fixture
@@ -58,7 +73,10 @@ def root(tmp_path):
     ids = {"train": [f"clip{k:02}" for k in range(N)], "test": [f"test_{k:04}" for k in range(1, N_TEST + 1)]}
     (tmp_path / "test.csv").write_text("filename\n" + "".join(f"{clip}.mov\n" for clip in ids["test"]))
     known = metadata_csv(truth["test"], FOLDS).splitlines()
-    (tmp_path / "labelled.csv").write_text("\n".join([known[0], *(f"{clip}.mov,{row.partition(',')[2]}" for clip, row in zip(ids["test"], known[1:]))]) + "\n")
+    (tmp_path / "labelled.csv").write_text(
+        "\n".join([known[0], *(f"{clip}.mov,{row.partition(',')[2]}" for clip, row in zip(ids["test"], known[1:]))])
+        + "\n"
+    )
 
     def make(*encoders):
         for encoder in encoders or DIMS:
@@ -69,8 +87,14 @@ def root(tmp_path):
                 for clip, label in zip(ids[part], truth[part]):
                     frames = (TARGETS[label] @ mixing + rng.normal(size=(4, DIMS[encoder]))).astype(np.float32)
                     if encoder == "OpenFace_3":
-                        cells = [["nan"] * 8 if k == 9 else frame[3:].tolist() for k, frame in enumerate(np.repeat(frames, 4, axis=0))]
-                        rows = [f'{k},{k % 8},{frames[0, 1]},{frames[0, 2]},"[{", ".join(map(str, cell))}]"' for k, cell in enumerate(cells)]
+                        cells = [
+                            ["nan"] * 8 if k == 9 else frame[3:].tolist()
+                            for k, frame in enumerate(np.repeat(frames, 4, axis=0))
+                        ]
+                        rows = [
+                            f'{k},{k % 8},{frames[0, 1]},{frames[0, 2]},"[{", ".join(map(str, cell))}]"'
+                            for k, cell in enumerate(cells)
+                        ]
                         (folder / f"{clip}.csv").write_text(OPENFACE + "\n".join(rows) + "\n")
                     else:
                         more_axes = encoder == "VideoMAEv2" and int(clip[-2:]) % 5 == 0
@@ -90,7 +114,11 @@ def names(outcome):
 
 
 def contents(folder):
-    return {path.relative_to(folder): (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 # ------------------------------------------------------------------------------- the published figures
@@ -100,16 +128,27 @@ def test_the_published_figures():
     rows = {(*row.encoders, row.method): row for row in read_published()}
     assert len(rows) == 13 and sum("subsample" in key for key in rows) == 2 and sum(len(key) == 3 for key in rows) == 4
     best = rows["ImageBind", "WavLM", "aggregate"]
-    assert best.validation == {"acc_presence": {"mean": 0.345, "std": 0.035}, "acc_salience": {"mean": 0.170, "std": 0.055}}
+    assert best.validation == {
+        "acc_presence": {"mean": 0.345, "std": 0.035},
+        "acc_salience": {"mean": 0.170, "std": 0.055},
+    }
     assert best.test == {"acc_presence": 0.327, "acc_salience": 0.114}
     assert rows["VideoSwin", "subsample"].test == {"acc_presence": 0.197, "acc_salience": 0.087}
     assert read_published_trivial()["blend"]["test"] == {"acc_presence": 0.059, "acc_salience": 0.036}
 
 
-@pytest.mark.parametrize("name, spellings", {
-    "WavLM": ["WavLM_large", "wavlm", "WAVLM-Large"], "HuBERT": ["hubert", "HuBERT_large"], "OpenFace": ["OpenFace_3", "openface2"],
-    "VideoMAEv2": ["VideoMAEv2", "videomae_v2", "videomaev2-base"], "VideoSwin": ["videoswin", "Video_Swin"], "CLIP": ["clip"], "videoswin-t": ["videoswin-t"],
-}.items())
+@pytest.mark.parametrize(
+    "name, spellings",
+    {
+        "WavLM": ["WavLM_large", "wavlm", "WAVLM-Large"],
+        "HuBERT": ["hubert", "HuBERT_large"],
+        "OpenFace": ["OpenFace_3", "openface2"],
+        "VideoMAEv2": ["VideoMAEv2", "videomae_v2", "videomaev2-base"],
+        "VideoSwin": ["videoswin", "Video_Swin"],
+        "CLIP": ["clip"],
+        "videoswin-t": ["videoswin-t"],
+    }.items(),
+)
 def test_names_of_encoders(name, spellings):
     assert {paper_name(spelling) for spelling in spellings} == {name}
 
@@ -123,7 +162,12 @@ def test_every_row_of_the_paper(root, tmp_path):
     assert names(outcome) == [*(Row(row.encoders, row.method).name for row in read_published()), "HiCMAE"]
     assert [result.row.name for result in outcome.results if result.row.published is None] == ["HiCMAE"]
     dims = {result.row.name: [features["dim"] for features in result.features] for result in outcome.results}
-    assert dims["VideoMAEv2"] == [7 * 14] and dims["VideoMAEv2 (subsampled)"] == [14] and dims["OpenFace"] == [77] and dims["ImageBind + WavLM"] == [70, 91]
+    assert (
+        dims["VideoMAEv2"] == [7 * 14]
+        and dims["VideoMAEv2 (subsampled)"] == [14]
+        and dims["OpenFace"] == [77]
+        and dims["ImageBind + WavLM"] == [70, 91]
+    )
     for name in ("results.txt", "results.csv", "results.tex", "results.json"):
         text = (tmp_path / "out" / name).read_text()
         assert "clips:72|folds:3|" in text and "preset:published" in text and "WavLM" in text
@@ -134,11 +178,21 @@ def test_every_row_of_the_paper(root, tmp_path):
     with open(tmp_path / "out" / "results.csv") as file:
         rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
     assert len(rows) == 14 * 3 and {row["head"] for row in rows} == set(HEADS)
-    (row,) = [row for row in rows if (row["features"], row["method"], row["head"]) == ("VideoMAEv2 + HuBERT", "aggregate", "mlp512")]
-    assert (float(row["published_presence"]), float(row["published_presence_std"]), float(row["published_test_salience"])) == (0.332, 0.016, 0.114)
+    (row,) = [
+        row
+        for row in rows
+        if (row["features"], row["method"], row["head"]) == ("VideoMAEv2 + HuBERT", "aggregate", "mlp512")
+    ]
+    assert (
+        float(row["published_presence"]),
+        float(row["published_presence_std"]),
+        float(row["published_test_salience"]),
+    ) == (0.332, 0.016, 0.114)
     assert float(row["presence_difference"]) == float(row["presence"]) - 0.332
     assert float(row["test_salience_difference"]) == float(row["test_salience"]) - 0.114
-    assert all(row["published_presence"] == "" for row in rows if row["head"] != "mlp512" or row["features"] == "HiCMAE")
+    assert all(
+        row["published_presence"] == "" for row in rows if row["head"] != "mlp512" or row["features"] == "HiCMAE"
+    )
 
 
 def test_a_row_s_figures_are_those_of_training(root, tmp_path):
@@ -153,9 +207,21 @@ def test_a_row_s_figures_are_those_of_training(root, tmp_path):
     for head, its in zip(HEADS, logits[:, 0]):
         assert pair.heads[head] == json.loads(json.dumps(figures(softmax(its), dataset.labels, dataset.folds)))
     # `train` knows nothing of this module; its protocol `retrain` is what the test table was made by.
-    metrics = train.train(dataset, sources, paths, method="aggregate", head="mlp512", preset="fast", seed=3, out=tmp_path / "run", test_protocol="retrain")
+    metrics = train.train(
+        dataset,
+        sources,
+        paths,
+        method="aggregate",
+        head="mlp512",
+        preset="fast",
+        seed=3,
+        out=tmp_path / "run",
+        test_protocol="retrain",
+    )
     assert metrics["nested"] == pair.heads["mlp512"]["nested"]
-    assert {key: metrics["final"][key] for key in ("alpha", "beta", "epochs")} == {key: pair.test[key] for key in ("alpha", "beta", "epochs")}
+    assert {key: metrics["final"][key] for key in ("alpha", "beta", "epochs")} == {
+        key: pair.test[key] for key in ("alpha", "beta", "epochs")
+    }
     test_paths = [data / "pre_extracted_test_data" / f"{encoder}_test" for encoder in ("WavLM_large", "ImageBind")]
     from blemore_baselines.predict import predict
 
@@ -185,13 +251,18 @@ def test_what_is_not_there_is_named_and_no_failure(root, tmp_path):
     outcome = run(data, tmp_path / "out", test="test.csv")
     why = {(one.row.name, one.part): one.why for one in outcome.not_run}
     assert len(why) == 10 + 1 and not any(one.bad for one in outcome.not_run)
-    assert why["CLIP", "train"] == "no features of CLIP" and why["VideoMAEv2 + HuBERT", "train"] == "no features of VideoMAEv2 and HuBERT"
+    assert (
+        why["CLIP", "train"] == "no features of CLIP"
+        and why["VideoMAEv2 + HuBERT", "train"] == "no features of VideoMAEv2 and HuBERT"
+    )
     assert why["HiCMAE", "test"] == "no features of HiCMAE"
     assert outcome.results[-1].row.name == "HiCMAE" and outcome.results[-1].test is None  # validated all the same
     told = json.loads((tmp_path / "out" / "results.json").read_text())["not_run"]
     assert len(told) == 11 and all(one["why"] in outcome.text for one in told)
     assert "ids alone" in outcome.text and outcome.results[0].test["figures"] is None
-    assert check(tmp_path / "out" / "ImageBind-aggregate" / "submission.zip", [f"test_{k:04}" for k in range(1, N_TEST + 1)])
+    assert check(
+        tmp_path / "out" / "ImageBind-aggregate" / "submission.zip", [f"test_{k:04}" for k in range(1, N_TEST + 1)]
+    )
 
 
 def test_a_clip_missing_in_one_encoder_refuses_its_rows_alone(root, tmp_path):
@@ -199,10 +270,23 @@ def test_a_clip_missing_in_one_encoder_refuses_its_rows_alone(root, tmp_path):
     (data / "pre_extracted_train_data" / "WavLM_large_train" / "clip07.npy").unlink()
     outcome = run(data, tmp_path / "out")
     refused = {one.row.name: one.why for one in outcome.not_run if one.bad}
-    assert set(refused) == {"WavLM", "ImageBind + WavLM"} and all("1 of 72 clips have no features: clip07" in why for why in refused.values())
+    assert set(refused) == {"WavLM", "ImageBind + WavLM"} and all(
+        "1 of 72 clips have no features: clip07" in why for why in refused.values()
+    )
     assert names(outcome) == ["ImageBind", "HiCMAE"]
     assert outcome.text.count("clip07") == 1 and "Refused:\n  WavLM, ImageBind + WavLM:\n" in outcome.text
-    result = CliRunner().invoke(main, ["reproduce", "--features-root", str(data), "--metadata", str(tmp_path / "train.csv"), "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(
+        main,
+        [
+            "reproduce",
+            "--features-root",
+            str(data),
+            "--metadata",
+            str(tmp_path / "train.csv"),
+            "--out",
+            str(tmp_path / "out"),
+        ],
+    )
     assert result.exit_code == 1 and result.stdout == outcome.text and "Traceback" not in result.output
 
 
@@ -212,14 +296,18 @@ def test_nothing_but_refused_rows(root, tmp_path):
     outcome = run(data, tmp_path / "out", test="labelled.csv")
     assert outcome.results == [] and [one.row.name for one in outcome.not_run if one.bad] == ["WavLM"]
     assert "hold NaN or Infinity: clip07" in outcome.text and "trivial: single" in outcome.text
-    assert {path.name for path in (tmp_path / "out").glob("results.*")} == {f"results.{kind}" for kind in ("txt", "csv", "tex", "json")}, "no figure of nothing"
+    assert {path.name for path in (tmp_path / "out").glob("results.*")} == {
+        f"results.{kind}" for kind in ("txt", "csv", "tex", "json")
+    }, "no figure of nothing"
     assert not list((tmp_path / "out").glob("*/figures.json"))
 
 
 def own(base, encoder, preset, part="train"):
     """Features as `extract` writes them."""
     folder = base / part / encoder
-    shutil.copytree(base / f"pre_extracted_{part}_data" / f"{'WavLM_large' if encoder == 'wavlm' else 'ImageBind'}_{part}", folder)
+    shutil.copytree(
+        base / f"pre_extracted_{part}_data" / f"{'WavLM_large' if encoder == 'wavlm' else 'ImageBind'}_{part}", folder
+    )
     (folder / "meta.json").write_text(json.dumps({"encoder": encoder, "revision": "1", "preset": preset}))
     return folder
 
@@ -265,13 +353,29 @@ def test_our_own_folders_and_aggregated_files(root, tmp_path):
     assert f"{official / 'WavLM_large_train'} was taken, not {data / 'train' / 'wavlm'}" in outcome.text
 
 
-@pytest.mark.parametrize("make, code, told", [
-    (lambda base: base / "nowhere", 3, "no such folder"),
-    (lambda base: (base / "empty").mkdir() or base / "empty", 1, "no features in it"),
-])
+@pytest.mark.parametrize(
+    "make, code, told",
+    [
+        (lambda base: base / "nowhere", 3, "no such folder"),
+        (lambda base: (base / "empty").mkdir() or base / "empty", 1, "no features in it"),
+    ],
+)
 def test_nothing_to_start_from(root, tmp_path, make, code, told):
-    result = CliRunner().invoke(main, ["reproduce", "--features-root", str(make(tmp_path)), "--metadata", str(tmp_path / "train.csv"), "--out", str(tmp_path / "out")])
-    assert result.exit_code == code and told in result.stderr and result.stdout == "" and not (tmp_path / "out").exists()
+    result = CliRunner().invoke(
+        main,
+        [
+            "reproduce",
+            "--features-root",
+            str(make(tmp_path)),
+            "--metadata",
+            str(tmp_path / "train.csv"),
+            "--out",
+            str(tmp_path / "out"),
+        ],
+    )
+    assert (
+        result.exit_code == code and told in result.stderr and result.stdout == "" and not (tmp_path / "out").exists()
+    )
 
 
 # ------------------------------------------------------------------------------------- going on
@@ -298,7 +402,9 @@ def test_a_stopped_run_goes_on_and_a_finished_one_does_nothing(root, tmp_path, m
     monkeypatch.setattr(reproduce, "fit_final", None)
     again = run(data, tmp_path / "out", test="labelled.csv")
     assert len(trained) == 5 and again == outcome
-    assert before == {path: its for path, its in contents(tmp_path / "out").items() if path.parent.name}  # not written again either
+    assert before == {
+        path: its for path, its in contents(tmp_path / "out").items() if path.parent.name
+    }  # not written again either
     assert run(data, tmp_path / "other", test=None).results[0].heads == outcome.results[0].heads
 
 
@@ -351,8 +457,12 @@ def test_another_test_protocol_predicts_anew(root, tmp_path, capfd):
     labelled = data.parent / "labelled.csv"
     labelled.write_text(labelled.read_text().replace("ang", "?").replace("fea", "ang").replace("?", "fea"))
     others = run(data, tmp_path / "out", test="labelled.csv", test_protocol="best-fold")
-    before, now = (dict(field.split(":", 1) for field in outcome.text.splitlines()[-1].split("|")) for outcome in (scored, others))
-    assert [name for name in now if now[name] != before[name]] == ["test_labels"], "a signature holds what figures are made of"
+    before, now = (
+        dict(field.split(":", 1) for field in outcome.text.splitlines()[-1].split("|")) for outcome in (scored, others)
+    )
+    assert [name for name in now if now[name] != before[name]] == ["test_labels"], (
+        "a signature holds what figures are made of"
+    )
 
 
 def test_a_full_disk_stops_all(root, tmp_path, monkeypatch):
@@ -371,14 +481,33 @@ def test_killed_again_and_again(root, tmp_path, long):
     if not long:
         pytest.skip("takes a minute: --long")
     data = root(*FEW)
-    command = [sys.executable, "-P", "-c", "from blemore_baselines.cli import main; main()", "reproduce", "--features-root", data,
-               "--metadata", tmp_path / "train.csv", "--test", tmp_path / "labelled.csv", "--preset", "fast", "--out"]
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        "from blemore_baselines.cli import main; main()",
+        "reproduce",
+        "--features-root",
+        data,
+        "--metadata",
+        tmp_path / "train.csv",
+        "--test",
+        tmp_path / "labelled.csv",
+        "--preset",
+        "fast",
+        "--out",
+    ]
     subprocess.run([*command, tmp_path / "whole"], check=True, capture_output=True)
     for seconds in (2, 3, 4, 4.5, 5):
-        process = subprocess.Popen([*command, tmp_path / "broken"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*command, tmp_path / "broken"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         time.sleep(seconds)
         process.kill()
         process.wait()
     subprocess.run([*command, tmp_path / "broken"], check=True, capture_output=True)
-    whole, broken = ({path: raw for path, (raw, _) in contents(tmp_path / name).items() if path.name[0] != "."} for name in ("whole", "broken"))
+    whole, broken = (
+        {path: raw for path, (raw, _) in contents(tmp_path / name).items() if path.name[0] != "."}
+        for name in ("whole", "broken")
+    )
     assert whole == broken

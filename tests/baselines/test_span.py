@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blemore_baselines.span import span_basis
+from blemore_baselines.models.basis import span_basis
 
 
 def rows(n, dim, seed=0):
@@ -40,7 +40,9 @@ def test_no_coordinate_is_a_principal_axis():
 
 def test_the_same_rows_and_seed_give_the_same_basis():
     X = rows(20, 50)
-    assert np.array_equal(span_basis(X, 10), span_basis(X, 10)) and not np.array_equal(span_basis(X, 10), span_basis(X, 10, seed=1))
+    assert np.array_equal(span_basis(X, 10), span_basis(X, 10)) and not np.array_equal(
+        span_basis(X, 10), span_basis(X, 10, seed=1)
+    )
 
 
 @pytest.mark.parametrize("n, dim, most", [(30, 29, 1024), (30, 8, 8), (1, 9, 8), (30, 200, 0)])

@@ -2,18 +2,22 @@
 
 import numpy as np
 import pytest
+from cases import cases
 from hypothesis import given
 
-from blemore_baselines import stability
 from blemore_baselines.dataset import TARGETS
-from blemore_baselines.decode import Thresholds, count, decode_thresholds, fit_exact, softmax
-from cases import cases
+from blemore_baselines.decoding.accounts import count
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_exact
+from blemore_baselines.results import stability
 
 
 def case(n=120, actors=8):
     rng = np.random.default_rng(5)
     labels, owner = rng.integers(0, 36, n), np.arange(n) % actors
-    scores = (TARGETS[labels] + 0.5 * rng.random((n, 6))) ** (1 + owner[:, None] % 2)  # every other actor is seen more sharply
+    scores = (TARGETS[labels] + 0.5 * rng.random((n, 6))) ** (
+        1 + owner[:, None] % 2
+    )  # every other actor is seen more sharply
     return scores / scores.sum(axis=1, keepdims=True), labels, owner % 4, [f"A{k}" for k in owner]
 
 
@@ -23,7 +27,9 @@ def test_what_is_told_of_folds_is_so():
     best = fit_exact(probabilities, labels)
     assert (found.pooled.thresholds, found.pooled.score) == (best.thresholds, best.score)
     for fold in range(4):
-        own = count(decode_thresholds(probabilities[folds == fold], found.folds[fold].thresholds), labels[folds == fold]).score
+        own = count(
+            decode_thresholds(probabilities[folds == fold], found.folds[fold].thresholds), labels[folds == fold]
+        ).score
         assert own == pytest.approx(found.folds[fold].score) and own >= found.elsewhere[fold]
     names = [row[0] for row in stability.table(found).rows]
     assert names == ["all clips", "fold 0", "fold 1", "fold 2", "fold 3", "resampled actors"]
@@ -35,7 +41,10 @@ def test_resamples_are_of_whole_actors_and_repeatable():
     assert np.array_equal(drawn, stability.resample(probabilities, labels, actors, 60, seed=0))
     assert not np.array_equal(drawn, stability.resample(probabilities, labels, actors, 60, seed=1))
     # Of two actors there are but three draws: the one twice, the other twice, both.
-    own = {tuple(fit_exact(probabilities[rows], labels[rows]).thresholds) for rows in (np.arange(0, 120, 2), np.arange(1, 120, 2), np.arange(120))}
+    own = {
+        tuple(fit_exact(probabilities[rows], labels[rows]).thresholds)
+        for rows in (np.arange(0, 120, 2), np.arange(1, 120, 2), np.arange(120))
+    }
     assert {tuple(row) for row in drawn} == own and len(own) == 3
 
 
@@ -59,7 +68,9 @@ def check_region(probabilities, labels):
 
     ordered = np.sort(probabilities, axis=1)
     seconds, leads = {1.0, *ordered[:, -2]}, {0.0, *(ordered[:, -1] - ordered[:, -2])}
-    assert all(fine(its, beta) for its in (*seconds, high) if low < its <= high) and all(fine(alpha, its) for its in leads | {bottom} if bottom <= its < top)
+    assert all(fine(its, beta) for its in (*seconds, high) if low < its <= high) and all(
+        fine(alpha, its) for its in leads | {bottom} if bottom <= its < top
+    )
     assert low == 0 or not fine(low, beta), "α in (low, high]"
     assert high == 1 or not fine(np.nextafter(high, 1), beta)
     assert top >= 1 or not fine(alpha, top), "β in [low, high)"
@@ -76,7 +87,10 @@ def test_a_region_reaches_to_where_more_than_that_is_lost(few, more):
 def test_a_region_of_many_clips_is_wider_than_the_plateau():
     probabilities, labels, *_ = case(n=1200)
     found, plateau = check_region(probabilities, labels), fit_exact(probabilities, labels)
-    assert found.alpha[0] < plateau.alpha[0] < plateau.alpha[1] < found.alpha[1] and found.beta[0] < plateau.beta[0] < plateau.beta[1] < found.beta[1]
+    assert (
+        found.alpha[0] < plateau.alpha[0] < plateau.alpha[1] < found.alpha[1]
+        and found.beta[0] < plateau.beta[0] < plateau.beta[1] < found.beta[1]
+    )
 
 
 def test_a_region_by_hand():
@@ -96,7 +110,9 @@ def test_real_logits_have_a_region_that_can_be_seen(shared):
     from blemore_baselines.features import read_scores
 
     dataset = read_dataset(shared / "blemore-real" / "train_metadata.csv")
-    probabilities = softmax(read_scores(shared / "blemore-real" / "hicmae" / "e100_ce_train_oof_logits.csv", dataset.ids).X)
+    probabilities = softmax(
+        read_scores(shared / "blemore-real" / "hicmae" / "e100_ce_train_oof_logits.csv", dataset.ids).X
+    )
     plateau, found = fit_exact(probabilities, dataset.labels), stability.region(probabilities, dataset.labels)
     assert plateau.alpha[1] - plateau.alpha[0] < 0.001  # which no figure shows
     assert found.alpha[1] - found.alpha[0] > 0.05 and found.beta[1] - found.beta[0] > 0.05

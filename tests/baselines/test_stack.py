@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from blemore_baselines import crossval
-from blemore_baselines.crossval import cross_validate, fit_model
-from blemore_baselines.heads import HEADS, build_head
-from blemore_baselines.stack import Recipe, Rows, Stack
+from blemore_baselines.models import crossval
+from blemore_baselines.models.crossval import cross_validate, fit_model
+from blemore_baselines.models.heads import build_head
+from blemore_baselines.models.recipes import HEADS, Recipe
+from blemore_baselines.models.stack import Rows, Stack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,4 +98,6 @@ def test_finished_folds_are_kept_and_not_trained_again(tiny, tmp_path, monkeypat
     first = cross_validate(tiny.dataset, features, recipe, keep=tmp_path)
     monkeypatch.setattr(crossval, "_train_folds", None)
     again = cross_validate(tiny.dataset, features, recipe, keep=tmp_path)
-    assert (first.logits == again.logits).all() and all((first.losses[fold] == again.losses[fold]).all() for fold in first.losses)
+    assert (first.logits == again.logits).all() and all(
+        (first.losses[fold] == again.losses[fold]).all() for fold in first.losses
+    )

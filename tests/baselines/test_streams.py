@@ -6,11 +6,11 @@ import time
 import numpy as np
 import pytest
 
-from blemore_baselines.demo import _make_clip, plan
+from blemore_baselines.clips.media import Clip
+from blemore_baselines.clips.streams import StreamedClip, WatchedClip, share
+from blemore_baselines.demo.generator import _make_clip, plan
 from blemore_baselines.encoders import create
 from blemore_baselines.extract import extract
-from blemore_baselines.media import Clip
-from blemore_baselines.streams import StreamedClip, WatchedClip, share
 
 
 @pytest.fixture(scope="module")

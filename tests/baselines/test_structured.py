@@ -11,14 +11,23 @@ from hypothesis import strategies as st
 from blemore.errors import ValidationError
 from blemore.io import to_json
 from blemore.labels import EMOTIONS, LABELS
-from blemore_baselines import structured
 from blemore_baselines.dataset import SET_OF_LABEL, TARGETS
-from blemore_baselines.decode import Thresholds, count, decode_thresholds, fit_exact, fit_grid, softmax
-from blemore_baselines.structured import (
-    calibration, calibration_error, cross_validate, decide, decide_out_of_fold, fit, frequencies, from_dict, fuse, inverse_temperature, log_probabilities,
-    posterior, reliability, set_probabilities, to_dict,
+from blemore_baselines.decoding import posterior as posterior_module
+from blemore_baselines.decoding.accounts import count
+from blemore_baselines.decoding.calibration import calibration, calibration_error, frequencies, reliability
+from blemore_baselines.decoding.posterior import (
+    fit,
+    from_dict,
+    inverse_temperature,
+    log_probabilities,
+    pool,
+    posterior,
+    set_probabilities,
+    to_dict,
 )
-
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.decoding.structured import cross_validate, decide, decide_out_of_fold
+from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_exact, fit_grid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,7 +57,7 @@ def test_as_good_as_can_be_where_thresholds_are_not(noise):
     labels, seen, truth = world(30_000, seed=1, noise=noise)
     train, test = slice(0, 20_000), slice(20_000, None)
     logits = seen / noise**2 / 4  # more or less as sure as it is right
-    logs, = log_probabilities([logits], ["model"])
+    (logs,) = log_probabilities([logits], ["model"])
     model = fit(logs[train], labels[train], strength=1.0)
     best = expected_score(truth[test], decide(truth[test], model.share)[0], model.share)
     ours = expected_score(truth[test], decide(posterior(model, logs[test]), model.share)[0], model.share)
@@ -68,7 +77,10 @@ def test_no_other_decision_is_expected_to_score_more(seed, weight, share, evenne
     truth = np.random.default_rng(seed).dirichlet(np.full(len(LABELS), evenness), size=2)
     decided, expected = decide(truth, share, weight)
     for row, label, gain in zip(truth, decided, expected):
-        gains = [sum(p * (weight * one.presence + (1 - weight) * one.salience / share) for p, one in zip(row, counts)) for counts in COUNTS]
+        gains = [
+            sum(p * (weight * one.presence + (1 - weight) * one.salience / share) for p, one in zip(row, counts))
+            for counts in COUNTS
+        ]
         assert gain == pytest.approx(max(gains)) and gains[label] == pytest.approx(gain)
 
 
@@ -91,10 +103,12 @@ def test_weights_0_and_1_are_best_at_their_own_metric():
     share = float((labels >= len(EMOTIONS)).mean())
     by_weight = {weight: decide(truth, share, weight)[0] for weight in (0, 0.5, 1)}
     for weight, own in by_weight.items():
-        assert expected_score(truth, own, share, weight) >= max(expected_score(truth, other, share, weight) for other in by_weight.values())
+        assert expected_score(truth, own, share, weight) >= max(
+            expected_score(truth, other, share, weight) for other in by_weight.values()
+        )
     sets = set_probabilities(truth)
     assert (SET_OF_LABEL[by_weight[1]] == sets.argmax(axis=1)).all()
-    assert (by_weight[0] == len(EMOTIONS) + truth[:, len(EMOTIONS):].argmax(axis=1)).all()
+    assert (by_weight[0] == len(EMOTIONS) + truth[:, len(EMOTIONS) :].argmax(axis=1)).all()
 
 
 def test_each_clip_can_have_a_share_of_its_own():
@@ -150,22 +164,31 @@ def test_odd_data_gives_a_proper_posterior(case):
         assert np.isfinite(found).all() and found.sum(axis=1) == pytest.approx(1) and (found >= 0).all()
     if case == "equal logits":  # every clip alike: as often as labels occur, pulled together
         assert fit(logs, labels, 1.0).inverse_temperatures == [0]
-        assert set_probabilities(posterior(fit(logs, labels, 1e-6), logs))[0] == pytest.approx(np.bincount(SET_OF_LABEL[labels], minlength=16) / 200, abs=1e-3)
+        assert set_probabilities(posterior(fit(logs, labels, 1e-6), logs))[0] == pytest.approx(
+            np.bincount(SET_OF_LABEL[labels], minlength=16) / 200, abs=1e-3
+        )
     if case == "a class never present":
         assert posterior(fit(logs, labels, 1.0), logs)[:, 5].mean() < 0.01
 
 
 def test_the_slope_and_curvature_of_the_loss_are_right():
     labels, seen, _ = world(150, seed=8)
-    theta = structured._CENTRE + 0.3 * torch.from_numpy(np.random.default_rng(0).normal(size=len(structured._CENTRE)))
-    terms = structured._terms(3 * seen, labels)
-    at = structured._loss(theta, terms, 2.0)
+    theta = posterior_module._CENTRE + 0.3 * torch.from_numpy(
+        np.random.default_rng(0).normal(size=len(posterior_module._CENTRE))
+    )
+    terms = posterior_module._terms(3 * seen, labels)
+    at = posterior_module._loss(theta, terms, 2.0)
     for k in range(0, len(theta), 11):
         step = torch.zeros_like(theta)
         step[k] = 1e-5
-        ahead, behind = structured._loss(theta + step, terms, 2.0), structured._loss(theta - step, terms, 2.0)
+        ahead, behind = (
+            posterior_module._loss(theta + step, terms, 2.0),
+            posterior_module._loss(theta - step, terms, 2.0),
+        )
         assert (ahead.value - behind.value) / 2e-5 == pytest.approx(float(at.gradient[k]), rel=1e-5, abs=1e-4)
-        assert ((ahead.gradient - behind.gradient) / 2e-5).numpy() == pytest.approx(at.hessian[k].numpy(), rel=1e-4, abs=1e-3)
+        assert ((ahead.gradient - behind.gradient) / 2e-5).numpy() == pytest.approx(
+            at.hessian[k].numpy(), rel=1e-4, abs=1e-3
+        )
 
 
 # --------------------------------------------------------------------------- several models
@@ -173,7 +196,7 @@ def test_the_slope_and_curvature_of_the_loss_are_right():
 
 def test_an_inverse_temperature_has_the_least_cross_entropy():
     labels, seen, _ = world(300, seed=9)
-    logs, = log_probabilities([7 * seen], ["model"])
+    (logs,) = log_probabilities([7 * seen], ["model"])
     loss = lambda a: -(TARGETS[labels] * np.log(softmax(a * logs))).sum(axis=1).mean()  # noqa: E731
     found = inverse_temperature(logs, labels)
     assert 0 < found < 1024 and loss(found) < min(loss(found * 0.99), loss(found * 1.01))
@@ -191,9 +214,16 @@ def test_a_model_that_knows_nothing_or_the_contrary_has_no_weight():
 def test_how_sharp_a_model_is_changes_nothing(sharper):
     labels, seen, _ = world(400, seed=10)
     noisy = seen + 0.1 * np.random.default_rng(0).normal(size=seen.shape)
-    noisy[::5], lifted = np.nan, np.arange(400)[:, None] % 7  # clips that it does not know; a number added to a clip's logits
-    plain, other = (log_probabilities([3 * seen, logits], ["one", "two"]) for logits in (3 * noisy, 3 * sharper * noisy + lifted))
-    assert posterior(fit(other, labels, 3.0), other) == pytest.approx(posterior(fit(plain, labels, 3.0), plain), abs=1e-6)
+    noisy[::5], lifted = (
+        np.nan,
+        np.arange(400)[:, None] % 7,
+    )  # clips that it does not know; a number added to a clip's logits
+    plain, other = (
+        log_probabilities([3 * seen, logits], ["one", "two"]) for logits in (3 * noisy, 3 * sharper * noisy + lifted)
+    )
+    assert posterior(fit(other, labels, 3.0), other) == pytest.approx(
+        posterior(fit(plain, labels, 3.0), plain), abs=1e-6
+    )
 
 
 def test_an_inverse_temperature_is_found_at_any_scale():
@@ -202,20 +232,25 @@ def test_an_inverse_temperature_is_found_at_any_scale():
     for scale in (1e-12, 1e-3, 1e6, 1e30):
         assert scale * inverse_temperature(scale * seen, labels) == pytest.approx(found, rel=1e-6)
     singles = labels % 6
-    right = inverse_temperature(TARGETS[singles], singles)  # never wrong: the surer the better, up to where rounding hides it
+    right = inverse_temperature(
+        TARGETS[singles], singles
+    )  # never wrong: the surer the better, up to where rounding hides it
     assert np.isfinite(right) and softmax(right * TARGETS[singles]).max(axis=1) == pytest.approx(1)
 
 
 def test_models_are_fused_by_hand():
     logs = np.log([[[0.5, 0.1, 0.1, 0.1, 0.1, 0.1]] * 3, [[0.2, 0.4, 0.1, 0.1, 0.1, 0.1]] * 3])
     logs[1, 1] = logs[0, 2] = np.nan  # the second model does not know the second clip, the first not the third
-    # .75 · .5 · log .5 + .25 · 2 · log .2, or √(.5^.75 · .2), and so on, normalised; then each model alone at its temperature
+    # .75 · .5 · log .5 + .25 · 2 · log .2, or √(.5^.75 · .2), and so on, normalised; then each model alone at its
+    # temperature
     pooled = [0.5**0.375 * 0.2**0.5, 0.1**0.375 * 0.4**0.5, *[0.1**0.875] * 4]
     expected = [pooled, [0.5**0.5, *[0.1**0.5] * 5], [0.2**2, 0.4**2, *[0.1**2] * 4]]
     weights = np.array([0.75, 0.25])
-    assert np.exp(fuse(logs, np.array([0.5, 2.0]), weights)) == pytest.approx(np.array([np.divide(row, sum(row)) for row in expected]))
+    assert np.exp(pool(logs, np.array([0.5, 2.0]), weights)) == pytest.approx(
+        np.array([np.divide(row, sum(row)) for row in expected])
+    )
     # The second knows nothing: whether it is there changes nothing, and what it alone tells is nothing.
-    found = np.exp(fuse(logs, np.array([0.5, 0.0]), np.array([1.0, 0.0])))
+    found = np.exp(pool(logs, np.array([0.5, 0.0]), np.array([1.0, 0.0])))
     assert found[0] == pytest.approx(found[1]) and found[2] == pytest.approx([1 / 6] * 6)
 
 
@@ -224,7 +259,9 @@ def test_a_clip_is_as_sure_whether_or_not_a_worthless_model_knows_it():
     noise = np.random.default_rng(1).normal(size=seen.shape)
     noise[::2] = np.nan
     both, alone = log_probabilities([3 * seen, noise], ["one", "noise"]), log_probabilities([3 * seen], ["one"])
-    with_noise, without = (structured.calibration(posterior(fit(logs, labels, 3.0), logs), labels)["log_loss"] for logs in (both, alone))
+    with_noise, without = (
+        calibration(posterior(fit(logs, labels, 3.0), logs), labels)["log_loss"] for logs in (both, alone)
+    )
     assert with_noise < without + 0.01
 
 
@@ -261,9 +298,15 @@ def test_refusals():
     with pytest.raises(ValidationError, match="NaN or Infinity"):
         log_probabilities([np.where(seen > 1, np.inf, seen)], ["model"])
     with pytest.raises(ValidationError, match="model: 3 of 60 rows hold NaN or Infinity"):
-        log_probabilities([np.where((np.arange(60) < 3)[:, None] & (np.arange(6) == 2), np.nan, seen)], ["model"])  # half known is not unknown
+        log_probabilities(
+            [np.where((np.arange(60) < 3)[:, None] & (np.arange(6) == 2), np.nan, seen)], ["model"]
+        )  # half known is not unknown
     model = fit(seen, labels, 1.0)
-    for call in (lambda logs: fit(logs, labels, 1.0), lambda logs: posterior(model, logs), lambda logs: cross_validate(logs, labels, np.arange(60) % 3)):
+    for call in (
+        lambda logs: fit(logs, labels, 1.0),
+        lambda logs: posterior(model, logs),
+        lambda logs: cross_validate(logs, labels, np.arange(60) % 3),
+    ):
         for bad in (-np.inf, np.inf, np.nan):
             with pytest.raises(ValidationError, match="found NaN or Infinity; expected finite numbers"):
                 call(np.where(seen == seen.max(), bad, seen))
@@ -283,31 +326,40 @@ SIX, FOLDS = np.random.default_rng(0).dirichlet(np.ones(6), size=60), np.arange(
 NAN = lambda array: np.where(np.arange(array.shape[1]) == 1, np.nan, array)  # noqa: E731
 
 
-@pytest.mark.parametrize(("call", "says"), [
-    (lambda: decide(NAN(P), 0.5), "posterior: 60 of 60 rows hold NaN"),
-    (lambda: decide(P, 0), "share: found 0.0; expected above 0, at most 1"),
-    (lambda: decide(P, np.full(59, 0.5)), "share: shape \\(59,\\)"),
-    (lambda: decide(P, np.nan), "share: found nan"),
-    (lambda: decide(P, 0.5, 2), "weight: found 2.0; expected at least 0, at most 1"),
-    (lambda: decide(P, 0.5, np.nan), "weight: found nan"),
-    (lambda: decide(P[:, :6], 0.5), "posterior: shape \\(60, 6\\); expected \\(clips, 36\\)"),
-    (lambda: decide(P[0], 0.5), "posterior: shape \\(36,\\)"),
-    (lambda: calibration(NAN(P), LABEL), "posterior: 60 of 60 rows"),
-    (lambda: calibration(P, LABEL[:59]), "labels: shape \\(59,\\) for 60 clips"),
-    (lambda: fit(SIX, LABEL, 0), "strength: found 0.0; expected above 0"),
-    (lambda: fit(SIX, LABEL, np.inf), "strength: found inf"),
-    (lambda: fit(SIX, LABEL[:59], 1.0), "labels: shape \\(59,\\) for 60 clips"),
-    (lambda: fit(SIX, np.where(LABEL == 3, 36, LABEL), 1.0), "labels: found int64 from 0 to 36; expected integers from 0 to 35"),
-    (lambda: fit(SIX, LABEL - 1, 1.0), "labels: found int64 from -1 to 34"),
-    (lambda: fit(SIX, LABEL / 2, 1.0), "labels: found float64"),
-    (lambda: cross_validate(SIX, LABEL[:59], FOLDS), "labels: shape \\(59,\\)"),
-    (lambda: cross_validate(SIX, LABEL, FOLDS[:59]), "folds: shape \\(59,\\) for 60 labels"),
-    (lambda: decode_thresholds(NAN(SIX), Thresholds(0.1, 0.1)), "probabilities: 60 of 60 rows"),
-    (lambda: decode_thresholds(SIX[:, :4], Thresholds(0.1, 0.1)), "probabilities: shape \\(60, 4\\); expected \\(clips, 6\\)"),
-    (lambda: fit_exact(SIX[:0], LABEL[:0]), "labels: shape \\(0,\\) for 0 clips; expected one clip at least"),
-    (lambda: fit_grid(SIX, LABEL + 1), "labels: found int64 from 1 to 36"),
-    (lambda: log_probabilities([SIX[0]], ["mine"]), "mine: shape \\(6,\\)"),
-])
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: decide(NAN(P), 0.5), "posterior: 60 of 60 rows hold NaN"),
+        (lambda: decide(P, 0), "share: found 0.0; expected above 0, at most 1"),
+        (lambda: decide(P, np.full(59, 0.5)), "share: shape \\(59,\\)"),
+        (lambda: decide(P, np.nan), "share: found nan"),
+        (lambda: decide(P, 0.5, 2), "weight: found 2.0; expected at least 0, at most 1"),
+        (lambda: decide(P, 0.5, np.nan), "weight: found nan"),
+        (lambda: decide(P[:, :6], 0.5), "posterior: shape \\(60, 6\\); expected \\(clips, 36\\)"),
+        (lambda: decide(P[0], 0.5), "posterior: shape \\(36,\\)"),
+        (lambda: calibration(NAN(P), LABEL), "posterior: 60 of 60 rows"),
+        (lambda: calibration(P, LABEL[:59]), "labels: shape \\(59,\\) for 60 clips"),
+        (lambda: fit(SIX, LABEL, 0), "strength: found 0.0; expected above 0"),
+        (lambda: fit(SIX, LABEL, np.inf), "strength: found inf"),
+        (lambda: fit(SIX, LABEL[:59], 1.0), "labels: shape \\(59,\\) for 60 clips"),
+        (
+            lambda: fit(SIX, np.where(LABEL == 3, 36, LABEL), 1.0),
+            "labels: found int64 from 0 to 36; expected integers from 0 to 35",
+        ),
+        (lambda: fit(SIX, LABEL - 1, 1.0), "labels: found int64 from -1 to 34"),
+        (lambda: fit(SIX, LABEL / 2, 1.0), "labels: found float64"),
+        (lambda: cross_validate(SIX, LABEL[:59], FOLDS), "labels: shape \\(59,\\)"),
+        (lambda: cross_validate(SIX, LABEL, FOLDS[:59]), "folds: shape \\(59,\\) for 60 labels"),
+        (lambda: decode_thresholds(NAN(SIX), Thresholds(0.1, 0.1)), "probabilities: 60 of 60 rows"),
+        (
+            lambda: decode_thresholds(SIX[:, :4], Thresholds(0.1, 0.1)),
+            "probabilities: shape \\(60, 4\\); expected \\(clips, 6\\)",
+        ),
+        (lambda: fit_exact(SIX[:0], LABEL[:0]), "labels: shape \\(0,\\) for 0 clips; expected one clip at least"),
+        (lambda: fit_grid(SIX, LABEL + 1), "labels: found int64 from 1 to 36"),
+        (lambda: log_probabilities([SIX[0]], ["mine"]), "mine: shape \\(6,\\)"),
+    ],
+)
 def test_what_is_no_scores_or_no_labels_is_refused_where_it_enters(call, says):
     with pytest.raises(ValidationError, match=says):
         call()
@@ -319,27 +371,36 @@ def test_a_model_comes_back_from_json_to_the_last_bit():
     again = from_dict(json.loads(to_json(to_dict(model))))
     assert (again.strength, again.share) == (model.strength, model.share)
     assert list(again.parameters) == list(model.parameters)
-    assert all(again.parameters[name].tobytes() == value.tobytes() and again.parameters[name].shape == value.shape for name, value in model.parameters.items())
+    assert all(
+        again.parameters[name].tobytes() == value.tobytes() and again.parameters[name].shape == value.shape
+        for name, value in model.parameters.items()
+    )
     assert np.array_equal(posterior(again, seen), posterior(model, seen))
 
 
-@pytest.mark.parametrize(("damage", "says"), [
-    (lambda told: told["parameters"].pop("lead"), "lead: found null; expected finite numbers of shape \\(\\)"),
-    (lambda told: told["parameters"].update(dominance=[1.0, 2.0]), "dominance: .* of shape \\(6,\\)"),
-    (lambda told: told["parameters"]["set_weights"][3].pop(), "set_weights"),
-    (lambda told: told["parameters"].update(equal="much"), "equal: found \"much\""),
-    (lambda told: told["parameters"].update(equal="1.5"), "equal: found \"1.5\""),
-    (lambda told: told["parameters"].update(equal=float("nan")), "equal: found nan"),
-    (lambda told: told["parameters"].update(colour=1.0), "colour.* is unknown"),
-    (lambda told: told.update(parameters=None), "pair_weights"),
-    (lambda told: told.update(strength=0), "strength 0, .* expected above 0, in \\(0, 1\\]"),
-    (lambda told: told.update(share_of_blends=1.5), "share_of_blends 1.5"),
-    (lambda told: told.clear(), "strength: found null"),
-    (lambda told: told.update(inverse_temperatures=[]), "inverse_temperatures: .* of shape \\(1,\\)"),
-    (lambda told: told.update(inverse_temperatures=[-0.5]), "inverse_temperatures \\[-0.5\\], weights \\[1.0\\]; expected .* none below 0"),
-    (lambda told: told.update(weights=[0.5, 0.5]), "weights: .* of shape \\(1,\\)"),
-    (lambda told: told.pop("weights"), "weights: found null"),
-])
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda told: told["parameters"].pop("lead"), "lead: found null; expected finite numbers of shape \\(\\)"),
+        (lambda told: told["parameters"].update(dominance=[1.0, 2.0]), "dominance: .* of shape \\(6,\\)"),
+        (lambda told: told["parameters"]["set_weights"][3].pop(), "set_weights"),
+        (lambda told: told["parameters"].update(equal="much"), 'equal: found "much"'),
+        (lambda told: told["parameters"].update(equal="1.5"), 'equal: found "1.5"'),
+        (lambda told: told["parameters"].update(equal=float("nan")), "equal: found nan"),
+        (lambda told: told["parameters"].update(colour=1.0), "colour.* is unknown"),
+        (lambda told: told.update(parameters=None), "pair_weights"),
+        (lambda told: told.update(strength=0), "strength 0, .* expected above 0, in \\(0, 1\\]"),
+        (lambda told: told.update(share_of_blends=1.5), "share_of_blends 1.5"),
+        (lambda told: told.clear(), "strength: found null"),
+        (lambda told: told.update(inverse_temperatures=[]), "inverse_temperatures: .* of shape \\(1,\\)"),
+        (
+            lambda told: told.update(inverse_temperatures=[-0.5]),
+            "inverse_temperatures \\[-0.5\\], weights \\[1.0\\]; expected .* none below 0",
+        ),
+        (lambda told: told.update(weights=[0.5, 0.5]), "weights: .* of shape \\(1,\\)"),
+        (lambda told: told.pop("weights"), "weights: found null"),
+    ],
+)
 def test_a_damaged_model_is_refused_with_what_is_wrong(damage, says):
     labels, seen, _ = world(120, seed=7)
     told = json.loads(to_json(to_dict(fit(3 * seen, labels, 30.0))))
@@ -359,16 +420,19 @@ def test_on_the_real_logits_it_reaches_what_it_claims(shared):
     from blemore_baselines.features import read_scores
 
     dataset = read_dataset(shared / "blemore-real" / "train_metadata.csv")
-    scores = {run: read_scores(shared / "blemore-real" / "hicmae" / f"{run}_train_oof_logits.csv", dataset.ids).X
-              for run in ("e100_ce", "e100_kl_div", "e50_ce", "e50_kl_div")}
+    scores = {
+        run: read_scores(shared / "blemore-real" / "hicmae" / f"{run}_train_oof_logits.csv", dataset.ids).X
+        for run in ("e100_ce", "e100_kl_div", "e50_ce", "e50_kl_div")
+    }
     for runs, least in ((["e100_ce"], 0.200), (list(scores), 0.212)):
         result = cross_validate(log_probabilities([scores[run] for run in runs], runs), dataset.labels, dataset.folds)
         assert count(decide_out_of_fold(result, dataset.folds), dataset.labels).score >= least
 
 
 def test_each_of_many_clips_is_decided_with_its_own_share():
-    # ang 0.6: expected 0.5 · 0.6; ang+hap 50/50 0.4: 0.5 · 0.4 + 0.5 · 0.4 / share, which is 0.6 and, in the last clip, 0.4.
-    posterior = np.zeros((structured.CHUNK + 2, 36))
+    # ang 0.6: expected 0.5 · 0.6; ang+hap 50/50 0.4: 0.5 · 0.4 + 0.5 · 0.4 / share, which is 0.6 and, in the last clip,
+    # 0.4.
+    posterior = np.zeros((posterior_module.CHUNK + 2, 36))
     posterior[:, 0], posterior[:, 13] = 0.6, 0.4
-    labels, expected = structured.decide(posterior, np.append(np.full(structured.CHUNK + 1, 0.5), 1))
+    labels, expected = decide(posterior, np.append(np.full(posterior_module.CHUNK + 1, 0.5), 1))
     assert (labels == 13).all() and expected[:-1] == pytest.approx(0.6) and expected[-1] == pytest.approx(0.4)

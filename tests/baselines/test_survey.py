@@ -10,8 +10,10 @@ from click.testing import CliRunner
 
 from blemore.errors import FileError
 from blemore.trivial import train_counts
-from blemore_baselines import cli, demo, survey
+from blemore_baselines import cli
+from blemore_baselines.demo import generator as demo
 from blemore_baselines.features import npz_bytes
+from blemore_baselines.survey import check as survey
 
 TRAIN, TEST = demo.plan()
 TAKES = [take for actor in (0, 1) for take in [take for take in TRAIN if take.actor == actor][:3]]  # in two folds
@@ -28,7 +30,9 @@ def made(tmp_path_factory):
 def data(made, tmp_path):
     """A copy to be damaged. `clip`: the path of a train clip in the middle of the table."""
     folder = shutil.copytree(made, tmp_path / "data")
-    return SimpleNamespace(folder=folder, clip=folder / "train" / f"{TAKES[2].name}.mov", ids=[take.name for take in TAKES])
+    return SimpleNamespace(
+        folder=folder, clip=folder / "train" / f"{TAKES[2].name}.mov", ids=[take.name for take in TAKES]
+    )
 
 
 def check(folder, *options):
@@ -47,11 +51,20 @@ def rows(found, title):
 def test_a_whole_demo_is_judged_by_its_own_tables(made):
     said = check(made)
     assert said.exit_code == 0
-    assert "the demo, judged by its own tables" in said.stdout and said.stdout.endswith("Everything expected is there.\n")
+    assert "the demo, judged by its own tables" in said.stdout and said.stdout.endswith(
+        "Everything expected is there.\n"
+    )
     assert "expected  " not in said.stdout
     found = survey.survey(made)
-    assert [(row["partition"], row["in metadata"], row["videos"], row["missing"], row["unreadable"]) for row in rows(found, "Clips")] == [("train", 6, 6, 0, 0), ("test", 2, 2, 0, 0)]
-    assert [(row["fold"], row["clips"], row["actors"]) for row in rows(found, "Train by fold")] == [("0", 3, 1), ("1", 3, 1), ("all", 6, 2)]
+    assert [
+        (row["partition"], row["in metadata"], row["videos"], row["missing"], row["unreadable"])
+        for row in rows(found, "Clips")
+    ] == [("train", 6, 6, 0, 0), ("test", 2, 2, 0, 0)]
+    assert [(row["fold"], row["clips"], row["actors"]) for row in rows(found, "Train by fold")] == [
+        ("0", 3, 1),
+        ("1", 3, 1),
+        ("all", 6, 2),
+    ]
     assert sum(row["clips"] for row in rows(found, "Train by label")) == 6
     with av.open(str(made / "test" / "test_0001.mov")) as container:
         frames = sum(1 for _ in container.decode(video=0))
@@ -80,10 +93,18 @@ def double(data):
 DAMAGES = {
     "truncated": (truncate, "truncated", "expected at least"),
     "empty": (lambda data: data.clip.write_bytes(b""), "empty-file", "the file is empty"),
-    "another kind of file": (lambda data: data.clip.write_text("a picture, honestly"), "unreadable", "not a media file"),
+    "another kind of file": (
+        lambda data: data.clip.write_text("a picture, honestly"),
+        "unreadable",
+        "not a media file",
+    ),
     "without sound": (mute, "no-audio", "has no sound stream"),
     "missing": (lambda data: data.clip.unlink(), "missing-clips", f"1 of 6 train clips have no video: {TAKES[2].name}"),
-    "one too many": (lambda data: shutil.copy(data.clip, data.folder / "test" / "test_0009.mov"), "unknown-clips", "1 videos are of no clip in the metadata: test_0009"),
+    "one too many": (
+        lambda data: shutil.copy(data.clip, data.folder / "test" / "test_0009.mov"),
+        "unknown-clips",
+        "1 videos are of no clip in the metadata: test_0009",
+    ),
     "twice": (double, "duplicate-clip", "2 videos of one clip"),
 }
 
@@ -103,7 +124,11 @@ def test_every_damage_is_told_at_once(data):
     truncate(data)
     (data.folder / "test" / "test_0002.mov").unlink()
     shutil.copy(data.folder / "test" / "test_0001.mov", data.folder / "train" / "more.mov")
-    assert sorted(problem.code for problem in survey.survey(data.folder).problems) == ["missing-clips", "truncated", "unknown-clips"]
+    assert sorted(problem.code for problem in survey.survey(data.folder).problems) == [
+        "missing-clips",
+        "truncated",
+        "unknown-clips",
+    ]
 
 
 def test_clips_are_found_though_the_first_and_the_last_are_missing(data):
@@ -130,7 +155,10 @@ def test_there_is_nothing_to_go_by(tmp_path, name):
     with pytest.raises(FileError):
         survey.survey(tmp_path / name)
     said = check(tmp_path / name)
-    assert (said.exit_code, said.stdout) == (3, "") and "Name the folder that the dataset was unpacked into" in said.stderr
+    assert (said.exit_code, said.stdout) == (
+        3,
+        "",
+    ) and "Name the folder that the dataset was unpacked into" in said.stderr
 
 
 # ------------------------------------------------------------------------------------- features
@@ -147,12 +175,23 @@ def features(data):
 
 
 def test_whole_features(data, features):
-    (features.parent / "ImageBind_static_features.npz").write_bytes(npz_bytes(X=np.zeros((6, 7)), filenames=np.array(data.ids)))
+    (features.parent / "ImageBind_static_features.npz").write_bytes(
+        npz_bytes(X=np.zeros((6, 7)), filenames=np.array(data.ids))
+    )
     found = survey.survey(data.folder)
     assert not found.problems
     npz, folder = rows(found, "Pre")
-    assert folder == {"encoder": "WavLM_large", "partition": "train", "clips": 6, "missing": 0, "unknown": 0, "unreadable": 0,
-                      "rows a clip": "2 to 7", "columns": "4", "where": "pre_extracted_train_data/WavLM_large_train"}
+    assert folder == {
+        "encoder": "WavLM_large",
+        "partition": "train",
+        "clips": 6,
+        "missing": 0,
+        "unknown": 0,
+        "unreadable": 0,
+        "rows a clip": "2 to 7",
+        "columns": "4",
+        "where": "pre_extracted_train_data/WavLM_large_train",
+    }
     assert (npz["encoder"], npz["clips"], npz["rows a clip"], npz["columns"]) == ("ImageBind", 6, "1", "7")
 
 
@@ -161,12 +200,36 @@ def spoil(folder, clip, array):
 
 
 FEATURE_DAMAGES = {
-    "a clip missing": (lambda folder, clip: (folder / f"{clip}.npy").unlink(), "missing-clips", f"1 train clips have no features: {TAKES[2].name}"),
-    "of another clip": (lambda folder, clip: spoil(folder, "test_0001", np.ones((2, 4))), "unknown-clips", "features of 1 clips that are not of train: test_0001"),
-    "nan": (lambda folder, clip: spoil(folder, clip, np.full((2, 4), np.nan)), "bad-feature-file", "holds NaN or Infinity"),
-    "another width": (lambda folder, clip: spoil(folder, clip, np.ones((2, 5))), "wrong-shape", "4 (5 clips), 5 (1 clips)"),
-    "no numbers": (lambda folder, clip: (folder / f"{clip}.npy").write_text("x"), "bad-feature-file", "not a .npy file of numbers"),
-    "cut short": (lambda folder, clip: (folder / f"{clip}.npy").write_bytes((folder / f"{clip}.npy").read_bytes()[:-9]), "bad-feature-file", TAKES[2].name),
+    "a clip missing": (
+        lambda folder, clip: (folder / f"{clip}.npy").unlink(),
+        "missing-clips",
+        f"1 train clips have no features: {TAKES[2].name}",
+    ),
+    "of another clip": (
+        lambda folder, clip: spoil(folder, "test_0001", np.ones((2, 4))),
+        "unknown-clips",
+        "features of 1 clips that are not of train: test_0001",
+    ),
+    "nan": (
+        lambda folder, clip: spoil(folder, clip, np.full((2, 4), np.nan)),
+        "bad-feature-file",
+        "holds NaN or Infinity",
+    ),
+    "another width": (
+        lambda folder, clip: spoil(folder, clip, np.ones((2, 5))),
+        "wrong-shape",
+        "4 (5 clips), 5 (1 clips)",
+    ),
+    "no numbers": (
+        lambda folder, clip: (folder / f"{clip}.npy").write_text("x"),
+        "bad-feature-file",
+        "not a .npy file of numbers",
+    ),
+    "cut short": (
+        lambda folder, clip: (folder / f"{clip}.npy").write_bytes((folder / f"{clip}.npy").read_bytes()[:-9]),
+        "bad-feature-file",
+        TAKES[2].name,
+    ),
 }
 
 
@@ -211,7 +274,10 @@ def test_expected_counts_are_of_one_dataset():
 def test_the_real_lists_are_as_expected(real):
     found = survey.survey(real)
     assert not found.problems and not found.demo
-    assert [(row["expected"], row["in metadata"], row["videos"]) for row in rows(found, "Clips")] == [(2456, 2456, 2456), (594, 594, 594)]
+    assert [(row["expected"], row["in metadata"], row["videos"]) for row in rows(found, "Clips")] == [
+        (2456, 2456, 2456),
+        (594, 594, 594),
+    ]
     *folds, total = rows(found, "Train by fold")
     assert [row["clips"] for row in folds] == [522, 486, 468, 472, 508]
     assert (total["singles"], total["blends"], total["actors"]) == (1130, 1326, 47)
@@ -242,7 +308,11 @@ def test_the_first_release_lacks_test(real):
 def test_without_its_marker_the_demo_is_no_demo(data):
     (data.folder / demo.MARKER).unlink()
     said = check(data.folder)
-    assert said.exit_code == 1 and "judged by the counts of the challenge's dataset" in said.stdout and "6 clips, not 2,456" in said.stdout
+    assert (
+        said.exit_code == 1
+        and "judged by the counts of the challenge's dataset" in said.stdout
+        and "6 clips, not 2,456" in said.stdout
+    )
 
 
 # -------------------------------------------------------------------------------------- figures

@@ -1,4 +1,6 @@
-"""The submission template: what is committed is what the command writes, and what its page quotes is what the check says."""
+"""The submission template: what is committed is what the command writes, and what its page quotes is what the check
+says.
+"""
 
 import json
 import re
@@ -23,7 +25,9 @@ def written(tmp_path_factory):
     out = tmp_path_factory.mktemp("template")
     said = CliRunner().invoke(cli.main, ["template", "--out", str(out)])
     assert said.exit_code == 0, said.output
-    assert said.stdout.split() == [str(out / name) for name in ("submission_template.json", "submission_template.zip", "README.md")]
+    assert said.stdout.split() == [
+        str(out / name) for name in ("submission_template.json", "submission_template.zip", "README.md")
+    ]
     return out
 
 
@@ -68,19 +72,29 @@ def test_other_clips(tmp_path):
     ids.write_text("filename\nb.mov\na\nc\n")
     said = CliRunner().invoke(cli.main, ["template", "--ids", str(ids), "--out", str(tmp_path / "out")])
     assert said.exit_code == 0
-    assert list(json.loads((tmp_path / "out/submission_template.json").read_text())["predictions"]) == ["b.mov", "a.mov", "c.mov"]
+    assert list(json.loads((tmp_path / "out/submission_template.json").read_text())["predictions"]) == [
+        "b.mov",
+        "a.mov",
+        "c.mov",
+    ]
     assert "names all 3 clips, `b.mov` to `c.mov`" in (tmp_path / "out/README.md").read_text()
 
 
 def test_the_worked_answers_are_valid(tmp_path):
     block = re.search(r"```json\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL)[1]
     (tmp_path / "worked.json").write_text(block)
-    assert [entry.label for entry in check(tmp_path / "worked.json").values()] == [label for _, label in template.WORKED]
+    assert [entry.label for entry in check(tmp_path / "worked.json").values()] == [
+        label for _, label in template.WORKED
+    ]
 
 
 @pytest.mark.parametrize("mistake", template.MISTAKES, ids=lambda mistake: mistake.title)
 def test_each_mistake_gets_the_message_that_is_quoted(mistake, tmp_path):
-    section = re.search(rf"^### {re.escape(mistake.title)}\n(.*?)(?=^### |\Z)", (FOLDER / "README.md").read_text(), re.DOTALL | re.MULTILINE)[1]
+    section = re.search(
+        rf"^### {re.escape(mistake.title)}\n(.*?)(?=^### |\Z)",
+        (FOLDER / "README.md").read_text(),
+        re.DOTALL | re.MULTILINE,
+    )[1]
     quoted = re.findall(r"```text\n(.*?)```", section, re.DOTALL)[-1]
     name, content = template.submit(mistake, IDS)
     (tmp_path / name).write_bytes(content)

@@ -14,16 +14,32 @@ import torch
 from safetensors.numpy import load_file
 
 from blemore.errors import FileError, ValidationError
-from blemore_baselines import crossval, decode, train
-from blemore_baselines.crossval import Recipe, clip_logits, fit_model, fold_seed
-from blemore_baselines.heads import HEADS, build_head, fit_scaler, row_losses
+from blemore_baselines import decoding as decode
+from blemore_baselines import train
+from blemore_baselines.models import crossval
+from blemore_baselines.models.crossval import clip_logits, fit_model, fold_seed
+from blemore_baselines.models.heads import build_head, fit_scaler, row_losses
+from blemore_baselines.models.recipes import HEADS, Recipe
 
 pytestmark = pytest.mark.usefixtures("quick", "one_thread")
 
 
-def run(tiny, out, features=None, dataset=None, method="aggregate", head="linear", seed=0, preset="published", paths=("features",), **options):
+def run(
+    tiny,
+    out,
+    features=None,
+    dataset=None,
+    method="aggregate",
+    head="linear",
+    seed=0,
+    preset="published",
+    paths=("features",),
+    **options,
+):
     sources = [tiny.read(tiny.sound, aggregated=method == "aggregate")] if features is None else features
-    return train.train(dataset or tiny.dataset, sources, paths, method=method, head=head, preset=preset, seed=seed, out=out, **options)
+    return train.train(
+        dataset or tiny.dataset, sources, paths, method=method, head=head, preset=preset, seed=seed, out=out, **options
+    )
 
 
 def contents(folder):
@@ -35,7 +51,17 @@ def oof(folder):
         return {name: saved[name] for name in saved}
 
 
-FILES = {"config.json", "folds.csv", "labels.csv", "learning_curves.csv", "metrics.json", "model.json", "model.safetensors", "oof_logits.csv", "oof_logits.npz"}
+FILES = {
+    "config.json",
+    "folds.csv",
+    "labels.csv",
+    "learning_curves.csv",
+    "metrics.json",
+    "model.json",
+    "model.safetensors",
+    "oof_logits.csv",
+    "oof_logits.npz",
+}
 
 
 # ---------------------------------------------------------------------- the same bytes
@@ -69,7 +95,11 @@ def test_another_seed_gives_another_run_and_zero_is_a_seed(tiny, tmp_path):
     for seed in (0, 1, 2):
         run(tiny, tmp_path / str(seed), seed=seed)
         logits.append(oof(tmp_path / str(seed))["logits"])
-    assert not np.allclose(logits[0], logits[1]) and not np.allclose(logits[1], logits[2]) and not np.allclose(logits[0], logits[2])
+    assert (
+        not np.allclose(logits[0], logits[1])
+        and not np.allclose(logits[1], logits[2])
+        and not np.allclose(logits[0], logits[2])
+    )
 
 
 def test_folds_have_seeds_of_their_own():
@@ -104,9 +134,19 @@ def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, t
     assert model["emotions"] == ["ang", "disg", "fea", "hap", "sad", "neu"]
     assert (model["head"], model["method"], model["seed"], model["folds"]) == ("linear", "aggregate", 0, [0, 1, 2])
     assert model["decoder"] == {"name": "thresholds", **thresholds._asdict()}
-    assert model["recipe"] == quick["aggregate"]._asdict() and set(model["versions"]) == {"blemore", "python", "numpy", "torch"}
+    assert model["recipe"] == quick["aggregate"]._asdict() and set(model["versions"]) == {
+        "blemore",
+        "python",
+        "numpy",
+        "torch",
+    }
     (source,) = model["features"]
-    assert source["encoder"] == "sound" and source["dim"] == 35 and source["statistics"][0] == "mean" and source["path"] == "features"
+    assert (
+        source["encoder"] == "sound"
+        and source["dim"] == 35
+        and source["statistics"][0] == "mean"
+        and source["path"] == "features"
+    )
 
     scaler = fit_scaler(tiny.read(tiny.sound).X)  # of all of train
     tensors = load_file(out / "model.safetensors")
@@ -118,8 +158,12 @@ def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, t
     fold, epoch, _, loss, score = curves[1 + 4 + 2].split(",")  # fold 1, epoch 3
     inside = tiny.dataset.folds == 1
     assert (fold, epoch) == ("1", "3")
-    assert float(score) == pytest.approx(decode.fit_grid(decode.softmax(saved["logits"][2, inside]), tiny.dataset.labels[inside])[1], abs=1e-6)
-    validation = row_losses(torch.from_numpy(saved["logits"][2, inside]), torch.from_numpy(tiny.dataset.targets[inside])).mean()
+    assert float(score) == pytest.approx(
+        decode.fit_grid(decode.softmax(saved["logits"][2, inside]), tiny.dataset.labels[inside])[1], abs=1e-6
+    )
+    validation = row_losses(
+        torch.from_numpy(saved["logits"][2, inside]), torch.from_numpy(tiny.dataset.targets[inside])
+    ).mean()
     assert float(loss) == pytest.approx(validation.item(), abs=1e-5)
     assert len((out / "folds.csv").read_text().splitlines()) == 1 + 2 * 3
 
@@ -130,17 +174,31 @@ def test_retrain_takes_the_thresholds_of_the_best_fold(tiny, tmp_path):
     best = folds[int(np.argmax([fold["score"] for fold in folds]))]  # argmax: the first of equal ones
     model = json.loads((tmp_path / "run" / "model.json").read_text())
     assert model["decoder"] == {"name": "thresholds", "alpha": best["alpha"], "beta": best["beta"]}
-    assert (model["epochs"], model["folds"], metrics["final"]["fitted_on"]) == (3, [0, 1, 2], f"fold {best['fold']} at its epoch {best['epoch']}")
+    assert (model["epochs"], model["folds"], metrics["final"]["fitted_on"]) == (
+        3,
+        [0, 1, 2],
+        f"fold {best['fold']} at its epoch {best['epoch']}",
+    )
     run(tiny, tmp_path / "pooled")  # the same weights
-    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (tmp_path / "pooled" / "model.safetensors").read_bytes()
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (
+        tmp_path / "pooled" / "model.safetensors"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize(
     "folds, best",  # (score, presence) of folds 0, 1, …
-    [([(0.1, 0.5), (0.3, 0.2), (0.3, 0.9)], 1), ([(0.1, 0.2), (None, 1.0), (0.2, 0.1)], 2), ([(0.0, 0.0), (None, 1.0)], 0), ([(None, 0.1), (None, 0.4)], 1)],
+    [
+        ([(0.1, 0.5), (0.3, 0.2), (0.3, 0.9)], 1),
+        ([(0.1, 0.2), (None, 1.0), (0.2, 0.1)], 2),
+        ([(0.0, 0.0), (None, 1.0)], 0),
+        ([(None, 0.1), (None, 0.4)], 1),
+    ],
 )
 def test_the_best_fold_is_the_first_with_the_best_score_and_has_blends(folds, best):
-    told = [{"fold": k, "epoch": k + 1, "alpha": k / 10, "beta": k / 20, "score": score, "acc_presence": presence} for k, (score, presence) in enumerate(folds)]
+    told = [
+        {"fold": k, "epoch": k + 1, "alpha": k / 10, "beta": k / 20, "score": score, "acc_presence": presence}
+        for k, (score, presence) in enumerate(folds)
+    ]
     final = train.best_fold_final("best-fold", Recipe(1e-2, 1e-3, 8, 5, 3), {"published": {"folds": told}})
     assert final == (best, best + 1, (best / 10, best / 20), f"fold {best} at its epoch {best + 1}")
 
@@ -163,11 +221,15 @@ def test_the_best_fold_s_own_model_comes_with_its_own_scaler_and_gives_its_out_o
     assert (tensors["scaler.mean"] == scaler.mean).all() and (tensors["scaler.scale"] == scaler.scale).all()
     from blemore_baselines.predict import predict
 
-    (tmp_path / "held_out.csv").write_text("filename\n" + "\n".join(clip for clip, its in zip(tiny.dataset.ids, inside) if its) + "\n")
+    (tmp_path / "held_out.csv").write_text(
+        "filename\n" + "\n".join(clip for clip, its in zip(tiny.dataset.ids, inside) if its) + "\n"
+    )
     for clip, outside in zip(tiny.dataset.ids, ~inside):
         if outside:
             (tiny.sound / f"{clip}.npy").unlink()
-    logits, labels = predict(tmp_path / "run", [tiny.sound], [clip for clip, its in zip(tiny.dataset.ids, inside) if its])
+    logits, labels = predict(
+        tmp_path / "run", [tiny.sound], [clip for clip, its in zip(tiny.dataset.ids, inside) if its]
+    )
     assert logits == pytest.approx(oof(tmp_path / "run")["logits"][best["epoch"] - 1, inside], abs=1e-6)
     assert decode.count(labels, tiny.dataset.labels[inside]).score == best["score"]
 
@@ -177,15 +239,19 @@ def test_a_structured_decoder_goes_with_the_artefact(tiny, tmp_path):
     model = json.loads((tmp_path / "run" / "model.json").read_text())
     assert (model["decoder"]["name"], model["decoder"]["weight"]) == ("structured", 0.5)
     assert metrics["structured"]["nested"]["n"] == 36 and metrics["structured"]["weight"] == 0.5
-    from blemore_baselines import structured
+    from blemore_baselines.decoding import posterior as model_of
+    from blemore_baselines.decoding.structured import decide
     from blemore_baselines.predict import predict
 
     logits, labels = predict(tmp_path / "run", [tiny.sound_test], tiny.test_ids)
-    fitted = structured.from_dict({key: value for key, value in model["decoder"].items() if key not in ("name", "weight")})
-    posterior = structured.posterior(fitted, structured.log_probabilities([logits], ["logits"]))
-    assert labels.tolist() == structured.decide(posterior, fitted.share, 0.5)[0].tolist()
+    fitted = model_of.from_dict(
+        {key: value for key, value in model["decoder"].items() if key not in ("name", "weight")}
+    )
+    posterior = model_of.posterior(fitted, model_of.log_probabilities([logits], ["logits"]))
+    assert labels.tolist() == decide(posterior, fitted.share, 0.5)[0].tolist()
     # The same figures as `decode` gives for the run's own score table.
-    from blemore_baselines import decoders, fusion
+    from blemore_baselines.decoding import decoders
+    from blemore_baselines.decoding import scores as fusion
 
     decoded = decoders.structured(tiny.dataset, fusion.read_models([tmp_path / "run"], tiny.dataset.ids), 0.5)
     assert decoded.figures["nested"]["score"] == metrics["structured"]["nested"]["score"]
@@ -206,7 +272,10 @@ def test_a_damaged_decoder_is_told(tiny, tmp_path, damage):
 
 def test_the_published_recipe(monkeypatch):
     monkeypatch.undo()
-    assert train.PRESETS["published"] == {"aggregate": Recipe(5e-6, 1e-3, 32, 200, 100), "subsample": Recipe(5e-6, 1e-3, 512, 300, 300)}
+    assert train.PRESETS["published"] == {
+        "aggregate": Recipe(5e-6, 1e-3, 32, 200, 100),
+        "subsample": Recipe(5e-6, 1e-3, 512, 300, 300),
+    }
 
 
 def test_training_learns():
@@ -238,7 +307,9 @@ def test_a_fold_s_model_is_trained_on_the_other_folds_with_their_own_targets(tin
     X, outside = tiny.read(tiny.sound).X, tiny.dataset.folds != 1
     scaler = fit_scaler(X[outside])
     recipe = quick["aggregate"]
-    model = fit_model(scaler(X[outside]), tiny.dataset.targets[outside], "linear", recipe, recipe.epochs, fold_seed(0, 1))
+    model = fit_model(
+        scaler(X[outside]), tiny.dataset.targets[outside], "linear", recipe, recipe.epochs, fold_seed(0, 1)
+    )
     expected = clip_logits(model, scaler(X[~outside]), np.arange((~outside).sum()), (~outside).sum())
     assert oof(tmp_path / "run")["logits"][-1, ~outside] == pytest.approx(expected, abs=1e-6)
 
@@ -256,13 +327,18 @@ def test_a_fold_s_own_labels_and_features_leave_its_model_as_it_was(tiny, tmp_pa
     inside = tiny.dataset.folds == 1
     scrambled = tiny.dataset._replace(labels=np.where(inside, (tiny.dataset.labels + 5) % 36, tiny.dataset.labels))
     assert (logits_of_fold(tiny, tmp_path / "labels", 1, dataset=scrambled) == before).all()
-    assert (logits_of_fold(tiny, tmp_path / "other", 0, dataset=scrambled) != oof(tmp_path / "before")["logits"][:, tiny.dataset.folds == 0]).any()
+    assert (
+        logits_of_fold(tiny, tmp_path / "other", 0, dataset=scrambled)
+        != oof(tmp_path / "before")["logits"][:, tiny.dataset.folds == 0]
+    ).any()
     # Change the features of all but one of the fold's clips, vastly: the one's logits stay.
     features = tiny.read(tiny.sound)
     rows = np.flatnonzero(inside)[1:]
     X = features.X.copy()
     X[rows] = X[rows] * 100 + 1000
-    assert (logits_of_fold(tiny, tmp_path / "features", 1, features=[features._replace(X=X)])[:, 0] == before[:, 0]).all()
+    assert (
+        logits_of_fold(tiny, tmp_path / "features", 1, features=[features._replace(X=X)])[:, 0] == before[:, 0]
+    ).all()
 
 
 def test_the_scaler_of_a_fold_is_fitted_on_the_other_folds(tiny, tmp_path, monkeypatch):
@@ -292,7 +368,13 @@ def test_a_clip_s_logits_are_the_mean_over_its_rows():
 def test_rows_of_a_held_out_clip_train_nothing(tiny, tmp_path, monkeypatch):
     trained = []
     original = crossval.Stack
-    monkeypatch.setattr(crossval, "Stack", lambda heads, data, *rest: trained.extend((len(rows.X), rows.targets) for rows in data) or original(heads, data, *rest))
+    monkeypatch.setattr(
+        crossval,
+        "Stack",
+        lambda heads, data, *rest: (
+            trained.extend((len(rows.X), rows.targets) for rows in data) or original(heads, data, *rest)
+        ),
+    )
     run(tiny, tmp_path / "run", method="subsample")
     features = tiny.read(tiny.sound, aggregated=False)
     sizes = [int((tiny.dataset.folds[features.owner] != fold).sum()) for fold in range(3)] + [len(features.X)]
@@ -393,7 +475,9 @@ def test_a_killed_process_is_gone_on_with(tiny, tmp_path, monkeypatch, long):
     for attempt in range(12 if long else 2):
         out = tmp_path / f"run{attempt}"
         arguments = [sys.executable, "-P", "-c", PROGRAM, tiny.train, tiny.sound, out, str(recipe.epochs)]
-        with subprocess.Popen([*map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        with subprocess.Popen(
+            [*map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
             assert process.stdout.readline() == "begins\n"
             deadline = time.monotonic() + 60
             # Without --long: as soon as a fold is finished. With it: at any moment.
@@ -405,7 +489,9 @@ def test_a_killed_process_is_gone_on_with(tiny, tmp_path, monkeypatch, long):
             process.send_signal(signal.SIGKILL)
         killed += process.returncode == -signal.SIGKILL
         run(tiny, out, features=features, head="mlp256")
-        rest = {name: content for name, content in contents(out).items() if not name.endswith(".tmp")}  # a kill cannot clean up
+        rest = {
+            name: content for name, content in contents(out).items() if not name.endswith(".tmp")
+        }  # a kill cannot clean up
         whole = contents(tmp_path / "whole")
         assert [name for name in {*rest, *whole} if rest.get(name) != whole.get(name)] == []
     assert killed > 0
@@ -416,7 +502,9 @@ def test_a_finished_run_is_not_redone(tiny, tmp_path, monkeypatch):
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     monkeypatch.setattr(train, "fit_model", None)  # nothing may be trained
     monkeypatch.setattr(train, "versions", lambda: {"blemore": "9"})  # a later version finds it finished, too
-    assert run(tiny, tmp_path / "run", paths=["elsewhere"]) == json.loads(json.dumps(first))  # where features lay does not matter
+    assert run(tiny, tmp_path / "run", paths=["elsewhere"]) == json.loads(
+        json.dumps(first)
+    )  # where features lay does not matter
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == times
 
 
@@ -437,7 +525,9 @@ def test_another_config_in_the_same_folder_is_refused(tiny, tmp_path, finished, 
     with pytest.raises(ValidationError) as refused:
         run(tiny, tmp_path / "run", **change)
     told = [problem.message.removeprefix("the folder holds a run with ") for problem in refused.value.problems]
-    assert told[0] == named and (len(told) == 1 or "method" in change), told  # rows that are not aggregated are others, too
+    assert told[0] == named and (len(told) == 1 or "method" in change), (
+        told
+    )  # rows that are not aggregated are others, too
     assert "Choose another --out" in str(refused.value)
     assert contents(tmp_path / "run") == before
 
@@ -473,7 +563,9 @@ def test_a_file_in_place_of_the_folder(tiny, tmp_path):
 
 def test_an_empty_folder_is_taken(tiny, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".config.json.abc.tmp").write_text("{")  # of a call that was killed while it wrote its first file
+    (tmp_path / "run" / ".config.json.abc.tmp").write_text(
+        "{"
+    )  # of a call that was killed while it wrote its first file
     assert run(tiny, tmp_path / "run")["nested"]["n"] == 36
 
 

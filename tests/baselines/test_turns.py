@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from blemore_baselines.crossval import take_turns
+from blemore_baselines.engines import take_turns
 
 
 def counting(steps, done):

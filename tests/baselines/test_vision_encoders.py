@@ -23,8 +23,8 @@ from torch.nn.functional import interpolate
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from blemore.errors import FileError, ValidationError
+from blemore_baselines.clips.media import ArrayClip, Clip, MediaError
 from blemore_baselines.encoders import ENCODERS, create, encoder_class, frames, videomaev2, videoswin, weights
-from blemore_baselines.media import ArrayClip, Clip, MediaError
 
 t.utils.logging.set_verbosity_error()
 t.utils.logging.disable_progress_bar()
@@ -32,22 +32,22 @@ CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
 CLIP_STD = np.array([0.26862954, 0.26130258, 0.27577711])
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
-LAYERS = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2)
+LAYERS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 # Sizes that keep a model's structure; each original's defaults are the full size.
 TINY = {
-    "imagebind": dict(width=160, hidden=48, depth=3, heads=2, patch=8, side=32, out=24),
-    "videomaev2": dict(width=176, hidden=96, depth=3, heads=2, patch=32, classes=5),
-    "videomaev2-base": dict(width=128, hidden=96, depth=3, heads=2, patch=32, classes=5),
-    "videoswin": dict(width=12, depths=(2, 2, 1), heads=(1, 2, 3), classes=5),
-    "videoswin-s": dict(width=8, depths=(1, 2, 4, 1), heads=(1, 1, 2, 2), classes=5),
-    "videoswin-t": dict(width=8, depths=(2, 1), heads=(1, 2), classes=5),
+    "imagebind": {"width": 160, "hidden": 48, "depth": 3, "heads": 2, "patch": 8, "side": 32, "out": 24},
+    "videomaev2": {"width": 176, "hidden": 96, "depth": 3, "heads": 2, "patch": 32, "classes": 5},
+    "videomaev2-base": {"width": 128, "hidden": 96, "depth": 3, "heads": 2, "patch": 32, "classes": 5},
+    "videoswin": {"width": 12, "depths": (2, 2, 1), "heads": (1, 2, 3), "classes": 5},
+    "videoswin-s": {"width": 8, "depths": (1, 2, 4, 1), "heads": (1, 1, 2, 2), "classes": 5},
+    "videoswin-t": {"width": 8, "depths": (2, 1), "heads": (1, 2), "classes": 5},
 }
 FULL = {
     "imagebind": {},
-    "videomaev2": dict(depth=8),  # of 40, which take 4 minutes and 12 GiB: each layer is mapped alike
-    "videomaev2-base": dict(width=768, hidden=3072, depth=12, heads=12, patch=16),
-    "videoswin": dict(width=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32)),
-    "videoswin-s": dict(depths=(2, 2, 18, 2)),
+    "videomaev2": {"depth": 8},  # of 40, which take 4 minutes and 12 GiB: each layer is mapped alike
+    "videomaev2-base": {"width": 768, "hidden": 3072, "depth": 12, "heads": 12, "patch": 16},
+    "videoswin": {"width": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32)},
+    "videoswin-s": {"depths": (2, 2, 18, 2)},
     "videoswin-t": {},
 }
 ORIGINALS = {name: Swin3D if "swin" in name else VideoMAEV2 if "mae" in name else ImageBind for name in TINY}
@@ -70,7 +70,7 @@ def clip_model(**sizes):
 
 def whole_clip_model(vision):
     """CLIP with its text part, around the weights of a vision part."""
-    tokens = dict(vocab_size=9, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    tokens = {"vocab_size": 9, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = t.CLIPConfig(
         vision_config=vision.config.to_dict(), text_config={**LAYERS, **tokens}, projection_dim=16, **tokens
     )

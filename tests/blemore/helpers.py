@@ -15,7 +15,9 @@ from blemore.validate import validate
 def entry(text):
     """`ang 70 hap 30` → [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 30}]"""
     words = text.split()
-    return [{"emotion": emotion, "salience": json.loads(salience)} for emotion, salience in zip(words[::2], words[1::2])]
+    return [
+        {"emotion": emotion, "salience": json.loads(salience)} for emotion, salience in zip(words[::2], words[1::2])
+    ]
 
 
 def mapping(clips):

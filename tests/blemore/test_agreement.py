@@ -4,32 +4,31 @@ import itertools
 import random
 from fractions import Fraction
 
+import naive
 import pytest
+from helpers import mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-import naive
 from blemore import acc_presence, acc_salience, evaluate, score, validate
 from blemore.errors import ValidationError
 from blemore.labels import BLENDABLE, BLENDS, EMOTIONS, LABELS, to_entry, to_prediction
 from blemore.metrics import Counts, count, outcome, total
 from blemore.report import to_dict
 
-from helpers import mapping
-
 # ------------------------------------------------------------------------------- by hand
 
 #                truth              prediction         set   relation  rounded
 TABLE = [
-    ("a", "ang 100",         "ang 100",         1,    None,     None),
-    ("b", "neu 100",         "sad 100",         0,    None,     None),
-    ("c", "ang 100",         "ang 50 hap 50",   0,    None,     None),  # one emotion too many
-    ("d", "ang 70 hap 30",   "hap 30 ang 70",   1,    1,        1),
-    ("e", "ang 70 hap 30",   "ang 60 hap 40",   1,    1,        0),  # ranked right, percentages not
-    ("f", "ang 70 hap 30",   "ang 50 hap 50",   1,    0,        0),
-    ("g", "fea 50 sad 50",   "fea 50.3 sad 49.7", 1,  0,        1),  # the other way round
-    ("h", "fea 30 sad 70",   "sad 100",         0,    0,        0),  # the single is wrong, dominant or not
-    ("i", "fea 30 sad 70",   "fea 30 hap 70",   0,    0,        0),
+    ("a", "ang 100", "ang 100", 1, None, None),
+    ("b", "neu 100", "sad 100", 0, None, None),
+    ("c", "ang 100", "ang 50 hap 50", 0, None, None),  # one emotion too many
+    ("d", "ang 70 hap 30", "hap 30 ang 70", 1, 1, 1),
+    ("e", "ang 70 hap 30", "ang 60 hap 40", 1, 1, 0),  # ranked right, percentages not
+    ("f", "ang 70 hap 30", "ang 50 hap 50", 1, 0, 0),
+    ("g", "fea 50 sad 50", "fea 50.3 sad 49.7", 1, 0, 1),  # the other way round
+    ("h", "fea 30 sad 70", "sad 100", 0, 0, 0),  # the single is wrong, dominant or not
+    ("i", "fea 30 sad 70", "fea 30 hap 70", 0, 0, 0),
 ]  # right sets: a d e f g = 5 of 9; relations: d e = 2 of 6 blends; rounded: d g = 2 of 6
 TRUTH = mapping({clip: truth for clip, truth, *_ in TABLE})
 PREDICTED = mapping({clip: predicted for clip, _, predicted, *_ in TABLE})
@@ -60,10 +59,14 @@ def test_without_blends_salience_is_undefined_rather_than_zero():
 
 def random_entry(rng, canonical):
     if rng.random() < 0.4:
-        return [{"emotion": rng.choice(EMOTIONS), "salience": 100 if canonical else rng.choice([100, 99.99, 100.01, 100.0])}]
+        return [
+            {"emotion": rng.choice(EMOTIONS), "salience": 100 if canonical else rng.choice([100, 99.99, 100.01, 100.0])}
+        ]
     first, second = rng.sample(BLENDABLE, 2)
     usual = [30, 50, 70]
-    share = rng.choice(usual if canonical else [*usual, 60, 51, 69.6, 50.3, 30.5, 50.0000004, 0.5, round(rng.uniform(1, 99), 5)])
+    share = rng.choice(
+        usual if canonical else [*usual, 60, 51, 69.6, 50.3, 30.5, 50.0000004, 0.5, round(rng.uniform(1, 99), 5)]
+    )
     rest = 100 - share if share == int(share) else round(100 - share, 7)
     return [{"emotion": first, "salience": share}, {"emotion": second, "salience": rest}]
 
@@ -73,7 +76,11 @@ def near(rng, truth):
     if rng.random() < 0.5:
         return random_entry(rng, canonical=False)
     drawn = random_entry(rng, canonical=False)
-    return [{**part, "emotion": true["emotion"]} for part, true in zip(drawn, truth)] if len(drawn) == len(truth) else truth[::-1]
+    return (
+        [{**part, "emotion": true["emotion"]} for part, true in zip(drawn, truth)]
+        if len(drawn) == len(truth)
+        else truth[::-1]
+    )
 
 
 def test_twenty_thousand_random_pairs():
@@ -98,12 +105,57 @@ def test_every_pair_of_the_36_labels():
     for predicted, truth in itertools.product(LABELS, LABELS):
         found = outcome(to_prediction(list(zip(*predicted))), truth)
         right_set, relation, exact = naive.clip_outcome(to_entry(predicted), to_entry(truth))
-        assert found == (Counts(1, right_set) if relation is None else Counts(1, right_set, 1, relation, exact)), (predicted, truth)
+        assert found == (Counts(1, right_set) if relation is None else Counts(1, right_set, 1, relation, exact)), (
+            predicted,
+            truth,
+        )
 
 
 # Saliences where the rule could slip: at the limits of sums, of equality, of rounding, of the range itself.
-EDGES = [30, 40, 49, 49.7, 49.9999994, 49.9999995, 49.9999996, 50, 50.0, 50.0000004, 50.0000005, 50.0000006, 50.3, 51, 60, 69.5, 69.6, 70]
-EDGES += [30.4, 30.5, 0, 0.0, 0.01, 0.02, 1e-9, 29.99, 30.01, 49.99, 50.01, 50.02, 69.99, 70.01, 70.02, 99.98, 99.99, 100, 100.01, 100.02, -1, 1]
+EDGES = [
+    30,
+    40,
+    49,
+    49.7,
+    49.9999994,
+    49.9999995,
+    49.9999996,
+    50,
+    50.0,
+    50.0000004,
+    50.0000005,
+    50.0000006,
+    50.3,
+    51,
+    60,
+    69.5,
+    69.6,
+    70,
+]
+EDGES += [
+    30.4,
+    30.5,
+    0,
+    0.0,
+    0.01,
+    0.02,
+    1e-9,
+    29.99,
+    30.01,
+    49.99,
+    50.01,
+    50.02,
+    69.99,
+    70.01,
+    70.02,
+    99.98,
+    99.99,
+    100,
+    100.01,
+    100.02,
+    -1,
+    1,
+]
 salience = st.sampled_from(EDGES) | st.decimals(-1, 101, places=2).map(float) | st.integers(-1, 101)
 part = st.builds(lambda emotion, value: {"emotion": emotion, "salience": value}, st.sampled_from(EMOTIONS), salience)
 
@@ -127,8 +179,14 @@ def valid_entry(draw, truth):
         return [{"emotion": draw(st.sampled_from(EMOTIONS)), "salience": draw(st.sampled_from([99.99, 100, 100.01]))}]
     drawn = draw(st.lists(st.sampled_from(BLENDABLE), min_size=2, max_size=2, unique=True))
     first, second = truth.emotions if truth.is_blend and draw(st.booleans()) else drawn
-    share = draw(st.sampled_from([value for value in EDGES if 0.02 <= value <= 99.97]) | st.decimals("0.02", "99.97", places=2).map(float))
-    parts = [{"emotion": first, "salience": share}, {"emotion": second, "salience": round(100 - share + draw(st.sampled_from([0, 0.01, -0.005])), 9)}]
+    share = draw(
+        st.sampled_from([value for value in EDGES if 0.02 <= value <= 99.97])
+        | st.decimals("0.02", "99.97", places=2).map(float)
+    )
+    parts = [
+        {"emotion": first, "salience": share},
+        {"emotion": second, "salience": round(100 - share + draw(st.sampled_from([0, 0.01, -0.005])), 9)},
+    ]
     return draw(st.permutations(parts))
 
 
@@ -142,7 +200,13 @@ def test_valid_and_invalid_entries_are_told_apart_alike(parts):
         assert naive.is_valid(parts)
 
 
-@given(st.lists(st.sampled_from(LABELS).flatmap(lambda truth: st.tuples(valid_entry(truth), st.just(truth))), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.sampled_from(LABELS).flatmap(lambda truth: st.tuples(valid_entry(truth), st.just(truth))),
+        min_size=1,
+        max_size=8,
+    )
+)
 def test_scores_agree(pairs):
     predictions = {f"c{k}": parts for k, (parts, _) in enumerate(pairs)}
     labels = {f"c{k}": to_entry(truth) for k, (_, truth) in enumerate(pairs)}
@@ -151,12 +215,25 @@ def test_scores_agree(pairs):
     assert [counts.acc_presence, counts.acc_salience, counts.acc_salience_exact] == expected
 
 
-@pytest.mark.parametrize("text, valid", [
-    ("ang 70 hap 29.99", True), ("ang 70.01 hap 30", True),  # off by 0.01 exactly, as decimals
-    ("ang 70 hap 29.98", False), ("ang 70.02 hap 30", False), ("ang 70 hap 29.9899", False), ("ang 70 hap 30.0101", False),
-    ("ang 99.99", True), ("ang 100.01", True), ("ang 99.98", False), ("ang 100.02", False),
-    ("ang 0.01 hap 99.99", True), ("ang 0.001 hap 99.999", True), ("ang 0 hap 100", False), ("ang 100 hap 0.005", False),
-])
+@pytest.mark.parametrize(
+    "text, valid",
+    [
+        ("ang 70 hap 29.99", True),
+        ("ang 70.01 hap 30", True),  # off by 0.01 exactly, as decimals
+        ("ang 70 hap 29.98", False),
+        ("ang 70.02 hap 30", False),
+        ("ang 70 hap 29.9899", False),
+        ("ang 70 hap 30.0101", False),
+        ("ang 99.99", True),
+        ("ang 100.01", True),
+        ("ang 99.98", False),
+        ("ang 100.02", False),
+        ("ang 0.01 hap 99.99", True),
+        ("ang 0.001 hap 99.999", True),
+        ("ang 0 hap 100", False),
+        ("ang 100 hap 0.005", False),
+    ],
+)
 def test_the_limits_of_sums(text, valid):
     parts = mapping({"a": text})["a"]
     assert naive.is_valid(parts) == valid
@@ -187,14 +264,20 @@ def shuffled(clips, seed):
     return {name: clips[name] for name in names}
 
 
-@pytest.mark.parametrize("change", [
-    lambda clips, key: shuffled(clips, 1),
-    lambda clips, key: {clip: parts[::-1] for clip, parts in clips.items()},
-    lambda clips, key: {f"{clip}.mov": parts for clip, parts in clips.items()},
-    lambda clips, key: {clip + random.Random(clip).choice(["", ".MP4", ".wav"]): parts for clip, parts in clips.items()},
-    lambda clips, key: {key: clips},
-    lambda clips, key: {key: shuffled({f"{clip}.mov": parts[::-1] for clip, parts in clips.items()}, 2)},
-], ids=["clips reordered", "emotions reordered", "suffix", "several suffixes", "root form", "all at once"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda clips, key: shuffled(clips, 1),
+        lambda clips, key: {clip: parts[::-1] for clip, parts in clips.items()},
+        lambda clips, key: {f"{clip}.mov": parts for clip, parts in clips.items()},
+        lambda clips, key: {
+            clip + random.Random(clip).choice(["", ".MP4", ".wav"]): parts for clip, parts in clips.items()
+        },
+        lambda clips, key: {key: clips},
+        lambda clips, key: {key: shuffled({f"{clip}.mov": parts[::-1] for clip, parts in clips.items()}, 2)},
+    ],
+    ids=["clips reordered", "emotions reordered", "suffix", "several suffixes", "root form", "all at once"],
+)
 def test_what_carries_no_meaning_changes_nothing_nor_the_signature(some_clips, change):
     predictions, labels = some_clips
     expected = figures(predictions, labels)
@@ -206,7 +289,10 @@ def test_what_carries_no_meaning_changes_nothing_nor_the_signature(some_clips, c
 @pytest.mark.parametrize("renaming", list(itertools.permutations(BLENDABLE))[1::17], ids="-".join)
 def test_a_consistent_renaming_of_emotions_changes_no_figure(some_clips, renaming):
     new = {**dict(zip(BLENDABLE, renaming)), "neu": "neu"}
-    renamed = [{clip: [{**part, "emotion": new[part["emotion"]]} for part in parts] for clip, parts in clips.items()} for clips in some_clips]
+    renamed = [
+        {clip: [{**part, "emotion": new[part["emotion"]]} for part in parts] for clip, parts in clips.items()}
+        for clips in some_clips
+    ]
     before, after = figures(*some_clips), figures(*renamed)
     assert before.pop("signature") != after.pop("signature")
     assert before == after
@@ -244,7 +330,10 @@ def test_the_signature_changes_with_any_label(some_clips):
 
 def test_the_signature_sees_percentages_that_only_the_exact_figure_sees():
     truth = mapping({"a": "ang 70 hap 30"})
-    signatures = {figures(mapping({"a": text}), truth)["signature"] for text in ("ang 70 hap 30", "ang 60 hap 40", "ang 50.3 hap 49.7")}
+    signatures = {
+        figures(mapping({"a": text}), truth)["signature"]
+        for text in ("ang 70 hap 30", "ang 60 hap 40", "ang 50.3 hap 49.7")
+    }
     assert len(signatures) == 3
 
 
@@ -256,10 +345,18 @@ def test_the_signatures_form(some_clips):
 
 
 @pytest.mark.parametrize("function", [acc_presence, acc_salience, score])
-@pytest.mark.parametrize("predictions, code", [
-    ({}, "empty"), ({"a": []}, "empty"), (mapping({"b": "ang 100"}), "missing-clips"), (mapping({"a": "ang 100", "b": "ang 100"}), "unknown-clips"),
-    ([], "wrong-type"), (None, "wrong-type"), (mapping({"a": "ang 100", "a.mov": "ang 100"}), "duplicate-clip"),
-])
+@pytest.mark.parametrize(
+    "predictions, code",
+    [
+        ({}, "empty"),
+        ({"a": []}, "empty"),
+        (mapping({"b": "ang 100"}), "missing-clips"),
+        (mapping({"a": "ang 100", "b": "ang 100"}), "unknown-clips"),
+        ([], "wrong-type"),
+        (None, "wrong-type"),
+        (mapping({"a": "ang 100", "a.mov": "ang 100"}), "duplicate-clip"),
+    ],
+)
 def test_the_metrics_refuse_what_cannot_be_scored(function, predictions, code):
     with pytest.raises(ValidationError) as caught:
         function(predictions, mapping({"a": "ang 70 hap 30"}))

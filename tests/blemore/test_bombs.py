@@ -1,4 +1,6 @@
-"""Archives made to hurt: refused within 2 s and 200 MB, each measured in a process of its own, by the installed command."""
+"""Archives made to hurt: refused within 2 s and 200 MB, each measured in a process of its own, by the installed
+command.
+"""
 
 import json
 import resource
@@ -8,10 +10,9 @@ import sys
 import zipfile
 
 import pytest
+from helpers import mapping, zipped
 
 from blemore.evaluate import check
-
-from helpers import mapping, zipped
 
 GOOD = json.dumps(mapping({"a": "sad 100"}))
 MIB = 2**20
@@ -28,9 +29,15 @@ finally:
 
 def listing(entries):
     """A zip that lists many files and holds none."""
-    one = [struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 3, 20, 0, 0, 0, 0, 0x21, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0) + b"%07d" % k for k in range(entries)]
+    one = [
+        struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 3, 20, 0, 0, 0, 0, 0x21, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0)
+        + b"%07d" % k
+        for k in range(entries)
+    ]
     raw = b"".join(one)
-    end64 = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, entries, entries, len(raw), 0) + struct.pack("<4sLQL", b"PK\x06\x07", 0, len(raw), 1)
+    end64 = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, entries, entries, len(raw), 0) + struct.pack(
+        "<4sLQL", b"PK\x06\x07", 0, len(raw), 1
+    )
     return b"PK\x03\x04" + raw + end64 + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 65535, 65535, len(raw), 0, 0)
 
 
@@ -49,7 +56,11 @@ def link():
 
 BOMBS = [
     ("a million entries", lambda: listing(1_000_000), "10,000 files"),
-    ("just too many entries", lambda: zipped([("s.json", GOOD), *((f"{k}", "") for k in range(10_000))]), "10,000 files"),
+    (
+        "just too many entries",
+        lambda: zipped([("s.json", GOOD), *((f"{k}", "") for k in range(10_000))]),
+        "10,000 files",
+    ),
     ("blanks", lambda: zipped([("s.json", b" " * (60 * MIB) + b"{}")]), "300-fold"),
     ("empty lists", lambda: zipped([("s.json", b"[" + b"[]," * (20 * MIB) + b"[]]")]), "300-fold"),
     ("beyond the limit", lambda: zipped([("s.json", b" " * (65 * MIB))]), "at most 64 MiB"),
@@ -72,10 +83,14 @@ def test_bombs_are_refused_quickly_in_little_memory(tmp_path, make, words):
     (tmp_path / "s.zip").write_bytes(make())
     cost = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = cost.ru_utime + cost.ru_stime
-    done = subprocess.run([sys.executable, "-c", RUN, "--check", tmp_path / "s.zip"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "--check", tmp_path / "s.zip"], capture_output=True, text=True, timeout=60
+    )
     cost = resource.getrusage(resource.RUSAGE_CHILDREN)
     *told, kilobytes = done.stderr.strip().splitlines()
-    assert done.returncode == 1 and done.stdout == "" and words in "\n".join(told) and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 1 and done.stdout == "" and words in "\n".join(told) and "Traceback" not in done.stderr, (
+        done.stderr
+    )
     assert cost.ru_utime + cost.ru_stime - start < 2  # the process's own time: this machine may be busy
     assert int(kilobytes) < 200 * 1024
 

@@ -9,24 +9,23 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from helpers import mapping, zipped
+from test_json import SHAPES, UNREADABLE
 
 from blemore.cli import main
 from blemore.evaluate import error_kind
 from blemore.labels import Label, to_entry
 from blemore.version import VERSION
 
-from helpers import mapping, zipped
-from test_json import SHAPES, UNREADABLE
-
 #            truth            prediction       kind of error
 TABLE = [
-    ("right",    "ang 100",       "ang 100",       ""),
-    ("missed",   "ang 70 hap 30", "ang 100",       "missed"),
-    ("extra",    "sad 100",       "sad 50 fea 50", "extra"),
-    ("set",      "fea 50 sad 50", "fea 50 hap 50", "wrong set"),
-    ("single",   "neu 100",       "sad 100",       "wrong set"),
+    ("right", "ang 100", "ang 100", ""),
+    ("missed", "ang 70 hap 30", "ang 100", "missed"),
+    ("extra", "sad 100", "sad 50 fea 50", "extra"),
+    ("set", "fea 50 sad 50", "fea 50 hap 50", "wrong set"),
+    ("single", "neu 100", "sad 100", "wrong set"),
     ("relation", "ang 70 hap 30", "hap 70 ang 30", "wrong relation"),
-    ("ranked",   "ang 70 hap 30", "ang 60 hap 40", ""),
+    ("ranked", "ang 70 hap 30", "ang 60 hap 40", ""),
 ]  # 7 clips: 3 right sets (right, relation, ranked); 4 blends: 1 right relation (ranked), none exactly
 TRUTH = mapping({clip: truth for clip, truth, _, _ in TABLE})
 PREDICTED = {"predictions": mapping({f"{clip}.mov": predicted for clip, _, predicted, _ in TABLE})}
@@ -72,7 +71,16 @@ def test_json(folder):
     result = run("preds.json", "labels.json", "--json")
     found = json.loads(result.stdout)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert list(found) == ["acc_presence", "acc_salience", "acc_salience_exact", "score", "n", "n_blends", "subset", "signature"]
+    assert list(found) == [
+        "acc_presence",
+        "acc_salience",
+        "acc_salience_exact",
+        "score",
+        "n",
+        "n_blends",
+        "subset",
+        "signature",
+    ]
     assert [found[key] for key in list(found)[:7]] == [3 / 7, 1 / 4, 0.0, (3 / 7 + 1 / 4) / 2, 7, 4, "all"]
     assert found["signature"].endswith(f"|version:{VERSION}")
 
@@ -86,7 +94,12 @@ def test_a_reference_without_blends(folder):
     for name in ("preds.json", "labels.json"):
         (folder / name).write_text(json.dumps(mapping({"a": "sad 100"})))
     found = json.loads(run("preds.json", "labels.json", "--json").stdout)
-    assert (found["acc_presence"], found["acc_salience"], found["acc_salience_exact"], found["score"]) == (1.0, None, None, None)
+    assert (found["acc_presence"], found["acc_salience"], found["acc_salience_exact"], found["score"]) == (
+        1.0,
+        None,
+        None,
+        None,
+    )
     assert "no blend" in found["reason"]
     result = run("preds.json", "labels.json")
     assert result.exit_code == 0 and "no blend" in result.stdout and "None" not in result.stdout
@@ -97,7 +110,9 @@ def test_folds(folder):
     (folder / "m.csv").write_text(f"{header}\na,ang,hap,70,30,0\nb,sad,,,,0\nc,sad,,,,1\nd,fea,sad,50,50,2\n")
     (folder / "p.json").write_text(json.dumps(mapping({"a": "ang 80 hap 20", "b": "sad 100"})))
     found = json.loads(run("p.json", "m.csv", "--fold", 0, "--json").stdout)
-    assert (found["n"], found["score"], found["subset"]) == (2, 1.0, "fold 0") and "|subset:fold 0|" in found["signature"]
+    assert (found["n"], found["score"], found["subset"]) == (2, 1.0, "fold 0") and "|subset:fold 0|" in found[
+        "signature"
+    ]
     result = run("p.json", "m.csv", "--fold", 0)
     assert "Scored on fold 0 alone." in result.stdout
     assert run("p.json", "m.csv").exit_code == 1  # two clips are missing
@@ -135,7 +150,10 @@ def test_per_clip(folder):
     assert (rows[5]["truth"], rows[5]["prediction"]) == ("ang+hap 70/30", "ang+hap 30/70")
 
 
-@pytest.mark.parametrize("truth, found", [(("ang",), ("hap", "sad")), (("hap", "sad"), ("ang",)), (("neu",), ("fea",)), (("ang", "hap"), ("ang", "sad"))])
+@pytest.mark.parametrize(
+    "truth, found",
+    [(("ang",), ("hap", "sad")), (("hap", "sad"), ("ang",)), (("neu",), ("fea",)), (("ang", "hap"), ("ang", "sad"))],
+)
 def test_a_wrong_set_is_one_that_neither_holds_nor_lies_in_the_truth(truth, found):
     labels = [Label(emotions, (100,) if len(emotions) == 1 else (50, 50)) for emotions in (found, truth)]
     assert error_kind(*labels) == "wrong set"
@@ -151,20 +169,25 @@ def test_per_clip_into_a_place_that_cannot_be_written(folder):
     assert (folder / "full").read_text() == "a file, no folder"
 
 
-@pytest.mark.parametrize("arguments, claims, names", [
-    (["preds.json", "labels.json", "--per-clip", "preds.json"], "--per-clip", "PREDS"),
-    (["--html", "labels.json", "preds.json", "labels.json"], "--html", "LABELS"),
-    (["preds.json", "labels.json", "--against", "other.json", "--html", "link.json"], "--html", "--against"),
-    (["preds.json", "labels.json", "--html", "link.json", "--against", "other.json"], "--html", "--against"),
-    (["preds.json", "labels.json", "--per-clip", "new", "--html", "nowhere/../new"], "--html", "--per-clip"),
-])
+@pytest.mark.parametrize(
+    "arguments, claims, names",
+    [
+        (["preds.json", "labels.json", "--per-clip", "preds.json"], "--per-clip", "PREDS"),
+        (["--html", "labels.json", "preds.json", "labels.json"], "--html", "LABELS"),
+        (["preds.json", "labels.json", "--against", "other.json", "--html", "link.json"], "--html", "--against"),
+        (["preds.json", "labels.json", "--html", "link.json", "--against", "other.json"], "--html", "--against"),
+        (["preds.json", "labels.json", "--per-clip", "new", "--html", "nowhere/../new"], "--html", "--per-clip"),
+    ],
+)
 def test_nothing_is_written_over_an_input_or_another_output(folder, arguments, claims, names):
     (folder / "other.json").write_text(json.dumps(PREDICTED))
     (folder / "link.json").symlink_to("other.json")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert re.search(rf"'{claims}' claims .*, which '\[?{names}\]?' names, too", " ".join(result.stderr.split())), result.stderr
+    assert re.search(rf"'{claims}' claims .*, which '\[?{names}\]?' names, too", " ".join(result.stderr.split())), (
+        result.stderr
+    )
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -196,12 +219,19 @@ def test_check(folder):
     assert json.loads(run("--check", "preds.json", "--json").stdout) == {"valid": True, "n": 7, "n_blends": 4}
 
 
-@pytest.mark.parametrize("name, content", [
-    ("ids.csv", "filename\n" + "\n".join(TRUTH)),
-    ("ids.json", json.dumps({"labels": TRUTH})),
-    ("ids.json", json.dumps({"predictions": {f"{clip}.mov": [{"emotion": "neu", "salience": 100}] for clip in TRUTH}})),
-    ("ids.json", json.dumps(TRUTH)),
-], ids=["csv", "labels", "template", "bare"])
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("ids.csv", "filename\n" + "\n".join(TRUTH)),
+        ("ids.json", json.dumps({"labels": TRUTH})),
+        (
+            "ids.json",
+            json.dumps({"predictions": {f"{clip}.mov": [{"emotion": "neu", "salience": 100}] for clip in TRUTH}}),
+        ),
+        ("ids.json", json.dumps(TRUTH)),
+    ],
+    ids=["csv", "labels", "template", "bare"],
+)
 def test_check_with_ids(folder, name, content):
     (folder / name).write_text(content)
     result = run("--check", "preds.json", "--ids", name)
@@ -231,33 +261,36 @@ def test_check_against_the_real_test_list(folder, shared):
 # -------------------------------------------------------------------------------- exit codes
 
 
-@pytest.mark.parametrize("arguments, code, words", [
-    (["bad.json", "labels.json"], 1, "not JSON"),
-    (["--check", "bad.json"], 1, "not JSON"),
-    (["--check", "preds.json", "--ids", "bad.json"], 1, "not JSON"),
-    (["few.json", "labels.json"], 1, "6 of 7 clips are missing"),
-    (["bad.zip", "labels.json"], 1, "not a readable zip"),
-    ([], 2, "PREDS"),
-    (["preds.json"], 2, "LABELS are missing"),
-    (["preds.json", "labels.json", "--check"], 2, "--check takes PREDS alone"),
-    (["preds.json", "--check", "--fold", "0"], 2, "--check takes PREDS alone"),
-    (["preds.json", "--check", "--per-clip", "x.csv"], 2, "--check takes PREDS alone"),
-    (["preds.json", "labels.json", "--ids", "labels.json"], 2, "--ids goes with --check"),
-    (["preds.json", "labels.json", "--fold", "x"], 2, "not a valid integer"),
-    (["preds.json", "labels.json", "--fold", "0"], 2, "no fold 0"),
-    (["preds.json", "labels.json", "--max-mib", "0"], 2, "--max-mib"),
-    (["preds.json", "labels.json", "--unknown"], 2, "--unknown"),
-    (["absent.json", "labels.json"], 3, "cannot be opened"),
-    (["preds.json", "absent.json"], 3, "cannot be opened"),
-    (["preds.json", "absent.csv"], 3, "cannot be opened"),
-    (["preds.json", "."], 3, "cannot be opened"),
-    (["--check", "preds.json", "--ids", "absent.csv"], 3, "cannot be opened"),
-    (["preds.json", "bad.json"], 4, "not JSON"),
-    (["preds.json", "preds.json"], 4, "expected a list"),
-    (["preds.json", "ids.csv"], 4, "labels are not public"),
-    (["preds.json", "broken.csv"], 4, "is none of the 36 labels"),
-    (["bad.json", "bad.json"], 4, "not JSON"),  # the organiser's fault comes first
-])
+@pytest.mark.parametrize(
+    "arguments, code, words",
+    [
+        (["bad.json", "labels.json"], 1, "not JSON"),
+        (["--check", "bad.json"], 1, "not JSON"),
+        (["--check", "preds.json", "--ids", "bad.json"], 1, "not JSON"),
+        (["few.json", "labels.json"], 1, "6 of 7 clips are missing"),
+        (["bad.zip", "labels.json"], 1, "not a readable zip"),
+        ([], 2, "PREDS"),
+        (["preds.json"], 2, "LABELS are missing"),
+        (["preds.json", "labels.json", "--check"], 2, "--check takes PREDS alone"),
+        (["preds.json", "--check", "--fold", "0"], 2, "--check takes PREDS alone"),
+        (["preds.json", "--check", "--per-clip", "x.csv"], 2, "--check takes PREDS alone"),
+        (["preds.json", "labels.json", "--ids", "labels.json"], 2, "--ids goes with --check"),
+        (["preds.json", "labels.json", "--fold", "x"], 2, "not a valid integer"),
+        (["preds.json", "labels.json", "--fold", "0"], 2, "no fold 0"),
+        (["preds.json", "labels.json", "--max-mib", "0"], 2, "--max-mib"),
+        (["preds.json", "labels.json", "--unknown"], 2, "--unknown"),
+        (["absent.json", "labels.json"], 3, "cannot be opened"),
+        (["preds.json", "absent.json"], 3, "cannot be opened"),
+        (["preds.json", "absent.csv"], 3, "cannot be opened"),
+        (["preds.json", "."], 3, "cannot be opened"),
+        (["--check", "preds.json", "--ids", "absent.csv"], 3, "cannot be opened"),
+        (["preds.json", "bad.json"], 4, "not JSON"),
+        (["preds.json", "preds.json"], 4, "expected a list"),
+        (["preds.json", "ids.csv"], 4, "labels are not public"),
+        (["preds.json", "broken.csv"], 4, "is none of the 36 labels"),
+        (["bad.json", "bad.json"], 4, "not JSON"),  # the organiser's fault comes first
+    ],
+)
 def test_exit_codes(folder, arguments, code, words):
     (folder / "bad.json").write_text("{")
     (folder / "bad.zip").write_bytes(b"PK\x03\x04 and no more")
@@ -285,7 +318,9 @@ def test_max_mib(folder):
 
 
 def test_many_problems_are_counted_by_kind(folder):
-    (folder / "preds.json").write_text(json.dumps(mapping({f"c{k}": "joy 100" if k % 2 else "sad 3" for k in range(20)})))
+    (folder / "preds.json").write_text(
+        json.dumps(mapping({f"c{k}": "joy 100" if k % 2 else "sad 3" for k in range(20)}))
+    )
     assert "20 problems: 10 salience-range, 10 unknown-emotion" in run("--check", "preds.json").stderr
 
 
@@ -300,8 +335,12 @@ def test_no_hostile_file_gives_a_traceback_or_raw_escapes(folder, raw):
     (folder / "hostile.csv").write_bytes(raw)
     (folder / "hostile.zip").write_bytes(zipped([("x/\x1b[31m.json", raw)]))
     for arguments, code in [
-        (["hostile.json", "labels.json"], 1), (["--check", "hostile.json"], 1), (["--check", "hostile.zip"], 1),
-        (["preds.json", "hostile.json"], 4), (["preds.json", "hostile.csv"], 4), (["--check", "hostile.json", "--json"], 1),
+        (["hostile.json", "labels.json"], 1),
+        (["--check", "hostile.json"], 1),
+        (["--check", "hostile.zip"], 1),
+        (["preds.json", "hostile.json"], 4),
+        (["preds.json", "hostile.csv"], 4),
+        (["--check", "hostile.json", "--json"], 1),
     ]:
         result = run(*arguments)
         if arguments == ["preds.json", "hostile.json"] and result.exit_code == 1:
@@ -315,7 +354,12 @@ def test_no_hostile_file_gives_a_traceback_or_raw_escapes(folder, raw):
 
 
 def process(*arguments, **environment):
-    command = [sys.executable, "-c", "from blemore.cli import main; main(prog_name='blemore-score')", *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-c",
+        "from blemore.cli import main; main(prog_name='blemore-score')",
+        *map(str, arguments),
+    ]
     return subprocess.run(command, capture_output=True, env={**os.environ, **environment})
 
 
@@ -325,7 +369,12 @@ def test_any_terminal_can_show_the_results(folder, encoding):
     (folder / "one.json").write_text(json.dumps(mapping({"a": "sad 100"})))
     (folder / "s.zip").write_bytes(zipped([("one.json", (folder / "one.json").read_bytes())]))
     (folder / "bad.zip").write_bytes(zipped([("é.json", '{"\\ud800\\u001b[31m": []}')]))
-    for arguments, code in [(["s.zip", "one.json"], 0), (["--check", "s.zip"], 0), (["--check", "bad.zip"], 1), (["--check", "bad.zip", "--json"], 1)]:
+    for arguments, code in [
+        (["s.zip", "one.json"], 0),
+        (["--check", "s.zip"], 0),
+        (["--check", "bad.zip"], 1),
+        (["--check", "bad.zip", "--json"], 1),
+    ]:
         done = process(*arguments, PYTHONIOENCODING=encoding)
         assert done.returncode == code and b"Traceback" not in done.stderr, done.stderr
         assert b"\x1b" not in done.stdout + done.stderr
@@ -337,14 +386,27 @@ def test_a_file_name_that_is_no_unicode(folder):
         (folder / name).write_text(json.dumps(PREDICTED))
     except OSError:
         pytest.skip("this file system takes no such name")
-    for arguments, code in [([name, "labels.json"], 0), (["--check", name], 0), (["preds.json", name], 4), ([name + "x", "labels.json"], 3)]:
+    for arguments, code in [
+        ([name, "labels.json"], 0),
+        (["--check", name], 0),
+        (["preds.json", name], 4),
+        ([name + "x", "labels.json"], 3),
+    ]:
         done = process(*arguments)
-        assert done.returncode == code and b"Traceback" not in done.stderr and b"\x1b" not in done.stdout + done.stderr, done.stderr
+        assert (
+            done.returncode == code and b"Traceback" not in done.stderr and b"\x1b" not in done.stdout + done.stderr
+        ), done.stderr
 
 
 def test_starting_the_command_imports_no_heavy_package():
-    program = "import sys, blemore.cli; print([name for name in ('numpy', 'pandas', 'torch', 'matplotlib', 'cv2') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    program = (
+        "import sys, blemore.cli; print([name for name in ('numpy', 'pandas', 'torch', 'matplotlib', 'cv2') if name in"
+        " sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+        == "[]"
+    )
 
 
 def test_the_installed_command(folder):

@@ -4,21 +4,26 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from helpers import mapping
+from test_cli import PREDICTED, TRUTH
 
 from blemore.cli import main
 from blemore.significance import RESAMPLES
 
-from helpers import mapping
-from test_cli import PREDICTED, TRUTH
-
-OTHER = mapping({clip: "neu 100" for clip in TRUTH})
+OTHER = mapping(dict.fromkeys(TRUTH, "neu 100"))
 GROUPS = dict(zip(TRUTH, "PPPQQQR"))
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, data in (("preds", PREDICTED), ("other", OTHER), ("bad", {}), ("labels", {"labels": TRUTH, "groups": GROUPS}), ("bare", {"labels": TRUTH})):
+    for name, data in (
+        ("preds", PREDICTED),
+        ("other", OTHER),
+        ("bad", {}),
+        ("labels", {"labels": TRUTH, "groups": GROUPS}),
+        ("bare", {"labels": TRUTH}),
+    ):
         (tmp_path / f"{name}.json").write_text(json.dumps(data))
     return tmp_path
 
@@ -34,12 +39,17 @@ def test_intervals_in_json_and_text(folder):
     plain = json.loads(run("preds.json", "labels.json", "--json").stdout)
     ci = told.pop("ci")
     assert "ci" not in plain and {**told, "signature": ""} == {**plain, "signature": ""}
-    assert (ci["unit"], ci["units"], ci["seed"], ci["resamples"]) == ("actor", 3, 0, RESAMPLES) and "rough" in ci["note"]
+    assert (ci["unit"], ci["units"], ci["seed"], ci["resamples"]) == ("actor", 3, 0, RESAMPLES) and "rough" in ci[
+        "note"
+    ]
     for figure, (low, high) in ci["intervals"].items():
         assert 0 <= low <= told[figure] <= high <= 1
     text = run("preds.json", "labels.json", "--ci").stdout
     low, high = ci["intervals"]["score"]
-    assert f"score          0.3393   [{low:.4f}, {high:.4f}]" in text and "over 3 actors; intervals over so few actors (3) are rough." in text
+    assert (
+        f"score          0.3393   [{low:.4f}, {high:.4f}]" in text
+        and "over 3 actors; intervals over so few actors (3) are rough." in text
+    )
 
 
 def test_the_signature_carries_the_intervals_settings(folder):
@@ -58,7 +68,9 @@ def test_against_another(folder):
     result = json.loads(run("preds.json", "labels.json", "--against", "other.json", "--json").stdout)
     differences = result["against"]["differences"]
     other = json.loads(run("other.json", "labels.json", "--json").stdout)
-    assert {figure: difference["delta"] for figure, difference in differences.items()} == {figure: result[figure] - other[figure] for figure in differences}
+    assert {figure: difference["delta"] for figure, difference in differences.items()} == {
+        figure: result[figure] - other[figure] for figure in differences
+    }
     assert all(1 / (RESAMPLES + 1) <= difference["p"] <= 1 for difference in differences.values())
     text = run("preds.json", "labels.json", "--against", "other.json").stdout
     assert f"p = {differences['score']['p']:.4f}" in text and "paired over 3 actors" in text

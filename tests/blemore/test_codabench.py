@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import entry, mapping
 
 from blemore import codabench, page, significance
 from blemore.codabench import SCORE_KEYS, main
@@ -21,11 +22,20 @@ from blemore.errors import Problem, ValidationError
 from blemore.evaluate import SETS, detections, evaluate, relation_confusion, set_confusion
 from blemore.labels import EMOTIONS, LABELS, to_entry
 
-from helpers import entry, mapping
-
 ROOT = Path(__file__).resolve().parents[2]
-TRUTH = mapping({"test_0001": "ang 70 hap 30", "test_0002": "sad 100", "test_0003": "fea 50 sad 50", "test_0004": "neu 100"})
-PREDICTED = {"predictions": mapping({"test_0001.mov": "hap 40 ang 60", "test_0002.mov": "sad 100", "test_0003.mov": "fea 70 sad 30", "test_0004.mov": "sad 100"})}
+TRUTH = mapping(
+    {"test_0001": "ang 70 hap 30", "test_0002": "sad 100", "test_0003": "fea 50 sad 50", "test_0004": "neu 100"}
+)
+PREDICTED = {
+    "predictions": mapping(
+        {
+            "test_0001.mov": "hap 40 ang 60",
+            "test_0002.mov": "sad 100",
+            "test_0003.mov": "fea 70 sad 30",
+            "test_0004.mov": "sad 100",
+        }
+    )
+}
 GROUPS = {"test_0001": "A1", "test_0002": "A1", "test_0003": "A2", "test_0004": "A2"}
 SCORES = {"score": 0.625, "acc_presence": 0.75, "acc_salience": 0.5}  # 3 of 4 sets; 1 of 2 relations
 
@@ -52,7 +62,17 @@ class Platform:
         (self.res / name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
     def run(self, *more):
-        return main(["--input", str(self.root / "input"), "--output", str(self.out), "--worker-labels", str(self.root / "worker.json"), *more])
+        return main(
+            [
+                "--input",
+                str(self.root / "input"),
+                "--output",
+                str(self.out),
+                "--worker-labels",
+                str(self.root / "worker.json"),
+                *more,
+            ]
+        )
 
     def scores(self):
         path = self.out / "scores.json"
@@ -88,31 +108,55 @@ def test_the_one_json_wherever_it_lies(platform, name):
     assert platform.run() == 0 and platform.scores() == SCORES
 
 
-@pytest.mark.parametrize("prepare, code", [
-    (lambda p: (p.res / "s.json").unlink(), 1),
-    (lambda p: p.submit("{}", "other.json"), 1),
-    (lambda p: p.submit("{"), 1),
-    (lambda p: p.submit('{"predictions": {"test_0001": []}}'), 1),
-    (lambda p: p.submit(json.dumps({"labels": TRUTH})), 1),
-    (lambda p: ((p.res / "s.json").unlink(), (p.res / "s.json").symlink_to(p.ref / "labels.json")), 1),
-    (lambda p: ((p.res / "s.json").unlink(), os.mkfifo(p.res / "s.json")), 1),
-    (lambda p: ((p.res / "s.json").unlink(), (p.res / "deep").symlink_to(p.ref)), 1),
-    (lambda p: ((p.res / "s.json").unlink(), (p.res / "metadata").unlink(), p.res.rmdir()), 3),
-    (lambda p: p.labels({"labels": {}}), 4),
-    (lambda p: p.labels("{"), 4),
-    (lambda p: p.labels({"labels": {**TRUTH, "test_0009": entry("ang 60 hap 40")}}), 4),
-    (lambda p: p.labels(mapping({"test_0001": "sad 100"})), 4),  # no blend
-    (lambda p: (p.ref / "labels.json").unlink(), 4),
-    (lambda p: (p.submit("{"), p.labels("{")), 4),  # nobody can mend a submission against wrong labels
-    (lambda p: p.settings(report="everything"), 4),
-    (lambda p: p.settings(reports="full"), 4),
-    (lambda p: p.settings(report=["full"]), 4),
-    (lambda p: p.settings(labels_sha256="0" * 64), 4),
-    (lambda p: (p.ref / "settings.json").write_text("[]"), 4),
-    (lambda p: (p.ref / "settings.json").write_text("{"), 4),
-], ids=["none", "several", "broken", "empty-entry", "labels-as-predictions", "link-to-labels", "pipe", "linked-folder", "no-folder", "labels-empty",
-        "labels-broken", "labels-wrong", "no-blends", "no-labels", "both-wrong", "report-unknown", "settings-key", "report-list", "other-labels",
-        "settings-list", "settings-broken"])
+@pytest.mark.parametrize(
+    "prepare, code",
+    [
+        (lambda p: (p.res / "s.json").unlink(), 1),
+        (lambda p: p.submit("{}", "other.json"), 1),
+        (lambda p: p.submit("{"), 1),
+        (lambda p: p.submit('{"predictions": {"test_0001": []}}'), 1),
+        (lambda p: p.submit(json.dumps({"labels": TRUTH})), 1),
+        (lambda p: ((p.res / "s.json").unlink(), (p.res / "s.json").symlink_to(p.ref / "labels.json")), 1),
+        (lambda p: ((p.res / "s.json").unlink(), os.mkfifo(p.res / "s.json")), 1),
+        (lambda p: ((p.res / "s.json").unlink(), (p.res / "deep").symlink_to(p.ref)), 1),
+        (lambda p: ((p.res / "s.json").unlink(), (p.res / "metadata").unlink(), p.res.rmdir()), 3),
+        (lambda p: p.labels({"labels": {}}), 4),
+        (lambda p: p.labels("{"), 4),
+        (lambda p: p.labels({"labels": {**TRUTH, "test_0009": entry("ang 60 hap 40")}}), 4),
+        (lambda p: p.labels(mapping({"test_0001": "sad 100"})), 4),  # no blend
+        (lambda p: (p.ref / "labels.json").unlink(), 4),
+        (lambda p: (p.submit("{"), p.labels("{")), 4),  # nobody can mend a submission against wrong labels
+        (lambda p: p.settings(report="everything"), 4),
+        (lambda p: p.settings(reports="full"), 4),
+        (lambda p: p.settings(report=["full"]), 4),
+        (lambda p: p.settings(labels_sha256="0" * 64), 4),
+        (lambda p: (p.ref / "settings.json").write_text("[]"), 4),
+        (lambda p: (p.ref / "settings.json").write_text("{"), 4),
+    ],
+    ids=[
+        "none",
+        "several",
+        "broken",
+        "empty-entry",
+        "labels-as-predictions",
+        "link-to-labels",
+        "pipe",
+        "linked-folder",
+        "no-folder",
+        "labels-empty",
+        "labels-broken",
+        "labels-wrong",
+        "no-blends",
+        "no-labels",
+        "both-wrong",
+        "report-unknown",
+        "settings-key",
+        "report-list",
+        "other-labels",
+        "settings-list",
+        "settings-broken",
+    ],
+)
 def test_no_score_but_every_problem_and_a_page(platform, capsys, prepare, code):
     (platform.out / "scores.json").write_text('{"score": 1}')  # left by an earlier run: it must not survive
     prepare(platform)
@@ -125,7 +169,11 @@ def test_no_score_but_every_problem_and_a_page(platform, capsys, prepare, code):
 
 
 def test_every_problem_is_told(platform, capsys):
-    platform.submit(json.dumps({"predictions": mapping({"test_0001": "ang 60 hap 30", "test_0002": "joy 100", "test_0007": "sad 100"})}))
+    platform.submit(
+        json.dumps(
+            {"predictions": mapping({"test_0001": "ang 60 hap 30", "test_0002": "joy 100", "test_0007": "sad 100"})}
+        )
+    )
     assert platform.run() == 1
     said = capsys.readouterr().err
     for words in ("sum to 90", "joy", "2 of 4 clips are missing", "test_0007"):
@@ -147,7 +195,9 @@ def test_an_output_that_cannot_be_written(platform, capsys, monkeypatch):
 
 
 def test_the_workers_labels_come_first(platform):
-    true = mapping({"test_0001": "ang 70 hap 30", "test_0002": "sad 100", "test_0003": "fea 70 sad 30", "test_0004": "sad 100"})
+    true = mapping(
+        {"test_0001": "ang 70 hap 30", "test_0002": "sad 100", "test_0003": "fea 70 sad 30", "test_0004": "sad 100"}
+    )
     (platform.root / "worker.json").write_text(json.dumps({"labels": true}))
     assert platform.run() == 0
     assert platform.scores()["score"] == 1.0
@@ -169,15 +219,19 @@ def test_labels_must_have_the_hash_that_the_settings_name(platform):
 SECRET = "zzsecret"
 
 
-@pytest.mark.parametrize("labels", [
-    {"labels": {SECRET + "1": entry("ang 60 hap 40"), SECRET + "2": entry("sad 100")}},
-    {"labels": {SECRET: [{"emotion": SECRET, "salience": 100}]}},
-    {"labels": TRUTH, SECRET: 1},
-    {"labels": TRUTH, "groups": {SECRET: "A1"}},
-    '{"labels": {"' + SECRET + '": [], "' + SECRET + '": []}}',
-    '{"labels": {"a": "' + SECRET,
-    SECRET,
-], ids=["salience", "emotion", "key", "groups", "twice", "cut", "text"])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"labels": {SECRET + "1": entry("ang 60 hap 40"), SECRET + "2": entry("sad 100")}},
+        {"labels": {SECRET: [{"emotion": SECRET, "salience": 100}]}},
+        {"labels": TRUTH, SECRET: 1},
+        {"labels": TRUTH, "groups": {SECRET: "A1"}},
+        '{"labels": {"' + SECRET + '": [], "' + SECRET + '": []}}',
+        '{"labels": {"a": "' + SECRET,
+        SECRET,
+    ],
+    ids=["salience", "emotion", "key", "groups", "twice", "cut", "text"],
+)
 def test_wrong_labels_are_the_organisers_fault_and_are_not_shown(platform, capsys, labels):
     platform.labels(labels)
     assert platform.run() == 4
@@ -192,7 +246,11 @@ def test_an_unexpected_error_tells_its_place_not_its_text(platform, capsys, monk
     monkeypatch.setattr(codabench, "evaluate", broken)
     assert platform.run() == 4
     told = capsys.readouterr().err
-    assert SECRET not in told + platform.page() and "KeyError at test_codabench.py: line" in told and "Traceback" not in told
+    assert (
+        SECRET not in told + platform.page()
+        and "KeyError at test_codabench.py: line" in told
+        and "Traceback" not in told
+    )
 
 
 def outputs(platform, capsys):
@@ -205,7 +263,10 @@ def test_two_label_sets_with_the_same_totals_cannot_be_told_apart(platform, caps
     """Of two clips of one actor, one is right: which one it is stands nowhere but in the hash of the labels."""
     platform.submit(json.dumps(mapping({"a": "ang 100", "b": "sad 100", "c": "ang 50 sad 50"})))
     told = []
-    for labels in ({"a": "ang 100", "b": "hap 100", "c": "ang 50 sad 50"}, {"a": "hap 100", "b": "sad 100", "c": "ang 50 sad 50"}):
+    for labels in (
+        {"a": "ang 100", "b": "hap 100", "c": "ang 50 sad 50"},
+        {"a": "hap 100", "b": "sad 100", "c": "ang 50 sad 50"},
+    ):
         platform.labels({"labels": mapping(labels), "groups": {"a": "A1", "b": "A1", "c": "A2"}})
         text = outputs(platform, capsys)
         told.append(text.replace(text.partition("labels:")[2][:16], ""))
@@ -216,7 +277,9 @@ def test_two_label_sets_with_the_same_totals_cannot_be_told_apart(platform, caps
 def test_a_hidden_reference_gets_no_table_by_class(platform, capsys, level):
     platform.settings(report=level)
     told = outputs(platform, capsys)
-    assert not [word for word in ("precision", "recall", "shaded tab", 'class="shaded', "wrong set", "test_000") if word in told]
+    assert not [
+        word for word in ("precision", "recall", "shaded tab", 'class="shaded', "wrong set", "test_000") if word in told
+    ]
     assert ("0.6250" in told) == (level == "aggregate")
     platform.settings(report="full")
     assert "precision" in outputs(platform, capsys)
@@ -235,19 +298,29 @@ def test_an_older_python_gets_one_clear_line(version, tmp_path):
     found = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python"))
     if not found:
         pytest.skip(f"no Python {version} on this machine")
-    done = subprocess.run([found[0], "-S", "-E", ROOT / "scoring_program/score.py", "--input", tmp_path, "--output", tmp_path], capture_output=True, text=True)
+    done = subprocess.run(
+        [found[0], "-S", "-E", ROOT / "scoring_program/score.py", "--input", tmp_path, "--output", tmp_path],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 4 and done.stdout == "" and not list(tmp_path.iterdir())
     assert done.stderr.count("\n") == 1 and "3.9" in done.stderr and "py312" in done.stderr
 
 
 def test_without_its_vendored_packages_it_says_so():
-    done = subprocess.run([sys.executable, "-S", "-s", "-E", ROOT / "scoring_program/score.py"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-S", "-s", "-E", ROOT / "scoring_program/score.py"], capture_output=True, text=True
+    )
     assert done.returncode == 4 and "blemore-codabench build" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_platforms_paths_are_the_defaults():
     options = codabench._parser().parse_args([])
-    assert (str(options.input), str(options.output), str(options.worker_labels)) == ("/app/input", "/app/output", "/app/data/blemore/labels.json")
+    assert (str(options.input), str(options.output), str(options.worker_labels)) == (
+        "/app/input",
+        "/app/output",
+        "/app/data/blemore/labels.json",
+    )
 
 
 # ------------------------------------------------------------------------------------------ the page
@@ -256,8 +329,16 @@ def test_the_platforms_paths_are_the_defaults():
 def random_report(seed=1, n=300):
     rng = random.Random(seed)
     labels = {f"c{k}": LABELS[k % 36] for k in range(n)}
-    predictions = {clip: to_entry(label if rng.random() < 0.4 else rng.choice(LABELS)) for clip, label in labels.items()}
-    return evaluate(predictions, {"labels": {clip: to_entry(label) for clip, label in labels.items()}, "groups": {clip: f"A{int(clip[1:]) % 7}" for clip in labels}})
+    predictions = {
+        clip: to_entry(label if rng.random() < 0.4 else rng.choice(LABELS)) for clip, label in labels.items()
+    }
+    return evaluate(
+        predictions,
+        {
+            "labels": {clip: to_entry(label) for clip, label in labels.items()},
+            "groups": {clip: f"A{int(clip[1:]) % 7}" for clip in labels},
+        },
+    )
 
 
 REPORT = random_report()
@@ -277,9 +358,17 @@ def test_confusions_by_hand():
     # a       ang 70 hap 30    ang 50 hap 50    right set, equal for first
     # b       hap 30 sad 70    sad 100          wrong set
     # c       neu              neu
-    report = evaluate(mapping({"a": "ang 50 hap 50", "b": "sad 100", "c": "neu 100"}), mapping({"a": "ang 70 hap 30", "b": "hap 30 sad 70", "c": "neu 100"}))
+    report = evaluate(
+        mapping({"a": "ang 50 hap 50", "b": "sad 100", "c": "neu 100"}),
+        mapping({"a": "ang 70 hap 30", "b": "hap 30 sad 70", "c": "neu 100"}),
+    )
     assert relation_confusion(report) == [[0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]]
-    cells = {(SETS[row], SETS[column]): n for row, line in enumerate(set_confusion(report)) for column, n in enumerate(line) if n}
+    cells = {
+        (SETS[row], SETS[column]): n
+        for row, line in enumerate(set_confusion(report))
+        for column, n in enumerate(line)
+        if n
+    }
     assert cells == {(("ang", "hap"), ("ang", "hap")): 1, (("hap", "sad"), ("sad",)): 1, (("neu",), ("neu",)): 1}
     found = detections(report)
     assert tuple(found) == EMOTIONS
@@ -323,9 +412,14 @@ FRAME = '<iframe style="border:0;width:{}px;height:900px" srcdoc="{}"></iframe>'
 def test_the_page_in_a_browser(tmp_path, width, scheme, paper):
     """In a frame: no horizontal scroll, nothing beyond the edge, no request, the scheme's own paper."""
     bootstrap = significance.bootstrap(REPORT, 50)
-    pages = [*(page.scored(REPORT, bootstrap, level) for level in page.LEVELS), page.failed([Problem("x", "s.json", "y" * 400, hint="h" * 400)] * 3)]
+    pages = [
+        *(page.scored(REPORT, bootstrap, level) for level in page.LEVELS),
+        page.failed([Problem("x", "s.json", "y" * 400, hint="h" * 400)] * 3),
+    ]
     frames = "".join(FRAME.format(width, html.escape(text)) for text in pages)
-    (tmp_path / "outer.html").write_text(f'<!DOCTYPE html><html><head>{PROBE}</head><body style="margin:0">{frames}</body></html>')
+    (tmp_path / "outer.html").write_text(
+        f'<!DOCTYPE html><html><head>{PROBE}</head><body style="margin:0">{frames}</body></html>'
+    )
     assert title_in_chromium(tmp_path / "outer.html", scheme) == "; ".join([f"0|0|0|{paper}"] * len(pages))
 
 
@@ -333,11 +427,29 @@ def title_in_chromium(path, scheme):
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("no Chromium on this machine")
-    done = subprocess.run([
-        program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", f"--user-data-dir={path.parent / 'profile'}", "--window-size=1300,1000", "--hide-scrollbars",
-        f"--blink-settings=preferredColorScheme={int(scheme == 'light')}", "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", path.as_uri(),
-    ], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [
+            program,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={path.parent / 'profile'}",
+            "--window-size=1300,1000",
+            "--hide-scrollbars",
+            f"--blink-settings=preferredColorScheme={int(scheme == 'light')}",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--dump-dom",
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     return html.unescape(re.search("<title>(.*?)</title>", done.stdout).group(1))
 
 

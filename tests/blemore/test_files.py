@@ -10,12 +10,11 @@ import tracemalloc
 import zipfile
 
 import pytest
+from helpers import mapping, problems_of, zipped
 
 from blemore import io
 from blemore.errors import FileError, ValidationError
 from blemore.io import MAX_JSON_BYTES, pick_json, read_json, read_table, to_json, write_atomic, zip_bytes
-
-from helpers import mapping, problems_of, zipped
 
 DATA = {"predictions": mapping({"test_0001.mov": "sad 100", "test_0002.mov": "ang 30 hap 70"})}
 JSON = json.dumps(DATA).encode()
@@ -36,21 +35,25 @@ def refusal(folder, raw, **options):
 # -------------------------------------------------------------------------------------- zips
 
 
-@pytest.mark.parametrize("files", [
-    [("s.json", JSON)],
-    [("s.JSON", JSON)],
-    [("a/s.json", JSON)],
-    [("a/b/s.json", JSON)],
-    [("a/", b""), ("a/s.json", JSON)],
-    [("a\\s.json", JSON)],
-    [("__MACOSX/._s.json", b"\0"), ("__MACOSX/s.json", b"{}"), ("s.json", JSON)],
-    [(".hidden.json", b"{}"), (".git/x.json", b"{}"), ("s.json", JSON)],
-    [("metadata", b"{}"), ("s.json", JSON)],
-    [("metadata/s.json", JSON)],
-    [("README.txt", b"hello"), ("code/run.py", b""), ("s.json", JSON)],
-    [("a/b/c/too_deep.json", b"{}"), ("s.json", JSON)],
-    [("résultats ✓.json", JSON)],
-], ids=lambda files: files[0][0])
+@pytest.mark.parametrize(
+    "files",
+    [
+        [("s.json", JSON)],
+        [("s.JSON", JSON)],
+        [("a/s.json", JSON)],
+        [("a/b/s.json", JSON)],
+        [("a/", b""), ("a/s.json", JSON)],
+        [("a\\s.json", JSON)],
+        [("__MACOSX/._s.json", b"\0"), ("__MACOSX/s.json", b"{}"), ("s.json", JSON)],
+        [(".hidden.json", b"{}"), (".git/x.json", b"{}"), ("s.json", JSON)],
+        [("metadata", b"{}"), ("s.json", JSON)],
+        [("metadata/s.json", JSON)],
+        [("README.txt", b"hello"), ("code/run.py", b""), ("s.json", JSON)],
+        [("a/b/c/too_deep.json", b"{}"), ("s.json", JSON)],
+        [("résultats ✓.json", JSON)],
+    ],
+    ids=lambda files: files[0][0],
+)
 def test_the_one_json_is_found(tmp_path, files):
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         assert read(tmp_path, zipped(files, method)).data == DATA
@@ -66,18 +69,21 @@ def test_messages_name_the_file_inside(tmp_path):
     assert "\\x1b" in refusal(tmp_path, zipped([("\x1b.json", b"{")])).where
 
 
-@pytest.mark.parametrize("files, code", [
-    ([], "no-json"),
-    ([("s.txt", JSON)], "no-json"),
-    ([("metadata", JSON)], "no-json"),
-    ([("a/b/c/s.json", JSON)], "no-json"),
-    ([("__MACOSX/s.json", JSON)], "no-json"),
-    ([(".s.json", JSON)], "no-json"),
-    ([("s.json/", b"")], "no-json"),
-    ([("s.json", JSON), ("t.json", JSON)], "several-json"),
-    ([("s.json", JSON), ("a/s.json", JSON)], "several-json"),
-    ([("inner.zip", zipped([("s.json", JSON)]))], "no-json"),
-])
+@pytest.mark.parametrize(
+    "files, code",
+    [
+        ([], "no-json"),
+        ([("s.txt", JSON)], "no-json"),
+        ([("metadata", JSON)], "no-json"),
+        ([("a/b/c/s.json", JSON)], "no-json"),
+        ([("__MACOSX/s.json", JSON)], "no-json"),
+        ([(".s.json", JSON)], "no-json"),
+        ([("s.json/", b"")], "no-json"),
+        ([("s.json", JSON), ("t.json", JSON)], "several-json"),
+        ([("s.json", JSON), ("a/s.json", JSON)], "several-json"),
+        ([("inner.zip", zipped([("s.json", JSON)]))], "no-json"),
+    ],
+)
 def test_none_or_several(tmp_path, files, code):
     assert refusal(tmp_path, zipped(files)).code == code
 
@@ -149,7 +155,11 @@ def test_mutated_zips_and_tables_either_pass_or_are_refused(tmp_path, long):
     rng = random.Random(5)
     table = b'filename,mix,fold\r\na,0,1\r\n"b,c",1,2\r\n'
     outcomes = set()
-    for seed, reader in ((zipped([("a/s.json", JSON)]), read_json), (zipped([("s.json", JSON)], zipfile.ZIP_STORED), read_json), (table, read_table)):
+    for seed, reader in (
+        (zipped([("a/s.json", JSON)]), read_json),
+        (zipped([("s.json", JSON)], zipfile.ZIP_STORED), read_json),
+        (table, read_table),
+    ):
         for _ in range(5000 if long else 400):
             raw = bytearray(seed)
             for _ in range(rng.randrange(1, 4)):
@@ -205,8 +215,18 @@ def test_a_pipe_is_read_up_to_the_limit(tmp_path):
 # -------------------------------------------------------------------------------------- tables
 
 
-@pytest.mark.parametrize("raw", [b"a,b\n1,x\n", b"\xef\xbb\xbfa,b\n1,x\n", b"a,b\r\n1,x\r\n", b" a , b\n 1 , x \n", b'"a","b"\n"1","x"', b"a,b\n\n1,x\n\n"],
-                         ids=["plain", "bom", "crlf", "spaces", "quotes, no newline at the end", "blank lines"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"a,b\n1,x\n",
+        b"\xef\xbb\xbfa,b\n1,x\n",
+        b"a,b\r\n1,x\r\n",
+        b" a , b\n 1 , x \n",
+        b'"a","b"\n"1","x"',
+        b"a,b\n\n1,x\n\n",
+    ],
+    ids=["plain", "bom", "crlf", "spaces", "quotes, no newline at the end", "blank lines"],
+)
 def test_tables(tmp_path, raw):
     path = tmp_path / "t.csv"
     path.write_bytes(raw)
@@ -215,21 +235,26 @@ def test_tables(tmp_path, raw):
     assert row[""] == ("3" if raw.startswith(b"a,b\n\n") else "2")
 
 
-@pytest.mark.parametrize("raw, places", [
-    (b"", [("bad-table", "line 1")]),
-    (b"a,a\n1,2\n", [("bad-table", "line 1")]),
-    (b"a,b\n1\n1,2\n1,2,3\n", [("bad-table", "line 2"), ("bad-table", "line 4")]),
-    (b'a,b\n"1,2\n', [("bad-table", "line 2")]),
-    (b'a,b\n1,"2"x\n', [("bad-table", "line 2")]),
-    (b"a,b\n1," + b"x" * 200_000 + b"\n", [("bad-table", "line 2")]),
-    (b"a,\xff\n", [("not-utf8", "")]),
-    (b"a;b\n1,5;2\n1,7;3\n", [("bad-table", "line 1")]),
-    (b"a\tb\n1\t2\n", [("bad-table", "line 1")]),
-])
+@pytest.mark.parametrize(
+    "raw, places",
+    [
+        (b"", [("bad-table", "line 1")]),
+        (b"a,a\n1,2\n", [("bad-table", "line 1")]),
+        (b"a,b\n1\n1,2\n1,2,3\n", [("bad-table", "line 2"), ("bad-table", "line 4")]),
+        (b'a,b\n"1,2\n', [("bad-table", "line 2")]),
+        (b'a,b\n1,"2"x\n', [("bad-table", "line 2")]),
+        (b"a,b\n1," + b"x" * 200_000 + b"\n", [("bad-table", "line 2")]),
+        (b"a,\xff\n", [("not-utf8", "")]),
+        (b"a;b\n1,5;2\n1,7;3\n", [("bad-table", "line 1")]),
+        (b"a\tb\n1\t2\n", [("bad-table", "line 1")]),
+    ],
+)
 def test_broken_tables(tmp_path, raw, places):
     path = tmp_path / "t.csv"
     path.write_bytes(raw)
-    assert [(problem.code, problem.where.partition(".csv")[2].lstrip(": ")) for problem in problems_of(read_table, path)] == places
+    assert [
+        (problem.code, problem.where.partition(".csv")[2].lstrip(": ")) for problem in problems_of(read_table, path)
+    ] == places
 
 
 # ------------------------------------------------------------------------------------- writing

@@ -1,4 +1,7 @@
-"""Mutated submissions: each is either sound, by a rule that was written apart, or refused in words. Nothing else happens."""
+"""Mutated submissions: each is either sound, by a rule that was written apart, or refused in words.
+
+Nothing else happens.
+"""
 
 import json
 import re
@@ -8,6 +11,7 @@ from random import Random
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from naive import is_valid
 
 from blemore.errors import ValidationError
 from blemore.evaluate import evaluate
@@ -15,23 +19,70 @@ from blemore.io import parse_json
 from blemore.labels import LABELS, to_entry
 from blemore.validate import validate_labels
 
-from naive import is_valid
-
 MOST_SECONDS, MOST_MIB = 2, 200  # of processor time and of memory, an input
 
 CLIPS = {f"test_{k:04}.mov": to_entry(Random(2026 + k).choice(LABELS)) for k in range(6)}
-REFERENCE = validate_labels({clip: [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 30}] for clip in CLIPS})
-SEEDS = [json.dumps({"predictions": CLIPS}).encode(), json.dumps(CLIPS, indent=1).encode(), json.dumps({"labels": CLIPS}).encode()]
+REFERENCE = validate_labels(
+    {clip: [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 30}] for clip in CLIPS}
+)
+SEEDS = [
+    json.dumps({"predictions": CLIPS}).encode(),
+    json.dumps(CLIPS, indent=1).encode(),
+    json.dumps({"labels": CLIPS}).encode(),
+]
 # What breaks parsers: structure, numbers at their limits, text that is none, keys, and depth.
 PIECES = [
-    b"", b'"', b"{", b"}", b"[", b"]", b",", b":", b"0", b"1e999", b"-", b"NaN", b"null", b"true", b"\\ud800", b"\\u0000", b"\xff", b"\x00",
-    b"\xef\xbb\xbf", b'"emotion"', b'"salience"', b'"predictions"', b"100", b"30", b"99.99", b"neu", b"ang", b"9" * 400, b"[" * 50, b"[" * 5000,
+    b"",
+    b'"',
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"0",
+    b"1e999",
+    b"-",
+    b"NaN",
+    b"null",
+    b"true",
+    b"\\ud800",
+    b"\\u0000",
+    b"\xff",
+    b"\x00",
+    b"\xef\xbb\xbf",
+    b'"emotion"',
+    b'"salience"',
+    b'"predictions"',
+    b"100",
+    b"30",
+    b"99.99",
+    b"neu",
+    b"ang",
+    b"9" * 400,
+    b"[" * 50,
+    b"[" * 5000,
 ]
 
 
 # What makes sound documents of sound ones, now and then: one value for another, or for itself in other words.
 VALUE = re.compile(rb'"[a-z]{3,4}"|\b\d+(\.\d+)?\b(?=})')
-VALUES = [b'"ang"', b'"sad"', b'"neu"', b"100", b"100.0", b"1e2", b"50", b"70", b"30", b"50.005", b"99.99", b"0.7", b" 70 ", b'"70"']
+VALUES = [
+    b'"ang"',
+    b'"sad"',
+    b'"neu"',
+    b"100",
+    b"100.0",
+    b"1e2",
+    b"50",
+    b"70",
+    b"30",
+    b"50.005",
+    b"99.99",
+    b"0.7",
+    b" 70 ",
+    b'"70"',
+]
 
 
 @st.composite
@@ -78,7 +129,13 @@ def peak_mib():
 def test_mutated_submissions_are_sound_or_refused(long):
     seen = {"scored": 0, "refused": 0, "slowest": 0.0, "largest": 0.0}
 
-    @settings(max_examples=100_000 if long else 1500, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=100_000 if long else 1500,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(mutated())
     def judge(raw):
         peak = peak_mib()

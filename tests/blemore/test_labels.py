@@ -3,13 +3,24 @@
 import json
 
 import pytest
+from helpers import entry
 from jsonschema import Draft202012Validator
 
 from blemore.io import read_table
-from blemore.labels import BLENDABLE, BLENDS, EMOTIONS, LABEL_INDEX, LABELS, SINGLES, Label, clip_id, parse_filename, to_entry, to_prediction
+from blemore.labels import (
+    BLENDABLE,
+    BLENDS,
+    EMOTIONS,
+    LABEL_INDEX,
+    LABELS,
+    SINGLES,
+    Label,
+    clip_id,
+    parse_filename,
+    to_entry,
+    to_prediction,
+)
 from blemore.validate import schema, validate, validate_labels, validate_metadata
-
-from helpers import entry
 
 
 def label(text):
@@ -28,27 +39,43 @@ def test_there_are_36_labels():
 
 def test_their_order():
     # Written out by hand: ties anywhere in the project go to the one that stands first here.
-    pairs = ["ang+disg", "ang+fea", "ang+hap", "ang+sad", "disg+fea", "disg+hap", "disg+sad", "fea+hap", "fea+sad", "hap+sad"]
-    expected = ["ang", "disg", "fea", "hap", "sad", "neu"] + [f"{pair} {s}" for pair in pairs for s in ("70/30", "50/50", "30/70")]
+    pairs = [
+        "ang+disg",
+        "ang+fea",
+        "ang+hap",
+        "ang+sad",
+        "disg+fea",
+        "disg+hap",
+        "disg+sad",
+        "fea+hap",
+        "fea+sad",
+        "hap+sad",
+    ]
+    expected = ["ang", "disg", "fea", "hap", "sad", "neu"] + [
+        f"{pair} {s}" for pair in pairs for s in ("70/30", "50/50", "30/70")
+    ]
     assert [str(each) for each in LABELS] == expected
     assert [LABEL_INDEX[each] for each in LABELS] == list(range(36))
 
 
-@pytest.mark.parametrize("text, ranking, percentages", [
-    ("ang 70 hap 30", "ang+hap 70/30", "ang+hap 70/30"),
-    ("hap 30 ang 70", "ang+hap 70/30", "ang+hap 70/30"),  # the order of the two carries no meaning
-    ("hap 70 ang 30", "ang+hap 30/70", "ang+hap 30/70"),
-    ("sad 50 disg 50", "disg+sad 50/50", "disg+sad 50/50"),
-    ("neu 100", "neu", "neu"),
-    ("sad 99.99", "sad", "sad"),
-    ("ang 60 hap 40", "ang+hap 70/30", None),
-    ("ang 51 hap 49", "ang+hap 70/30", None),
-    ("ang 50.3 hap 49.7", "ang+hap 70/30", "ang+hap 50/50"),  # ranked apart, rounded together
-    ("ang 69.6 hap 30.4", "ang+hap 70/30", "ang+hap 70/30"),
-    ("ang 30.5 hap 69.5", "ang+hap 30/70", "ang+hap 30/70"),  # half to even: 30 and 70
-    ("ang 50.0000004 hap 49.9999996", "ang+hap 50/50", "ang+hap 50/50"),  # 0.8e-6 apart
-    ("ang 50.0000006 hap 49.9999994", "ang+hap 70/30", "ang+hap 50/50"),  # 1.2e-6 apart
-])
+@pytest.mark.parametrize(
+    "text, ranking, percentages",
+    [
+        ("ang 70 hap 30", "ang+hap 70/30", "ang+hap 70/30"),
+        ("hap 30 ang 70", "ang+hap 70/30", "ang+hap 70/30"),  # the order of the two carries no meaning
+        ("hap 70 ang 30", "ang+hap 30/70", "ang+hap 30/70"),
+        ("sad 50 disg 50", "disg+sad 50/50", "disg+sad 50/50"),
+        ("neu 100", "neu", "neu"),
+        ("sad 99.99", "sad", "sad"),
+        ("ang 60 hap 40", "ang+hap 70/30", None),
+        ("ang 51 hap 49", "ang+hap 70/30", None),
+        ("ang 50.3 hap 49.7", "ang+hap 70/30", "ang+hap 50/50"),  # ranked apart, rounded together
+        ("ang 69.6 hap 30.4", "ang+hap 70/30", "ang+hap 70/30"),
+        ("ang 30.5 hap 69.5", "ang+hap 30/70", "ang+hap 30/70"),  # half to even: 30 and 70
+        ("ang 50.0000004 hap 49.9999996", "ang+hap 50/50", "ang+hap 50/50"),  # 0.8e-6 apart
+        ("ang 50.0000006 hap 49.9999994", "ang+hap 70/30", "ang+hap 50/50"),  # 1.2e-6 apart
+    ],
+)
 def test_canonical_form(text, ranking, percentages):
     assert (str(label(text)), rounded(text)) == (ranking, percentages)
 
@@ -59,10 +86,20 @@ def test_what_is_no_label_has_no_canonical_form(text):
         label(text)
 
 
-@pytest.mark.parametrize("name, expected", [
-    ("test_0001.mov", "test_0001"), ("test_0001.MP4", "test_0001"), ("a.b.wav", "a.b"), ("a.mov.mov", "a.mov"), ("a.tar", "a.tar"),
-    ("a.", "a."), (".mov", ".mov"), ("", ""), ("mov", "mov"),
-])
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("test_0001.mov", "test_0001"),
+        ("test_0001.MP4", "test_0001"),
+        ("a.b.wav", "a.b"),
+        ("a.mov.mov", "a.mov"),
+        ("a.tar", "a.tar"),
+        ("a.", "a."),
+        (".mov", ".mov"),
+        ("", ""),
+        ("mov", "mov"),
+    ],
+)
 def test_clip_id(name, expected):
     assert clip_id(name) == expected
 
@@ -82,12 +119,33 @@ def test_file_names_agree_with_the_real_metadata_row_by_row(shared):
         assert (found.actor, found.intensity, found.situation, found.version) == expected, row
 
 
-@pytest.mark.parametrize("name", [
-    "test_0001", "test_0001.mov", "", "A102", "A1_ang_int1_ver1", "A12345_ang_int1_ver1", "A102_ang_ver1", "A102_ang_sit1_ver1",
-    "A102_neu_int1_ver1", "A102_joy_int1_ver1", "A102_mix_ang_hap_60_40_ver1", "A102_mix_ang_neu_50_50_ver1", "A102_mix_ang_ang_50_50_ver1",
-    "A102_mix_ang_hap_70_70_ver1", "A102_mix_ang_30_70_ver1", "A102_ang_int1_ver1.txt", "A102_ang_int1_ver1\n", " A102_ang_int1_ver1",
-    "A102_ang_int1_ver1_extra", "folder/A102_ang_int1_ver1", "A102_ang_int١_ver1", "a102_ang_int1_ver1",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_0001",
+        "test_0001.mov",
+        "",
+        "A102",
+        "A1_ang_int1_ver1",
+        "A12345_ang_int1_ver1",
+        "A102_ang_ver1",
+        "A102_ang_sit1_ver1",
+        "A102_neu_int1_ver1",
+        "A102_joy_int1_ver1",
+        "A102_mix_ang_hap_60_40_ver1",
+        "A102_mix_ang_neu_50_50_ver1",
+        "A102_mix_ang_ang_50_50_ver1",
+        "A102_mix_ang_hap_70_70_ver1",
+        "A102_mix_ang_30_70_ver1",
+        "A102_ang_int1_ver1.txt",
+        "A102_ang_int1_ver1\n",
+        " A102_ang_int1_ver1",
+        "A102_ang_int1_ver1_extra",
+        "folder/A102_ang_int1_ver1",
+        "A102_ang_int١_ver1",
+        "a102_ang_int1_ver1",
+    ],
+)
 def test_names_that_tell_no_label_are_refused(name):
     with pytest.raises(ValueError, match="train clip|does not exist"):
         parse_filename(name)

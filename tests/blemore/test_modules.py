@@ -19,7 +19,9 @@ MODULES = sorted(module.name for module in pkgutil.iter_modules([str(PACKAGE)]))
 def test_public_names():
     from blemore import acc_presence, acc_salience, evaluate, parse_filename, score, validate
 
-    assert sorted(blemore.__all__) == sorted(f.__name__ for f in (acc_presence, acc_salience, evaluate, parse_filename, score, validate))
+    assert sorted(blemore.__all__) == sorted(
+        f.__name__ for f in (acc_presence, acc_salience, evaluate, parse_filename, score, validate)
+    )
     assert all(callable(getattr(blemore, name)) and getattr(blemore, name).__doc__ for name in blemore.__all__)
 
 
@@ -32,7 +34,9 @@ def test_doctests(name):
 
 def test_there_are_doctests():
     finder = doctest.DocTestFinder()
-    found = {name for name in MODULES for test in finder.find(importlib.import_module(f"blemore.{name}")) if test.examples}
+    found = {
+        name for name in MODULES for test in finder.find(importlib.import_module(f"blemore.{name}")) if test.examples
+    }
     assert {"labels", "metrics", "errors"} <= found
 
 
@@ -72,5 +76,10 @@ def test_older_pythons_score_alike(version, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     figures, problems = json.loads(done.stdout)
-    assert (figures["acc_presence"], figures["acc_salience"], figures["acc_salience_exact"], figures["score"]) == (0.5, 1.0, 0.0, 0.75)
+    assert (figures["acc_presence"], figures["acc_salience"], figures["acc_salience_exact"], figures["score"]) == (
+        0.5,
+        1.0,
+        0.0,
+        0.75,
+    )
     assert problems == ["emotion-twice", "sum", "missing-clips"]

@@ -13,7 +13,33 @@ from blemore.labels import EMOTIONS, LABELS, to_entry
 from blemore.validate import schema, validate, validate_labels
 
 BEYOND = {"sum", "emotion-twice", "duplicate-clip", "missing-clips", "unknown-clips"}  # what no schema can say
-ODD_VALUES = [None, True, False, 0, 1, -1, 0.5, 50, 70, 100, 99.99, 99.98, 100.01, 100.02, 1e308, -0.0, math.inf, "", "sad", "100", [], {}, [[]], ["sad"], 10**400]
+ODD_VALUES = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    0.5,
+    50,
+    70,
+    100,
+    99.99,
+    99.98,
+    100.01,
+    100.02,
+    1e308,
+    -0.0,
+    math.inf,
+    "",
+    "sad",
+    "100",
+    [],
+    {},
+    [[]],
+    ["sad"],
+    10**400,
+]
 KEYS = ["emotion", "salience", "Emotion", "predictions", "labels", "groups", "x"]
 
 
@@ -34,8 +60,15 @@ def sound_part(part, single, canonical):
 
 
 def sound_clips(clips, canonical):
-    return isinstance(clips, dict) and len(clips) > 0 and all(
-        isinstance(entry, list) and len(entry) in (1, 2) and all(sound_part(part, len(entry) == 1, canonical) for part in entry) for entry in clips.values()
+    return (
+        isinstance(clips, dict)
+        and len(clips) > 0
+        and all(
+            isinstance(entry, list)
+            and len(entry) in (1, 2)
+            and all(sound_part(part, len(entry) == 1, canonical) for part in entry)
+            for entry in clips.values()
+        )
     )
 
 
@@ -47,8 +80,11 @@ def sound(document, key):
         return sound_clips(document, key == "labels")
     groups = document.get("groups", {}) if key == "labels" else {}
     known = {key, "groups"} if key == "labels" else {key}
-    return set(document) <= known and sound_clips(document[key], key == "labels") and (
-        isinstance(groups, dict) and all(isinstance(actor, str) and actor for actor in groups.values()))
+    return (
+        set(document) <= known
+        and sound_clips(document[key], key == "labels")
+        and (isinstance(groups, dict) and all(isinstance(actor, str) and actor for actor in groups.values()))
+    )
 
 
 def mutate(node, rng):
@@ -70,7 +106,9 @@ def mutate(node, rng):
         if change == 0 and target:
             target.pop()
         elif change == 1:
-            target.append(rng.choice([*ODD_VALUES, {"emotion": rng.choice(EMOTIONS), "salience": rng.choice([30, 50, 70])}]))
+            target.append(
+                rng.choice([*ODD_VALUES, {"emotion": rng.choice(EMOTIONS), "salience": rng.choice([30, 50, 70])}])
+            )
         elif target:
             target[rng.randrange(len(target))] = rng.choice(ODD_VALUES)
 
@@ -80,17 +118,21 @@ def documents(rng, key, n):
         clips = {f"c{k}{rng.choice(['', '.mov'])}": to_entry(rng.choice(LABELS)) for k in range(rng.randint(0, 4))}
         document = {key: clips} if rng.random() < 0.5 else clips
         if key == "labels" and key in document and rng.random() < 0.4:
-            document["groups"] = {clip: "A1" for clip in clips}
+            document["groups"] = dict.fromkeys(clips, "A1")
         parts = [part for entry in clips.values() for part in entry]
         if parts and rng.random() < 0.2:  # sound by itself, but seldom beside the other part
-            rng.choice(parts).update(rng.choice([{"salience": rng.choice([30, 50, 70])}, {"emotion": rng.choice(EMOTIONS[:5])}]))
+            rng.choice(parts).update(
+                rng.choice([{"salience": rng.choice([30, 50, 70])}, {"emotion": rng.choice(EMOTIONS[:5])}])
+            )
         document = json.loads(json.dumps(document))
         for _ in range(rng.choice([0, 0, 0, 1, 1, 2, 4])):
             mutate(document, rng)
         yield document if rng.random() < 0.98 else rng.choice(ODD_VALUES)
 
 
-@pytest.mark.parametrize("key, name, check", [("predictions", "submission", validate), ("labels", "labels", validate_labels)])
+@pytest.mark.parametrize(
+    "key, name, check", [("predictions", "submission", validate), ("labels", "labels", validate_labels)]
+)
 def test_schema_validator_and_plain_rules_agree(key, name, check):
     by_schema = Draft202012Validator(schema(name))
     seen = Counter()
@@ -102,7 +144,10 @@ def test_schema_validator_and_plain_rules_agree(key, name, check):
             codes = set()
         except ValidationError as error:
             codes = {problem.code for problem in error.problems}
-        assert bool(codes - BEYOND) != expected, (document, codes)  # the validator faults exactly what the schema does, and what is beyond it
+        assert bool(codes - BEYOND) != expected, (
+            document,
+            codes,
+        )  # the validator faults exactly what the schema does, and what is beyond it
         seen[expected, bool(codes)] += 1
     assert min(seen[True, False], seen[True, True], seen[False, True]) > 100, seen
 
@@ -110,7 +155,10 @@ def test_schema_validator_and_plain_rules_agree(key, name, check):
 SOUND = [{"emotion": "ang", "salience": 1}, {"emotion": "hap", "salience": 99}]
 
 
-@pytest.mark.parametrize("part", [{"emotion": "ang", "salience": True}, {"emotion": "ang", "salience": "1"}, {"emotion": "ANG", "salience": 1}])
+@pytest.mark.parametrize(
+    "part",
+    [{"emotion": "ang", "salience": True}, {"emotion": "ang", "salience": "1"}, {"emotion": "ANG", "salience": 1}],
+)
 @pytest.mark.parametrize("clips", ["ab", "ba"])
 def test_an_entry_that_resembles_a_sound_one_is_looked_at_too(part, clips):
     """Equal entries are checked once; to Python True and 1 are equal."""

@@ -43,7 +43,12 @@ def table_of(report):
     table = np.zeros((len(names), 4))
     for clip, truth in report.labels.items():
         row, found = names.index(report.groups[clip]), report.predictions[clip].label
-        table[row] += (1, found.emotions == truth.emotions, len(truth.emotions) == 2, len(truth.emotions) == 2 and found == truth)
+        table[row] += (
+            1,
+            found.emotions == truth.emotions,
+            len(truth.emotions) == 2,
+            len(truth.emotions) == 2 and found == truth,
+        )
     return table
 
 
@@ -66,7 +71,9 @@ def test_intervals_equal_numpys_on_the_same_draws(seed):
     found = bootstrap(REPORT, resamples=500, seed=seed)
     assert (found.unit, found.units, found.resamples, found.seed) == ("actor", 8, 500, seed)
     for figure in FIGURES:
-        assert found.intervals[figure] == pytest.approx(numpy_interval(table_of(REPORT), same_draws(8, 500, seed), figure), abs=1e-9)
+        assert found.intervals[figure] == pytest.approx(
+            numpy_interval(table_of(REPORT), same_draws(8, 500, seed), figure), abs=1e-9
+        )
 
 
 def test_intervals_are_near_those_of_numpys_own_draws():
@@ -110,7 +117,9 @@ def test_swapping_the_two_turns_the_sign_alone():
     there, back = compare(REPORT, other).differences, compare(other, REPORT).differences
     for figure in FIGURES:
         assert there[figure].p == back[figure].p
-        assert (there[figure].delta, *there[figure].interval) == pytest.approx((-back[figure].delta, -back[figure].interval.high, -back[figure].interval.low))
+        assert (there[figure].delta, *there[figure].interval) == pytest.approx(
+            (-back[figure].delta, -back[figure].interval.high, -back[figure].interval.low)
+        )
 
 
 def test_pairing_narrows_the_difference_of_two_alike():
@@ -119,7 +128,10 @@ def test_pairing_narrows_the_difference_of_two_alike():
     for clip in list(flipped)[::40]:
         flipped[clip] = Prediction(LABELS[5], LABELS[5])
     other = REPORT._replace(predictions=flipped, counts=count(flipped, REPORT.labels))
-    difference, own = compare(REPORT, other).differences["acc_presence"].interval, bootstrap(REPORT).intervals["acc_presence"]
+    difference, own = (
+        compare(REPORT, other).differences["acc_presence"].interval,
+        bootstrap(REPORT).intervals["acc_presence"],
+    )
     assert difference.high - difference.low < 0.5 * (own.high - own.low)
 
 
@@ -140,7 +152,9 @@ def test_zero_is_a_seed_and_none_draws_one():
 
 
 def test_order_of_clips_changes_nothing():
-    turned = REPORT._replace(labels=dict(reversed(REPORT.labels.items())), predictions=dict(reversed(REPORT.predictions.items())))
+    turned = REPORT._replace(
+        labels=dict(reversed(REPORT.labels.items())), predictions=dict(reversed(REPORT.predictions.items()))
+    )
     assert bootstrap(turned, 200) == bootstrap(REPORT, 200)
 
 
@@ -168,7 +182,9 @@ def test_notes_and_what_cannot_be_had():
     assert bootstrap(REPORT, 1).intervals == {}  # one resample has no deviation
     singles = {clip: label for clip, label in REPORT.labels.items() if not label.is_blend}
     no_blend = REPORT._replace(labels=singles, counts=count(REPORT.predictions, singles))
-    assert set(bootstrap(no_blend, 50).intervals) == set(compare(no_blend, no_blend, 50).differences) == {"acc_presence"}
+    assert (
+        set(bootstrap(no_blend, 50).intervals) == set(compare(no_blend, no_blend, 50).differences) == {"acc_presence"}
+    )
 
 
 def test_intervals_stay_within_the_figures_range():
@@ -181,9 +197,20 @@ def test_intervals_stay_within_the_figures_range():
 # ------------------------------------------------------------------------------ the distribution
 
 
-@pytest.mark.parametrize("df, quantile", [  # from printed tables, 97.5 %
-    (1, 12.7062), (2, 4.3027), (3, 3.1824), (4, 2.7764), (5, 2.5706), (10, 2.2281), (30, 2.0423), (46, 2.0129), (1000, 1.9623),
-])
+@pytest.mark.parametrize(
+    "df, quantile",
+    [  # from printed tables, 97.5 %
+        (1, 12.7062),
+        (2, 4.3027),
+        (3, 3.1824),
+        (4, 2.7764),
+        (5, 2.5706),
+        (10, 2.2281),
+        (30, 2.0423),
+        (46, 2.0129),
+        (1000, 1.9623),
+    ],
+)
 def test_t_quantiles(df, quantile):
     assert t_quantile(0.975, df) == pytest.approx(quantile, abs=5e-5)
 
@@ -209,7 +236,11 @@ def coverage(n_actors, cases, resamples, rng):
         relation = rng.binomial(blends, rng.beta(salience * spread, (1 - salience) * spread, n_actors))
         table = np.stack([n, right, blends, relation], axis=1)
         weights = rng.multinomial(n_actors, np.full(n_actors, 1 / n_actors), size=resamples)
-        value, drawn, truth = accuracies(table.sum(0))["score"], accuracies(weights @ table)["score"], (presence + salience) / 2
+        value, drawn, truth = (
+            accuracies(table.sum(0))["score"],
+            accuracies(weights @ table)["score"],
+            (presence + salience) / 2,
+        )
         interval = significance._interval(float(value), drawn.tolist(), n_actors, (0, 1))
         low, high = np.quantile(drawn, [0.025, 0.975])
         hits += interval.low <= truth <= interval.high, low <= truth <= high
@@ -230,8 +261,8 @@ def test_coverage(n_actors, long):
 
 @pytest.mark.parametrize("n_actors", [47, 11, 6])
 def test_with_few_actors_intervals_keep_to_their_level_and_p_values_do_not(n_actors, long):
-    """Of two submissions that are equally good. With --long, how often p ≤ 0.05, and how often the interval leaves zero out:
-    47 actors 0.065 and 0.056, 11 actors 0.092 and 0.051, 6 actors 0.131 and 0.055."""
+    """Of two submissions that are equally good. With --long, how often p ≤ 0.05, and how often the interval leaves zero
+    out: 47 actors 0.065 and 0.056, 11 actors 0.092 and 0.051, 6 actors 0.131 and 0.055."""
     cases, resamples, rng = (4000 if long else 1500), 400, np.random.default_rng(5)
     hits = np.zeros(2)
     for _ in range(cases):
@@ -248,5 +279,8 @@ def test_with_few_actors_intervals_keep_to_their_level_and_p_values_do_not(n_act
 def test_few_actors_are_told_of():
     report = simulated(clips=40)
     comparison = compare(report, report, 50)
-    assert comparison.units < FEW_ACTORS and comparison.note == f"over so few {comparison.unit}s p comes out too small: go by the intervals"
+    assert (
+        comparison.units < FEW_ACTORS
+        and comparison.note == f"over so few {comparison.unit}s p comes out too small: go by the intervals"
+    )
     assert comparison._replace(units=FEW_ACTORS).note is None

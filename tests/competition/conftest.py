@@ -3,7 +3,7 @@
 import json
 import os
 import random
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -35,8 +35,14 @@ def built(wheels, tmp_path_factory):
     for name, data in files.items():
         (folder / f"{name}.json").write_text(json.dumps(data))
     options = Options(
-        labels=folder / "labels.json", out=folder / "bundle.zip", practice_labels=folder / "practice.json", wheels=wheels,
-        start=datetime(2026, 3, 1, tzinfo=timezone.utc), end=datetime(2026, 4, 1, 12, 30, tzinfo=timezone.utc),
+        labels=folder / "labels.json",
+        out=folder / "bundle.zip",
+        practice_labels=folder / "practice.json",
+        wheels=wheels,
+        start=datetime(2026, 3, 1, tzinfo=UTC),
+        end=datetime(2026, 4, 1, 12, 30, tzinfo=UTC),
     )
     result = build(options)
-    return SimpleNamespace(options=options, folder=folder, bundle=folder / "bundle.zip", files=result.files, notes=result.notes, **files)
+    return SimpleNamespace(
+        options=options, folder=folder, bundle=folder / "bundle.zip", files=result.files, notes=result.notes, **files
+    )

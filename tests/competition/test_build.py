@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -45,7 +45,10 @@ def test_both_phases_stand_in_it(bundle):
     assert (practice["start"], practice["end"]) == ("2026-02-01 00:00:00", "2026-02-28 23:59:59")
     assert (test["start"], test["end"]) == ("2026-03-01 00:00:00", "2026-04-01 12:30:00")
     assert [phase["tasks"] for phase in (practice, test)] == [[0], [1]]
-    assert [task["reference_data"] for task in bundle.config["tasks"]] == ["practice_reference.zip", "test_reference.zip"]
+    assert [task["reference_data"] for task in bundle.config["tasks"]] == [
+        "practice_reference.zip",
+        "test_reference.zip",
+    ]
 
 
 def test_dates_are_quoted(bundle):
@@ -65,7 +68,10 @@ def test_labels_and_settings_of_each_phase(bundle, built):
     for name, key, report in (("practice", "practice", "full"), ("test", "labels", "aggregate")):
         files = bundle.data(f"{name}_reference.zip")
         assert json.loads(files["labels.json"]) == getattr(built, key)
-        assert json.loads(files["settings.json"]) == {"report": report, "labels_sha256": hashlib.sha256(files["labels.json"]).hexdigest()}
+        assert json.loads(files["settings.json"]) == {
+            "report": report,
+            "labels_sha256": hashlib.sha256(files["labels.json"]).hexdigest(),
+        }
 
 
 def test_participants_files(bundle, tmp_path):
@@ -76,12 +82,17 @@ def test_participants_files(bundle, tmp_path):
         for name in ("submission_template.json", "submission_template.zip"):
             (tmp_path / name).write_bytes(files[name])
             assert len(check_submission(tmp_path / name, ids)) == 120
-        assert {"submission.schema.json", "README.md", "blemore_starting_kit.ipynb"} == set(bundle.data(phase["starting_kit"]))
+        assert {"submission.schema.json", "README.md", "blemore_starting_kit.ipynb"} == set(
+            bundle.data(phase["starting_kit"])
+        )
 
 
 def test_nothing_of_the_labels_is_for_participants(built, tmp_path):
     """Other labels for the same clips change the reference alone."""
-    turned = {"labels": dict(zip(reversed(built.labels["labels"]), built.labels["labels"].values())), "groups": built.labels["groups"]}
+    turned = {
+        "labels": dict(zip(reversed(built.labels["labels"]), built.labels["labels"].values())),
+        "groups": built.labels["groups"],
+    }
     assert turned["labels"] != built.labels["labels"]
     (tmp_path / "labels.json").write_text(json.dumps(turned))
     build(built.options._replace(labels=tmp_path / "labels.json", out=tmp_path / "other.zip"))
@@ -89,7 +100,9 @@ def test_nothing_of_the_labels_is_for_participants(built, tmp_path):
     assert [name for name in mine if mine[name] != other[name]] == ["test_reference.zip"]
     for name in ("trivial_single", "trivial_blend"):
         assert (tmp_path / f"other.{name}.zip").read_bytes() == built.bundle.with_suffix(f".{name}.zip").read_bytes()
-    reachable = {phase[key] for phase in Bundle(built.bundle).config["phases"] for key in ("starting_kit", "public_data")}
+    reachable = {
+        phase[key] for phase in Bundle(built.bundle).config["phases"] for key in ("starting_kit", "public_data")
+    }
     assert reachable.isdisjoint({"test_reference.zip", "practice_reference.zip"})
 
 
@@ -97,14 +110,18 @@ def test_the_same_inputs_give_the_same_bytes(built, tmp_path):
     build(built.options._replace(out=tmp_path / "again.zip"))
     assert (tmp_path / "again.zip").read_bytes() == built.bundle.read_bytes()
     entries = zipfile.ZipFile(built.bundle).infolist()
-    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)} and [e.filename for e in entries] == sorted(e.filename for e in entries)
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)} and [
+        e.filename for e in entries
+    ] == sorted(e.filename for e in entries)
 
 
 def test_labels_as_csv_give_the_same_bundle(built, tmp_path):
     rows = ["filename,video_id,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience"]
     for clip, parts in built.labels["labels"].items():
         first, second = parts if len(parts) == 2 else (parts[0], {"emotion": "", "salience": ""})
-        rows.append(f"{clip}.mov,{built.labels['groups'][clip]},{first['emotion']},{second['emotion']},{first['salience'] if second['emotion'] else ''},{second['salience']}")
+        rows.append(
+            f"{clip}.mov,{built.labels['groups'][clip]},{first['emotion']},{second['emotion']},{first['salience'] if second['emotion'] else ''},{second['salience']}"
+        )
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     build(built.options._replace(labels=tmp_path / "labels.csv", out=tmp_path / "csv.zip"))
     assert (tmp_path / "csv.zip").read_bytes() == built.bundle.read_bytes()
@@ -114,7 +131,10 @@ def test_labels_on_the_worker(built, tmp_path):
     result = build(built.options._replace(labels_on_worker=True, out=tmp_path / "b.zip"))
     files = Bundle(tmp_path / "b.zip").data("test_reference.zip")
     assert set(files) == {"settings.json"}
-    assert json.loads(files["settings.json"])["labels_sha256"] == hashlib.sha256((tmp_path / "b.labels.json").read_bytes()).hexdigest()
+    assert (
+        json.loads(files["settings.json"])["labels_sha256"]
+        == hashlib.sha256((tmp_path / "b.labels.json").read_bytes()).hexdigest()
+    )
     assert json.loads((tmp_path / "b.labels.json").read_text()) == built.labels
     assert "labels.json" in Bundle(tmp_path / "b.zip").data("practice_reference.zip")
     assert any("/blemore/labels.json" in note for note in result.notes)
@@ -128,10 +148,10 @@ def test_the_seeds_are_trains_most_frequent_answers(built):
 
 
 def test_without_dates_it_starts_now_without_end(built, tmp_path):
-    before = datetime.now(timezone.utc)
+    before = datetime.now(UTC)
     result = build(built.options._replace(out=tmp_path / "b.zip", practice_labels=None, start=None, end=None))
     (phase,) = Bundle(tmp_path / "b.zip").config["phases"]
-    start = datetime.strptime(phase["start"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc)
+    start = datetime.strptime(phase["start"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
     assert timedelta(0) <= start - before.replace(microsecond=0) < timedelta(minutes=1) and "end" not in phase
     assert phase["tasks"] == [0] == [task["index"] for task in Bundle(tmp_path / "b.zip").config["tasks"]]
     assert any("has no end" in note and "--start" in note for note in result.notes)
@@ -139,18 +159,34 @@ def test_without_dates_it_starts_now_without_end(built, tmp_path):
 
 
 def test_offsets_become_utc_on_the_command_line(built, tmp_path):
-    result = run("build", "--labels", built.options.labels, "--out", tmp_path / "b.zip", "--wheels", built.options.wheels,
-                 "--start", "2026-03-01T02:00+02:00", "--end", "2026-03-02")
+    result = run(
+        "build",
+        "--labels",
+        built.options.labels,
+        "--out",
+        tmp_path / "b.zip",
+        "--wheels",
+        built.options.wheels,
+        "--start",
+        "2026-03-01T02:00+02:00",
+        "--end",
+        "2026-03-02",
+    )
     assert result.exit_code == 0 and str(tmp_path / "b.zip") in result.stdout
     (phase,) = Bundle(tmp_path / "b.zip").config["phases"]
     assert (phase["start"], phase["end"]) == ("2026-03-01 00:00:00", "2026-03-02 00:00:00")
     assert run("build", "--labels", "x", "--out", "y.zip", "--start", "tomorrow").exit_code == 2
 
 
-@pytest.mark.parametrize("labels, out, told", [
-    ("labels.json", "bundle.tar", "ends in .zip"), ("b.zip", "b.zip", "'--out' claims b.zip, which '--labels' names"),
-    ("b.labels.json", "b.zip", "'--out' claims b.labels.json"), ("labels.json", "there/b.zip", "'--out' claims there/b.trivial_blend.zip, which '--config' names"),
-])
+@pytest.mark.parametrize(
+    "labels, out, told",
+    [
+        ("labels.json", "bundle.tar", "ends in .zip"),
+        ("b.zip", "b.zip", "'--out' claims b.zip, which '--labels' names"),
+        ("b.labels.json", "b.zip", "'--out' claims b.labels.json"),
+        ("labels.json", "there/b.zip", "'--out' claims there/b.trivial_blend.zip, which '--config' names"),
+    ],
+)
 def test_labels_and_configuration_are_not_written_over(tmp_path, monkeypatch, labels, out, told):
     monkeypatch.chdir(tmp_path)
     result = run("build", "--labels", labels, "--config", "there/b.trivial_blend.zip", "--out", out)
@@ -165,14 +201,21 @@ def test_a_configuration_of_ones_own(built, tmp_path):
     (tmp_path / "competition.yaml").write_text(yaml.safe_dump(config))
     build(built.options._replace(config=tmp_path / "competition.yaml", out=tmp_path / "b.zip"))
     bundle = Bundle(tmp_path / "b.zip")
-    assert bundle.config["title"] == "Mine" and bundle.files["mine.md"] == b"# Mine" and bundle.files["terms.md" if "terms.md" in bundle.files else "pages/terms.md"]
+    assert (
+        bundle.config["title"] == "Mine"
+        and bundle.files["mine.md"] == b"# Mine"
+        and bundle.files["terms.md" if "terms.md" in bundle.files else "pages/terms.md"]
+    )
 
 
-@pytest.mark.parametrize("labels, error", [
-    ('{"labels": {"a": [{"emotion": "ang", "salience": 60}]}}', ReferenceLabelsError),
-    ('{"labels": {"a": [{"emotion": "ang", "salience": 100}]}}', BundleError),
-    ("{", ReferenceLabelsError),
-])
+@pytest.mark.parametrize(
+    "labels, error",
+    [
+        ('{"labels": {"a": [{"emotion": "ang", "salience": 60}]}}', ReferenceLabelsError),
+        ('{"labels": {"a": [{"emotion": "ang", "salience": 100}]}}', BundleError),
+        ("{", ReferenceLabelsError),
+    ],
+)
 def test_wrong_labels_are_refused(built, tmp_path, labels, error):
     (tmp_path / "labels.json").write_text(labels)
     with pytest.raises(error) as caught:
@@ -180,7 +223,9 @@ def test_wrong_labels_are_refused(built, tmp_path, labels, error):
     assert caught.value.exit_code == 4 and "labels.json" in str(caught.value) and not (tmp_path / "b.zip").exists()
 
 
-@pytest.mark.parametrize("config", ["phases: []\ntasks: []", "phases: 3\ntasks: []", "- a", "a: [", "title: a\ntitle: b"])
+@pytest.mark.parametrize(
+    "config", ["phases: []\ntasks: []", "phases: 3\ntasks: []", "- a", "a: [", "title: a\ntitle: b"]
+)
 def test_wrong_configurations_are_refused(built, tmp_path, config):
     (tmp_path / "c.yaml").write_text(config)
     with pytest.raises(BundleError):
@@ -198,15 +243,24 @@ def test_an_end_before_the_start_is_refused(built, tmp_path):
 def test_the_program_is_the_packages_own_code(bundle):
     program = bundle.data("scoring_program.zip")
     source = Path(blemore.__file__).parent
-    inside = {name[len("blemore/"):]: raw for name, raw in program.items() if name.startswith("blemore/")}
-    expected = {path.relative_to(source).as_posix(): path.read_bytes() for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    inside = {name[len("blemore/") :]: raw for name, raw in program.items() if name.startswith("blemore/")}
+    expected = {
+        path.relative_to(source).as_posix(): path.read_bytes()
+        for path in source.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     assert inside == {name: raw for name, raw in expected.items() if name != "cli.py"}
     assert {"score.py", "metadata.yaml"} == {name for name in program if "/" not in name}
 
 
 def test_vendor_is_pure_python(bundle):
     vendored = {name for name in bundle.data("scoring_program.zip") if name.startswith("vendor/")}
-    assert {"vendor/jsonschema/__init__.py", "vendor/attr/__init__.py", "vendor/pyrsistent/__init__.py", "vendor/jsonschema/schemas/draft2020-12.json"} <= vendored
+    assert {
+        "vendor/jsonschema/__init__.py",
+        "vendor/attr/__init__.py",
+        "vendor/pyrsistent/__init__.py",
+        "vendor/jsonschema/schemas/draft2020-12.json",
+    } <= vendored
     assert not [name for name in vendored if name.endswith((".so", ".pyd", ".pyc", ".pyi", ".dll"))]
     assert sum("license" in name.lower() or "copying" in name.lower() for name in vendored) == len(vendor.WHEELS)
 
@@ -214,7 +268,9 @@ def test_vendor_is_pure_python(bundle):
 def test_wheels_with_another_content_or_none_are_refused(wheels, tmp_path):
     with pytest.raises(BundleError) as caught:
         vendor.vendored(tmp_path)
-    assert len(caught.value.problems) == len(vendor.WHEELS) and all("SHA-256" in str(problem) for problem in caught.value.problems)
+    assert len(caught.value.problems) == len(vendor.WHEELS) and all(
+        "SHA-256" in str(problem) for problem in caught.value.problems
+    )
     for name in vendor.WHEELS:
         (tmp_path / name).write_bytes((wheels / name).read_bytes() + b" ")
     with pytest.raises(BundleError, match="expected"):
@@ -246,10 +302,17 @@ def test_the_logo_is_the_drawn_one():
 def test_pages_name_the_metric_as_the_scorer_computes_it():
     """The worked example of the evaluation page, scored."""
     text = (HERE / "pages/evaluation.md").read_text(encoding="utf-8")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith(("| a ", "| b ", "| c ", "| d "))]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith(("| a ", "| b ", "| c ", "| d "))
+    ]
 
     def entries(column):
-        return {row[0]: [{"emotion": part.split()[0], "salience": int(part.split()[1])} for part in row[column].split(",")] for row in rows}
+        return {
+            row[0]: [{"emotion": part.split()[0], "salience": int(part.split()[1])} for part in row[column].split(",")]
+            for row in rows
+        }
 
     assert len(rows) == 4
     assert blemore.acc_presence(entries(2), entries(1)) == 3 / 4
@@ -273,6 +336,16 @@ def test_the_bundle_is_small(built):
 
 def test_the_options_documented_are_the_options(built):
     text = run("build", "--help").stdout
-    for option in ("--labels", "--out", "--practice-labels", "--labels-on-worker", "--start", "--end", "--config", "--wheels", "--report"):
+    for option in (
+        "--labels",
+        "--out",
+        "--practice-labels",
+        "--labels-on-worker",
+        "--start",
+        "--end",
+        "--config",
+        "--wheels",
+        "--report",
+    ):
         assert option in text
     assert building.Options._field_defaults["report"] == "aggregate"

@@ -1,4 +1,6 @@
-"""Each thing that the platform reports cryptically, late or not at all, is found; sound bundles of others are let through."""
+"""Each thing that the platform reports cryptically, late or not at all, is found; sound bundles of others are let
+through.
+"""
 
 import copy
 import json
@@ -29,27 +31,69 @@ def ours(built):
 def foreign():
     """A sound bundle of another competition: folders, two tasks in a phase, computed columns, no quoted style of ours."""
     config = {
-        "version": 2, "title": "Iris", "image": "img/logo.jpg", "terms": "terms.md", "docker_image": "someone/else:1",
-        "pages": [{"title": "Home", "file": "home.md"}], "queue": "b1946ac9-2a6c-4a5e-9f0e-1c3e4d5f6a7b", "competition_type": "benchmark",
+        "version": 2,
+        "title": "Iris",
+        "image": "img/logo.jpg",
+        "terms": "terms.md",
+        "docker_image": "someone/else:1",
+        "pages": [{"title": "Home", "file": "home.md"}],
+        "queue": "b1946ac9-2a6c-4a5e-9f0e-1c3e4d5f6a7b",
+        "competition_type": "benchmark",
         "tasks": [
-            {"index": 7, "name": "one", "scoring_program": "scoring/", "reference_data": "ref", "input_data": "ref",
-             "ingestion_program": "ingestion.zip", "ingestion_only_during_scoring": False},
+            {
+                "index": 7,
+                "name": "one",
+                "scoring_program": "scoring/",
+                "reference_data": "ref",
+                "input_data": "ref",
+                "ingestion_program": "ingestion.zip",
+                "ingestion_only_during_scoring": False,
+            },
             {"index": 3, "name": "two", "scoring_program": "scoring", "reference_data": "ref"},
         ],
         "solutions": [{"index": 0, "tasks": [7], "path": "solution.zip"}],
         "phases": [
-            {"index": 0, "name": "first", "start": "2024-01-01", "end": "2024-02-01 00:00", "tasks": [7, 3], "execution_time_limit": 3000,
-             "auto_migrate_to_this_phase": False, "public_data": "ref"},
+            {
+                "index": 0,
+                "name": "first",
+                "start": "2024-01-01",
+                "end": "2024-02-01 00:00",
+                "tasks": [7, 3],
+                "execution_time_limit": 3000,
+                "auto_migrate_to_this_phase": False,
+                "public_data": "ref",
+            },
             {"index": 1, "name": "second", "start": "2024-02-01 00:00:01", "tasks": [3]},
         ],
-        "leaderboards": [{"title": "R", "key": "r", "submission_rule": "Force_Last", "columns": [
-            {"title": "A", "key": "a", "index": 0, "sorting": "asc", "precision": 2, "computation": "avg", "computation_indexes": ["1", "2"]},
-            {"title": "B", "key": "b", "index": 1, "hidden": True}, {"title": "C", "key": "c", "index": 2},
-        ]}],
+        "leaderboards": [
+            {
+                "title": "R",
+                "key": "r",
+                "submission_rule": "Force_Last",
+                "columns": [
+                    {
+                        "title": "A",
+                        "key": "a",
+                        "index": 0,
+                        "sorting": "asc",
+                        "precision": 2,
+                        "computation": "avg",
+                        "computation_indexes": ["1", "2"],
+                    },
+                    {"title": "B", "key": "b", "index": 1, "hidden": True},
+                    {"title": "C", "key": "c", "index": 2},
+                ],
+            }
+        ],
     }
     files = {
-        "img/logo.jpg": b"\xff\xd8\xff\xe0rest", "terms.md": b"terms", "home.md": "hé".encode(), "scoring/metadata": b"command: python score.py /app/input /app/output",
-        "scoring/score.py": b"import torch", "ref/a.csv": b"1", "ingestion.zip": pack({"metadata.yaml": b"command: python3 $program/run.py $input", "run.py": b""}),
+        "img/logo.jpg": b"\xff\xd8\xff\xe0rest",
+        "terms.md": b"terms",
+        "home.md": "hé".encode(),
+        "scoring/metadata": b"command: python score.py /app/input /app/output",
+        "scoring/score.py": b"import torch",
+        "ref/a.csv": b"1",
+        "ingestion.zip": pack({"metadata.yaml": b"command: python3 $program/run.py $input", "run.py": b""}),
         "solution.zip": pack({"a": b"1"}),
     }
     return config, files
@@ -69,20 +113,28 @@ def test_a_sound_bundle_of_somebody_elses(tmp_path):
     assert any("not this kit's" in str(note) for note in notes) and any("download" in str(note) for note in notes)
 
 
-@pytest.mark.parametrize("command, absent", [
-    ("python $program/score.py --models $program/models $input", []),  # a folder of the program
-    ("python score.py /app/program/models/ $output", []),
-    ("python $program/models/other.py", ["models/other.py"]),
-    ("python /app/program/none.py $program/nowhere/", ["none.py", "nowhere/"]),
-])
+@pytest.mark.parametrize(
+    "command, absent",
+    [
+        ("python $program/score.py --models $program/models $input", []),  # a folder of the program
+        ("python score.py /app/program/models/ $output", []),
+        ("python $program/models/other.py", ["models/other.py"]),
+        ("python /app/program/none.py $program/nowhere/", ["none.py", "nowhere/"]),
+    ],
+)
 def test_what_the_command_names_is_a_file_or_a_folder_of_the_program(tmp_path, command, absent):
     config, files = foreign()
-    errors, _ = problems(tmp_path, {**files, "scoring/metadata": f"command: {command}".encode(), "scoring/models/a.pt": b"1"}, config)
-    assert {error.message for error in errors} == {f'the command names "{name}", which is not in the program' for name in absent}
+    errors, _ = problems(
+        tmp_path, {**files, "scoring/metadata": f"command: {command}".encode(), "scoring/models/a.pt": b"1"}, config
+    )
+    assert {error.message for error in errors} == {
+        f'the command names "{name}", which is not in the program' for name in absent
+    }
 
 
 def put(path, value):
     """A change of the configuration: `phases.0.start` becomes a value; None takes the key away."""
+
     def change(config):
         *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
         for part in parents:
@@ -91,6 +143,7 @@ def put(path, value):
             del config[last]
         else:
             config[last] = value
+
     change.__name__ = f"{path}={str(value)[:30]}"
     return change
 
@@ -101,6 +154,7 @@ def rename(path, new):
         for part in parents:
             config = config[part]
         config[new] = config.pop(last)
+
     change.__name__ = f"{path}->{new}"
     return change
 
@@ -123,7 +177,11 @@ WRONG = [  # change, part of the place, part of the problem or its hint
     (put("pages.0", "pages/overview.md"), "pages[0]", "a mapping"),
     (put("competition_type", "challenge"), "competition_type", "benchmark"),
     (put("enable_detailed_results", "yes"), "enable_detailed_results", "true or false"),
-    (rename("enable_detailed_results", "enable_detailled_results"), "competition.yaml", "Is enable_detailed_results meant"),
+    (
+        rename("enable_detailed_results", "enable_detailled_results"),
+        "competition.yaml",
+        "Is enable_detailed_results meant",
+    ),
     (rename("leaderboards", "leaderboard"), "competition.yaml", "Is leaderboards meant"),
     (put("submission_rule", "Force_Best"), "competition.yaml", "into a leaderboard"),
     (put("phases.0.docker_image", "x"), "phases[0]", "into a competition"),
@@ -194,18 +252,22 @@ def test_unquoted_dates(ours, tmp_path):
         assert any("phases[1]: start" in error.where and "quotes" in str(error) for error in errors)
 
 
-@pytest.mark.parametrize("files, words", [
-    ({}, "at the root"),
-    ({"bundle/competition.yaml": b"version: 2"}, "not the folder itself"),
-    ({"competition.yml": b"version: 2"}, "name the file exactly so"),
-    ({"competition.yaml": b"version: [2"}, "not YAML"),
-    ({"competition.yaml": b"- a"}, "a mapping"),
-    ({"competition.yaml": b"title: a\ntitle: b"}, '"title" stands twice'),
-    ({"competition.yaml": b"\xff\xfe"}, "not YAML"),
-    ({"competition.yaml": b"? [a]\n: b\n"}, ""),
-    ({"competition.yaml": b"a: &x [*x]\n"}, "a"),
-    ({"competition.yaml": b""}, "a mapping"),
-], ids=range(10))
+@pytest.mark.parametrize(
+    "files, words",
+    [
+        ({}, "at the root"),
+        ({"bundle/competition.yaml": b"version: 2"}, "not the folder itself"),
+        ({"competition.yml": b"version: 2"}, "name the file exactly so"),
+        ({"competition.yaml": b"version: [2"}, "not YAML"),
+        ({"competition.yaml": b"- a"}, "a mapping"),
+        ({"competition.yaml": b"title: a\ntitle: b"}, '"title" stands twice'),
+        ({"competition.yaml": b"\xff\xfe"}, "not YAML"),
+        ({"competition.yaml": b"? [a]\n: b\n"}, ""),
+        ({"competition.yaml": b"a: &x [*x]\n"}, "a"),
+        ({"competition.yaml": b""}, "a mapping"),
+    ],
+    ids=range(10),
+)
 def test_bundles_without_a_readable_configuration(tmp_path, files, words):
     errors, _ = problems(tmp_path, files)
     assert errors and any(words in str(error) for error in errors)
@@ -219,7 +281,13 @@ def test_a_file_that_is_no_zip(tmp_path):
 
 def test_pages_logo_and_data(ours, tmp_path):
     def errors(**files):
-        return [str(error) for error in problems(tmp_path, {**ours.files, **{name.replace("__", "/").replace("_md", ".md"): raw for name, raw in files.items()}}).errors]
+        return [
+            str(error)
+            for error in problems(
+                tmp_path,
+                {**ours.files, **{name.replace("__", "/").replace("_md", ".md"): raw for name, raw in files.items()}},
+            ).errors
+        ]
 
     assert any("empty" in text for text in errors(pages__terms_md=b" \n"))
     assert any("not UTF-8" in text for text in errors(pages__data_md=b"\xff"))
@@ -235,47 +303,67 @@ def with_program(ours, **changes):
     return {**ours.files, "scoring_program.zip": pack({name: raw for name, raw in files.items() if raw is not None})}
 
 
-@pytest.mark.parametrize("name, raw, words", [
-    ("metadata.yaml", None, "no metadata.yaml"),
-    ("metadata.yaml", b"cmd: python3 score.py", "no command"),
-    ("metadata.yaml", b"command: ''", "no command"),
-    ("metadata.yaml", b"command: [python3]", "no command"),
-    ("metadata.yaml", b"command: pip install x && python3 $program/score.py", "no shell"),
-    ("metadata.yaml", b"command: python3 $program/score.py > out.txt", "no shell"),
-    ("metadata.yaml", b"command: python3 $program/scoring.py", "not in the program"),
-    ("vendor/jsonschema/__init__.py", b"raise ImportError('x')", "is not scored"),
-    ("score.py", b"import sys; sys.exit(3)", "exit code 3"),
-    ("score.py", b"", "no scores.json"),
-    ("blemore/metrics.py", b"1/0", "is not scored"),
-])
+@pytest.mark.parametrize(
+    "name, raw, words",
+    [
+        ("metadata.yaml", None, "no metadata.yaml"),
+        ("metadata.yaml", b"cmd: python3 score.py", "no command"),
+        ("metadata.yaml", b"command: ''", "no command"),
+        ("metadata.yaml", b"command: [python3]", "no command"),
+        ("metadata.yaml", b"command: pip install x && python3 $program/score.py", "no shell"),
+        ("metadata.yaml", b"command: python3 $program/score.py > out.txt", "no shell"),
+        ("metadata.yaml", b"command: python3 $program/scoring.py", "not in the program"),
+        ("vendor/jsonschema/__init__.py", b"raise ImportError('x')", "is not scored"),
+        ("score.py", b"import sys; sys.exit(3)", "exit code 3"),
+        ("score.py", b"", "no scores.json"),
+        ("blemore/metrics.py", b"1/0", "is not scored"),
+    ],
+)
 def test_the_program_is_tried(ours, tmp_path, name, raw, words):
     errors, _ = problems(tmp_path, with_program(ours, **{name: raw}))
     assert any(words in str(error) for error in errors), [str(error) for error in errors]
 
 
 def test_the_keys_are_those_that_the_program_really_emits(ours, tmp_path):
-    source = ours.data("scoring_program.zip")["blemore/codabench.py"].replace(b'"acc_presence", "acc_salience")', b'"acc_presence", "salience")')
+    source = ours.data("scoring_program.zip")["blemore/codabench.py"].replace(
+        b'"acc_presence", "acc_salience")', b'"acc_presence", "salience")'
+    )
     source = source.replace(b"getattr(report.counts, key)", b"0.5")
     errors, _ = problems(tmp_path, with_program(ours, **{"blemore/codabench.py": source}))
-    assert any("emits no acc_salience" in str(error) for error in errors) and any("no column for salience" in str(error) for error in errors)
+    assert any("emits no acc_salience" in str(error) for error in errors) and any(
+        "no column for salience" in str(error) for error in errors
+    )
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda files: files.pop("labels.json"), None),  # the hash alone: labels on the worker
-    (lambda files: files.clear() or files.update({"readme": b""}), "neither labels.json"),
-    (lambda files: files.update({"labels.json": b"{}"}), "at least one clip"),
-    (lambda files: files.update({"labels.json": files["labels.json"] + b" "}), "SHA-256"),
-    (lambda files: files.update({"settings.json": b'{"report": "all"}'}), '"all"'),
-    (lambda files: files.update({"settings.json": b'{"reports": "full"}'}), "reports"),
-    (lambda files: files.update({"settings.json": b"{"}), "not JSON"),
-    (lambda files: files.update({"settings.json": b'["report"]'}), "settings"),
-    (lambda files: files.update({"labels.json": json.dumps({"a": [{"emotion": "sad", "salience": 100}]}).encode(), "settings.json": b"{}"}), "no blend"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda files: files.pop("labels.json"), None),  # the hash alone: labels on the worker
+        (lambda files: files.clear() or files.update({"readme": b""}), "neither labels.json"),
+        (lambda files: files.update({"labels.json": b"{}"}), "at least one clip"),
+        (lambda files: files.update({"labels.json": files["labels.json"] + b" "}), "SHA-256"),
+        (lambda files: files.update({"settings.json": b'{"report": "all"}'}), '"all"'),
+        (lambda files: files.update({"settings.json": b'{"reports": "full"}'}), "reports"),
+        (lambda files: files.update({"settings.json": b"{"}), "not JSON"),
+        (lambda files: files.update({"settings.json": b'["report"]'}), "settings"),
+        (
+            lambda files: files.update(
+                {
+                    "labels.json": json.dumps({"a": [{"emotion": "sad", "salience": 100}]}).encode(),
+                    "settings.json": b"{}",
+                }
+            ),
+            "no blend",
+        ),
+    ],
+)
 def test_reference_data(ours, tmp_path, change, words):
     files = ours.data("test_reference.zip")
     change(files)
     errors, _ = problems(tmp_path, {**ours.files, "test_reference.zip": pack(files)})
-    assert errors == [] if words is None else any(words in str(error) for error in errors), [str(error) for error in errors]
+    assert errors == [] if words is None else any(words in str(error) for error in errors), [
+        str(error) for error in errors
+    ]
 
 
 def test_notes_are_no_errors(ours, tmp_path):
@@ -299,6 +387,7 @@ def test_the_command(built, tmp_path):
 
 def test_whatever_stands_in_the_configuration_there_is_no_traceback(ours):
     """Each value of the configuration in turn replaced by values of every kind."""
+
     def paths(node, at=()):
         yield at
         for key, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
@@ -322,5 +411,12 @@ def test_whatever_stands_in_the_configuration_there_is_no_traceback(ours):
 def static_errors(bundle):
     """All of the checks but running the program."""
     config = bundle.config
-    return [*checking._keys(config, "competition", "c"), *checking._lists(config), *checking._top(bundle), *checking._tasks(bundle),
-            *checking._phases(bundle), *checking._boards(config), *checking._notes(bundle)]
+    return [
+        *checking._keys(config, "competition", "c"),
+        *checking._lists(config),
+        *checking._top(bundle),
+        *checking._tasks(bundle),
+        *checking._phases(bundle),
+        *checking._boards(config),
+        *checking._notes(bundle),
+    ]

@@ -12,18 +12,20 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from helpers import zipped
+from test_json import FLAWED, SHAPES, UNREADABLE
 
 import blemore.cli
 from blemore.labels import LABELS, to_entry
 from blemore_codabench.bundle import Bundle
 from blemore_codabench.simulate import extract
 
-from helpers import zipped
-from test_json import FLAWED, SHAPES, UNREADABLE
-
 PYTHONS = ["3.9", "3.11", "3.12", "3.13"]
 IDS = ["a", "b", "x", "test_0001", "test_0002", "test_0003"]
-TRUTH = {"labels": dict(zip(IDS, [to_entry(LABELS[k]) for k in (0, 6, 7, 4, 20, 33)])), "groups": dict(zip(IDS, "PPQQRR"))}
+TRUTH = {
+    "labels": dict(zip(IDS, [to_entry(LABELS[k]) for k in (0, 6, 7, 4, 20, 33)])),
+    "groups": dict(zip(IDS, "PPQQRR")),
+}
 DRIVER = """
 import io, json, os, pathlib, sys
 os.fsync = lambda file: None  # hundreds of them would take a minute
@@ -59,7 +61,16 @@ def valid_submissions():
     yield "indented, reversed", json.dumps(dict(reversed(random_clips().items())), indent=3)
     yield "perfect", json.dumps({"predictions": TRUTH["labels"]})
     yield "turned", json.dumps({"predictions": {clip: entry[::-1] for clip, entry in TRUTH["labels"].items()}})
-    for a, b in ((60, 40), (50.0000001, 49.9999999), (50.001, 49.999), (70.01, 30), (99.99, 0.01), (1e-3, 99.999), (33.335, 66.665), (70.5, 29.5)):
+    for a, b in (
+        (60, 40),
+        (50.0000001, 49.9999999),
+        (50.001, 49.999),
+        (70.01, 30),
+        (99.99, 0.01),
+        (1e-3, 99.999),
+        (33.335, 66.665),
+        (70.5, 29.5),
+    ):
         yield f"blend {a} {b}", json.dumps({**random_clips(), "b": blend(a, b)})
     yield "single 99.99", json.dumps({**random_clips(), "a": [{"emotion": "sad", "salience": 99.99}]})
     yield "single 1e2", json.dumps({**random_clips(), "a": [{"emotion": "sad", "salience": 0}]}).replace(" 0}", " 1e2}")
@@ -72,7 +83,11 @@ def zips():
         "nested": [("a/b/s.json", good)],
         "too deep": [("a/b/c/s.json", good)],
         "macos": [("s.json", good), ("__MACOSX/._s.json", b"\0\5"), (".DS_Store", b"\0")],
-        "own metadata": [("metadata", "command: python3 evil.py"), ("s.json", good), ("evil.py", "raise SystemExit(3)")],
+        "own metadata": [
+            ("metadata", "command: python3 evil.py"),
+            ("s.json", good),
+            ("evil.py", "raise SystemExit(3)"),
+        ],
         "two": [("s.json", good), ("t.json", good)],
         "none": [("s.txt", good)],
         "nothing": [],
@@ -143,7 +158,12 @@ def test_the_zipped_program_equals_the_installed_command(version, installed, pro
         (case / "input/ref/labels.json").write_text(json.dumps(TRUTH))
         (case / "out").mkdir()
     (tmp_path / "driver.py").write_text(DRIVER)
-    done = subprocess.run([interpreter(version), "-S", "-s", "-E", tmp_path / "driver.py", program, tmp_path / "cases"], capture_output=True, text=True, cwd=program)
+    done = subprocess.run(
+        [interpreter(version), "-S", "-s", "-E", tmp_path / "driver.py", program, tmp_path / "cases"],
+        capture_output=True,
+        text=True,
+        cwd=program,
+    )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert len(told) == len(CORPUS)
@@ -152,7 +172,11 @@ def test_the_zipped_program_equals_the_installed_command(version, installed, pro
         expected_code, expected, expected_problems, place = installed[name]
         assert code == expected_code, name
         if code == 0:  # as text: the same to the last digit
-            assert scores == json.dumps({key: expected[key] for key in ("score", "acc_presence", "acc_salience")}, indent=1) + "\n", name
+            assert (
+                scores
+                == json.dumps({key: expected[key] for key in ("score", "acc_presence", "acc_salience")}, indent=1)
+                + "\n"
+            ), name
         else:
             assert scores is None, name
             assert same_problems(problems, expected_problems, place, version), name
@@ -175,6 +199,23 @@ def test_the_page_is_the_same_too(built, program, installed, tmp_path):
     (tmp_path / "input/ref/labels.json").write_text(json.dumps(TRUTH))
     (tmp_path / "input/ref/settings.json").write_text('{"report": "full"}')
     (tmp_path / "out").mkdir()
-    CliRunner().invoke(blemore.cli.main, [str(tmp_path / "s.zip"), str(tmp_path / "labels.json"), "--html", str(tmp_path / "page.html")])
-    subprocess.run([sys.executable, "-S", "-s", "-E", program / "score.py", "--input", tmp_path / "input", "--output", tmp_path / "out"], check=True, capture_output=True)
+    CliRunner().invoke(
+        blemore.cli.main,
+        [str(tmp_path / "s.zip"), str(tmp_path / "labels.json"), "--html", str(tmp_path / "page.html")],
+    )
+    subprocess.run(
+        [
+            sys.executable,
+            "-S",
+            "-s",
+            "-E",
+            program / "score.py",
+            "--input",
+            tmp_path / "input",
+            "--output",
+            tmp_path / "out",
+        ],
+        check=True,
+        capture_output=True,
+    )
     assert (tmp_path / "page.html").read_text() == (tmp_path / "out/detailed_results.html").read_text()

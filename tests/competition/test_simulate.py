@@ -8,6 +8,7 @@ import zipfile
 
 import pytest
 from click.testing import CliRunner
+from helpers import zipped
 
 from blemore.codabench import SCORE_KEYS
 from blemore.evaluate import evaluate
@@ -16,8 +17,6 @@ from blemore_codabench.build import build
 from blemore_codabench.bundle import Bundle, pack
 from blemore_codabench.cli import main
 from blemore_codabench.simulate import extract, simulate
-
-from helpers import zipped
 
 
 @pytest.fixture
@@ -38,7 +37,9 @@ def run(*arguments):
 
 def with_program(bundle, code, command="python3 $program/p.py $input $output"):
     """The bundle with another scoring program."""
-    bundle.files["scoring_program.zip"] = pack({"metadata.yaml": f"command: {command}\n".encode(), "p.py": code.encode()})
+    bundle.files["scoring_program.zip"] = pack(
+        {"metadata.yaml": f"command: {command}\n".encode(), "p.py": code.encode()}
+    )
     return bundle
 
 
@@ -64,7 +65,11 @@ def test_the_figures_are_the_installed_packages(bundle, built, tmp_path):
 
 
 def test_an_invalid_submission_fails_with_its_problems(bundle, tmp_path):
-    outcome = simulate(bundle, submission(tmp_path, {"predictions": {"test_0001": [{"emotion": "joy", "salience": 100}]}}), tmp_path / "out")
+    outcome = simulate(
+        bundle,
+        submission(tmp_path, {"predictions": {"test_0001": [{"emotion": "joy", "salience": 100}]}}),
+        tmp_path / "out",
+    )
     assert (outcome.status, outcome.reason, outcome.exit_code, outcome.scores) == ("Failed", "exit code 1", 1, {})
     for name in ("stderr.txt", "detailed_results.html"):
         text = (tmp_path / "out" / name).read_text()
@@ -80,8 +85,15 @@ def test_labels_that_stay_on_the_worker(built, tmp_path):
     mended = {**built.labels, "labels": {**built.labels["labels"], "test_0001": [{"emotion": "neu", "salience": 100}]}}
     (tmp_path / "other.json").write_text(json.dumps(mended))
     assert simulate(bundle, sent, tmp_path / "3", worker_labels=tmp_path / "other.json").exit_code == 4
-    practice = submission(tmp_path, {"predictions": built.practice["labels"]})  # whose labels are shipped, whatever the worker holds
-    assert simulate(bundle, practice, tmp_path / "4", phase="Practice", worker_labels=tmp_path / "b.labels.json").scores["score"] == 1.0
+    practice = submission(
+        tmp_path, {"predictions": built.practice["labels"]}
+    )  # whose labels are shipped, whatever the worker holds
+    assert (
+        simulate(bundle, practice, tmp_path / "4", phase="Practice", worker_labels=tmp_path / "b.labels.json").scores[
+            "score"
+        ]
+        == 1.0
+    )
 
 
 # ------------------------------------------------------------------------------------------ layout
@@ -106,20 +118,39 @@ def test_the_workers_layout(bundle, tmp_path):
     assert set(seen["output"]) <= {"stdout.txt", "stderr.txt"}
 
 
-@pytest.mark.parametrize("code, status, reason", [
-    ("", "Failed", "no scores.json"),
-    ("import sys; sys.exit(7)", "Failed", "exit code 7"),
-    ("raise SystemExit", "Failed", "no scores.json"),
-    ("w('scores.json', '[1]')", "Failed", "no object"),
-    ("w('scores.json', '{')", "Failed", ""),
-    ("w('scores.json', '{}')", "Finished without a score", "score, acc_presence, acc_salience"),
-    ("w('scores.json', '{\"score\": NaN, \"acc_presence\": 1, \"acc_salience\": 1}')", "Finished without a score", "score"),
-    ("w('scores.json', '{\"score\": null, \"acc_presence\": 1, \"acc_salience\": 1}')", "Finished without a score", "score"),
-    ("w('scores.json', '{\"score\": \"1\", \"acc_presence\": 1, \"acc_salience\": 1}')", "Finished without a score", "score"),
-    ("w('scores.json', '{\"score\": 1e11, \"acc_presence\": 1, \"acc_salience\": 1}')", "Finished without a score", "score"),
-    ("w('scores.json', '{\"score\": 1, \"acc_presence\": 1, \"acc_salience\": 0.12345678901234}')", "Finished", None),
-    ("w('scores.txt', 'score: 0.5\\nacc_presence: 1\\nacc_salience: 0\\n')", "Finished", None),
-])
+@pytest.mark.parametrize(
+    "code, status, reason",
+    [
+        ("", "Failed", "no scores.json"),
+        ("import sys; sys.exit(7)", "Failed", "exit code 7"),
+        ("raise SystemExit", "Failed", "no scores.json"),
+        ("w('scores.json', '[1]')", "Failed", "no object"),
+        ("w('scores.json', '{')", "Failed", ""),
+        ("w('scores.json', '{}')", "Finished without a score", "score, acc_presence, acc_salience"),
+        (
+            'w(\'scores.json\', \'{"score": NaN, "acc_presence": 1, "acc_salience": 1}\')',
+            "Finished without a score",
+            "score",
+        ),
+        (
+            'w(\'scores.json\', \'{"score": null, "acc_presence": 1, "acc_salience": 1}\')',
+            "Finished without a score",
+            "score",
+        ),
+        (
+            'w(\'scores.json\', \'{"score": "1", "acc_presence": 1, "acc_salience": 1}\')',
+            "Finished without a score",
+            "score",
+        ),
+        (
+            'w(\'scores.json\', \'{"score": 1e11, "acc_presence": 1, "acc_salience": 1}\')',
+            "Finished without a score",
+            "score",
+        ),
+        ('w(\'scores.json\', \'{"score": 1, "acc_presence": 1, "acc_salience": 0.12345678901234}\')', "Finished", None),
+        ("w('scores.txt', 'score: 0.5\\nacc_presence: 1\\nacc_salience: 0\\n')", "Finished", None),
+    ],
+)
 def test_which_scores_the_server_would_accept(bundle, tmp_path, code, status, reason):
     code = "import pathlib, sys\nw = lambda name, text: (pathlib.Path(sys.argv[2]) / name).write_text(text)\n" + code
     outcome = simulate(with_program(bundle, code), submission(tmp_path, {}), tmp_path / "out")
@@ -129,7 +160,11 @@ def test_which_scores_the_server_would_accept(bundle, tmp_path, code, status, re
 
 def test_there_is_no_shell(bundle, tmp_path):
     code = "import sys, pathlib, json; pathlib.Path(sys.argv[2], 'argv.json').write_text(json.dumps(sys.argv[3:]))"
-    simulate(with_program(bundle, code, "python3 $program/p.py $input $output && touch $output/shell"), submission(tmp_path, {}), tmp_path / "out")
+    simulate(
+        with_program(bundle, code, "python3 $program/p.py $input $output && touch $output/shell"),
+        submission(tmp_path, {}),
+        tmp_path / "out",
+    )
     assert json.loads((tmp_path / "out/argv.json").read_text())[0] == "&&" and not (tmp_path / "out/shell").exists()
 
 
@@ -138,8 +173,14 @@ def test_there_is_no_shell(bundle, tmp_path):
 
 def entry_bomb(entries=1_000_000):
     """A zip that lists a million files, in 50 MB."""
-    listing = b"".join(struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 3, 20, 0, 0, 0, 0, 0x21, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0) + b"%07d" % k for k in range(entries))
-    end64 = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, entries, entries, len(listing), 0) + struct.pack("<4sLQL", b"PK\x06\x07", 0, len(listing), 1)
+    listing = b"".join(
+        struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 3, 20, 0, 0, 0, 0, 0x21, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0)
+        + b"%07d" % k
+        for k in range(entries)
+    )
+    end64 = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, entries, entries, len(listing), 0) + struct.pack(
+        "<4sLQL", b"PK\x06\x07", 0, len(listing), 1
+    )
     return listing + end64 + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 65535, 65535, len(listing), 0, 0)
 
 
@@ -150,11 +191,19 @@ def encrypted():
     return bytes(raw)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: b"", lambda: b"no zip at all", lambda: zipped([("s.json", "{}")])[:-30], encrypted, entry_bomb,
-    lambda: zipped([(f"{k}", "") for k in range(10_001)]),
-    lambda: zipped([("s.json", "x" * 5000)]).replace(b"PK\x03\x04", b"PK\x03\x05"),
-], ids=["empty", "text", "truncated", "encrypted", "a million entries", "too many files", "a broken header"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: b"",
+        lambda: b"no zip at all",
+        lambda: zipped([("s.json", "{}")])[:-30],
+        encrypted,
+        entry_bomb,
+        lambda: zipped([(f"{k}", "") for k in range(10_001)]),
+        lambda: zipped([("s.json", "x" * 5000)]).replace(b"PK\x03\x04", b"PK\x03\x05"),
+    ],
+    ids=["empty", "text", "truncated", "encrypted", "a million entries", "too many files", "a broken header"],
+)
 def test_a_zip_that_cannot_be_extracted_fails_at_once(bundle, tmp_path, make):
     sent = submission(tmp_path, make())
     start = time.monotonic()
@@ -166,7 +215,9 @@ def test_a_zip_that_cannot_be_extracted_fails_at_once(bundle, tmp_path, make):
 def test_nothing_is_extracted_outside_its_folder(tmp_path):
     names = ["../up.json", "a/../../up2.json", "/abs.json", "..\\win.json"]
     extract(zipped([(name, "{}") for name in names]), tmp_path / "inner/res")
-    assert {path.relative_to(tmp_path).parts[:2] for path in tmp_path.rglob("*") if path.is_file()} == {("inner", "res")}
+    assert {path.relative_to(tmp_path).parts[:2] for path in tmp_path.rglob("*") if path.is_file()} == {
+        ("inner", "res")
+    }
 
 
 def test_a_link_in_a_zip_becomes_a_plain_file(tmp_path):
@@ -189,8 +240,14 @@ def test_a_folder_of_submissions(built, tmp_path):
         submission(tmp_path, data, name)
     result = run("simulate", built.bundle, tmp_path, "--out", tmp_path / "out")
     told = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [(one["submission"], one["status"]) for one in told] == [("a.zip", "Failed"), ("b.zip", "Finished"), ("c.zip", "Failed")]
-    assert told[1]["scores"] == dict.fromkeys(SCORE_KEYS, 1.0) and told[1]["report"] == str(tmp_path / "out/b/detailed_results.html")
+    assert [(one["submission"], one["status"]) for one in told] == [
+        ("a.zip", "Failed"),
+        ("b.zip", "Finished"),
+        ("c.zip", "Failed"),
+    ]
+    assert told[1]["scores"] == dict.fromkeys(SCORE_KEYS, 1.0) and told[1]["report"] == str(
+        tmp_path / "out/b/detailed_results.html"
+    )
     assert result.exit_code == 1 and "at least one clip" in result.stderr
 
 
@@ -205,10 +262,17 @@ def test_rescoring_after_a_label_was_mended(built, tmp_path):
     assert result.exit_code == 0 and json.loads(result.stdout)["scores"]["acc_presence"] == round(119 / 120, 10)
 
 
-@pytest.mark.parametrize("arguments, code", [
-    (["no.zip", "s.zip"], 3), (["BUNDLE", "no.zip"], 3), (["s.zip", "s.zip"], 4), (["BUNDLE", "."], 2), (["BUNDLE", "s.zip", "--phase", "Final"], 4),
-    (["BUNDLE", "s.zip", "--python", "/no/python"], 4),
-])
+@pytest.mark.parametrize(
+    "arguments, code",
+    [
+        (["no.zip", "s.zip"], 3),
+        (["BUNDLE", "no.zip"], 3),
+        (["s.zip", "s.zip"], 4),
+        (["BUNDLE", "."], 2),
+        (["BUNDLE", "s.zip", "--phase", "Final"], 4),
+        (["BUNDLE", "s.zip", "--python", "/no/python"], 4),
+    ],
+)
 def test_what_cannot_be_simulated(built, tmp_path, monkeypatch, arguments, code):
     (tmp_path / "empty").mkdir()
     submission(tmp_path, {})

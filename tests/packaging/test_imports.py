@@ -26,22 +26,16 @@ LAYERS = {
         ("cli", "codabench"),
     ],
     "blemore_baselines": [
-        ("choices", "arrays", "dataset", "media", "published", "streams"),
+        ("dataset", "clips", "engines", "template"),
         ("encoders",),
-        ("extract", "engines"),
-        ("features", "locate"),
-        ("heads", "thresholds"),
-        ("decode", "tables"),
-        ("structured", "stack", "span", "accounts", "fusion", "stability"),
-        ("decoders", "crossval"),
+        ("extract",),
+        ("features",),
+        ("models", "decoding"),
         ("train",),
         ("predict",),
-        ("failures", "plots", "runs"),
-        ("studies",),
-        ("report", "demo", "survey", "template", "comparison"),
-        ("analyse", "reproduce"),
-        ("commands",),
-        ("cli",),
+        ("results", "demo"),
+        ("paper", "studies", "survey"),
+        ("commands", "cli"),
     ],
     "blemore_codabench": [
         ("bundle", "logo"),
@@ -51,7 +45,7 @@ LAYERS = {
     ],
 }
 FORBIDDEN = {"torchvision", "torchaudio", "timm", "decord", "torchcodec", "s3prl", "pickle"}
-PLOTTING = {"blemore_baselines.plots"}
+PLOTTING = {"blemore_baselines.results.plots"}
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -80,7 +74,11 @@ def imported(path: Path, package: str) -> set[str]:
             if node.level:  # relative: counted from the package that the file lies in
                 base = ".".join(filter(None, [*package.split(".")[: len(package.split(".")) - node.level + 1], base]))
             names.update(f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("import_module", "importlib.import_module", "__import__"):
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "import_module",
+            "importlib.import_module",
+            "__import__",
+        ):
             if node.args and isinstance(node.args[0], ast.Constant):
                 names.add(node.args[0].value)
     return names
@@ -108,16 +106,20 @@ def test_there_is_something_to_check():
 
 def test_imports_are_read_in_every_form(tmp_path):
     path = tmp_path / "module.py"
-    path.write_text("import a.b, c\nfrom d import e\nfrom . import f\nfrom .g import h\nfrom ..i import j\n"
-                    "def late():\n    import k\n    import_module('l')\n")
+    path.write_text(
+        "import a.b, c\nfrom d import e\nfrom . import f\nfrom .g import h\nfrom ..i import j\n"
+        "def late():\n    import k\n    import_module('l')\n"
+    )
     assert imported(path, "p.q") == {"a.b", "c", "d.e", "p.q.f", "p.q.g.h", "p.i.j", "k", "l"}
 
 
 @by_name
 def test_packages_depend_on_blemore_and_never_the_reverse(package, name, path):
-    others = {"blemore": {"blemore_baselines", "blemore_codabench"},
-              "blemore_baselines": {"blemore_codabench"},
-              "blemore_codabench": {"blemore_baselines"}}[package]
+    others = {
+        "blemore": {"blemore_baselines", "blemore_codabench"},
+        "blemore_baselines": {"blemore_codabench"},
+        "blemore_codabench": {"blemore_baselines"},
+    }[package]
     assert not {target for target in imported(path, home(name, path)) if target.split(".")[0] in others}
 
 
@@ -150,21 +152,31 @@ def test_only_reports_and_analyses_plot(package, name, path):
 
 
 def test_no_python_file_imports_a_forbidden_package():
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.py"],
-                            capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.py"],
+        capture_output=True,
+        text=True,
+    )
     if listed.returncode:
         pytest.skip("not a git checkout")
     paths = [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
     assert Path(__file__).resolve() in paths
-    found = {str(path.relative_to(ROOT)): bad for path in paths
-             if (bad := {target.split(".")[0] for target in imported(path, "")} & FORBIDDEN)}
+    found = {
+        str(path.relative_to(ROOT)): bad
+        for path in paths
+        if (bad := {target.split(".")[0] for target in imported(path, "")} & FORBIDDEN)
+    }
     assert not found
 
 
-@pytest.mark.parametrize("start", [
-    "import blemore.cli",
-    "import blemore.cli, contextlib\nwith contextlib.suppress(SystemExit): blemore.cli.main(['--help'])",
-], ids=["import", "help"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        "import blemore.cli",
+        "import blemore.cli, contextlib\nwith contextlib.suppress(SystemExit): blemore.cli.main(['--help'])",
+    ],
+    ids=["import", "help"],
+)
 def test_starting_the_scorer_loads_nothing_heavy(start):
     code = start + "\nimport sys\nprint('LOADED', *sorted({name.split('.')[0] for name in sys.modules}))"
     said = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)

@@ -19,22 +19,49 @@ def citation():
 
 def test_citation_has_what_cff_1_2_demands(citation):
     assert citation["cff-version"] == "1.2.0" and {"message", "title", "authors"} <= set(citation)
-    known = {"cff-version", "message", "title", "abstract", "type", "authors", "version", "date-released", "license", "keywords",
-             "preferred-citation", "url", "repository-code", "identifiers", "references"}
+    known = {
+        "cff-version",
+        "message",
+        "title",
+        "abstract",
+        "type",
+        "authors",
+        "version",
+        "date-released",
+        "license",
+        "keywords",
+        "preferred-citation",
+        "url",
+        "repository-code",
+        "identifiers",
+        "references",
+    }
     assert set(citation) <= known and citation["type"] == "software"
     assert isinstance(citation["date-released"], datetime.date) and citation["license"] == "MIT"
     for work in (citation, citation["preferred-citation"]):
         assert work["title"] and work["authors"]
         assert all(set(author) in ({"family-names", "given-names"}, {"name"}) for author in work["authors"])
     paper = citation["preferred-citation"]
-    assert {"type", "title", "authors", "year", "journal", "identifiers", "url"} == set(paper) and paper["type"] == "article"
-    assert all(set(entry) <= {"type", "value", "description"} and entry["type"] in ("doi", "url", "swh", "other") for entry in paper["identifiers"])
+    assert {"type", "title", "authors", "year", "journal", "identifiers", "url"} == set(paper) and paper[
+        "type"
+    ] == "article"
+    assert all(
+        set(entry) <= {"type", "value", "description"} and entry["type"] in ("doi", "url", "swh", "other")
+        for entry in paper["identifiers"]
+    )
 
 
 def test_citation_names_the_paper(citation):
     paper = citation["preferred-citation"]
     assert [author["family-names"] for author in paper["authors"]] == [
-        "Lachmann", "Israelsson", "Tornberg", "Saghinadze", "Balazia", "Müller", "Laukka"]
+        "Lachmann",
+        "Israelsson",
+        "Tornberg",
+        "Saghinadze",
+        "Balazia",
+        "Müller",
+        "Laukka",
+    ]
     assert paper["year"] == 2026 and "2601.13225" in paper["url"] and "2601.13225" in paper["identifiers"][0]["value"]
 
 

@@ -14,7 +14,9 @@ def without_a_mend(source):
     lines = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Problem":
-            given = dict(zip(("code", "where", "message", "clip", "hint"), node.args)) | {word.arg: word.value for word in node.keywords}
+            given = dict(zip(("code", "where", "message", "clip", "hint"), node.args)) | {
+                word.arg: word.value for word in node.keywords
+            }
             if "hint" not in given and not _says_what_was_expected(given["message"], source):
                 lines.append(node.lineno)
     return lines
@@ -22,7 +24,11 @@ def without_a_mend(source):
 
 def _says_what_was_expected(message, source):
     if isinstance(message, ast.Name):  # made in a line before
-        assigned = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == message.id]
+        assigned = [
+            node.value
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == message.id
+        ]
         return all("expected" in ast.unparse(value) for value in assigned)
     return "expected" in ast.unparse(message)
 
@@ -33,5 +39,8 @@ def test_every_problem_says_what_to_do(path):
 
 
 def test_a_problem_without_a_mend_is_found():
-    source = "message = f'{x}; expected 3'\nProblem('a', 'b', 'c')\nProblem('a', 'b', 'c; expected d')\nProblem('a', 'b', 'c', hint='d')\nProblem('a', 'b', message)\n"
+    source = (
+        "message = f'{x}; expected 3'\nProblem('a', 'b', 'c')\nProblem('a', 'b', 'c; expected d')\nProblem('a', 'b',"
+        " 'c', hint='d')\nProblem('a', 'b', message)\n"
+    )
     assert without_a_mend(source) == [2]

@@ -19,7 +19,11 @@ from blemore_baselines.cli import main as blemore_baselines
 from blemore_codabench.cli import main as blemore_codabench
 
 PROGRAMS = {"blemore-score": cli.main, "blemore-baselines": blemore_baselines, "blemore-codabench": blemore_codabench}
-MODULES = {"blemore-score": "blemore.cli", "blemore-baselines": "blemore_baselines.cli", "blemore-codabench": "blemore_codabench.cli"}
+MODULES = {
+    "blemore-score": "blemore.cli",
+    "blemore-baselines": "blemore_baselines.cli",
+    "blemore-codabench": "blemore_codabench.cli",
+}
 # Of each program: a mistake, and its exit code.
 MISTAKES = {
     "blemore-score": (["nowhere.zip", "nowhere.csv"], 3),
@@ -46,8 +50,16 @@ def run(program, *arguments):
 
 def process(program, *arguments, **options):
     code = f"from {MODULES[program]} import main; main(prog_name={program!r})"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # buffers fail at the very end, too
-    return subprocess.Popen([sys.executable, "-P", "-c", code, *map(str, arguments)], text=True, stderr=subprocess.PIPE, env=environment, **options)
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"
+    }  # buffers fail at the very end, too
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", code, *map(str, arguments)],
+        text=True,
+        stderr=subprocess.PIPE,
+        env=environment,
+        **options,
+    )
 
 
 # -------------------------------------------------------------------------------------- help
@@ -95,10 +107,13 @@ def test_debug_shows_the_traceback_of_a_mistake(program):
 @pytest.fixture
 def raised(monkeypatch):
     """Has blemore-score raise an error of choice in its midst."""
+
     def choose(error):
         def read_reference(*_):
             raise error
+
         monkeypatch.setattr(cli, "read_reference", read_reference)
+
     return choose
 
 
@@ -106,10 +121,15 @@ def test_a_defect_is_one_line_that_says_so(raised):
     raised(KeyError("\x1b[31m secret"))
     told = run("blemore-score", "p.json", "l.json")
     assert (told.exit_code, told.stdout) == (BUG, "") and len(told.stderr.splitlines()) == 1
-    assert "defect of the kit, KeyError at test_programs.py: line" in told.stderr and "blemore-score --debug" in told.stderr
+    assert (
+        "defect of the kit, KeyError at test_programs.py: line" in told.stderr
+        and "blemore-score --debug" in told.stderr
+    )
     assert "secret" not in told.stderr
     told = run("blemore-score", "--debug", "p.json", "l.json")
-    assert told.exit_code == BUG and "Traceback" in told.stderr and "secret" in told.stderr and "\x1b" not in told.stderr
+    assert (
+        told.exit_code == BUG and "Traceback" in told.stderr and "secret" in told.stderr and "\x1b" not in told.stderr
+    )
 
 
 def test_an_error_of_the_system_is_no_defect(raised):
@@ -146,7 +166,7 @@ def test_an_interrupted_extraction_leaves_quietly_and_goes_on(tmp_path, workers,
     """As the keyboard does it: the signal goes to the command and to its workers."""
     if workers > 1 and not long:
         pytest.skip("several processes: with --long")
-    from blemore_baselines.demo import _make_clip, plan
+    from blemore_baselines.demo.generator import _make_clip, plan
 
     clips, out = tmp_path / "clips", tmp_path / "out"
     clips.mkdir()
@@ -210,7 +230,10 @@ def test_nothing_is_coloured_on_a_terminal_that_wants_none(program):
         ours, theirs = pty.openpty()
         running = subprocess.Popen(
             [sys.executable, "-P", "-c", f"from {MODULES[program]} import main; main()", *call],
-            stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "NO_COLOR": "1", "TERM": "xterm-256color"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "NO_COLOR": "1", "TERM": "xterm-256color"},
         )
         os.close(theirs)
         shown = b""

@@ -19,7 +19,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BASH = shutil.which("bash")
 SCRIPTS = [".ci/run", "baselines/environment.sh", "baselines/run_all.sh", "tests/run.sh"]
-TOOLS = ("awk basename bash cat cksum cp cut df dirname env find grep mkdir mktemp mv rm sed sort tail tee touch tr uname").split()
+TOOLS = (
+    "awk basename bash cat cksum cp cut df dirname env find grep mkdir mktemp mv rm sed sort tail tee touch tr uname"
+).split()
 
 # A Python that answers what the scripts ask. STUB_* variables decide how; "-m pip" is written down in $STUB_CALLS.
 PYTHON = r"""#!{bash}
@@ -93,8 +95,13 @@ class Kit:
         for name in ("blemore-baselines", "blemore-score"):
             self.write(self.commands / name, COMMAND.format(python=sys.executable))
         self.log, self.go = folder / "calls", folder / "go"
-        self.environment = {"PATH": str(self.bin), "STUB_CALLS": str(self.log), "STUB_COMMANDS": str(self.commands),
-                            "STUB_GO": str(self.go), "HOME": str(folder)}
+        self.environment = {
+            "PATH": str(self.bin),
+            "STUB_CALLS": str(self.log),
+            "STUB_COMMANDS": str(self.commands),
+            "STUB_GO": str(self.go),
+            "HOME": str(folder),
+        }
 
     @staticmethod
     def write(path: Path, text: str) -> None:
@@ -102,13 +109,23 @@ class Kit:
         path.chmod(0o755)
 
     def python(self, name="python3", version="3.12", no_venv="") -> Path:
-        self.write(self.bin / name, PYTHON.format(bash=BASH, python=sys.executable, version=version, no_venv=no_venv, venv=self.venv))
+        self.write(
+            self.bin / name,
+            PYTHON.format(bash=BASH, python=sys.executable, version=version, no_venv=no_venv, venv=self.venv),
+        )
         return self.bin / name
 
     def start(self, script, *arguments, **environment):
-        return subprocess.Popen([BASH, self.root / script, *arguments], cwd=self.elsewhere, text=True, start_new_session=True,
-                                env=self.environment | environment, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return subprocess.Popen(
+            [BASH, self.root / script, *arguments],
+            cwd=self.elsewhere,
+            text=True,
+            start_new_session=True,
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def run(self, script, *arguments, **environment):
         process = self.start(script, *arguments, **environment)
@@ -138,17 +155,24 @@ def until(condition, seconds=20):
 
 # ------------------------------------------------------------------------------------------------------ the files
 
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_script_is_sound_bash(script):
     subprocess.run([BASH, "-n", ROOT / script], check=True)
     text = (ROOT / script).read_text()
-    newer_than_macos = r"declare -[An]|local -[An]|\breadlink -f|\bmapfile\b|\breadarray\b|\|&|&>>|\$\{\w+(\^|,,)|\bwait -n|BASHPID|\$EPOCH"
+    newer_than_macos = (
+        r"declare -[An]|local -[An]|\breadlink -f|\bmapfile\b|\breadarray\b|\|&|&>>|\$\{\w+(\^|,,)|\bwait"
+        r" -n|BASHPID|\$EPOCH"
+    )
     assert not re.search(newer_than_macos, text)
 
 
 def test_scripts_are_executable_in_git():
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-s", ".ci/run", "baselines/run_all.sh", "tests/run.sh"],
-                            capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-s", ".ci/run", "baselines/run_all.sh", "tests/run.sh"],
+        capture_output=True,
+        text=True,
+    )
     if listed.returncode:
         pytest.skip("not a git checkout")
     assert [line.split()[0] for line in listed.stdout.splitlines()] == ["100755"] * 3
@@ -157,12 +181,16 @@ def test_scripts_are_executable_in_git():
 def test_scripts_support_the_versions_of_setup_cfg():
     low, high = re.search(r"python_requires = >=3\.(\d+),<3\.(\d+)", (ROOT / "setup.cfg").read_text()).groups()
     versions = [f"3.{minor}" for minor in range(8, 20)]
-    code = f'source "{ROOT}/baselines/environment.sh"; for v in {" ".join(versions)}; do supported $v && echo $v; done; true'
+    code = (
+        f'source "{ROOT}/baselines/environment.sh"; for v in {" ".join(versions)}; do supported $v && echo $v; done;'
+        " true"
+    )
     said = subprocess.run([BASH, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.split() == [f"3.{minor}" for minor in range(int(low), int(high))]
 
 
 # ------------------------------------------------------------------------------------------- finding and making .venv
+
 
 def test_first_run_installs_and_the_second_does_not(kit):
     kit.python()
@@ -180,7 +208,10 @@ def test_first_run_installs_and_the_second_does_not(kit):
 def test_ci_runs_the_long_suite(kit):
     kit.python()
     calls = [line for line in kit.run(".ci/run").out.splitlines() if line.startswith("pytest")]
-    assert calls == [f"pytest in {kit.root}: {arguments}" for arguments in ("[--version]", "[--long] [--ignore=tests/baselines]", "[--long] [tests/baselines]")]
+    assert calls == [
+        f"pytest in {kit.root}: {arguments}"
+        for arguments in ("[--version]", "[--long] [--ignore=tests/baselines]", "[--long] [tests/baselines]")
+    ]
 
 
 @pytest.mark.parametrize("half", ["--long tests/baselines", "--long --ignore=tests/baselines"])
@@ -188,7 +219,10 @@ def test_ci_fails_where_either_half_fails(kit, half):
     kit.python()
     kit.run("tests/run.sh")
     python = (kit.venv / "bin/python").read_text()
-    kit.write(kit.venv / "bin/python", python.replace('echo "== 1 passed =="', f'case "$*" in *"{half}") exit 5 ;; esac; echo "== 1 passed =="'))
+    kit.write(
+        kit.venv / "bin/python",
+        python.replace('echo "== 1 passed =="', f'case "$*" in *"{half}") exit 5 ;; esac; echo "== 1 passed =="'),
+    )
     run = kit.run(".ci/run")
     assert run.returncode == 5 and run.out.count("== 1 passed ==") == 2, "the other half runs to its end"
 
@@ -270,13 +304,21 @@ def test_a_python_without_venv(kit):
     assert "venv module is not" in result.err and "apt install python3.11-venv" in result.err
 
 
-@pytest.mark.parametrize(("said", "explained"), [
-    ("WARNING: Retrying (Retry(total=4)) after connection broken by NewConnectionError: Temporary failure in name resolution",
-     "is there a network"),
-    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "The disk is full"),
-    ("ERROR: No matching distribution found for torch==2.13.0", "no build for Python 3.12"),
-    ("ERROR: something else", "The last lines of what pip says"),
-])
+@pytest.mark.parametrize(
+    ("said", "explained"),
+    [
+        (
+            (
+                "WARNING: Retrying (Retry(total=4)) after connection broken by NewConnectionError: Temporary failure in"
+                " name resolution"
+            ),
+            "is there a network",
+        ),
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "The disk is full"),
+        ("ERROR: No matching distribution found for torch==2.13.0", "no build for Python 3.12"),
+        ("ERROR: something else", "The last lines of what pip says"),
+    ],
+)
 def test_a_failing_pip_is_explained_and_can_be_run_again(kit, said, explained):
     kit.python()
     result = kit.run("tests/run.sh", STUB_PIP=said)
@@ -359,15 +401,25 @@ def test_a_place_that_cannot_be_written_to(kit):
 
 # -------------------------------------------------------------------------------------------------------- step
 
+
 def step(folder: Path, *arguments: str, before: str = "") -> subprocess.CompletedProcess:
     """Sources run_all.sh, which must not run by that, and calls step."""
     code = 'source "$1/environment.sh"; source "$1/run_all.sh"; out=$2; cd "$2"; shift 2; step "$@"'
-    return subprocess.run([BASH, "-c", code, "bash", ROOT / "baselines", folder, "Do it", *arguments], capture_output=True, text=True)
+    return subprocess.run(
+        [BASH, "-c", code, "bash", ROOT / "baselines", folder, "Do it", *arguments], capture_output=True, text=True
+    )
 
 
 def test_step_runs_once(tmp_path):
     (tmp_path / "input").touch()
-    arguments = [f"{tmp_path}/sub/out put", f"{tmp_path}/input", f"{tmp_path}/absent", "--", "touch", f"{tmp_path}/sub/out put"]
+    arguments = [
+        f"{tmp_path}/sub/out put",
+        f"{tmp_path}/input",
+        f"{tmp_path}/absent",
+        "--",
+        "touch",
+        f"{tmp_path}/sub/out put",
+    ]
     assert step(tmp_path, *arguments).stderr == "[1] Do it\n"
     assert step(tmp_path, *arguments).stderr == "[1] Do it: done already\n"
 
@@ -395,7 +447,11 @@ def test_step_never_takes_a_half_written_file_for_a_result(tmp_path):
     output = f"{tmp_path}/output"
     result = step(tmp_path, output, "--", "bash", "-c", f"echo half >{output}; echo the cause >&2; exit 3")
     assert result.returncode == 1
-    assert "the cause" in result.stderr and "Step 1 (Do it) failed" in result.stderr and "start this script again" in result.stderr
+    assert (
+        "the cause" in result.stderr
+        and "Step 1 (Do it) failed" in result.stderr
+        and "start this script again" in result.stderr
+    )
     assert step(tmp_path, output, "--", "touch", output).stderr == "[1] Do it\n"
 
 
@@ -407,6 +463,7 @@ def test_step_forgets_a_result_while_it_is_made_anew(tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------- the whole path
+
 
 def commands(kit, base="ROOT/output") -> list[str]:
     return [call.replace(base, "OUT") for call in kit.calls() if not call.startswith("pip")]
@@ -438,10 +495,23 @@ def test_demo_path(kit):
     assert commands(kit) == DEMO
     output, run = kit.root / "output", kit.root / "output/demo/run-gray_flow+logmel"
     assert f"Everything is written to {output}" in result.err and f"Everything was written to {output}" in result.out
-    for told in (f"Report:     {run}/report.html", f"Submission: {run}/submission.zip", "the score 0.279", "the trivial figures"):
+    for told in (
+        f"Report:     {run}/report.html",
+        f"Submission: {run}/submission.zip",
+        "the score 0.279",
+        "the trivial figures",
+    ):
         assert told in result.out
-    assert {path.name for path in kit.root.iterdir()} == {".ci", ".venv", "baselines", "tests", "output", "setup.cfg",
-                                                          "pyproject.toml", "constraints.txt"}
+    assert {path.name for path in kit.root.iterdir()} == {
+        ".ci",
+        ".venv",
+        "baselines",
+        "tests",
+        "output",
+        "setup.cfg",
+        "pyproject.toml",
+        "constraints.txt",
+    }
 
     again = kit.run("baselines/run_all.sh")
     assert again.returncode == 0 and again.out == result.out
@@ -485,19 +555,25 @@ def test_arguments_are_refused_with_the_usage(kit):
 @pytest.fixture
 def dataset(tmp_path):
     """The layout of the real dataset: metadata one level down, official features two or three."""
+
     def make(*names):
         for name in names:
             path = tmp_path / "the data" / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("filename,fold\nA1_ang_int1_ver1,0\n" if path.name == "train_metadata.csv" else "filename\ntest_0001\n")
+            path.write_text(
+                "filename,fold\nA1_ang_int1_ver1,0\n" if path.name == "train_metadata.csv" else "filename\ntest_0001\n"
+            )
         return tmp_path / "the data"
 
     make("train/train_metadata.csv", "test_metadata.csv")
     return make
 
 
-OFFICIAL = [f"pre_extracted_{part}_data/{encoder}_{part}/clip.npy" for part in ("train", "test")
-            for encoder in ("HiCMAE", "ImageBind", "VideoMAEv2", "WavLM_large")]
+OFFICIAL = [
+    f"pre_extracted_{part}_data/{encoder}_{part}/clip.npy"
+    for part in ("train", "test")
+    for encoder in ("HiCMAE", "ImageBind", "VideoMAEv2", "WavLM_large")
+]
 
 
 def real(kit, data, **environment):
@@ -516,14 +592,21 @@ def test_dataset_with_official_features(kit, dataset):
         for encoder in ("ImageBind", "WavLM_large")
         for part, csv in (("train", "train/train_metadata.csv"), ("test", "test_metadata.csv"))
     ]
-    tables = {part: " ".join(f"--features OUT/real/features/{part}/{encoder}.npz" for encoder in ("ImageBind", "WavLM_large"))
-              for part in ("train", "test")}
+    tables = {
+        part: " ".join(f"--features OUT/real/features/{part}/{encoder}.npz" for encoder in ("ImageBind", "WavLM_large"))
+        for part in ("train", "test")
+    }
     assert calls == [
         *expected,
-        f"blemore-baselines train --metadata DATA/train/train_metadata.csv {tables['train']}"
-        f" --method aggregate --head mlp512 --preset published --out {run}",
+        (
+            f"blemore-baselines train --metadata DATA/train/train_metadata.csv {tables['train']}"
+            f" --method aggregate --head mlp512 --preset published --out {run}"
+        ),
         "blemore-baselines trivial --metadata DATA/train/train_metadata.csv --fit scored",
-        f"blemore-baselines predict --model {run} {tables['test']} --ids DATA/test_metadata.csv --out {run}/submission.zip",
+        (
+            f"blemore-baselines predict --model {run} {tables['test']} --ids DATA/test_metadata.csv --out"
+            f" {run}/submission.zip"
+        ),
         f"blemore-score --check {run}/submission.zip --ids DATA/test_metadata.csv",
         f"blemore-baselines report {run} {tables['train']}",
     ]
@@ -534,14 +617,25 @@ def test_dataset_with_official_features(kit, dataset):
     assert result.returncode == 0 and calls == []
 
 
-@pytest.mark.parametrize(("present", "asked", "taken"), [
-    (OFFICIAL, "HiCMAE VideoMAEv2", ["HiCMAE", "VideoMAEv2"]),
-    ([name for name in OFFICIAL if "ImageBind" not in name], "", ["VideoMAEv2", "WavLM_large"]),
-    ([name for name in OFFICIAL if "WavLM" not in name], "", ["HiCMAE", "ImageBind", "VideoMAEv2"]),
-    (["OpenFace_3_train/clip.csv", "deep/er/WavLM_large_train/clip.npy", "a/b/c/TooDeep_train/clip.npy", "empty_train/notes.txt",
-      "all_train/train_metadata.csv"],
-     "", ["OpenFace_3", "WavLM_large"]),
-])
+@pytest.mark.parametrize(
+    ("present", "asked", "taken"),
+    [
+        (OFFICIAL, "HiCMAE VideoMAEv2", ["HiCMAE", "VideoMAEv2"]),
+        ([name for name in OFFICIAL if "ImageBind" not in name], "", ["VideoMAEv2", "WavLM_large"]),
+        ([name for name in OFFICIAL if "WavLM" not in name], "", ["HiCMAE", "ImageBind", "VideoMAEv2"]),
+        (
+            [
+                "OpenFace_3_train/clip.csv",
+                "deep/er/WavLM_large_train/clip.npy",
+                "a/b/c/TooDeep_train/clip.npy",
+                "empty_train/notes.txt",
+                "all_train/train_metadata.csv",
+            ],
+            "",
+            ["OpenFace_3", "WavLM_large"],
+        ),
+    ],
+)
 def test_choice_of_encoders(kit, dataset, present, asked, taken):
     kit.python()
     result, calls = real(kit, dataset(*present), **({"BLEMORE_ENCODERS": asked} if asked else {}))
@@ -560,15 +654,26 @@ def test_missing_test_features_train_all_the_same(kit, dataset):
 
 def test_aggregated_files_are_used_as_they_are(kit, dataset):
     kit.python()
-    result, calls = real(kit, dataset("static/ImageBind_static_features.npz", "static/WavLM_large_train_static_features.npz",
-                                      "test/ImageBind_static_features.npz", "static/WavLM_large_test_static_features.npz",
-                                      "latest/HiCMAE_static_features.npz"))
+    result, calls = real(
+        kit,
+        dataset(
+            "static/ImageBind_static_features.npz",
+            "static/WavLM_large_train_static_features.npz",
+            "test/ImageBind_static_features.npz",
+            "static/WavLM_large_test_static_features.npz",
+            "latest/HiCMAE_static_features.npz",
+        ),
+    )
     assert result.returncode == 0, result.err
     assert "aggregate" not in {call.split()[1] for call in calls}
-    assert ("--features DATA/static/ImageBind_static_features.npz --features DATA/static/WavLM_large_train_static_features.npz"
-            in calls[0])
-    assert ("--features DATA/test/ImageBind_static_features.npz --features DATA/static/WavLM_large_test_static_features.npz"
-            in calls[2])
+    assert (
+        "--features DATA/static/ImageBind_static_features.npz --features"
+        " DATA/static/WavLM_large_train_static_features.npz" in calls[0]
+    )
+    assert (
+        "--features DATA/test/ImageBind_static_features.npz --features DATA/static/WavLM_large_test_static_features.npz"
+        in calls[2]
+    )
 
 
 @pytest.mark.parametrize("layout", ["one folder", "a folder an actor"])
@@ -582,17 +687,21 @@ def test_videos_alone_are_extracted(kit, dataset, layout):
     assert result.returncode == 0, result.err
     extractions = [call for call in calls if " extract " in call]
     assert extractions == [
-        f"blemore-baselines extract --encoder {encoder} --metadata DATA/{csv} --clips DATA/{part}/videos --out OUT/real/features/{part}"
+        f"blemore-baselines extract --encoder {encoder} --metadata DATA/{csv} --clips DATA/{part}/videos --out"
+        f" OUT/real/features/{part}"
         for encoder in ("gray_flow", "logmel")
         for part, csv in (("train", "train/train_metadata.csv"), ("test", "test_metadata.csv"))
     ]
     assert calls[-2].startswith("blemore-score --check")
 
 
-@pytest.mark.parametrize(("present", "environment", "told"), [
-    ([], {}, "There are neither features of gray_flow (such as a folder gray_flow_train) nor videos"),
-    (OFFICIAL, {"BLEMORE_ENCODERS": "CLIP"}, "Features found: HiCMAE ImageBind VideoMAEv2 WavLM_large"),
-])
+@pytest.mark.parametrize(
+    ("present", "environment", "told"),
+    [
+        ([], {}, "There are neither features of gray_flow (such as a folder gray_flow_train) nor videos"),
+        (OFFICIAL, {"BLEMORE_ENCODERS": "CLIP"}, "Features found: HiCMAE ImageBind VideoMAEv2 WavLM_large"),
+    ],
+)
 def test_nothing_to_start_from(kit, dataset, present, environment, told):
     kit.python()
     result, calls = real(kit, dataset(*present), **environment)

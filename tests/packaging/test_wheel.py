@@ -13,15 +13,34 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPENDENCIES = {
-    "av", "click", "jsonschema", "matplotlib", "numpy", "opencv-python-headless", "pandas", "pyyaml", "safetensors",
-    "soundfile", "soxr", "torch", "tqdm", "transformers",
+    "av",
+    "click",
+    "jsonschema",
+    "matplotlib",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pyyaml",
+    "safetensors",
+    "soundfile",
+    "soxr",
+    "torch",
+    "tqdm",
+    "transformers",
 }
 # What runs and tests leave in a working folder, and some in places where a careless pattern would collect it.
 ARTEFACTS = [
-    "output/demo/run-logmel/model.safetensors", "output/demo/run-logmel/model.json", "data/demo/train/clip.mov",
-    "baselines/features/logmel/clip.npy", "baselines/encoders/logmel.npz", "baselines/run/report.html",
-    "scoring_program/blemore/scores.json", "scoring_program/blemore/__pycache__/labels.cpython-311.pyc",
-    "build/lib/blemore/left_over.py", "build/lib/tests/test_left_over.py", ".venv/lib/thing.py",
+    "output/demo/run-logmel/model.safetensors",
+    "output/demo/run-logmel/model.json",
+    "data/demo/train/clip.mov",
+    "baselines/features/logmel/clip.npy",
+    "baselines/encoders/logmel.npz",
+    "baselines/run/report.html",
+    "scoring_program/blemore/scores.json",
+    "scoring_program/blemore/__pycache__/labels.cpython-311.pyc",
+    "build/lib/blemore/left_over.py",
+    "build/lib/tests/test_left_over.py",
+    ".venv/lib/thing.py",
 ]
 
 
@@ -35,8 +54,11 @@ def config():
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """A copy of what git would commit, with the leavings of many runs strewn into it."""
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-                            capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+    )
     if listed.returncode:
         pytest.skip("not a git checkout")
     folder = tmp_path_factory.mktemp("source")
@@ -69,8 +91,9 @@ def built(source, expected, tmp_path_factory):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text("left over")
     folder = tmp_path_factory.mktemp("dist")
-    said = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source],
-                          capture_output=True, text=True)
+    said = subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source], capture_output=True, text=True
+    )
     assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
     (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
     return sdist, wheel
@@ -97,8 +120,13 @@ def requirement_names(requirements):
 def test_wheel_holds_exactly_the_packages(wheel, expected):
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert held == expected
-    assert {"blemore/labels.py", "blemore/py.typed", "blemore/schemas/submission.schema.json", "blemore/schemas/labels.schema.json",
-            "blemore_baselines/__init__.py"} <= held
+    assert {
+        "blemore/labels.py",
+        "blemore/py.typed",
+        "blemore/schemas/submission.schema.json",
+        "blemore/schemas/labels.schema.json",
+        "blemore_baselines/__init__.py",
+    } <= held
 
 
 def test_wheel_installs_no_generic_name(wheel, config):
@@ -131,23 +159,49 @@ def test_commands_are_declared_and_their_modules_shipped(wheel, config):
     entry_points = configparser.ConfigParser()
     entry_points.read_string(wheel.read(name).decode())
     commands = dict(entry_points["console_scripts"])
-    assert {"blemore-score", "blemore-baselines"} <= set(commands) <= {"blemore-score", "blemore-baselines", "blemore-codabench"}
+    assert (
+        {"blemore-score", "blemore-baselines"}
+        <= set(commands)
+        <= {"blemore-score", "blemore-baselines", "blemore-codabench"}
+    )
     for target in commands.values():
         assert target.partition(":")[0].replace(".", "/") + ".py" in wheel.namelist()
 
 
 def test_every_direct_dependency_is_pinned(metadata):
-    pins = requirement_names(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#")
+    pins = requirement_names(
+        line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"
+    )
     assert DEPENDENCIES <= {name.lower() for name in pins}
 
 
 def test_installed_wheel_is_importable(built, tmp_path):
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile",
-                    "--target", tmp_path, built[1]], check=True, capture_output=True)
-    code = ("import sys; sys.path.insert(0, sys.argv[1]); import blemore, blemore.cli; print(blemore.cli.__file__);"
-            "from blemore import parse_filename; print(parse_filename('A411_mix_ang_hap_30_70_ver1'));"
-            "from blemore_baselines import published; print(published.__file__, len(published.read_published()))")
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            "--no-compile",
+            "--target",
+            tmp_path,
+            built[1],
+        ],
+        check=True,
+        capture_output=True,
+    )
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import blemore, blemore.cli; print(blemore.cli.__file__);"
+        "from blemore import parse_filename; print(parse_filename('A411_mix_ang_hap_30_70_ver1'));"
+        "from blemore_baselines.results import published; print(published.__file__, len(published.read_published()))"
+    )
     said = subprocess.run([sys.executable, "-I", "-c", code, tmp_path], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
     cli, _, published = said.stdout.splitlines()
-    assert Path(cli).is_relative_to(tmp_path) and published == f"{tmp_path / 'blemore_baselines' / 'published.py'} 13"
+    assert (
+        Path(cli).is_relative_to(tmp_path)
+        and published == f"{tmp_path / 'blemore_baselines' / 'results' / 'published.py'} 13"
+    )

@@ -1,11 +1,12 @@
-"""A dataset in the real one's form, for the commands of the READMEs and for mistakes to be made with: small, and made in seconds."""
+"""A dataset in the real one's form, for the commands of the READMEs and for mistakes to be made with: small, and made
+in seconds.
+"""
 
 import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
 from kit import call
 
 WIDTHS = {"WavLM_large": 5, "ImageBind": 3}  # instead of 1024 columns each
@@ -13,7 +14,7 @@ WIDTHS = {"WavLM_large": 5, "ImageBind": 3}  # instead of 1024 columns each
 
 def demo(folder):
     """The demo, of which only three clips are drawn; the others are their copies."""
-    from blemore_baselines.demo import _claim, _make_clip, make_demo, plan
+    from blemore_baselines.demo.generator import _claim, _make_clip, make_demo, plan
 
     _claim(folder)
     train, test = plan()
@@ -30,11 +31,14 @@ def demo(folder):
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """Metadata, clips and pre-extracted features as a participant has them, and a model. Not to be written to: see `desk`."""
+    """Metadata, clips and pre-extracted features as a participant has them, and a model.
+
+    Not to be written to: see `desk`.
+    """
     from blemore.evaluate import read_ids, read_reference
     from blemore.labels import LABEL_INDEX
     from blemore_baselines.dataset import TARGETS
-    from blemore_baselines.heads import one_thread_each
+    from blemore_baselines.engines import one_thread_each
 
     folder = tmp_path_factory.mktemp("world")
     made, rng = demo(folder / "demo"), np.random.default_rng(3)
@@ -52,8 +56,20 @@ def world(tmp_path_factory):
                 np.save(features / f"{clip}.npy", frames.astype(np.float32))
     run = folder / "run"
     with one_thread_each():
-        trained = call("blemore-baselines", "train", "--metadata", made.train_metadata, "--preset", "fast", "--head", "linear", "--out", run,
-                       "--features", folder / "pre_extracted_train_data" / "WavLM_large_train")
+        trained = call(
+            "blemore-baselines",
+            "train",
+            "--metadata",
+            made.train_metadata,
+            "--preset",
+            "fast",
+            "--head",
+            "linear",
+            "--out",
+            run,
+            "--features",
+            folder / "pre_extracted_train_data" / "WavLM_large_train",
+        )
     assert trained.exit_code == 0, trained.output
     return folder
 
@@ -68,6 +84,12 @@ def desk(world, tmp_path, monkeypatch):
             (tmp_path / path.name).symlink_to(path)
     shutil.copytree(world / "run", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
-    return SimpleNamespace(folder=tmp_path, train="train_metadata.csv", test="test_metadata.csv", labels="test_labels.json",
-                           wavlm="pre_extracted_train_data/WavLM_large_train", wavlm_test="pre_extracted_test_data/WavLM_large_test",
-                           imagebind_test="pre_extracted_test_data/ImageBind_test")
+    return SimpleNamespace(
+        folder=tmp_path,
+        train="train_metadata.csv",
+        test="test_metadata.csv",
+        labels="test_labels.json",
+        wavlm="pre_extracted_train_data/WavLM_large_train",
+        wavlm_test="pre_extracted_test_data/WavLM_large_test",
+        imagebind_test="pre_extracted_test_data/ImageBind_test",
+    )

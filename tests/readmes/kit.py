@@ -9,7 +9,11 @@ from blemore.cli import main as blemore_score
 from blemore_baselines.cli import main as blemore_baselines
 from blemore_codabench.cli import main as blemore_codabench
 
-PROGRAMS = {"blemore-score": blemore_score, "blemore-baselines": blemore_baselines, "blemore-codabench": blemore_codabench}
+PROGRAMS = {
+    "blemore-score": blemore_score,
+    "blemore-baselines": blemore_baselines,
+    "blemore-codabench": blemore_codabench,
+}
 
 
 def call(*arguments):

@@ -22,8 +22,11 @@ class Block(NamedTuple):
 @lru_cache
 def pages() -> tuple[Path, ...]:
     """Every page and notebook that git holds or would take up."""
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.md", "*.ipynb"],
-                            capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.md", "*.ipynb"],
+        capture_output=True,
+        text=True,
+    )
     names = listed.stdout.split("\0") if listed.returncode == 0 else []  # no checkout: nothing to be said of it
     return tuple(sorted(ROOT / name for name in set(filter(None, names)) if (ROOT / name).is_file()))
 
@@ -52,5 +55,7 @@ def anchors(page: Path) -> set[str]:
     for heading in re.findall(r"^#{1,6} +(.+?) *#*$", FENCE.sub("", text_of(page)), re.M):
         shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
         slug = re.sub(r"[^\w\- ]", "", shown).replace(" ", "-")
-        found.add(slug if slug not in found else next(f"{slug}-{k}" for k in range(1, 99) if f"{slug}-{k}" not in found))
+        found.add(
+            slug if slug not in found else next(f"{slug}-{k}" for k in range(1, 99) if f"{slug}-{k}" not in found)
+        )
     return found | set(re.findall(r'<a (?:name|id)="([^"]+)"', text_of(page)))

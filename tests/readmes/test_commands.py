@@ -1,4 +1,5 @@
-"""The commands of every README work as they stand there, in a participant's or organiser's folder of small made-up data.
+"""The commands of every README work as they stand there, in a participant's or organiser's folder of small made-up
+data.
 
 bash itself says which commands a block comes to, loops and variables included; the kit's own are then called in this
 process. What cannot be run here has its reason in NOT_HERE; what is in neither is a failure.
@@ -14,16 +15,19 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-
-from blemore_baselines.heads import one_thread_each
-
 from kit import PROGRAMS, call
 from pages import ROOT, blocks, pages, text_of
 
+from blemore_baselines.engines import one_thread_each
+
 # A command as it stands on the page, by how it begins, and why it is not run.
 NOT_HERE = {
-    r"pip install|python3 -m venv|\. \.venv/bin/activate|git clone": "downloads PyTorch: tests/readmes/test_first_hour.py, with --long",
-    r"baselines/run_all\.sh": "makes the environment first: tests/packaging/test_scripts.py, and test_first_hour.py with --long",
+    r"pip install|python3 -m venv|\. \.venv/bin/activate|git clone": (
+        "downloads PyTorch: tests/readmes/test_first_hour.py, with --long"
+    ),
+    r"baselines/run_all\.sh": (
+        "makes the environment first: tests/packaging/test_scripts.py, and test_first_hour.py with --long"
+    ),
     r"tests/run\.sh|\.ci/run": "is what runs these tests: tests/packaging/test_scripts.py",
     r"sbatch": "needs a Slurm cluster",
     r"blemore-baselines extract .*--encoder (clip|imagebind|wavlm|hubert|videomaev2)\b": "downloads weights",
@@ -54,24 +58,39 @@ class Command(NamedTuple):
 
 def commands(text, folder):
     """What a block of shell code comes to."""
-    first = set(re.findall(r"(?:^|[;&|(]|\bdo|\bthen)\s*(?:[A-Z_]+=\S*\s+)*([\w./-]+)", text.replace("\\\n", " "), re.M))
+    first = set(
+        re.findall(r"(?:^|[;&|(]|\bdo|\bthen)\s*(?:[A-Z_]+=\S*\s+)*([\w./-]+)", text.replace("\\\n", " "), re.M)
+    )
     names = {*PROGRAMS, "pip", "python", "python3", "git", "sbatch", "jupyter", "source", ".", *OWN_PATHS} & first
     script = NOTED + "".join(f'function {name} {{ note {name} "$@"; }}\n' for name in sorted(names)) + text
     read, write = os.pipe()
     noted = subprocess.run(
-        [shutil.which("bash"), "-c", f"exec 3>&{write}; number=0; DATA=$PWD/real; mkdir={shutil.which('mkdir')}; PATH=\n{script}"],
-        cwd=folder, capture_output=True, text=True, pass_fds=[write],
+        [
+            shutil.which("bash"),
+            "-c",
+            f"exec 3>&{write}; number=0; DATA=$PWD/real; mkdir={shutil.which('mkdir')}; PATH=\n{script}",
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        pass_fds=[write],
     )
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         parts = pipe.read().decode().split("\0")[:-1]
-    assert noted.returncode == 0 and not noted.stderr, f"neither a command of the kit nor one that NOT_HERE knows:\n{noted.stderr}"
+    assert noted.returncode == 0 and not noted.stderr, (
+        f"neither a command of the kit nor one that NOT_HERE knows:\n{noted.stderr}"
+    )
     shown, found = set(re.findall("@@([0-9]+)@@", noted.stdout)), []
     while parts:
         place, count, *rest = parts
-        words, parts = rest[: int(count)], rest[int(count):]
+        words, parts = rest[: int(count)], rest[int(count) :]
         number = str(len(found) + 1)
-        target = None if number in shown else next(path for path in Path(place).iterdir() if path.is_file() and _takes(path, number))
+        target = (
+            None
+            if number in shown
+            else next(path for path in Path(place).iterdir() if path.is_file() and _takes(path, number))
+        )
         found.append(Command(words, Path(place), target))
     return found
 
@@ -109,10 +128,13 @@ def _prepare_demo(desk, out):
 
 @pytest.fixture
 def bench(desk, world, monkeypatch):
-    """The folder in which a page's commands are run, with everything that they take for granted. All training is fast."""
+    """The folder in which a page's commands are run, with everything that they take for granted.
+
+    All training is fast.
+    """
     from blemore.evaluate import read_ids
-    from blemore_baselines.crossval import PRESETS
     from blemore_baselines.features import scores_csv
+    from blemore_baselines.models.recipes import PRESETS
 
     monkeypatch.setitem(PRESETS, "published", PRESETS["fast"])
     rng, made = np.random.default_rng(5), {"train": read_ids(Path(desk.train)), "test": read_ids(Path(desk.test))}
@@ -120,8 +142,10 @@ def bench(desk, world, monkeypatch):
     shutil.copy(desk.train, "real")
     shutil.copy(desk.test, "real")
     models = [f"real/hicmae/{run}" for run in ("e50_ce", "e50_kl_div", "e100_ce", "e100_kl_div")]
-    for names, part in ((["oof", "oof_a", "oof_b", "my_oof", *(f"{model}_train_oof_logits" for model in models)], "train"),
-                        (["test", "test_a", "test_b", "my_test", *(f"{model}_test_logits" for model in models)], "test")):
+    for names, part in (
+        (["oof", "oof_a", "oof_b", "my_oof", *(f"{model}_train_oof_logits" for model in models)], "train"),
+        (["test", "test_a", "test_b", "my_test", *(f"{model}_test_logits" for model in models)], "test"),
+    ):
         for name in names:
             Path(f"{name}.csv").write_text(scores_csv(made[part], rng.normal(size=(len(made[part]), 6))))
     for name in ("labels.json", "mended.json"):
@@ -130,9 +154,28 @@ def bench(desk, world, monkeypatch):
     rows = Path(desk.train).read_text().splitlines()
     Path("practice.csv").write_text("\n".join([rows[0], *(row for row in rows[1:] if row.endswith(",0"))]) + "\n")
     for name, folder in (("wavlm", "WavLM_large"), ("imagebind", "ImageBind")):
-        call("blemore-baselines", "aggregate", "--metadata", desk.train, "--out", f"{name}.npz",
-             "--features", f"pre_extracted_train_data/{folder}_train")
-    call("blemore-baselines", "predict", "--model", "run", "--features", desk.wavlm_test, "--ids", desk.test, "--out", "submission.zip")
+        call(
+            "blemore-baselines",
+            "aggregate",
+            "--metadata",
+            desk.train,
+            "--out",
+            f"{name}.npz",
+            "--features",
+            f"pre_extracted_train_data/{folder}_train",
+        )
+    call(
+        "blemore-baselines",
+        "predict",
+        "--model",
+        "run",
+        "--features",
+        desk.wavlm_test,
+        "--ids",
+        desk.test,
+        "--out",
+        "submission.zip",
+    )
     Path("submissions").mkdir()
     shutil.copy("submission.zip", "submissions/one.zip")
     Path("CLIPS").symlink_to("demo/train")
@@ -165,13 +208,20 @@ def test_the_commands_of_a_page_work(page, bench, wheels):
 @pytest.mark.skipif(not pages(), reason="not a git checkout")
 def test_every_reason_is_needed():
     """A reason whose command is gone from all pages would excuse the next one by chance."""
-    code = "\n".join(block.text.replace("\\\n", " ") for page in PAGES for block in blocks(page) if block.language in SHELL)
+    code = "\n".join(
+        block.text.replace("\\\n", " ") for page in PAGES for block in blocks(page) if block.language in SHELL
+    )
     for begins in NOT_HERE:
         alternatives = [begins] if "(" in begins else begins.split("|")
-        assert any(re.search(rf"(?m)^\s*(?:[A-Z_]+=\S*\s+)*(?:{part})", code) for part in alternatives) or "benchmarks" in begins, begins
+        assert (
+            any(re.search(rf"(?m)^\s*(?:[A-Z_]+=\S*\s+)*(?:{part})", code) for part in alternatives)
+            or "benchmarks" in begins
+        ), begins
 
 
-@pytest.mark.parametrize("page", [page for page in pages() if page.suffix == ".md"], ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page", [page for page in pages() if page.suffix == ".md"], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_python_on_a_page_runs(page):
     """Sessions with >>> are doctests; pytest itself collects the root's."""
     for block in blocks(page):
@@ -188,7 +238,9 @@ def test_commands_are_marked_as_such(page):
     """A block without a language, or as text, would escape these tests."""
     for block in blocks(page):
         if block.language not in SHELL:
-            assert not re.search(r"^\s*(\$ )?(blemore-\w+|pip|python3?|bash|baselines/run_all\.sh) ", block.text, re.M), f"line {block.line}"
+            assert not re.search(
+                r"^\s*(\$ )?(blemore-\w+|pip|python3?|bash|baselines/run_all\.sh) ", block.text, re.M
+            ), f"line {block.line}"
     indented = re.findall(r"\n\n {4,}(?:\$ )?((?:blemore-|pip |python3? |bash ).*)", text_of(page))
     assert all(any(re.match(begins, line) for begins in NOT_HERE) for line in indented), indented
 
@@ -210,9 +262,12 @@ pip install '.[notebook]'
 """
     found = commands(block, tmp_path)
     assert [command.words for command in found] == [
-        ["blemore-score", "a b.zip", "--check"], ["blemore-baselines", "extract", "--clips", "data/train"],
-        ["blemore-baselines", "extract", "--clips", "data/test"], ["blemore-codabench", "check", "x"],
-        ["baselines/run_all.sh"], ["pip", "install", ".[notebook]"],
+        ["blemore-score", "a b.zip", "--check"],
+        ["blemore-baselines", "extract", "--clips", "data/train"],
+        ["blemore-baselines", "extract", "--clips", "data/test"],
+        ["blemore-codabench", "check", "x"],
+        ["baselines/run_all.sh"],
+        ["pip", "install", ".[notebook]"],
     ]
     assert found[3].folder == tmp_path / "sub/folder" and found[3].target == tmp_path / "sub/folder/out.jsonl"
     assert [reason(command) is None for command in found] == [True, True, True, True, False, False]

@@ -1,4 +1,5 @@
-"""The first hour of a new user: a fresh clone, a Python and nothing else, and the README's own commands pasted one after another.
+"""The first hour of a new user: a fresh clone, a Python and nothing else, and the README's own commands pasted one
+after another.
 
 It installs everything from the package index that pip is configured for, so only with --long.
 """
@@ -12,8 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from pages import ROOT, FENCE, text_of
+from pages import FENCE, ROOT, text_of
 
 # What the scripts of venv and any terminal have. No compiler, no git, no other Python.
 TOOLS = "bash sh cat cp dirname env ls mkdir mktemp mv rm sed uname".split()
@@ -31,7 +31,9 @@ def newcomer(tmp_path_factory, pytestconfig):
     if not pytestconfig.getoption("--long"):
         pytest.skip("installs PyTorch: with --long")
     home = tmp_path_factory.mktemp("home")
-    cloned = subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, home / "kit"], capture_output=True, text=True)
+    cloned = subprocess.run(
+        ["git", "clone", "--quiet", "--no-hardlinks", ROOT, home / "kit"], capture_output=True, text=True
+    )
     if cloned.returncode:
         pytest.skip(f"not a git checkout: {cloned.stderr}")
     (home / "bin").mkdir()
@@ -42,11 +44,23 @@ def newcomer(tmp_path_factory, pytestconfig):
         if (Path.home() / config).exists():
             (home / config).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(Path.home() / config, home / config)
-    environment = {"HOME": str(home), "PATH": str(home / "bin"), "LANG": "C.UTF-8", **{name: os.environ[name] for name in os.environ if name.startswith("PIP_")}}
+    environment = {
+        "HOME": str(home),
+        "PATH": str(home / "bin"),
+        "LANG": "C.UTF-8",
+        **{name: os.environ[name] for name in os.environ if name.startswith("PIP_")},
+    }
 
     def run(code, folder="."):
         # As pasted into a terminal; -e, because nobody goes on after an error.
-        done = subprocess.run(["bash", "-e", "-c", code], cwd=home / "kit" / folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            ["bash", "-e", "-c", code],
+            cwd=home / "kit" / folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
         assert done.returncode == 0, f"{code}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done
 
@@ -57,16 +71,26 @@ def test_from_a_clone_to_a_checked_submission_and_a_leaderboard_entry(newcomer):
     participant, organiser = section("Participants")[0], section("Organisers")[0]
     done = newcomer(participant + "\npwd")
     *said, place = done.stdout.splitlines()
-    assert "valid: submission.zip" in said and "36 clips: " in said[-1], "the last command is the check, with every clip there"
+    assert "valid: submission.zip" in said and "36 clips: " in said[-1], (
+        "the last command is the check, with every clip there"
+    )
 
     # What an organiser brings along, here the demo's; the submission is the participant's.
     activate = ". ~/kit/.venv/bin/activate\n"
     labels = newcomer(f"cp data/test_labels.json .\n{activate}{organiser}", place)
     entry = json.loads(labels.stdout.splitlines()[-1])
-    assert entry["status"] == "Finished" and entry["reason"] is None and set(entry["scores"]) == {"score", "acc_presence", "acc_salience"}
+    assert (
+        entry["status"] == "Finished"
+        and entry["reason"] is None
+        and set(entry["scores"]) == {"score", "acc_presence", "acc_salience"}
+    )
     assert all(0 <= value <= 1 for value in entry["scores"].values())
     scored = json.loads(newcomer(f"{activate}blemore-score submission.zip test_labels.json --json", place).stdout)
-    assert {name: round(scored[name], 10) for name in entry["scores"]} == entry["scores"], "the leaderboard shows what the kit computes"
+    assert {name: round(scored[name], 10) for name in entry["scores"]} == entry["scores"], (
+        "the leaderboard shows what the kit computes"
+    )
 
-    status = subprocess.run(["git", "status", "--porcelain"], cwd=Path(place).parents[1], capture_output=True, text=True)
+    status = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=Path(place).parents[1], capture_output=True, text=True
+    )
     assert status.stdout == "", "everything that was written lies where git does not look"

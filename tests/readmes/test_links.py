@@ -3,7 +3,6 @@
 import re
 
 import pytest
-
 from pages import ROOT, anchors, pages, prose
 
 INLINE = re.compile(r"\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
@@ -14,7 +13,12 @@ OUTSIDE = ("https://", "http://", "mailto:", "attachment:", "data:")
 
 def links(page):
     text = prose(page)
-    return [target for pattern in (INLINE, REFERENCE, HTML) for target in pattern.findall(text) if not target.startswith(OUTSIDE)]
+    return [
+        target
+        for pattern in (INLINE, REFERENCE, HTML)
+        for target in pattern.findall(text)
+        if not target.startswith(OUTSIDE)
+    ]
 
 
 def broken(page, target):
@@ -36,7 +40,10 @@ def test_links_inside_the_project_arrive(page):
 
 def test_links_are_found_and_broken_ones_told(tmp_path):
     page = tmp_path / "README.md"
-    page.write_text("# A `b`, c\n## A b c\n[x](y.md) [z](#a-b-c-1)\n```sh\n[no](link)\n```\n[q]: data/ \"t\"\n<img src=\"p.svg\"> [w](https://w.de) `[c](d)`\n")
+    page.write_text(
+        '# A `b`, c\n## A b c\n[x](y.md) [z](#a-b-c-1)\n```sh\n[no](link)\n```\n[q]: data/ "t"\n<img src="p.svg">'
+        " [w](https://w.de) `[c](d)`\n"
+    )
     assert links(page) == ["y.md", "#a-b-c-1", "data/", "p.svg"]
     assert anchors(page) == {"a-b-c", "a-b-c-1"}
     assert broken(ROOT / "README.md", "nowhere.md") == "nowhere.md: no such file"

@@ -10,7 +10,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
 from kit import call
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +29,9 @@ def submission(desk):
     clips = json.loads(Path(desk.labels).read_text())["labels"]
 
     def write(change=lambda entries: entries, name="submission.json"):
-        Path(name).write_text(json.dumps({"predictions": change({f"{clip}.mov": entry for clip, entry in clips.items()})}))
+        Path(name).write_text(
+            json.dumps({"predictions": change({f"{clip}.mov": entry for clip, entry in clips.items()})})
+        )
         return name
 
     assert call("blemore-score", "--check", write(), "--ids", desk.test).exit_code == 0
@@ -40,16 +41,33 @@ def submission(desk):
 def test_1_a_wrong_path(desk):
     said = told("blemore-score", "submision.zip", desk.labels, code=3)
     assert "submision.zip: cannot be opened: No such file or directory" in said and "Check the path" in said
-    said = told("blemore-baselines", "aggregate", "--features", "WavLM_large_train", "--metadata", desk.train, "--out", "a.npz", code=3)
+    said = told(
+        "blemore-baselines",
+        "aggregate",
+        "--features",
+        "WavLM_large_train",
+        "--metadata",
+        desk.train,
+        "--out",
+        "a.npz",
+        code=3,
+    )
     assert "WavLM_large_train: cannot be opened" in said and "Check the path" in said
     assert not Path("a.npz").exists()
 
 
-@pytest.mark.parametrize(("files", "mistake", "mend"), [
-    ({"run/metrics.json": "{}", "predictions.json": "{}"}, "2 JSON files in it", "Leave the one with the predictions"),
-    ({"predictions.csv": "clip,emotion"}, "no JSON file in it", "one file ending in .json"),
-    (None, "not a readable zip", "Zip the JSON file again"),
-])
+@pytest.mark.parametrize(
+    ("files", "mistake", "mend"),
+    [
+        (
+            {"run/metrics.json": "{}", "predictions.json": "{}"},
+            "2 JSON files in it",
+            "Leave the one with the predictions",
+        ),
+        ({"predictions.csv": "clip,emotion"}, "no JSON file in it", "one file ending in .json"),
+        (None, "not a readable zip", "Zip the JSON file again"),
+    ],
+)
 def test_2_a_wrong_zip(desk, files, mistake, mend):
     if files is None:
         Path("s.zip").write_bytes(b"PK\x03\x04 and then the connection was lost")
@@ -68,7 +86,11 @@ def test_3_forgotten_clips(desk, submission):
 
 
 def test_4_saliences_from_0_to_1(desk, submission):
-    spoilt = submission(lambda entries: {clip: [{**part, "salience": part["salience"] / 100} for part in entry] for clip, entry in entries.items()})
+    spoilt = submission(
+        lambda entries: {
+            clip: [{**part, "salience": part["salience"] / 100} for part in entry] for clip, entry in entries.items()
+        }
+    )
     said = told("blemore-score", "--check", spoilt, "--ids", desk.test, code=1)
     assert "expected 100" in said and "multiply by 100" in said
 
@@ -91,26 +113,60 @@ def test_5_another_order_of_emotions(desk):
     rows = [line.split(",") for line in Path("right.csv").read_text().splitlines()]
     swapped = [[row[0], *row[:0:-1]] for row in [rows[0], *rows[:0:-1]]]
     Path("reordered.csv").write_text("\n".join(map(",".join, swapped)) + "\n")
-    first, second = (call("blemore-baselines", "decode", "--metadata", desk.train, "--scores", name) for name in ("right.csv", "reordered.csv"))
+    first, second = (
+        call("blemore-baselines", "decode", "--metadata", desk.train, "--scores", name)
+        for name in ("right.csv", "reordered.csv")
+    )
     assert first.exit_code == 0 and first.stdout == second.stdout
 
     scores("numbers.csv", clips, range(6))
     said = told("blemore-baselines", "decode", "--metadata", desk.train, "--scores", "numbers.csv", code=1)
-    assert "expected filename and the six emotions ang, disg, fea, hap, sad, neu" in said and "order alone would not tell" in said
+    assert (
+        "expected filename and the six emotions ang, disg, fea, hap, sad, neu" in said
+        and "order alone would not tell" in said
+    )
     scores("full.csv", clips, ["anger", "disgust", "fear", "happiness", "sadness", "neutral"])
-    assert "ang, disg, fea, hap, sad, neu" in told("blemore-baselines", "decode", "--metadata", desk.train, "--scores", "full.csv", code=1)
+    assert "ang, disg, fea, hap, sad, neu" in told(
+        "blemore-baselines", "decode", "--metadata", desk.train, "--scores", "full.csv", code=1
+    )
 
 
 def test_6_features_of_other_clips(desk):
-    said = told("blemore-baselines", "train", "--metadata", desk.train, "--features", desk.wavlm_test, "--out", "new", code=1)
+    said = told(
+        "blemore-baselines", "train", "--metadata", desk.train, "--features", desk.wavlm_test, "--out", "new", code=1
+    )
     assert "144 of 144 clips have no features" in said and "other partition" in said
-    said = told("blemore-baselines", "predict", "--model", "run", "--features", desk.wavlm, "--ids", desk.test, "--out", "s.zip", code=1)
+    said = told(
+        "blemore-baselines",
+        "predict",
+        "--model",
+        "run",
+        "--features",
+        desk.wavlm,
+        "--ids",
+        desk.test,
+        "--out",
+        "s.zip",
+        code=1,
+    )
     assert "36 of 36 clips have no features" in said and "other partition" in said
     assert not Path("new").exists() and not Path("s.zip").exists()
 
 
 def test_7_another_encoder(desk):
-    said = told("blemore-baselines", "predict", "--model", "run", "--features", desk.imagebind_test, "--ids", desk.test, "--out", "s.zip", code=1)
+    said = told(
+        "blemore-baselines",
+        "predict",
+        "--model",
+        "run",
+        "--features",
+        desk.imagebind_test,
+        "--ids",
+        desk.test,
+        "--out",
+        "s.zip",
+        code=1,
+    )
     assert "WavLM_large" in said and "ImageBind" in said and not Path("s.zip").exists()
 
 
@@ -125,17 +181,24 @@ def test_8_clips_without_sound(desk):
         for _ in range(10):
             file.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))))
         file.mux(stream.encode())
-    result = call("blemore-baselines", "extract", "--clips", "mute", "--encoder", "logmel", "--out", "features", "--workers", "1")
+    result = call(
+        "blemore-baselines", "extract", "--clips", "mute", "--encoder", "logmel", "--out", "features", "--workers", "1"
+    )
     assert result.exit_code == 1 and "Traceback" not in result.stderr
     assert "0 clips encoded, 0 there already, 1 failed" in result.stdout
-    assert "has no sound stream. Sound features need a file with sound." in result.stderr and "tries them again" in result.stderr
+    assert (
+        "has no sound stream. Sound features need a file with sound." in result.stderr
+        and "tries them again" in result.stderr
+    )
     assert "test_0001,no-audio" in Path("features/logmel/failures.csv").read_text()
 
 
 def old_pythons():
     found = {}
     for version in ("3.6", "3.7", "3.8", "3.10"):
-        for path in sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*/bin/python")):
+        for path in sorted(
+            Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*/bin/python")
+        ):
             found[version] = path
     return found
 
@@ -154,15 +217,26 @@ def test_9_an_old_python(tmp_path, version):
     for name in ("baselines/run_all.sh", "baselines/environment.sh", "setup.cfg", "pyproject.toml", "constraints.txt"):
         (kit / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, kit / name)
-    said = subprocess.run([tools / "bash", kit / "baselines/run_all.sh"], capture_output=True, text=True, env={"PATH": str(tools), "HOME": str(tmp_path)})
+    said = subprocess.run(
+        [tools / "bash", kit / "baselines/run_all.sh"],
+        capture_output=True,
+        text=True,
+        env={"PATH": str(tools), "HOME": str(tmp_path)},
+    )
     assert said.returncode == 1 and "Traceback" not in said.stderr
-    assert f"No Python from 3.11 to 3.13 was found (python3 is {version}" in said.stderr and "PYTHON=/path/to/python3.12" in said.stderr
+    assert (
+        f"No Python from 3.11 to 3.13 was found (python3 is {version}" in said.stderr
+        and "PYTHON=/path/to/python3.12" in said.stderr
+    )
     assert not (kit / "output").exists()
 
     done = subprocess.run([python, ROOT / "scoring_program" / "score.py"], capture_output=True, text=True, cwd=tmp_path)
     if version in ("3.6", "3.7", "3.8"):
         assert done.returncode == 4 and "Traceback" not in done.stderr
-        assert f"needs Python 3.9 or later, and this is {version}" in done.stderr and "docker_image: codalab/codalab-legacy:py312" in done.stderr
+        assert (
+            f"needs Python 3.9 or later, and this is {version}" in done.stderr
+            and "docker_image: codalab/codalab-legacy:py312" in done.stderr
+        )
     else:
         assert "needs Python" not in done.stderr
 
@@ -171,7 +245,11 @@ def test_9_an_old_python(tmp_path, version):
 def disk(tmp_path_factory):
     """A file system of 16 kB."""
     place = tmp_path_factory.mktemp("disk")
-    if os.name != "posix" or os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", place], capture_output=True).returncode:
+    if (
+        os.name != "posix"
+        or os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", place], capture_output=True).returncode
+    ):
         pytest.skip("only root can mount a small disk")
     yield place
     subprocess.run(["umount", place], check=True)
@@ -180,7 +258,18 @@ def disk(tmp_path_factory):
 def test_10_no_space(desk, disk):
     commands = {
         "aggregate": ["--features", desk.wavlm, "--metadata", desk.train, "--out", disk / "a.npz"],
-        "train": ["--features", desk.wavlm, "--metadata", desk.train, "--preset", "fast", "--head", "linear", "--out", disk / "run"],
+        "train": [
+            "--features",
+            desk.wavlm,
+            "--metadata",
+            desk.train,
+            "--preset",
+            "fast",
+            "--head",
+            "linear",
+            "--out",
+            disk / "run",
+        ],
         "extract": ["--clips", "demo/test", "--encoder", "logmel", "--out", disk / "features", "--workers", "1"],
         "demo": ["--out", disk / "demo"],
     }
@@ -195,6 +284,9 @@ def test_10_no_space(desk, disk):
 
 def test_all_of_them_can_be_looked_into(desk):
     """The traceback is there for who asks."""
-    done = subprocess.run([sys.executable, "-P", "-c", "from blemore.cli import main; main()", "--debug", "nowhere.zip", desk.labels],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", "from blemore.cli import main; main()", "--debug", "nowhere.zip", desk.labels],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 3 and "Traceback" in done.stderr and done.stderr.endswith("Check the path.\n")

@@ -1,4 +1,6 @@
-"""The notebook (its links: tests/readmes): clean as committed, and run from top to bottom on the demo and on a folder laid out like the dataset."""
+"""The notebook (its links: tests/readmes): clean as committed, and run from top to bottom on the demo and on a folder
+laid out like the dataset.
+"""
 
 import ast
 import base64
@@ -20,14 +22,25 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 from blemore.labels import LABEL_INDEX, LABELS
-from blemore_baselines import decoders
 from blemore_baselines.dataset import TARGETS, read_dataset
-from blemore_baselines.fusion import read_models
+from blemore_baselines.decoding import decoders
+from blemore_baselines.decoding.scores import read_models
+from blemore_baselines.results.text import structured_to_text
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "starting_kit" / "blemore_starting_kit.ipynb"
 RENDER = runpy.run_path(str(NOTEBOOK.parent / "render.py"))
-MAKES_DEMO = ["demo.py", "media.py", "extract.py", "encoders/base.py", "encoders/gray_flow.py", "encoders/logmel.py"]
+MAKES_DEMO = [
+    "demo/generator.py",
+    "demo/score.py",
+    "demo/face.py",
+    "demo/voice.py",
+    "clips/media.py",
+    "extract.py",
+    "encoders/base.py",
+    "encoders/gray_flow.py",
+    "encoders/logmel.py",
+]
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +58,15 @@ def as_python(source):
 
 # ------------------------------------------------------------------------------------------------- as committed
 
+
 def test_is_committed_without_outputs(notebook):
     nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(code) > 10 and not any(cell.outputs or cell.execution_count or cell.metadata for cell in code)
-    assert NOTEBOOK.read_text("utf-8") == nbformat.writes(notebook) + "\n"  # so that a diff shows what was changed alone
+    assert (
+        NOTEBOOK.read_text("utf-8") == nbformat.writes(notebook) + "\n"
+    )  # so that a diff shows what was changed alone
 
 
 def test_defines_nothing(notebook):
@@ -67,6 +83,7 @@ def test_names_no_machine(notebook):
 
 # ------------------------------------------------------------------------------------------------- the first cell
 
+
 @pytest.fixture
 def first_cell(notebook, tmp_path, monkeypatch):
     """Runs the first cell in a folder, where the kit is not importable; gives what it asks pip for."""
@@ -81,7 +98,10 @@ def first_cell(notebook, tmp_path, monkeypatch):
                 asked.append((magic, line.format(**names)))
 
         names = {"get_ipython": Shell}
-        exec(as_python(sources(notebook, "code")["install"].replace('REPOSITORY = ""', f"REPOSITORY = {repository!r}")), names)
+        exec(
+            as_python(sources(notebook, "code")["install"].replace('REPOSITORY = ""', f"REPOSITORY = {repository!r}")),
+            names,
+        )
         return asked
 
     return run
@@ -92,12 +112,15 @@ def test_installs_from_the_checkout(first_cell):
 
 
 def test_installs_from_the_repository_elsewhere(first_cell, tmp_path):
-    assert first_cell(tmp_path, "https://example.org/kit.git") == [("pip", 'install --quiet "git+https://example.org/kit.git"')]
+    assert first_cell(tmp_path, "https://example.org/kit.git") == [
+        ("pip", 'install --quiet "git+https://example.org/kit.git"')
+    ]
     with pytest.raises(SystemExit, match="set REPOSITORY"):
         first_cell(tmp_path)
 
 
 # --------------------------------------------------------------------------------------------------- as it runs
+
 
 class Run:
     """The executed notebook's outputs."""
@@ -117,13 +140,23 @@ class Run:
         self.outputs = {cell.id: cell.outputs for cell in self.notebook.cells if cell.cell_type == "code"}
 
     def text(self, cell, stream="stdout"):
-        return "".join(output.text for output in self.outputs[cell] if output.output_type == "stream" and output.name == stream)
+        return "".join(
+            output.text for output in self.outputs[cell] if output.output_type == "stream" and output.name == stream
+        )
 
     @property
     def figures(self):
         """(cell, grey picture) of each."""
-        shown = [(cell, output.data["image/png"]) for cell, outputs in self.outputs.items() for output in outputs if "image/png" in output.get("data", {})]
-        return [(cell, cv2.imdecode(np.frombuffer(base64.b64decode(png), np.uint8), cv2.IMREAD_GRAYSCALE)) for cell, png in shown]
+        shown = [
+            (cell, output.data["image/png"])
+            for cell, outputs in self.outputs.items()
+            for output in outputs
+            if "image/png" in output.get("data", {})
+        ]
+        return [
+            (cell, cv2.imdecode(np.frombuffer(base64.b64decode(png), np.uint8), cv2.IMREAD_GRAYSCALE))
+            for cell, png in shown
+        ]
 
     def assert_sound(self):
         for cell in self.outputs:
@@ -137,7 +170,10 @@ class Run:
 
 @pytest.fixture(scope="module")
 def on_demo(request, notebook, tmp_path_factory):
-    """(run, its output folder). Clips and their features are kept between sessions, as long as what makes them is the same."""
+    """(run, its output folder).
+
+    Clips and their features are kept between sessions, as long as what makes them is the same.
+    """
     out = tmp_path_factory.mktemp("notebook")
     cache = getattr(request.config, "cache", None)
     if cache:
@@ -157,7 +193,15 @@ def blemore_score_check(submission, ids):
 def test_runs_on_the_demo(on_demo):
     run, out = on_demo
     run.assert_sound()
-    assert [cell for cell, _ in run.figures] == ["clips"] * 3 + ["labels", "folds", "features", "curves", "thresholds", "structured", "confusion"]
+    assert [cell for cell, _ in run.figures] == ["clips"] * 3 + [
+        "labels",
+        "folds",
+        "features",
+        "curves",
+        "thresholds",
+        "structured",
+        "confusion",
+    ]
     assert "144 labelled clips of 12 actors" in run.text("data")
     assert "1 of 3 blends" in run.text("metrics") and "These look like fractions" in run.text("invalid")
     assert "36 clips, valid" in run.text("submit") and "of 36 clips" in run.text("score")
@@ -168,10 +212,14 @@ def test_compares_the_decoders_by_their_difference(on_demo):
     dataset = read_dataset(out / "demo/data/train_metadata.csv")
     [folder] = (out / "demo/starting_kit").glob("*-fast")
     told = decoders.structured(dataset, read_models([folder], dataset.ids))
-    compared = told.text[told.text.index("\nDifference to thresholds"):].splitlines()[2:5]
+    text = structured_to_text(told.figures)
+    compared = text[text.index("\nDifference to thresholds") :].splitlines()[2:5]
     assert all(line.startswith(("ACC_", "score")) and " p = " in line for line in compared)
     shown = run.text("compare")
-    assert f"{told.figures['nested_thresholds']['score']:.4f}   [" in shown and f"{told.figures['nested']['score']:.4f}   [" in shown
+    assert (
+        f"{told.figures['nested_thresholds']['score']:.4f}   [" in shown
+        and f"{told.figures['nested']['score']:.4f}   [" in shown
+    )
     assert shown.count("\n".join(compared)) == 1 and shown.count("Difference to thresholds, paired over 12 actors") == 1
 
 
@@ -190,7 +238,11 @@ def test_ends_in_a_checked_submission(on_demo):
 def test_becomes_a_page_that_loads_nothing(on_demo):
     run, _ = on_demo
     page = RENDER["page"](deepcopy(run.notebook))
-    assert page.count("<img") == len(run.figures) and "No description" not in page and 'alt="Clips by actor, in five folds"' in page
+    assert (
+        page.count("<img") == len(run.figures)
+        and "No description" not in page
+        and 'alt="Clips by actor, in five folds"' in page
+    )
     assert not re.findall(r"""<script|<link|(?:src|href)=["']?https?://(?!www\.codabench\.org)""", page)
     assert "clip/s]" not in page  # progress
 
@@ -199,7 +251,19 @@ def test_becomes_a_page_that_loads_nothing(on_demo):
 def dataset(tmp_path):
     """Makes a folder as the dataset is laid out, with made-up features of 10 actors and no videos."""
     rng = np.random.default_rng(3)
-    columns = ["filename", "video_id", "mix", "emotion_1", "emotion_2", "emotion_1_salience", "emotion_2_salience", "version", "intensity_level", "situation", "fold"]
+    columns = [
+        "filename",
+        "video_id",
+        "mix",
+        "emotion_1",
+        "emotion_2",
+        "emotion_1_salience",
+        "emotion_2_salience",
+        "version",
+        "intensity_level",
+        "situation",
+        "fold",
+    ]
 
     def make(*parts):
         folder = tmp_path / "BLEMORE data"
@@ -211,11 +275,24 @@ def dataset(tmp_path):
             for actor in range(10):
                 for label in LABELS:
                     emotions = (*label.emotions, "")[:2]
-                    told = "_".join(map(str, ["mix", *emotions, *label.saliences] if label.is_blend else ["neu", "sit1"] if label.emotions == ("neu",) else [*label.emotions, "int1"]))
+                    told = "_".join(
+                        map(
+                            str,
+                            (
+                                ["mix", *emotions, *label.saliences]
+                                if label.is_blend
+                                else ["neu", "sit1"]
+                                if label.emotions == ("neu",)
+                                else [*label.emotions, "int1"]
+                            ),
+                        )
+                    )
                     clip = f"A{100 + actor}_{told}_ver1"
                     clips["train"][clip] = label
                     saliences = label.saliences if label.is_blend else ("", "")
-                    writer.writerow([clip, f"A{100 + actor}", int(label.is_blend), *emotions, *saliences, 1, "", "", actor % 5])
+                    writer.writerow(
+                        [clip, f"A{100 + actor}", int(label.is_blend), *emotions, *saliences, 1, "", "", actor % 5]
+                    )
         (folder / "test_metadata.csv").write_text("filename\n" + "".join(f"{clip}.mov\n" for clip in clips["test"]))
         for encoder, dim in (("ImageBind", 6), ("WavLM_large", 4), ("HiCMAE", 3)):
             mixing = rng.normal(size=(6, dim))
@@ -223,7 +300,12 @@ def dataset(tmp_path):
                 place = folder / "pre" / f"pre_extracted_{part}_data" / f"{encoder}_{part}"
                 place.mkdir(parents=True)
                 for clip, label in clips[part].items():
-                    np.save(place / f"{clip}.npy", (TARGETS[LABEL_INDEX[label]] @ mixing + rng.normal(scale=0.5, size=(5, dim))).astype(np.float32))
+                    np.save(
+                        place / f"{clip}.npy",
+                        (TARGETS[LABEL_INDEX[label]] @ mixing + rng.normal(scale=0.5, size=(5, dim))).astype(
+                            np.float32
+                        ),
+                    )
         return folder
 
     return make
@@ -251,10 +333,15 @@ def test_says_what_a_submission_lacks(notebook, dataset, tmp_path, long):
 
 # ---------------------------------------------------------------------------------------------------- render.py
 
+
 def test_tells_of_a_failed_cell_without_a_traceback(tmp_path):
     page = tmp_path / "page.html"
-    said = subprocess.run([sys.executable, NOTEBOOK.parent / "render.py", page], capture_output=True, text=True,
-                          env={**os.environ, "BLEMORE_DATA": str(tmp_path / "nowhere"), "BLEMORE_OUT": str(tmp_path)})
+    said = subprocess.run(
+        [sys.executable, NOTEBOOK.parent / "render.py", page],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "BLEMORE_DATA": str(tmp_path / "nowhere"), "BLEMORE_OUT": str(tmp_path)},
+    )
     assert said.returncode == 1 and not page.exists()
     assert f"{NOTEBOOK.name}, code cell 2: FileError: {tmp_path / 'nowhere'}: no such folder\n" in said.stderr
     assert "Traceback" not in said.stderr + said.stdout and "----" not in said.stderr
@@ -265,5 +352,7 @@ def test_names_the_extra_that_it_needs(monkeypatch, package):
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(SystemExit, match=rf"^render.py needs {package}, which is not installed: pip install '\.\[notebook\]'$"):
+    with pytest.raises(
+        SystemExit, match=rf"^render.py needs {package}, which is not installed: pip install '\.\[notebook\]'$"
+    ):
         runpy.run_path(str(NOTEBOOK.parent / "render.py"))

@@ -10,35 +10,65 @@ LAYERS = (3, 6, 9)
 
 def place(tokens, width):
     """(tokens, width): sine at the even columns, cosine at the odd ones."""
-    table = [[(math.cos if column % 2 else math.sin)(token / 10_000 ** ((column - column % 2) / width)) for column in range(width)] for token in range(tokens)]
+    table = [
+        [
+            (math.cos if column % 2 else math.sin)(token / 10_000 ** ((column - column % 2) / width))
+            for column in range(width)
+        ]
+        for token in range(tokens)
+    ]
     return torch.tensor(table)
 
 
 def checkpoint_shapes(width=512, depth=10, fused=2):
     """Every key of a fine-tuned checkpoint with its shape."""
+
     def norm(name, size=width):
         return {f"{name}.weight": (size,), f"{name}.bias": (size,)}
 
     def attention(name, packed):
-        return {f"{name}.q_bias": (width,), f"{name}.v_bias": (width,), **{f"{name}.{key}.weight": (times * width, width) for key, times in packed.items()},
-                f"{name}.proj.weight": (width, width), f"{name}.proj.bias": (width,)}
+        return {
+            f"{name}.q_bias": (width,),
+            f"{name}.v_bias": (width,),
+            **{f"{name}.{key}.weight": (times * width, width) for key, times in packed.items()},
+            f"{name}.proj.weight": (width, width),
+            f"{name}.proj.bias": (width,),
+        }
 
     def block(name):
-        return {**norm(f"{name}.norm1"), **attention(f"{name}.attn", {"qkv": 3}), **norm(f"{name}.norm2"),
-                f"{name}.mlp.fc1.weight": (4 * width, width), f"{name}.mlp.fc1.bias": (4 * width,),
-                f"{name}.mlp.fc2.weight": (width, 4 * width), f"{name}.mlp.fc2.bias": (width,)}
+        return {
+            **norm(f"{name}.norm1"),
+            **attention(f"{name}.attn", {"qkv": 3}),
+            **norm(f"{name}.norm2"),
+            f"{name}.mlp.fc1.weight": (4 * width, width),
+            f"{name}.mlp.fc1.bias": (4 * width,),
+            f"{name}.mlp.fc2.weight": (width, 4 * width),
+            f"{name}.mlp.fc2.bias": (width,),
+        }
 
-    shapes = {"video_layer_weights": (len(LAYERS),), "audio_layer_weights": (len(LAYERS),), **norm("fc_norm", 4 * width)}
+    shapes = {
+        "video_layer_weights": (len(LAYERS),),
+        "audio_layer_weights": (len(LAYERS),),
+        **norm("fc_norm", 4 * width),
+    }
     for name, patch in (("encoder", (width, 3, 2, 16, 16)), ("encoder_audio", (width, 1, 16, 16))):
-        shapes |= {f"{name}.patch_embed.proj.weight": patch, f"{name}.patch_embed.proj.bias": (width,), **norm(f"{name}.norm")}
+        shapes |= {
+            f"{name}.patch_embed.proj.weight": patch,
+            f"{name}.patch_embed.proj.bias": (width,),
+            **norm(f"{name}.norm"),
+        }
         for number in range(depth):
             shapes |= block(f"{name}.blocks.{number}")
     for suffix in ("", "_audio"):
         shapes |= norm(f"encoder_fusion.norm{suffix}")
         for number in range(fused):
             name = f"encoder_fusion.blocks{suffix}.{number}"
-            shapes |= {**block(name), **norm(f"{name}.cross_norm1"), **norm(f"{name}.cross_norm2"),
-                       **attention(f"{name}.cross_attn", {"q": 1, "kv": 2})}
+            shapes |= {
+                **block(name),
+                **norm(f"{name}.cross_norm1"),
+                **norm(f"{name}.cross_norm2"),
+                **attention(f"{name}.cross_attn", {"q": 1, "kv": 2}),
+            }
     return shapes
 
 
@@ -115,7 +145,9 @@ def trunk(part, tokens):
 def hicmae(state, pixels, spectrum):
     """One clip: pixels (3, 16, 160, 160), spectrum (256, 128) → (4 · width,)."""
     whole = Reader(state)
-    width = whole["fc_norm.weight"].shape[0] // 4 if "fc_norm.weight" in state else whole["encoder.norm.weight"].shape[0]
+    width = (
+        whole["fc_norm.weight"].shape[0] // 4 if "fc_norm.weight" in state else whole["encoder.norm.weight"].shape[0]
+    )
     patch = whole / "encoder" / "patch_embed" / "proj"
     video = conv3d(pixels[None], patch["weight"], patch["bias"], (2, 16, 16))[0].reshape(width, -1).T
     patch = whole / "encoder_audio" / "patch_embed" / "proj"
@@ -123,7 +155,10 @@ def hicmae(state, pixels, spectrum):
     (video, seen), (audio, heard) = trunk(whole / "encoder", video), trunk(whole / "encoder_audio", audio)
     fusion = whole / "encoder_fusion"
     for number in range(2):
-        video, audio = (cross_block(fusion / "blocks" / number, video, audio), cross_block(fusion / "blocks_audio" / number, audio, video))
+        video, audio = (
+            cross_block(fusion / "blocks" / number, video, audio),
+            cross_block(fusion / "blocks_audio" / number, audio, video),
+        )
     parts = []
     for name, means in (("video", seen), ("audio", heard)):
         weights = state.get(f"{name}_layer_weights", torch.full((3,), 1 / 3))

@@ -1,0 +1,118 @@
+"""How well thresholds do: the published account of out-of-fold scores, and the honest one.
+
+Conventions: arrays are (N, 6) with emotions in index order, `labels` are (N,) indices into
+`blemore.labels.LABELS`, `folds` are (N,) numbers. All functions are pure and work on any model's scores.
+
+Two accounts of the same predictions:
+- *published*: a fold's epoch, α and β are those that are best on that very fold. Optimistic, since it
+  selects and reports on the same clips, but it is what the paper's tables hold.
+- *nested*: a fold's epoch, α and β come from the other folds' out-of-fold scores. Pooled over all
+  clips into one presence, one salience and their mean: what can be expected of clips not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from blemore.metrics import Counts
+from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL
+from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_grid
+
+
+class Fold(NamedTuple):
+    """One fold's result, and the choice that was made for it. `epoch` counts from 1."""
+
+    fold: int
+    epoch: int
+    thresholds: Thresholds
+    counts: Counts
+
+
+def count(predicted: np.ndarray, labels: np.ndarray) -> Counts:
+    """The metrics' summed record for predicted and true label indices (N,); equal to `blemore.metrics.count`."""
+    blend = IS_BLEND[labels]
+    right_set = SET_OF_LABEL[predicted] == SET_OF_LABEL[labels]
+    right = int((blend & (predicted == labels)).sum())
+    return Counts(len(labels), int(right_set.sum()), int(blend.sum()), right, right)
+
+
+def published_folds(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> list[Fold]:
+    """Each fold at its own best epoch, α and β. probabilities: (epochs, N, 6), out of fold."""
+    return [_judge(probabilities, labels, folds, fold, own=True) for fold in np.unique(folds)]
+
+
+def nested_folds(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> list[Fold]:
+    """Each fold at the epoch, α and β that are best on the other folds. probabilities: (epochs, N, 6), out of fold."""
+    return [_judge(probabilities, labels, folds, fold, own=False) for fold in np.unique(folds)]
+
+
+def predict_folds(probabilities: np.ndarray, folds: np.ndarray, chosen: Sequence[Fold]) -> np.ndarray:
+    """Labels (N,): each fold's clips at the epoch, α and β that were chosen for it. probabilities: (epochs, N, 6)."""
+    predicted = np.zeros(len(folds), dtype=int)
+    for fold in chosen:
+        inside = folds == fold.fold
+        predicted[inside] = decode_thresholds(probabilities[fold.epoch - 1, inside], fold.thresholds)
+    return predicted
+
+
+def _judge(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, fold: int, own: bool) -> Fold:
+    inside = folds == fold
+    chosen_on = inside if own else ~inside
+    epoch, thresholds = choose(probabilities[:, chosen_on], labels[chosen_on])
+    predicted = decode_thresholds(probabilities[epoch, inside], thresholds)
+    return Fold(int(fold), epoch + 1, thresholds, count(predicted, labels[inside]))
+
+
+def choose(probabilities: np.ndarray, labels: np.ndarray) -> tuple[int, Thresholds]:
+    """The epoch (from 0) and thresholds with the best score over (epochs, N, 6); of equal epochs the earliest."""
+    fits = [fit_grid(epoch, labels) for epoch in probabilities]
+    best = int(np.argmax([score for _, score in fits]))
+    return best, fits[best][0]
+
+
+def figures(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> dict:
+    """Both accounts as one object for JSON. probabilities: (epochs, N, 6), out of fold; figures are unrounded."""
+    published = published_folds(probabilities, labels, folds)
+    nested = nested_folds(probabilities, labels, folds)
+    pooled = Counts(*np.sum([fold.counts for fold in nested], axis=0).tolist())
+    return {
+        "published": {**_over_folds(published), "folds": [_to_dict(fold) for fold in published]},
+        "nested": {**accuracies(pooled), **_over_folds(nested), "folds": [_to_dict(fold) for fold in nested]},
+    }
+
+
+def accuracies(counts: Counts) -> dict:
+    """A summed record's figures, unrounded, for JSON."""
+    return {
+        "acc_presence": counts.acc_presence,
+        "acc_salience": counts.acc_salience,
+        "score": counts.score,
+        "n": counts.n,
+        "n_blends": counts.n_blends,
+    }
+
+
+def _to_dict(fold: Fold) -> dict:
+    return {
+        "fold": fold.fold,
+        "epoch": fold.epoch,
+        "alpha": fold.thresholds.alpha,
+        "beta": fold.thresholds.beta,
+        **accuracies(fold.counts),
+    }
+
+
+def _over_folds(folds: Sequence[Fold]) -> dict:
+    """Mean and sample standard deviation over folds; None where a fold has no blend."""
+    over = {}
+    for name in ("acc_presence", "acc_salience", "score"):
+        values: list[float | None] = [getattr(fold.counts, name) for fold in folds]
+        known = None not in values
+        over[name] = {
+            "mean": float(np.mean(values)) if known else None,
+            "std": float(np.std(values, ddof=1)) if known and len(values) > 1 else None,
+        }
+    return {"over_folds": over}

@@ -1,0 +1,64 @@
+"""What arrays of clips must be like, said once, for functions that are open to anybody's arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from blemore.errors import Problem, ValidationError
+from blemore.labels import LABELS
+
+
+def demand_rows(values: np.ndarray, columns: int, where: str) -> np.ndarray:
+    """The values as an array (N, columns). ValidationError: another shape, or numbers that are not finite."""
+    values = np.asarray(values)
+    if values.ndim != 2 or values.shape[1] != columns:
+        raise ValidationError(Problem("wrong-shape", where, f"shape {values.shape}; expected (clips, {columns})"))
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).any(axis=1).sum())
+        raise ValidationError(
+            Problem(
+                "not-finite", where, f"{bad:,} of {len(values):,} rows hold NaN or Infinity; expected finite numbers"
+            )
+        )
+    return values
+
+
+def demand_labels(labels: np.ndarray, clips: int) -> np.ndarray:
+    """The labels as an array (N,).
+
+    ValidationError: not one for each of so many clips, no clips, or no indices into LABELS.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (clips,) or not clips:
+        raise ValidationError(
+            Problem(
+                "wrong-shape",
+                "labels",
+                f"shape {labels.shape} for {clips:,} clips; expected one clip at least, and a label for each",
+            )
+        )
+    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(LABELS):
+        found = (
+            f"{labels.dtype} from {labels.min()} to {labels.max()}" if labels.dtype.kind in "iuf" else str(labels.dtype)
+        )
+        raise ValidationError(
+            Problem(
+                "bad-label",
+                "labels",
+                f"found {found}; expected integers from 0 to {len(LABELS) - 1}, indices into blemore.labels.LABELS",
+            )
+        )
+    return labels
+
+
+def demand_range(
+    values: float | np.ndarray, where: str, low: float, high: float = np.inf, open_below: bool = False
+) -> None:
+    """ValidationError: a value is not finite, or outside of [low, high], or of (low, high]."""
+    values = np.asarray(values, dtype=float)
+    within = np.isfinite(values) & ((values > low) if open_below else (values >= low)) & (values <= high)
+    if not within.all():
+        expected = f"{'above' if open_below else 'at least'} {low:g}" + (
+            f", at most {high:g}" if np.isfinite(high) else ""
+        )
+        raise ValidationError(Problem("out-of-range", where, f"found {values[~within].flat[0]}; expected {expected}"))

@@ -1,0 +1,418 @@
+"""A posterior over the 36 labels from the log-probabilities of one model or several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from blemore.errors import Problem, ValidationError, show
+from blemore.labels import EMOTIONS, LABELS, PAIRS
+from blemore_baselines.dataset import IS_BLEND, N_SETS, RELATION_OF_LABEL, SET_OF_LABEL, TARGETS
+from blemore_baselines.decoding.arrays import demand_labels, demand_range
+from blemore_baselines.decoding.scores import log_softmax, softmax, to_log_probabilities
+from blemore_baselines.engines import one_thread_each
+
+CHUNK = 4096  # clips at a time: what they need stays in the processor's cache
+SPECIFIC = 10.0  # how much harder weights than biases are pulled
+
+
+ROUNDING = 1e-12  # of a sum's parts: what is no more than this is nothing
+
+
+N_PAIRS = len(PAIRS)
+
+
+_FIRST, _SECOND = (np.array([EMOTIONS.index(pair[k]) for pair in PAIRS]) for k in (0, 1))
+
+
+_IN_SET = np.zeros((N_SETS, len(EMOTIONS)), dtype=bool)
+
+
+_IN_SET[np.arange(len(EMOTIONS)), np.arange(len(EMOTIONS))] = True
+
+
+_IN_SET[len(EMOTIONS) + np.arange(N_PAIRS)[:, None], np.stack([_FIRST, _SECOND], axis=1)] = True
+
+
+class Model(NamedTuple):
+    """A fitted posterior: its models' inverse temperatures (M,) and weights (M,), its parameters by name, the strength
+    it was fitted with, and the share of blends.
+
+    weights: how far each model's log-probabilities vary over the emotions once they are as sure as they are right (root
+             mean square), as parts of their sum; 0 where none knows anything
+    """
+
+    inverse_temperatures: np.ndarray
+    weights: np.ndarray
+    parameters: dict[str, np.ndarray]
+    strength: float
+    share: float
+
+
+def log_probabilities(scores: Sequence[np.ndarray], names: Sequence[object]) -> np.ndarray:
+    """Several models' logits or probabilities (N, 6) as log-probabilities (M, N, 6). `names` are for messages.
+
+    A row of NaN, a clip that the model does not know, stays one.
+
+    Raises ValidationError as `blemore_baselines.decoding.accounts.to_probabilities` does; ValueError: models of other
+    numbers of clips.
+    """
+    return np.stack([_log_probabilities(np.asarray(one), str(name)) for one, name in zip(scores, names, strict=True)])
+
+
+def _log_probabilities(scores: np.ndarray, name: str) -> np.ndarray:
+    unknown = np.isnan(scores).all(axis=1) if scores.ndim == 2 and scores.size else np.zeros(len(scores), dtype=bool)
+    if not unknown.any():
+        return to_log_probabilities(scores, name)
+    logs = np.full(scores.shape, np.nan)
+    logs[~unknown] = to_log_probabilities(scores[~unknown], name)
+    return logs
+
+
+def set_probabilities(posterior: np.ndarray) -> np.ndarray:
+    """The 16 sets' probabilities (N, 16), single emotions and then pairs, from the labels' (N, 36)."""
+    pairs = posterior[:, len(EMOTIONS) :].reshape(len(posterior), N_PAIRS, -1).sum(axis=2)
+    return np.hstack([posterior[:, : len(EMOTIONS)], pairs])
+
+
+def posterior(model: Model, logs: np.ndarray) -> np.ndarray:
+    """(N, 36) from log-probabilities (N, 6) or (M, N, 6): rows sum to 1.
+
+    Raises ValidationError: see `pool`.
+    """
+    z, parameters = pool(logs, model.inverse_temperatures, model.weights), _flat(model)
+    found = np.empty((len(z), len(LABELS)))
+    with one_thread_each():
+        for start in range(0, len(z), CHUNK):
+            sets, *relations = (
+                _log_chances(parameters, design, columns) for design, columns in _designs(z[start : start + CHUNK])
+            )
+            joint = [sets[len(EMOTIONS) + pair] + relation for pair, relation in enumerate(relations)]
+            found[start : start + CHUNK] = torch.cat([sets[: len(EMOTIONS)], *joint]).exp_().T.numpy()
+    return found
+
+
+def pool(logs: np.ndarray, inverse_temperatures: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """A logarithmic opinion pool (Genest and Zidek 1986): log-probabilities (N, 6) from those of M models (M, N, 6),
+    each times its inverse temperature (M,): their weighted mean, normalised.
+
+    The weights (M,) sum to 1 over the models that know a clip, so that a clip that some do not know is as sure as the
+    others are, whatever model lacks. Where no weight is above 0 nothing is known: all emotions are alike.
+
+    Raises ValidationError: another shape, a number that is not finite, or a clip that no model knows.
+    """
+    logs = by_model(logs)
+    if len(logs) != len(inverse_temperatures):
+        raise ValidationError(
+            Problem(
+                "wrong-models",
+                "log-probabilities",
+                f"{len(logs)} models; expected {len(inverse_temperatures)}, as the decoder was fitted on",
+            )
+        )
+    knows = ~np.isnan(logs[:, :, 0])
+    total = weights @ knows
+    scales = np.divide(1, total, out=np.zeros(len(total)), where=total > 0)
+    told = logs if knows.all() else np.where(knows[:, :, None], logs, 0)
+    return log_softmax(scales[:, None] * np.tensordot(weights * inverse_temperatures, told, axes=1))
+
+
+def inverse_temperature(logs: np.ndarray, labels: np.ndarray) -> float:
+    """The a, at least 0, for which softmax(a · logs), of (N, 6), is nearest to the clips' soft labels by cross-entropy.
+
+    Temperature scaling (Guo et al. 2017, On Calibration of Modern Neural Networks). Below 1 the model was
+    too sure of itself; 0 says that it knows nothing. By bisection of the slope, which rises with a; where it
+    never reaches zero, since all labels are told rightly, up to where rounding hides it.
+    """
+    logs = np.asarray(logs, dtype=np.float64)
+    known = ~np.isnan(logs[:, 0])
+    z = logs[known] - logs[known].mean(axis=1, keepdims=True)
+    reached, nothing = float((TARGETS[labels[known]] * z).sum()), ROUNDING * np.abs(z).sum()
+    falls = lambda a: float((softmax(a * z) * z).sum()) - reached < -nothing  # noqa: E731
+    if not falls(0):
+        return 0.0
+    low, high = 0.0, 1 / np.abs(z).max()
+    while falls(high):
+        low, high = high, 2 * high
+    for _ in range(25):
+        middle = (low + high) / 2
+        low, high = (middle, high) if falls(middle) else (low, middle)
+    return float(high)
+
+
+def by_model(logs: np.ndarray) -> np.ndarray:
+    """(M, N, 6), checked."""
+    logs = np.asarray(logs, dtype=np.float64)
+    if logs.ndim not in (2, 3) or logs.shape[-1] != len(EMOTIONS):
+        raise ValidationError(
+            Problem(
+                "wrong-shape", "log-probabilities", f"shape {logs.shape}; expected ([models,] clips, {len(EMOTIONS)})"
+            )
+        )
+    logs = logs[np.newaxis] if logs.ndim == 2 else logs
+    unknown = np.isnan(logs).all(axis=2)
+    if not np.isfinite(logs[~unknown]).all():
+        raise ValidationError(
+            Problem(
+                "not-finite",
+                "log-probabilities",
+                "found NaN or Infinity; expected finite numbers, or NaN throughout where a model does not know a clip",
+            )
+        )
+    if unknown.all(axis=0).any():
+        raise ValidationError(
+            Problem(
+                "missing-clips",
+                "log-probabilities",
+                f"{unknown.all(axis=0).sum():,} clips are NaN in every model; expected scores from one at least",
+            )
+        )
+    return logs
+
+
+def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Model | None = None) -> Model:
+    """The posterior's penalised maximum likelihood for log-probabilities (N, 6) or (M, N, 6), and labels (N,).
+
+    strength: of the pull to zero, above 0
+    start:    a model near the one maximum there is, which saves steps
+
+    Raises ValidationError: see `pool`; labels that are none or of another number than clips, no blend among them, or a
+    strength that is not above 0.
+    """
+    logs = by_model(logs)
+    labels = demand_labels(labels, logs.shape[1])
+    demand_range(strength, "strength", 0, open_below=True)
+    blend = IS_BLEND[labels]
+    if not blend.any():
+        raise ValidationError(
+            Problem(
+                "no-blends", "labels", f"{len(labels)} clips without a blend; expected some to learn relations from"
+            )
+        )
+    scales = np.array([inverse_temperature(one, labels) for one in logs])
+    knows = ~np.isnan(logs[:, :, 0])
+    spread = scales * np.sqrt(np.where(knows, logs.var(axis=2), 0).sum(axis=1) / np.maximum(knows.sum(axis=1), 1))
+    weights = spread / (spread.sum() or 1)
+    with one_thread_each():
+        theta = _minimise(_flat(start) if start else _CENTRE, _terms(pool(logs, scales, weights), labels), strength)
+    return Model(
+        scales,
+        weights,
+        {name: theta[columns].numpy() for name, columns in _COLUMNS.items()},
+        strength,
+        float(blend.mean()),
+    )
+
+
+def _terms(z: np.ndarray, labels: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """What the likelihood is a product of: a logistic regression over the sets, and one over each pair's relations
+    where that pair is true. Design, columns and true classes."""
+    sets = SET_OF_LABEL[labels]
+    terms = [(*_set_design(torch.from_numpy(z)), torch.from_numpy(sets))]
+    for pair in range(N_PAIRS):
+        mine = sets == len(EMOTIONS) + pair
+        terms.append(
+            (*_relation_design(torch.from_numpy(z[mine]), pair), torch.from_numpy(RELATION_OF_LABEL[labels[mine]]))
+        )
+    return terms
+
+
+def _flat(model: Model) -> torch.Tensor:
+    """All parameters, (187,)."""
+    return torch.from_numpy(np.concatenate([np.ravel(model.parameters[name]) for name in _PARAMETERS]))
+
+
+def _minimise(theta: torch.Tensor, terms: list, strength: float) -> torch.Tensor:
+    """Newton's method with steps that are halved until the loss falls as it should (Nocedal and Wright 2006, section
+    3.1).
+    """
+    now = _loss(theta, terms, strength)
+    for _ in range(100):
+        step = torch.linalg.solve(now.hessian, now.gradient)
+        promise = float(now.gradient @ step)
+        if promise < 1e-9:  # nats, twice what is left to gain
+            break
+        length = 1.0
+        while (
+            tried := _loss(theta - length * step, terms, strength)
+        ).value > now.value - 1e-4 * length * promise and length > 1e-6:
+            length /= 2
+        theta, now = theta - length * step, tried
+    return theta
+
+
+class _Loss(NamedTuple):
+    value: float
+    gradient: torch.Tensor
+    hessian: torch.Tensor
+
+
+def _loss(theta: torch.Tensor, terms: list, strength: float) -> _Loss:
+    """The penalised negative log-likelihood at the parameters: a sum over logistic regressions that share some."""
+    away, pull = theta - _CENTRE, strength * _PULL
+    value, gradient, hessian = float(pull @ away.square()), 2 * pull * away, torch.diag(2 * pull)
+    for design, columns, truth in terms:
+        logs, rows = _log_chances(theta, design, columns), torch.arange(len(truth))
+        value -= float(logs[truth, rows].sum())
+        chances = logs.exp()
+        residual = chances.clone()
+        residual[truth, rows] -= 1
+        mean = torch.zeros(len(truth), len(theta), dtype=torch.float64)
+        for its, where, chance, off in zip(design, columns, chances, residual):
+            gradient[where] += off @ its
+            weighted = chance[:, None] * its
+            hessian[where[:, None], where] += weighted.T @ its
+            mean[:, where] += weighted
+        hessian -= mean.T @ mean
+    return _Loss(value, gradient, hessian)
+
+
+def _log_chances(theta: torch.Tensor, design: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities (C, N) of C classes, from a design (C, N, K) and the parameters (C, K) that its columns
+    multiply.
+    """
+    return torch.log_softmax((design @ theta[columns][:, :, None])[:, :, 0], dim=0)
+
+
+def _designs(z: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The logistic regression over the 16 sets, then for each pair the one over its three relations: designs and
+    columns.
+    """
+    z = torch.from_numpy(z)
+    yield _set_design(z)
+    yield from (_relation_design(z, pair) for pair in range(N_PAIRS))
+
+
+def _set_design(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    n, by_emotion = len(EMOTIONS), z.T.contiguous()
+    first, second = by_emotion[_FIRST], by_emotion[_SECOND]
+    other = torch.stack([by_emotion[outside].amax(dim=0) for outside in ~_IN_SET])  # the highest outside of the set
+    shared = [_COLUMNS[name].reshape(-1) for name in ("single", "pair", "is_pair")]
+    columns = torch.cat(
+        [torch.cat(shared).expand(N_SETS, -1), _COLUMNS["set_bias"][:, None], _COLUMNS["set_weights"]], dim=1
+    )
+    design = torch.zeros(N_SETS, len(z), columns.shape[1], dtype=torch.float64)
+    design[:n, :, 0], design[:n, :, 1] = by_emotion, other[:n]
+    design[n:, :, 2], design[n:, :, 3], design[n:, :, 4] = (
+        torch.maximum(first, second),
+        torch.minimum(first, second),
+        other[n:],
+    )
+    design[n:, :, 5] = 1
+    design[:, :, 6], design[:, :, 7:] = 1, z
+    return design, columns
+
+
+def _relation_design(z: torch.Tensor, pair: int) -> tuple[torch.Tensor, torch.Tensor]:
+    first, second = _FIRST[pair], _SECOND[pair]
+    lead = z[:, first] - z[:, second]
+    columns = torch.cat(
+        [
+            _COLUMNS["lead"].reshape(1),
+            _COLUMNS["dominance"][[first, second]],
+            _COLUMNS["pair_weights"][pair],
+            _COLUMNS["equal"].reshape(1),
+            _COLUMNS["apart"].reshape(1),
+        ]
+    )
+    design = torch.zeros(3, len(z), len(columns), dtype=torch.float64)
+    design[0, :, 0], design[0, :, 1], design[0, :, 2], design[0, :, 3:9] = lead, 1, -1, z
+    design[1, :, 9], design[1, :, 10] = 1, -lead.abs()
+    design[2] = -design[0]
+    return design, columns.expand(3, -1)
+
+
+def to_dict(model: Model) -> dict:
+    """The model in plain numbers, for JSON; `from_dict` gives it back to the last bit."""
+    return {
+        "strength": model.strength,
+        "share_of_blends": model.share,
+        "inverse_temperatures": model.inverse_temperatures.tolist(),
+        "weights": model.weights.tolist(),
+        "parameters": {name: model.parameters[name].tolist() for name in _PARAMETERS},
+    }
+
+
+def from_dict(told: object, where: str = "decoder") -> Model:
+    """The model that `to_dict` told. `where` is for messages.
+
+    Raises ValidationError, a ValueError: a number is missing, unknown, not finite or out of range, or a
+    parameter has another shape; every one is named.
+    """
+    told = told if isinstance(told, dict) else {}
+    parameters = told.get("parameters") if isinstance(told.get("parameters"), dict) else {}
+    numbers = {name: told.get(name) for name in ("strength", "share_of_blends", "inverse_temperatures", "weights")}
+    models = len(numbers["inverse_temperatures"]) if isinstance(numbers["inverse_temperatures"], list) else 1
+    wanted = {
+        "strength": (),
+        "share_of_blends": (),
+        "inverse_temperatures": (max(models, 1),),
+        "weights": (max(models, 1),),
+    }
+    wanted |= {name: shape for name, (shape, _, _) in _PARAMETERS.items()}
+    problems = [
+        Problem("bad-decoder", where, f"{show(name)} is unknown; expected the parameters of structured decoding alone")
+        for name in parameters
+        if name not in _PARAMETERS
+    ]
+    found = {}
+    for name, shape in wanted.items():
+        given = {**parameters, **numbers}.get(name)
+        try:
+            value = np.array(given)
+        except ValueError:  # rows of several lengths
+            value = np.array(None)
+        found[name] = value.astype(np.float64) if value.dtype.kind in "iuf" else np.array(np.nan)
+        if found[name].shape != shape or not np.isfinite(found[name]).all():
+            problems.append(
+                Problem("bad-decoder", where, f"{name}: found {show(given)}; expected finite numbers of shape {shape}")
+            )
+    strength, share, scales, weights = (found.pop(name) for name in numbers)
+    if not problems and not (strength > 0 and 0 < share <= 1 and (scales >= 0).all() and (weights >= 0).all()):
+        problems.append(
+            Problem(
+                "bad-decoder",
+                where,
+                f"strength {strength:g}, share_of_blends {share:g}, inverse_temperatures {scales.tolist()}, weights"
+                f" {weights.tolist()}; expected above 0, in (0, 1], none below 0",
+            )
+        )
+    if problems:
+        raise ValidationError(
+            [*problems[:-1], problems[-1]._replace(hint="Was the file copied whole? Copy it again, or fit again.")]
+        )
+    return Model(scales, weights, found, float(strength), float(share))
+
+
+# name → shape, centre, how hard it is pulled there (times the strength)
+_PARAMETERS = {
+    "single": ((2,), 0.5, 0.01),  # for a single: its emotion; the best other one
+    "pair": ((3,), 0.3, 0.01),  # for a pair: the higher, the lower, the best other one
+    "is_pair": ((), 0.0, 0.01),
+    "set_bias": ((N_SETS,), 0.0, 1.0),
+    "set_weights": ((N_SETS, len(EMOTIONS)), 0.0, SPECIFIC),
+    "lead": ((), 0.3, 0.01),  # of the first emotion over the second, toward its dominance
+    "equal": ((), 0.0, 0.01),
+    "apart": ((), 0.0, 0.01),  # how far apart the two are, against 50/50
+    "dominance": ((len(EMOTIONS),), 0.0, SPECIFIC),  # of an emotion, whatever it is blended with
+    "pair_weights": ((N_PAIRS, len(EMOTIONS)), 0.0, SPECIFIC),
+}
+
+
+# Where each parameter stands among all of them, (187,)
+_ENDS = np.cumsum([int(np.prod(shape)) for shape, _, _ in _PARAMETERS.values()])
+
+
+_COLUMNS = {
+    name: torch.arange(end - int(np.prod(shape)), end).reshape(shape)
+    for (name, (shape, _, _)), end in zip(_PARAMETERS.items(), _ENDS)
+}
+
+
+_CENTRE, _PULL = (
+    torch.cat([torch.full((int(np.prod(one[0])),), one[k], dtype=torch.float64) for one in _PARAMETERS.values()])
+    for k in (1, 2)
+)

@@ -1,0 +1,171 @@
+"""Scores as probabilities, and the scores of several models for the same clips.
+
+Scores are six numbers per clip, logits or probabilities: arrays (N, 6) with emotions in index order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from blemore.errors import Problem, ValidationError, some
+from blemore.labels import EMOTIONS
+from blemore_baselines.decoding.arrays import demand_rows
+from blemore_baselines.features import read_scores
+
+
+class Models(NamedTuple):
+    """M models' scores of N clips.
+
+    ids:           the clips
+    paths:         where each model's scores are from
+    probabilities: (M, N, 6), emotions in index order; a row of NaN where a model does not know a clip
+    logs:          their logarithms, which of sharp logits tell more than probabilities that were rounded to zero
+    """
+
+    ids: list[str]
+    paths: list[Path]
+    probabilities: np.ndarray
+    logs: np.ndarray
+
+    @property
+    def missing(self) -> list[list[str]]:
+        """Of each model the clips that it does not know."""
+        return [[self.ids[clip] for clip in np.flatnonzero(np.isnan(rows[:, 0]))] for rows in self.probabilities]
+
+    def average(self) -> np.ndarray:
+        """The mean (N, 6) of the probabilities over the models that know a clip."""
+        return np.nanmean(self.probabilities, axis=0)
+
+
+def read_models(paths: Sequence[Path], ids: Sequence[str] | None = None, test: bool = False) -> Models:
+    """The models' scores of the clips `ids`; None takes every clip that any model knows, in the order of appearance.
+
+    Raises as `blemore_baselines.features.read_scores`, but for missing clips: only those that no model
+    knows are refused.
+    """
+    known = [read_scores(path, test=test).ids for path in paths]
+    ids = list(dict.fromkeys(clip for clips in known for clip in clips)) if ids is None else list(ids)
+    probabilities, logs = np.full((2, len(paths), len(ids), len(EMOTIONS)), np.nan)
+    for model, (path, clips) in enumerate(zip(paths, map(set, known))):
+        here = [place for place, clip in enumerate(ids) if clip in clips]
+        scores = read_scores(
+            path, [ids[place] for place in here], test=test
+        ).X  # again, which refuses clips that are unknown
+        probabilities[model, here], logs[model, here] = (
+            to_probabilities(scores, str(path)),
+            to_log_probabilities(scores, str(path)),
+        )
+    nowhere = [clip for clip, unknown in zip(ids, np.isnan(probabilities[:, :, 0]).all(axis=0)) if unknown]
+    if nowhere:
+        raise ValidationError(
+            Problem(
+                "missing-clips",
+                ", ".join(map(str, paths)),
+                f"{len(nowhere):,} of {len(ids):,} clips have no scores from any model: {some(nowhere)}",
+                hint="Score them with one model at least.",
+            )
+        )
+    return Models(ids, list(paths), probabilities, logs)
+
+
+FLOOR = 1e-12  # a probability of zero has no logarithm
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis, float64."""
+    shifted = np.exp(np.asarray(logits, dtype=np.float64) - np.max(logits, axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities over the last axis, float64; exact where the softmax would round to zero."""
+    shifted = np.asarray(logits, dtype=np.float64) - np.max(logits, axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def to_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarray:
+    """Probabilities (N, 6) from probabilities or logits.
+
+    If every row lies in [0, 1] and sums to 1 ± 1e-3, the scores are probabilities and stay as they
+    are; if no row does, they are logits and go through the softmax.
+
+    Raises ValidationError: the shape is wrong, a value is not finite, some rows are the one and some the other, or
+    all are neither: percentages, or numbers in [0, 1] that do not sum to 1.
+    """
+    scores = np.asarray(scores)
+    return scores.astype(np.float64) if _are_probabilities(scores, where) else softmax(scores)
+
+
+def to_log_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarray:
+    """Log-probabilities (N, 6) from probabilities or logits, told apart and refused as `to_probabilities` does.
+
+    Logits keep all they tell, however sharp; a probability of zero has no logarithm and counts as 1e-12.
+    """
+    scores = np.asarray(scores)
+    return (
+        np.log(np.maximum(scores.astype(np.float64), FLOOR))
+        if _are_probabilities(scores, where)
+        else log_softmax(scores)
+    )
+
+
+def _are_probabilities(scores: np.ndarray, where: str) -> bool:
+    """Whether all rows are; False: all are logits."""
+    demand_rows(scores, len(EMOTIONS), where)
+    are = ((scores >= 0) & (scores <= 1)).all(axis=1) & (np.abs(scores.sum(axis=1) - 1) <= 1e-3)
+    if are.all():
+        return True
+    if not are.any():
+        _refuse_shares(scores, where)
+        return False
+    raise ValidationError(
+        Problem(
+            "mixed-scores",
+            where,
+            f"{are.sum():,} of {len(scores):,} rows are probabilities (in [0, 1], sum 1), the others are not; expected"
+            " all or none",
+            hint=(
+                "Are some rows rounded or not normalised? Give logits throughout, or probabilities that sum to 1 within"
+                " 0.001."
+            ),
+        )
+    )
+
+
+def _refuse_shares(scores: np.ndarray, where: str) -> None:
+    """What the softmax would turn into other probabilities without a word: logits do not lie so, or may be shifted out
+    of it.
+    """
+    expected = "expected logits, or probabilities that sum to 1"
+    if (scores >= 0).all() and abs(np.median(scores.sum(axis=1)) - 100) <= 3:  # each of six may be rounded by a half
+        raise ValidationError(
+            Problem(
+                "percentages",
+                where,
+                f"no value is negative, and rows sum to about 100; {expected}",
+                hint="These look like percentages: divide by 100.",
+            )
+        )
+    if ((scores >= 0) & (scores <= 1)).all() and np.ptp(
+        scores, axis=1
+    ).any():  # rows of equal numbers mean the same either way
+        raise ValidationError(
+            Problem(
+                "not-normalised",
+                where,
+                f"all values lie in [0, 1], but no row sums to 1; {expected}",
+                hint=(
+                    "Are they sigmoid outputs? Give the logits, or divide each row by its sum. If these are logits,"
+                    " subtract 2 from all: the softmax stays as it is."
+                ),
+            )
+        )
+
+
+def average(scores: Sequence[np.ndarray], names: Sequence[object]) -> np.ndarray:
+    """Late fusion: the mean (N, 6) of several models' probabilities for the same clips. `names` are for messages."""
+    return np.mean([to_probabilities(one, str(name)) for one, name in zip(scores, names)], axis=0)

@@ -1,0 +1,159 @@
+"""Structured decoding: a posterior over the 36 labels, then the label with the highest expected score.
+
+The metric counts whole labels, and thresholds on six probabilities never ask how likely a whole label
+is. Here a small model turns a clip's six log-probabilities z into P(set) over the 16 sets of emotions
+and P(relation | pair); both together are a posterior over the 36 labels. Of all labels y the one is
+chosen that maximises what the score is expected to gain by it,
+
+    w · P(set of y) + (1 − w) · P(y) / s    for a blend;    w · P(set of y)    for a single,
+
+with s the share of blends and w = 1/2 for the leaderboard's mean of ACC_presence and ACC_salience: over
+N clips the first term counts 1/N a right set, the second 1/(sN) a right blend. No other decision can
+have a higher expected score under that posterior, since the score is a sum over clips.
+
+Several models are fused before: each one's log-probabilities times its inverse temperature, which makes
+them all as sure as they are right, then their mean over the models that know the clip, weighted by how much
+each tells, normalised again. So how sharp a model's scores are changes nothing.
+
+The model is a multinomial logistic regression in features that treat all emotions alike (how high the
+emotions of a set are, how high the best one outside of it), with corrections by emotion and by set that
+are pulled to zero: so symmetric labels share their strength. How hard is chosen by cross-validated log
+loss over whole folds, so that no actor is on both sides.
+
+Arrays are as in decode.py. `logs` are log-probabilities (N, 6), or those of M models (M, N, 6), where a row
+of NaN is a clip that the model does not know. A posterior is (N, 36), its columns in the order of
+`blemore.labels.LABELS`.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from blemore.errors import Problem, ValidationError
+from blemore.labels import EMOTIONS, LABELS
+from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL
+from blemore_baselines.decoding.arrays import demand_labels, demand_range, demand_rows
+from blemore_baselines.decoding.calibration import calibration
+from blemore_baselines.decoding.posterior import Model, by_model, fit, posterior, set_probabilities
+
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the pull to zero
+CHUNK = 4096  # clips at a time: what they need stays in the processor's cache
+
+
+def decide(posterior: np.ndarray, share: float | np.ndarray, weight: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """The labels (N,) with the highest expected score, and that expectation (N,), whose mean is the score to expect.
+
+    share:  of blends among the clips that are scored, in (0, 1]; one, or for each clip (N,)
+    weight: of ACC_presence in the score; 1 − weight is ACC_salience's. In [0, 1]
+
+    Of labels that are expected to score the same the likeliest wins (at weight 1 all relations of a pair do), then the
+    first.
+
+    Raises ValidationError: the posterior has another shape or is not finite, or a share or the weight is out of range.
+    """
+    posterior = demand_rows(posterior, len(LABELS), "posterior")
+    demand_range(share, "share", 0, 1, open_below=True)
+    demand_range(weight, "weight", 0, 1)
+    if np.shape(share) not in ((), (len(posterior),)):
+        raise ValidationError(
+            Problem(
+                "wrong-shape",
+                "share",
+                f"shape {np.shape(share)}; expected one number, or one for each of {len(posterior):,} clips",
+            )
+        )
+    best, expected = np.empty(len(posterior), dtype=int), np.empty(len(posterior))
+    per_blend = np.broadcast_to((1 - weight) / np.asarray(share, dtype=float), len(posterior))
+    for start in range(0, len(posterior), CHUNK):
+        part = posterior[start : start + CHUNK]
+        gain = weight * set_probabilities(part)[:, SET_OF_LABEL]
+        gain[:, len(EMOTIONS) :] += per_blend[start : start + CHUNK, None] * part[:, len(EMOTIONS) :]
+        most = expected[start : start + CHUNK] = gain.max(axis=1)
+        best[start : start + CHUNK] = np.where(gain == most[:, None], part, -1).argmax(axis=1)
+    return best, expected
+
+
+class CrossValidated(NamedTuple):
+    """Every clip judged by a model that saw nothing of its fold, its strength included; and the model for new clips.
+
+    posterior: (N, 36); shares, strengths: by fold; final: fitted on all clips
+    """
+
+    posterior: np.ndarray
+    shares: dict[int, float]
+    strengths: dict[int, float]
+    final: Model
+
+    def share_of(self, folds: np.ndarray) -> np.ndarray:
+        """The share of blends (N,) that each clip's fold was decided with."""
+        return np.array([self.shares[int(fold)] for fold in folds])
+
+
+def cross_validate(logs: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> CrossValidated:
+    """Nested cross-validation over `folds` (N,): a fold's temperatures and strength come from the other folds alone.
+
+    A model without folds f and g tells how a strength does on g, for f's choice, and on f, for g's: so
+    the inner loop takes a fit for every two folds, not for every ordered two.
+
+    Raises ValidationError: see `fit` and `demand_folds`.
+    """
+    logs = by_model(logs)
+    labels = demand_labels(labels, logs.shape[1])
+    demand_folds(labels, folds)
+    names = [int(fold) for fold in np.unique(folds)]
+    losses = {fold: np.zeros(len(STRENGTHS)) for fold in names}
+    pairs = list(combinations(names, 2))
+    with tqdm(
+        total=len(pairs) * len(STRENGTHS) + len(names) + 1, desc="structured decoder", unit="fit", disable=None
+    ) as progress:
+
+        def fitted(inside: np.ndarray, strength: float, start: Model | None = None) -> Model:
+            progress.update()
+            return fit(logs[..., inside, :], labels[inside], strength, start)
+
+        for f, g in pairs:
+            model = None
+            for k, strength in enumerate(STRENGTHS):
+                model = fitted((folds != f) & (folds != g), strength, start=model)
+                for chooser, judged in ((f, folds == g), (g, folds == f)):
+                    losses[chooser][k] += (
+                        judged.sum() * calibration(posterior(model, logs[..., judged, :]), labels[judged])["log_loss"]
+                    )
+        found = np.zeros((len(labels), len(LABELS)))
+        shares, strengths = {}, {}
+        for fold in names:
+            strengths[fold] = STRENGTHS[int(losses[fold].argmin())]
+            model = fitted(folds != fold, strengths[fold])
+            found[folds == fold], shares[fold] = posterior(model, logs[..., folds == fold, :]), model.share
+        final = fitted(np.ones(len(labels), dtype=bool), STRENGTHS[int(sum(losses.values()).argmin())])
+    return CrossValidated(found, shares, strengths, final)
+
+
+def demand_folds(labels: np.ndarray, folds: np.ndarray) -> None:
+    """ValidationError: not a fold (N,) for each label, or blends in fewer than three folds: relations are learned
+    without any two.
+    """
+    if np.shape(folds) != np.shape(labels):
+        raise ValidationError(
+            Problem("wrong-shape", "folds", f"shape {np.shape(folds)} for {len(labels):,} labels; expected one each")
+        )
+    found, with_blends = (len(np.unique(its)) for its in (folds, folds[IS_BLEND[labels]]))
+    if with_blends < 3:
+        raise ValidationError(
+            Problem(
+                "few-folds",
+                "folds",
+                f"{found} folds, {with_blends} of them with blends; structured decoding expected blends in at least 3,"
+                " to choose on some what is judged on another",
+                hint="Decode by thresholds, which need less: --decoder thresholds.",
+            )
+        )
+
+
+def decide_out_of_fold(result: CrossValidated, folds: np.ndarray, weight: float = 0.5) -> np.ndarray:
+    """Each clip's label (N,), with the share of blends that its fold's model was fitted with."""
+    return decide(result.posterior, result.share_of(folds), weight)[0]

@@ -1,0 +1,1 @@
+"""Heads, recipes and their cross-validation."""

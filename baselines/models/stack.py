@@ -1,0 +1,184 @@
+"""Many heads trained side by side, as one batched pass with one optimizer.
+
+A member is one model of each of `heads`: a seed on the rows of one fold. First layers stand side by side,
+(members, width, D), the widths of the heads one after the other; so a step is one batched product for
+all of them. Every member keeps its own initial weights, its own order of rows and its own optimizer
+state: it becomes what it would have become alone, up to rounding.
+
+Gradients are written out, into memory that is used again every step: so short a chain needs no autograd,
+whose small parts would take longer than the large products.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from blemore_baselines.models.heads import build_head, row_gradients, row_losses
+from blemore_baselines.models.recipes import HEADS, Recipe
+
+
+class Rows(NamedTuple):
+    """What a member trains on: standardised rows (rows, D) float32 and their soft targets (rows, 6)."""
+
+    X: np.ndarray
+    targets: np.ndarray
+
+
+class Stack:
+    """Members k with data[k] and seeds[k], each with all of `heads`."""
+
+    def __init__(self, heads: Sequence[str], data: Sequence[Rows], seeds: Sequence[int], recipe: Recipe) -> None:
+        self.heads, self.recipe = list(heads), recipe
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        # The longest first: when the shorter ones have ended their epoch, those still at it are the first few.
+        self._order = sorted(range(len(data)), key=lambda k: -len(data[k].X))
+        self._place = np.argsort(self._order)
+        self._load([data[k] for k in self._order])
+        self._shuffles = [torch.Generator().manual_seed(seeds[k]) for k in self._order]
+        self._build([seeds[k] for k in self._order])
+
+    def _load(self, data: Sequence[Rows]) -> None:
+        """Rows of one fold are held once, however many members train on them; shorter ones are filled up with zeros."""
+        distinct = list({id(rows.X): rows for rows in data}.values())
+        self._source = torch.tensor([[one.X is rows.X for one in distinct].index(True) for rows in data])
+        self._lengths = [len(rows.X) for rows in data]
+        stacked = [
+            nn.utils.rnn.pad_sequence([torch.from_numpy(rows[part]) for rows in distinct], batch_first=True)
+            for part in (0, 1)
+        ]
+        self._X, self._targets = (tensor.to(self.device) for tensor in stacked)
+
+    def _build(self, seeds: Sequence[int]) -> None:
+        dim = self._X.shape[2]
+        layers = [[_layers(build_head(head, dim, seed)) for head in self.heads] for seed in seeds]
+        widths = [first.out_features for first, _ in layers[0]]
+        self._columns = [slice(end - width, end) for width, end in zip(widths, np.cumsum(widths).tolist())]
+
+        def stacked(get: Callable) -> torch.Tensor:
+            return torch.stack([get(member) for member in layers]).detach().to(self.device)
+
+        # Weight and bias of the first layers, (members, width, D) and (members, width); then of each second layer there
+        # is.
+        self._tensors = [
+            stacked(lambda member, part=part: torch.cat([getattr(first, part) for first, _ in member]))
+            for part in ("weight", "bias")
+        ]
+        self._second = {}  # head → where its second layer stands
+        for h, head in enumerate(self.heads):
+            if HEADS[head]:
+                self._second[h] = len(self._tensors)
+                self._tensors += [
+                    stacked(lambda member, h=h, part=part: getattr(member[h][1], part)) for part in ("weight", "bias")
+                ]
+        self._gradients = [torch.zeros_like(tensor) for tensor in self._tensors]
+        # A parameter for each member, so that one that has ended its epoch is passed over.
+        self._parameters = [[nn.Parameter(tensor[k]) for tensor in self._tensors] for k in range(len(seeds))]
+        every = [parameter for member in self._parameters for parameter in member]
+        self._optimizer = torch.optim.Adam(
+            every, self.recipe.learning_rate, weight_decay=self.recipe.weight_decay, fused=True
+        )
+
+    # ---------------------------------------------------------------------------- training
+
+    def epochs(self, number: int) -> Iterator[np.ndarray]:
+        """Train; after each epoch, each member's mean losses (members, heads)."""
+        return (self._epoch() for _ in range(number))
+
+    def _epoch(self) -> np.ndarray:
+        size = self.recipe.batch_size
+        orders = [torch.randperm(n, generator=shuffle) for n, shuffle in zip(self._lengths, self._shuffles)]
+        summed = torch.zeros(len(orders), len(self.heads), device=self.device)
+        for start in range(0, self._lengths[0], size):
+            batches = [order[start : start + size] for order in orders if len(order) > start]
+            counts = torch.tensor([len(batch) for batch in batches], device=self.device)
+            losses = self._step(nn.utils.rnn.pad_sequence(batches, batch_first=True).to(self.device), counts)
+            summed[: len(batches)] += losses * counts[:, None]
+        return (summed.cpu().numpy() / np.array(self._lengths)[:, None])[self._place]
+
+    @torch.no_grad()
+    def _step(self, batch: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """A step of the first members, with their rows (members, rows) of which `counts` are real; their losses
+        (members, heads).
+        """
+        active = len(batch)
+        source = self._source[:active, None].to(self.device)
+        x, targets = self._X[source, batch], self._targets[source, batch]
+        tensors, gradients = [[tensor[:active] for tensor in group] for group in (self._tensors, self._gradients)]
+        hidden = torch.baddbmm(tensors[1][:, None], x, tensors[0].transpose(1, 2))
+        weights = (torch.arange(batch.shape[1], device=self.device) < counts[:, None]) / counts[:, None]
+        by_hidden = torch.empty_like(hidden)
+        losses = []
+        for h, (columns, logits) in enumerate(zip(self._columns, self._outputs(hidden, tensors))):
+            losses.append((row_losses(logits, targets) * weights).sum(dim=1))
+            by_logits = row_gradients(logits, targets) * weights[:, :, None]
+            if h not in self._second:
+                by_hidden[:, :, columns] = by_logits
+                continue
+            k, part = self._second[h], hidden[:, :, columns]
+            torch.bmm(by_logits.transpose(1, 2), F.relu(part), out=gradients[k])
+            torch.sum(by_logits, dim=1, out=gradients[k + 1])
+            by_hidden[:, :, columns] = torch.bmm(by_logits, tensors[k]) * (part > 0)
+        torch.bmm(by_hidden.transpose(1, 2), x, out=gradients[0])
+        torch.sum(by_hidden, dim=1, out=gradients[1])
+        for k, member in enumerate(self._parameters):
+            for parameter, gradient in zip(member, self._gradients):
+                parameter.grad = gradient[k] if k < active else None
+        self._optimizer.step()
+        return torch.stack(losses, dim=1)
+
+    def _outputs(self, hidden: torch.Tensor, tensors: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Each head's logits (members, rows, 6) from the first layers' outputs."""
+        for h, columns in enumerate(self._columns):
+            part = hidden[:, :, columns]
+            if h in self._second:
+                k = self._second[h]
+                part = torch.baddbmm(tensors[k + 1][:, None], F.relu(part), tensors[k].transpose(1, 2))
+            yield part
+
+    # ---------------------------------------------------------------------------- results
+
+    def logits(self, member: int, X: torch.Tensor) -> torch.Tensor:
+        """(heads, rows, 6) of a member for standardised rows (rows, D) on this stack's device."""
+        k = int(self._place[member])
+        tensors = [tensor[k : k + 1] for tensor in self._tensors]
+        return torch.cat([*self._outputs(torch.addmm(tensors[1][0], X, tensors[0][0].T)[None], tensors)])
+
+    def module(self, member: int, head: str, basis: np.ndarray | None = None) -> nn.Module:
+        """A member's model as a module of its own; for rows as they were before they were written in `basis` (D, k)."""
+        k, h = int(self._place[member]), self.heads.index(head)
+        weight = self._tensors[0][k, self._columns[h]].cpu()
+        weight = weight if basis is None else weight @ torch.from_numpy(basis).T
+        model = build_head(head, weight.shape[1], seed=0)
+        first, second = _layers(model)
+        with torch.no_grad():
+            first.weight.copy_(weight)
+            first.bias.copy_(self._tensors[1][k, self._columns[h]])
+            if second is not None:
+                second.weight.copy_(self._tensors[self._second[h]][k])
+                second.bias.copy_(self._tensors[self._second[h] + 1][k])
+        return model
+
+
+def take_fresh_pages() -> None:
+    """Have glibc give every large array pages of its own.
+
+    Once some were freed it puts new ones into the gaps, where a step of large first layers was seen to take 1.4 times
+    as long. Elsewhere nothing is done.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt:
+            mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD, in bytes; setting it keeps it from growing
+
+
+def _layers(model: nn.Module) -> tuple[nn.Linear, nn.Linear | None]:
+    """The first layer of a head, and the second where there is one."""
+    return (model, None) if isinstance(model, nn.Linear) else (model[0], model[2])

@@ -1,0 +1,295 @@
+"""The paper's tables from the features at hand: every published row whose encoders are found, ours beside theirs.
+
+A row is an encoder, or a pair fused early, aggregated or subsampled. Its three heads are cross-validated in
+one pass; the published figures are of MLP-512. With a test table, that head predicts the test clips, too.
+
+The output folder:
+    config.json             what all rows share; a second call with the same goes on
+    <row>/config.json       the row's features, with digests
+    <row>/folds/            finished folds, until all are finished
+    <row>/oof_logits.csv    MLP-512's out-of-fold logits at the final number of epochs: the folder is a score source for
+    `decode` <row>/figures.json      both accounts of each head; written last
+    <row>/submission.zip, test_logits.csv, test.json
+    results.txt, .csv, .tex, .json, .png     see comparison.py
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from blemore.errors import BlemoreError, FileError, Problem, ValidationError, show
+from blemore.evaluate import evaluate, read_ids, read_reference
+from blemore.io import read_json, read_table, to_json, write_atomic
+from blemore.signature import digest
+from blemore.validate import Reference
+from blemore_baselines.dataset import read_dataset
+from blemore_baselines.decoding.accounts import accuracies, figures
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.decoding.thresholds import decode_thresholds
+from blemore_baselines.encoders import encoder_class
+from blemore_baselines.features import RUN_OOF, RUN_TEST, Features, encoder_name, fuse, read_features, scores_csv
+from blemore_baselines.models.crossval import clip_logits, cross_validate
+from blemore_baselines.models.recipes import HEADS, PRESETS
+from blemore_baselines.paper.tables import HEAD, NotRun, Result, Row, Setting, write_results
+from blemore_baselines.predict import match, write_submission
+from blemore_baselines.results.published import paper_name, read_published
+from blemore_baselines.survey.locate import list_features, list_files
+from blemore_baselines.train import best_fold_final, claim, demand_variation, describe, fit_final, versions
+
+
+class Outcome(NamedTuple):
+    """What was written: results in the order of the tables, what could not be run, and both as text."""
+
+    results: list[Result]
+    not_run: list[NotRun]
+    text: str
+
+
+class Source(NamedTuple):
+    path: Path
+    features: Features
+
+
+class Absent(Exception):
+    """No features of a row are there."""
+
+
+def reproduce(
+    root: Path,
+    metadata: Path,
+    out: Path,
+    *,
+    preset: str = "published",
+    seed: int = 0,
+    test: Path | None = None,
+    test_protocol: str = "retrain",
+) -> Outcome:
+    """Run, or go on with, all rows whose features lie under `root`; writes the results and returns them.
+
+    A row whose input is wrong is refused, and the others go on.
+
+    Raises FileError: a table or `root` cannot be opened, or `out` not be written; ValidationError: a table is
+    wrong, no features are found at all, or `out` holds the rows of other data, another preset or another seed.
+    """
+    dataset = read_dataset(metadata)
+    setting = Setting(
+        dataset,
+        out,
+        preset,
+        seed,
+        test_protocol,
+        read_ids(test) if test else None,
+        _read_labels(test) if test else None,
+    )
+    train, tests = find(root, "train"), find(root, "test")
+    if not train:
+        raise ValidationError(
+            Problem(
+                "no-features",
+                str(root),
+                "no features in it; expected folders such as WavLM_large_train, files such as"
+                " wavlm_static_features.npz, or folders train/<encoder>",
+                hint="Name the folder that they lie in, three deep at most.",
+            )
+        )
+    claim(
+        out,
+        {
+            "preset": preset,
+            "recipes": {method: recipe._asdict() for method, recipe in PRESETS[preset].items()},
+            "seed": seed,
+            "train": {"clips": len(dataset.ids), "digest": dataset.digest},
+            "features": [],
+            "versions": versions(),
+        },
+    )
+    read_train, read_test = _reader(dataset.ids), _reader(setting.test_clips or [])
+    results: list[Result] = []
+    not_run: list[NotRun] = []
+    for row in tqdm(plan(train), desc="rows", unit="row", disable=None):
+        part = "train"
+        try:
+            sources = [read_train(path, row.method) for path in choose(row, train)]
+            results.append(_validate(row, sources, setting))
+            if setting.test_clips is not None:
+                part = "test"
+                results[-1] = _test(
+                    results[-1], sources, [read_test(path, row.method) for path in choose(row, tests)], setting
+                )
+        except Absent as absent:
+            not_run.append(NotRun(row, part, str(absent), bad=False))
+        except BlemoreError as error:
+            if any(problem.code == "cannot-write" for problem in error.problems):
+                raise  # no fault of the row's
+            not_run.append(NotRun(row, part, str(error), bad=True))
+    found = {"train": train, **({} if test is None else {"test": tests})}
+    return Outcome(results, not_run, write_results(results, not_run, found, setting))
+
+
+# ------------------------------------------------------------------------- what there is
+
+
+def find(root: Path, part: str) -> dict[str, list[Path]]:
+    """The paper's name, or an encoder's own → its features of a partition, the preferred first.
+
+    By the rules of `locate`; then folders `<part>/<encoder>`, as `extract` writes them.
+    """
+    if not root.is_dir():
+        raise FileError(
+            Problem("cannot-open", str(root), "no such folder", hint="Name the folder that the features lie in.")
+        )
+    files, folders = list_files(root)
+    own = sorted({path.parent for path in files if path.suffix == ".npy" and path.parent.parent == root / part})
+    found: dict[str, list[Path]] = {}
+    for encoder, path in [*list_features(root, files, folders, part), *((encoder_name(path), path) for path in own)]:
+        paths = found.setdefault(paper_name(encoder), [])
+        if path not in paths:
+            paths.append(path)
+    return found
+
+
+def plan(found: Mapping[str, Sequence[Path]]) -> list[Row]:
+    """The published rows in their order, then the encoders that the paper has none for."""
+    published = [Row(row.encoders, row.method, row) for row in read_published()]
+    known = {encoder for row in published for encoder in row.encoders}
+    return published + [Row((encoder,), "aggregate") for encoder in sorted(set(found) - known)]
+
+
+def choose(row: Row, found: Mapping[str, Sequence[Path]]) -> list[Path]:
+    """A row's sources; Absent says which are not there."""
+    absent = [encoder for encoder in row.encoders if encoder not in found]
+    if absent:
+        raise Absent(f"no features of {' and '.join(absent)}")
+    if row.method == "aggregate":
+        return [found[encoder][0] for encoder in row.encoders]
+    (encoder,) = row.encoders
+    folder = next((path for path in found[encoder] if path.is_dir()), None)
+    if folder is None:
+        raise Absent(
+            f"{encoder} is there aggregated alone ({found[encoder][0]}); subsampling needs a folder with a (T, D) file"
+            " a clip"
+        )
+    return [folder]
+
+
+def _reader(ids: Sequence[str]) -> Callable[[Path, str], Source]:
+    """Reads features of `ids`; aggregated ones, which are small and serve several rows, once."""
+
+    @functools.cache
+    def aggregated(path: Path) -> Source:
+        return Source(path, read_features(path, ids))
+
+    return lambda path, method: (
+        aggregated(path) if method == "aggregate" else Source(path, read_features(path, ids, aggregated=False))
+    )
+
+
+def _read_labels(test: Path) -> Reference | None:
+    """The labels of a test table; None where it has ids alone."""
+    if test.suffix.lower() == ".csv":
+        labelled = any(row.get("emotion_1") for row in read_table(test))
+    else:
+        data = read_json(test).data
+        labelled = isinstance(data, dict) and "labels" in data
+    return read_reference(test) if labelled else None
+
+
+def _demand_one_preset(sources: Sequence[Source]) -> None:
+    """ValidationError: a row's sources are of different presets, though each could have been made with another."""
+    made = {str(path): features.meta for path, features in sources}
+    chosen = {path: meta["preset"] for path, meta in made.items() if meta.get("preset") and _has_a_choice(meta)}
+    if len(set(chosen.values())) > 1:
+        raise ValidationError(
+            Problem(
+                "other-preset",
+                " and ".join(chosen),
+                f"made with the presets {' and '.join(map(show, chosen.values()))}; expected one for all encoders of"
+                " a row",
+                hint="Extract one of them again with the other's --preset.",
+            )
+        )
+
+
+def _has_a_choice(meta: Mapping) -> bool:
+    """Whether the encoder has more than one preset, as far as is known."""
+    try:
+        return len(encoder_class(meta["encoder"]).presets) > 1
+    except (KeyError, ValidationError):
+        return True
+
+
+# --------------------------------------------------------------------------------- a row
+
+
+def _validate(row: Row, sources: Sequence[Source], setting: Setting) -> Result:
+    """All heads over the folds, or what an earlier call has found."""
+    _demand_one_preset(sources)
+    demand_variation([source.features for source in sources], [source.path for source in sources])
+    dataset, folder, recipe = setting.dataset, setting.out / row.folder, PRESETS[setting.preset][row.method]
+    described = [describe(source.features, source.path) for source in sources]
+    claim(folder, {"row": row.name, "features": described, "versions": versions()})
+    done = folder / "figures.json"
+    if not done.exists():
+        found = cross_validate(
+            dataset, _fuse(sources), recipe, list(HEADS), [setting.seed], keep=folder / "folds", title=row.name
+        )
+        heads = {
+            head: figures(softmax(logits), dataset.labels, dataset.folds)
+            for head, logits in zip(HEADS, found.logits[:, 0])
+        }
+        its = found.logits[list(HEADS).index(HEAD), 0]
+        write_atomic(folder / RUN_OOF, scores_csv(dataset.ids, its[recipe.judged_epoch - 1]))
+        write_atomic(done, to_json(heads))
+    shutil.rmtree(folder / "folds", ignore_errors=True)
+    return Result(row, described, json.loads(done.read_text(encoding="utf-8")))
+
+
+def _test(result: Result, sources: Sequence[Source], tests: Sequence[Source], setting: Setting) -> Result:
+    """The published head's predictions of the test clips as a submission, and their figures where labels are known."""
+    dataset, folder, clips = setting.dataset, setting.out / result.row.folder, setting.test_clips
+    matched = match([source.features for source in tests], [source.path for source in tests], result.features)
+    recipe = PRESETS[setting.preset][result.row.method]
+    final = best_fold_final(setting.test_protocol, recipe, result.heads[HEAD])
+    test = {
+        "test_protocol": setting.test_protocol,
+        "epochs": final.epochs,
+        **final.thresholds._asdict(),
+        "fitted_on": final.fitted_on,
+        "clips": len(clips),
+        "digest": digest(clips),
+        "features": [features.digest for features in matched],
+    }
+    before = _read_json(folder / "test.json")
+    if before != test:
+        changed = [key for key in test if before and before.get(key) != test[key]]
+        if changed:
+            tqdm.write(
+                f"{result.row.name}: another {', '.join(changed)} than in {folder / 'submission.zip'}; predicting anew",
+                file=sys.stderr,
+            )
+        features = fuse(matched)
+        model, scaler = fit_final(dataset, _fuse(sources), HEAD, recipe, setting.seed, final)
+        logits = clip_logits(model, scaler(features.X), features.owner, len(clips))
+        write_submission(clips, decode_thresholds(softmax(logits), final.thresholds), folder / "submission.zip")
+        write_atomic(folder / RUN_TEST, scores_csv(clips, logits))
+        write_atomic(folder / "test.json", to_json(test))
+    scored = setting.test_labels and accuracies(
+        evaluate(read_json(folder / "submission.zip").data, setting.test_labels).counts
+    )
+    return result._replace(test={**test, "figures": scored})
+
+
+def _fuse(sources: Sequence[Source]) -> Features:
+    return fuse([source.features for source in sources])
+
+
+def _read_json(path: Path) -> dict | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,0 +1,199 @@
+"""Ways in which systems are known to fail, measured on out-of-fold predictions.
+
+- *optimism*: the published account chooses epoch and thresholds on the very clips that it reports
+- *wrong relation*: the set of emotions is right and their relation is not. β decides between 50/50 and a
+  dominant emotion; a dominant emotion that is taken for the lesser one is wrong at every β. A fold's own β gains
+  relations on the clips that it is chosen on, whatever they are: what speaks of folds is what it gains beyond
+  random deals of the clips
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from blemore.significance import Comparison
+from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL
+from blemore_baselines.decoding.accounts import nested_folds
+from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_exact
+from blemore_baselines.results.tables import Table
+from blemore_baselines.results.text import METRICS
+
+DEALS = 40
+_ALWAYS_EQUAL, _NEVER_EQUAL = 2.0, -1.0  # β beyond every gap, and below
+
+
+class Relations(NamedTuple):
+    """The true blends of a fold whose set is right, and their relation.
+
+    blends: true blends; right_set: of these; wrong: of these, with another relation
+    reversed: of the wrong ones, those that are wrong at every β
+    mended:   of the wrong ones, those that are right at own_beta
+    lost:     right ones that own_beta makes wrong
+    beta:     what the predictions were made with
+    own_beta: the one with the most right relations on these very clips, the middle of its plateau; None without clips
+    """
+
+    blends: int
+    right_set: int
+    wrong: int
+    reversed: int
+    mended: int
+    lost: int
+    beta: float | None
+    own_beta: float | None
+
+
+def relations(probabilities: np.ndarray, labels: np.ndarray, thresholds: Thresholds) -> Relations:
+    """probabilities: (N, 6) of one fold's clips; thresholds: those that were chosen for it elsewhere."""
+    predicted = decode_thresholds(probabilities, thresholds)
+    blend = IS_BLEND[labels]
+    its = blend & (SET_OF_LABEL[predicted] == SET_OF_LABEL[labels])
+    decided, truth = probabilities[its], labels[its]
+    right = lambda beta: decode_thresholds(decided, Thresholds(thresholds.alpha, beta)) == truth  # noqa: E731
+    now = right(thresholds.beta)
+    # Where every set is right as a pair, the best score has all of them decided as pairs, and the most right relations.
+    own = fit_exact(decided, truth).thresholds.beta if its.any() else None
+    then = now if own is None else right(own)
+    never = ~right(_ALWAYS_EQUAL) & ~right(_NEVER_EQUAL)
+    numbers = (blend, its, ~now, never, ~now & then, now & ~then)
+    return Relations(*(int(which.sum()) for which in numbers), thresholds.beta, own)
+
+
+def total(by_fold: Mapping[int, Relations]) -> Relations:
+    """The counts of all folds; `beta` and `own_beta` are None."""
+    return Relations(*(sum(column) for column in list(zip(*by_fold.values()))[:6]), None, None)
+
+
+def relations_table(by_fold: Mapping[int, Relations]) -> Table:
+    """Each fold's relations, and their sum."""
+    named = [*((f"fold {fold}", its) for fold, its in by_fold.items()), ("all", total(by_fold))]
+    return Table(
+        "True blends whose set was found, and their relation",
+        [
+            "fold",
+            "blends",
+            "right set",
+            "wrong relation",
+            "share",
+            "wrong at every β",
+            "mended by own β",
+            "lost by own β",
+            "β",
+            "own β",
+        ],
+        [
+            [
+                name,
+                its.blends,
+                its.right_set,
+                its.wrong,
+                its.wrong / its.right_set if its.right_set else None,
+                *its[3:6],
+                *("" if name == "all" else beta for beta in its[6:]),
+            ]
+            for name, its in named
+        ],
+    )
+
+
+class Gain(NamedTuple):
+    """How many relations the folds' own β gain, mended less lost, and what that is by chance.
+
+    dealt: (deals,) the same where clips are dealt at random; low, high: the middle 95 % of these
+    p:     how often a deal gains as much, in (0, 1]
+    """
+
+    gained: int
+    dealt: np.ndarray
+
+    @property
+    def low(self) -> float:
+        return float(np.quantile(self.dealt, 0.025))
+
+    @property
+    def high(self) -> float:
+        return float(np.quantile(self.dealt, 0.975))
+
+    @property
+    def p(self) -> float:
+        return float((self.dealt >= self.gained).sum() + 1) / (len(self.dealt) + 1)
+
+
+def gains_by_chance(
+    probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, deals: int = DEALS, seed: int = 0
+) -> np.ndarray:
+    """(deals,) what own β gain, mended less lost, where clips are dealt at random to folds of the same sizes.
+
+    probabilities: (epochs, N, 6), out of fold; each deal chooses its epochs, α and β as the nested account does
+    """
+    rng = np.random.default_rng(seed)
+    gains = []
+    # Single clips are dealt, not actors: a deal that keeps actors whole keeps what tells its folds apart, too.
+    for _ in range(deals):
+        dealt = rng.permutation(folds)
+        found = [
+            relations(probabilities[its.epoch - 1, dealt == its.fold], labels[dealt == its.fold], its.thresholds)
+            for its in nested_folds(probabilities, labels, dealt)
+        ]
+        gains.append(sum(its.mended - its.lost for its in found))
+    return np.array(gains)
+
+
+def gain_table(gain: Gain) -> Table:
+    return Table(
+        f"Relations that each fold's own β gains, and what it gains in {len(gain.dealt)} random deals of the clips to"
+        " folds of the same sizes: mean, middle 95 %, and how often as much",
+        ["", "mended − lost", "by chance", "± std", "from", "to", "p of deals"],
+        [["all", gain.gained, float(gain.dealt.mean()), float(gain.dealt.std(ddof=1)), gain.low, gain.high, gain.p]],
+    )
+
+
+def relations_in_words(by_fold: Mapping[int, Relations], gain: Gain) -> list[str]:
+    """What can be concluded: in p of the deals chance alone gains as much, and up to 0.05 that is taken for more than
+    chance.
+    """
+    its = total(by_fold)
+    verdict = (
+        "That is more than choosing on few clips gives: the folds want a β of their own, for their people or their"
+        " models differ."
+        if gain.p <= 0.05
+        else "The gain is within what choosing on few clips gives; that β differs from fold to fold is not shown."
+    )
+    return [
+        (
+            f"Of {its.right_set:,} true blends whose set of emotions was found, {its.wrong:,} have the wrong relation."
+            f" Of these, {its.reversed:,} are wrong at every β: the lesser emotion was taken for the dominant one."
+        ),
+        f"The β that suits each fold best, chosen on the very clips, mends {its.mended:,} and loses {its.lost:,}:"
+        f" {gain.gained:+,} in all. Dealt at random to folds of the same sizes, where β differs by chance alone, the"
+        f" clips gain {gain.dealt.mean():+.1f} (middle 95 % of {len(gain.dealt)} deals {gain.low:+.1f} to"
+        f" {gain.high:+.1f}; p = {gain.p:.3f}). {verdict}".replace("-", "−"),
+    ]
+
+
+def optimism_table(published: Sequence[float | None], nested: Sequence[float | None], comparison: Comparison) -> Table:
+    """Both accounts pooled over all clips, in the order of METRICS, and the gap between them with its interval over
+    actors.
+    """
+    rows = []
+    for metric, ours, honest in zip(METRICS, published, nested):
+        found = comparison.differences.get(metric)
+        interval = found and found.interval
+        rows.append(
+            [
+                METRICS[metric],
+                ours,
+                honest,
+                found and found.delta,
+                interval and interval.low,
+                interval and interval.high,
+            ]
+        )
+    return Table(
+        "Both accounts pooled over all clips; the gap with its 95 % interval over actors",
+        ["", "published account", "nested", "gap", "from", "to"],
+        rows,
+    )

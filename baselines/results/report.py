@@ -1,0 +1,469 @@
+"""A run as one self-contained HTML page, with each of its tables and figures as files beside it.
+
+Whatever is computed comes from the modules below: this one gathers and writes.
+Nothing is loaded from elsewhere by the page; whatever came from a file is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from blemore import trivial
+from blemore.errors import FileError, Problem, ValidationError, printable
+from blemore.evaluate import Report
+from blemore.io import write_atomic
+from blemore.labels import LABEL_INDEX, LABELS
+from blemore.page import STYLE
+from blemore.report import to_text
+from blemore.significance import bootstrap, compare
+from blemore_baselines.dataset import SET_OF_LABEL
+from blemore_baselines.decoding.decoders import scored
+from blemore_baselines.decoding.thresholds import Thresholds
+from blemore_baselines.features import read_features
+from blemore_baselines.models.recipes import Recipe
+from blemore_baselines.results import failures, plots, stability
+from blemore_baselines.results.published import paper_name, read_published
+from blemore_baselines.results.run import Run, read_run
+from blemore_baselines.results.studies_of_run import Study, command, read_studies
+from blemore_baselines.results.tables import Cell, Table, shown, to_csv, to_html, to_latex
+from blemore_baselines.results.text import ACCOUNTS, METRICS, folds_table, structured_to_text
+
+STRUCTURED = "What the model for new clips decodes by. Every other section is about thresholds on the same logits."
+
+
+class Section(NamedTuple):
+    """A part of the page. tables, figures (PNG bytes and caption): by the names that their files get; pre: as it is.
+
+    signature: of a study, for its tables; the others have the run's
+    """
+
+    title: str
+    text: Sequence[str] = ()
+    tables: Mapping[str, Table] = {}
+    figures: Mapping[str, tuple[bytes, str]] = {}
+    pre: str = ""
+    signature: str = ""
+
+
+def write_report(
+    run: Path, submission: Report | None = None, features: Sequence[Path] = (), analysis: Path | None = None
+) -> Path:
+    """Write `run/report.html`, `run/tables/` (CSV and LaTeX) and `run/figures/` (PNG); returns the page's path.
+
+    submission: a scored submission, which gets a section of its own
+    features:   what the run was trained on, in the same order, for their principal components
+    analysis:   the folder that `analyse` wrote its studies to; None: `run/analysis`, where there is one
+
+    Raises FileError: `run` holds no finished run, or there is no such `analysis`; ValidationError: files disagree or
+                      are
+    damaged, or the features or studies are others.
+    """
+    found = read_run(run)
+    if analysis and not analysis.is_dir():
+        raise FileError(
+            Problem(
+                "cannot-open",
+                str(analysis),
+                "no such folder",
+                hint="Name the folder that the studies were written to: analyse … --out DIR.",
+            )
+        )
+    sections = gather(found, submission, features, analysis or run / "analysis")
+    for section in sections:
+        signature = section.signature or found.signature
+        for name, table in section.tables.items():
+            write_atomic(run / "tables" / f"{name}.csv", to_csv(table, signature))
+            write_atomic(run / "tables" / f"{name}.tex", to_latex(table, signature))
+        for name, (png, _) in section.figures.items():
+            write_atomic(run / "figures" / f"{name}.png", png)
+    write_atomic(run / "report.html", _page(found, sections))
+    return run / "report.html"
+
+
+# ---------------------------------------------------------------------------------- sections
+
+
+def gather(run: Run, submission: Report | None, features: Sequence[Path], analysis: Path) -> list[Section]:
+    """All that the page shows, in its order."""
+    nested, published = (scored(run.dataset, run.decoded(account)) for account in ("nested", "published"))
+    studies = read_studies(analysis, run)
+    sections = [
+        _results(run, nested),
+        _optimism(nested, published),
+        _relations(run),
+        _identity(run, studies.pop("identity", None), analysis),
+        _folds(run),
+        _stability(run),
+        _confusion(run),
+        _features(run, features),
+    ]
+    if "structured" in run.metrics:
+        sections.insert(
+            1, Section("Structured decoding", [STRUCTURED], pre=structured_to_text(run.metrics["structured"]).strip())
+        )
+    if submission:
+        truth, said = zip(
+            *(
+                (LABEL_INDEX[label], LABEL_INDEX[submission.predictions[clip].label])
+                for clip, label in submission.labels.items()
+            )
+        )
+        picture = plots.confusion(np.array(truth), np.array(said))
+        sections.append(
+            Section(
+                "The submission, scored",
+                pre=to_text(submission).strip(),
+                figures={
+                    "submission_confusion": (
+                        picture,
+                        "Rows: truth. Columns: prediction. A number: clips. Frames: a right set of emotions.",
+                    ),
+                },
+            )
+        )
+    return [*sections, *(_study(study, f"Study: {study.title}") for study in studies.values())]
+
+
+def _results(run: Run, nested: Report) -> Section:
+    intervals = bootstrap(nested)
+    paper = _paper(run)
+    floor = trivial.evaluate(trivial.fit(nested.labels.values()), nested.labels).values()
+    columns = [
+        "",
+        "nested",
+        "from",
+        "to",
+        "published account",
+        "± std",
+        *(["the paper", "the paper’s ± std"] if paper else []),
+        "best constant answer",
+    ]
+    rows: list[list[Cell]] = []
+    drawn: dict[str, list] = {
+        "nested, 95 % interval": [],
+        "published account, ± std": [],
+        **({"the paper, ± std": []} if paper else {}),
+        "best constant answer": [],
+    }
+    for metric, name in METRICS.items():
+        value, over, interval = (
+            getattr(nested.counts, metric),
+            run.metrics["published"]["over_folds"][metric],
+            intervals.intervals.get(metric),
+        )
+        constant = max(
+            (getattr(counts, metric) for counts in floor if getattr(counts, metric) is not None), default=None
+        )
+        theirs = (
+            [(its["mean"], its["std"])] if (its := paper and paper.get(metric)) else [(None, None)] if paper else []
+        )  # the paper has no score
+        rows.append(
+            [
+                name,
+                value,
+                interval and interval.low,
+                interval and interval.high,
+                over["mean"],
+                over["std"],
+                *(cell for pair in theirs for cell in pair),
+                constant,
+            ]
+        )
+        for series, dot in zip(
+            drawn.values(),
+            [(value, interval and interval.high - value), (over["mean"], over["std"]), *theirs, (constant, None)],
+        ):
+            series.append(dot)
+    note = f" {intervals.note[0].upper()}{intervals.note[1:]}." if intervals.note else ""
+    return Section(
+        "Results",
+        [
+            "Nested: each clip's epoch, α and β were chosen on the other folds, all clips together; this is what to"
+            " expect of new clips. Published account: chosen on the fold that it reports, mean and standard deviation"
+            f" over folds, as in the paper's tables. Intervals: 95 %, a bootstrap over {intervals.units:,}"
+            f" {intervals.unit}s.{note}"
+        ],
+        {"results": Table("Out of fold", columns, rows)},
+        {"results": (plots.intervals(list(METRICS.values()), {"": drawn}, "", ""), "The same figures.")},
+    )
+
+
+def _paper(run: Run) -> Mapping | None:
+    """The paper's validation figures for these very encoders, method and head; None where it has none."""
+    its = {paper_name(encoder) for encoder in run.encoders}
+    rows = [row for row in read_published() if set(row.encoders) == its and row.method == run.config["method"]]
+    return rows[0].validation if rows and run.config["head"] == "mlp512" else None
+
+
+def _optimism(nested: Report, published: Report) -> Section:
+    counts = [[getattr(report.counts, metric) for metric in METRICS] for report in (published, nested)]
+    return Section(
+        "Failure 1: the optimistic-to-nested gap",
+        [
+            "What the published account gains by choosing epoch, α and β on the clips that it reports. On new clips"
+            " nothing of it can be expected."
+        ],
+        {"failure_optimism": failures.optimism_table(*counts, compare(published, nested))},
+    )
+
+
+def _relations(run: Run) -> Section:
+    by_fold = {}
+    for fold in run.metrics["nested"]["folds"]:
+        inside = run.dataset.folds == fold["fold"]
+        by_fold[fold["fold"]] = failures.relations(
+            run.probabilities[fold["epoch"] - 1, inside],
+            run.dataset.labels[inside],
+            Thresholds(fold["alpha"], fold["beta"]),
+        )
+    # Of the epochs that the folds were decoded at: with all of them, each deal would take as long as the run's own
+    # account.
+    epochs = sorted({fold["epoch"] - 1 for fold in run.metrics["nested"]["folds"]})
+    total, dealt = (
+        failures.total(by_fold),
+        failures.gains_by_chance(run.probabilities[epochs], run.dataset.labels, run.dataset.folds),
+    )
+    gain = failures.Gain(total.mended - total.lost, dealt)
+    tables = {
+        "failure_relation": failures.relations_table(by_fold),
+        "failure_relation_chance": failures.gain_table(gain),
+    }
+    return Section("Failure 2: right set, wrong relation", failures.relations_in_words(by_fold, gain), tables)
+
+
+def _identity(run: Run, study: Study | None, analysis: Path) -> Section:
+    title = "Failure 3: actor-inclusive minus actor-disjoint"
+    if study:
+        return _study(study, title)
+    if run.config["method"] != "aggregate":
+        return Section(
+            title,
+            [
+                "Not measured: whether the model does better on actors that it has seen. The study of it takes"
+                " aggregated features, and this run does not."
+            ],
+        )
+    return Section(
+        title,
+        [
+            "Not measured yet: whether the model does better on actors that it has seen. This command measures it:"
+            f" {command('identity', run, analysis)}. Then write the report again."
+        ],
+    )
+
+
+def _study(study: Study, title: str) -> Section:
+    figures = {
+        name: (picture, name.removeprefix(f"{study.name}_").replace("_", " ").capitalize())
+        for name, picture in study.figures.items()
+    }
+    return Section(title, study.findings, study.tables, figures, signature=study.signature)
+
+
+def _folds(run: Run) -> Section:
+    return Section(
+        "Folds and learning curves",
+        [],
+        {f"folds_{account}": folds_table(run.metrics, account) for account in ACCOUNTS},
+        {
+            "learning_curves": (
+                plots.learning_curves(run.curves),
+                (
+                    "Loss on training and validation clips, and the score at each epoch's own best thresholds; dots:"
+                    " the epochs that the published account reports."
+                ),
+            )
+        },
+    )
+
+
+def _stability(run: Run) -> Section:
+    recipe, dataset = run.config["recipe"], run.dataset
+    epoch = Recipe(**recipe).judged_epoch
+    found = stability.measure(run.probabilities[epoch - 1], dataset.labels, dataset.folds, dataset.actors)
+    final = run.metrics["final"]
+    return Section(
+        "How stable the thresholds are",
+        [
+            f"Out-of-fold probabilities of epoch {epoch}, all folds together. The score stays within {stability.NEAR}"
+            f" of its best, {found.pooled.score:.3f}, for α from {stability.reach(*found.pooled.alpha)} and for β from"
+            f" {stability.reach(*found.pooled.beta)}, the other one held. Wide regions, with folds and resamples in"
+            f" them, mean thresholds that travel. The run's final model uses α {final['alpha']:.4f} and β"
+            f" {final['beta']:.4f}, fitted on {final['fitted_on']}."
+        ],
+        {"stability": stability.table(found)},
+        {
+            "threshold_map": (
+                plots.threshold_map(found),
+                (
+                    f"The score over both thresholds. Line: around the points that are within {stability.NEAR} of the"
+                    " best; star: the exact optimum of all clips; circles: that of each fold."
+                ),
+            ),
+            "threshold_spread": (
+                plots.threshold_spread(found),
+                (
+                    "Where the exact optimum falls when actors are drawn anew. Shaded: where the score of all clips"
+                    f" stays within {stability.NEAR} of its best, the other threshold held; star: that best; circles:"
+                    " the exact optimum of each fold."
+                ),
+            ),
+        },
+    )
+
+
+def _confusion(run: Run) -> Section:
+    truth, predicted = run.dataset.labels, run.decoded("nested")
+    rows: list[list[Cell]] = []
+    for label in range(len(LABELS)):
+        its = predicted[truth == label]
+        sets, right = int((SET_OF_LABEL[its] == SET_OF_LABEL[label]).sum()), int((its == label).sum())
+        rows.append(
+            [
+                str(LABELS[label]),
+                len(its),
+                int((predicted == label).sum()),
+                sets,
+                right,
+                sets / len(its) if len(its) else None,
+                right / len(its) if len(its) else None,
+            ]
+        )
+    return Section(
+        "What is taken for what",
+        [],
+        {
+            "labels": Table(
+                "Nested predictions by true label",
+                ["label", "clips", "predicted", "right set", "right label", "recall of the set", "recall of the label"],
+                rows,
+            )
+        },
+        {
+            "confusion": (
+                plots.confusion(truth, predicted),
+                (
+                    "Nested predictions. Rows: truth. Columns: prediction. A number: clips. Frames: a right set of"
+                    " emotions; within them, the diagonal is the right relation."
+                ),
+            )
+        },
+    )
+
+
+def _features(run: Run, paths: Sequence[Path]) -> Section:
+    title = "What the features tell apart"
+    if not paths:
+        return Section(
+            title,
+            [
+                "Principal components are shown where the features are given: blemore-baselines report RUN --features"
+                " PATH."
+            ],
+        )
+    dataset, known = run.dataset, [source["digest"] for source in run.config["features"]]
+    sources = [read_features(path, dataset.ids, aggregated=run.config["method"] == "aggregate") for path in paths]
+    given = [source.digest for source in sources]
+    if given != known:
+        raise ValidationError(
+            Problem(
+                "other-features",
+                " ".join(map(str, paths)),
+                f"the run was trained on features with the digest {' + '.join(known)}; found {' + '.join(given)}",
+                hint="Give the paths that train was given, in the same order.",
+            )
+        )
+    text = (
+        "Two main components of the features of both single emotions and their blends. Each column was standardised"
+        " within each actor first, over all the actor's clips."
+    )
+    figures = {}
+    for number, (encoder, source) in enumerate(zip(run.encoders, sources), start=1):  # two can be of one encoder
+        picture = plots.principal_components(
+            source.X, np.array(dataset.actors)[source.owner], dataset.labels[source.owner]
+        )
+        name = f"components_{number}_" + "".join(char if char.isalnum() else "_" for char in encoder)
+        figures[name] = (picture, f"{encoder}: colour and mark are the share of each emotion.")
+    return Section(title, [text], figures=figures)
+
+
+# ---------------------------------------------------------------------------------- the page
+
+MORE_STYLE = """
+.wide { overflow-x: auto; overflow-wrap: normal } .wide table { width: auto; min-width: min(100%, 30rem) } .wide th, .wide td { white-space: nowrap; padding-right: .75rem }
+.wide thead th { white-space: normal; min-width: 3.4rem; vertical-align: bottom } .wide caption { white-space: normal }
+figure { margin: 1rem 0; overflow-x: auto } figure img { width: 100%; min-width: 30rem; display: block; background: #fff; border-radius: 6px }
+figcaption { position: sticky; left: 0; color: var(--soft); font-size: .87rem; padding-top: .3rem }
+pre { overflow-x: auto; font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }
+"""
+
+
+def _page(run: Run, sections: Sequence[Section]) -> str:
+    config, title = run.config, _safe(" + ".join(run.encoders))
+    intro = (
+        f"{config['head']} head, {config['method']}, preset {config['preset']}, seed {config['seed']},"
+        f" {config['train']['clips']:,} clips"
+    )
+    return "\n".join(
+        [
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            # Should something slip through the escaping after all, a browser still loads and runs nothing.
+            """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">""",
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{title}</title>\n<style>{STYLE}{MORE_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
+            f'<p class="soft">{_safe(intro)}</p>',
+            _tiles(sections[0].tables["results"], "decoded by thresholds" if "structured" in run.metrics else ""),
+            *map(_section, sections),
+            f"<h2>Signature of the run</h2><p>{_signature(run.signature)}</p>",
+            (
+                '<p class="soft">Each table lies in tables/ beside this page, as CSV (unrounded) and LaTeX, each figure'
+                " in figures/.</p>"
+            ),
+            "</body>\n</html>\n",
+        ]
+    )
+
+
+def _tiles(results: Table, how: str) -> str:
+    told = lambda low, high: "no interval" if low is None else f"{shown(low, 3)} – {shown(high, 3)}"  # noqa: E731
+    tiles = "".join(
+        f'<div>{name}<b>{shown(value)}</b><span class="soft">{told(low, high)}</span></div>'
+        for name, value, low, high, *_ in results.rows
+    )
+    return (
+        f'<div class="figures">{tiles}</div><p'
+        f' class="soft">{", ".join(filter(None, ["Nested", how, "with 95 % intervals over actors"]))}.</p>'
+    )
+
+
+def _section(section: Section) -> str:
+    parts = [
+        f"<h2>{_safe(section.title)}</h2>",
+        *(f"<p>{_safe(text)}</p>" for text in section.text),
+        *map(to_html, section.tables.values()),
+    ]
+    parts += [f"<pre>{html.escape(section.pre)}</pre>"] if section.pre else []
+    for name, (png, caption) in section.figures.items():
+        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        parts.append(
+            f'<figure><img alt="{_safe(name.replace("_", " "))}"'
+            f' src="{source}"><figcaption>{_safe(caption)}</figcaption></figure>'
+        )
+    parts += (
+        [f'<p class="soft">Signature of the study: {_signature(section.signature)}</p>'] if section.signature else []
+    )
+    return "\n".join(parts)
+
+
+def _signature(line: str) -> str:
+    return f"<code>{_safe(line).replace('|', '|<wbr>')}</code>"
+
+
+def _safe(text: str) -> str:
+    return html.escape(printable(text))

@@ -1,0 +1,149 @@
+"""A run folder, read back: what `train` wrote, with everything checked to be of one run."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from blemore.errors import FileError, Problem, ValidationError
+from blemore.io import read_bytes, read_json, read_table
+from blemore.signature import line
+from blemore_baselines.dataset import Dataset
+from blemore_baselines.decoding.accounts import accuracies
+from blemore_baselines.decoding.decoders import scored
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds
+from blemore_baselines.features import encoder_name, unfinished
+from blemore_baselines.models.recipes import Recipe
+from blemore_baselines.results.tables import shown
+from blemore_baselines.results.text import METRICS
+
+CURVES = ["fold", "epoch", "train_loss", "validation_loss", "published_score"]
+AGAIN = "Train again, into another folder: blemore-baselines train … --out RUN"
+
+
+class Run(NamedTuple):
+    """What a run folder holds. probabilities: (epochs, N, 6), out of fold, of the dataset's clips in its order."""
+
+    folder: Path
+    config: Mapping
+    metrics: Mapping
+    curves: pd.DataFrame
+    dataset: Dataset
+    probabilities: np.ndarray
+
+    @property
+    def encoders(self) -> list[str]:
+        return [str(source.get("encoder") or encoder_name(Path(source["path"]))) for source in self.config["features"]]
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """Everything that the figures follow from, by the names that studies give it, too."""
+        config = self.config
+        return {
+            "clips": config["train"]["clips"],
+            "train": config["train"]["digest"],
+            "features": "+".join(source["digest"] for source in config["features"]),
+            "head": config["head"],
+            "recipe": Recipe(**config["recipe"]).digest,
+            "seed": config["seed"],
+            "version": config["versions"]["blemore"],
+        }
+
+    @property
+    def signature(self) -> str:
+        return line(self.fields)
+
+    def decoded(self, account: str) -> np.ndarray:
+        """(N,) the labels that an account predicts: each fold at the epoch, α and β that it tells."""
+        predicted = np.zeros(len(self.dataset.ids), dtype=int)
+        for fold in self.metrics[account]["folds"]:
+            inside = self.dataset.folds == fold["fold"]
+            predicted[inside] = decode_thresholds(
+                self.probabilities[fold["epoch"] - 1, inside], Thresholds(fold["alpha"], fold["beta"])
+            )
+        return predicted
+
+
+def read_run(folder: Path) -> Run:
+    """Raises FileError: no finished run, or one without a file that a report needs; ValidationError: its files
+    disagree.
+    """
+    if not (folder / "metrics.json").exists():
+        raise FileError(_no_run(folder))
+    absent = [
+        name
+        for name in ("config.json", "learning_curves.csv", "labels.csv", "oof_logits.npz")
+        if not (folder / name).exists()
+    ]
+    if absent:
+        raise FileError(
+            [
+                Problem("incomplete-run", str(folder / name), "is not there, and the report needs it", hint=f"{AGAIN}.")
+                for name in absent
+            ]
+        )
+    config, metrics = (read_json(folder / name).data for name in ("config.json", "metrics.json"))
+    try:
+        curves = pd.read_csv(io.BytesIO(read_bytes(folder / "learning_curves.csv")))[CURVES]
+        clips = read_table(folder / "labels.csv")
+        ids, labels, folds, actors = (
+            [row[column] for row in clips] for column in ("filename", "label", "fold", "actor")
+        )
+        dataset = Dataset(ids, np.array(list(map(int, labels))), np.array(list(map(int, folds))), actors)
+        with np.load(io.BytesIO(read_bytes(folder / "oof_logits.npz")), allow_pickle=False) as stored:
+            logits, place = stored["logits"], {clip: row for row, clip in enumerate(stored["filenames"].tolist())}
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:  # FileError is none of these
+        raise ValidationError(
+            _mixed(folder, f"labels.csv, learning_curves.csv or oof_logits.npz is damaged: {error}")
+        ) from None
+    if set(place) != set(dataset.ids):
+        raise ValidationError(_mixed(folder, "labels.csv and oof_logits.npz hold other clips"))
+    if len(curves) != (expected := len(logits) * len(np.unique(dataset.folds))):
+        raise ValidationError(
+            _mixed(folder, f"learning_curves.csv has {len(curves):,} rows; expected {expected:,}, one a fold and epoch")
+        )
+    run = Run(folder, config, metrics, curves, dataset, softmax(logits[:, [place[clip] for clip in dataset.ids]]))
+    try:
+        _, _, counts, told = run.encoders, run.fields, scored(dataset, run.decoded("nested")).counts, metrics["nested"]
+        same = all(accuracies(counts)[name] == told[name] for name in METRICS)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValidationError(_mixed(folder, f"config.json or metrics.json is damaged: {error!r}")) from None
+    if not same:
+        raise ValidationError(
+            _mixed(
+                folder,
+                f"oof_logits.npz gives a nested score of {shown(counts.score)}, metrics.json tells"
+                f" {shown(told['score'])}",
+            )
+        )
+    return run
+
+
+def _mixed(folder: Path, message: str) -> Problem:
+    return Problem("mixed-run", str(folder), message, hint=f"Were files of several runs put together? {AGAIN}.")
+
+
+def _no_run(folder: Path) -> Problem:
+    """What a folder holds in place of a finished run; one of `reproduce` looks like a run that was stopped."""
+    results = (
+        folder if (folder / "results.txt").exists() else folder.parent if (folder / "figures.json").exists() else None
+    )
+    if results:
+        hint = (
+            f"It is of `reproduce`, which tells its results itself: see {results / 'results.txt'} and results.png"
+            " beside it."
+        )
+        return Problem("no-run", str(folder), "holds no run of `train` (no metrics.json)", hint=hint)
+    return unfinished(folder) or Problem(
+        "no-run",
+        str(folder),
+        "holds no run (no metrics.json)",
+        hint="Train first: blemore-baselines train … --out RUN.",
+    )

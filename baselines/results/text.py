@@ -1,0 +1,158 @@
+"""The accounts of decode.py, of structured decoding and of constant answers, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from blemore.metrics import Counts
+from blemore.report import comparison_lines
+from blemore.significance import Comparison, Difference, Interval
+from blemore.trivial import Trivial
+from blemore_baselines.results.tables import Table, to_text
+
+METRICS = {"acc_presence": "ACC_presence", "acc_salience": "ACC_salience", "score": "score"}
+ACCOUNTS = {
+    "published": "each fold with the epoch and thresholds that suit it best, as in the paper (optimistic)",
+    "nested": "each fold with what the other folds chose",
+}
+
+
+def folds_table(figures: Mapping, account: str) -> Table:
+    """One account of `blemore_baselines.decoding.accounts.figures`: its folds, and what they come to."""
+    its = figures[account]
+    chosen = ["epoch", "alpha", "beta"] if any(fold["epoch"] > 1 for fold in its["folds"]) else ["alpha", "beta"]
+    summary = [
+        (name, {metric: its["over_folds"][metric][key] for metric in METRICS})
+        for name, key in (("mean over folds", "mean"), ("standard deviation", "std"))
+    ]
+    if account == "nested":
+        summary.append(("pooled over all clips", its))
+    return Table(
+        f"{account}: {ACCOUNTS[account]}",
+        ["fold", *chosen, *METRICS.values()],
+        [[str(fold["fold"]), *(fold[name] for name in (*chosen, *METRICS))] for fold in its["folds"]]
+        + [[name, *[""] * len(chosen), *(values[metric] for metric in METRICS)] for name, values in summary],
+    )
+
+
+def figures_to_text(figures: Mapping) -> str:
+    """Both accounts, and the final thresholds where there are any."""
+    lines = [to_text(folds_table(figures, account)) for account in ACCOUNTS]
+    if "final" in figures:
+        final = figures["final"]
+        lines.append(
+            f"Final thresholds: alpha {final['alpha']:.6f}, beta {final['beta']:.6f}, fitted on {final['fitted_on']}"
+        )
+    return "\n".join(lines)
+
+
+def structured_to_text(figures: Mapping) -> str:
+    """The nested account of structured decoding by fold, its models' parts, and how far its posterior can be believed."""
+    nested, weight = figures["nested"], figures["weight"]
+    intervals = nested["ci"]["intervals"]
+    pooled = (
+        [("pooled over all clips", nested)]
+        + [
+            (
+                f"{name} end of the 95 % interval",
+                {metric: intervals[metric][end] if metric in intervals else None for metric in METRICS},
+            )
+            for end, name in enumerate(("lower", "upper"))
+        ]
+        + [("thresholds, pooled", figures["nested_thresholds"])]
+    )
+    folds = Table(
+        "structured decoding, nested: each fold by a model of the other folds, its strength chosen among them",
+        ["fold", "strength", *METRICS.values()],
+        [[str(fold["fold"]), f"{fold['strength']:g}", *(fold[name] for name in METRICS)] for fold in nested["folds"]]
+        + [[name, "", *(values[metric] for metric in METRICS)] for name, values in pooled],
+    )
+    models = Table(
+        "models: what their log-probabilities are multiplied by, and what part of the whole that is",
+        ["scores", "inverse temperature", "weight", "missing clips"],
+        [
+            [model["path"], model["inverse_temperature"], model["weight"], len(model["missing"])]
+            for model in figures["models"]
+        ],
+    )
+    told = figures["calibration"]
+    aim = "score" if weight == 0.5 else f"{weight:g} · ACC_presence + {1 - weight:g} · ACC_salience"
+    reached = weight * nested["acc_presence"] + (1 - weight) * nested["acc_salience"]
+    posterior = Table(
+        "posterior over the 36 labels, out of fold; less is better",
+        ["", "log loss", "Brier score"],
+        [
+            [name, told[key]["log_loss"], told[key]["brier"]]
+            for name, key in (("structured", "posterior"), ("frequencies of labels alone", "frequencies"))
+        ],
+    )
+    return "\n".join(
+        [
+            to_text(folds),
+            *_difference(nested["against"]),
+            "",
+            to_text(models),
+            to_text(posterior),
+            (
+                f"The chosen sets' probabilities are off by {told['set_error']:.4f} on average (expected calibration"
+                " error)."
+            ),
+            f"The decoder expects {told['expected_score']:.4f} of what it aims at ({aim}); it reached {reached:.4f}.",
+            "",
+            nested["signature"],
+        ]
+    )
+
+
+def _difference(against: Mapping) -> list[str]:
+    """The paired difference to thresholds, as `blemore.report` tells it; from what JSON keeps of it."""
+    differences = {
+        metric: Difference(one["delta"], one["interval"] and Interval(*one["interval"]), one["p"])
+        for metric, one in against["differences"].items()
+    }
+    comparison = Comparison(differences, *(against[name] for name in Comparison._fields[1:]))
+    return comparison_lines(comparison, "thresholds on the same scores, nested as well")
+
+
+TRIVIAL_NOTES = {
+    "single": "most frequent single emotion",
+    "pair": "most frequent pair",
+    "blend": "most frequent pair with saliences",
+}
+
+
+def trivial_to_text(answers: Trivial, results: Mapping[str, Counts], fit: str) -> str:
+    return to_text(
+        Table(
+            "Always the same answer, the most frequent"
+            f" {'in what is scored, as published' if fit == 'scored' else 'in train'}",
+            ["answer", "ACC_presence", "right sets", "ACC_salience", "right blends", ""],
+            [
+                [
+                    str(getattr(answers, name)),
+                    counts.acc_presence,
+                    f"{counts.presence}/{counts.n}",
+                    counts.acc_salience,
+                    f"{counts.salience}/{counts.n_blends}",
+                    TRIVIAL_NOTES[name],
+                ]
+                for name, counts in results.items()
+            ],
+        )
+    ).rstrip("\n")
+
+
+def trivial_to_dict(answers: Trivial, results: Mapping[str, Counts], fit: str) -> dict:
+    return {
+        "fit": fit,
+        **{
+            name: {
+                "answer": str(getattr(answers, name)),
+                **counts._asdict(),
+                "acc_presence": counts.acc_presence,
+                "acc_salience": counts.acc_salience,
+                "score": counts.score,
+            }
+            for name, counts in results.items()
+        },
+    }

@@ -1,0 +1,254 @@
+"""Early fusion, three ways: does a learned way of joining modalities beat putting their columns beside one another?
+
+Each has one hidden layer of the same width, and is trained on the same folds with the same seeds, batches
+and optimiser. Where the recipe writes rows in a basis of their span, modalities that are told apart have one each:
+- *concatenation*: the published head on all columns, as `train` makes it
+- *gated attention*: a projection of each modality; their mean, weighed by gates that a softmax over modalities
+  gives to each clip (cf. Arevalo et al. 2017)
+- *low-rank tensor*: the outer product of all projections, each with a 1 behind it, mapped to the logits by a
+  tensor of rank 4 (Liu et al. 2018), so that products of one modality's units with another's count
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from blemore.errors import Problem, ValidationError
+from blemore.labels import EMOTION_NAMES, EMOTIONS
+from blemore_baselines.dataset import Dataset
+from blemore_baselines.decoding.accounts import accuracies, count
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.features import Features, fuse
+from blemore_baselines.models.recipes import HEADS, Recipe
+from blemore_baselines.results import plots
+from blemore_baselines.results.tables import Table
+from blemore_baselines.studies.intervals import (
+    FIGURES,
+    Estimate,
+    compare,
+    draw,
+    estimate,
+    in_words,
+    outcomes,
+)
+from blemore_baselines.studies.objectives import by_thresholds, soft_label_loss
+from blemore_baselines.studies.study import Study, check_folds
+from blemore_baselines.studies.training import ONE_TRAINING, out_of_fold, perceptron, seeded
+
+RANK = 4
+CONCATENATION, GATED, TENSOR = "concatenation", "gated attention", "low-rank tensor"
+
+
+class Gated(nn.Module):
+    """(rows, sum of widths) → the logits and, behind them, the gates of the modalities, which sum to 1: (rows, 6 +
+    modalities).
+    """
+
+    def __init__(self, widths: Sequence[int], hidden: int) -> None:
+        super().__init__()
+        self.widths = list(widths)
+        self.project = nn.ModuleList(nn.Linear(width, hidden) for width in widths)
+        self.gate = nn.Linear(hidden * len(widths), len(widths))
+        self.out = nn.Linear(hidden, len(EMOTIONS))
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        projected = [torch.relu(project(x)) for project, x in zip(self.project, X.split(self.widths, dim=1))]
+        gates = torch.softmax(self.gate(torch.cat(projected, dim=1)), dim=1)
+        fused = (torch.stack(projected, dim=1) * gates[:, :, None]).sum(dim=1)
+        return torch.cat([self.out(fused), gates], dim=1)
+
+
+class LowRank(nn.Module):
+    """(rows, sum of widths) → logits (rows, 6)."""
+
+    def __init__(self, widths: Sequence[int], hidden: int, rank: int = RANK) -> None:
+        super().__init__()
+        self.widths = list(widths)
+        self.project = nn.ModuleList(nn.Linear(width, hidden) for width in widths)
+        self.factors = nn.ParameterList(nn.Parameter(torch.empty(rank, hidden + 1, len(EMOTIONS))) for _ in widths)
+        for factor in self.factors:
+            nn.init.uniform_(factor, -((hidden + 1) ** -0.5), (hidden + 1) ** -0.5)  # as a linear layer
+        self.bias = nn.Parameter(torch.zeros(len(EMOTIONS)))
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        product = 1.0
+        for project, factor, x in zip(self.project, self.factors, X.split(self.widths, dim=1)):
+            product = product * (
+                nn.functional.pad(torch.relu(project(x)), (0, 1), value=1.0) @ factor
+            )  # (rank, rows, 6)
+        return product.sum(dim=0) + self.bias
+
+
+def fusion(
+    dataset: Dataset,
+    names: Sequence[str],
+    sources: Sequence[Features],
+    recipe: Recipe,
+    head: str,
+    seed: int,
+    signature: str,
+) -> Study:
+    """Train each way of fusion, and compare them to concatenation.
+
+    sources: two or more, aggregated, of the dataset's clips, in its order; `names` are theirs
+    head:    its hidden width is that of each way
+
+    Raises ValidationError: there is one source, or they are not aggregated; the head has no hidden layer; a fold
+    without blends.
+    """
+    if len(sources) < 2:
+        raise ValidationError(
+            Problem(
+                "one-source",
+                "features",
+                "1 source; expected two or more, to be fused",
+                hint="Give --features once for each.",
+            )
+        )
+    hidden = HEADS[head]
+    if hidden is None:
+        raise ValidationError(
+            Problem(
+                "no-hidden-layer",
+                "head",
+                f"{head} has no hidden layer; expected one, whose width all take",
+                hint="--head mlp512",
+            )
+        )
+    check_folds(dataset, 2)
+    fused, widths = fuse(sources), [source.X.shape[1] for source in sources]
+    ways = {
+        CONCATENATION: lambda widths: perceptron(sum(widths), hidden, len(EMOTIONS)),
+        GATED: partial(Gated, hidden=hidden),
+        TENSOR: partial(LowRank, hidden=hidden),
+    }
+    labels = {}
+    for name, build in ways.items():
+        outputs = out_of_fold(dataset, [fused] if name == CONCATENATION else sources, recipe, build, _loss, seed, name)
+        labels[name], epochs = by_thresholds(softmax(outputs[..., : len(EMOTIONS)]), dataset)
+        if name == GATED:
+            gates = outputs[epochs, np.arange(len(dataset.ids)), len(EMOTIONS) :]
+    counts = {name: count(its, dataset.labels) for name, its in labels.items()}
+    records = {name: outcomes(its, dataset.labels) for name, its in labels.items()}
+    gains = {
+        figure: {
+            name: compare(records[name], records[CONCATENATION], dataset.actors, figure) for name in (GATED, TENSOR)
+        }
+        for figure in FIGURES
+    }
+    parameters = {
+        name: sum(parameter.numel() for parameter in seeded(partial(build, widths), seed).parameters())
+        for name, build in ways.items()
+    }
+    by_emotion = mean_gates(gates, dataset)
+    ways_table = Table(
+        f"Fusion of {' + '.join(names)}: {hidden} hidden units, nested; score gained over concatenation with its"
+        " interval over actors",
+        ("fusion", "parameters", "presence", "salience", "score", "gained", "low", "high", "p"),
+        [
+            [
+                name,
+                parameters[name],
+                its.acc_presence,
+                its.acc_salience,
+                its.score,
+                *(gains["score"].get(name) or [None] * 4),
+            ]
+            for name, its in counts.items()
+        ],
+    )
+    gates_table = Table(
+        "Mean gates of held-out clips with each emotion, with intervals over actors; even gates are"
+        f" {1 / len(sources):.3f}",
+        ("clips with", *(column for name in names for column in (name, "low", "high"))),
+        [[clips, *(bound for gate in its for bound in gate[:3])] for clips, its in by_emotion.items()],
+    )
+    values = {
+        "fusions": {name: {**accuracies(its), "parameters": parameters[name]} for name, its in counts.items()},
+        "gained": {figure: {name: gain._asdict() for name, gain in its.items()} for figure, its in gains.items()},
+        "gates": {clips: {name: gate._asdict() for name, gate in zip(names, its)} for clips, its in by_emotion.items()},
+    }
+    drawn = {"gained": _draw_gains(gains), "gates": _draw_gates(names, by_emotion)}
+    tables = {"fusions": ways_table, "gates": gates_table}
+    return Study(
+        "fusion",
+        "Fusion of modalities",
+        tables,
+        drawn,
+        _findings(gains, dict(zip(names, by_emotion["all"]))),
+        values,
+        signature,
+    )
+
+
+def mean_gates(gates: np.ndarray, dataset: Dataset) -> dict[str, list[Estimate]]:
+    """The mean of each modality's gates (N, modalities) over all clips, and over those with each emotion that occurs."""
+    clips = {
+        "all": np.ones(len(gates), dtype=bool),
+        **{EMOTION_NAMES[emotion]: dataset.targets[:, k] > 0 for k, emotion in enumerate(EMOTIONS)},
+    }
+    mean = lambda sums: sums[..., 1] / sums[..., 0]  # noqa: E731
+    return {
+        name: [
+            estimate(np.stack([inside, np.where(inside, gate, 0)], axis=1).astype(float), dataset.actors, mean)
+            for gate in gates.T
+        ]
+        for name, inside in clips.items()
+        if inside.any()
+    }
+
+
+def _loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Of the logits; gates may stand behind them."""
+    return soft_label_loss(outputs[:, : len(EMOTIONS)], labels)
+
+
+def _findings(gains: Mapping[str, Mapping[str, Estimate]], gates: Mapping[str, Estimate]) -> list[str]:
+    told = {
+        name: f"{gate.value:.3f}" + (f" ({gate.low:.3f} to {gate.high:.3f})" if gate.low is not None else "")
+        for name, gate in gates.items()
+    }
+    return [
+        *(
+            f"{figure.capitalize()} gained over concatenation: "
+            + "; ".join(f"{name} {in_words(gain)}" for name, gain in its.items())
+            + "."
+            for figure, its in gains.items()
+        ),
+        "Mean gates: "
+        + ", ".join(f"{name} {its}" for name, its in told.items())
+        + f"; {1 / len(gates):.3f} each would be even. "
+        "A gate says how much of a modality's projection is let through, not how much depends on it.",
+        ONE_TRAINING,
+    ]
+
+
+def _draw_gains(gains: Mapping[str, Mapping[str, Estimate]]) -> bytes:
+    made, axes = plots.figure(10, 2.2, columns=len(gains), sharey=True)
+    for axis, colour, (figure, its) in zip(axes[0], plots.COLOURS, gains.items()):
+        draw(axis, list(its), list(its.values()), colour)
+        axis.set(xlabel=f"{figure} gained over concatenation")
+    return plots.png(made)
+
+
+def _draw_gates(names: Sequence[str], by_emotion: Mapping[str, Sequence[Estimate]]) -> bytes:
+    made, axes = plots.figure(7.5, 1 + 0.36 * len(by_emotion) + 0.22 * len(names))
+    axis = axes[0, 0]
+    for k, name in enumerate(names):
+        draw(
+            axis,
+            list(by_emotion),
+            [its[k] for its in by_emotion.values()],
+            plots.COLOURS[k % len(plots.COLOURS)],
+            name,
+            0.6 * ((k + 0.5) / len(names) - 0.5),
+        )
+    axis.axvline(1 / len(names), color="0.6", linestyle="dashed", linewidth=1, zorder=0)
+    axis.set(xlim=(0, 1), xlabel="mean gate of held-out clips (dashed: even)", ylabel="clips with")
+    made.legend(loc="outside upper center", frameon=False)
+    return plots.png(made)

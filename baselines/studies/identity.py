@@ -1,0 +1,236 @@
+"""Does a model live on who acts? The dataset's actor-disjoint folds beside folds in which every actor takes part.
+
+The actor-inclusive folds have the sizes of the dataset's own. A clip's actor is then among those that the model
+was trained on, most often with the same emotion, and that is all that differs: recipe, number of training clips
+and nested choice of epoch and thresholds are the same. What is gained is what the identity of actors is worth,
+and what a random split of clips would promise too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from blemore.errors import Problem, ValidationError
+from blemore.significance import FIGURES as METRICS
+from blemore_baselines.dataset import Dataset
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.features import Features
+from blemore_baselines.models.crossval import cross_validate
+from blemore_baselines.models.recipes import Recipe
+from blemore_baselines.results import plots
+from blemore_baselines.results.tables import Table
+from blemore_baselines.studies.intervals import (
+    FIGURES,
+    Estimate,
+    compare,
+    estimate,
+    in_words,
+    outcomes,
+    reach,
+)
+from blemore_baselines.studies.objectives import by_thresholds
+from blemore_baselines.studies.study import Study, check_folds, signed
+
+DEALS = 5
+
+
+def identity(
+    dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int, signature: str, deals: int = DEALS
+) -> Study:
+    """Cross-validate over the dataset's folds and over actor-inclusive ones, with each of `deals` seeds from `seed` on.
+
+    features: aggregated, of the dataset's clips, in its order
+
+    Raises ValidationError: fewer than three folds, a fold without blends, or no actor has clips enough to be in two
+    folds.
+    """
+    check_folds(dataset, 3)
+    if len(set(dataset.actors)) == len(dataset.ids):
+        raise ValidationError(
+            Problem(
+                "no-shared-actors",
+                "video_id",
+                "each clip has an actor of its own; expected actors with several clips to share",
+            )
+        )
+    seeds = range(seed, seed + deals)
+    runs = {
+        "disjoint": [_outcomes(dataset, features, recipe, head, its) for its in seeds],
+        "inclusive": [
+            _outcomes(dataset._replace(folds=deal(dataset, its)), features, recipe, head, its) for its in seeds
+        ],
+    }
+    means = {name: np.mean(its, axis=0) for name, its in runs.items()}
+    figures = dict(zip(METRICS, FIGURES.values()))
+    single = {
+        name: {metric: estimate(its, dataset.actors, figure) for metric, figure in figures.items()}
+        for name, its in means.items()
+    }
+    gaps = {
+        metric: compare(means["inclusive"], means["disjoint"], dataset.actors, name)
+        for metric, name in zip(METRICS, FIGURES)
+    }
+    rows = [
+        [
+            metric,
+            *single["disjoint"][metric][:3],
+            *single["inclusive"][metric][:3],
+            *gaps[metric],
+            float(
+                np.std(
+                    [
+                        figure(a.sum(axis=0)) - figure(b.sum(axis=0))
+                        for a, b in zip(runs["inclusive"], runs["disjoint"])
+                    ],
+                    ddof=min(1, deals - 1),
+                )
+            ),
+        ]
+        for metric, figure in figures.items()
+    ]
+    table = Table(
+        f"{head}, nested: actor-disjoint and actor-inclusive folds, means over {deals} seeds; 95 % intervals over"
+        " actors",
+        (
+            "figure",
+            "disjoint",
+            "low",
+            "high",
+            "inclusive",
+            "low",
+            "high",
+            "difference",
+            "low",
+            "high",
+            "p",
+            "std over seeds",
+        ),
+        rows,
+    )
+    values = {
+        **{
+            name: {metric: its.value for metric, its in found.items()}
+            for name, found in {**single, "difference": gaps}.items()
+        },
+        "estimates": {
+            name: {metric: its._asdict() for metric, its in found.items()}
+            for name, found in {**single, "difference": gaps}.items()
+        },
+        "seeds": list(seeds),
+    }
+    drawn = {"gap": _draw(single, gaps, means, dataset.actors)}
+    return Study(
+        "identity",
+        "What actors' identity is worth",
+        {"folds": table},
+        drawn,
+        _findings(single, gaps, deals),
+        values,
+        signature,
+    )
+
+
+def deal(dataset: Dataset, seed: int) -> np.ndarray:
+    """Folds (N,) of the sizes of the dataset's own, each actor's clips, and of these each label's, spread over all as
+    evenly as sizes allow.
+    """
+    rng = np.random.default_rng(seed)
+    folds, sizes = np.unique(dataset.folds, return_counts=True)
+    # Each fold's turns lie evenly in [0, 1); together they are the order in which folds take clips.
+    turns = np.concatenate([(np.arange(size) + rng.random()) / size for size in sizes])
+    owner = np.unique(dataset.actors, return_inverse=True)[1]
+    clips = np.lexsort(
+        (
+            rng.random(len(owner)),
+            rng.permutation(dataset.labels.max() + 1)[dataset.labels],
+            rng.permutation(owner.max() + 1)[owner],
+        )
+    )
+    dealt = np.empty(len(owner), dtype=dataset.folds.dtype)
+    dealt[clips] = np.repeat(folds, sizes)[np.argsort(turns, kind="stable")]
+    return dealt
+
+
+def _outcomes(dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int) -> np.ndarray:
+    """Each clip's nested outcome (N, 4)."""
+    logits = cross_validate(dataset, features, recipe, [head], [seed], title=f"seed {seed}").logits[0, 0]
+    return outcomes(by_thresholds(softmax(logits), dataset).labels, dataset.labels)
+
+
+def _findings(single: dict, gaps: dict[str, Estimate], deals: int) -> list[str]:
+    score = gaps["score"]
+    share = (
+        f", or {abs(score.value / single['disjoint']['score'].value):.0%} of it"
+        if single["disjoint"]["score"].value
+        else ""
+    )
+    if score.beyond > 0:
+        verdict = (
+            "The model profits from knowing its actors: a random split of clips would promise what new people do not"
+            " give."
+        )
+    elif score.beyond < 0:
+        verdict = (
+            "Knowing the actors does harm: where they play each label once, their clips in training speak against the"
+            " label that is held out."
+        )
+    else:
+        verdict = (
+            "That the model profits from knowing its actors is not shown by these clips; the interval says how large"
+            " the effect can still be."
+        )
+    return [
+        "With actors in training and validation alike, "
+        + "; ".join(
+            f"{metric} {single['disjoint'][metric].value:.3f} becomes {single['inclusive'][metric].value:.3f},"
+            f" {in_words(gap)}"
+            for metric, gap in gaps.items()
+        )
+        + ".",
+        f"The score changes by {signed(score.value)}{share}. {verdict}",
+        (
+            f"Both are means over {deals} seeds, of the training and of the deal; intervals are over actors, whose"
+            " clips stay together."
+        ),
+    ]
+
+
+def _draw(single: dict, gaps: dict[str, Estimate], means: dict[str, np.ndarray], actors: Sequence[str]) -> bytes:
+    """The figures with intervals, and each actor's presence when known beside when new."""
+    made, axes = plots.figure(9.5, 4.2, columns=2, width_ratios=(1.25, 1))
+    bars, cloud = axes[0]
+    for shift, (name, mark) in zip((-0.12, 0.12), {"disjoint": "o", "inclusive": "D"}.items()):
+        its = [single[name][metric] for metric in gaps]
+        colour = plots.COLOURS[name == "inclusive"]
+        bars.errorbar(
+            [one.value for one in its],
+            np.arange(len(its)) + shift,
+            xerr=reach(its),
+            fmt=mark,
+            color=colour,
+            capsize=3,
+            markersize=6,
+            label=f"actors {name}",
+        )
+    bars.set_yticks(range(len(gaps)), [f"{metric}\n{signed(gap.value)}" for metric, gap in gaps.items()])
+    bars.set(
+        ylim=(len(gaps) - 0.5, -0.5), xlabel="nested figure, 95 % interval over actors", title="what shared actors give"
+    )
+    bars.set_xlim(left=0)
+    bars.legend(frameon=False, loc="lower left", fontsize=9)
+    names, owner = np.unique(actors, return_inverse=True)
+    known, new = (np.bincount(owner, means[name][:, 1]) / np.bincount(owner) for name in ("inclusive", "disjoint"))
+    top = max(known.max(), new.max()) * 1.08 or 1
+    cloud.plot([0, top], [0, top], color="0.6", linewidth=1, zorder=0)
+    cloud.scatter(new, known, s=22, color=plots.COLOURS[2], edgecolors="white", linewidths=0.5)
+    cloud.set(
+        xlim=(0, top),
+        ylim=(0, top),
+        aspect="equal",
+        xlabel="presence when new",
+        ylabel="presence when known",
+        title=f"each actor ({int((known > new).sum())} of {len(names)} gain)",
+    )
+    return plots.png(made)

@@ -1,0 +1,50 @@
+"""Which columns of features belong together: by source, by statistic, and by what OpenFace calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from blemore_baselines.encoders.openface import GAZE_ANGLES, MEASURED, SCALARS
+from blemore_baselines.features import STATISTICS, Features
+
+# OpenFace 3's files do not name their eight units; these are the units of DISFA, which it was trained on, in its order.
+ACTION_UNITS = tuple(f"AU{number:02}" for number in (1, 2, 4, 6, 9, 12, 25, 26))
+NAMED = {"openface3": (*SCALARS, *ACTION_UNITS), "openface2": (*MEASURED, *GAZE_ANGLES)}
+
+
+class Group(NamedTuple):
+    kind: str  # source, statistic or OpenFace column
+    name: str
+    columns: np.ndarray  # of all sources beside one another
+
+
+def find_groups(names: Sequence[str], sources: Sequence[Features]) -> tuple[list[Group], list[str]]:
+    """The groups that the sources are made of, and in words what could not be told apart."""
+    ends = np.cumsum([source.X.shape[1] for source in sources])
+    columns = [np.arange(end - source.X.shape[1], end) for source, end in zip(sources, ends)]
+    found = [Group("source", name, its) for name, its in zip(names, columns)]
+    by_statistic: dict[str, list] = {statistic: [] for statistic in STATISTICS}
+    by_column, left_out = [], []
+    for name, source, its in zip(names, sources, columns):
+        if tuple(source.meta.get("statistics") or ()) != STATISTICS or len(its) % len(STATISTICS):
+            left_out.append(
+                f"{name} is left out of the statistics: its {len(its)} columns are not known to be the seven of each"
+                " dimension."
+            )
+            by_dimension = its[None]
+        else:
+            by_dimension = its.reshape(len(STATISTICS), -1)
+            for statistic, part in zip(STATISTICS, by_dimension):
+                by_statistic[statistic].append(part)
+        known = NAMED.get(str(source.meta.get("encoder")).lower().replace("_", ""))
+        if known and len(known) == by_dimension.shape[1]:
+            by_column += [Group("OpenFace column", column, by_dimension[:, k]) for k, column in enumerate(known)]
+        elif known:
+            left_out.append(
+                f"{name} is left out of the named columns: it has {by_dimension.shape[1]}, and OpenFace {len(known)}."
+            )
+    statistics = [Group("statistic", name, np.concatenate(parts)) for name, parts in by_statistic.items() if parts]
+    return found + statistics + by_column, left_out

@@ -1,0 +1,116 @@
+"""Each fold as a pseudo-test of thresholds that the other folds chose, and what is lost by it; see thresholds.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from blemore_baselines.dataset import Dataset
+from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_exact, fit_grid
+from blemore_baselines.studies.intervals import FIGURES, outcomes
+
+WAYS = {  # how the thresholds of a pseudo-test were chosen
+    "grid": "the published grid, on all other folds together",
+    "exact": "the exact optimum, on all other folds together",
+    "best fold": "the published grid, on the best of the other folds alone, as for the paper's test",
+}
+
+
+class Transfer(NamedTuple):
+    """Each clip's outcome (N, 4), and fold → thresholds: at the fold's own best ones, and at the transferred ones."""
+
+    own: np.ndarray
+    transferred: np.ndarray
+    own_thresholds: Mapping[int, Thresholds]
+    thresholds: Mapping[int, Thresholds]
+
+    def losses(self) -> dict[str, float]:
+        """The mismatch of all clips together, by figure."""
+        return {
+            name: float(of(self.own.sum(axis=0)) - of(self.transferred.sum(axis=0))) for name, of in FIGURES.items()
+        }
+
+
+def transfer(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> dict[str, Transfer]:
+    """Each fold as a pseudo-test of the others, in each of WAYS. probabilities: (N, 6), out of fold."""
+    numbers = np.unique(folds).tolist()
+    inside = {fold: folds == fold for fold in numbers}
+    grid = {fold: fit_grid(probabilities[its], labels[its]) for fold, its in inside.items()}
+    exact = {fold: fit_exact(probabilities[its], labels[its]).thresholds for fold, its in inside.items()}
+    own = {fold: thresholds for fold, (thresholds, _) in grid.items()}
+    chosen = {
+        "grid": (own, {fold: fit_grid(probabilities[~its], labels[~its])[0] for fold, its in inside.items()}),
+        "exact": (
+            exact,
+            {fold: fit_exact(probabilities[~its], labels[~its]).thresholds for fold, its in inside.items()},
+        ),
+        "best fold": (
+            own,
+            {
+                fold: own[max((other for other in numbers if other != fold), key=lambda other: grid[other][1])]
+                for fold in numbers
+            },
+        ),
+    }
+
+    def judged(thresholds: Mapping[int, Thresholds]) -> np.ndarray:
+        predicted = np.zeros(len(labels), dtype=int)
+        for fold, its in inside.items():
+            predicted[its] = decode_thresholds(probabilities[its], thresholds[fold])
+        return outcomes(predicted, labels)
+
+    return {way: Transfer(judged(mine), judged(theirs), mine, theirs) for way, (mine, theirs) in chosen.items()}
+
+
+class Split(NamedTuple):
+    """A figure of one pseudo-test; see thresholds.py."""
+
+    validation: float
+    own: float
+    transferred: float
+    drop: float
+    mismatch: float
+    rest: float
+
+
+def split_drop(its: Transfer, folds: np.ndarray, name: str) -> dict[int, Split]:
+    """Each fold's figure and how it drops."""
+    figure = lambda records: float(FIGURES[name](records.sum(axis=0)))  # noqa: E731
+    own = {fold: figure(its.own[folds == fold]) for fold in np.unique(folds).tolist()}
+    split = {}
+    for fold, best in own.items():
+        validation = float(np.mean([value for other, value in own.items() if other != fold]))
+        transferred = figure(its.transferred[folds == fold])
+        split[fold] = Split(
+            validation, best, transferred, validation - transferred, best - transferred, validation - best
+        )
+    return split
+
+
+def by_chance(dataset: Dataset, probabilities: np.ndarray, seed: int, deals: int) -> dict[str, dict[str, np.ndarray]]:
+    """The mismatch where clips are dealt at random to folds of the same sizes: way → figure → (deals,)."""
+    rng = np.random.default_rng(seed)
+    lost = []
+    for _ in tqdm(range(deals), desc="random deals", unit="deal", disable=None):
+        found = transfer(probabilities, dataset.labels, rng.permutation(dataset.folds))
+        lost.append({way: its.losses() for way, its in found.items()})
+    return {way: {name: np.array([one[way][name] for one in lost]) for name in FIGURES} for way in WAYS}
+
+
+class Beyond(NamedTuple):
+    """What is lost by chance (the mean of random deals), what more, and how often a deal loses as much, in (0, 1]."""
+
+    by_chance: float
+    beyond: float
+    p_deals: float
+
+
+def beyond_chance(loss: float, dealt: np.ndarray) -> Beyond:
+    """A loss beside those of random deals (deals,)."""
+    rounding = 1e-12
+    return Beyond(
+        float(dealt.mean()), loss - float(dealt.mean()), float((dealt >= loss - rounding).sum() + 1) / (len(dealt) + 1)
+    )

@@ -1,0 +1,420 @@
+"""What a dataset's folder holds, what is missing, and where it differs from what the challenge's papers and lists say.
+
+The embedded demo (told by its marker file) is judged by its own tables alone: it is not the challenge's dataset, and
+its counts differ.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from blemore.errors import Problem, ValidationError, some
+from blemore.evaluate import read_ids
+from blemore.io import write_atomic
+from blemore.labels import BLEND_SALIENCES, LABELS, PAIRS, SINGLES, VIDEO_SUFFIXES, Label
+from blemore.report import problems_to_text
+from blemore.trivial import train_counts
+from blemore_baselines.clips.media import Clip, MediaError
+from blemore_baselines.dataset import Dataset, read_dataset
+from blemore_baselines.demo.generator import MARKER
+from blemore_baselines.extract import find_clips
+from blemore_baselines.features import clip_files, holds_sequences, read_features, read_sequence
+from blemore_baselines.results.plots import COLOURS, figure, label_counts, png
+from blemore_baselines.results.tables import Table, to_text
+from blemore_baselines.survey.locate import Located, locate
+from blemore_baselines.template import OFFICIAL_IDS
+
+FOLDS = (522, 486, 468, 472, 508)  # clips in each, Lachmann et al. 2026
+ACTORS = 47  # of train; those of test are not public
+FEATURES = "Pre-extracted features"
+CURRENT = "Take it from the current record (see data/README.md)."
+
+
+class Survey(NamedTuple):
+    """What was found.
+
+    demo:     whether it is the demo, for which nothing but its own tables is expected
+    dataset:  the labelled clips
+    seconds:  by clip id, of every known clip whose video can be read
+    tables:   what is there
+    problems: what is wrong; none, if everything expected is there
+    """
+
+    folder: Path
+    demo: bool
+    dataset: Dataset
+    seconds: dict[str, float]
+    tables: list[Table]
+    problems: list[Problem]
+
+
+class Videos(NamedTuple):
+    """seconds: by clip, of the readable; unreadable: by clip; doubled, unknown: clips with several files, files of no
+    clip.
+    """
+
+    seconds: dict[str, float]
+    unreadable: dict[str, Problem]
+    doubled: dict[str, list[Path]]
+    unknown: list[str]
+
+
+def survey(folder: Path) -> Survey:
+    """Look at everything in the folder: metadata, the header of every video, every file of the pre-extracted features.
+
+    Raises FileError: there is no train_metadata.csv to go by; ValidationError: a metadata table is itself wrong.
+    """
+    folder = Path(folder)
+    located = locate(folder)
+    demo = (located.train_metadata.parent / MARKER).exists()
+    dataset = read_dataset(located.train_metadata)
+    test = read_ids(located.test_metadata) if located.test_metadata else [] if demo else list(OFFICIAL_IDS)
+    parts = {"train": dataset.ids, "test": test}
+    problems = [] if demo else [*_deviations(dataset, str(located.train_metadata)), *_test_deviations(test, located)]
+    videos = _probe(folder, located, [*dataset.ids, *test])
+    rows, found = _feature_rows(located, parts)
+    problems += [*_video_problems(videos, parts, folder), *found]
+    tables = [
+        _partition_table(parts, videos, demo),
+        _fold_table(dataset, demo),
+        _label_table(dataset, demo),
+        _duration_table(dataset, test, videos.seconds),
+    ]
+    if rows:
+        columns = (
+            "encoder",
+            "partition",
+            "clips",
+            "missing",
+            "unknown",
+            "unreadable",
+            "rows a clip",
+            "columns",
+            "where",
+        )
+        tables.append(Table(FEATURES, columns, [(*row[:-1], str(row[-1].relative_to(folder))) for row in rows]))
+    return Survey(folder, demo, dataset, videos.seconds, tables, problems)
+
+
+def report(found: Survey) -> str:
+    """The survey as text to read."""
+    kind = (
+        "the demo, judged by its own tables: it is not the challenge's dataset"
+        if found.demo
+        else "judged by the counts of the challenge's dataset"
+    )
+    parts = [f"{found.folder}: {kind}\n", *(to_text(_filled(table)) for table in found.tables if table.rows)]
+    if found.tables[-1].title != FEATURES:
+        parts.append("No pre-extracted features: `blemore-baselines extract` makes them from the videos.\n")
+    return "\n".join(
+        [
+            *parts,
+            f"What is wrong\n{problems_to_text(found.problems)}" if found.problems else "Everything expected is there.",
+        ]
+    )
+
+
+def _filled(table: Table) -> Table:
+    """Without the columns in which no row has anything."""
+    kept = [k for k in range(len(table.columns)) if any(row[k] is not None for row in table.rows)]
+    return Table(table.title, [table.columns[k] for k in kept], [[row[k] for k in kept] for row in table.rows])
+
+
+def write_figures(found: Survey, out: Path) -> list[Path]:
+    """durations.png (where a clip could be read) and labels.png in the folder `out`. Raises FileError."""
+    made = {"labels.png": label_counts(found.dataset.labels)}
+    if any(clip in found.seconds for clip in found.dataset.ids):
+        made["durations.png"] = durations(found)
+    for name, content in made.items():
+        write_atomic(Path(out) / name, content)
+    return [Path(out) / name for name in made]
+
+
+def durations(found: Survey) -> bytes:
+    """How long singles and blends of train last: clips by duration, one above the other.
+
+    Durations, medians: seconds.
+    """
+    kinds = _by_kind(found.dataset, [], found.seconds)
+    longest = max(map(max, kinds.values()))
+    edges = np.linspace(0, longest, 41)
+    made, axes = figure(7.5, 4, rows=len(kinds), sharex=True, sharey=True)
+    for one, (kind, seconds), colour in zip(axes.flat, kinds.items(), (COLOURS[2], COLOURS[0])):
+        median = float(np.median(seconds))
+        one.hist(seconds, bins=edges, color=colour)
+        one.axvline(median, color="black", linewidth=1)
+        one.yaxis.get_major_locator().set_params(integer=True)
+        one.set(ylabel="clips", xlim=(0, longest))
+        one.set_title(f"{kind}: {len(seconds):,} clips, median {median:.1f} s (line)", loc="left", fontsize=11)
+    axes[-1, 0].set_xlabel("seconds")
+    return png(made)
+
+
+# ------------------------------------------------------------------------------------ metadata
+
+
+def _deviations(dataset: Dataset, where: str) -> Iterator[Problem]:
+    """Where the train metadata differs from the challenge's."""
+    expected, found = train_counts(), Counter(LABELS[label] for label in dataset.labels)
+    folds = Counter(dataset.folds.tolist())
+    counts = [
+        ("clips", len(dataset.ids), sum(expected.values())),
+        ("actors", len(set(dataset.actors)), ACTORS),
+        *(
+            (f"clips in fold {fold}", folds[fold], dict(enumerate(FOLDS)).get(fold, 0))
+            for fold in sorted({*folds, *range(len(FOLDS))})
+        ),
+        *((f"clips of {label}", found[label], expected[label]) for label in LABELS),
+    ]
+    other = [f"{there:,} {what}, not {wanted:,}" for what, there, wanted in counts if there != wanted]
+    if other:
+        yield Problem(
+            "other-counts",
+            where,
+            f"differs from the challenge's dataset: {'; '.join(other)}",
+            hint=f"Was the table edited, or is it of another release? {CURRENT}",
+        )
+
+
+def _test_deviations(test: Sequence[str], located: Located) -> Iterator[Problem]:
+    """Where the test metadata differs from the challenge's."""
+    if located.test_metadata is None:
+        yield Problem(
+            "missing-file",
+            str(located.train_metadata.parent),
+            "no test_metadata.csv; expected it beside train_metadata.csv",
+            hint=f"The first release holds train alone. {CURRENT}",
+        )
+    missing, unknown = sorted(set(OFFICIAL_IDS) - set(test)), sorted(set(test) - set(OFFICIAL_IDS))
+    for code, what, clips in (
+        ("missing-clips", "are not in it", missing),
+        ("unknown-clips", "in it are not of the challenge", unknown),
+    ):
+        if clips:
+            message = f"{len(clips):,} clips {what}: {some(clips)}; expected {OFFICIAL_IDS[0]} to {OFFICIAL_IDS[-1]}"
+            yield Problem(code, str(located.test_metadata), message, hint=CURRENT)
+
+
+def _fold_table(dataset: Dataset, demo: bool) -> Table:
+    rows = []
+    for fold in np.unique(dataset.folds).tolist():
+        inside = dataset.folds == fold
+        blends = int((dataset.labels[inside] >= len(SINGLES)).sum())
+        actors = {actor for actor, here in zip(dataset.actors, inside) if here}
+        expected = None if demo or fold >= len(FOLDS) else FOLDS[fold]
+        rows.append((str(fold), expected, int(inside.sum()), int(inside.sum()) - blends, blends, len(actors)))
+    total = tuple(sum(column) for column in list(zip(*rows))[2:])
+    rows.append(("all", None if demo else sum(FOLDS), *total))
+    return Table("Train by fold", ("fold", "expected", "clips", "singles", "blends", "actors"), rows)
+
+
+def _label_table(dataset: Dataset, demo: bool) -> Table:
+    found, wanted = Counter(LABELS[label] for label in dataset.labels), train_counts()
+
+    def row(name: str, labels: Sequence[Label]) -> tuple:
+        each = [found[label] for label in labels]
+        alone, by_salience = (each[0], [None] * 3) if len(labels) == 1 else (None, each)
+        return (name, None if demo else sum(wanted[label] for label in labels), sum(each), alone, *by_salience)
+
+    rows = [row(str(single), [single]) for single in SINGLES]
+    rows += [row("+".join(pair), [Label(pair, saliences) for saliences in BLEND_SALIENCES]) for pair in PAIRS]
+    return Table(
+        "Train by label",
+        ("label", "expected", "clips", "alone", *("/".join(map(str, pair)) for pair in BLEND_SALIENCES)),
+        rows,
+    )
+
+
+# -------------------------------------------------------------------------------------- videos
+
+
+def _probe(folder: Path, located: Located, ids: Sequence[str]) -> Videos:
+    """The header of every known clip's video, wherever in the folder it lies."""
+    files = defaultdict(set)
+    for place in {
+        folder,
+        *filter(None, (located.train_videos, located.test_videos)),
+    }:  # the latter can lie behind links
+        for clip, paths in find_clips(place, VIDEO_SUFFIXES).items():
+            files[clip] |= set(paths)
+    seconds, unreadable = {}, {}
+    for clip in tqdm([clip for clip in ids if clip in files], desc="looking at videos", unit="clip", disable=None):
+        try:
+            seconds[clip] = Clip(min(files[clip])).probe()
+        except MediaError as error:
+            unreadable[clip] = error.problems[0]
+    doubled = {clip: sorted(files[clip]) for clip in ids if len(files.get(clip, ())) > 1}
+    return Videos(seconds, unreadable, doubled, sorted(set(files) - set(ids)))
+
+
+def _video_problems(videos: Videos, parts: dict[str, list[str]], folder: Path) -> Iterator[Problem]:
+    for part, ids in parts.items():
+        missing = _without(ids, videos)
+        if missing:
+            yield Problem(
+                "missing-clips",
+                str(folder),
+                f"{len(missing):,} of {len(ids):,} {part} clips have no video: {some(missing)}",
+                hint=(
+                    "Was every archive of the record unpacked? Pre-extracted features can be worked with all the same."
+                ),
+            )
+    if videos.unknown:
+        yield Problem(
+            "unknown-clips",
+            str(folder),
+            f"{len(videos.unknown):,} videos are of no clip in the metadata: {some(videos.unknown)}",
+            hint="Were they renamed, or are they not the dataset's? Keep other videos elsewhere.",
+        )
+    for clip, paths in videos.doubled.items():
+        message = f"{len(paths)} videos of one clip: {some([str(path) for path in paths])}; expected one"
+        yield Problem("duplicate-clip", str(folder), message, clip, "Move the others elsewhere.")
+    yield from videos.unreadable.values()
+
+
+def _without(ids: Sequence[str], videos: Videos) -> list[str]:
+    return [clip for clip in ids if clip not in videos.seconds and clip not in videos.unreadable]
+
+
+def _partition_table(parts: dict[str, list[str]], videos: Videos, demo: bool) -> Table:
+    expected = {"train": sum(FOLDS), "test": len(OFFICIAL_IDS)}
+    rows = []
+    for part, ids in parts.items():
+        missing = len(_without(ids, videos))
+        rows.append(
+            (
+                part,
+                None if demo else expected[part],
+                len(ids),
+                len(ids) - missing,
+                missing,
+                sum(clip in videos.unreadable for clip in ids),
+            )
+        )
+    return Table(
+        "Clips and their videos", ("partition", "expected", "in metadata", "videos", "missing", "unreadable"), rows
+    )
+
+
+def _by_kind(dataset: Dataset, test: Sequence[str], seconds: dict[str, float]) -> dict[str, list[float]]:
+    """Durations of the kinds of which there are any."""
+    kinds = {"singles": [], "blends": [], "test": [seconds[clip] for clip in test if clip in seconds]}
+    for clip, label in zip(dataset.ids, dataset.labels):
+        if clip in seconds:
+            kinds["blends" if LABELS[label].is_blend else "singles"].append(seconds[clip])
+    return {kind: found for kind, found in kinds.items() if found}
+
+
+def _duration_table(dataset: Dataset, test: Sequence[str], seconds: dict[str, float]) -> Table:
+    kinds = _by_kind(dataset, test, seconds)
+    rows = []
+    for kind, found in kinds.items():
+        rows.append(
+            (
+                kind,
+                len(found),
+                *(f"{value:.1f}" for value in (min(found), float(np.median(found)), max(found), sum(found) / 60)),
+            )
+        )
+    return Table(
+        "Durations by the videos' headers (seconds)",
+        ("clips of", "readable", "shortest", "median", "longest", "minutes in all"),
+        rows,
+    )
+
+
+# ------------------------------------------------------------------------------------ features
+
+
+def _feature_rows(located: Located, parts: dict[str, list[str]]) -> tuple[list[tuple], list[Problem]]:
+    """A row of the table of features for each source, and what is wrong with them."""
+    rows, problems = [], []
+    for part, sources in (("train", located.train_features), ("test", located.test_features)):
+        for encoder, path in sources.items():
+            found, unreadable, shapes = _sequences(path) if holds_sequences(path) else _rows(path)
+            known = set(parts[part])
+            missing, unknown = sorted(known - set(found)), sorted(set(found) - known)
+            rows.append(
+                (
+                    encoder,
+                    part,
+                    len(known & set(found)),
+                    len(missing),
+                    len(unknown),
+                    len(unreadable),
+                    *_ranges(shapes),
+                    path,
+                )
+            )
+            problems += _feature_problems(path, part, missing, unknown, unreadable, shapes)
+    return rows, problems
+
+
+def _sequences(folder: Path) -> tuple[list[str], dict[str, str], dict[str, tuple[int, int]]]:
+    """Clips, why some cannot be read, and the shape (T, D) of the others, of a folder with a file a clip."""
+    files, unreadable, shapes = clip_files(folder), {}, {}
+    for clip, path in tqdm(files, desc=f"reading {folder.name}", unit="clip", disable=None):
+        try:
+            sequence = read_sequence(path)
+            shapes[clip] = sequence.shape
+            if not np.isfinite(sequence).all():
+                unreadable[clip] = "holds NaN or Infinity"
+        except (ValueError, OSError) as error:
+            unreadable[clip] = str(error)
+    return [clip for clip, _ in files], unreadable, shapes
+
+
+def _rows(path: Path) -> tuple[list[str], dict[str, str], dict[str, tuple[int, int]]]:
+    """The same of a source with one row a clip."""
+    try:
+        ids, X, *_ = read_features(path)
+    except ValidationError as error:
+        return [], {path.name: str(error.problems[0].message)}, {}
+    return ids, {}, dict.fromkeys(ids, (1, X.shape[1]))
+
+
+def _ranges(shapes: dict[str, tuple[int, int]]) -> tuple[str | None, str | None]:
+    """T and D, from the least to the most."""
+    ends = [(min(axis), max(axis)) for axis in zip(*shapes.values())]
+    return tuple(f"{low}" if low == high else f"{low} to {high}" for low, high in ends) or (None, None)
+
+
+def _feature_problems(
+    path: Path,
+    part: str,
+    missing: list[str],
+    unknown: list[str],
+    unreadable: dict[str, str],
+    shapes: dict[str, tuple[int, int]],
+) -> Iterator[Problem]:
+    if missing:
+        yield Problem(
+            "missing-clips",
+            str(path),
+            f"{len(missing):,} {part} clips have no features: {some(missing)}",
+            hint="Unpack the archive again, or extract the features anew.",
+        )
+    if unknown:
+        yield Problem(
+            "unknown-clips",
+            str(path),
+            f"features of {len(unknown):,} clips that are not of {part}: {some(unknown)}",
+            hint="Keep each partition's features in a folder of its own.",
+        )
+    for clip, reason in unreadable.items():
+        yield Problem("bad-feature-file", str(path), reason, clip, "Unpack this file again.")
+    widths = Counter(width for _, width in shapes.values())
+    if len(widths) > 1:
+        said = ", ".join(f"{width} ({count:,} clips)" for width, count in widths.most_common())
+        yield Problem(
+            "wrong-shape",
+            str(path),
+            f"columns differ from clip to clip: {said}; expected the same for all",
+            hint="Are features of two encoders mixed in it?",
+        )

@@ -1,0 +1,152 @@
+"""Where things lie in the folder that the dataset was unpacked into; its names and depth may differ from release to
+release.
+
+`run_all.sh` goes by the same rules:
+- metadata:  the first `train_metadata.csv` and `test_metadata.csv` at most one folder down;
+- features:  folders `<encoder>_train` and `<encoder>_test` that hold a file a clip; then the aggregated files
+             `<encoder>_static_features.npz`, which are of train unless their path says test;
+- videos:    the folder under which the first and the last clip of the metadata lie.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from blemore.errors import FileError, Problem
+from blemore.evaluate import read_ids
+from blemore.labels import VIDEO_SUFFIXES, clip_id
+from blemore_baselines.encoders import create
+from blemore_baselines.engines import available_cores
+from blemore_baselines.extract import extract
+
+BEST_PAIRS = (("ImageBind", "WavLM_large"), ("VideoMAEv2", "WavLM_large"))  # of the paper's validation table
+ANYWHERE = ("gray_flow", "logmel")  # encoders without weights
+
+
+class Located(NamedTuple):
+    """What there is in a dataset's folder.
+
+    train_features, test_features: encoder → folder or aggregated file
+    """
+
+    train_metadata: Path
+    test_metadata: Path | None
+    train_features: dict[str, Path]
+    test_features: dict[str, Path]
+    train_videos: Path | None
+    test_videos: Path | None
+
+
+def locate(folder: Path) -> Located:
+    """What there is in the folder. FileError: no such folder, or no train_metadata.csv in it."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        found = "a file; expected a folder" if folder.exists() else "no such folder"
+        raise FileError(
+            Problem("cannot-open", str(folder), found, hint="Name the folder that the dataset was unpacked into.")
+        )
+    files, folders = list_files(folder)
+    named = {
+        part: next((path for path in files if path.name == f"{part}_metadata.csv" and _depth(path, folder) <= 2), None)
+        for part in ("train", "test")
+    }
+    if named["train"] is None:
+        raise FileError(
+            Problem(
+                "cannot-open",
+                str(folder),
+                "no train_metadata.csv in it, nor in a folder of it",
+                hint="Name the folder that the dataset was unpacked into (see data/README.md).",
+            )
+        )
+    found = [dict(reversed([*list_features(folder, files, folders, part)])) for part in ("train", "test")]
+    return Located(named["train"], named["test"], *found, *(_videos(table, files) for table in named.values()))
+
+
+def choose_encoders(found: Collection[str]) -> list[str]:
+    """The features to begin with: the paper's best pair, else its best without ImageBind, else all there are, else what
+    can be extracted anywhere.
+    """
+    pairs = [list(pair) for pair in BEST_PAIRS if set(pair) <= set(found)]
+    return pairs[0] if pairs else sorted(found) or list(ANYWHERE)
+
+
+def gather(data: Located, encoders: Sequence[str], out: Path) -> tuple[list[Path], list[Path]]:
+    """Features of train and of test, a path for each encoder: the dataset's own; else they are extracted from its
+    videos, to `out/train/<encoder>` and `out/test/<encoder>`. The second list lacks what the dataset has of train
+    alone.
+
+    Raises FileError: there is neither; ValidationError: an encoder cannot be loaded.
+    """
+    own = [name for name in encoders if name in data.train_features]
+    to_extract = [create(name) for name in encoders if name not in own]
+    if to_extract and not data.train_videos:
+        names = ", ".join(encoder.name for encoder in to_extract)
+        raise FileError(
+            Problem(
+                "cannot-open",
+                str(data.train_metadata.parent),
+                f"neither features of {names} nor videos of the clips",
+                hint=f"Features of train that are there: {', '.join(sorted(data.train_features)) or 'none'}.",
+            )
+        )
+    found = {
+        "train": data.train_features,
+        "test": {name: data.test_features[name] for name in own if name in data.test_features},
+    }
+    for part, metadata, videos in (
+        ("train", data.train_metadata, data.train_videos),
+        ("test", data.test_metadata, data.test_videos),
+    ):
+        if to_extract and metadata and videos:
+            extract(read_ids(metadata), videos, to_extract, out / part, workers=available_cores())
+            found[part] = {**found[part], **{encoder.name: out / part / encoder.name for encoder in to_extract}}
+    return tuple([its[name] for name in encoders if name in its] for its in found.values())
+
+
+def _depth(path: Path, folder: Path) -> int:
+    return len(path.relative_to(folder).parts)
+
+
+def list_files(folder: Path, deepest: int = 4) -> tuple[list[Path], list[Path]]:
+    """Files and folders at most so deep, in order of their paths; what may not be read is passed over."""
+    files, folders = [], []
+    for place, inside, names in os.walk(folder, followlinks=True):
+        depth = len(Path(place).relative_to(folder).parts) + 1
+        files += [Path(place, name) for name in names]
+        folders += [Path(place, name) for name in inside]
+        if depth == deepest:
+            inside.clear()
+    return sorted(files, key=str), sorted(folders, key=str)
+
+
+def list_features(folder: Path, files: list[Path], folders: list[Path], part: str) -> Iterator[tuple[str, Path]]:
+    """(encoder, path) of a partition, the preferred first."""
+    holding = {
+        path.parent
+        for path in files
+        if path.suffix == ".npy" or path.suffix == ".csv" and not path.name.endswith("_metadata.csv")
+    }
+    for path in folders:
+        if path.name.endswith(f"_{part}") and path in holding and _depth(path, folder) <= 3:
+            yield path.name.removesuffix(f"_{part}"), path
+    for path in files:
+        if path.name.endswith("_static_features.npz"):
+            of_test = re.search(r"[/_.-]test[/_.-]", f"/{path.relative_to(folder).as_posix()}") is not None
+            if of_test == (part == "test"):
+                yield path.name.removesuffix("_static_features.npz").removesuffix(f"_{part}"), path
+
+
+def _videos(metadata: Path | None, files: list[Path]) -> Path | None:
+    ids = read_ids(metadata) if metadata else []
+    ends = {*ids[:1], *ids[-1:]}
+    found = {
+        clip_id(path.name): path.parent
+        for path in reversed(files)
+        if path.suffix.lower() in VIDEO_SUFFIXES and clip_id(path.name) in ends
+    }
+    return Path(os.path.commonpath(found.values())) if found else None
