@@ -47,19 +47,12 @@ def _holds_conditional(node: ast.AST) -> bool:
 
 def no_nouns(text: str) -> list[str]:
     """Variables and parameters that are in NO_NOUNS; fields of classes are left out."""
-    fields = {
-        statement.target
-        for node in parse(text)
-        if isinstance(node, ast.ClassDef)
-        for statement in node.body
-        if isinstance(statement, ast.AnnAssign)
-    }
-    names = [
-        (node.lineno, node.id)
-        for node in parse(text)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in fields
-    ]
-    names += [(node.lineno, node.arg) for node in parse(text) if isinstance(node, ast.arg)]
+    nodes = parse(text)
+    statements = [statement for node in nodes if isinstance(node, ast.ClassDef) for statement in node.body]
+    fields = {statement.target for statement in statements if isinstance(statement, ast.AnnAssign)}
+    stores = [node for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    names = [(node.lineno, node.id) for node in stores if node not in fields]
+    names += [(node.lineno, node.arg) for node in nodes if isinstance(node, ast.arg)]
     return [f"{line} {name}" for line, name in sorted(names) if name in NO_NOUNS]
 
 
