@@ -86,15 +86,15 @@ def _interrupts_remembered() -> Iterator[Callable[[], None]]:
     own, and whose exceptions it ignores: PyAV, compiled by Cython for any version of Python, has such code run at the
     end of every file.
     """
-    dropped = False
+    interrupted = False
 
     def interrupt(number: int, frame: object) -> NoReturn:
-        nonlocal dropped
-        dropped = True  # if anything goes on after this
+        nonlocal interrupted
+        interrupted = True
         raise KeyboardInterrupt
 
     def raise_dropped() -> None:
-        if dropped:
+        if interrupted:
             raise KeyboardInterrupt
 
     in_main_thread = threading.current_thread() is threading.main_thread()  # no other may set a handler
