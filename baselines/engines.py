@@ -1,8 +1,6 @@
 """Where work is done: in this process, in processes of this machine, or on the workers of a dask cluster.
 
-A job is anything that can be pickled and has `load()`, once a process; `job(task)` for a task's outcome; and
-`lost(task, reason)` for that of a task which a process died of. An engine gives the outcomes as they become known; an
-exception of a job ends the run.
+An engine yields each task's outcome as soon as it is known. An exception that a job raises ends the run.
 """
 
 from __future__ import annotations
@@ -14,22 +12,43 @@ import sys
 import threading
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
-from multiprocessing import connection, get_context, resource_tracker
-from typing import NamedTuple
+from multiprocessing import connection, context, get_context, resource_tracker
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 from blemore.errors import BlemoreError, Problem, ValidationError
 
 WINDOW = 2000  # tasks handed to a cluster at a time: it holds millions badly
 DIED = "Too little memory, or a fault in a decoder."
 
+Task = TypeVar("Task", contravariant=True)
+Outcome = TypeVar("Outcome", covariant=True)
+
+
+class Job(Protocol[Task, Outcome]):
+    """What is done with each task. Jobs, tasks and outcomes can be pickled."""
+
+    def load(self) -> None:
+        """Get ready: called once in each process, before its first task."""
+
+    def __call__(self, task: Task, /) -> Outcome:
+        """Do one task."""
+
+    def lost(self, task: Task, reason: str, /) -> Outcome:
+        """The outcome of a task that killed its process."""
+
 
 def run(
-    job, tasks: Sequence, engine: str = "local", workers: int = 1, together: bool = False, scheduler: str | None = None
-) -> Iterator:
+    job: Job[Task, Outcome],
+    tasks: Sequence[Task],
+    engine: str = "local",
+    workers: int = 1,
+    together: bool = False,
+    scheduler: str | None = None,
+) -> Iterator[Outcome]:
     """The outcomes of the tasks, in no particular order.
 
     workers:   tasks at once on this machine
@@ -40,9 +59,56 @@ def run(
     """
     if engine == "dask":
         return _on_dask(job, tasks, workers, scheduler)
-    if min(workers, len(tasks)) <= 1:
+    at_once = min(workers, len(tasks))
+    if at_once <= 1:
         return _here(job, tasks)
-    return _in_processes(job, tasks, *((1, workers) if together else (min(workers, len(tasks)), 1)))
+    return _in_processes(job, tasks, 1, workers) if together else _in_processes(job, tasks, at_once, 1)
+
+
+# ------------------------------------------------------------------------------- this process
+
+
+def _here(job: Job[Task, Outcome], tasks: Iterable[Task]) -> Iterator[Outcome]:
+    with _interrupts_remembered() as raise_dropped:
+        job.load()
+        with _threads_restored():
+            for task in tasks:
+                outcome = job(task)
+                raise_dropped()
+                yield outcome
+
+
+@contextmanager
+def _interrupts_remembered() -> Iterator[Callable[[], None]]:
+    """A function that raises KeyboardInterrupt again where a library has dropped it.
+
+    Python raises it in whatever Python code runs next. That may be code that a library calls to report an error of its
+    own, and whose exceptions it ignores: PyAV, compiled by Cython for any version of Python, has such code run at the
+    end of every file.
+    """
+    interrupted = False
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    def raise_dropped() -> None:
+        if interrupted:
+            raise KeyboardInterrupt
+
+    in_main_thread = threading.current_thread() is threading.main_thread()  # no other may set a handler
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield raise_dropped
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield raise_dropped
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# ------------------------------------------------------------------------------- threads
 
 
 def available_cores() -> int:
@@ -53,6 +119,7 @@ def one_thread() -> None:
     """The libraries that are loaded compute on one thread from now on, if called from this thread.
 
     torch's results depend on the number of threads in their last bits; and where each task has a core, it is quickest.
+    A library that is not loaded is not needed: loading torch takes seconds.
     """
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
@@ -60,18 +127,152 @@ def one_thread() -> None:
         sys.modules["cv2"].setNumThreads(1)
 
 
-# ------------------------------------------------------------------------------- this machine
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let torch compute on one thread: quicker for small steps, and the same bytes on any number of cores."""
+    import torch
+
+    with _threads_restored():
+        torch.set_num_threads(1)
+        yield
 
 
-def _here(job, tasks: Sequence) -> Iterator:
-    job.load()
-    torch = sys.modules.get("torch")
-    before = torch and torch.get_num_threads()
+@contextmanager
+def _threads_restored() -> Iterator[None]:
+    """Afterwards torch, where it is loaded, computes on as many threads as before."""
+    torch = sys.modules.get("torch")  # not imported: see one_thread
+    before = torch.get_num_threads() if torch else 0
     try:
-        yield from map(job, tasks)
+        yield
     finally:
         if torch:
             torch.set_num_threads(before)
+
+
+_ENDED = object()
+
+
+def take_turns(tasks: Sequence[Iterator], workers: int) -> None:
+    """Run tasks to their ends, a step of each in turn, on so many threads: all are busy until the last few steps.
+
+    The first error, or an interrupt, ends them all.
+    """
+    waiting: queue.SimpleQueue[Iterator] = queue.SimpleQueue()
+    stopped = threading.Event()
+    for task in tasks:
+        waiting.put(task)
+
+    def work() -> None:
+        while not stopped.is_set():
+            try:
+                task = waiting.get_nowait()
+            except queue.Empty:
+                return  # the rest are in the hands of others, who go on with them
+            if next(task, _ENDED) is not _ENDED:
+                waiting.put(task)
+
+    with ThreadPoolExecutor(max(1, min(workers, len(tasks)))) as pool:
+        try:
+            for finished in as_completed([pool.submit(work) for _ in range(min(workers, len(tasks)))]):
+                finished.result()
+        except BaseException:
+            stopped.set()
+            raise
+
+
+# ------------------------------------------------------------------------------- processes
+
+
+class _Worker(NamedTuple):
+    process: context.SpawnProcess
+    in_hand: list[Any]  # tasks
+
+
+class _Message(NamedTuple):
+    """From a worker: a task's outcome or, if it is about no task, that it is ready; or the error that ends the run."""
+
+    task: Any = None
+    outcome: Any = None
+    error: Exception | None = None
+
+
+class _Pool(NamedTuple):
+    """The workers of a run, and what is left to do."""
+
+    job: Job
+    threads: int  # tasks at once in each worker
+    waiting: deque[Any]  # tasks
+    suspects: deque[Any]  # tasks that had company when their process died: done again, each alone in its process
+    workers: dict[connection.Connection, _Worker]  # by our end of their pipes
+    loading: set[connection.Connection]  # those of them that are not ready yet
+
+    def start(self) -> None:
+        spawn = get_context("spawn")
+        pipe, worker_end = spawn.Pipe()
+        process = spawn.Process(target=_work, args=(worker_end, self.job, self.threads), daemon=True)
+        with _interrupts_held():
+            process.start()
+        worker_end.close()  # so that the pipe ends when the process does
+        self.workers[pipe] = _Worker(process, [])
+        self.loading.add(pipe)
+
+    def feed(self, pipe: connection.Connection) -> None:
+        """Give a worker what it can take, or let it go."""
+        process, in_hand = self.workers[pipe]
+        while (self.suspects or self.waiting) and len(in_hand) < (1 if self.suspects else self.threads):
+            in_hand.append((self.suspects or self.waiting).popleft())
+            pipe.send(in_hand[-1])
+        if not in_hand:
+            pipe.send(None)
+            process.join()
+            del self.workers[pipe]
+
+    def hear(self, pipe: connection.Connection) -> Iterator[Any]:
+        """Read a worker's message, and give the outcome that is in it or that follows from the worker's death."""
+        try:
+            task, outcome, error = pipe.recv()
+        except (EOFError, OSError):
+            yield from self.bury(pipe)
+            return
+        if error:
+            raise error
+        if pipe in self.loading:
+            self.loading.remove(pipe)
+        else:
+            self.workers[pipe].in_hand.remove(task)
+            yield outcome
+        self.feed(pipe)
+
+    def bury(self, pipe: connection.Connection) -> Iterator[Any]:
+        """A worker died of a task that it had in hand. If it had several, each of them is a suspect."""
+        process, in_hand = self.workers.pop(pipe)
+        process.join()
+        end = f"its process died (exit code {process.exitcode})"
+        if pipe in self.loading:
+            hint = "Is there enough memory for so many workers? Try one."
+            problem = Problem("cannot-load", "the encoders", f"{end} before the first clip", hint=hint)
+            raise ValidationError(problem) from None
+        if len(in_hand) == 1:
+            yield self.job.lost(in_hand[0], f"{end}. {DIED}")
+        else:
+            self.suspects.extend(in_hand)
+        if self.suspects or self.waiting:
+            self.start()
+
+
+def _in_processes(job: Job[Task, Outcome], tasks: Sequence[Task], processes: int, threads: int) -> Iterator[Outcome]:
+    """`threads` tasks at once in each of the processes."""
+    pool = _Pool(job, threads, deque(tasks), deque(), {}, set())
+    try:
+        for _ in range(processes):
+            pool.start()
+        while pool.workers:
+            ready = connection.wait(list(pool.workers))
+            for pipe in [pipe for pipe in pool.workers if pipe in ready]:
+                yield from pool.hear(pipe)
+    finally:
+        for worker in pool.workers.values():
+            worker.process.terminate()
 
 
 @contextmanager
@@ -90,92 +291,21 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _Worker(NamedTuple):
-    process: object
-    tasks: list  # what it has in hand
-    ready: threading.Event
-
-
-def _in_processes(job, tasks: Sequence, processes: int, threads: int) -> Iterator:
-    """`threads` tasks at once in each of the processes.
-
-    When a process dies, that was the fault of a task that it had in hand. If it had several, they are done again one
-    at a time, so that the guilty one is known.
-    """
-    waiting, suspects, context = deque(tasks), deque(), get_context("spawn")
-    running: dict[connection.Connection, _Worker] = {}  # by our end of their pipes
-
-    def start() -> None:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, job, threads), daemon=True)
-        with _interrupts_held():
-            process.start()
-        theirs.close()  # so that the pipe ends when the process does
-        running[ours] = _Worker(process, [], threading.Event())
-
-    def feed(pipe, worker: _Worker) -> None:
-        while (suspects or waiting) and len(worker.tasks) < (1 if suspects else threads):
-            worker.tasks.append((suspects or waiting).popleft())
-            pipe.send(worker.tasks[-1])
-        if not worker.tasks:
-            pipe.send(None)
-            worker.process.join()
-            del running[pipe]
-
-    try:
-        for _ in range(processes):
-            start()
-        while running:
-            for pipe in connection.wait(list(running)):
-                worker = running[pipe]
-                try:
-                    task, outcome, error = pipe.recv()
-                except (EOFError, OSError):
-                    worker.process.join()
-                    del running[pipe]
-                    died = f"its process died (exit code {worker.process.exitcode})"
-                    if not worker.ready.is_set():
-                        hint = "Is there enough memory for so many workers? Try one."
-                        raise ValidationError(
-                            Problem("cannot-load", "the encoders", f"{died} before the first clip", hint=hint)
-                        ) from None
-                    if len(worker.tasks) == 1:
-                        yield job.lost(worker.tasks[0], f"{died}. {DIED}")
-                    else:
-                        suspects.extend(worker.tasks)
-                    if suspects or waiting:
-                        start()
-                    continue
-                if error:
-                    raise error
-                if worker.ready.is_set():
-                    worker.tasks.remove(task)
-                    yield outcome
-                worker.ready.set()
-                feed(pipe, worker)
-    finally:
-        for worker in running.values():
-            worker.process.terminate()
-
-
-def _work(pipe, job, threads: int) -> None:
-    """A process's life: load, say so, then tasks in and outcomes out until None comes.
-
-    Sends (task, outcome, error), which is (None, None, None) for being ready.
-    """
+def _work(pipe: connection.Connection, job: Job, threads: int) -> None:
+    """A process's life: load, say so, then tasks in and messages out until None comes."""
     sending = threading.Lock()
 
-    def send(task=None, outcome=None, error=None) -> None:
+    def send(*message: Any) -> None:
         with sending:
-            pipe.send((task, outcome, error))
+            pipe.send(_Message(*message))
 
-    def do(task) -> None:
+    def do(task: Any) -> None:
         try:
             send(task, job(task))
         except BlemoreError as error:
-            send(error=error)
+            send(None, None, error)
         except Exception as error:  # it might not cross to another process
-            send(error=RuntimeError(f"{type(error).__name__}: {error}"))
+            send(None, None, RuntimeError(f"{type(error).__name__}: {error}"))
 
     try:
         job.load()
@@ -184,7 +314,7 @@ def _work(pipe, job, threads: int) -> None:
             while (task := pipe.recv()) is not None:
                 pool.submit(do, task)
     except BlemoreError as error:
-        send(error=error)
+        send(None, None, error)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass  # the run itself has ended
 
@@ -192,74 +322,77 @@ def _work(pipe, job, threads: int) -> None:
 # ------------------------------------------------------------------------------- many machines
 
 
-def _on_dask(job, tasks: Sequence, workers: int, scheduler: str | None) -> Iterator:
+def _on_dask(job: Job[Task, Outcome], tasks: Sequence[Task], workers: int, scheduler: str | None) -> Iterator[Outcome]:
     """What a worker that is lost had in hand goes to others; dask gives up a task that was in hand at four such ends.
 
-    It may only have stood beside the guilty one each time, so it is done again with no other; if workers die of it
+    It may only have been beside the guilty one each time, so it is done again with no other; if workers die of it
     then, too, it is lost.
     """
     try:
-        from distributed import Client, KilledWorker, LocalCluster, as_completed
+        from distributed import KilledWorker
     except ImportError:
-        raise ValidationError(
-            Problem(
-                "missing-package",
-                "engine dask",
-                "the package distributed is not installed",
-                hint="pip install 'blemore[cluster]'",
-            )
-        ) from None
+        message, hint = "the package distributed is not installed", "pip install 'blemore[cluster]'"
+        raise ValidationError(Problem("missing-package", "engine dask", message, hint=hint)) from None
     token, suspects = uuid.uuid4().hex, []
-    cluster = None if scheduler else LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
-    try:
-        client = Client(cluster or scheduler, set_as_default=False)
-    except OSError as error:
-        raise ValidationError(
-            Problem(
-                "no-scheduler",
-                str(scheduler),
-                f"no dask scheduler answers there: {error}",
-                hint="Expected an address such as tcp://10.0.0.1:8786.",
-            )
-        ) from None
-
-    def attempt(tasks: Sequence, window: int) -> Iterator:
-        """Each task with its future, once that is done; `window` of them at a time."""
-        futures, waiting, in_hand = as_completed(loop=client.loop), iter(tasks), {}
-
-        def submit(number: int) -> None:
-            for task in islice(waiting, number):
-                future = client.submit(_work_on_dask, token, job, task, pure=False)
-                in_hand[future.key] = task
-                futures.add(future)
-
-        submit(window)
-        for future in futures:
-            yield in_hand.pop(future.key), future
-            submit(1)
-
-    try:
-        for task, future in attempt(tasks, WINDOW):
+    with _client(workers, scheduler) as client:
+        for task, future in _futures(client, token, job, tasks, WINDOW):
             try:
                 yield future.result()
             except KilledWorker:
                 suspects.append(task)
-        for task, future in attempt(suspects, 1):
+        for task, future in _futures(client, token, job, suspects, 1):
             try:
                 yield future.result()
             except KilledWorker as error:
                 yield job.lost(task, f"its workers died, the last one of them {error.last_worker.address}. {DIED}")
-    finally:
-        client.close()
-        if cluster:
-            cluster.close()
 
 
-_loaded: dict[str, object] = {}  # in a worker: the job that it works at, by the run's token
+@contextmanager
+def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
+    """A client of the scheduler at this address; None: of a cluster of so many processes on this machine."""
+    from distributed import Client, LocalCluster
+
+    with ExitStack() as stack:
+        cluster = None
+        if not scheduler:
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            stack.enter_context(closing(cluster))
+        try:
+            client = Client(cluster or scheduler, set_as_default=False)
+        except OSError as error:
+            message, hint = (
+                f"no dask scheduler answers there: {error}",
+                "Expected an address such as tcp://10.0.0.1:8786.",
+            )
+            raise ValidationError(Problem("no-scheduler", str(scheduler), message, hint=hint)) from None
+        yield stack.enter_context(closing(client))
+
+
+def _futures(
+    client: Any, token: str, job: Job[Task, Outcome], tasks: Iterable[Task], window: int
+) -> Iterator[tuple[Task, Any]]:
+    """Each task with its future, once that is done; `window` of them at a time."""
+    from distributed import as_completed
+
+    futures, waiting, in_hand = as_completed(loop=client.loop), iter(tasks), {}
+
+    def submit(number: int) -> None:
+        for task in islice(waiting, number):
+            future = client.submit(_work_on_dask, token, job, task, pure=False)
+            in_hand[future.key] = task
+            futures.add(future)
+
+    submit(window)
+    for future in futures:
+        yield in_hand.pop(future.key), future
+        submit(1)
+
+
+_loaded: dict[str, Job] = {}  # in a worker: the job that it works at, by the run's token
 _loading = threading.Lock()
 
 
-def _work_on_dask(token: str, job, task):
+def _work_on_dask(token: str, job: Job[Task, Outcome], task: Task) -> Outcome:
     with _loading:
         if token not in _loaded:
             job.load()
@@ -267,47 +400,3 @@ def _work_on_dask(token: str, job, task):
             _loaded[token] = job
         job = _loaded[token]
     return job(task)
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Let torch compute on one thread: quicker for small steps, and the same bytes on any number of cores."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def take_turns(tasks: Sequence[Iterator], workers: int) -> None:
-    """Run tasks to their ends, a step of each in turn, on so many threads: all are busy until the last few steps.
-
-    The first error, or an interrupt, ends them all.
-    """
-    waiting: queue.SimpleQueue[Iterator] = queue.SimpleQueue()
-    stopped = threading.Event()
-    for one in tasks:
-        waiting.put(one)
-
-    def work() -> None:
-        while not stopped.is_set():
-            try:
-                one = waiting.get_nowait()
-            except queue.Empty:
-                return  # the rest are in the hands of others, who go on with them
-            if next(one, _ENDED) is not _ENDED:
-                waiting.put(one)
-
-    with ThreadPoolExecutor(max(1, min(workers, len(tasks)))) as pool:
-        try:
-            for finished in as_completed([pool.submit(work) for _ in range(min(workers, len(tasks)))]):
-                finished.result()
-        except BaseException:
-            stopped.set()
-            raise
-
-
-_ENDED = object()

@@ -1,11 +1,15 @@
 """Engines: every task has one outcome, whatever becomes of the processes that work at it."""
 
+import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
+
+from blemore_baselines import engines
 
 # A job whose tasks are numbers: some kill their process, be it where they run alone or beside others.
 SCRIPT = """
@@ -86,6 +90,28 @@ def test_what_a_job_raises_ends_the_run(tmp_path, options):
     if "dask" in options:
         pytest.importorskip("distributed")
     assert run(tmp_path, [0, 1, 1000, 2, 3], options) == "FileError there: the disk is full\n"
+
+
+@pytest.mark.parametrize("place", ["load", "__call__"])
+def test_an_interrupt_that_a_library_drops_ends_the_run_all_the_same(place):
+    class Job:
+        def load(self):
+            self.reach("load")
+
+        def __call__(self, task):
+            self.reach("__call__")
+            return task
+
+        def reach(self, name):
+            if name == place:
+                with suppress(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGINT)
+
+    outcomes = []
+    with pytest.raises(KeyboardInterrupt):
+        outcomes.extend(engines.run(Job(), [1, 2, 3]))
+    assert not outcomes
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_no_scheduler(tmp_path, long):

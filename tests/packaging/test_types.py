@@ -1,8 +1,9 @@
-"""The types of the package `blemore`, checked by mypy as setup.cfg says: strictly, and for the oldest Python that it
-runs on.
+"""The types, checked by mypy: of `blemore` strictly and for the oldest Python that it runs on, as setup.cfg says; of the
+baselines and the competition as mypy.ini says.
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIG = Path(__file__).with_name("mypy.ini")
+FOLDERS = {"blemore": "scoring_program/blemore", "blemore_baselines": "baselines", "blemore_codabench": "competition"}
 pytest.importorskip("mypy", reason="comes with the extra test")
 
 
-def check(*arguments, cache):
+def check(*arguments, cache, path=ROOT / "scoring_program"):
     return subprocess.run(
         [sys.executable, "-P", "-m", "mypy", "--cache-dir", cache, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={**os.environ, "MYPYPATH": str(ROOT / "scoring_program")},
+        env={**os.environ, "MYPYPATH": str(path)},
     )
 
 
@@ -28,6 +31,24 @@ def test_the_package_is_sound(tmp_path):
     assert said.returncode == 0, said.stdout + said.stderr
     checked = len(list((ROOT / "scoring_program" / "blemore").rglob("*.py")))
     assert f"no issues found in {checked} source files" in said.stdout
+
+
+@pytest.fixture
+def kept(request, tmp_path):
+    """A folder that stays between sessions, where pytest keeps any: reading the types of PyTorch takes a minute."""
+    cache = getattr(request.config, "cache", None)  # none with -p no:cacheprovider
+    return cache.mkdir("mypy") if cache else tmp_path / "mypy"
+
+
+def test_the_baselines_and_the_competition_are_sound(tmp_path, kept):
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for name, folder in FOLDERS.items():
+        (packages / name).symlink_to(ROOT / folder)
+    said = check("--config-file", CONFIG, cache=kept, path=packages)
+    assert said.returncode == 0, said.stdout.replace(f"{packages}/", "") + said.stderr
+    checked = int(re.search(r"no issues found in (\d+) source files", said.stdout)[1])
+    assert checked >= sum(len(list((ROOT / folder).rglob("*.py"))) for folder in ("baselines", "competition"))
 
 
 def test_a_user_s_code_is_checked_against_it(tmp_path):
