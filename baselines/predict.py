@@ -21,8 +21,7 @@ from blemore.io import read_bytes, to_json, write_atomic, zip_bytes
 from blemore.labels import EMOTIONS, LABELS, to_entry
 from blemore_baselines.decoding.decoders import decode_by
 from blemore_baselines.features import MADE_BY, Features, fuse, read_features, unfinished
-from blemore_baselines.models.crossval import clip_logits
-from blemore_baselines.models.heads import Scaler, build_head
+from blemore_baselines.models.heads import Scaler, build_head, clip_logits
 from blemore_baselines.models.recipes import HEADS, PRESETS
 
 MEND = "Was the run copied whole? Copy it again, or train again."

@@ -44,8 +44,9 @@ from blemore_baselines.decoding.structured import demand_folds
 from blemore_baselines.decoding.thresholds import Thresholds, fit_exact, fit_grid
 from blemore_baselines.engines import one_thread_each
 from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, npz_bytes, scores_csv
-from blemore_baselines.models.crossval import cross_validate, fit_model, fold_seed
+from blemore_baselines.models.crossval import cross_validate, fold_seed
 from blemore_baselines.models.heads import Scaler, fit_scaler, row_losses
+from blemore_baselines.models.loop import fit_model
 from blemore_baselines.models.recipes import PRESETS, TEST_PROTOCOLS, Recipe
 
 
@@ -108,7 +109,7 @@ def train(
         else best_fold_final(test_protocol, recipe, metrics)
     )
     decoder = {"name": "thresholds", **final.thresholds._asdict()}
-    last = logits[recipe.judged_epoch - 1]
+    last = logits[recipe.oof_epoch - 1]
     if weight is not None:
         decoded = decoders.structured(
             dataset,
@@ -151,7 +152,7 @@ class Final(NamedTuple):
 def pooled_final(recipe: Recipe, probabilities: np.ndarray, dataset: Dataset) -> Final:
     """Trained on all of train; the middle of the thresholds that are best, of all and not of the grid, on all
     out-of-fold probabilities (epochs, N, 6) of its number of epochs."""
-    epoch = recipe.judged_epoch
+    epoch = recipe.oof_epoch
     return Final(
         -1,
         recipe.final_epochs,

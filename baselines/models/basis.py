@@ -1,24 +1,28 @@
-"""Rows in a basis of their own span.
+"""Rows written in a basis of their own span.
 
-A gradient of a first layer is a sum of training rows, so that training never leaves their span: of 7,168
-features and 1,934 rows, 5,234 dimensions are idle. Rows are therefore written in an orthonormal basis of
-the span, or of a random part of it, which keeps the products of rows with one another, so what a head can
-tell apart. The basis is turned at random: Adam works by coordinate, and in principal axes it would make
-as much of the faint ones as of the strong ones.
+The gradient of a first layer is a sum of training rows, so training never leaves their span: of 7,168 features, 1,934
+rows leave 5,234 dimensions idle. Rows are therefore written in an orthonormal basis of the span, or of a random part of
+it. That keeps the products of rows with one another, and with them everything that a head can tell apart. The basis is
+turned at random, because Adam scales each coordinate by itself: in principal axes it would give faint ones the same
+weight as strong ones.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
+
+from blemore_baselines.models.heads import linear_layers
 
 
-def span_basis(X: np.ndarray, dim: int, seed: int = 0) -> np.ndarray | None:
+def span_basis(X: np.ndarray, dim: int | None, seed: int = 0) -> np.ndarray | None:
     """A basis (D, k) float32 for standardised rows X (rows, D): X @ basis has entries of mean square 1.
 
-    k is at most `dim`, and less than the number of rows. None where D is no more than that: nothing to gain.
+    k is at most `dim`, and less than the number of rows. None where `dim` is None, and where D is no more than k: then
+    nothing would be gained.
     """
-    k = min(dim, len(X) - 1)
+    k = min(dim or 0, len(X) - 1)
     if X.shape[1] <= k or k < 1:
         return None
     random = torch.Generator().manual_seed(seed)
@@ -28,3 +32,10 @@ def span_basis(X: np.ndarray, dim: int, seed: int = 0) -> np.ndarray | None:
     basis = inside @ turn
     size = (rows @ basis).square().mean().sqrt()
     return (basis / (size if size > 0 else 1)).numpy()
+
+
+def leave_basis(head: nn.Module, basis: np.ndarray) -> None:
+    """Change a head for rows X @ basis (rows, k) into the one that gives the same logits for X (rows, D)."""
+    first = linear_layers(head)[0]
+    first.weight = nn.Parameter(first.weight.detach() @ torch.from_numpy(basis).T)
+    first.in_features = len(basis)

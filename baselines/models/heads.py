@@ -1,11 +1,13 @@
-"""The published heads on top of standardised features, and the scaler that goes with them.
+"""The published heads, their loss, and the scaler in front of them.
 
-Linear, or one hidden layer of 256 or 512 with ReLU; six logits, soft targets, KL divergence.
+A head is linear, or has one hidden layer of 256 or 512 units with ReLU. It gives six logits, and learns soft labels by
+KL divergence.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,39 +18,66 @@ from torch.nn import functional as F
 from blemore.labels import EMOTIONS
 from blemore_baselines.models.recipes import HEADS
 
-FLOOR = 1e-8  # of a probability whose logarithm is taken
-_INITIALISING = threading.Lock()  # layers draw from torch's global generator
+FLOOR = 1e-8  # the smallest probability that the loss takes a logarithm of
+_INITIALISING = threading.Lock()  # layers draw their weights from torch's global generator
 
 
 def build_head(name: str, dim: int, seed: int) -> nn.Module:
     """A new head, (rows, dim) → (rows, 6) logits, initialised from `seed` alone."""
-    hidden = HEADS[name]
+    return seeded(lambda: perceptron(dim, HEADS[name], len(EMOTIONS)), seed)
+
+
+def perceptron(dim: int, hidden: int | None, outputs: int) -> nn.Module:
+    """The form of the published heads, (rows, dim) → (rows, outputs). Without hidden units it is linear."""
+    if hidden is None:
+        return nn.Linear(dim, outputs)
+    return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """A new module, initialised from `seed` alone. The global generator stays as it was."""
     with _INITIALISING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if hidden is None:
-            return nn.Linear(dim, len(EMOTIONS))
-        return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, len(EMOTIONS)))
+        return build()
+
+
+def linear_layers(head: nn.Module) -> list[nn.Linear]:
+    """The one or two layers of a head that have weights, from the input on."""
+    return [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
 
 
 def row_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """KL divergence of p = softmax(logits) from soft targets, both (…, 6); one number a row (…).
+    """KL divergence of p = softmax(logits) from soft targets, both (…, 6); one number per row (…).
 
-    log p is taken of max(p, 1e-8).
+    log p is that of max(p, 1e-8).
     """
-    return F.kl_div(torch.log(torch.clamp(torch.softmax(logits, dim=-1), min=FLOOR)), targets, reduction="none").sum(
-        dim=-1
-    )
+    log_probabilities = torch.log(torch.clamp(torch.softmax(logits, dim=-1), min=FLOOR))
+    return F.kl_div(log_probabilities, targets, reduction="none").sum(dim=-1)
 
 
-def row_gradients(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The gradient of `row_losses` by the logits (…, 6): p · Σ t − t, where targets t of p below 1e-8 count as 0."""
-    p = torch.softmax(logits, dim=-1)
-    felt = targets * (p >= FLOOR)
-    return p * felt.sum(dim=-1, keepdim=True) - felt
+def mean_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The mean of `row_losses`: what a head is trained to make small."""
+    return row_losses(logits, targets).mean()
+
+
+@torch.inference_mode()
+def clip_logits(head: nn.Module, X: np.ndarray, owner: np.ndarray, n_clips: int) -> np.ndarray:
+    """Logits (n_clips, 6) of clips: the mean over each clip's standardised rows X (rows, D).
+
+    owner: (rows,) in 0..n_clips-1, which clip a row belongs to
+    """
+    return mean_over_rows(head(torch.from_numpy(X)).numpy(), owner, n_clips)
+
+
+def mean_over_rows(logits: np.ndarray, owner: np.ndarray, n_clips: int) -> np.ndarray:
+    """(rows, 6) → (n_clips, 6) float64; `owner` as in `clip_logits`."""
+    sums = np.zeros((n_clips, logits.shape[1]))
+    np.add.at(sums, owner, logits.astype(np.float64))
+    return sums / np.bincount(owner, minlength=n_clips)[:, None]
 
 
 class Scaler(NamedTuple):
-    """Standardisation by the mean and standard deviation (ddof 0) of the rows it was fitted on."""
+    """Standardisation by the mean and standard deviation (ddof 0) of the rows that it was fitted on."""
 
     mean: np.ndarray  # (D,) float64
     scale: np.ndarray  # (D,) float64; 1 for constant columns
@@ -62,6 +91,6 @@ def fit_scaler(X: np.ndarray) -> Scaler:
     """The scaler of rows (rows, D)."""
     X = X.astype(np.float64)
     scale = X.std(axis=0)
-    # By its range, too: rounding gives a constant column a tiny deviation.
+    # The range as well: rounding gives a constant column a tiny deviation.
     scale[(np.ptp(X, axis=0) == 0) | (scale == 0)] = 1.0
     return Scaler(X.mean(axis=0), scale)

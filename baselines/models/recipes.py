@@ -1,4 +1,4 @@
-"""What training is chosen by: heads, methods, presets and test protocols, by name. Nothing heavy is imported."""
+"""The names that training is chosen by: heads, methods, presets and test protocols. It imports no torch."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from typing import NamedTuple
 
 from blemore.signature import digest
 
-HEADS: dict[str, int | None] = {"linear": None, "mlp256": 256, "mlp512": 512}  # the hidden layer's width
+HEADS: dict[str, int | None] = {"linear": None, "mlp256": 256, "mlp512": 512}  # width of the hidden layer
 METHODS = ("aggregate", "subsample")
-TEST_PROTOCOLS = ("pooled", "retrain", "best-fold")  # of the model for new clips (train.py)
+TEST_PROTOCOLS = ("pooled", "retrain", "best-fold")  # how the model for new clips is made (train.py)
 
 
 class Recipe(NamedTuple):
+    """How to train: Adam, whose weight decay is added to the gradient."""
+
     learning_rate: float
     weight_decay: float
-    batch_size: int
+    batch_size: int  # rows
     epochs: int  # in cross-validation
     final_epochs: int  # on all of train
-    span: int | None = None  # of rows written in a basis of their span (basis.py), at most so many dimensions
+    span: int | None = None  # write rows in a basis of their span (basis.py), of at most this many dimensions
 
     @property
-    def judged_epoch(self) -> int:
-        """The epoch of cross-validation (from 1) that stands for the final model: where it trains for longer, the last."""
+    def oof_epoch(self) -> int:
+        """The epoch (from 1) whose out-of-fold logits stand for the final model's: the nearest one to its last."""
         return min(self.final_epochs, self.epochs)
 
     @property
@@ -35,8 +37,7 @@ PRESETS = {
         "aggregate": Recipe(5e-6, 1e-3, 32, 200, 100),
         "subsample": Recipe(5e-6, 1e-3, 512, 300, 300),
     },
-    # Ours, chosen on nested figures (benchmarks/README.md): a few epochs of large steps on shorter rows, pulled harder
-    # to zero
+    # Ours, chosen on nested figures (benchmarks/README.md): a few large steps on shorter rows, with strong weight decay
     "fast": {
         "aggregate": Recipe(1.5e-3, 3e-2, 32, 9, 9, span=1024),
         "subsample": Recipe(1.5e-3, 3e-2, 128, 9, 9, span=1024),

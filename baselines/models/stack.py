@@ -1,12 +1,12 @@
-"""Many heads trained side by side, as one batched pass with one optimizer.
+"""Many heads trained side by side, as one batched pass with one optimizer: the engine of cross-validation.
 
-A member is one model of each of `heads`: a seed on the rows of one fold. First layers stand side by side,
-(members, width, D), the widths of the heads one after the other; so a step is one batched product for
-all of them. Every member keeps its own initial weights, its own order of rows and its own optimizer
-state: it becomes what it would have become alone, up to rounding.
+A member is one model of each of `heads`: a seed on the rows of one fold. First layers are side by side in
+(members, width, D), the widths of the heads one after the other, so that a step is one batched product for all of them.
+Every member keeps its own initial weights, its own order of rows and its own optimizer state: it becomes what the loop
+(loop.py) makes of it alone, up to rounding.
 
-Gradients are written out, into memory that is used again every step: so short a chain needs no autograd,
-whose small parts would take longer than the large products.
+Gradients are written out, into memory that every step uses again. So short a chain needs no autograd, whose small parts
+would take longer than the large products.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from blemore_baselines.models.heads import build_head, row_gradients, row_losses
-from blemore_baselines.models.recipes import HEADS, Recipe
+from blemore_baselines.models.heads import build_head, linear_layers, row_losses
+from blemore_baselines.models.loop import device
+from blemore_baselines.models.recipes import Recipe
 
 
 class Rows(NamedTuple):
@@ -37,7 +38,7 @@ class Stack:
 
     def __init__(self, heads: Sequence[str], data: Sequence[Rows], seeds: Sequence[int], recipe: Recipe) -> None:
         self.heads, self.recipe = list(heads), recipe
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = device()
         # The longest first: when the shorter ones have ended their epoch, those still at it are the first few.
         self._order = sorted(range(len(data)), key=lambda k: -len(data[k].X))
         self._place = np.argsort(self._order)
@@ -58,28 +59,27 @@ class Stack:
 
     def _build(self, seeds: Sequence[int]) -> None:
         dim = self._X.shape[2]
-        layers = [[_layers(build_head(head, dim, seed)) for head in self.heads] for seed in seeds]
-        widths = [first.out_features for first, _ in layers[0]]
+        layers = [[linear_layers(build_head(head, dim, seed)) for head in self.heads] for seed in seeds]
+        widths = [layer.out_features for layer, *_ in layers[0]]
         self._columns = [slice(end - width, end) for width, end in zip(widths, np.cumsum(widths).tolist())]
 
         def stacked(get: Callable) -> torch.Tensor:
             return torch.stack([get(member) for member in layers]).detach().to(self.device)
 
-        # Weight and bias of the first layers, (members, width, D) and (members, width); then of each second layer there
-        # is.
+        # Weight and bias of the first layers, (members, width, D) and (members, width); then those of second layers.
         self._tensors = [
-            stacked(lambda member, part=part: torch.cat([getattr(first, part) for first, _ in member]))
+            stacked(lambda member, part=part: torch.cat([getattr(layer, part) for layer, *_ in member]))
             for part in ("weight", "bias")
         ]
-        self._second = {}  # head → where its second layer stands
-        for h, head in enumerate(self.heads):
-            if HEADS[head]:
+        self._second: dict[int, int] = {}  # head → the place of its second layer's weight in _tensors
+        for h in range(len(self.heads)):
+            if len(layers[0][h]) == 2:
                 self._second[h] = len(self._tensors)
                 self._tensors += [
                     stacked(lambda member, h=h, part=part: getattr(member[h][1], part)) for part in ("weight", "bias")
                 ]
         self._gradients = [torch.zeros_like(tensor) for tensor in self._tensors]
-        # A parameter for each member, so that one that has ended its epoch is passed over.
+        # A parameter per member, so that the optimizer passes over one that has ended its epoch.
         self._parameters = [[nn.Parameter(tensor[k]) for tensor in self._tensors] for k in range(len(seeds))]
         every = [parameter for member in self._parameters for parameter in member]
         self._optimizer = torch.optim.Adam(
@@ -113,12 +113,11 @@ class Stack:
         x, targets = self._X[source, batch], self._targets[source, batch]
         tensors, gradients = [[tensor[:active] for tensor in group] for group in (self._tensors, self._gradients)]
         hidden = torch.baddbmm(tensors[1][:, None], x, tensors[0].transpose(1, 2))
-        weights = (torch.arange(batch.shape[1], device=self.device) < counts[:, None]) / counts[:, None]
         by_hidden = torch.empty_like(hidden)
         losses = []
         for h, (columns, logits) in enumerate(zip(self._columns, self._outputs(hidden, tensors))):
-            losses.append((row_losses(logits, targets) * weights).sum(dim=1))
-            by_logits = row_gradients(logits, targets) * weights[:, :, None]
+            loss, by_logits = _loss_gradients(logits, targets, counts)
+            losses.append(loss)
             if h not in self._second:
                 by_hidden[:, :, columns] = by_logits
                 continue
@@ -151,20 +150,31 @@ class Stack:
         tensors = [tensor[k : k + 1] for tensor in self._tensors]
         return torch.cat([*self._outputs(torch.addmm(tensors[1][0], X, tensors[0][0].T)[None], tensors)])
 
-    def module(self, member: int, head: str, basis: np.ndarray | None = None) -> nn.Module:
-        """A member's model as a module of its own; for rows as they were before they were written in `basis` (D, k)."""
+    def module(self, member: int, head: str) -> nn.Module:
+        """A copy of one of a member's models, as a module of its own."""
         k, h = int(self._place[member]), self.heads.index(head)
-        weight = self._tensors[0][k, self._columns[h]].cpu()
-        weight = weight if basis is None else weight @ torch.from_numpy(basis).T
-        model = build_head(head, weight.shape[1], seed=0)
-        first, second = _layers(model)
+        model = build_head(head, self._X.shape[2], seed=0)
+        tensors = [self._tensors[0][k, self._columns[h]], self._tensors[1][k, self._columns[h]]]
+        if h in self._second:
+            tensors += [tensor[k] for tensor in self._tensors[self._second[h] :][:2]]
         with torch.no_grad():
-            first.weight.copy_(weight)
-            first.bias.copy_(self._tensors[1][k, self._columns[h]])
-            if second is not None:
-                second.weight.copy_(self._tensors[self._second[h]][k])
-                second.bias.copy_(self._tensors[self._second[h] + 1][k])
+            for parameter, tensor in zip(model.parameters(), tensors, strict=True):
+                parameter.copy_(tensor)
         return model
+
+
+@torch.enable_grad()
+def _loss_gradients(
+    logits: torch.Tensor, targets: torch.Tensor, counts: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean losses (members,) over each member's first `counts` rows, and their gradients by the logits (members, rows,
+    6).
+    """
+    logits = logits.detach().requires_grad_()
+    weights = (torch.arange(logits.shape[1], device=logits.device) < counts[:, None]) / counts[:, None]
+    losses = (row_losses(logits, targets) * weights).sum(dim=1)
+    (gradients,) = torch.autograd.grad(losses.sum(), logits)
+    return losses.detach(), gradients
 
 
 def take_fresh_pages() -> None:
@@ -177,8 +187,3 @@ def take_fresh_pages() -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt:
             mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD, in bytes; setting it keeps it from growing
-
-
-def _layers(model: nn.Module) -> tuple[nn.Linear, nn.Linear | None]:
-    """The first layer of a head, and the second where there is one."""
-    return (model, None) if isinstance(model, nn.Linear) else (model[0], model[2])

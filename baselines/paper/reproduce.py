@@ -36,7 +36,8 @@ from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.decoding.thresholds import decode_thresholds
 from blemore_baselines.encoders import encoder_class
 from blemore_baselines.features import RUN_OOF, RUN_TEST, Features, encoder_name, fuse, read_features, scores_csv
-from blemore_baselines.models.crossval import clip_logits, cross_validate
+from blemore_baselines.models.crossval import cross_validate
+from blemore_baselines.models.heads import clip_logits
 from blemore_baselines.models.recipes import HEADS, PRESETS
 from blemore_baselines.paper.tables import HEAD, NotRun, Result, Row, Setting, write_results
 from blemore_baselines.predict import match, write_submission
@@ -246,7 +247,7 @@ def _validate(row: Row, sources: Sequence[Source], setting: Setting) -> Result:
             for head, logits in zip(HEADS, found.logits[:, 0])
         }
         its = found.logits[list(HEADS).index(HEAD), 0]
-        write_atomic(folder / RUN_OOF, scores_csv(dataset.ids, its[recipe.judged_epoch - 1]))
+        write_atomic(folder / RUN_OOF, scores_csv(dataset.ids, its[recipe.oof_epoch - 1]))
         write_atomic(done, to_json(heads))
     shutil.rmtree(folder / "folds", ignore_errors=True)
     return Result(row, described, json.loads(done.read_text(encoding="utf-8")))

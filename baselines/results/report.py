@@ -285,7 +285,7 @@ def _folds(run: Run) -> Section:
 
 def _stability(run: Run) -> Section:
     recipe, dataset = run.config["recipe"], run.dataset
-    epoch = Recipe(**recipe).judged_epoch
+    epoch = Recipe(**recipe).oof_epoch
     found = stability.measure(run.probabilities[epoch - 1], dataset.labels, dataset.folds, dataset.actors)
     final = run.metrics["final"]
     return Section(

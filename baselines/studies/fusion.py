@@ -24,6 +24,7 @@ from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding.accounts import accuracies, count
 from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.features import Features, fuse
+from blemore_baselines.models.heads import perceptron, seeded
 from blemore_baselines.models.recipes import HEADS, Recipe
 from blemore_baselines.results import plots
 from blemore_baselines.results.tables import Table
@@ -38,7 +39,7 @@ from blemore_baselines.studies.intervals import (
 )
 from blemore_baselines.studies.objectives import by_thresholds, soft_label_loss
 from blemore_baselines.studies.study import Study, check_folds
-from blemore_baselines.studies.training import ONE_TRAINING, out_of_fold, perceptron, seeded
+from blemore_baselines.studies.training import ONE_TRAINING, out_of_fold
 
 RANK = 4
 CONCATENATION, GATED, TENSOR = "concatenation", "gated attention", "low-rank tensor"

@@ -14,8 +14,9 @@ from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.decoding.thresholds import decode_thresholds
 from blemore_baselines.engines import one_thread_each
 from blemore_baselines.features import Features, fuse
-from blemore_baselines.models.crossval import clip_logits, cross_validate, fit_model, fold_seed
-from blemore_baselines.models.heads import fit_scaler
+from blemore_baselines.models.crossval import cross_validate, fold_seed
+from blemore_baselines.models.heads import clip_logits, fit_scaler
+from blemore_baselines.models.loop import fit_model
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.studies.intervals import outcomes
 

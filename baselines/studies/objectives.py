@@ -27,7 +27,7 @@ from blemore_baselines.decoding.accounts import count, nested_folds, predict_fol
 from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.decoding.structured import decide
 from blemore_baselines.models.heads import row_losses
-from blemore_baselines.studies.training import Loss
+from blemore_baselines.models.loop import Loss
 
 SHARES = np.array([first for first, _ in BLEND_SALIENCES]) / 100  # of the first emotion, by relation
 _PAIR = np.array([[EMOTIONS.index(emotion) for emotion in pair] for pair in PAIRS])  # (10, 2)

@@ -16,13 +16,14 @@ from blemore.labels import PAIRS
 from blemore_baselines.dataset import IS_BLEND, PAIR_OF_LABEL, RELATION_OF_LABEL, Dataset
 from blemore_baselines.decoding.accounts import accuracies, count
 from blemore_baselines.features import Features
+from blemore_baselines.models.heads import perceptron
 from blemore_baselines.models.recipes import HEADS, Recipe
 from blemore_baselines.results import plots
 from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.intervals import Estimate, compare, draw, estimate, in_words, outcomes
 from blemore_baselines.studies.objectives import OBJECTIVES, SHARES
 from blemore_baselines.studies.study import Study, check_folds
-from blemore_baselines.studies.training import ONE_TRAINING, out_of_fold, perceptron
+from blemore_baselines.studies.training import ONE_TRAINING, out_of_fold
 
 BASELINE, *OTHERS = OBJECTIVES
 

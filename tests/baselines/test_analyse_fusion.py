@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from blemore.errors import ValidationError
+from blemore_baselines.models.heads import seeded
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.studies.fusion import GATED, Gated, LowRank, fusion, mean_gates
-from blemore_baselines.studies.training import seeded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPE = Recipe(3e-3, 1e-3, 32, 8, 8)

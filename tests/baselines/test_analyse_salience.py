@@ -11,6 +11,7 @@ from blemore.errors import ValidationError
 from blemore.labels import EMOTIONS, LABEL_INDEX, LABELS, Label
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds
 from blemore_baselines.models.crossval import cross_validate
+from blemore_baselines.models.heads import perceptron
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.studies.objectives import (
     OBJECTIVES,
@@ -22,7 +23,7 @@ from blemore_baselines.studies.objectives import (
     ranking_loss,
 )
 from blemore_baselines.studies.salience import errors, salience
-from blemore_baselines.studies.training import out_of_fold, perceptron
+from blemore_baselines.studies.training import out_of_fold
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ANG_HAP_30_70 = LABEL_INDEX[Label(("ang", "hap"), (30, 70))]

@@ -1,60 +1,91 @@
-"""Models trained side by side become what each would have become alone, in a loop that anybody would write."""
+"""Models trained side by side become what the loop makes of each alone."""
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from blemore_baselines.models import crossval
-from blemore_baselines.models.crossval import cross_validate, fit_model
-from blemore_baselines.models.heads import build_head
-from blemore_baselines.models.recipes import HEADS, Recipe
+from blemore_baselines.models.crossval import cross_validate, fold_seed
+from blemore_baselines.models.heads import FLOOR, build_head, clip_logits, fit_scaler, mean_loss
+from blemore_baselines.models.loop import fit_model, train_epochs
+from blemore_baselines.models.recipes import HEADS, PRESETS, Recipe
 from blemore_baselines.models.stack import Rows, Stack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 RECIPE = Recipe(1e-2, 1e-2, 16, 4, 4)
+RECIPES = {
+    "large steps": RECIPE,
+    "no weight decay": RECIPE._replace(weight_decay=0),
+    "published": PRESETS["published"]["aggregate"]._replace(epochs=20),
+    "published, subsample": PRESETS["published"]["subsample"]._replace(epochs=20),
+    "fast": PRESETS["fast"]["aggregate"],
+}
 
 
-def rows(n, dim=7, seed=0):
+def rows(n, dim=7, seed=0, size=1.0):
     rng = np.random.default_rng(seed)
     targets = rng.dirichlet(np.ones(6), size=n).astype(np.float32)
-    return Rows(rng.normal(size=(n, dim)).astype(np.float32), targets)
+    return Rows(size * rng.normal(size=(n, dim)).astype(np.float32), targets)
 
 
-def plain(head, data, seed, recipe=RECIPE):
-    """The model and its losses, one epoch after the other, one batch after the other."""
-    model = build_head(head, data.X.shape[1], seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    shuffle = torch.Generator().manual_seed(seed)
-    X, targets = torch.from_numpy(data.X), torch.from_numpy(data.targets)
-    losses = []
-    for _ in range(recipe.epochs):
-        summed = 0.0
-        for batch in torch.randperm(len(X), generator=shuffle).split(recipe.batch_size):
-            optimizer.zero_grad()
-            logs = torch.log(torch.clamp(torch.softmax(model(X[batch]), dim=1), min=1e-8))
-            loss = F.kl_div(logs, targets[batch], reduction="batchmean")
-            loss.backward()
-            optimizer.step()
-            summed += loss.item() * len(batch)
-        losses.append(summed / len(X))
-    return model, losses
+def check_against_the_loop(data, seeds, recipe):
+    """Losses, weights and logits of each member and head, to 1e-5."""
+    stack = Stack(list(HEADS), data, seeds, recipe)
+    stack_losses = np.array(list(stack.epochs(recipe.epochs)))  # (epochs, members, heads)
+    for k, (member, seed) in enumerate(zip(data, seeds)):
+        X = torch.from_numpy(member.X)
+        for h, head in enumerate(HEADS):
+            model = build_head(head, X.shape[1], seed)
+            losses = list(train_epochs(model, member.X, member.targets, mean_loss, recipe, recipe.epochs, seed))
+            assert stack_losses[:, k, h] == pytest.approx(losses, rel=1e-5)
+            weights = stack.module(k, head).state_dict()
+            for name, tensor in model.state_dict().items():
+                assert weights[name].numpy() == pytest.approx(tensor.numpy(), abs=1e-5)
+            logits = model(X).detach().numpy()
+            assert stack.logits(k, X)[h].numpy() == pytest.approx(logits, rel=1e-5, abs=1e-5)
+            assert stack.module(k, head)(X).detach().numpy() == pytest.approx(logits, rel=1e-5, abs=1e-5)
 
 
-def test_members_of_every_length_become_what_they_become_alone():
-    # 40 rows: two batches and a half; 33: a last batch of one row; 5: a batch that is not full; 64: four full ones.
-    data, seeds, heads = [rows(40), rows(33, seed=1), rows(5, seed=2), rows(64, seed=3)], [3, 1, 4, 1], list(HEADS)
-    stack = Stack(heads, data, seeds, RECIPE)
-    told = list(stack.epochs(RECIPE.epochs))
-    for k, (one, seed) in enumerate(zip(data, seeds)):
-        X = torch.from_numpy(one.X)
-        for h, head in enumerate(heads):
-            model, losses = plain(head, one, seed)
-            assert np.array(told)[:, k, h] == pytest.approx(losses, rel=1e-5)
-            expected = model(X).detach().numpy()
-            assert stack.module(k, head)(X).detach().numpy() == pytest.approx(expected, abs=1e-4)
-            assert stack.logits(k, X)[h].numpy() == pytest.approx(expected, abs=1e-4)
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_members_of_every_length_become_what_they_become_alone(recipe):
+    # At a batch of 16, 40 rows: two batches and a half; 33: a last batch of one row; 5: a batch that is not full; 64:
+    # four full ones.
+    check_against_the_loop([rows(40), rows(33, seed=1), rows(5, seed=2), rows(64, seed=3)], [3, 1, 4, 1], recipe)
+
+
+def test_wide_rows_become_what_they_become_alone():
+    check_against_the_loop([rows(70, dim=300), rows(64, dim=300, seed=1)], [0, 1], PRESETS["fast"]["aggregate"])
+
+
+def test_rows_whose_probabilities_are_below_the_floor():
+    data = rows(40, size=20)
+    with torch.no_grad():
+        assert (torch.softmax(build_head("linear", 7, 3)(torch.from_numpy(data.X)), dim=1) < FLOOR).any()
+    check_against_the_loop([data], [3], RECIPES["published"])
+
+
+@pytest.mark.parametrize("span", [None, 10, 1024])
+@pytest.mark.parametrize("aggregated", [True, False], ids=["aggregate", "subsample"])
+@pytest.mark.parametrize("head", HEADS)
+def test_a_fold_s_out_of_fold_logits_are_those_of_its_model_by_the_loop(tiny, head, aggregated, span):
+    """The way of `--test-protocol best-fold`: of all epochs, folds and seeds, with several rows per clip if not
+    aggregated.
+    """
+    features, recipe = tiny.read(tiny.sound, aggregated=aggregated), Recipe(1e-2, 1e-3, 8, 3, 3, span)
+    assert aggregated == (len(features.X) == len(tiny.dataset.ids))
+    logits = cross_validate(tiny.dataset, features, recipe, [head], [0, 7]).logits[0]
+    for fold in (0, 1, 2):
+        inside = tiny.dataset.folds == fold
+        seen = ~inside[features.owner]
+        scaler = fit_scaler(features.X[seen])
+        X, targets = scaler(features.X[seen]), tiny.dataset.targets[features.owner[seen]]
+        owner = np.searchsorted(np.flatnonzero(inside), features.owner[~seen])
+        for s, seed in enumerate((0, 7)):
+            for epochs in (1, 3):
+                model = fit_model(X, targets, head, recipe, epochs, fold_seed(seed, fold))
+                expected = clip_logits(model, scaler(features.X[~seen]), owner, inside.sum())
+                assert logits[s, epochs - 1, inside] == pytest.approx(expected, abs=1e-5)
 
 
 def test_seeds_on_the_same_rows_share_them():
@@ -64,12 +95,6 @@ def test_seeds_on_the_same_rows_share_them():
     list(stack.epochs(2))
     ends = [stack.module(k, "linear").weight for k in range(3)]
     assert not torch.equal(ends[0], ends[1]) and not torch.equal(ends[1], ends[2])
-
-
-def test_a_member_alone_gives_the_same_bytes_every_time():
-    data = rows(50)
-    ends = [fit_model(data.X, data.targets, "mlp256", RECIPE, 3, 5).state_dict() for _ in range(2)]
-    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
 def test_all_folds_in_one_stack_are_the_folds_one_by_one(tiny, monkeypatch):

@@ -17,8 +17,9 @@ from blemore.errors import FileError, ValidationError
 from blemore_baselines import decoding as decode
 from blemore_baselines import train
 from blemore_baselines.models import crossval
-from blemore_baselines.models.crossval import clip_logits, fit_model, fold_seed
-from blemore_baselines.models.heads import build_head, fit_scaler, row_losses
+from blemore_baselines.models.crossval import fold_seed
+from blemore_baselines.models.heads import build_head, clip_logits, fit_scaler, row_losses
+from blemore_baselines.models.loop import fit_model
 from blemore_baselines.models.recipes import HEADS, Recipe
 
 pytestmark = pytest.mark.usefixtures("quick", "one_thread")
@@ -366,15 +367,18 @@ def test_a_clip_s_logits_are_the_mean_over_its_rows():
 
 
 def test_rows_of_a_held_out_clip_train_nothing(tiny, tmp_path, monkeypatch):
-    trained = []
-    original = crossval.Stack
-    monkeypatch.setattr(
-        crossval,
-        "Stack",
-        lambda heads, data, *rest: (
-            trained.extend((len(rows.X), rows.targets) for rows in data) or original(heads, data, *rest)
-        ),
-    )
+    trained, original = [], crossval.Stack
+
+    def stack(heads, data, *rest):
+        trained.extend((len(rows.X), rows.targets) for rows in data)
+        return original(heads, data, *rest)
+
+    def fit(X, targets, *rest):
+        trained.append((len(X), targets))
+        return fit_model(X, targets, *rest)
+
+    monkeypatch.setattr(crossval, "Stack", stack)
+    monkeypatch.setattr(train, "fit_model", fit)
     run(tiny, tmp_path / "run", method="subsample")
     features = tiny.read(tiny.sound, aggregated=False)
     sizes = [int((tiny.dataset.folds[features.owner] != fold).sum()) for fold in range(3)] + [len(features.X)]

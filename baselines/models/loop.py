@@ -1,0 +1,76 @@
+"""The training loop, and the model that it makes of a head.
+
+The loop is the reference for stack.py, which trains many heads at once and agrees with it up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from blemore_baselines.models.basis import leave_basis, span_basis
+from blemore_baselines.models.heads import build_head, mean_loss
+from blemore_baselines.models.recipes import Recipe
+
+# Outputs (batch, K) and the truth about the same rows → their mean loss.
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def device() -> str:
+    """Where models are trained."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def train_epochs(
+    module: nn.Module, X: np.ndarray, truth: np.ndarray, loss: Loss, recipe: Recipe, epochs: int, seed: int
+) -> Iterator[float]:
+    """Train a module in place, and yield each epoch's mean loss when the epoch ends.
+
+    X:     standardised rows (rows, D) float32
+    truth: what the loss holds the outputs against, one entry per row, such as soft targets (rows, 6) or labels (rows,)
+    seed:  of the order of rows, which is drawn anew for each epoch
+    """
+    place = device()
+    module.to(place)
+    rows, targets = torch.from_numpy(X).to(place), torch.from_numpy(truth).to(place)
+    optimizer = torch.optim.Adam(
+        module.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
+    shuffle = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        total = 0.0
+        for batch in torch.randperm(len(rows), generator=shuffle).to(place).split(recipe.batch_size):
+            optimizer.zero_grad()
+            batch_loss = loss(module(rows[batch]), targets[batch])
+            batch_loss.backward()
+            optimizer.step()
+            total += batch_loss.item() * len(batch)
+        yield total / len(rows)
+
+
+def fit_model(
+    X: np.ndarray,
+    targets: np.ndarray,
+    head: str,
+    recipe: Recipe,
+    epochs: int,
+    seed: int,
+    after_epoch: Callable[[float], None] | None = None,
+) -> nn.Module:
+    """A head trained on standardised rows X (rows, D) float32 and soft targets (rows, 6).
+
+    The same arguments give the same model. `after_epoch` gets the epoch's mean loss.
+    """
+    basis = span_basis(X, recipe.span)
+    rows = X if basis is None else X @ basis
+    model = build_head(head, rows.shape[1], seed)
+    for loss in train_epochs(model, rows, targets, mean_loss, recipe, epochs, seed):
+        if after_epoch:
+            after_epoch(loss)
+    model.cpu()
+    if basis is not None:
+        leave_basis(model, basis)
+    return model
