@@ -99,9 +99,9 @@ def _parts(metric: str, n: int, n_blends: int) -> tuple[int, int, int]:
 
     Over a common denominator equal figures are equal; a sum of two quotients differs in its last bit.
     """
-    if metric == "salience":
-        return 0, 1, n_blends
-    return (n_blends, n, 2 * n * n_blends) if metric == "score" and n_blends else (1, 0, n)
+    if metric == "score" and n_blends:
+        return n_blends, n, 2 * n * n_blends
+    return {"presence": (1, 0, n), "salience": (0, 1, n_blends), "score": (1, 0, n)}[metric]
 
 
 def fit_grid(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Thresholds, float]:
@@ -163,12 +163,11 @@ def fit_exact(
     singles_right, clips = _by_second(probabilities, labels)
     per_set, per_blend, whole = _parts(metric, len(labels), int(IS_BLEND[labels].sum()))
 
-    low, high = bounds or (-1.0, 2.0)  # of β, and beyond any gap
-    fixed, free = clips.gap <= low, (clips.gap > low) & (clips.gap <= high)
+    low, high = bounds or (-1.0, 2.0)  # of β; every gap is between them
+    below, within = clips.gap <= low, (clips.gap > low) & (clips.gap <= high)
     presence = singles_right + _sums(clips.set_gain)
-    salience = _sums(clips.dominance_right + clips.equal_gain * fixed) + best_prefixes(
-        clips.gap, clips.equal_gain * free
-    )
+    salience = _sums(clips.dominance_right + clips.equal_gain * below)
+    salience += best_prefixes(clips.gap, clips.equal_gain * within)
     points = per_set * presence + per_blend * salience  # (K + 1,): where the first k clips decide for their pair
     # α decides alike in (next edge, edge]; equal probabilities decide together.
     edges = _edges(clips.second, *(bounds or (0.0, 1.0)))[::-1]
