@@ -18,6 +18,7 @@ Arrays are as in posterior.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 from typing import NamedTuple
 
@@ -89,20 +90,25 @@ def cross_validate(logs: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> C
     names = [int(fold) for fold in np.unique(folds)]
     n_fits = len(STRENGTHS) * len(names) * (len(names) - 1) // 2 + len(names) + 1
     with tqdm(total=n_fits, desc="structured decoder", unit="fit", disable=None) as progress:
-        losses = _losses(logs, labels, folds, progress)
-        best = {fold: STRENGTHS[int(losses[fold].argmin())] for fold in names}
+
+        def fit_on(inside: np.ndarray, strength: float, start: Model | None = None) -> Model:
+            progress.update()
+            return fit(logs[:, inside], labels[inside], strength, start)
+
+        losses = _losses(logs, labels, folds, fit_on)
+        strengths = {fold: STRENGTHS[int(losses[fold].argmin())] for fold in names}
         posteriors, shares = np.zeros((len(labels), len(LABELS))), {}
         for fold in names:
-            outside, inside = folds != fold, folds == fold
-            model = fit(logs[:, outside], labels[outside], best[fold])
-            posteriors[inside], shares[fold] = posterior(model, logs[:, inside]), model.share
-            progress.update()
-        final = fit(logs, labels, STRENGTHS[int(np.sum(list(losses.values()), axis=0).argmin())])
-        progress.update()
-    return CrossValidated(posteriors, shares, best, final)
+            model = fit_on(folds != fold, strengths[fold])
+            posteriors[folds == fold], shares[fold] = posterior(model, logs[:, folds == fold]), model.share
+        strength = STRENGTHS[int(np.sum(list(losses.values()), axis=0).argmin())]
+        final = fit_on(np.ones(len(labels), dtype=bool), strength)
+    return CrossValidated(posteriors, shares, strengths, final)
 
 
-def _losses(logs: np.ndarray, labels: np.ndarray, folds: np.ndarray, progress: tqdm) -> dict[int, np.ndarray]:
+def _losses(
+    logs: np.ndarray, labels: np.ndarray, folds: np.ndarray, fit_on: Callable[..., Model]
+) -> dict[int, np.ndarray]:
     """For each fold, the log loss of each of STRENGTHS, summed over the clips of the other folds.
 
     A model without folds f and g says how a strength does on g, for f's choice, and on f, for g's: so this takes a fit
@@ -110,14 +116,13 @@ def _losses(logs: np.ndarray, labels: np.ndarray, folds: np.ndarray, progress: t
     """
     losses = {int(fold): np.zeros(len(STRENGTHS)) for fold in np.unique(folds)}
     for pair in combinations(losses, 2):
-        outside, model = ~np.isin(folds, pair), None
+        model = None
         for k, strength in enumerate(STRENGTHS):
-            model = fit(logs[:, outside], labels[outside], strength, start=model)
-            for chooser, judged_fold in (pair, pair[::-1]):
-                inside = folds == judged_fold
+            model = fit_on(~np.isin(folds, pair), strength, start=model)
+            for chooser, other in (pair, pair[::-1]):
+                inside = folds == other
                 loss = calibration(posterior(model, logs[:, inside]), labels[inside])["log_loss"]
                 losses[chooser][k] += inside.sum() * loss
-            progress.update()
     return losses
 
 
