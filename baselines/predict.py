@@ -17,14 +17,14 @@ from torch import nn
 
 from blemore.errors import FileError, Problem, ValidationError, show, some
 from blemore.evaluate import check
-from blemore.io import read_bytes, to_json, write_atomic, zip_bytes
+from blemore.io import csv_text, read_bytes, to_json, write_atomic, zip_bytes
 from blemore.labels import EMOTIONS, LABELS, to_entry
-from blemore_baselines.decoding.decoders import decode_by
+from blemore_baselines.decoding.decoders import Answers, read
 from blemore_baselines.features import MADE_BY, Features, fuse, read_features, unfinished
 from blemore_baselines.models.heads import Scaler, build_head, clip_logits
 from blemore_baselines.models.recipes import HEADS, PRESETS
 
-MEND = "Was the run copied whole? Copy it again, or train again."
+COPY_AGAIN = "Was the run copied whole? Copy it again, or train again."
 
 
 def predict(model: Path, feature_paths: Sequence[Path], ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -39,39 +39,31 @@ def predict(model: Path, feature_paths: Sequence[Path], ids: Sequence[str]) -> t
     aggregated = spec["method"] == "aggregate"
     sources = match([read_features(path, ids, aggregated) for path in feature_paths], feature_paths, spec["features"])
     features = fuse(sources)
-    with np.errstate(all="ignore"):  # told below
+    with np.errstate(all="ignore"):  # refused below
         # In float64 and rounded: in what order a processor adds up must not decide anything.
         logits = clip_logits(head, scaler(features.X).astype(np.float64), features.owner, len(ids)).round(9)
     if not np.isfinite(logits).all():
-        raise ValidationError(
-            Problem(
-                "bad-model",
-                str(model / "model.safetensors"),
-                "makes NaN or Infinity of the features; expected finite scores",
-                hint=MEND,
-            )
-        )
-    return logits, decoded(model, logits)[0]
+        message = "makes NaN or Infinity of the features; expected finite scores"
+        raise ValidationError(Problem("bad-model", str(model / "model.safetensors"), message, hint=COPY_AGAIN))
+    return logits, decode(model, logits).labels
 
 
-def decoded(model: Path, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """What the artefact's decoder makes of its logits (N, 6): label indices (N,), and each clip's expected score (N,)
-    where it knows that. Raises as `predict`."""
-    return decode_by(_load(model / "model.json", _parse_spec)["decoder"], logits, str(model / "model.json"))
+def decode(model: Path, logits: np.ndarray) -> Answers:
+    """The artefact's logits (N, 6), decoded by its own decoder. Raises as `predict`."""
+    path = model / "model.json"
+    return read(_load(path, _parse_spec)["decoder"], str(path))(logits)
 
 
 def _demand_artefact(model: Path) -> None:
     """FileError: the path is there, but is no folder with a model."""
-    if model.exists() and not (model / "model.json").exists():
-        raise FileError(
-            unfinished(model)
-            or Problem(
-                "no-model",
-                str(model),
-                f"{'no model.json in it' if model.is_dir() else 'a file'}; expected a run folder, as `train` writes it",
-                hint="Give the run folder itself to --model, and folders of features to --features.",
-            )
-        )
+    if not model.exists() or (model / "model.json").exists():
+        return
+    content = "no model.json in it" if model.is_dir() else "a file"
+    hint = "Give the run folder itself to --model, and folders of features to --features."
+    raise FileError(
+        unfinished(model)
+        or Problem("no-model", str(model), f"{content}; expected a run folder, as `train` writes it", hint=hint)
+    )
 
 
 def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
@@ -80,13 +72,13 @@ def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
     try:
         return parse(raw)
     except (ValueError, KeyError, RecursionError, safetensors.SafetensorError) as error:
-        raise ValidationError(Problem("bad-model", str(path), f"cannot be read: {error}", hint=MEND)) from None
+        raise ValidationError(Problem("bad-model", str(path), f"cannot be read: {error}", hint=COPY_AGAIN)) from None
 
 
 def _parse_spec(raw: bytes) -> dict:
     """What model.json holds, as far as a prediction needs it; ValueError says what is wrong.
 
-    The decoder tells for itself.
+    What is in `decoder` is checked by the decoder itself.
     """
     spec = json.loads(raw, parse_constant=int)  # which refuses NaN and Infinity
     if not isinstance(spec, dict) or spec.get("emotions") != list(EMOTIONS):
@@ -95,7 +87,7 @@ def _parse_spec(raw: bytes) -> dict:
     sound = {
         "head": spec.get("head") in tuple(HEADS),
         "method": spec.get("method") in tuple(PRESETS["published"]),
-        "features": isinstance(features, list) and bool(features) and all(map(_tells_its_source, features)),
+        "features": isinstance(features, list) and bool(features) and all(map(_is_source, features)),
         "decoder": isinstance(spec.get("decoder"), dict),
     }
     wrong = [
@@ -106,17 +98,17 @@ def _parse_spec(raw: bytes) -> dict:
     return spec
 
 
-def _tells_its_source(made: object) -> bool:
+def _is_source(entry: object) -> bool:
     """Whether an entry of `features` is as `train.describe` writes it, as far as it is relied on here."""
-    if not isinstance(made, dict) or not isinstance(made.get("encoder", ""), str):
+    if not isinstance(entry, dict) or not isinstance(entry.get("encoder", ""), str):
         return False
-    return isinstance(made.get("path"), str) and isinstance(made.get("dim"), int) and 0 < made["dim"] < 2**31
+    return isinstance(entry.get("path"), str) and isinstance(entry.get("dim"), int) and 0 < entry["dim"] < 2**31
 
 
 def _parse_tensors(raw: bytes, spec: dict) -> tuple[nn.Module, Scaler]:
     """The head, in float64, and the scaler; ValueError: there are other arrays, or of other shapes."""
-    tensors, dim = safetensors.torch.load(raw), sum(made["dim"] for made in spec["features"])
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    tensors, dim = safetensors.torch.load(raw), sum(source["dim"] for source in spec["features"])
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     with torch.device("meta"):  # without its numbers: whether there is room for so many columns is not known yet
         head = build_head(spec["head"], dim, seed=0)
     expected = {
@@ -124,44 +116,35 @@ def _parse_tensors(raw: bytes, spec: dict) -> tuple[nn.Module, Scaler]:
         "scaler.scale": (dim,),
         **{f"head.{name}": tuple(one.shape) for name, one in head.state_dict().items()},
     }
-    if found != expected:
-        raise ValueError(f"found the arrays {show(str(found), 300)}; expected {expected}, as model.json tells them")
+    if shapes != expected:
+        raise ValueError(f"found the arrays {show(str(shapes), 300)}; expected {expected}, as model.json tells them")
     tensors = {name: tensor.double() for name, tensor in tensors.items()}
     scaler = Scaler(tensors.pop("scaler.mean").numpy(), tensors.pop("scaler.scale").numpy())
     head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in tensors.items()}, assign=True)
     return head, scaler
 
 
-def match(sources: Sequence[Features], paths: Sequence[Path], wanted: Sequence[dict]) -> list[Features]:
-    """The sources in the order in which the model wants them, told by how they were made.
+def match(sources: Sequence[Features], paths: Sequence[Path], wants: Sequence[dict]) -> list[Features]:
+    """The sources in the order in which the model wants them, told apart by how they were made.
 
     Raises ValidationError, with every difference: a source is wanted that is not there, or one is left over.
     """
     left = list(zip(sources, paths))
     ordered, missing = [], []
-    for want in wanted:
+    for want in wants:
         fitting = [place for place, (source, _) in enumerate(left) if not _differences(source.meta, want)]
         if fitting:
-            # Of several, the one that agrees in most: a table that tells its width alone would fit in many places.
+            # Of several, the one that agrees in most: a table that has only its width would fit in many places.
             best = max(fitting, key=lambda place: len(_comparable(left[place][0].meta, want)))
             ordered.append(left.pop(best)[0])
         else:
             missing.append(want)
-    if missing or left:
-        raise ValidationError(
-            [
-                *(_unmatched(want, left) for want in missing),
-                *(
-                    Problem(
-                        "unwanted-features",
-                        str(path),
-                        "the model was not trained on features like these",
-                        hint="Leave them out.",
-                    )
-                    for _, path in left  # what _unmatched has left of it
-                ),
-            ]
-        )
+    problems = [_unmatched(want, left) for want in missing]
+    message = "the model was not trained on features like these"
+    # What _unmatched has left of it.
+    problems += [Problem("unwanted-features", str(path), message, hint="Leave them out.") for _, path in left]
+    if problems:
+        raise ValidationError(problems)
     return ordered
 
 
@@ -193,7 +176,7 @@ def _unmatched(want: dict, left: list) -> Problem:
     )
 
 
-def write_submission(ids: Sequence[str], labels: np.ndarray, out: Path) -> None:
+def write_submission(ids: Sequence[str], labels: np.ndarray | Sequence[int], out: Path) -> None:
     """Write label indices (N,) as a zipped submission, checked as `blemore-score --check` does before it gets its name.
 
     Raises FileError; ValidationError: what would be submitted is invalid, and is not left behind.
@@ -203,8 +186,8 @@ def write_submission(ids: Sequence[str], labels: np.ndarray, out: Path) -> None:
     # The ids as the challenge's own template spells them.
     predictions = {f"{clip}.mov": to_entry(LABELS[label]) for clip, label in zip(ids, labels, strict=True)}
     if len(predictions) < len(ids):
-        twice = [clip for clip, times in Counter(ids).items() if times > 1]
-        message = f"{len(twice):,} clips would stand in it more than once: {some(twice)}; expected once"
+        repeated = [clip for clip, times in Counter(ids).items() if times > 1]
+        message = f"{len(repeated):,} clips would stand in it more than once: {some(repeated)}; expected once"
         raise ValidationError(Problem("duplicate-clip", str(out), message))
     content = zip_bytes("predictions.json", to_json({"predictions": predictions}))
     with tempfile.TemporaryDirectory() as folder:
@@ -212,3 +195,9 @@ def write_submission(ids: Sequence[str], labels: np.ndarray, out: Path) -> None:
         unchecked.write_bytes(content)
         check(unchecked, ids)
     write_atomic(out, content)
+
+
+def expected_csv(ids: Sequence[str], labels: np.ndarray, expected: np.ndarray) -> str:
+    """One row per clip: filename, label, expected_score (what it is expected to add, times the number of clips)."""
+    rows = [(clip, LABELS[label], f"{value:.6f}") for clip, label, value in zip(ids, labels, expected)]
+    return csv_text([("filename", "label", "expected_score"), *rows])

@@ -3,7 +3,7 @@
 The published protocol (Lachmann et al. 2026) as the preset `published`: standardised by the training
 folds alone, soft labels, KL divergence, Adam with its coupled weight decay. Out-of-fold logits of
 every epoch are kept, so that everything that is chosen afterwards (epoch, α, β) can be chosen
-honestly; see decode.py for the two accounts.
+honestly; see decoding/accounts.py for the two accounts.
 
 A run folder:
     config.json         what was run, with digests of its inputs; a second call with the same config goes on
@@ -40,8 +40,8 @@ from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding import decoders
 from blemore_baselines.decoding.accounts import figures
 from blemore_baselines.decoding.scores import Models, log_softmax, softmax
-from blemore_baselines.decoding.structured import demand_folds
 from blemore_baselines.decoding.thresholds import Thresholds, fit_exact, fit_grid
+from blemore_baselines.decoding.thresholds_decoder import to_spec
 from blemore_baselines.engines import one_thread_each
 from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, npz_bytes, scores_csv
 from blemore_baselines.models.crossval import cross_validate, fold_seed
@@ -61,70 +61,87 @@ def train(
     seed: int,
     out: Path,
     test_protocol: str = "pooled",
-    weight: float | None = None,
+    decoder: str = "thresholds",
+    **options: float,
 ) -> dict:
     """Run, or go on with, the run folder `out`; returns what metrics.json holds.
 
     sources: features of the dataset's clips, in its order (early fusion where there are several);
              `paths` are where they came from, for the record
-    weight:  None decodes by thresholds; else structured decoding, with this weight of ACC_presence (structured.py),
-             fitted on the out-of-fold logits at the final model's number of epochs
+    decoder: of the final model, fitted on the out-of-fold logits at its number of epochs; with the `options` that it
+             takes (decoders.py)
 
-    Raises ValidationError: `out` holds another run, or the sources cannot be fused, or hold nothing to learn from.
-    ValueError: no such test protocol, or a weight with another one than `pooled`.
+    Raises ValidationError: `out` holds another run, the sources cannot be fused or hold nothing to learn from, or the
+    decoder cannot be fitted on the dataset. ValueError: there is no such test protocol, decoder or option, or the
+    decoder is another than thresholds with another protocol than `pooled`.
     """
-    if test_protocol not in TEST_PROTOCOLS or weight is not None and test_protocol != "pooled":
-        raise ValueError(
-            f"test protocol {test_protocol!r}, weight {weight}; expected one of {', '.join(TEST_PROTOCOLS)}, and with a"
-            " weight pooled"
-        )
-    if weight is not None:
-        demand_folds(dataset.labels, dataset.folds)  # now, not after the training
+    _demand_protocol(test_protocol, decoder)
+    options = decoders.complete(decoder, options)
+    decoders.demand(decoder, dataset)  # now, not after the training
     demand_variation(sources, paths)
-    features = fuse(sources)
-    recipe = PRESETS[preset][method]
+    features, recipe = fuse(sources), PRESETS[preset][method]
     config = {
         "method": method,
         "head": head,
         "preset": preset,
         "recipe": recipe._asdict(),
         "test_protocol": test_protocol,
-        "structured_weight": weight,
+        **_decoder_config(decoder, options),
         "seed": seed,
         "features": [describe(source, path) for source, path in zip(sources, paths)],
         "train": {"clips": len(dataset.ids), "digest": dataset.digest},
         "versions": versions(),
     }
     claim(out, config)
-    if (out / "metrics.json").exists():
-        shutil.rmtree(out / "folds", ignore_errors=True)  # where the last call was stopped at its very end
-        return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    if not (out / "metrics.json").exists():
+        return _run(dataset, features, config, decoder, options, out)
+    shutil.rmtree(out / "folds", ignore_errors=True)  # where the last call was stopped at its very end
+    return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
 
-    found = cross_validate(dataset, features, recipe, [head], [seed], keep=out / "folds")
-    logits, losses = found.logits[0, 0], {fold: its[0, 0] for fold, its in found.losses.items()}
-    metrics = figures(softmax(logits), dataset.labels, dataset.folds)
-    final = (
-        pooled_final(recipe, softmax(logits), dataset)
-        if test_protocol == "pooled"
-        else best_fold_final(test_protocol, recipe, metrics)
-    )
-    decoder = {"name": "thresholds", **final.thresholds._asdict()}
-    last = logits[recipe.oof_epoch - 1]
-    if weight is not None:
-        decoded = decoders.structured(
-            dataset,
-            Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis], log_softmax(last)[np.newaxis]),
-            weight,
+
+def _demand_protocol(test_protocol: str, decoder: str) -> None:
+    """ValueError: no such protocol, or one that takes a fold's thresholds with a decoder that has none."""
+    if test_protocol not in TEST_PROTOCOLS or decoder != "thresholds" and test_protocol != "pooled":
+        raise ValueError(
+            f"test protocol {test_protocol!r}, decoder {decoder!r}; expected one of {', '.join(TEST_PROTOCOLS)}, and"
+            " with a decoder other than thresholds pooled"
         )
-        decoder, metrics["structured"] = decoded.spec, decoded.figures
-    _save_model(dataset, features, config, final, decoder, out)
 
+
+def _decoder_config(decoder: str, options: Mapping[str, float]) -> dict:
+    """The decoder in config.json. For the first two it is `structured_weight` alone, null for thresholds: versions that
+    had no others read and wrote it so.
+    """
+    if decoder in ("thresholds", "structured"):
+        return {"structured_weight": options.get("weight")}
+    return {"decoder": {"name": decoder, **options}}
+
+
+def _run(
+    dataset: Dataset, features: Features, config: dict, decoder: str, options: Mapping[str, float], out: Path
+) -> dict:
+    """Train, and write the run folder's files, metrics.json last; returns what that holds."""
+    recipe = Recipe(**config["recipe"])
+    result = cross_validate(dataset, features, recipe, [config["head"]], [config["seed"]], keep=out / "folds")
+    logits, losses = result.logits[0, 0], {fold: curves[0, 0] for fold, curves in result.losses.items()}
+    last = logits[recipe.oof_epoch - 1]  # at the final model's number of epochs
+    metrics = figures(softmax(logits), dataset.labels, dataset.folds)
+    if config["test_protocol"] == "pooled":
+        final = pooled_final(recipe, softmax(logits), dataset)
+    else:
+        final = best_fold_final(config["test_protocol"], recipe, metrics)
+    spec = to_spec(final.thresholds)
+    if decoder != "thresholds":  # whose accounts every run has
+        models = Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis], log_softmax(last)[np.newaxis])
+        decoded = decoders.fit(decoder, dataset, models, **options)
+        spec, metrics[decoder] = decoded.spec, decoded.figures
     metrics["final"] = {
-        "test_protocol": test_protocol,
+        "test_protocol": config["test_protocol"],
         "epochs": final.epochs,
         **final.thresholds._asdict(),
         "fitted_on": final.fitted_on,
     }
+    _save_model(dataset, features, config, final, spec, out)
     write_atomic(out / "labels.csv", _labels_csv(dataset))
     write_atomic(out / "oof_logits.npz", npz_bytes(logits=logits, filenames=np.array(dataset.ids), folds=dataset.folds))
     write_atomic(out / RUN_OOF, scores_csv(dataset.ids, last))
@@ -150,19 +167,16 @@ class Final(NamedTuple):
 
 
 def pooled_final(recipe: Recipe, probabilities: np.ndarray, dataset: Dataset) -> Final:
-    """Trained on all of train; the middle of the thresholds that are best, of all and not of the grid, on all
-    out-of-fold probabilities (epochs, N, 6) of its number of epochs."""
+    """Trained on all of train, with the best thresholds of all, not of the grid: the middle of what is best on all
+    out-of-fold probabilities (epochs, N, 6) of its number of epochs.
+    """
     epoch = recipe.oof_epoch
-    return Final(
-        -1,
-        recipe.final_epochs,
-        fit_exact(probabilities[epoch - 1], dataset.labels).thresholds,
-        f"pooled out-of-fold logits of epoch {epoch}",
-    )
+    thresholds = fit_exact(probabilities[epoch - 1], dataset.labels).thresholds
+    return Final(-1, recipe.final_epochs, thresholds, f"pooled out-of-fold logits of epoch {epoch}")
 
 
 def best_fold_final(test_protocol: str, recipe: Recipe, metrics: Mapping) -> Final:
-    """By the best fold of `metrics` (`decode.figures`): of equal folds the first; one without blends only where none
+    """By the best fold of `metrics` (`accounts.figures`): the first of equal folds; one without blends only where none
     has any.
 
     retrain:   trained on all of train; that fold's thresholds (the published test table)
@@ -170,15 +184,14 @@ def best_fold_final(test_protocol: str, recipe: Recipe, metrics: Mapping) -> Fin
     """
     folds = metrics["published"]["folds"]
     with_blends = [fold for fold in folds if fold["score"] is not None]
-    best = (
-        max(with_blends, key=lambda fold: fold["score"])
-        if with_blends
-        else max(folds, key=lambda fold: fold["acc_presence"])
-    )
-    thresholds, told = Thresholds(best["alpha"], best["beta"]), f"fold {best['fold']} at its epoch {best['epoch']}"
+    if with_blends:
+        best = max(with_blends, key=lambda fold: fold["score"])
+    else:
+        best = max(folds, key=lambda fold: fold["acc_presence"])
+    thresholds, source = Thresholds(best["alpha"], best["beta"]), f"fold {best['fold']} at its epoch {best['epoch']}"
     if test_protocol == "retrain":
-        return Final(-1, recipe.final_epochs, thresholds, told)
-    return Final(best["fold"], best["epoch"], thresholds, told)
+        return Final(-1, recipe.final_epochs, thresholds, source)
+    return Final(best["fold"], best["epoch"], thresholds, source)
 
 
 def fit_final(
@@ -206,21 +219,15 @@ def _save_model(dataset: Dataset, features: Features, config: dict, final: Final
     tensors = {f"head.{name}": tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     tensors |= {"scaler.mean": torch.from_numpy(scaler.mean), "scaler.scale": torch.from_numpy(scaler.scale)}
     write_atomic(out / "model.safetensors", safetensors.torch.save(tensors))
-    write_atomic(
-        out / "model.json",
-        to_json(
-            {
-                **{
-                    key: config[key]
-                    for key in ("head", "method", "features", "test_protocol", "recipe", "seed", "versions")
-                },
-                "emotions": list(EMOTIONS),
-                "decoder": decoder,
-                "folds": sorted({int(fold) for fold in dataset.folds if fold != final.without}),
-                "epochs": final.epochs,
-            }
-        ),
-    )
+    shared = ("head", "method", "features", "test_protocol", "recipe", "seed", "versions")
+    spec = {
+        **{key: config[key] for key in shared},
+        "emotions": list(EMOTIONS),
+        "decoder": decoder,
+        "folds": sorted({int(fold) for fold in dataset.folds if fold != final.without}),
+        "epochs": final.epochs,
+    }
+    write_atomic(out / "model.json", to_json(spec))
 
 
 # --------------------------------------------------------------------------- the run folder
@@ -243,18 +250,9 @@ def demand_variation(sources: Sequence[Features], paths: Sequence[Path]) -> None
     constant = [
         path for source, path in zip(sources, paths) if len(source.X) > 1 and not np.ptp(source.X, axis=0).any()
     ]
+    message, hint = "every column is the same for all clips; expected features that vary", "Extract them again."
     if constant:
-        raise ValidationError(
-            [
-                Problem(
-                    "constant-features",
-                    str(path),
-                    "every column is the same for all clips; expected features that vary",
-                    hint="Extract them again.",
-                )
-                for path in constant
-            ]
-        )
+        raise ValidationError([Problem("constant-features", str(path), message, hint=hint) for path in constant])
 
 
 def versions() -> dict:
@@ -269,32 +267,36 @@ def versions() -> dict:
 def claim(out: Path, config: dict) -> None:
     """Make `out` this run's folder, or find that it is already. ValidationError: it holds something else."""
     try:
-        known = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        before = json.loads((out / "config.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        known = None
+        before = None
     except ValueError:
-        known = {}
-    if known is None and not (out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())):
+        before = {}
+    if before is None and not (out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())):
         write_atomic(out / "config.json", to_json(config))
         return
-    if not isinstance(known, dict) or set(known) != set(config):
-        raise ValidationError(
-            Problem("other-run", str(out), "the folder is not empty and holds no run", hint="Choose another --out.")
-        )
-    before, now = _settings(known), _settings(config)
-    other = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
-    problems = [
+    if not isinstance(before, dict) or set(before) != set(config):
+        message = "the folder is not empty and holds no run"
+        raise ValidationError(Problem("other-run", str(out), message, hint="Choose another --out."))
+    problems = _differences(_settings(before), _settings(config), str(out / "config.json"))
+    if problems:
+        raise ValidationError(problems)
+
+
+def _differences(before: Mapping[str, object], now: Mapping[str, object], where: str) -> list[Problem]:
+    """A problem for each setting that is another now; a recipe follows from its preset and method."""
+    names = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
+    if {"preset", "method"} & set(names):
+        names = [name for name in names if not name.startswith("recipe")]
+    return [
         Problem(
             "other-run",
-            str(out / "config.json"),
+            where,
             f"the folder holds a run with another {name}: {show(before.get(name))}; now {show(now.get(name))}",
             hint="Choose another --out, or delete the folder.",
         )
-        for name in other
-        if not (name.startswith("recipe") and {"preset", "method"} & set(other))  # it follows from these
+        for name in names
     ]
-    if problems:
-        raise ValidationError(problems)
 
 
 def _settings(value: object, name: str = "") -> dict[str, object]:
@@ -302,13 +304,13 @@ def _settings(value: object, name: str = "") -> dict[str, object]:
     may.
     """
     if isinstance(value, dict):
-        parts = [(str(key), its) for key, its in value.items() if key not in ("versions", "path")]
-    elif isinstance(value, list) and all(isinstance(its, dict) for its in value):
-        parts = [(str(number), its) for number, its in enumerate(value, start=1)]
+        parts = [(str(key), part) for key, part in value.items() if key not in ("versions", "path")]
+    elif isinstance(value, list) and all(isinstance(part, dict) for part in value):
+        parts = [(str(number), part) for number, part in enumerate(value, start=1)]
     else:
         return {name: value}
     return {
-        inner: setting for part, its in parts for inner, setting in _settings(its, f"{name} {part}".strip()).items()
+        inner: setting for outer, part in parts for inner, setting in _settings(part, f"{name} {outer}".strip()).items()
     }
 
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,30 +16,41 @@ from blemore.errors import Problem, ValidationError, some
 from blemore.evaluate import read_ids, read_reference
 from blemore.io import read_table, to_json, write_atomic
 from blemore_baselines.commands.common import features_option, metadata_option, talk
+from blemore_baselines.decoding.decoders import DECODERS
 from blemore_baselines.models.recipes import HEADS, METHODS, PRESETS, TEST_PROTOCOLS
+
+if TYPE_CHECKING:
+    from blemore_baselines.decoding.decoders import Answers
+    from blemore_baselines.decoding.scores import Models
 
 LOGITS, EXPECTED, RELIABILITY = ".logits.csv", ".expected.csv", ".reliability.png"  # beside a submission or a report
 
-decoder_option = click.option(
-    "--decoder", type=click.Choice(["thresholds", "structured"]), default="thresholds", show_default=True
-)
+
+def _number(_: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuses NaN, which click takes to be in any range."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is not in the range 0<=x<=1.", param_hint=parameter.opts[0])
+    return value
+
+
+decoder_option = click.option("--decoder", type=click.Choice(list(DECODERS)), default="thresholds", show_default=True)
 weight_option = click.option(
     "--weight",
     type=click.FloatRange(0, 1),
+    callback=_number,
     metavar="W",
     help="structured: the part of ACC_presence in what is aimed at.  [default: 0.5]",
 )
 
 
-def _weight(decoder: str, weight: float | None) -> float | None:
-    """None for thresholds."""
-    if weight is not None and math.isnan(weight):  # which a range of click's takes
-        raise click.BadParameter("nan is not in the range 0<=x<=1.", param_hint="--weight")
-    if decoder == "structured":
-        return 0.5 if weight is None else weight
-    if weight is not None:
-        raise click.UsageError("--weight goes with --decoder structured")
-    return None
+def _decoder_options(decoder: str, **values: float | None) -> dict[str, float]:
+    """The options that were given, for the decoder; it must have them."""
+    options = {name: value for name, value in values.items() if value is not None}
+    for name in options:
+        if name not in DECODERS[decoder].options:
+            owners = [owner for owner in DECODERS if name in DECODERS[owner].options]
+            raise click.UsageError(f"--{name} goes with --decoder {' or '.join(owners)}")
+    return options
 
 
 @click.command()
@@ -96,12 +108,12 @@ def train(
     Example:
       blemore-baselines train --metadata demo/train_metadata.csv --features logmel.npz --out run
     """
-    weight = _weight(decoder, weight)
-    if weight is not None and test_protocol != "pooled":
-        raise click.UsageError("--decoder structured goes with --test-protocol pooled; the others are about thresholds")
+    options = _decoder_options(decoder, weight=weight)
+    if decoder != "thresholds" and test_protocol != "pooled":
+        raise click.UsageError(f"--decoder {decoder} goes with --test-protocol pooled; the others are about thresholds")
     from blemore_baselines.dataset import read_dataset
     from blemore_baselines.features import read_features
-    from blemore_baselines.results.text import figures_to_text, structured_to_text
+    from blemore_baselines.results.text import run_to_text
     from blemore_baselines.train import train as run
 
     dataset = read_dataset(metadata)
@@ -114,13 +126,12 @@ def train(
         head=head,
         preset=preset,
         test_protocol=test_protocol,
-        weight=weight,
         seed=seed,
         out=out,
+        decoder=decoder,
+        **options,
     )
-    click.echo(figures_to_text(metrics))
-    if weight is not None:
-        click.echo(structured_to_text(metrics["structured"]))
+    click.echo(run_to_text(metrics))
     talk(f"The run is in {out}")
 
 
@@ -151,7 +162,7 @@ def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
       blemore-baselines predict --model run --features test.npz --ids demo/test_metadata.csv --out run/submission.zip
     """
     from blemore_baselines.features import RUN_OOF, RUN_TEST, scores_csv
-    from blemore_baselines.predict import decoded, write_submission
+    from blemore_baselines.predict import decode, write_submission
     from blemore_baselines.predict import predict as run
 
     clips = read_ids(ids)
@@ -161,22 +172,22 @@ def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
     for table in (out.with_suffix(LOGITS), *([model / RUN_TEST] if is_run else [])):
         write_atomic(table, scores_csv(clips, logits))
         talk(f"{table}: the logits")
-    _write_expected(out, clips, *decoded(model, logits))
-    seen = _clips_of_run(model).intersection(clips)
-    if seen:
+    _write_expected(out, clips, decode(model, logits))
+    overlap = _clips_of_run(model).intersection(clips)
+    if overlap:
         talk(
-            f"note: the model was trained or chosen on {len(seen):,} of the {len(clips):,} clips: a score on them says"
-            " nothing about new ones"
+            f"note: the model was trained or chosen on {len(overlap):,} of the {len(clips):,} clips: a score on them"
+            " says nothing about new ones"
         )
     click.echo(f"{out}: {len(clips)} clips, checked")
 
 
-def _write_expected(out: Path, clips: Sequence[str], labels: Sequence[int], expected: Sequence[float] | None) -> None:
+def _write_expected(out: Path, clips: Sequence[str], answers: Answers) -> None:
     """Beside the submission what each clip is expected to gain, where the decoder knows it."""
-    if expected is not None:
-        from blemore_baselines.decoding.decoders import expected_csv
+    if answers.expected is not None:
+        from blemore_baselines.predict import expected_csv
 
-        write_atomic(out.with_suffix(EXPECTED), expected_csv(clips, labels, expected))
+        write_atomic(out.with_suffix(EXPECTED), expected_csv(clips, answers.labels, answers.expected))
         talk(f"{out.with_suffix(EXPECTED)}: what each clip is expected to gain")
 
 
@@ -241,7 +252,8 @@ def decode(
 
     \b
     Example:
-      blemore-baselines decode --metadata train_metadata.csv --scores oof.csv --test-scores test.csv --out submission.zip
+      blemore-baselines decode --metadata train_metadata.csv --scores oof.csv --test-scores test.csv \\
+          --out submission.zip
     """
     if bool(test_scores) != bool(out):
         raise click.UsageError("--test-scores and --out go together")
@@ -249,12 +261,11 @@ def decode(
         raise click.UsageError(
             f"{len(scores)} --scores but {len(test_scores)} --test-scores: expected one for each model"
         )
-    weight = _weight(decoder, weight)
+    options = _decoder_options(decoder, weight=weight)
     from blemore_baselines.dataset import read_dataset
     from blemore_baselines.decoding import decoders
     from blemore_baselines.decoding.scores import read_models
-    from blemore_baselines.predict import write_submission
-    from blemore_baselines.results.text import figures_to_text, structured_to_text
+    from blemore_baselines.results.text import decoder_to_text
 
     dataset = read_dataset(metadata)
     train = read_models(scores, dataset.ids)
@@ -262,44 +273,56 @@ def decode(
     if test:
         _demand_new_clips(test, dataset.ids, metadata)
     for models in filter(None, (train, test)):
-        for path, missing in zip(models.paths, models.missing):
-            if missing:
-                talk(
-                    f"{path}: {len(missing):,} of {len(models.ids):,} clips are missing, and come from the other models"
-                    f" alone: {some(missing)}"
-                )
-    decoded = decoders.thresholds(dataset, train) if weight is None else decoders.structured(dataset, train, weight)
+        _tell_missing(models)
+    decoded = decoders.fit(decoder, dataset, train, **options)
     figures = decoded.figures
-    if test:
-        labels, side = decoded.apply(test)
-        write_submission(test.ids, labels, out)
-        figures = {
-            **figures,
-            "test": [{"path": str(path), "missing": missing} for path, missing in zip(test.paths, test.missing)],
-        }
-        _write_expected(out, test.ids, labels, side)
+    if test and out:
+        _submit(test, decoded.apply(test), out)
+        rows = [{"path": str(path), "missing": missing} for path, missing in zip(test.paths, test.missing)]
+        figures = {**figures, "test": rows}
     if report:
-        write_atomic(report, to_json(figures))
-        if decoder == "structured":
-            from blemore_baselines.results.plots import reliability
-
-            write_atomic(report.with_suffix(RELIABILITY), reliability(figures["calibration"]))
-            talk(f"{report.with_suffix(RELIABILITY)}: how far the posterior can be believed")
-    click.echo(figures_to_text(figures) if weight is None else structured_to_text(figures))
+        _write_report(report, figures)
+    click.echo(decoder_to_text(decoder, figures))
     if test:
         click.echo(f"\n{out}: {len(test.ids)} clips, checked")
 
 
-def _demand_new_clips(test, known: list[str], metadata: Path) -> None:
+def _demand_new_clips(test: Models, ids: list[str], metadata: Path) -> None:
     """Decoded by what was fitted on them, clips would seem to be a submission's."""
-    seen = sorted(set(test.ids).intersection(known))
-    if seen:
+    overlap = sorted(set(test.ids).intersection(ids))
+    if overlap:
         message = (
-            f"{len(seen):,} of {len(test.ids):,} clips are in {metadata}, too: {some(seen)}; expected clips that the"
-            " decoder is not fitted on"
+            f"{len(overlap):,} of {len(test.ids):,} clips are in {metadata}, too: {some(overlap)}; expected clips that"
+            " the decoder is not fitted on"
         )
         hint = "Give the scores of the test clips; figures of the train clips are told without --test-scores."
         raise ValidationError(Problem("train-clips", ", ".join(map(str, test.paths)), message, hint=hint))
+
+
+def _tell_missing(models: Models) -> None:
+    for path, missing in zip(models.paths, models.missing):
+        if missing:
+            talk(
+                f"{path}: {len(missing):,} of {len(models.ids):,} clips are missing, and come from the other models"
+                f" alone: {some(missing)}"
+            )
+
+
+def _submit(test: Models, answers: Answers, out: Path) -> None:
+    from blemore_baselines.predict import write_submission
+
+    write_submission(test.ids, answers.labels, out)
+    _write_expected(out, test.ids, answers)
+
+
+def _write_report(report: Path, figures: dict) -> None:
+    """The figures as JSON, and a diagram of reliability beside them where the decoder has a posterior."""
+    write_atomic(report, to_json(figures))
+    if "calibration" in figures:
+        from blemore_baselines.results.plots import reliability
+
+        write_atomic(report.with_suffix(RELIABILITY), reliability(figures["calibration"]))
+        talk(f"{report.with_suffix(RELIABILITY)}: how far the posterior can be believed")
 
 
 @click.command()
@@ -324,9 +347,9 @@ def trivial(metadata: Path, labels: Path | None, fit: str, as_json: bool, ids: P
     Example:
       blemore-baselines trivial --metadata train_metadata.csv
     """
-    known = read_reference(metadata).labels
-    scored = read_reference(labels).labels if labels else known
-    answers = trivial_answers.fit((scored if fit == "scored" else known).values())
+    train = read_reference(metadata).labels
+    scored = read_reference(labels).labels if labels else train
+    answers = trivial_answers.fit((scored if fit == "scored" else train).values())
     results = trivial_answers.evaluate(answers, scored)
     if out:
         from blemore.labels import LABEL_INDEX
@@ -336,11 +359,9 @@ def trivial(metadata: Path, labels: Path | None, fit: str, as_json: bool, ids: P
         for name in results:
             write_submission(clips, [LABEL_INDEX[getattr(answers, name)]] * len(clips), out / f"trivial_{name}.zip")
             talk(f"{out / f'trivial_{name}.zip'}: {len(clips)} clips, checked")
-    if as_json:
-        from blemore_baselines.results.text import trivial_to_dict
+    from blemore_baselines.results.text import trivial_to_dict, trivial_to_text
 
+    if as_json:
         click.echo(to_json(trivial_to_dict(answers, results, fit)), nl=False)
     else:
-        from blemore_baselines.results.text import trivial_to_text
-
         click.echo(trivial_to_text(answers, results, fit))

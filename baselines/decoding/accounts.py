@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from blemore.evaluate import Report
+from blemore.labels import LABELS, Prediction
 from blemore.metrics import Counts
-from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL
+from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL, Dataset
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_grid
 
 
@@ -39,31 +41,29 @@ def count(predicted: np.ndarray, labels: np.ndarray) -> Counts:
     return Counts(len(labels), int(right_set.sum()), int(blend.sum()), right, right)
 
 
+def scored(dataset: Dataset, predicted: np.ndarray) -> Report:
+    """The report on label indices (N,) that were predicted for the dataset's clips."""
+    predictions = {clip: Prediction(LABELS[label], LABELS[label]) for clip, label in zip(dataset.ids, predicted)}
+    labels = {clip: LABELS[label] for clip, label in zip(dataset.ids, dataset.labels)}
+    actors = dict(zip(dataset.ids, dataset.actors))
+    return Report(count(predicted, dataset.labels), predictions, labels, groups=actors)
+
+
 def published_folds(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> list[Fold]:
     """Each fold at its own best epoch, α and β. probabilities: (epochs, N, 6), out of fold."""
-    return [_judge(probabilities, labels, folds, fold, own=True) for fold in np.unique(folds)]
+    return [_judge(probabilities, labels, folds == fold, folds == fold, int(fold)) for fold in np.unique(folds)]
 
 
 def nested_folds(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> list[Fold]:
     """Each fold at the epoch, α and β that are best on the other folds. probabilities: (epochs, N, 6), out of fold."""
-    return [_judge(probabilities, labels, folds, fold, own=False) for fold in np.unique(folds)]
+    return [_judge(probabilities, labels, folds != fold, folds == fold, int(fold)) for fold in np.unique(folds)]
 
 
-def predict_folds(probabilities: np.ndarray, folds: np.ndarray, chosen: Sequence[Fold]) -> np.ndarray:
-    """Labels (N,): each fold's clips at the epoch, α and β that were chosen for it. probabilities: (epochs, N, 6)."""
-    predicted = np.zeros(len(folds), dtype=int)
-    for fold in chosen:
-        inside = folds == fold.fold
-        predicted[inside] = decode_thresholds(probabilities[fold.epoch - 1, inside], fold.thresholds)
-    return predicted
-
-
-def _judge(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, fold: int, own: bool) -> Fold:
-    inside = folds == fold
-    chosen_on = inside if own else ~inside
-    epoch, thresholds = choose(probabilities[:, chosen_on], labels[chosen_on])
+def _judge(probabilities: np.ndarray, labels: np.ndarray, choose_on: np.ndarray, inside: np.ndarray, fold: int) -> Fold:
+    """The result on the clips that are inside (N,), with what is best on those to choose on (N,)."""
+    epoch, thresholds = choose(probabilities[:, choose_on], labels[choose_on])
     predicted = decode_thresholds(probabilities[epoch, inside], thresholds)
-    return Fold(int(fold), epoch + 1, thresholds, count(predicted, labels[inside]))
+    return Fold(fold, epoch + 1, thresholds, count(predicted, labels[inside]))
 
 
 def choose(probabilities: np.ndarray, labels: np.ndarray) -> tuple[int, Thresholds]:
@@ -71,6 +71,15 @@ def choose(probabilities: np.ndarray, labels: np.ndarray) -> tuple[int, Threshol
     fits = [fit_grid(epoch, labels) for epoch in probabilities]
     best = int(np.argmax([score for _, score in fits]))
     return best, fits[best][0]
+
+
+def predict_folds(probabilities: np.ndarray, folds: np.ndarray, choices: Sequence[Fold]) -> np.ndarray:
+    """Labels (N,): each fold's clips at the epoch, α and β of its choice. probabilities: (epochs, N, 6)."""
+    predicted = np.zeros(len(folds), dtype=int)
+    for choice in choices:
+        inside = folds == choice.fold
+        predicted[inside] = decode_thresholds(probabilities[choice.epoch - 1, inside], choice.thresholds)
+    return predicted
 
 
 def figures(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> dict:
@@ -109,10 +118,10 @@ def _over_folds(folds: Sequence[Fold]) -> dict:
     """Mean and sample standard deviation over folds; None where a fold has no blend."""
     over = {}
     for name in ("acc_presence", "acc_salience", "score"):
-        values: list[float | None] = [getattr(fold.counts, name) for fold in folds]
-        known = None not in values
+        values: list = [getattr(fold.counts, name) for fold in folds]
+        complete = None not in values
         over[name] = {
-            "mean": float(np.mean(values)) if known else None,
-            "std": float(np.std(values, ddof=1)) if known and len(values) > 1 else None,
+            "mean": float(np.mean(values)) if complete else None,
+            "std": float(np.std(values, ddof=1)) if complete and len(values) > 1 else None,
         }
     return {"over_folds": over}

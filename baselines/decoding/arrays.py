@@ -15,39 +15,24 @@ def demand_rows(values: np.ndarray, columns: int, where: str) -> np.ndarray:
         raise ValidationError(Problem("wrong-shape", where, f"shape {values.shape}; expected (clips, {columns})"))
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).any(axis=1).sum())
-        raise ValidationError(
-            Problem(
-                "not-finite", where, f"{bad:,} of {len(values):,} rows hold NaN or Infinity; expected finite numbers"
-            )
-        )
+        message = f"{bad:,} of {len(values):,} rows hold NaN or Infinity; expected finite numbers"
+        raise ValidationError(Problem("not-finite", where, message))
     return values
 
 
 def demand_labels(labels: np.ndarray, clips: int) -> np.ndarray:
     """The labels as an array (N,).
 
-    ValidationError: not one for each of so many clips, no clips, or no indices into LABELS.
+    ValidationError: there is not one for each clip, there are no clips, or they are no indices into LABELS.
     """
     labels = np.asarray(labels)
     if labels.shape != (clips,) or not clips:
-        raise ValidationError(
-            Problem(
-                "wrong-shape",
-                "labels",
-                f"shape {labels.shape} for {clips:,} clips; expected one clip at least, and a label for each",
-            )
-        )
+        message = f"shape {labels.shape} for {clips:,} clips; expected one clip at least, and a label for each"
+        raise ValidationError(Problem("wrong-shape", "labels", message))
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(LABELS):
-        found = (
-            f"{labels.dtype} from {labels.min()} to {labels.max()}" if labels.dtype.kind in "iuf" else str(labels.dtype)
-        )
-        raise ValidationError(
-            Problem(
-                "bad-label",
-                "labels",
-                f"found {found}; expected integers from 0 to {len(LABELS) - 1}, indices into blemore.labels.LABELS",
-            )
-        )
+        extent = f" from {labels.min()} to {labels.max()}" if labels.dtype.kind in "iuf" else ""
+        expected = f"expected integers from 0 to {len(LABELS) - 1}, indices into blemore.labels.LABELS"
+        raise ValidationError(Problem("bad-label", "labels", f"found {labels.dtype}{extent}; {expected}"))
     return labels
 
 
@@ -58,7 +43,7 @@ def demand_range(
     values = np.asarray(values, dtype=float)
     within = np.isfinite(values) & ((values > low) if open_below else (values >= low)) & (values <= high)
     if not within.all():
-        expected = f"{'above' if open_below else 'at least'} {low:g}" + (
-            f", at most {high:g}" if np.isfinite(high) else ""
-        )
-        raise ValidationError(Problem("out-of-range", where, f"found {values[~within].flat[0]}; expected {expected}"))
+        lower = f"{'above' if open_below else 'at least'} {low:g}"
+        upper = f", at most {high:g}" if np.isfinite(high) else ""
+        message = f"found {values[~within].flat[0]}; expected {lower}{upper}"
+        raise ValidationError(Problem("out-of-range", where, message))

@@ -1,4 +1,4 @@
-"""How far a posterior over the labels, and what is expected of it, can be believed."""
+"""How far a posterior over the labels, and the score that a decision is expected to gain, can be believed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from blemore_baselines.decoding.scores import FLOOR
 
 
 def calibration(posterior: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """How well a posterior (N, 36) tells the labels (N,): log loss (nats) and Brier score (0 to 2), means over clips.
+    """How well a posterior (N, 36) predicts the labels (N,): log loss (nats) and Brier score (0 to 2), over clips.
 
     Raises ValidationError: another shape, numbers that are not finite, labels that are none, or no clips.
     """
@@ -39,7 +39,7 @@ class Bin(NamedTuple):
 
 
 def reliability(expected: np.ndarray, reached: np.ndarray, bins: int = 10) -> list[Bin]:
-    """Clips (N,) in bins of as many each, from the lowest expectation to the highest."""
+    """Clips (N,) in bins of equal size, from the lowest expectation to the highest."""
     parts = np.array_split(np.argsort(expected, kind="stable"), min(bins, len(expected)))
     return [Bin(len(part), float(expected[part].mean()), float(reached[part].mean())) for part in parts]
 

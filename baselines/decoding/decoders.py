@@ -1,175 +1,108 @@
-"""What `decode` does with each decoder: fit on out-of-fold scores, account for it, decode new clips.
+"""The decoders by name. A new one is one module beside this, one line in `DECODERS`, and one in `results/text.py`.
 
-Structured decoding is always shown beside thresholds on the same scores: both nested, on the same clips,
-with the difference paired over actors.
+Nothing heavy is imported before a decoder is used. Its module has three functions:
+
+    demand(dataset)                  ValidationError: it cannot be fitted on a dataset like this one
+    fit(dataset, models, **options)  fitted on out-of-fold scores: a `Decoded`
+    read(spec, where)                how to decode the logits of one model, from what `Decoded.spec` was
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
-import numpy as np
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 from blemore.errors import Problem, ValidationError, show
-from blemore.evaluate import Report
-from blemore.io import csv_text
-from blemore.labels import LABELS, Prediction
-from blemore.metrics import count
-from blemore.report import to_dict
-from blemore.significance import bootstrap, compare
-from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL, Dataset
-from blemore_baselines.decoding import calibration, posterior
-from blemore_baselines.decoding import structured as model
-from blemore_baselines.decoding.accounts import accuracies, figures, nested_folds, predict_folds
-from blemore_baselines.decoding.scores import Models, log_softmax, softmax
-from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_exact
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from blemore_baselines.dataset import Dataset
+    from blemore_baselines.decoding.scores import Models
+
+
+class Decoder(NamedTuple):
+    """module:  in this folder
+    options: of its `fit`, by name, and their defaults
+    spec:    what is in its spec, for messages
+    """
+
+    module: str
+    options: Mapping[str, float]
+    spec: str
+
+
+DECODERS = {
+    "thresholds": Decoder("thresholds_decoder", {}, "alpha and beta"),
+    "structured": Decoder("structured_decoder", {"weight": 0.5}, "its weight and parameters"),
+}
+
+
+class Answers(NamedTuple):
+    """Label indices (N,), and each clip's expected score (N,) where the decoder knows it."""
+
+    labels: np.ndarray
+    expected: np.ndarray | None
 
 
 class Decoded(NamedTuple):
-    """A fitted decoder: its figures for JSON, and how it decodes other clips.
+    """A fitted decoder.
 
-    spec:  what `decode_by` needs of it, for JSON; of one model's scores alone
-    apply: the same models' scores of N clips → label indices (N,), and each clip's expected score (N,)
-           where the decoder knows it
+    figures: how well it does, for JSON
+    spec:    what `read` needs to decode one model's logits, for JSON; its `name` is the decoder's
+    apply:   decodes the same models' scores of other clips
     """
 
     figures: dict
     spec: dict
-    apply: Callable[[Models], tuple[np.ndarray, np.ndarray | None]]
+    apply: Callable[[Models], Answers]
 
 
-def thresholds(dataset: Dataset, models: Models) -> Decoded:
-    """The published rule on the mean of probabilities. Its accounts search the published grid; new clips are decoded by
-    one (α, β), the middle of the best plateau of all on all out-of-fold scores together: a point at an edge travels
-    worse.
+def complete(name: str, options: Mapping[str, float]) -> dict[str, float]:
+    """A decoder's options, with defaults for those that are not given.
+
+    Raises ValueError: there is no such decoder, or it has no such option.
     """
-    probabilities = models.average()
-    fitted = fit_exact(probabilities, dataset.labels).thresholds
-    found = figures(probabilities[np.newaxis], dataset.labels, dataset.folds)
-    found["final"] = {**fitted._asdict(), "fitted_on": "pooled out-of-fold scores"}
-    found["models"] = [
-        {"path": str(path), "weight": 1 / len(models.paths), "missing": missing}
-        for path, missing in zip(models.paths, models.missing)
-    ]
-    spec = {"name": "thresholds", **fitted._asdict()}
-    return Decoded(found, spec, lambda new: (decode_thresholds(new.average(), fitted), None))
+    if name not in DECODERS:
+        raise ValueError(f"decoder {name!r}; expected one of {', '.join(DECODERS)}")
+    unknown = set(options) - set(DECODERS[name].options)
+    if unknown:
+        expected = ", ".join(DECODERS[name].options) or "none"
+        raise ValueError(f"options {', '.join(sorted(unknown))} for decoder {name!r}; expected {expected}")
+    return {**DECODERS[name].options, **options}
 
 
-def structured(dataset: Dataset, models: Models, weight: float = 0.5) -> Decoded:
-    """The label with the highest expected score, under a posterior fitted on the out-of-fold scores.
+def demand(name: str, dataset: Dataset) -> None:
+    """ValidationError: the decoder cannot be fitted on out-of-fold scores of this dataset, however good."""
+    _module(name).demand(dataset)
 
-    weight: of ACC_presence in the score that is aimed at, in [0, 1]
+
+def fit(name: str, dataset: Dataset, models: Models, **options: float) -> Decoded:
+    """A decoder fitted on the models' out-of-fold scores of the dataset's clips, in its order.
+
+    Raises ValueError as `complete`; ValidationError as `demand`.
     """
-    result = model.cross_validate(models.logs, dataset.labels, dataset.folds)
-    shares, final = result.share_of(dataset.folds), result.final
-    chosen, expected = model.decide(result.posterior, shares, weight)
-    ours, theirs = scored(dataset, chosen), scored(dataset, _nested_thresholds(models.average(), dataset))
-    intervals, difference = bootstrap(ours), compare(ours, theirs)
-    found = {
-        "weight": weight,
-        "models": [
-            {"path": str(path), "inverse_temperature": factor, "weight": weight, "missing": missing}
-            for path, factor, weight, missing in zip(
-                models.paths, final.inverse_temperatures.tolist(), final.weights.tolist(), models.missing
-            )
-        ],
-        "nested": {**to_dict(ours, intervals, difference), "folds": _by_fold(dataset, ours, result)},
-        "nested_thresholds": to_dict(theirs, bootstrap(theirs)),
-        "calibration": _calibration(dataset, result.posterior, chosen, expected, shares, weight),
-        "final": {"strength": final.strength, "share_of_blends": final.share},
-    }
-
-    def apply(new: Models) -> tuple[np.ndarray, np.ndarray]:
-        return model.decide(posterior.posterior(final, new.logs), final.share, weight)
-
-    return Decoded(found, {"name": "structured", "weight": weight, **posterior.to_dict(final)}, apply)
+    return _module(name).fit(dataset, models, **complete(name, options))
 
 
-def decode_by(spec: dict, logits: np.ndarray, where: str = "decoder") -> tuple[np.ndarray, np.ndarray | None]:
-    """The labels (N,) of one model's logits (N, 6) by a decoder that was fitted before, and as in `Decoded.apply` each
-    clip's expected score.
+def read(spec: dict, where: str = "decoder") -> Callable[[np.ndarray], Answers]:
+    """How a decoder that was fitted before decodes the logits (N, 6) of the model that it was fitted on.
 
     Raises ValidationError, with `where`: the spec is damaged, or of a decoder that is not known.
     """
-    name, weight = spec.get("name"), spec.get("weight")
-    if name == "thresholds" and all(isinstance(spec.get(key), float) for key in Thresholds._fields):
-        return decode_thresholds(softmax(logits), Thresholds(spec["alpha"], spec["beta"])), None
-    if name == "structured" and isinstance(weight, (int, float)) and 0 <= weight <= 1:
-        fitted = posterior.from_dict(
-            {key: value for key, value in spec.items() if key not in ("name", "weight")}, where
-        )
-        return model.decide(posterior.posterior(fitted, log_softmax(logits)), fitted.share, weight)
-    raise ValidationError(
-        Problem(
-            "bad-decoder",
-            where,
-            f"found {show(str(spec))}; expected thresholds with alpha and beta, or structured with its weight and"
-            " parameters",
-            hint="Was the file copied whole? Copy it again, or train again.",
-        )
-    )
+    if spec.get("name") not in list(DECODERS):  # a name that cannot be hashed is no name either
+        raise bad_spec(spec, where)
+    return _module(spec["name"]).read(spec, where)
 
 
-def _calibration(
-    dataset: Dataset,
-    posteriors: np.ndarray,
-    chosen: np.ndarray,
-    expected: np.ndarray,
-    shares: np.ndarray,
-    weight: float,
-) -> dict:
-    """How far the posterior and the expected score can be believed, out of fold, beside knowing the other folds'
-    frequencies alone.
-    """
-    frequencies = np.empty_like(posteriors)
-    for fold in np.unique(dataset.folds):
-        frequencies[dataset.folds == fold] = calibration.frequencies(dataset.labels[dataset.folds != fold])
-    sets = SET_OF_LABEL[chosen]
-    right = sets == SET_OF_LABEL[dataset.labels]
-    blend_right = (chosen == dataset.labels) & IS_BLEND[chosen]
-    by_set = calibration.reliability(posterior.set_probabilities(posteriors)[np.arange(len(sets)), sets], right)
-    by_score = calibration.reliability(expected, weight * right + (1 - weight) * blend_right / shares)
-    return {
-        "posterior": calibration.calibration(posteriors, dataset.labels),
-        "frequencies": calibration.calibration(frequencies, dataset.labels),
-        "set_error": calibration.calibration_error(by_set),
-        "score_error": calibration.calibration_error(by_score),
-        "expected_score": float(expected.mean()),
-        "sets": [one._asdict() for one in by_set],
-        "scores": [one._asdict() for one in by_score],
-    }
+def bad_spec(spec: dict, where: str) -> ValidationError:
+    """For a spec that no decoder has written."""
+    expected = ", or ".join(f"{name} with {decoder.spec}" for name, decoder in DECODERS.items())
+    hint = "Was the file copied whole? Copy it again, or train again."
+    return ValidationError(Problem("bad-decoder", where, f"found {show(str(spec))}; expected {expected}", hint=hint))
 
 
-def expected_csv(ids: Sequence[str], labels: np.ndarray, expected: np.ndarray) -> str:
-    """One row a clip: filename, label, expected_score (what this clip is expected to add, times the number of clips)."""
-    return csv_text(
-        [
-            ("filename", "label", "expected_score"),
-            *((clip, LABELS[label], f"{value:.6f}") for clip, label, value in zip(ids, labels, expected)),
-        ]
-    )
-
-
-def _nested_thresholds(probabilities: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Each clip's label by the thresholds that the other folds chose."""
-    one = probabilities[np.newaxis]  # epoch
-    return predict_folds(one, dataset.folds, nested_folds(one, dataset.labels, dataset.folds))
-
-
-def scored(dataset: Dataset, predicted: np.ndarray) -> Report:
-    """Label indices (N,) of the dataset's clips, scored."""
-    predictions = {clip: Prediction(LABELS[label], LABELS[label]) for clip, label in zip(dataset.ids, predicted)}
-    labels = {clip: LABELS[label] for clip, label in zip(dataset.ids, dataset.labels)}
-    return Report(count(predictions, labels), predictions, labels, groups=dict(zip(dataset.ids, dataset.actors)))
-
-
-def _by_fold(dataset: Dataset, report: Report, result: model.CrossValidated) -> list[dict]:
-    folds = []
-    for fold, strength in result.strengths.items():
-        counts = count(
-            report.predictions,
-            {clip: report.labels[clip] for clip, its in zip(dataset.ids, dataset.folds) if its == fold},
-        )
-        folds.append({"fold": fold, "strength": strength, **accuracies(counts)})
-    return folds
+def _module(name: str) -> ModuleType:
+    return import_module(f"{__package__}.{DECODERS[name].module}")

@@ -1,4 +1,18 @@
-"""A posterior over the 36 labels from the log-probabilities of one model or several."""
+"""A posterior over the 36 labels from the log-probabilities of one model or several.
+
+Several models are pooled first: each one's log-probabilities times its inverse temperature, which makes them all as
+sure as they are right, then their mean over the models that know the clip, weighted by how much each knows, normalised
+again. So how sharp a model's scores are changes nothing.
+
+From the pooled log-probabilities z of a clip, a small model gives P(set) over the 16 sets of emotions and
+P(relation | pair); both together are the posterior. It is a multinomial logistic regression in features that treat all
+emotions alike (how high the emotions of a set are, how high the best one outside of it), with corrections by emotion
+and by set that are pulled to zero: so symmetric labels share their strength.
+
+`logs` are log-probabilities (N, 6) with emotions in index order, or those of M models (M, N, 6), where a row of NaN is
+a clip that the model does not know. `labels` are (N,) indices into `blemore.labels.LABELS`; a posterior is (N, 36), its
+columns in the order of LABELS.
+"""
 
 from __future__ import annotations
 
@@ -10,39 +24,68 @@ import torch
 
 from blemore.errors import Problem, ValidationError, show
 from blemore.labels import EMOTIONS, LABELS, PAIRS
-from blemore_baselines.dataset import IS_BLEND, N_SETS, RELATION_OF_LABEL, SET_OF_LABEL, TARGETS
+from blemore_baselines.dataset import IS_BLEND, N_RELATIONS, N_SETS, RELATION_OF_LABEL, SET_OF_LABEL, TARGETS
 from blemore_baselines.decoding.arrays import demand_labels, demand_range
 from blemore_baselines.decoding.scores import log_softmax, softmax, to_log_probabilities
 from blemore_baselines.engines import one_thread_each
 
 CHUNK = 4096  # clips at a time: what they need stays in the processor's cache
 SPECIFIC = 10.0  # how much harder weights than biases are pulled
-
-
 ROUNDING = 1e-12  # of a sum's parts: what is no more than this is nothing
-
-
 N_PAIRS = len(PAIRS)
 
-
 _FIRST, _SECOND = (np.array([EMOTIONS.index(pair[k]) for pair in PAIRS]) for k in (0, 1))
-
-
 _IN_SET = np.zeros((N_SETS, len(EMOTIONS)), dtype=bool)
-
-
 _IN_SET[np.arange(len(EMOTIONS)), np.arange(len(EMOTIONS))] = True
-
-
 _IN_SET[len(EMOTIONS) + np.arange(N_PAIRS)[:, None], np.stack([_FIRST, _SECOND], axis=1)] = True
 
 
-class Model(NamedTuple):
-    """A fitted posterior: its models' inverse temperatures (M,) and weights (M,), its parameters by name, the strength
-    it was fitted with, and the share of blends.
+# --------------------------------------------------------------------------- the parameters
 
-    weights: how far each model's log-probabilities vary over the emotions once they are as sure as they are right (root
-             mean square), as parts of their sum; 0 where none knows anything
+
+class _Parameter(NamedTuple):
+    """A parameter's shape, the value that it is pulled to, and how hard (times the strength)."""
+
+    shape: tuple[int, ...]
+    centre: float
+    pull: float
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+
+_PARAMETERS = {
+    "single": _Parameter((2,), 0.5, 0.01),  # for a single: its emotion; the best other one
+    "pair": _Parameter((3,), 0.3, 0.01),  # for a pair: the higher, the lower, the best other one
+    "is_pair": _Parameter((), 0.0, 0.01),
+    "set_bias": _Parameter((N_SETS,), 0.0, 1.0),
+    "set_weights": _Parameter((N_SETS, len(EMOTIONS)), 0.0, SPECIFIC),
+    "lead": _Parameter((), 0.3, 0.01),  # of the first emotion over the second, toward its dominance
+    "equal": _Parameter((), 0.0, 0.01),
+    "apart": _Parameter((), 0.0, 0.01),  # how far apart the two are, against 50/50
+    "dominance": _Parameter((len(EMOTIONS),), 0.0, SPECIFIC),  # of an emotion, whatever it is blended with
+    "pair_weights": _Parameter((N_PAIRS, len(EMOTIONS)), 0.0, SPECIFIC),
+}
+# The place of each number among all of them, (187,), and where all are pulled to, and how hard.
+_ENDS = np.cumsum([parameter.size for parameter in _PARAMETERS.values()])
+_COLUMNS = {
+    name: torch.arange(end - parameter.size, end).reshape(parameter.shape)
+    for (name, parameter), end in zip(_PARAMETERS.items(), _ENDS)
+}
+_CENTRE = torch.cat([torch.full((one.size,), one.centre, dtype=torch.float64) for one in _PARAMETERS.values()])
+_PULL = torch.cat([torch.full((one.size,), one.pull, dtype=torch.float64) for one in _PARAMETERS.values()])
+
+
+class Model(NamedTuple):
+    """A fitted posterior.
+
+    inverse_temperatures: (M,)
+    weights:              (M,) how far each model's log-probabilities vary over the emotions once they are as sure as
+                          they are right (root mean square), as parts of their sum; 0 where none knows anything
+    parameters:           by name
+    strength:             of the pull to zero that it was fitted with
+    share:                of blends among the clips that it was fitted on
     """
 
     inverse_temperatures: np.ndarray
@@ -52,12 +95,20 @@ class Model(NamedTuple):
     share: float
 
 
+def _flat(model: Model) -> torch.Tensor:
+    """All parameters, (187,)."""
+    return torch.from_numpy(np.concatenate([np.ravel(model.parameters[name]) for name in _PARAMETERS]))
+
+
+# ------------------------------------------------------------------- one model's scores, or several models'
+
+
 def log_probabilities(scores: Sequence[np.ndarray], names: Sequence[object]) -> np.ndarray:
     """Several models' logits or probabilities (N, 6) as log-probabilities (M, N, 6). `names` are for messages.
 
     A row of NaN, a clip that the model does not know, stays one.
 
-    Raises ValidationError as `blemore_baselines.decoding.accounts.to_probabilities` does; ValueError: models of other
+    Raises ValidationError as `blemore_baselines.decoding.to_probabilities` does; ValueError: models of other
     numbers of clips.
     """
     return np.stack([_log_probabilities(np.asarray(one), str(name)) for one, name in zip(scores, names, strict=True)])
@@ -72,66 +123,62 @@ def _log_probabilities(scores: np.ndarray, name: str) -> np.ndarray:
     return logs
 
 
-def set_probabilities(posterior: np.ndarray) -> np.ndarray:
-    """The 16 sets' probabilities (N, 16), single emotions and then pairs, from the labels' (N, 36)."""
-    pairs = posterior[:, len(EMOTIONS) :].reshape(len(posterior), N_PAIRS, -1).sum(axis=2)
-    return np.hstack([posterior[:, : len(EMOTIONS)], pairs])
+def by_model(logs: np.ndarray) -> np.ndarray:
+    """The log-probabilities as (M, N, 6). ValidationError: see `pool`."""
+    logs = np.asarray(logs, dtype=np.float64)
+    if logs.ndim not in (2, 3) or logs.shape[-1] != len(EMOTIONS):
+        raise _bad_logs("wrong-shape", f"shape {logs.shape}; expected ([models,] clips, {len(EMOTIONS)})")
+    logs = logs[np.newaxis] if logs.ndim == 2 else logs
+    unknown = np.isnan(logs).all(axis=2)
+    if not np.isfinite(logs[~unknown]).all():
+        expected = "expected finite numbers, or NaN throughout where a model does not know a clip"
+        raise _bad_logs("not-finite", f"found NaN or Infinity; {expected}")
+    nowhere = int(unknown.all(axis=0).sum())
+    if nowhere:
+        message = f"{nowhere:,} clips are NaN in every model; expected scores from one at least"
+        raise _bad_logs("missing-clips", message)
+    return logs
 
 
-def posterior(model: Model, logs: np.ndarray) -> np.ndarray:
-    """(N, 36) from log-probabilities (N, 6) or (M, N, 6): rows sum to 1.
-
-    Raises ValidationError: see `pool`.
-    """
-    z, parameters = pool(logs, model.inverse_temperatures, model.weights), _flat(model)
-    found = np.empty((len(z), len(LABELS)))
-    with one_thread_each():
-        for start in range(0, len(z), CHUNK):
-            sets, *relations = (
-                _log_chances(parameters, design, columns) for design, columns in _designs(z[start : start + CHUNK])
-            )
-            joint = [sets[len(EMOTIONS) + pair] + relation for pair, relation in enumerate(relations)]
-            found[start : start + CHUNK] = torch.cat([sets[: len(EMOTIONS)], *joint]).exp_().T.numpy()
-    return found
+def _bad_logs(code: str, message: str) -> ValidationError:
+    return ValidationError(Problem(code, "log-probabilities", message))
 
 
 def pool(logs: np.ndarray, inverse_temperatures: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """A logarithmic opinion pool (Genest and Zidek 1986): log-probabilities (N, 6) from those of M models (M, N, 6),
     each times its inverse temperature (M,): their weighted mean, normalised.
 
-    The weights (M,) sum to 1 over the models that know a clip, so that a clip that some do not know is as sure as the
-    others are, whatever model lacks. Where no weight is above 0 nothing is known: all emotions are alike.
+    The weights (M,) are scaled to sum to 1 over the models that know a clip: a clip that some do not know is as sure as
+    the others are, whichever models those are. Where no weight is above 0 nothing is known: all emotions are alike.
 
     Raises ValidationError: another shape, a number that is not finite, or a clip that no model knows.
     """
     logs = by_model(logs)
     if len(logs) != len(inverse_temperatures):
-        raise ValidationError(
-            Problem(
-                "wrong-models",
-                "log-probabilities",
-                f"{len(logs)} models; expected {len(inverse_temperatures)}, as the decoder was fitted on",
-            )
-        )
+        expected = f"expected {len(inverse_temperatures)}, as the decoder was fitted on"
+        raise _bad_logs("wrong-models", f"{len(logs)} models; {expected}")
     knows = ~np.isnan(logs[:, :, 0])
     total = weights @ knows
     scales = np.divide(1, total, out=np.zeros(len(total)), where=total > 0)
-    told = logs if knows.all() else np.where(knows[:, :, None], logs, 0)
-    return log_softmax(scales[:, None] * np.tensordot(weights * inverse_temperatures, told, axes=1))
+    logs = logs if knows.all() else np.where(knows[:, :, None], logs, 0)
+    return log_softmax(scales[:, None] * np.tensordot(weights * inverse_temperatures, logs, axes=1))
 
 
 def inverse_temperature(logs: np.ndarray, labels: np.ndarray) -> float:
     """The a, at least 0, for which softmax(a · logs), of (N, 6), is nearest to the clips' soft labels by cross-entropy.
 
     Temperature scaling (Guo et al. 2017, On Calibration of Modern Neural Networks). Below 1 the model was
-    too sure of itself; 0 says that it knows nothing. By bisection of the slope, which rises with a; where it
-    never reaches zero, since all labels are told rightly, up to where rounding hides it.
+    too sure of itself; at 0 it knows nothing. By bisection of the slope, which rises with a; where the slope
+    never reaches zero, since every label is right, up to where rounding hides it.
     """
     logs = np.asarray(logs, dtype=np.float64)
-    known = ~np.isnan(logs[:, 0])
-    z = logs[known] - logs[known].mean(axis=1, keepdims=True)
-    reached, nothing = float((TARGETS[labels[known]] * z).sum()), ROUNDING * np.abs(z).sum()
-    falls = lambda a: float((softmax(a * z) * z).sum()) - reached < -nothing  # noqa: E731
+    knows = ~np.isnan(logs[:, 0])
+    z = logs[knows] - logs[knows].mean(axis=1, keepdims=True)
+    target, nothing = float((TARGETS[labels[knows]] * z).sum()), ROUNDING * np.abs(z).sum()
+
+    def falls(a: float) -> bool:
+        return float((softmax(a * z) * z).sum()) - target < -nothing
+
     if not falls(0):
         return 0.0
     low, high = 0.0, 1 / np.abs(z).max()
@@ -143,131 +190,30 @@ def inverse_temperature(logs: np.ndarray, labels: np.ndarray) -> float:
     return float(high)
 
 
-def by_model(logs: np.ndarray) -> np.ndarray:
-    """(M, N, 6), checked."""
-    logs = np.asarray(logs, dtype=np.float64)
-    if logs.ndim not in (2, 3) or logs.shape[-1] != len(EMOTIONS):
-        raise ValidationError(
-            Problem(
-                "wrong-shape", "log-probabilities", f"shape {logs.shape}; expected ([models,] clips, {len(EMOTIONS)})"
-            )
-        )
-    logs = logs[np.newaxis] if logs.ndim == 2 else logs
-    unknown = np.isnan(logs).all(axis=2)
-    if not np.isfinite(logs[~unknown]).all():
-        raise ValidationError(
-            Problem(
-                "not-finite",
-                "log-probabilities",
-                "found NaN or Infinity; expected finite numbers, or NaN throughout where a model does not know a clip",
-            )
-        )
-    if unknown.all(axis=0).any():
-        raise ValidationError(
-            Problem(
-                "missing-clips",
-                "log-probabilities",
-                f"{unknown.all(axis=0).sum():,} clips are NaN in every model; expected scores from one at least",
-            )
-        )
-    return logs
+# ------------------------------------------------------------------------------ the posterior
 
 
-def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Model | None = None) -> Model:
-    """The posterior's penalised maximum likelihood for log-probabilities (N, 6) or (M, N, 6), and labels (N,).
+def posterior(model: Model, logs: np.ndarray) -> np.ndarray:
+    """(N, 36) from log-probabilities (N, 6) or (M, N, 6): rows sum to 1.
 
-    strength: of the pull to zero, above 0
-    start:    a model near the one maximum there is, which saves steps
-
-    Raises ValidationError: see `pool`; labels that are none or of another number than clips, no blend among them, or a
-    strength that is not above 0.
+    Raises ValidationError: see `pool`.
     """
-    logs = by_model(logs)
-    labels = demand_labels(labels, logs.shape[1])
-    demand_range(strength, "strength", 0, open_below=True)
-    blend = IS_BLEND[labels]
-    if not blend.any():
-        raise ValidationError(
-            Problem(
-                "no-blends", "labels", f"{len(labels)} clips without a blend; expected some to learn relations from"
-            )
-        )
-    scales = np.array([inverse_temperature(one, labels) for one in logs])
-    knows = ~np.isnan(logs[:, :, 0])
-    spread = scales * np.sqrt(np.where(knows, logs.var(axis=2), 0).sum(axis=1) / np.maximum(knows.sum(axis=1), 1))
-    weights = spread / (spread.sum() or 1)
+    z, parameters = pool(logs, model.inverse_temperatures, model.weights), _flat(model)
+    chances = np.empty((len(z), len(LABELS)))
     with one_thread_each():
-        theta = _minimise(_flat(start) if start else _CENTRE, _terms(pool(logs, scales, weights), labels), strength)
-    return Model(
-        scales,
-        weights,
-        {name: theta[columns].numpy() for name, columns in _COLUMNS.items()},
-        strength,
-        float(blend.mean()),
-    )
+        for start in range(0, len(z), CHUNK):
+            sets, *relations = (
+                _log_chances(parameters, design, columns) for design, columns in _designs(z[start : start + CHUNK])
+            )
+            joint = [sets[len(EMOTIONS) + pair] + relation for pair, relation in enumerate(relations)]
+            chances[start : start + CHUNK] = torch.cat([sets[: len(EMOTIONS)], *joint]).exp_().T.numpy()
+    return chances
 
 
-def _terms(z: np.ndarray, labels: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """What the likelihood is a product of: a logistic regression over the sets, and one over each pair's relations
-    where that pair is true. Design, columns and true classes."""
-    sets = SET_OF_LABEL[labels]
-    terms = [(*_set_design(torch.from_numpy(z)), torch.from_numpy(sets))]
-    for pair in range(N_PAIRS):
-        mine = sets == len(EMOTIONS) + pair
-        terms.append(
-            (*_relation_design(torch.from_numpy(z[mine]), pair), torch.from_numpy(RELATION_OF_LABEL[labels[mine]]))
-        )
-    return terms
-
-
-def _flat(model: Model) -> torch.Tensor:
-    """All parameters, (187,)."""
-    return torch.from_numpy(np.concatenate([np.ravel(model.parameters[name]) for name in _PARAMETERS]))
-
-
-def _minimise(theta: torch.Tensor, terms: list, strength: float) -> torch.Tensor:
-    """Newton's method with steps that are halved until the loss falls as it should (Nocedal and Wright 2006, section
-    3.1).
-    """
-    now = _loss(theta, terms, strength)
-    for _ in range(100):
-        step = torch.linalg.solve(now.hessian, now.gradient)
-        promise = float(now.gradient @ step)
-        if promise < 1e-9:  # nats, twice what is left to gain
-            break
-        length = 1.0
-        while (
-            tried := _loss(theta - length * step, terms, strength)
-        ).value > now.value - 1e-4 * length * promise and length > 1e-6:
-            length /= 2
-        theta, now = theta - length * step, tried
-    return theta
-
-
-class _Loss(NamedTuple):
-    value: float
-    gradient: torch.Tensor
-    hessian: torch.Tensor
-
-
-def _loss(theta: torch.Tensor, terms: list, strength: float) -> _Loss:
-    """The penalised negative log-likelihood at the parameters: a sum over logistic regressions that share some."""
-    away, pull = theta - _CENTRE, strength * _PULL
-    value, gradient, hessian = float(pull @ away.square()), 2 * pull * away, torch.diag(2 * pull)
-    for design, columns, truth in terms:
-        logs, rows = _log_chances(theta, design, columns), torch.arange(len(truth))
-        value -= float(logs[truth, rows].sum())
-        chances = logs.exp()
-        residual = chances.clone()
-        residual[truth, rows] -= 1
-        mean = torch.zeros(len(truth), len(theta), dtype=torch.float64)
-        for its, where, chance, off in zip(design, columns, chances, residual):
-            gradient[where] += off @ its
-            weighted = chance[:, None] * its
-            hessian[where[:, None], where] += weighted.T @ its
-            mean[:, where] += weighted
-        hessian -= mean.T @ mean
-    return _Loss(value, gradient, hessian)
+def set_probabilities(posterior: np.ndarray) -> np.ndarray:
+    """The 16 sets' probabilities (N, 16), single emotions and then pairs, from the labels' (N, 36)."""
+    pairs = posterior[:, len(EMOTIONS) :].reshape(len(posterior), N_PAIRS, -1).sum(axis=2)
+    return np.hstack([posterior[:, : len(EMOTIONS)], pairs])
 
 
 def _log_chances(theta: torch.Tensor, design: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
@@ -277,11 +223,11 @@ def _log_chances(theta: torch.Tensor, design: torch.Tensor, columns: torch.Tenso
     return torch.log_softmax((design @ theta[columns][:, :, None])[:, :, 0], dim=0)
 
 
-def _designs(z: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _designs(logs: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """The logistic regression over the 16 sets, then for each pair the one over its three relations: designs and
     columns.
     """
-    z = torch.from_numpy(z)
+    z = torch.from_numpy(logs)
     yield _set_design(z)
     yield from (_relation_design(z, pair) for pair in range(N_PAIRS))
 
@@ -318,11 +264,101 @@ def _relation_design(z: torch.Tensor, pair: int) -> tuple[torch.Tensor, torch.Te
             _COLUMNS["apart"].reshape(1),
         ]
     )
-    design = torch.zeros(3, len(z), len(columns), dtype=torch.float64)
+    design = torch.zeros(N_RELATIONS, len(z), len(columns), dtype=torch.float64)
     design[0, :, 0], design[0, :, 1], design[0, :, 2], design[0, :, 3:9] = lead, 1, -1, z
     design[1, :, 9], design[1, :, 10] = 1, -lead.abs()
     design[2] = -design[0]
-    return design, columns.expand(3, -1)
+    return design, columns.expand(N_RELATIONS, -1)
+
+
+# ------------------------------------------------------------------------------- the fit
+
+
+def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Model | None = None) -> Model:
+    """The posterior's penalised maximum likelihood for log-probabilities (N, 6) or (M, N, 6), and labels (N,).
+
+    strength: of the pull to zero, above 0
+    start:    a model near the maximum, of which there is one, to save steps
+
+    Raises ValidationError: see `pool`; labels that are none or of another number than clips, no blend among them, or a
+    strength that is not above 0.
+    """
+    logs = by_model(logs)
+    labels = demand_labels(labels, logs.shape[1])
+    demand_range(strength, "strength", 0, open_below=True)
+    blend = IS_BLEND[labels]
+    if not blend.any():
+        message = f"{len(labels)} clips without a blend; expected some to learn relations from"
+        raise ValidationError(Problem("no-blends", "labels", message))
+    scales = np.array([inverse_temperature(one, labels) for one in logs])
+    knows = ~np.isnan(logs[:, :, 0])
+    spread = scales * np.sqrt(np.where(knows, logs.var(axis=2), 0).sum(axis=1) / np.maximum(knows.sum(axis=1), 1))
+    weights = spread / (spread.sum() or 1)
+    with one_thread_each():
+        theta = _minimise(_flat(start) if start else _CENTRE, _terms(pool(logs, scales, weights), labels), strength)
+    parameters = {name: theta[columns].numpy() for name, columns in _COLUMNS.items()}
+    return Model(scales, weights, parameters, strength, float(blend.mean()))
+
+
+def _terms(z: np.ndarray, labels: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """The factors of the likelihood: a logistic regression over the sets, and one over each pair's relations where that
+    pair is true. Design, columns and true classes of each.
+    """
+    sets = SET_OF_LABEL[labels]
+    terms = [(*_set_design(torch.from_numpy(z)), torch.from_numpy(sets))]
+    for pair in range(N_PAIRS):
+        rows = sets == len(EMOTIONS) + pair
+        relations = torch.from_numpy(RELATION_OF_LABEL[labels[rows]])
+        terms.append((*_relation_design(torch.from_numpy(z[rows]), pair), relations))
+    return terms
+
+
+def _minimise(theta: torch.Tensor, terms: list, strength: float) -> torch.Tensor:
+    """Newton's method with steps that are halved until the loss falls as it should (Nocedal and Wright 2006, section
+    3.1).
+    """
+    now = _loss(theta, terms, strength)
+    for _ in range(100):
+        step = torch.linalg.solve(now.hessian, now.gradient)
+        promise = float(now.gradient @ step)
+        if promise < 1e-9:  # nats, twice what is left to gain
+            break
+        length = 1.0
+        ahead = _loss(theta - step, terms, strength)
+        while ahead.value > now.value - 1e-4 * length * promise and length > 1e-6:
+            length /= 2
+            ahead = _loss(theta - length * step, terms, strength)
+        theta, now = theta - length * step, ahead
+    return theta
+
+
+class _Loss(NamedTuple):
+    value: float
+    gradient: torch.Tensor
+    hessian: torch.Tensor
+
+
+def _loss(theta: torch.Tensor, terms: list, strength: float) -> _Loss:
+    """The penalised negative log-likelihood at the parameters: a sum over logistic regressions that share some."""
+    away, pull = theta - _CENTRE, strength * _PULL
+    value, gradient, hessian = float(pull @ away.square()), 2 * pull * away, torch.diag(2 * pull)
+    for design, columns, truth in terms:
+        logs, rows = _log_chances(theta, design, columns), torch.arange(len(truth))
+        value -= float(logs[truth, rows].sum())
+        chances = logs.exp()
+        residual = chances.clone()
+        residual[truth, rows] -= 1
+        mean = torch.zeros(len(truth), len(theta), dtype=torch.float64)
+        for features, where, chance, off in zip(design, columns, chances, residual):  # by class
+            gradient[where] += off @ features
+            weighted = chance[:, None] * features
+            hessian[where[:, None], where] += weighted.T @ features
+            mean[:, where] += weighted
+        hessian -= mean.T @ mean
+    return _Loss(value, gradient, hessian)
+
+
+# ------------------------------------------------------------------------------------ JSON
 
 
 def to_dict(model: Model) -> dict:
@@ -336,83 +372,49 @@ def to_dict(model: Model) -> dict:
     }
 
 
-def from_dict(told: object, where: str = "decoder") -> Model:
-    """The model that `to_dict` told. `where` is for messages.
+def from_dict(data: object, where: str = "decoder") -> Model:
+    """The model that `to_dict` wrote; keys that are not its own are left alone. `where` is for messages.
 
-    Raises ValidationError, a ValueError: a number is missing, unknown, not finite or out of range, or a
-    parameter has another shape; every one is named.
+    Raises ValidationError, a ValueError: a number is missing, not finite or out of range, or a parameter has another
+    shape or is unknown; every one is named.
     """
-    told = told if isinstance(told, dict) else {}
-    parameters = told.get("parameters") if isinstance(told.get("parameters"), dict) else {}
-    numbers = {name: told.get(name) for name in ("strength", "share_of_blends", "inverse_temperatures", "weights")}
-    models = len(numbers["inverse_temperatures"]) if isinstance(numbers["inverse_temperatures"], list) else 1
-    wanted = {
-        "strength": (),
-        "share_of_blends": (),
-        "inverse_temperatures": (max(models, 1),),
-        "weights": (max(models, 1),),
-    }
-    wanted |= {name: shape for name, (shape, _, _) in _PARAMETERS.items()}
+    values = data if isinstance(data, dict) else {}
+    parameters = values.get("parameters")
+    parameters = parameters if isinstance(parameters, dict) else {}
     problems = [
         Problem("bad-decoder", where, f"{show(name)} is unknown; expected the parameters of structured decoding alone")
         for name in parameters
         if name not in _PARAMETERS
     ]
-    found = {}
-    for name, shape in wanted.items():
-        given = {**parameters, **numbers}.get(name)
-        try:
-            value = np.array(given)
-        except ValueError:  # rows of several lengths
-            value = np.array(None)
-        found[name] = value.astype(np.float64) if value.dtype.kind in "iuf" else np.array(np.nan)
-        if found[name].shape != shape or not np.isfinite(found[name]).all():
-            problems.append(
-                Problem("bad-decoder", where, f"{name}: found {show(given)}; expected finite numbers of shape {shape}")
-            )
-    strength, share, scales, weights = (found.pop(name) for name in numbers)
+
+    def read(name: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
+        array = _numbers(value)
+        if array.shape != shape or not np.isfinite(array).all():
+            message = f"{name}: found {show(value)}; expected finite numbers of shape {shape}"
+            problems.append(Problem("bad-decoder", where, message))
+        return array
+
+    by_model = values.get("inverse_temperatures")
+    models = (max(len(by_model), 1) if isinstance(by_model, list) else 1,)
+    shapes = {"strength": (), "share_of_blends": (), "inverse_temperatures": models, "weights": models}
+    strength, share, scales, weights = (read(name, values.get(name), shape) for name, shape in shapes.items())
+    arrays = {name: read(name, parameters.get(name), parameter.shape) for name, parameter in _PARAMETERS.items()}
     if not problems and not (strength > 0 and 0 < share <= 1 and (scales >= 0).all() and (weights >= 0).all()):
-        problems.append(
-            Problem(
-                "bad-decoder",
-                where,
-                f"strength {strength:g}, share_of_blends {share:g}, inverse_temperatures {scales.tolist()}, weights"
-                f" {weights.tolist()}; expected above 0, in (0, 1], none below 0",
-            )
+        message = (
+            f"strength {strength:g}, share_of_blends {share:g}, inverse_temperatures {scales.tolist()}, weights"
+            f" {weights.tolist()}; expected above 0, in (0, 1], none below 0"
         )
+        problems.append(Problem("bad-decoder", where, message))
     if problems:
-        raise ValidationError(
-            [*problems[:-1], problems[-1]._replace(hint="Was the file copied whole? Copy it again, or fit again.")]
-        )
-    return Model(scales, weights, found, float(strength), float(share))
+        hint = "Was the file copied whole? Copy it again, or fit again."
+        raise ValidationError([*problems[:-1], problems[-1]._replace(hint=hint)])
+    return Model(scales, weights, arrays, float(strength), float(share))
 
 
-# name → shape, centre, how hard it is pulled there (times the strength)
-_PARAMETERS = {
-    "single": ((2,), 0.5, 0.01),  # for a single: its emotion; the best other one
-    "pair": ((3,), 0.3, 0.01),  # for a pair: the higher, the lower, the best other one
-    "is_pair": ((), 0.0, 0.01),
-    "set_bias": ((N_SETS,), 0.0, 1.0),
-    "set_weights": ((N_SETS, len(EMOTIONS)), 0.0, SPECIFIC),
-    "lead": ((), 0.3, 0.01),  # of the first emotion over the second, toward its dominance
-    "equal": ((), 0.0, 0.01),
-    "apart": ((), 0.0, 0.01),  # how far apart the two are, against 50/50
-    "dominance": ((len(EMOTIONS),), 0.0, SPECIFIC),  # of an emotion, whatever it is blended with
-    "pair_weights": ((N_PAIRS, len(EMOTIONS)), 0.0, SPECIFIC),
-}
-
-
-# Where each parameter stands among all of them, (187,)
-_ENDS = np.cumsum([int(np.prod(shape)) for shape, _, _ in _PARAMETERS.values()])
-
-
-_COLUMNS = {
-    name: torch.arange(end - int(np.prod(shape)), end).reshape(shape)
-    for (name, (shape, _, _)), end in zip(_PARAMETERS.items(), _ENDS)
-}
-
-
-_CENTRE, _PULL = (
-    torch.cat([torch.full((int(np.prod(one[0])),), one[k], dtype=torch.float64) for one in _PARAMETERS.values()])
-    for k in (1, 2)
-)
+def _numbers(value: object) -> np.ndarray:
+    """The value as an array of float64; NaN where it is none."""
+    try:
+        array = np.array(value)
+    except ValueError:  # rows of several lengths
+        return np.array(np.nan)
+    return array.astype(np.float64) if array.dtype.kind in "iuf" else np.array(np.nan)

@@ -16,6 +16,8 @@ from blemore.labels import EMOTIONS
 from blemore_baselines.decoding.arrays import demand_rows
 from blemore_baselines.features import read_scores
 
+FLOOR = 1e-12  # a probability of zero has no logarithm
+
 
 class Models(NamedTuple):
     """M models' scores of N clips.
@@ -23,7 +25,7 @@ class Models(NamedTuple):
     ids:           the clips
     paths:         where each model's scores are from
     probabilities: (M, N, 6), emotions in index order; a row of NaN where a model does not know a clip
-    logs:          their logarithms, which of sharp logits tell more than probabilities that were rounded to zero
+    logs:          their logarithms; for sharp logits they hold more than probabilities that were rounded to zero
     """
 
     ids: list[str]
@@ -33,7 +35,7 @@ class Models(NamedTuple):
 
     @property
     def missing(self) -> list[list[str]]:
-        """Of each model the clips that it does not know."""
+        """The clips that each model does not know."""
         return [[self.ids[clip] for clip in np.flatnonzero(np.isnan(rows[:, 0]))] for rows in self.probabilities]
 
     def average(self) -> np.ndarray:
@@ -47,32 +49,21 @@ def read_models(paths: Sequence[Path], ids: Sequence[str] | None = None, test: b
     Raises as `blemore_baselines.features.read_scores`, but for missing clips: only those that no model
     knows are refused.
     """
-    known = [read_scores(path, test=test).ids for path in paths]
-    ids = list(dict.fromkeys(clip for clips in known for clip in clips)) if ids is None else list(ids)
+    clips = [read_scores(path, test=test).ids for path in paths]  # of each model
+    ids = list(dict.fromkeys(clip for row in clips for clip in row)) if ids is None else list(ids)
     probabilities, logs = np.full((2, len(paths), len(ids), len(EMOTIONS)), np.nan)
-    for model, (path, clips) in enumerate(zip(paths, map(set, known))):
-        here = [place for place, clip in enumerate(ids) if clip in clips]
-        scores = read_scores(
-            path, [ids[place] for place in here], test=test
-        ).X  # again, which refuses clips that are unknown
-        probabilities[model, here], logs[model, here] = (
-            to_probabilities(scores, str(path)),
-            to_log_probabilities(scores, str(path)),
-        )
+    for model, (path, subset) in enumerate(zip(paths, map(set, clips))):
+        here = [place for place, clip in enumerate(ids) if clip in subset]
+        # Read again, which refuses clips that are not asked for.
+        scores = read_scores(path, [ids[place] for place in here], test=test).X
+        probabilities[model, here] = to_probabilities(scores, str(path))
+        logs[model, here] = to_log_probabilities(scores, str(path))
     nowhere = [clip for clip, unknown in zip(ids, np.isnan(probabilities[:, :, 0]).all(axis=0)) if unknown]
     if nowhere:
-        raise ValidationError(
-            Problem(
-                "missing-clips",
-                ", ".join(map(str, paths)),
-                f"{len(nowhere):,} of {len(ids):,} clips have no scores from any model: {some(nowhere)}",
-                hint="Score them with one model at least.",
-            )
-        )
+        message = f"{len(nowhere):,} of {len(ids):,} clips have no scores from any model: {some(nowhere)}"
+        hint = "Score them with one model at least."
+        raise ValidationError(Problem("missing-clips", ", ".join(map(str, paths)), message, hint=hint))
     return Models(ids, list(paths), probabilities, logs)
-
-
-FLOOR = 1e-12  # a probability of zero has no logarithm
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -103,14 +94,12 @@ def to_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarray:
 def to_log_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarray:
     """Log-probabilities (N, 6) from probabilities or logits, told apart and refused as `to_probabilities` does.
 
-    Logits keep all they tell, however sharp; a probability of zero has no logarithm and counts as 1e-12.
+    Logits stay exact, however sharp; a probability of zero has no logarithm and counts as 1e-12.
     """
     scores = np.asarray(scores)
-    return (
-        np.log(np.maximum(scores.astype(np.float64), FLOOR))
-        if _are_probabilities(scores, where)
-        else log_softmax(scores)
-    )
+    if _are_probabilities(scores, where):
+        return np.log(np.maximum(scores.astype(np.float64), FLOOR))
+    return log_softmax(scores)
 
 
 def _are_probabilities(scores: np.ndarray, where: str) -> bool:
@@ -122,48 +111,34 @@ def _are_probabilities(scores: np.ndarray, where: str) -> bool:
     if not are.any():
         _refuse_shares(scores, where)
         return False
-    raise ValidationError(
-        Problem(
-            "mixed-scores",
-            where,
-            f"{are.sum():,} of {len(scores):,} rows are probabilities (in [0, 1], sum 1), the others are not; expected"
-            " all or none",
-            hint=(
-                "Are some rows rounded or not normalised? Give logits throughout, or probabilities that sum to 1 within"
-                " 0.001."
-            ),
-        )
+    message = (
+        f"{are.sum():,} of {len(scores):,} rows are probabilities (in [0, 1], sum 1), the others are not; expected all"
+        " or none"
     )
+    hint = (
+        "Are some rows rounded or not normalised? Give logits throughout, or probabilities that sum to 1 within 0.001."
+    )
+    raise ValidationError(Problem("mixed-scores", where, message, hint=hint))
 
 
 def _refuse_shares(scores: np.ndarray, where: str) -> None:
-    """What the softmax would turn into other probabilities without a word: logits do not lie so, or may be shifted out
-    of it.
+    """ValidationError: the softmax would silently turn these into other probabilities than they look like.
+
+    Logits do not look so, or may be shifted until they do not.
     """
     expected = "expected logits, or probabilities that sum to 1"
     if (scores >= 0).all() and abs(np.median(scores.sum(axis=1)) - 100) <= 3:  # each of six may be rounded by a half
-        raise ValidationError(
-            Problem(
-                "percentages",
-                where,
-                f"no value is negative, and rows sum to about 100; {expected}",
-                hint="These look like percentages: divide by 100.",
-            )
+        message = f"no value is negative, and rows sum to about 100; {expected}"
+        hint = "These look like percentages: divide by 100."
+        raise ValidationError(Problem("percentages", where, message, hint=hint))
+    # Rows of equal numbers mean the same either way.
+    if ((scores >= 0) & (scores <= 1)).all() and np.ptp(scores, axis=1).any():
+        message = f"all values lie in [0, 1], but no row sums to 1; {expected}"
+        hint = (
+            "Are they sigmoid outputs? Give the logits, or divide each row by its sum. If these are logits, subtract 2"
+            " from all: the softmax stays as it is."
         )
-    if ((scores >= 0) & (scores <= 1)).all() and np.ptp(
-        scores, axis=1
-    ).any():  # rows of equal numbers mean the same either way
-        raise ValidationError(
-            Problem(
-                "not-normalised",
-                where,
-                f"all values lie in [0, 1], but no row sums to 1; {expected}",
-                hint=(
-                    "Are they sigmoid outputs? Give the logits, or divide each row by its sum. If these are logits,"
-                    " subtract 2 from all: the softmax stays as it is."
-                ),
-            )
-        )
+        raise ValidationError(Problem("not-normalised", where, message, hint=hint))
 
 
 def average(scores: Sequence[np.ndarray], names: Sequence[object]) -> np.ndarray:

@@ -1,32 +1,24 @@
-"""Structured decoding: a posterior over the 36 labels, then the label with the highest expected score.
+"""Structured decoding: the label with the highest expected score, under a posterior over the 36 labels.
 
 The metric counts whole labels, and thresholds on six probabilities never ask how likely a whole label
-is. Here a small model turns a clip's six log-probabilities z into P(set) over the 16 sets of emotions
-and P(relation | pair); both together are a posterior over the 36 labels. Of all labels y the one is
-chosen that maximises what the score is expected to gain by it,
+is. Given P(set) over the 16 sets of emotions and the posterior P over the 36 labels (posterior.py), the
+label y is chosen that maximises what the score is expected to gain by it,
 
     w · P(set of y) + (1 − w) · P(y) / s    for a blend;    w · P(set of y)    for a single,
 
 with s the share of blends and w = 1/2 for the leaderboard's mean of ACC_presence and ACC_salience: over
-N clips the first term counts 1/N a right set, the second 1/(sN) a right blend. No other decision can
+N clips the first term counts 1/N for a right set, the second 1/(sN) for a right blend. No other decision can
 have a higher expected score under that posterior, since the score is a sum over clips.
 
-Several models are fused before: each one's log-probabilities times its inverse temperature, which makes
-them all as sure as they are right, then their mean over the models that know the clip, weighted by how much
-each tells, normalised again. So how sharp a model's scores are changes nothing.
+How hard the posterior's corrections are pulled to zero is chosen by cross-validated log loss over whole
+folds, so that no actor is on both sides.
 
-The model is a multinomial logistic regression in features that treat all emotions alike (how high the
-emotions of a set are, how high the best one outside of it), with corrections by emotion and by set that
-are pulled to zero: so symmetric labels share their strength. How hard is chosen by cross-validated log
-loss over whole folds, so that no actor is on both sides.
-
-Arrays are as in decode.py. `logs` are log-probabilities (N, 6), or those of M models (M, N, 6), where a row
-of NaN is a clip that the model does not know. A posterior is (N, 36), its columns in the order of
-`blemore.labels.LABELS`.
+Arrays are as in posterior.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 from typing import NamedTuple
 
@@ -38,10 +30,9 @@ from blemore.labels import EMOTIONS, LABELS
 from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL
 from blemore_baselines.decoding.arrays import demand_labels, demand_range, demand_rows
 from blemore_baselines.decoding.calibration import calibration
-from blemore_baselines.decoding.posterior import Model, by_model, fit, posterior, set_probabilities
+from blemore_baselines.decoding.posterior import CHUNK, Model, by_model, fit, posterior, set_probabilities
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the pull to zero
-CHUNK = 4096  # clips at a time: what they need stays in the processor's cache
 
 
 def decide(posterior: np.ndarray, share: float | np.ndarray, weight: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -59,13 +50,8 @@ def decide(posterior: np.ndarray, share: float | np.ndarray, weight: float = 0.5
     demand_range(share, "share", 0, 1, open_below=True)
     demand_range(weight, "weight", 0, 1)
     if np.shape(share) not in ((), (len(posterior),)):
-        raise ValidationError(
-            Problem(
-                "wrong-shape",
-                "share",
-                f"shape {np.shape(share)}; expected one number, or one for each of {len(posterior):,} clips",
-            )
-        )
+        expected_shape = f"expected one number, or one for each of {len(posterior):,} clips"
+        raise ValidationError(Problem("wrong-shape", "share", f"shape {np.shape(share)}; {expected_shape}"))
     best, expected = np.empty(len(posterior), dtype=int), np.empty(len(posterior))
     per_blend = np.broadcast_to((1 - weight) / np.asarray(share, dtype=float), len(posterior))
     for start in range(0, len(posterior), CHUNK):
@@ -96,41 +82,48 @@ class CrossValidated(NamedTuple):
 def cross_validate(logs: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> CrossValidated:
     """Nested cross-validation over `folds` (N,): a fold's temperatures and strength come from the other folds alone.
 
-    A model without folds f and g tells how a strength does on g, for f's choice, and on f, for g's: so
-    the inner loop takes a fit for every two folds, not for every ordered two.
-
     Raises ValidationError: see `fit` and `demand_folds`.
     """
     logs = by_model(logs)
     labels = demand_labels(labels, logs.shape[1])
     demand_folds(labels, folds)
     names = [int(fold) for fold in np.unique(folds)]
-    losses = {fold: np.zeros(len(STRENGTHS)) for fold in names}
-    pairs = list(combinations(names, 2))
-    with tqdm(
-        total=len(pairs) * len(STRENGTHS) + len(names) + 1, desc="structured decoder", unit="fit", disable=None
-    ) as progress:
+    n_fits = len(STRENGTHS) * len(names) * (len(names) - 1) // 2 + len(names) + 1
+    with tqdm(total=n_fits, desc="structured decoder", unit="fit", disable=None) as progress:
 
-        def fitted(inside: np.ndarray, strength: float, start: Model | None = None) -> Model:
+        def fit_on(inside: np.ndarray, strength: float, start: Model | None = None) -> Model:
             progress.update()
-            return fit(logs[..., inside, :], labels[inside], strength, start)
+            return fit(logs[:, inside], labels[inside], strength, start)
 
-        for f, g in pairs:
-            model = None
-            for k, strength in enumerate(STRENGTHS):
-                model = fitted((folds != f) & (folds != g), strength, start=model)
-                for chooser, judged in ((f, folds == g), (g, folds == f)):
-                    losses[chooser][k] += (
-                        judged.sum() * calibration(posterior(model, logs[..., judged, :]), labels[judged])["log_loss"]
-                    )
-        found = np.zeros((len(labels), len(LABELS)))
-        shares, strengths = {}, {}
+        losses = _losses(logs, labels, folds, fit_on)
+        strengths = {fold: STRENGTHS[int(losses[fold].argmin())] for fold in names}
+        posteriors, shares = np.zeros((len(labels), len(LABELS))), {}
         for fold in names:
-            strengths[fold] = STRENGTHS[int(losses[fold].argmin())]
-            model = fitted(folds != fold, strengths[fold])
-            found[folds == fold], shares[fold] = posterior(model, logs[..., folds == fold, :]), model.share
-        final = fitted(np.ones(len(labels), dtype=bool), STRENGTHS[int(sum(losses.values()).argmin())])
-    return CrossValidated(found, shares, strengths, final)
+            model = fit_on(folds != fold, strengths[fold])
+            posteriors[folds == fold], shares[fold] = posterior(model, logs[:, folds == fold]), model.share
+        strength = STRENGTHS[int(np.sum(list(losses.values()), axis=0).argmin())]
+        final = fit_on(np.ones(len(labels), dtype=bool), strength)
+    return CrossValidated(posteriors, shares, strengths, final)
+
+
+def _losses(
+    logs: np.ndarray, labels: np.ndarray, folds: np.ndarray, fit_on: Callable[..., Model]
+) -> dict[int, np.ndarray]:
+    """For each fold, the log loss of each of STRENGTHS, summed over the clips of the other folds.
+
+    A model without folds f and g says how a strength does on g, for f's choice, and on f, for g's: so this takes a fit
+    for every two folds, not for every ordered two.
+    """
+    losses = {int(fold): np.zeros(len(STRENGTHS)) for fold in np.unique(folds)}
+    for pair in combinations(losses, 2):
+        model = None
+        for k, strength in enumerate(STRENGTHS):
+            model = fit_on(~np.isin(folds, pair), strength, start=model)
+            for chooser, other in (pair, pair[::-1]):
+                inside = folds == other
+                loss = calibration(posterior(model, logs[:, inside]), labels[inside])["log_loss"]
+                losses[chooser][k] += inside.sum() * loss
+    return losses
 
 
 def demand_folds(labels: np.ndarray, folds: np.ndarray) -> None:
@@ -138,20 +131,16 @@ def demand_folds(labels: np.ndarray, folds: np.ndarray) -> None:
     without any two.
     """
     if np.shape(folds) != np.shape(labels):
-        raise ValidationError(
-            Problem("wrong-shape", "folds", f"shape {np.shape(folds)} for {len(labels):,} labels; expected one each")
-        )
-    found, with_blends = (len(np.unique(its)) for its in (folds, folds[IS_BLEND[labels]]))
+        message = f"shape {np.shape(folds)} for {len(labels):,} labels; expected one each"
+        raise ValidationError(Problem("wrong-shape", "folds", message))
+    n_folds, with_blends = len(np.unique(folds)), len(np.unique(folds[IS_BLEND[labels]]))
     if with_blends < 3:
-        raise ValidationError(
-            Problem(
-                "few-folds",
-                "folds",
-                f"{found} folds, {with_blends} of them with blends; structured decoding expected blends in at least 3,"
-                " to choose on some what is judged on another",
-                hint="Decode by thresholds, which need less: --decoder thresholds.",
-            )
+        message = (
+            f"{n_folds} folds, {with_blends} of them with blends; structured decoding expected blends in at least 3, to"
+            " choose on some what is judged on another"
         )
+        hint = "Decode by thresholds, which need less: --decoder thresholds."
+        raise ValidationError(Problem("few-folds", "folds", message, hint=hint))
 
 
 def decide_out_of_fold(result: CrossValidated, folds: np.ndarray, weight: float = 0.5) -> np.ndarray:

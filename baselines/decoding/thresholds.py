@@ -16,6 +16,7 @@ import numpy as np
 from blemore.labels import EMOTIONS, PAIRS
 from blemore_baselines.dataset import IS_BLEND, N_RELATIONS, SET_OF_LABEL
 from blemore_baselines.decoding.arrays import demand_labels, demand_rows
+from blemore_baselines.decoding.prefixes import best_prefixes
 
 GRID = np.linspace(0.05, 0.95, 20)  # the published grid, for α and for β
 
@@ -33,7 +34,7 @@ class Thresholds(NamedTuple):
 
 
 class _TopTwo(NamedTuple):
-    """What the threshold rule looks at, a clip each: the single it would predict, the pair, and their probabilities."""
+    """What the threshold rule looks at, per clip: the single that it may predict, the pair, and their probabilities."""
 
     single: np.ndarray  # label of the larger one alone
     pair: np.ndarray  # first of the pair's three labels; -1 with neutral
@@ -73,7 +74,7 @@ class Surface(NamedTuple):
 
 
 def surface(probabilities: np.ndarray, labels: np.ndarray, alphas: np.ndarray, betas: np.ndarray) -> Surface:
-    """What every α (A,) with every β (B,) comes to."""
+    """The figures that every α (A,) gives with every β (B,)."""
     top = _top_two(probabilities)
     is_blend = IS_BLEND[labels]
     pair_right = is_blend & (SET_OF_LABEL[top.pair] == SET_OF_LABEL[labels]) & (top.pair >= 0)
@@ -85,14 +86,22 @@ def surface(probabilities: np.ndarray, labels: np.ndarray, alphas: np.ndarray, b
     relation_right = top.pair[pair_right] + relation == labels[pair_right]  # (B, right pairs)
     salience = predicts_blend[:, pair_right].astype(float) @ relation_right.T.astype(float)
     n, n_blends = len(labels), int(is_blend.sum())
-    if not n_blends:
-        return Surface(
-            presence / n, np.full_like(salience, np.nan), np.repeat(presence[:, None] / n, len(betas), axis=1)
-        )
-    # Over the common denominator, where equal scores are equal: a sum of two quotients differs in its last bit.
+    per_set, per_blend, whole = _parts("score", n, n_blends)
     return Surface(
-        presence / n, salience / n_blends, (presence[:, None] * n_blends + salience * n) / (2 * n * n_blends)
+        presence / n,
+        salience / n_blends if n_blends else np.full_like(salience, np.nan),
+        (per_set * presence[:, None] + per_blend * salience) / whole,
     )
+
+
+def _parts(metric: str, n: int, n_blends: int) -> tuple[int, int, int]:
+    """What a right set and a right blend add to a figure, and what 1 is, in whole numbers.
+
+    Over a common denominator equal figures are equal; a sum of two quotients differs in its last bit.
+    """
+    if metric == "score" and n_blends:
+        return n_blends, n, 2 * n * n_blends
+    return {"presence": (1, 0, n), "salience": (0, 1, n_blends), "score": (1, 0, n)}[metric]
 
 
 def fit_grid(probabilities: np.ndarray, labels: np.ndarray) -> tuple[Thresholds, float]:
@@ -128,64 +137,108 @@ class Plateau(NamedTuple):
     score: float
 
 
-def fit_exact(probabilities: np.ndarray, labels: np.ndarray) -> Plateau:
+def fit_exact(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    metric: str = "score",
+    bounds: tuple[float, float] | None = None,
+) -> Plateau:
     """The best thresholds of all, not of a grid: every α and β at which a decision changes is tried, in O(N log N).
+
+    metric: what is to be best: presence, salience or score
+    bounds: that α and β both keep to, ends included. None: α in [0, 1], and β there too, but for clips with a gap of
+            0 or 1, which decide otherwise only beyond it
+
+    Of equally wide intervals the one with the highest α wins, and with the lowest β. Where β has no part in the metric
+    it has its whole range. Without true blends the score is the presence alone, and salience is nan.
 
     Lowering α lets the clips decide for their pair one after the other, in the order of their second
     probability. Each then adds its gap to a line of gaps, with a weight: +1 where 50/50 is right, −1
-    where the dominance is. The best β for an α is the best prefix of that line, and a tree over the
-    line keeps it through all insertions.
+    where the dominance is. The best β for an α is the best prefix of that line (prefixes.py).
 
-    Without true blends the score is the presence alone. Raises ValidationError as `fit_grid`.
+    Raises ValidationError as `fit_grid`.
     """
     probabilities = demand_rows(probabilities, len(EMOTIONS), "probabilities")
     labels = demand_labels(labels, len(probabilities))
+    singles_right, clips = _by_second(probabilities, labels)
+    per_set, per_blend, whole = _parts(metric, len(labels), int(IS_BLEND[labels].sum()))
+
+    low, high = bounds or (-1.0, 2.0)  # of β; every gap is between them
+    below, within = clips.gap <= low, (clips.gap > low) & (clips.gap <= high)
+    presence = singles_right + _sums(clips.set_gain)
+    salience = _sums(clips.dominance_right + clips.equal_gain * below)
+    salience += best_prefixes(clips.gap, clips.equal_gain * within)
+    points = per_set * presence + per_blend * salience  # (K + 1,): where the first k clips decide for their pair
+    # α decides alike in (next edge, edge]; equal probabilities decide together.
+    edges = _edges(clips.second, *(bounds or (0.0, 1.0)))[::-1]
+    figures = points[np.searchsorted(-clips.second, -edges, side="right")]
+    best = figures.max()
+    alpha_range = widest(figures == best, np.append(edges[1:], edges[-1]), edges)
+    alpha = middle(*alpha_range, at_tie=alpha_range[1])
+
+    beta_range = _best_betas(clips, clips.second >= alpha, per_blend, bounds)
+    beta = middle(*beta_range, at_tie=beta_range[0])
+    return Plateau(Thresholds(alpha, beta), alpha_range, beta_range, float(best / whole) if whole else np.nan)
+
+
+class _Clips(NamedTuple):
+    """The K clips whose decision α changes, in the order in which lowering it lets them decide for their pair."""
+
+    second: np.ndarray  # compared with α; descending
+    gap: np.ndarray  # compared with β
+    set_gain: np.ndarray  # −1, 0 or 1: right sets more with the pair than with the single
+    dominance_right: np.ndarray  # right blends where the larger one dominates
+    equal_gain: np.ndarray  # −1, 0 or 1: right blends more where the two are equal
+
+
+def _by_second(probabilities: np.ndarray, labels: np.ndarray) -> tuple[int, _Clips]:
+    """How many clips are right as singles, and those that can decide for a pair."""
     top = _top_two(probabilities)
-    n, is_blend = len(labels), IS_BLEND[labels]
-    n_blends = int(is_blend.sum())
     single_right = top.single == labels
-    clips = np.flatnonzero(top.pair >= 0)  # the others never change
-    clips = clips[np.argsort(-top.second[clips], kind="stable")]
-    second, gap = top.second[clips], top.gap[clips]
-    pair_right = (SET_OF_LABEL[top.pair] == SET_OF_LABEL[labels])[clips] & is_blend[clips]
-    dominance_right = pair_right & ((top.pair + top.dominance) == labels)[clips]
-    equal_gain = (pair_right & ((top.pair + _EQUAL) == labels)[clips]).astype(np.int64) - dominance_right
-
-    # State k: the first k clips decide for their pair.
-    from_zero = lambda values: np.concatenate([[0], np.cumsum(values, dtype=np.int64)])  # noqa: E731
-    presence = single_right.sum() + from_zero(pair_right.astype(np.int64) - single_right[clips])
-    salience = from_zero(dominance_right) + _best_prefixes(gap, equal_gain)
-    points = presence * max(n_blends, 1) + salience * n if n_blends else presence
-    # The states that an α can bring about: equal probabilities decide together. α in (lows, highs].
-    states = (
-        np.concatenate([[0], 1 + np.flatnonzero(np.append(second[1:] != second[:-1], True))])
-        if len(clips)
-        else np.array([0])
+    order = np.flatnonzero(top.pair >= 0)
+    order = order[np.argsort(-top.second[order], kind="stable")]
+    pair, label = top.pair[order], labels[order]
+    pair_right = IS_BLEND[label] & (SET_OF_LABEL[pair] == SET_OF_LABEL[label])
+    dominance_right, equal_right = (
+        (pair_right & (pair + relation == label)).astype(np.int64) for relation in (top.dominance[order], _EQUAL)
     )
-    edges = np.concatenate([[1.0], second[states[1:] - 1], [0.0]])
-    best = points[states].max()
-    low, high = widest(points[states] == best, edges[1:], edges[:-1])
-    alpha = middle(low, high, at_tie=high)
-
-    deciding = second >= alpha
-    line, start = np.unique(gap[deciding], return_inverse=True)
-    prefix = from_zero(np.bincount(start, weights=equal_gain[deciding], minlength=len(line)).astype(np.int64))
-    lowest = 0.0 if not len(line) or line[0] > 0 else -1.0
-    beta_edges = np.concatenate([[lowest], line, [1.0 if not len(line) or line[-1] < 1 else 2.0]])
-    beta_low, beta_high = widest(prefix == prefix.max(), beta_edges[:-1], beta_edges[1:])
-    thresholds = Thresholds(float(alpha), float(middle(beta_low, beta_high, at_tie=beta_low)))
-    return Plateau(
-        thresholds,
-        (float(low), float(high)),
-        (float(beta_low), float(beta_high)),
-        float(best / (2 * n * n_blends if n_blends else n)),
+    return int(single_right.sum()), _Clips(
+        top.second[order],
+        top.gap[order],
+        pair_right.astype(np.int64) - single_right[order],
+        dominance_right,
+        equal_right - dominance_right,
     )
+
+
+def _best_betas(
+    clips: _Clips, deciding: np.ndarray, per_blend: int, bounds: tuple[float, float] | None
+) -> tuple[float, float]:
+    """The widest interval of optimal β where these clips decide for their pair."""
+    order = np.argsort(clips.gap[deciding], kind="stable")
+    gap, gains = clips.gap[deciding][order], clips.equal_gain[deciding][order]
+    low, high = bounds or (-1.0 if (gap <= 0).any() else 0.0, 2.0 if (gap >= 1).any() else 1.0)
+    edges = _edges(gap, low, high)  # β decides alike in [edge, next edge)
+    figures = per_blend * _sums(gains)[np.searchsorted(gap, edges, side="right")]
+    return widest(figures == figures.max(), edges, np.append(edges[1:], edges[-1]))
+
+
+def _sums(values: np.ndarray) -> np.ndarray:
+    """The sums of the first k values, for k = 0 … K."""
+    return np.concatenate([[0], np.cumsum(values)])
+
+
+def _edges(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Both ends, and the distinct values between them, ascending."""
+    return np.unique(np.concatenate([[low, high], values[(values > low) & (values < high)]]))
 
 
 def widest(optimal: np.ndarray, lows: np.ndarray, highs: np.ndarray) -> tuple[float, float]:
     """The widest run of neighbouring optimal intervals; of equally wide ones the first."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], optimal.astype(np.int8), [0]])))
-    runs = [(min(lows[a], lows[b - 1]), max(highs[a], highs[b - 1])) for a, b in zip(edges[::2], edges[1::2])]
+    steps = np.flatnonzero(np.diff(np.concatenate([[0], optimal.astype(np.int8), [0]])))
+    runs = [
+        (float(min(lows[a], lows[b - 1])), float(max(highs[a], highs[b - 1]))) for a, b in zip(steps[::2], steps[1::2])
+    ]
     return max(runs, key=lambda run: run[1] - run[0])
 
 
@@ -193,56 +246,3 @@ def middle(low: float, high: float, at_tie: float) -> float:
     """The middle, or the end that belongs to the interval where no number lies between its ends."""
     between = (low + high) / 2
     return between if low < between < high else at_tie
-
-
-def _best_prefixes(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The largest sum over any prefix of the line of places, after each of k = 0 … N insertions of weights: (N + 1,).
-
-    Equal places enter a prefix together; the empty prefix has the sum 0. A tree over the distinct
-    places, a level at a time from its leaves: of each node the sum and the best prefix after each
-    insertion into it, which follow from those of its two children at the same moment.
-    """
-    if not len(places):
-        return np.zeros(1, dtype=np.int64)
-    line, leaf = np.unique(places, return_inverse=True)
-    depth = max(int(len(line) - 1).bit_length(), 0)
-    # At each level, insertions stand by node, in a node by time; splitting them stably gives the level below.
-    orders = [np.arange(len(leaf))]
-    for level in reversed(range(depth)):
-        order = orders[-1]
-        orders.append(order[np.argsort(leaf[order] >> level, kind="stable")])
-    order = orders.pop()
-    node = leaf[order]
-    first = np.concatenate([[True], node[1:] != node[:-1]])
-    total = _cumulative(weights[order], first)
-    best = np.maximum(total, 0)
-    for level in range(1, depth + 1):
-        # What each child has come to by its latest insertion, at each insertion into the parent.
-        place = np.empty(len(leaf), dtype=np.int64)
-        place[order] = np.arange(len(leaf))
-        order = orders.pop()
-        below = place[order]
-        is_right = (leaf[order] >> (level - 1)) & 1 == 1
-        node = leaf[order] >> level
-        first = np.concatenate([[True], node[1:] != node[:-1]])
-        left = _latest(below, ~is_right, first)
-        right = _latest(below, is_right, first)
-        left_total, left_best = (np.where(left >= 0, values[left], 0) for values in (total, best))
-        right_total, right_best = (np.where(right >= 0, values[right], 0) for values in (total, best))
-        total, best = left_total + right_total, np.maximum(left_best, left_total + right_best)
-    return np.concatenate([[0], best])
-
-
-def _cumulative(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Running sums that start anew wherever `first` is true."""
-    sums = np.cumsum(values)
-    before = np.maximum.accumulate(np.where(first, np.arange(len(values)), 0))
-    return sums - (sums - values)[before]
-
-
-def _latest(values: np.ndarray, mine: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """At each position the last of `values` that is `mine`, since `first` was true last; −1 if there is none."""
-    positions = np.arange(len(values))
-    latest = np.maximum.accumulate(np.where(mine, positions, -1))
-    start = np.maximum.accumulate(np.where(first, positions, 0))
-    return np.where(latest >= start, values[latest], -1)

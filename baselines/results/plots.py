@@ -359,7 +359,7 @@ def threshold_spread(stability: Stability) -> bytes:
 def reliability(calibration: Mapping) -> bytes:
     """What structured decoding expects of clips against what came true, in ten bins of as many clips each.
 
-    calibration: as `blemore_baselines.decoding.decoders.structured` tells it, with the bins of `sets` and `scores`
+    calibration: as the structured decoder's figures hold it, with the bins of `sets` and `scores`
     """
     made, axes = figure(8.6, 4.8, columns=2)
     panels = (

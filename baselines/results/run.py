@@ -15,8 +15,7 @@ from blemore.errors import FileError, Problem, ValidationError
 from blemore.io import read_bytes, read_json, read_table
 from blemore.signature import line
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decoding.accounts import accuracies
-from blemore_baselines.decoding.decoders import scored
+from blemore_baselines.decoding.accounts import accuracies, scored
 from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds
 from blemore_baselines.features import encoder_name, unfinished

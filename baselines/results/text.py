@@ -1,4 +1,4 @@
-"""The accounts of decode.py, of structured decoding and of constant answers, as tables."""
+"""The accounts of thresholds, of structured decoding and of constant answers, as tables."""
 
 from __future__ import annotations
 
@@ -17,21 +17,32 @@ ACCOUNTS = {
 }
 
 
+def run_to_text(metrics: Mapping) -> str:
+    """What `train` returns: the accounts of thresholds, and those of another decoder where the run has one."""
+    others = [show(metrics[name]) for name, show in DECODER_TEXTS.items() if name in metrics]
+    return "\n".join([figures_to_text(metrics), *others])
+
+
+def decoder_to_text(name: str, figures: Mapping) -> str:
+    """The figures of a fitted decoder, `decoders.Decoded.figures`, by its name."""
+    return DECODER_TEXTS[name](figures)
+
+
 def folds_table(figures: Mapping, account: str) -> Table:
-    """One account of `blemore_baselines.decoding.accounts.figures`: its folds, and what they come to."""
-    its = figures[account]
-    chosen = ["epoch", "alpha", "beta"] if any(fold["epoch"] > 1 for fold in its["folds"]) else ["alpha", "beta"]
+    """One account of `blemore_baselines.decoding.figures`: its folds, and what they come to."""
+    values = figures[account]
+    choices = ["epoch", "alpha", "beta"] if any(fold["epoch"] > 1 for fold in values["folds"]) else ["alpha", "beta"]
     summary = [
-        (name, {metric: its["over_folds"][metric][key] for metric in METRICS})
+        (name, {metric: values["over_folds"][metric][key] for metric in METRICS})
         for name, key in (("mean over folds", "mean"), ("standard deviation", "std"))
     ]
     if account == "nested":
-        summary.append(("pooled over all clips", its))
+        summary.append(("pooled over all clips", values))
     return Table(
         f"{account}: {ACCOUNTS[account]}",
-        ["fold", *chosen, *METRICS.values()],
-        [[str(fold["fold"]), *(fold[name] for name in (*chosen, *METRICS))] for fold in its["folds"]]
-        + [[name, *[""] * len(chosen), *(values[metric] for metric in METRICS)] for name, values in summary],
+        ["fold", *choices, *METRICS.values()],
+        [[str(fold["fold"]), *(fold[name] for name in (*choices, *METRICS))] for fold in values["folds"]]
+        + [[name, *[""] * len(choices), *(row[metric] for metric in METRICS)] for name, row in summary],
     )
 
 
@@ -47,65 +58,70 @@ def figures_to_text(figures: Mapping) -> str:
 
 
 def structured_to_text(figures: Mapping) -> str:
-    """The nested account of structured decoding by fold, its models' parts, and how far its posterior can be believed."""
-    nested, weight = figures["nested"], figures["weight"]
-    intervals = nested["ci"]["intervals"]
-    pooled = (
-        [("pooled over all clips", nested)]
-        + [
-            (
-                f"{name} end of the 95 % interval",
-                {metric: intervals[metric][end] if metric in intervals else None for metric in METRICS},
-            )
-            for end, name in enumerate(("lower", "upper"))
-        ]
-        + [("thresholds, pooled", figures["nested_thresholds"])]
-    )
-    folds = Table(
-        "structured decoding, nested: each fold by a model of the other folds, its strength chosen among them",
-        ["fold", "strength", *METRICS.values()],
-        [[str(fold["fold"]), f"{fold['strength']:g}", *(fold[name] for name in METRICS)] for fold in nested["folds"]]
-        + [[name, "", *(values[metric] for metric in METRICS)] for name, values in pooled],
-    )
-    models = Table(
-        "models: what their log-probabilities are multiplied by, and what part of the whole that is",
-        ["scores", "inverse temperature", "weight", "missing clips"],
-        [
-            [model["path"], model["inverse_temperature"], model["weight"], len(model["missing"])]
-            for model in figures["models"]
-        ],
-    )
-    told = figures["calibration"]
+    """The nested account of structured decoding by fold, its models' parts, and how far its posterior can be
+    believed.
+    """
+    nested, weight, calibration = figures["nested"], figures["weight"], figures["calibration"]
     aim = "score" if weight == 0.5 else f"{weight:g} · ACC_presence + {1 - weight:g} · ACC_salience"
     reached = weight * nested["acc_presence"] + (1 - weight) * nested["acc_salience"]
-    posterior = Table(
-        "posterior over the 36 labels, out of fold; less is better",
-        ["", "log loss", "Brier score"],
-        [
-            [name, told[key]["log_loss"], told[key]["brier"]]
-            for name, key in (("structured", "posterior"), ("frequencies of labels alone", "frequencies"))
-        ],
-    )
     return "\n".join(
         [
-            to_text(folds),
+            to_text(_structured_folds(nested, figures["nested_thresholds"])),
             *_difference(nested["against"]),
             "",
-            to_text(models),
-            to_text(posterior),
-            (
-                f"The chosen sets' probabilities are off by {told['set_error']:.4f} on average (expected calibration"
-                " error)."
-            ),
-            f"The decoder expects {told['expected_score']:.4f} of what it aims at ({aim}); it reached {reached:.4f}.",
+            to_text(_models_table(figures["models"])),
+            to_text(_posterior_table(calibration)),
+            f"The chosen sets' probabilities are off by {calibration['set_error']:.4f} on average (expected calibration"
+            " error).",
+            f"The decoder expects {calibration['expected_score']:.4f} of what it aims at ({aim}); it reached"
+            f" {reached:.4f}.",
             "",
             nested["signature"],
         ]
     )
 
 
+# How each decoder of `decoders.DECODERS` shows its figures.
+DECODER_TEXTS = {"thresholds": figures_to_text, "structured": structured_to_text}
+
+
+def _structured_folds(nested: Mapping, nested_thresholds: Mapping) -> Table:
+    """Each fold, all clips with their interval, and thresholds on the same clips."""
+    intervals = nested["ci"]["intervals"]
+    ends = [{metric: intervals[metric][end] if metric in intervals else None for metric in METRICS} for end in (0, 1)]
+    pooled = {
+        "pooled over all clips": nested,
+        "lower end of the 95 % interval": ends[0],
+        "upper end of the 95 % interval": ends[1],
+        "thresholds, pooled": nested_thresholds,
+    }
+    return Table(
+        "structured decoding, nested: each fold by a model of the other folds, its strength chosen among them",
+        ["fold", "strength", *METRICS.values()],
+        [[str(fold["fold"]), f"{fold['strength']:g}", *(fold[name] for name in METRICS)] for fold in nested["folds"]]
+        + [[name, "", *(values[metric] for metric in METRICS)] for name, values in pooled.items()],
+    )
+
+
+def _models_table(models: list[Mapping]) -> Table:
+    return Table(
+        "models: what their log-probabilities are multiplied by, and what part of the whole that is",
+        ["scores", "inverse temperature", "weight", "missing clips"],
+        [[model["path"], model["inverse_temperature"], model["weight"], len(model["missing"])] for model in models],
+    )
+
+
+def _posterior_table(calibration: Mapping) -> Table:
+    rows = {"structured": calibration["posterior"], "frequencies of labels alone": calibration["frequencies"]}
+    return Table(
+        "posterior over the 36 labels, out of fold; less is better",
+        ["", "log loss", "Brier score"],
+        [[name, values["log_loss"], values["brier"]] for name, values in rows.items()],
+    )
+
+
 def _difference(against: Mapping) -> list[str]:
-    """The paired difference to thresholds, as `blemore.report` tells it; from what JSON keeps of it."""
+    """The paired difference to thresholds, in the words of `blemore.report`; from what JSON keeps of it."""
     differences = {
         metric: Difference(one["delta"], one["interval"] and Interval(*one["interval"]), one["p"])
         for metric, one in against["differences"].items()

@@ -14,7 +14,7 @@ from blemore.errors import ValidationError
 from blemore.evaluate import check
 from blemore_baselines.cli import main
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decoding.decoders import structured, thresholds
+from blemore_baselines.decoding.decoders import DECODERS, bad_spec, complete, fit, read
 from blemore_baselines.decoding.scores import Models, log_softmax, softmax
 from blemore_baselines.features import scores_csv
 from blemore_baselines.results.text import structured_to_text
@@ -111,7 +111,7 @@ def planted(n=300, actors=12, folds=4, seed=0):
 
 def test_the_account_of_structured_decoding():
     dataset, models = planted()
-    found = structured(dataset, models).figures
+    found = fit("structured", dataset, models).figures
     one, nothing = found["models"]
     assert one["weight"] > 0.9 and one["weight"] + nothing["weight"] == pytest.approx(
         1
@@ -142,7 +142,7 @@ def test_the_account_of_structured_decoding():
 
 def test_new_clips_are_decoded_with_the_final_model_whatever_their_order():
     dataset, models = planted()
-    for decoded in (structured(dataset, models, weight=0.7), thresholds(dataset, models)):
+    for decoded in (fit("structured", dataset, models, weight=0.7), fit("thresholds", dataset, models)):
         labels, expected = decoded.apply(models)
         order = np.random.default_rng(1).permutation(len(labels))
         shuffled, again = decoded.apply(
@@ -247,14 +247,13 @@ def test_train_tells_what_decode_tells_and_predict_what_each_clip_is_expected_to
 
 def test_what_is_reached_is_told_by_the_weight_that_was_aimed_at():
     dataset, models = planted()
-    decoded = structured(dataset, models, weight=0.8)
+    decoded = fit("structured", dataset, models, weight=0.8)
     nested = decoded.figures["nested"]
     assert f"it reached {0.8 * nested['acc_presence'] + 0.2 * nested['acc_salience']:.4f}." in structured_to_text(
         decoded.figures
     )
-    assert f"it reached {structured(dataset, models).figures['nested']['score']:.4f}." in structured_to_text(
-        structured(dataset, models).figures
-    )
+    figures = fit("structured", dataset, models).figures
+    assert f"it reached {figures['nested']['score']:.4f}." in structured_to_text(figures)
 
 
 def test_too_few_folds_with_blends_are_refused_before_the_training(tiny, tmp_path, monkeypatch):
@@ -272,6 +271,6 @@ def test_too_few_folds_with_blends_are_refused_before_the_training(tiny, tmp_pat
             preset="fast",
             seed=0,
             out=tmp_path / "run",
-            weight=0.5,
+            decoder="structured",
         )
     assert not (tmp_path / "run").exists()

@@ -10,6 +10,7 @@ from blemore_baselines.decoding.accounts import count
 from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.decoding.thresholds import (
     Plateau,
+    Surface,
     Thresholds,
     decode_thresholds,
     fit_exact,
@@ -30,6 +31,43 @@ def brute_force(probabilities, labels):
     alphas = {0.0, 1.0, *ordered[:, -2]}
     betas = {-1.0, 1.0, *(ordered[:, -1] - ordered[:, -2])}
     return max(figure(probabilities, labels, Thresholds(alpha, beta)) for alpha in alphas for beta in betas)
+
+
+def breakpoints(probabilities, low, high):
+    """Every α and every β in [low, high] at which a decision can change."""
+    ordered = np.sort(probabilities, axis=1)
+    for values in (ordered[:, -2], ordered[:, -1] - ordered[:, -2]):
+        yield np.array([low, high, *values[(values > low) & (values < high)]])
+
+
+@given(cases(), st.sampled_from(Surface._fields), st.sampled_from([(0.0, 1.0), (0.1, 0.5), (0.2, 0.25), (0.3, 0.3)]))
+def test_nothing_in_a_range_is_better_by_the_metric_that_is_asked_for(case, metric, bounds):
+    probabilities, labels = case
+    plateau = fit_exact(probabilities, labels, metric, bounds)
+    everywhere = getattr(surface(probabilities, labels, *breakpoints(probabilities, *bounds)), metric)
+    if metric == "salience" and not (labels >= 6).any():
+        assert np.isnan(plateau.score) and np.isnan(everywhere).all()
+        return
+    assert plateau.score == everywhere.max()  # to the last bit
+    (alpha, beta), inside = plateau.thresholds, np.array([plateau.alpha, plateau.beta])
+    assert (inside >= bounds[0]).all() and (inside <= bounds[1]).all()
+    points = surface(probabilities, labels, np.array([alpha]), np.array([beta, plateau.beta[0]]))
+    assert (getattr(points, metric) == plateau.score).all()
+
+
+def test_presence_leaves_beta_all_its_range():
+    probabilities = np.array([[0.5, 0.3, 0.2, 0, 0, 0], [0.7, 0.1, 0.1, 0.1, 0, 0]])
+    plateau = fit_exact(probabilities, np.array([7, 0]), "presence")
+    assert plateau == (Thresholds(pytest.approx(0.2), 0.5), (0.1, 0.3), (0, 1), 1)
+
+
+def test_of_equally_wide_intervals_the_highest_alpha_and_the_lowest_beta_win():
+    # second   .375 ang   .25 ang+disg   .125 ang: right sets 2, 1, 2, 1 as α falls past each
+    ang = [[0.5, 0.375, 0.125, 0, 0, 0], [0.5, 0.25, 0.125, 0.125, 0, 0], [0.75, 0.125, 0.125, 0, 0, 0]]
+    assert fit_exact(np.array(ang), np.array([0, 6, 0]), "presence", (0.0, 0.5)).alpha == (0.375, 0.5)
+    # gap   .25 70/30   .5 50/50   .75 70/30: right blends 2, 1, 2, 1 as β rises past each
+    pairs = [[0.5, 0.25, 0.125, 0.125, 0, 0], [0.6875, 0.1875, 0.125, 0, 0, 0], [0.8125, 0.0625, 0.0625, 0.0625, 0, 0]]
+    assert fit_exact(np.array(pairs), np.array([6, 7, 6]), "salience").beta == (0.0, 0.25)
 
 
 @given(cases())

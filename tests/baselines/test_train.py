@@ -204,9 +204,26 @@ def test_the_best_fold_is_the_first_with_the_best_score_and_has_blends(folds, be
     assert final == (best, best + 1, (best / 10, best / 20), f"fold {best} at its epoch {best + 1}")
 
 
-@pytest.mark.parametrize("options", [{"test_protocol": "retrian"}, {"test_protocol": "best-fold", "weight": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{"test_protocol": "retrian"}, {"test_protocol": "best-fold", "decoder": "structured"}]
+)
 def test_no_such_test_protocol(tiny, tmp_path, options):
-    with pytest.raises(ValueError, match="expected one of pooled, retrain, best-fold, and with a weight pooled"):
+    expected = "expected one of pooled, retrain, best-fold, and with a decoder other than thresholds pooled"
+    with pytest.raises(ValueError, match=expected):
+        run(tiny, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"decoder": "magic"}, "decoder 'magic'; expected one of thresholds, structured"),
+        ({"weight": 0.5}, "options weight for decoder 'thresholds'; expected none"),
+        ({"decoder": "structured", "wieght": 0.5}, "options wieght for decoder 'structured'; expected weight"),
+    ],
+)
+def test_no_such_decoder_or_option(tiny, tmp_path, options, says):
+    with pytest.raises(ValueError, match=says):
         run(tiny, tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
@@ -236,7 +253,7 @@ def test_the_best_fold_s_own_model_comes_with_its_own_scaler_and_gives_its_out_o
 
 
 def test_a_structured_decoder_goes_with_the_artefact(tiny, tmp_path):
-    metrics = run(tiny, tmp_path / "run", weight=0.5)
+    metrics = run(tiny, tmp_path / "run", decoder="structured", weight=0.5)
     model = json.loads((tmp_path / "run" / "model.json").read_text())
     assert (model["decoder"]["name"], model["decoder"]["weight"]) == ("structured", 0.5)
     assert metrics["structured"]["nested"]["n"] == 36 and metrics["structured"]["weight"] == 0.5
@@ -254,13 +271,14 @@ def test_a_structured_decoder_goes_with_the_artefact(tiny, tmp_path):
     from blemore_baselines.decoding import decoders
     from blemore_baselines.decoding import scores as fusion
 
-    decoded = decoders.structured(tiny.dataset, fusion.read_models([tmp_path / "run"], tiny.dataset.ids), 0.5)
+    models = fusion.read_models([tmp_path / "run"], tiny.dataset.ids)
+    decoded = decoders.fit("structured", tiny.dataset, models, weight=0.5)
     assert decoded.figures["nested"]["score"] == metrics["structured"]["nested"]["score"]
 
 
 @pytest.mark.parametrize("damage", [{"name": "other"}, {"weight": 2}, {"strength": None}, {"parameters": {}}])
 def test_a_damaged_decoder_is_told(tiny, tmp_path, damage):
-    run(tiny, tmp_path / "run", weight=0.5)
+    run(tiny, tmp_path / "run", decoder="structured", weight=0.5)
     path = tmp_path / "run" / "model.json"
     model = json.loads(path.read_text())
     model["decoder"] |= damage

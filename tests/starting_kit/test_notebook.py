@@ -211,7 +211,7 @@ def test_compares_the_decoders_by_their_difference(on_demo):
     run, out = on_demo
     dataset = read_dataset(out / "demo/data/train_metadata.csv")
     [folder] = (out / "demo/starting_kit").glob("*-fast")
-    told = decoders.structured(dataset, read_models([folder], dataset.ids))
+    told = decoders.fit("structured", dataset, read_models([folder], dataset.ids))
     text = structured_to_text(told.figures)
     compared = text[text.index("\nDifference to thresholds") :].splitlines()[2:5]
     assert all(line.startswith(("ACC_", "score")) and " p = " in line for line in compared)

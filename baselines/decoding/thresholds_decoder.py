@@ -1,0 +1,52 @@
+"""The published threshold rule, on the mean of the models' probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from blemore_baselines.dataset import Dataset
+from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.decoding.decoders import Answers, Decoded, bad_spec
+from blemore_baselines.decoding.scores import Models, softmax
+from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_exact
+
+
+def demand(dataset: Dataset) -> None:
+    """Thresholds can be fitted on any clips."""
+
+
+def fit(dataset: Dataset, models: Models) -> Decoded:
+    """Accounts by the published grid, and one (α, β) for new clips.
+
+    The latter is the middle of the best plateau of all, on all out-of-fold scores together: a point at an edge travels
+    worse.
+    """
+    probabilities = models.average()
+    thresholds = fit_exact(probabilities, dataset.labels).thresholds
+    results = {
+        **figures(probabilities[np.newaxis], dataset.labels, dataset.folds),
+        "final": {**thresholds._asdict(), "fitted_on": "pooled out-of-fold scores"},
+        "models": [
+            {"path": str(path), "weight": 1 / len(models.paths), "missing": missing}
+            for path, missing in zip(models.paths, models.missing)
+        ],
+    }
+    return Decoded(results, to_spec(thresholds), lambda new: _decode(new.average(), thresholds))
+
+
+def to_spec(thresholds: Thresholds) -> dict:
+    """What `read` reads back."""
+    return {"name": "thresholds", **thresholds._asdict()}
+
+
+def read(spec: dict, where: str) -> Callable[[np.ndarray], Answers]:
+    if not all(isinstance(spec.get(key), float) for key in Thresholds._fields):
+        raise bad_spec(spec, where)
+    thresholds = Thresholds(spec["alpha"], spec["beta"])
+    return lambda logits: _decode(softmax(logits), thresholds)
+
+
+def _decode(probabilities: np.ndarray, thresholds: Thresholds) -> Answers:
+    return Answers(decode_thresholds(probabilities, thresholds), None)
