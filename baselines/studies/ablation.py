@@ -21,10 +21,11 @@ from blemore_baselines.dataset import PAIR_OF_LABEL, Dataset
 from blemore_baselines.features import Features, fuse
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.results import plots
+from blemore_baselines.results.study_files import Study
 from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.held_out import DISTURB, judge_all, judge_disturbed
 from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, draw, estimate, in_words
-from blemore_baselines.studies.study import Study, check_folds
+from blemore_baselines.studies.study import check_folds
 
 REPEATS = 10
 SINGLES = "single emotions"

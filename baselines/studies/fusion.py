@@ -26,6 +26,7 @@ from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.features import Features, fuse
 from blemore_baselines.models.recipes import HEADS, Recipe
 from blemore_baselines.results import plots
+from blemore_baselines.results.study_files import Study
 from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.intervals import (
     FIGURES,
@@ -37,7 +38,7 @@ from blemore_baselines.studies.intervals import (
     outcomes,
 )
 from blemore_baselines.studies.objectives import by_thresholds, soft_label_loss
-from blemore_baselines.studies.study import Study, check_folds
+from blemore_baselines.studies.study import check_folds
 from blemore_baselines.studies.training import ONE_TRAINING, out_of_fold, perceptron, seeded
 
 RANK = 4

@@ -20,6 +20,7 @@ from blemore_baselines.features import Features
 from blemore_baselines.models.crossval import cross_validate
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.results import plots
+from blemore_baselines.results.study_files import Study
 from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.intervals import (
     FIGURES,
@@ -31,7 +32,7 @@ from blemore_baselines.studies.intervals import (
     reach,
 )
 from blemore_baselines.studies.objectives import by_thresholds
-from blemore_baselines.studies.study import Study, check_folds, signed
+from blemore_baselines.studies.study import check_folds, signed
 
 DEALS = 5
 

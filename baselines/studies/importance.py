@@ -20,11 +20,12 @@ from blemore_baselines.engines import one_thread_each
 from blemore_baselines.features import Features, fuse
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.results import plots
+from blemore_baselines.results.study_files import Study
 from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.held_out import held_out
 from blemore_baselines.studies.importance_columns import Group, find_groups
 from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, draw, in_words
-from blemore_baselines.studies.study import Study, check_folds
+from blemore_baselines.studies.study import check_folds
 
 REPEATS = 10
 LOST = ("presence", "salience")

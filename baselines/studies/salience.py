@@ -18,10 +18,11 @@ from blemore_baselines.decoding.accounts import accuracies, count
 from blemore_baselines.features import Features
 from blemore_baselines.models.recipes import HEADS, Recipe
 from blemore_baselines.results import plots
+from blemore_baselines.results.study_files import Study
 from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.intervals import Estimate, compare, draw, estimate, in_words, outcomes
 from blemore_baselines.studies.objectives import OBJECTIVES, SHARES
-from blemore_baselines.studies.study import Study, check_folds
+from blemore_baselines.studies.study import check_folds
 from blemore_baselines.studies.training import ONE_TRAINING, out_of_fold, perceptron
 
 BASELINE, *OTHERS = OBJECTIVES

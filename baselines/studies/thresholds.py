@@ -23,10 +23,11 @@ from blemore_baselines.dataset import Dataset
 from blemore_baselines.results import plots
 from blemore_baselines.results.published import read_published
 from blemore_baselines.results.stability import reach
+from blemore_baselines.results.study_files import Study
 from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.intervals import FIGURES, Estimate, compare
 from blemore_baselines.studies.intervals import draw as draw_estimates
-from blemore_baselines.studies.study import Study, check_folds, signed
+from blemore_baselines.studies.study import check_folds, signed
 from blemore_baselines.studies.thresholds_optima import RANGES, draw, optima
 from blemore_baselines.studies.thresholds_transfer import (
     WAYS,
@@ -40,7 +41,7 @@ from blemore_baselines.studies.thresholds_transfer import (
 DEALS = 200
 
 
-def thresholds(dataset: Dataset, probabilities: np.ndarray, signature: str, seed: int = 0, deals: int = DEALS) -> Study:
+def thresholds(dataset: Dataset, probabilities: np.ndarray, seed: int, signature: str, deals: int = DEALS) -> Study:
     """Where thresholds are best, and how well they travel.
 
     probabilities: (N, 6) of the dataset's clips, in its order, each by a model that saw none of its fold
