@@ -105,7 +105,7 @@ def _gains_table(head: str, records: Mapping[str, np.ndarray], gains: Mapping[st
         f"{head} trained on each modality, nested; what both gain over it, intervals over actors",
         ("trained on", *FIGURES, "score gained by both", *INTERVAL),
         [
-            [name, *_values(rows), *(gains[name]["score"] if name in gains else [None] * 4)]
+            [name, *_figures(rows), *(gains[name]["score"] if name in gains else [None] * 4)]
             for name, rows in records.items()
         ],
     )
@@ -123,9 +123,9 @@ def _pairs_table(group: np.ndarray, records: Mapping[str, np.ndarray], pairs: Ma
 def _losses_table(
     both: np.ndarray, disturbed: Mapping[tuple[str, str], np.ndarray], losses: ByDisturbance, repeats: int
 ) -> Table:
-    rows: list[list[Cell]] = [["nothing", *_values(both), *[None] * 4]]
+    rows: list[list[Cell]] = [["nothing", *_figures(both), *[None] * 4]]
     for key, records in disturbed.items():
-        rows.append([" ".join(key), *_values(records), *losses[key]["score"]])
+        rows.append([" ".join(key), *_figures(records), *losses[key]["score"]])
     return Table(
         f"The model of both, one modality disturbed at test time, mean of {repeats} draws; what is lost",
         ("disturbed", *FIGURES, "score lost", *INTERVAL),
@@ -133,7 +133,7 @@ def _losses_table(
     )
 
 
-def _values(records: np.ndarray) -> list[float]:
+def _figures(records: np.ndarray) -> list[float]:
     """The figures of records (N, 4)."""
     return [float(of(records.sum(axis=0))) for of in FIGURES.values()]
 
