@@ -1,31 +1,24 @@
-"""The group `analyse`: a command a study."""
+"""The group `analyse`: a command for each study."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from blemore.cli import PATH
 from blemore_baselines.commands.common import features_option, metadata_option, talk
-from blemore_baselines.models.recipes import HEADS, PRESETS
+from blemore_baselines.models.recipes import HEADS, PRESETS, Recipe
+from blemore_baselines.studies import STUDIES, Entry
 
-preset_option = click.option(
-    "--preset", type=click.Choice(list(PRESETS)), default="fast", show_default=True, help="As in train."
-)
-head_option = click.option("--head", type=click.Choice(list(HEADS)), default="mlp512", show_default=True)
-seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-out_option = click.option(
-    "--out", type=PATH, required=True, metavar="DIR", help="Where the study's JSON, tables and figures go."
-)
+if TYPE_CHECKING:
+    from blemore_baselines.dataset import Dataset
+    from blemore_baselines.features import Features
 
-
-def training_options(command: Callable) -> Callable:
-    """What a study needs to train: --preset, --head, --seed, --out."""
-    for option in (out_option, seed_option, head_option, preset_option):
-        command = option(command)
-    return command
+Paths = tuple[Path, ...]
 
 
 @click.group()
@@ -40,121 +33,82 @@ def analyse() -> None:
     """
 
 
-@analyse.command()
-@metadata_option
-@features_option
-@training_options
-def identity(metadata: Path, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
-    """Actor-disjoint against actor-inclusive folds: what is the identity of actors worth?
+# ---------------------------------------------------------------------- what studies take
 
-    \b
-    Example:
-      blemore-baselines analyse identity --metadata train_metadata.csv --features logmel.npz --out run/analysis
-    """
+
+class Training(NamedTuple):
+    """What a study trains, by the names of the options."""
+
+    preset: str
+    head: str
+    seed: int
+
+    @property
+    def recipe(self) -> Recipe:
+        return PRESETS[self.preset]["aggregate"]
+
+    @property
+    def arguments(self) -> tuple[Recipe, str, int]:
+        """As studies take them."""
+        return self.recipe, self.head, self.seed
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """As signatures hold them."""
+        return {"head": self.head, "preset": self.preset, "recipe": self.recipe.digest, "seed": self.seed}
+
+
+class Inputs(NamedTuple):
+    """arguments: of the study's function, between the dataset and the signature; fields: of that signature."""
+
+    dataset: Dataset
+    arguments: Sequence[object]
+    fields: dict[str, object]
+
+
+def read_features(metadata: Path, training: Training, features: Paths) -> Inputs:
     from blemore_baselines.features import fuse
-    from blemore_baselines.models.recipes import PRESETS
-    from blemore_baselines.studies.identity import identity as run
+    from blemore_baselines.studies.study import digests
 
     dataset, sources = _read(metadata, features)
-    recipe = PRESETS[preset]["aggregate"]
-    _finish(
-        run(
-            dataset,
-            fuse(sources),
-            recipe,
-            head,
-            seed,
-            _signature("identity", dataset, sources, preset, recipe, head, seed),
-        ),
-        out,
-    )
+    return Inputs(dataset, [fuse(sources), *training.arguments], {"features": digests(sources), **training.fields})
 
 
-@analyse.command()
-@metadata_option
-@click.option(
-    "--scores",
-    type=PATH,
-    multiple=True,
-    metavar="OOF",
-    help="Out-of-fold logits or probabilities of the clips: a table or a run folder. Several are averaged.",
-)
-@click.option(
-    "--features",
-    type=PATH,
-    multiple=True,
-    metavar="PATH",
-    help="Instead of --scores: train on these, fused where there are several.",
-)
-@training_options
-def thresholds(metadata: Path, scores: tuple, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
-    """Do α and β travel? Each fold with thresholds of the others, and what the drop is made of.
+def read_sources(metadata: Path, training: Training, features: Paths) -> Inputs:
+    from blemore_baselines.studies.study import digests
 
-    \b
-    Example:
-      blemore-baselines analyse thresholds --metadata train_metadata.csv --scores run --out run/analysis
-    """
+    names = _names(features)
+    dataset, sources = _read(metadata, features)
+    return Inputs(dataset, [names, sources, *training.arguments], {"features": digests(sources), **training.fields})
+
+
+def read_modalities(metadata: Path, training: Training, video: Paths, audio: Paths) -> Inputs:
+    from blemore_baselines.studies.study import digests
+
+    dataset, sources = _read(metadata, (*video, *audio))
+    fields = {"features": digests(sources), "video": len(video), "audio": len(audio), **training.fields}
+    return Inputs(dataset, [sources[: len(video)], sources[len(video) :], *training.arguments], fields)
+
+
+def read_probabilities(metadata: Path, training: Training, scores: Paths, features: Paths) -> Inputs:
     if bool(scores) == bool(features):
         raise click.UsageError("expected either --scores or --features")
     from blemore_baselines.decoding.scores import average, softmax
     from blemore_baselines.features import fuse, read_scores
     from blemore_baselines.models.crossval import cross_validate
-    from blemore_baselines.models.recipes import PRESETS
-    from blemore_baselines.studies.study import digests, signature
-    from blemore_baselines.studies.thresholds import thresholds as run
+    from blemore_baselines.studies.study import digests
 
     dataset, sources = _read(metadata, features)
     if scores:
         sources = [read_scores(path, dataset.ids) for path in scores]
         probabilities = average([source.X for source in sources], scores)
-        told = signature("thresholds", dataset, scores=digests(sources), seed=seed)
-    else:
-        recipe = PRESETS[preset]["aggregate"]
-        probabilities = softmax(cross_validate(dataset, fuse(sources), recipe, [head], [seed]).logits[0, 0, -1])
-        told = _signature("thresholds", dataset, sources, preset, recipe, head, seed)
-    _finish(run(dataset, probabilities, told, seed), out)
+        return Inputs(dataset, [probabilities, training.seed], {"scores": digests(sources), "seed": training.seed})
+    logits = cross_validate(dataset, fuse(sources), training.recipe, [training.head], [training.seed]).logits
+    fields = {"features": digests(sources), **training.fields}
+    return Inputs(dataset, [softmax(logits[0, 0, -1]), training.seed], fields)
 
 
-@analyse.command()
-@metadata_option
-@click.option(
-    "--video",
-    type=PATH,
-    required=True,
-    multiple=True,
-    metavar="PATH",
-    help="Features of the picture, as for train --features; several are fused.",
-)
-@click.option(
-    "--audio", type=PATH, required=True, multiple=True, metavar="PATH", help="Features of the sound, likewise."
-)
-@training_options
-def ablation(metadata: Path, video: tuple, audio: tuple, preset: str, head: str, seed: int, out: Path) -> None:
-    """Video, audio and both; and a model of both with one zeroed, noised or swapped at test time.
-
-    \b
-    Example:
-      blemore-baselines analyse ablation --metadata train_metadata.csv --video videomae.npz --audio hubert.npz --out analysis
-    """
-    from blemore_baselines.models.recipes import PRESETS
-    from blemore_baselines.studies.ablation import ablation as run
-
-    dataset, sources = _read(metadata, (*video, *audio))
-    recipe = PRESETS[preset]["aggregate"]
-    told = _signature("ablation", dataset, sources, preset, recipe, head, seed, video=len(video), audio=len(audio))
-    _finish(run(dataset, sources[: len(video)], sources[len(video) :], recipe, head, seed, told), out)
-
-
-def _finish(study, out: Path) -> None:
-    """Write a study, and tell it."""
-    from blemore_baselines.studies.study import told, write
-
-    write(study, out)
-    click.echo(told(study))
-    talk(f"Tables and figures are in {out}")
-
-
-def _read(metadata: Path, paths: Sequence[Path]) -> tuple:
+def _read(metadata: Path, paths: Paths) -> tuple[Dataset, list[Features]]:
     """The dataset, and the aggregated features of its clips from each path."""
     from blemore_baselines.dataset import read_dataset
     from blemore_baselines.features import read_features
@@ -163,18 +117,7 @@ def _read(metadata: Path, paths: Sequence[Path]) -> tuple:
     return dataset, [read_features(path, dataset.ids) for path in paths]
 
 
-def _signature(
-    study: str, dataset, sources: Sequence, preset: str, recipe, head: str, seed: int, **settings: object
-) -> str:
-    """Of a study that trains."""
-    from blemore_baselines.studies.study import digests, signature
-
-    return signature(
-        study, dataset, features=digests(sources), **settings, head=head, preset=preset, recipe=recipe.digest, seed=seed
-    )
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
+def _names(paths: Paths) -> list[str]:
     """What sources are called: by their encoders, or by their paths where two would have one name."""
     from blemore_baselines.features import encoder_name
 
@@ -184,93 +127,70 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else list(map(str, paths))
 
 
-@analyse.command()
-@metadata_option
-@features_option
-@training_options
-def salience(metadata: Path, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
-    """What to train for: soft labels, shares by regression, ranks, or sets and relations.
+# ---------------------------------------------------------------------------- the commands
 
-    \b
-    Example:
-      blemore-baselines analyse salience --metadata train_metadata.csv --features logmel.npz --out studies
-    """
-    from blemore_baselines.features import fuse
-    from blemore_baselines.models.recipes import PRESETS
-    from blemore_baselines.studies.salience import salience as run
-
-    dataset, sources = _read(metadata, features)
-    recipe = PRESETS[preset]["aggregate"]
-    _finish(
-        run(
-            dataset,
-            fuse(sources),
-            recipe,
-            head,
-            seed,
-            _signature("salience", dataset, sources, preset, recipe, head, seed),
-        ),
-        out,
-    )
-
-
-@analyse.command()
-@metadata_option
-@features_option
-@training_options
-def fusion(metadata: Path, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
-    """How to join modalities: side by side, by gated attention, or by a low-rank tensor.
-
-    \b
-    Example:
-      blemore-baselines analyse fusion --metadata train_metadata.csv --features imagebind.npz --features wavlm.npz --out studies
-    """
-    from blemore_baselines.models.recipes import PRESETS
-    from blemore_baselines.studies.fusion import fusion as run
-
-    names = _names(features)
-    dataset, sources = _read(metadata, features)
-    recipe = PRESETS[preset]["aggregate"]
-    _finish(
-        run(
-            dataset,
-            names,
-            sources,
-            recipe,
-            head,
-            seed,
-            _signature("fusion", dataset, sources, preset, recipe, head, seed),
-        ),
-        out,
-    )
+video_option = click.option(
+    "--video",
+    type=PATH,
+    required=True,
+    multiple=True,
+    metavar="PATH",
+    help="Features of the picture, as for train --features; several are fused.",
+)
+audio_option = click.option(
+    "--audio", type=PATH, required=True, multiple=True, metavar="PATH", help="Features of the sound, likewise."
+)
+scores_option = click.option(
+    "--scores",
+    type=PATH,
+    multiple=True,
+    metavar="OOF",
+    help="Out-of-fold logits or probabilities of the clips: a table or a run folder. Several are averaged.",
+)
+instead_of_scores_option = click.option(
+    "--features",
+    type=PATH,
+    multiple=True,
+    metavar="PATH",
+    help="Instead of --scores: train on these, fused where there are several.",
+)
+training_options = (
+    click.option("--preset", type=click.Choice(list(PRESETS)), default="fast", show_default=True, help="As in train."),
+    click.option("--head", type=click.Choice(list(HEADS)), default="mlp512", show_default=True),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+    click.option(
+        "--out", type=PATH, required=True, metavar="DIR", help="Where the study's JSON, tables and figures go."
+    ),
+)
+# What an entry takes → the options that it is asked for by, and their reader
+INPUTS: dict[str, tuple[Sequence[Callable], Callable[..., Inputs]]] = {
+    "features": ([features_option], read_features),
+    "sources": ([features_option], read_sources),
+    "modalities": ([video_option, audio_option], read_modalities),
+    "probabilities": ([scores_option, instead_of_scores_option], read_probabilities),
+}
 
 
-@analyse.command()
-@metadata_option
-@features_option
-@training_options
-def importance(metadata: Path, features: tuple, preset: str, head: str, seed: int, out: Path) -> None:
-    """What a head relies on: sources, statistics, and OpenFace's named columns, by permutation.
+def command(name: str, entry: Entry) -> click.Command:
+    """The command of a study: reads what it takes, runs it, writes and prints it."""
+    options, read = INPUTS[entry.takes]
 
-    \b
-    Example:
-      blemore-baselines analyse importance --metadata train_metadata.csv --features OpenFace_3_train --features wavlm.npz --out studies
-    """
-    from blemore_baselines.models.recipes import PRESETS
-    from blemore_baselines.studies.importance import importance as run
+    def run(metadata: Path, preset: str, head: str, seed: int, out: Path, **paths: Paths) -> None:
+        from blemore_baselines.results.study_files import to_terminal, write
+        from blemore_baselines.studies.study import signature
 
-    names = _names(features)
-    dataset, sources = _read(metadata, features)
-    recipe = PRESETS[preset]["aggregate"]
-    _finish(
-        run(
-            dataset,
-            names,
-            sources,
-            recipe,
-            head,
-            seed,
-            _signature("importance", dataset, sources, preset, recipe, head, seed),
-        ),
-        out,
-    )
+        dataset, arguments, fields = read(metadata, Training(preset, head, seed), **paths)
+        function = getattr(import_module(f"blemore_baselines.studies.{name}"), name)
+        study = function(dataset, *arguments, signature(name, dataset, **fields))
+        write(study, out)
+        click.echo(to_terminal(study))
+        talk(f"Tables and figures are in {out}")
+
+    for option in reversed((metadata_option, *options, *training_options)):
+        run = option(run)
+    example = f"blemore-baselines analyse {name} --metadata train_metadata.csv {entry.example}"
+    return click.command(name, help=f"{entry.question}\n\n\b\nExample:\n  {example}")(run)
+
+
+for _name, _entry in STUDIES.items():
+    analyse.add_command(command(_name, _entry))

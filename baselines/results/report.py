@@ -30,8 +30,9 @@ from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.results import failures, plots, stability
 from blemore_baselines.results.published import paper_name, read_published
 from blemore_baselines.results.run import Run, read_run
-from blemore_baselines.results.studies_of_run import Study, command, read_studies
-from blemore_baselines.results.tables import Cell, Table, shown, to_csv, to_html, to_latex
+from blemore_baselines.results.studies_of_run import command, read_studies
+from blemore_baselines.results.study_files import Study
+from blemore_baselines.results.tables import Cell, Table, shown, to_files, to_html
 from blemore_baselines.results.text import ACCOUNTS, METRICS, folds_table, structured_to_text
 
 STRUCTURED = "What the model for new clips decodes by. Every other section is about thresholds on the same logits."
@@ -78,8 +79,8 @@ def write_report(
     for section in sections:
         signature = section.signature or found.signature
         for name, table in section.tables.items():
-            write_atomic(run / "tables" / f"{name}.csv", to_csv(table, signature))
-            write_atomic(run / "tables" / f"{name}.tex", to_latex(table, signature))
+            for file, text in to_files(name, table, signature).items():
+                write_atomic(run / "tables" / file, text)
         for name, (png, _) in section.figures.items():
             write_atomic(run / "figures" / f"{name}.png", png)
     write_atomic(run / "report.html", _page(found, sections))
@@ -259,11 +260,12 @@ def _identity(run: Run, study: Study | None, analysis: Path) -> Section:
 
 
 def _study(study: Study, title: str) -> Section:
+    tables = {f"{study.name}_{name}": table for name, table in sorted(study.tables.items())}
     figures = {
-        name: (picture, name.removeprefix(f"{study.name}_").replace("_", " ").capitalize())
-        for name, picture in study.figures.items()
+        f"{study.name}_{name}": (png, name.replace("_", " ").capitalize())
+        for name, png in sorted(study.figures.items())
     }
-    return Section(title, study.findings, study.tables, figures, signature=study.signature)
+    return Section(title, study.findings, tables, figures, signature=study.signature)
 
 
 def _folds(run: Run) -> Section:

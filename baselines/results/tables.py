@@ -1,13 +1,13 @@
 """Tables of results: one form for the terminal, for CSV, for LaTeX and for pages, each with its signature.
 
-A cell is a text, a whole number, a fraction (four digits; CSV keeps them all) or None, which shows as a
-dash. A signature says in one line what the figures were computed from.
+A cell is a text, a whole number, a fraction (four digits; CSV keeps them all) or None, which shows as a dash. A
+signature says in one line what the figures were computed from.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from blemore.errors import printable
@@ -48,11 +48,13 @@ def to_text(table: Table, signature: str | None = None) -> str:
 
 def to_csv(table: Table, signature: str) -> str:
     """Unrounded, for machines; None is an empty cell, and the signature is the last line, after a #."""
-    rows = [
-        ["" if cell is None else repr(float(cell)) if isinstance(cell, float) else cell for cell in row]
-        for row in table.rows
-    ]
-    return csv_text([table.columns, *rows]) + f"# {signature}\n"
+    return csv_text([table.columns, *([_unrounded(cell) for cell in row] for row in table.rows)]) + f"# {signature}\n"
+
+
+def _unrounded(cell: Cell) -> str | int:
+    if cell is None:
+        return ""
+    return repr(float(cell)) if isinstance(cell, float) else cell
 
 
 LATEX = {
@@ -82,26 +84,32 @@ LATEX = {
 
 def to_latex(table: Table, signature: str) -> str:
     """A tabular with the rules of booktabs, to be pasted; the title and the signature are comments."""
-    escaped = lambda text: "".join(LATEX.get(char, char) for char in text)  # noqa: E731
     lines = [
         *(f"% {' '.join(text.split())}" for text in (table.title, signature)),
         rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
         r"\toprule",
     ]
-    lines += [" & ".join(map(escaped, table.columns)) + r" \\", r"\midrule"]
-    lines += [" & ".join(escaped(shown(cell, 3)) for cell in row) + r" \\" for row in table.rows]
+    lines += [_latex_row(table.columns), r"\midrule", *(_latex_row(row) for row in table.rows)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _latex_row(row: Sequence[Cell]) -> str:
+    escaped = ("".join(LATEX.get(char, char) for char in shown(cell, 3)) for cell in row)
+    return " & ".join(escaped) + r" \\"
+
+
+def to_files(name: str, table: Table, signature: str) -> dict[str, str]:
+    """The files that a table is written to, by their names: CSV and LaTeX."""
+    return {f"{name}.csv": to_csv(table, signature), f"{name}.tex": to_latex(table, signature)}
 
 
 def to_html(table: Table) -> str:
     """For a page in the style of `blemore.page`; wider than the page, it scrolls."""
-    cells = lambda row, tag: "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)  # noqa: E731
-    body = "".join(
-        f"<tr><th>{html.escape(first)}</th>{cells(rest, 'td')}</tr>"
-        for first, *rest in (map(shown, row) for row in table.rows)
-    )
+    header = _html_cells("th", table.columns)
+    body = "".join(f"<tr>{_html_cells('th', row[:1])}{_html_cells('td', row[1:])}</tr>" for row in table.rows)
     title = f'<p class="soft">{html.escape(table.title)}</p>'  # a caption would scroll away
-    return (
-        f'{title}<div class="wide"><table'
-        f' class="rows"><thead><tr>{cells(table.columns, "th")}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    return f'{title}<div class="wide"><table class="rows"><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _html_cells(tag: str, cells: Iterable[Cell]) -> str:
+    return "".join(f"<{tag}>{html.escape(shown(cell))}</{tag}>" for cell in cells)

@@ -21,13 +21,17 @@ from blemore_baselines.dataset import PAIR_OF_LABEL, Dataset
 from blemore_baselines.features import Features, fuse
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.results import plots
-from blemore_baselines.results.tables import Table
+from blemore_baselines.results.study_files import Study
+from blemore_baselines.results.tables import Cell, Table
 from blemore_baselines.studies.held_out import DISTURB, judge_all, judge_disturbed
 from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, draw, estimate, in_words
-from blemore_baselines.studies.study import Study, check_folds
+from blemore_baselines.studies.study import check_folds
 
 REPEATS = 10
+INTERVAL = ("low", "high", "p")
 SINGLES = "single emotions"
+ByName = Mapping[str, Estimate]  # by figure, or by pair
+ByDisturbance = Mapping[tuple[str, str], ByName]  # modality, way
 
 
 def ablation(
@@ -46,90 +50,90 @@ def ablation(
 
     Raises ValidationError: a modality is missing, fewer than three folds, or a fold without blends.
     """
-    missing = [name for name, its in (("video", video), ("audio", audio)) if not its]
+    missing = [name for name, sources in (("video", video), ("audio", audio)) if not sources]
     if missing:
-        raise ValidationError(
-            [
-                Problem(
-                    "missing-modality", name, "no features; expected at least one source", hint=f"Give --{name} PATH."
-                )
-                for name in missing
-            ]
-        )
+        raise ValidationError([_missing(name) for name in missing])
     check_folds(dataset, 3)
     modalities = {"video": fuse(video), "audio": fuse(audio)}
-    trained = {name: judge_all(dataset, its, recipe, head, seed, name) for name, its in modalities.items()}
-    trained["both"], disturbed = judge_disturbed(dataset, modalities, recipe, head, seed, repeats)
+    alone = {name: judge_all(dataset, features, recipe, head, seed, name) for name, features in modalities.items()}
+    both, disturbed = judge_disturbed(dataset, modalities, recipe, head, seed, repeats)
+    records = {**alone, "both": both}
     single = {
-        name: {figure: estimate(its, dataset.actors, of) for figure, of in FIGURES.items()}
-        for name, its in trained.items()
+        name: {figure: estimate(rows, dataset.actors, of) for figure, of in FIGURES.items()}
+        for name, rows in records.items()
     }
-    gains = {
-        name: {figure: compare(trained["both"], trained[name], dataset.actors, figure) for figure in FIGURES}
-        for name in modalities
-    }
-    pairs = {name: _by_pair(dataset, trained["both"], trained[name]) for name in modalities}
-    losses = {
-        key: {figure: compare(trained["both"], its, dataset.actors, figure) for figure in FIGURES}
-        for key, its in disturbed.items()
-    }
-    group = _groups(dataset)
-    rows = {
-        "trained": [
-            [name, *_values(its), *(gains[name]["score"] if name in gains else [None] * 4)]
-            for name, its in trained.items()
-        ],
-        "pairs": [
-            [
-                name,
-                int((group == name).sum()),
-                *(float(its[group == name, 1].mean()) for its in trained.values()),
-                *pairs["video"][name],
-                *pairs["audio"][name],
-            ]
-            for name in pairs["video"]
-        ],
-        "disturbed": [
-            ["nothing", *_values(trained["both"]), *[None] * 4],
-            *(
-                [f"{modality} {how}", *_values(its), *losses[modality, how]["score"]]
-                for (modality, how), its in disturbed.items()
-            ),
-        ],
-    }
-    interval = ("low", "high", "p")
+    gains = {name: _compare(dataset, both, rows) for name, rows in alone.items()}
+    pairs = {name: _by_pair(dataset, both, rows) for name, rows in alone.items()}
+    losses = {key: _compare(dataset, both, rows) for key, rows in disturbed.items()}
     tables = {
-        "trained": Table(
-            f"{head} trained on each modality, nested; what both gain over it, intervals over actors",
-            ("trained on", *FIGURES, "score gained by both", *interval),
-            rows["trained"],
-        ),
-        "pairs": Table(
-            "Presence by pair of emotions, and what both gain",
-            ("clips of", "clips", *trained, "over video", *interval, "over audio", *interval),
-            rows["pairs"],
-        ),
-        "disturbed": Table(
-            f"The model of both, one modality disturbed at test time, mean of {repeats} draws; what is lost",
-            ("disturbed", *FIGURES, "score lost", *interval),
-            rows["disturbed"],
-        ),
+        "trained": _gains_table(head, records, gains),
+        "pairs": _pairs_table(_groups(dataset), records, pairs),
+        "disturbed": _losses_table(both, disturbed, losses, repeats),
     }
-    told = lambda by_figure: {figure: its._asdict() for figure, its in by_figure.items()}  # noqa: E731
     values = {
-        "trained": {name: told(its) for name, its in single.items()},
-        "gained_by_both": {name: told(its) for name, its in gains.items()},
-        "pairs": {name: told(its) for name, its in pairs.items()},
-        "lost": {f"{modality} {how}": told(its) for (modality, how), its in losses.items()},
+        "trained": _dicts(single),
+        "gained_by_both": _dicts(gains),
+        "pairs": _dicts(pairs),
+        "lost": _dicts({f"{modality} {how}": by_figure for (modality, how), by_figure in losses.items()}),
         "repeats": repeats,
     }
-    drawn = {"pairs": _draw_pairs(pairs), "disturbed": _draw_disturbed(single, losses)}
-    return Study(
-        "ablation", "Video, audio, and both", tables, drawn, _findings(single, gains, pairs, losses), values, signature
+    figures = {"pairs": _draw_pairs(pairs), "disturbed": _draw_disturbed(single["both"], losses)}
+    findings = _findings(single, gains, pairs, losses)
+    return Study("ablation", "Video, audio, and both", tables, figures, findings, values, signature)
+
+
+def _missing(modality: str) -> Problem:
+    return Problem(
+        "missing-modality",
+        modality,
+        "no features; expected at least one source",
+        hint=f"Give --{modality} PATH.",
     )
 
 
-def _values(records: np.ndarray) -> list[float]:
+def _compare(dataset: Dataset, both: np.ndarray, records: np.ndarray) -> ByName:
+    """What the model of both has over other records (N, 4), by figure."""
+    return {figure: compare(both, records, dataset.actors, figure) for figure in FIGURES}
+
+
+def _dicts(estimates: Mapping[str, ByName]) -> dict[str, dict[str, dict]]:
+    return {key: {name: one._asdict() for name, one in by_name.items()} for key, by_name in estimates.items()}
+
+
+def _gains_table(head: str, records: Mapping[str, np.ndarray], gains: Mapping[str, ByName]) -> Table:
+    return Table(
+        f"{head} trained on each modality, nested; what both gain over it, intervals over actors",
+        ("trained on", *FIGURES, "score gained by both", *INTERVAL),
+        [
+            [name, *_figures(rows), *(gains[name]["score"] if name in gains else [None] * 4)]
+            for name, rows in records.items()
+        ],
+    )
+
+
+def _pairs_table(group: np.ndarray, records: Mapping[str, np.ndarray], pairs: Mapping[str, ByName]) -> Table:
+    rows: list[list[Cell]] = []
+    for name in pairs["video"]:
+        presence = [float(outcomes[group == name, 1].mean()) for outcomes in records.values()]
+        rows.append([name, int((group == name).sum()), *presence, *pairs["video"][name], *pairs["audio"][name]])
+    columns = ("over video", *INTERVAL, "over audio", *INTERVAL)
+    return Table("Presence by pair of emotions, and what both gain", ("clips of", "clips", *records, *columns), rows)
+
+
+def _losses_table(
+    both: np.ndarray, disturbed: Mapping[tuple[str, str], np.ndarray], losses: ByDisturbance, repeats: int
+) -> Table:
+    rows: list[list[Cell]] = [["nothing", *_figures(both), *[None] * 4]]
+    for key, records in disturbed.items():
+        rows.append([" ".join(key), *_figures(records), *losses[key]["score"]])
+    return Table(
+        f"The model of both, one modality disturbed at test time, mean of {repeats} draws; what is lost",
+        ("disturbed", *FIGURES, "score lost", *INTERVAL),
+        rows,
+    )
+
+
+def _figures(records: np.ndarray) -> list[float]:
     """The figures of records (N, 4)."""
     return [float(of(records.sum(axis=0))) for of in FIGURES.values()]
 
@@ -143,69 +147,82 @@ def _groups(dataset: Dataset) -> np.ndarray:
 def _by_pair(dataset: Dataset, both: np.ndarray, alone: np.ndarray) -> dict[str, Estimate]:
     """The presence that both gain over one modality, on the clips of each pair and on the single emotions."""
     group, actors = _groups(dataset), np.array(dataset.actors)
-    there = [name for name in (*("+".join(pair) for pair in PAIRS), SINGLES) if (group == name).any()]
+    names = [name for name in (*("+".join(pair) for pair in PAIRS), SINGLES) if (group == name).any()]
     return {
-        name: compare(both[group == name], alone[group == name], actors[group == name], "presence") for name in there
+        name: compare(both[group == name], alone[group == name], actors[group == name], "presence") for name in names
     }
 
 
 def _findings(
-    single: Mapping, gains: Mapping, pairs: Mapping[str, Mapping[str, Estimate]], losses: Mapping
+    single: Mapping[str, ByName],
+    gains: Mapping[str, ByName],
+    pairs: Mapping[str, ByName],
+    losses: ByDisturbance,
 ) -> list[str]:
-    better = max(gains, key=lambda name: single[name]["score"].value)
-    sure = {name: [pair for pair, its in by_pair.items() if its.beyond > 0] for name, by_pair in pairs.items()}
-    below = [pair for pair, its in pairs[better].items() if its.value < 0]
-    for_whom = lambda name: (
-        f"over {name} for {', '.join(sure[name]) or 'none'} ({len(sure[name])} of {len(pairs[name])})"
-    )
-    alone = lambda name: single[name]["score"].value  # noqa: E731
-    left = lambda modality: alone("both") - losses[modality, "zeroed"]["score"].value  # noqa: E731
-    most = max(losses, key=lambda key: losses[key]["score"].value)
     return [
-        "Trained on "
-        + ", ".join(f"{name}: score {its['score'].value:.3f}" for name, its in single.items())
-        + ". "
-        + " ".join(
-            f"Both gain over {name}: {'; '.join(f'{figure} {in_words(its)}' for figure, its in by_figure.items())}."
-            for name, by_figure in gains.items()
-        ),
-        (
-            f"Beyond chance, presence gains {for_whom('video')}, and {for_whom('audio')}. Beside {better}, the better"
-            f" one alone, both are behind for {', '.join(below) or 'no pair'}. Each is a comparison of its own: of"
-            f" {sum(map(len, pairs.values()))}, one in forty seems to gain by chance."
-        ),
+        _gains_in_words(single, gains),
+        _pairs_in_words(single, pairs),
         "The model of both loses score with "
-        + "; ".join(f"{modality} {how} {in_words(its['score'])}" for (modality, how), its in losses.items())
+        + "; ".join(f"{modality} {how} {in_words(loss['score'])}" for (modality, how), loss in losses.items())
         + ".",
-        (f"It loses most with {' '.join(most)}." if losses[most]["score"].value > 0 else "It loses with none of these.")
-        + f" With audio zeroed it is left with {left('audio'):.3f}, and training on video alone gives"
-        f" {alone('video'):.3f}; with video zeroed {left('video'):.3f}, and on audio alone {alone('audio'):.3f}.",
+        _reliance_in_words(single, losses),
     ]
 
 
-def _draw_pairs(pairs: Mapping[str, Mapping[str, Estimate]]) -> bytes:
-    made, axes = plots.figure(8.5, 4.6)
+def _gains_in_words(single: Mapping[str, ByName], gains: Mapping[str, ByName]) -> str:
+    scores = ", ".join(f"{name}: score {figures['score'].value:.3f}" for name, figures in single.items())
+    sentences = [
+        f"Both gain over {name}: {'; '.join(f'{figure} {in_words(gain)}' for figure, gain in by_figure.items())}."
+        for name, by_figure in gains.items()
+    ]
+    return f"Trained on {scores}. {' '.join(sentences)}"
+
+
+def _pairs_in_words(single: Mapping[str, ByName], pairs: Mapping[str, ByName]) -> str:
+    better = max(pairs, key=lambda name: single[name]["score"].value)
+    behind = [pair for pair, gain in pairs[better].items() if gain.value < 0]
+    over = {}
+    for name, by_pair in pairs.items():
+        sure = [pair for pair, gain in by_pair.items() if gain.beyond > 0]
+        over[name] = f"over {name} for {', '.join(sure) or 'none'} ({len(sure)} of {len(by_pair)})"
+    return (
+        f"Beyond chance, presence gains {over['video']}, and {over['audio']}. Beside {better}, the better one alone,"
+        f" both are behind for {', '.join(behind) or 'no pair'}. Each is a comparison of its own: of"
+        f" {sum(map(len, pairs.values()))}, one in forty seems to gain by chance."
+    )
+
+
+def _reliance_in_words(single: Mapping[str, ByName], losses: ByDisturbance) -> str:
+    score = {name: figures["score"].value for name, figures in single.items()}
+    left = {name: score["both"] - losses[name, "zeroed"]["score"].value for name in ("video", "audio")}
+    most = max(losses, key=lambda key: losses[key]["score"].value)
+    worst = (
+        f"It loses most with {' '.join(most)}." if losses[most]["score"].value > 0 else "It loses with none of these."
+    )
+    return (
+        f"{worst} With audio zeroed it is left with {left['audio']:.3f}, and training on video alone gives"
+        f" {score['video']:.3f}; with video zeroed {left['video']:.3f}, and on audio alone {score['audio']:.3f}."
+    )
+
+
+def _draw_pairs(pairs: Mapping[str, ByName]) -> bytes:
+    canvas, axes = plots.figure(8.5, 4.6)
+    axis = axes[0, 0]
     for k, (name, by_pair) in enumerate(pairs.items()):
-        draw(
-            axes[0, 0],
-            list(by_pair),
-            list(by_pair.values()),
-            plots.COLOURS[k],
-            f"over {name} alone",
-            shift=0.24 * k - 0.12,
-        )
-    axes[0, 0].set(xlabel="presence gained by both, 95 % interval over actors")
-    axes[0, 0].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return plots.png(made)
+        gains = list(by_pair.values())
+        draw(axis, list(by_pair), gains, plots.COLOURS[k], f"over {name} alone", shift=0.24 * k - 0.12)
+    axis.set(xlabel="presence gained by both, 95 % interval over actors")
+    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return plots.png(canvas)
 
 
-def _draw_disturbed(single: Mapping, losses: Mapping) -> bytes:
+def _draw_disturbed(both: ByName, losses: ByDisturbance) -> bytes:
     """What is left of each figure, and lost with its interval."""
-    made, axes = plots.figure(11, 3.3, columns=len(FIGURES), sharey=True)
+    canvas, axes = plots.figure(11, 3.3, columns=len(FIGURES), sharey=True)
     for axis, figure in zip(axes[0], FIGURES):
         for k, modality in enumerate(("video", "audio")):
-            its = [losses[modality, how][figure] for how in DISTURB]
-            draw(axis, list(DISTURB), its, plots.COLOURS[k], modality, shift=0.24 * k - 0.12)
-        axis.set(xlabel=f"{figure} lost", title=f"{figure}: {single['both'][figure].value:.3f} undisturbed")
+            estimates = [losses[modality, how][figure] for how in DISTURB]
+            draw(axis, list(DISTURB), estimates, plots.COLOURS[k], modality, shift=0.24 * k - 0.12)
+        axis.set(xlabel=f"{figure} lost", title=f"{figure}: {both[figure].value:.3f} undisturbed")
     axes[0, -1].legend(frameon=False, title="disturbed", loc="upper left", bbox_to_anchor=(1, 1))
-    return plots.png(made)
+    return plots.png(canvas)

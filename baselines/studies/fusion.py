@@ -1,7 +1,7 @@
 """Early fusion, three ways: does a learned way of joining modalities beat putting their columns beside one another?
 
-Each has one hidden layer of the same width, and is trained on the same folds with the same seeds, batches
-and optimiser. Where the recipe writes rows in a basis of their span, modalities that are told apart have one each:
+Each has one hidden layer of the same width, and is trained on the same folds with the same seeds, batches and
+optimiser. Where the recipe writes rows in a basis of their span, modalities that are told apart have one each:
 - *concatenation*: the published head on all columns, as `train` makes it
 - *gated attention*: a projection of each modality; their mean, weighed by gates that a softmax over modalities
   gives to each clip (cf. Arevalo et al. 2017)
@@ -11,6 +11,7 @@ and optimiser. Where the recipe writes rows in a basis of their span, modalities
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -20,6 +21,7 @@ from torch import nn
 
 from blemore.errors import Problem, ValidationError
 from blemore.labels import EMOTION_NAMES, EMOTIONS
+from blemore.metrics import Counts
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding.accounts import accuracies, count
 from blemore_baselines.decoding.scores import softmax
@@ -27,7 +29,8 @@ from blemore_baselines.features import Features, fuse
 from blemore_baselines.models.heads import perceptron, seeded
 from blemore_baselines.models.recipes import HEADS, Recipe
 from blemore_baselines.results import plots
-from blemore_baselines.results.tables import Table
+from blemore_baselines.results.study_files import Study
+from blemore_baselines.results.tables import Cell, Table
 from blemore_baselines.studies.intervals import (
     FIGURES,
     Estimate,
@@ -38,17 +41,15 @@ from blemore_baselines.studies.intervals import (
     outcomes,
 )
 from blemore_baselines.studies.objectives import by_thresholds, soft_label_loss
-from blemore_baselines.studies.study import Study, check_folds
-from blemore_baselines.studies.training import ONE_TRAINING, out_of_fold
+from blemore_baselines.studies.study import check_folds
+from blemore_baselines.studies.training import ONE_TRAINING, Build, out_of_fold
 
 RANK = 4
 CONCATENATION, GATED, TENSOR = "concatenation", "gated attention", "low-rank tensor"
 
 
 class Gated(nn.Module):
-    """(rows, sum of widths) → the logits and, behind them, the gates of the modalities, which sum to 1: (rows, 6 +
-    modalities).
-    """
+    """(rows, sum of widths) → (rows, 6 + modalities): the logits and, behind them, the gates, which sum to 1."""
 
     def __init__(self, widths: Sequence[int], hidden: int) -> None:
         super().__init__()
@@ -77,12 +78,11 @@ class LowRank(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(EMOTIONS)))
 
     def forward(self, X: torch.Tensor) -> torch.Tensor:
-        product = 1.0
-        for project, factor, x in zip(self.project, self.factors, X.split(self.widths, dim=1)):
-            product = product * (
-                nn.functional.pad(torch.relu(project(x)), (0, 1), value=1.0) @ factor
-            )  # (rank, rows, 6)
-        return product.sum(dim=0) + self.bias
+        parts = zip(self.project, self.factors, X.split(self.widths, dim=1))
+        projected = (
+            nn.functional.pad(torch.relu(project(x)), (0, 1), value=1.0) @ factor for project, factor, x in parts
+        )
+        return math.prod(projected).sum(dim=0) + self.bias  # of (rank, rows, 6)
 
 
 def fusion(
@@ -102,6 +102,43 @@ def fusion(
     Raises ValidationError: there is one source, or they are not aggregated; the head has no hidden layer; a fold
     without blends.
     """
+    hidden = _hidden_width(sources, head)
+    check_folds(dataset, 2)
+    ways: dict[str, Build] = {
+        CONCATENATION: lambda widths: perceptron(sum(widths), hidden, len(EMOTIONS)),
+        GATED: lambda widths: Gated(widths, hidden),
+        TENSOR: lambda widths: LowRank(widths, hidden),
+    }
+    labels, gates = _train(dataset, sources, ways, recipe, seed)
+    widths = [source.X.shape[1] for source in sources]
+    parameters = {name: _parameters(build, widths, seed) for name, build in ways.items()}
+    counts = {name: count(predicted, dataset.labels) for name, predicted in labels.items()}
+    records = {name: outcomes(predicted, dataset.labels) for name, predicted in labels.items()}
+    gains = {
+        figure: {
+            name: compare(records[name], records[CONCATENATION], dataset.actors, figure) for name in (GATED, TENSOR)
+        }
+        for figure in FIGURES
+    }
+    by_emotion = mean_gates(gates, dataset)
+    tables = {
+        "fusions": _fusions_table(names, hidden, parameters, counts, gains["score"]),
+        "gates": _gates_table(names, by_emotion),
+    }
+    values = {
+        "fusions": {name: {**accuracies(one), "parameters": parameters[name]} for name, one in counts.items()},
+        "gained": {
+            figure: {name: gain._asdict() for name, gain in by_name.items()} for figure, by_name in gains.items()
+        },
+        "gates": {clips: {name: gate._asdict() for name, gate in zip(names, row)} for clips, row in by_emotion.items()},
+    }
+    figures = {"gained": _draw_gains(gains), "gates": _draw_gates(names, by_emotion)}
+    findings = _findings(gains, dict(zip(names, by_emotion["all"])))
+    return Study("fusion", "Fusion of modalities", tables, figures, findings, values, signature)
+
+
+def _hidden_width(sources: Sequence[Features], head: str) -> int:
+    """That of the head. Raises ValidationError: it has no hidden layer, or there is nothing to fuse."""
     if len(sources) < 2:
         raise ValidationError(
             Problem(
@@ -121,87 +158,74 @@ def fusion(
                 hint="--head mlp512",
             )
         )
-    check_folds(dataset, 2)
-    fused, widths = fuse(sources), [source.X.shape[1] for source in sources]
-    ways = {
-        CONCATENATION: lambda widths: perceptron(sum(widths), hidden, len(EMOTIONS)),
-        GATED: partial(Gated, hidden=hidden),
-        TENSOR: partial(LowRank, hidden=hidden),
-    }
-    labels = {}
+    return hidden
+
+
+def _train(
+    dataset: Dataset, sources: Sequence[Features], ways: Mapping[str, Build], recipe: Recipe, seed: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Each way's nested labels (N,), and the gates (N, modalities) of gated attention at the same epochs."""
+    fused = fuse(sources)
+    labels: dict[str, np.ndarray] = {}
+    gates = np.empty(0)
     for name, build in ways.items():
         outputs = out_of_fold(dataset, [fused] if name == CONCATENATION else sources, recipe, build, _loss, seed, name)
         labels[name], epochs = by_thresholds(softmax(outputs[..., : len(EMOTIONS)]), dataset)
         if name == GATED:
             gates = outputs[epochs, np.arange(len(dataset.ids)), len(EMOTIONS) :]
-    counts = {name: count(its, dataset.labels) for name, its in labels.items()}
-    records = {name: outcomes(its, dataset.labels) for name, its in labels.items()}
-    gains = {
-        figure: {
-            name: compare(records[name], records[CONCATENATION], dataset.actors, figure) for name in (GATED, TENSOR)
-        }
-        for figure in FIGURES
-    }
-    parameters = {
-        name: sum(parameter.numel() for parameter in seeded(partial(build, widths), seed).parameters())
-        for name, build in ways.items()
-    }
-    by_emotion = mean_gates(gates, dataset)
-    ways_table = Table(
+    return labels, gates
+
+
+def _parameters(build: Build, widths: Sequence[int], seed: int) -> int:
+    """How many numbers a module of modalities this wide learns."""
+    return sum(parameter.numel() for parameter in seeded(partial(build, widths), seed).parameters())
+
+
+def _fusions_table(
+    names: Sequence[str],
+    hidden: int,
+    parameters: Mapping[str, int],
+    counts: Mapping[str, Counts],
+    gains: Mapping[str, Estimate],
+) -> Table:
+    rows: list[list[Cell]] = [
+        [name, parameters[name], one.acc_presence, one.acc_salience, one.score, *gains.get(name, [None] * 4)]
+        for name, one in counts.items()
+    ]
+    return Table(
         f"Fusion of {' + '.join(names)}: {hidden} hidden units, nested; score gained over concatenation with its"
         " interval over actors",
         ("fusion", "parameters", "presence", "salience", "score", "gained", "low", "high", "p"),
-        [
-            [
-                name,
-                parameters[name],
-                its.acc_presence,
-                its.acc_salience,
-                its.score,
-                *(gains["score"].get(name) or [None] * 4),
-            ]
-            for name, its in counts.items()
-        ],
+        rows,
     )
-    gates_table = Table(
+
+
+def _gates_table(names: Sequence[str], by_emotion: Mapping[str, Sequence[Estimate]]) -> Table:
+    return Table(
         "Mean gates of held-out clips with each emotion, with intervals over actors; even gates are"
-        f" {1 / len(sources):.3f}",
+        f" {1 / len(names):.3f}",
         ("clips with", *(column for name in names for column in (name, "low", "high"))),
-        [[clips, *(bound for gate in its for bound in gate[:3])] for clips, its in by_emotion.items()],
-    )
-    values = {
-        "fusions": {name: {**accuracies(its), "parameters": parameters[name]} for name, its in counts.items()},
-        "gained": {figure: {name: gain._asdict() for name, gain in its.items()} for figure, its in gains.items()},
-        "gates": {clips: {name: gate._asdict() for name, gate in zip(names, its)} for clips, its in by_emotion.items()},
-    }
-    drawn = {"gained": _draw_gains(gains), "gates": _draw_gates(names, by_emotion)}
-    tables = {"fusions": ways_table, "gates": gates_table}
-    return Study(
-        "fusion",
-        "Fusion of modalities",
-        tables,
-        drawn,
-        _findings(gains, dict(zip(names, by_emotion["all"]))),
-        values,
-        signature,
+        [[clips, *(bound for gate in row for bound in gate[:3])] for clips, row in by_emotion.items()],
     )
 
 
 def mean_gates(gates: np.ndarray, dataset: Dataset) -> dict[str, list[Estimate]]:
-    """The mean of each modality's gates (N, modalities) over all clips, and over those with each emotion that occurs."""
+    """The mean of each modality's gates (N, modalities): over all clips, and over those with each emotion."""
     clips = {
         "all": np.ones(len(gates), dtype=bool),
         **{EMOTION_NAMES[emotion]: dataset.targets[:, k] > 0 for k, emotion in enumerate(EMOTIONS)},
     }
-    mean = lambda sums: sums[..., 1] / sums[..., 0]  # noqa: E731
     return {
-        name: [
-            estimate(np.stack([inside, np.where(inside, gate, 0)], axis=1).astype(float), dataset.actors, mean)
-            for gate in gates.T
-        ]
+        name: [_mean(gate, inside, dataset.actors) for gate in gates.T]
         for name, inside in clips.items()
         if inside.any()
     }
+
+
+def _mean(values: np.ndarray, inside: np.ndarray, actors: Sequence[str]) -> Estimate:
+    """Of the values (N,) inside (N,)."""
+    records = np.stack([inside, np.where(inside, values, 0)], axis=1).astype(float)
+    return estimate(records, actors, lambda sums: sums[..., 1] / sums[..., 0])
 
 
 def _loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -210,46 +234,39 @@ def _loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _findings(gains: Mapping[str, Mapping[str, Estimate]], gates: Mapping[str, Estimate]) -> list[str]:
-    told = {
-        name: f"{gate.value:.3f}" + (f" ({gate.low:.3f} to {gate.high:.3f})" if gate.low is not None else "")
-        for name, gate in gates.items()
-    }
+    means = ", ".join(f"{name} {gate.value:.3f}{_interval(gate)}" for name, gate in gates.items())
     return [
         *(
             f"{figure.capitalize()} gained over concatenation: "
-            + "; ".join(f"{name} {in_words(gain)}" for name, gain in its.items())
+            + "; ".join(f"{name} {in_words(gain)}" for name, gain in by_name.items())
             + "."
-            for figure, its in gains.items()
+            for figure, by_name in gains.items()
         ),
-        "Mean gates: "
-        + ", ".join(f"{name} {its}" for name, its in told.items())
-        + f"; {1 / len(gates):.3f} each would be even. "
-        "A gate says how much of a modality's projection is let through, not how much depends on it.",
+        f"Mean gates: {means}; {1 / len(gates):.3f} each would be even. A gate says how much of a modality's projection"
+        " is let through, not how much depends on it.",
         ONE_TRAINING,
     ]
 
 
+def _interval(gate: Estimate) -> str:
+    return "" if gate.low is None else f" ({gate.low:.3f} to {gate.high:.3f})"
+
+
 def _draw_gains(gains: Mapping[str, Mapping[str, Estimate]]) -> bytes:
-    made, axes = plots.figure(10, 2.2, columns=len(gains), sharey=True)
-    for axis, colour, (figure, its) in zip(axes[0], plots.COLOURS, gains.items()):
-        draw(axis, list(its), list(its.values()), colour)
+    canvas, axes = plots.figure(10, 2.2, columns=len(gains), sharey=True)
+    for axis, colour, (figure, by_name) in zip(axes[0], plots.COLOURS, gains.items()):
+        draw(axis, list(by_name), list(by_name.values()), colour)
         axis.set(xlabel=f"{figure} gained over concatenation")
-    return plots.png(made)
+    return plots.png(canvas)
 
 
 def _draw_gates(names: Sequence[str], by_emotion: Mapping[str, Sequence[Estimate]]) -> bytes:
-    made, axes = plots.figure(7.5, 1 + 0.36 * len(by_emotion) + 0.22 * len(names))
+    canvas, axes = plots.figure(7.5, 1 + 0.36 * len(by_emotion) + 0.22 * len(names))
     axis = axes[0, 0]
     for k, name in enumerate(names):
-        draw(
-            axis,
-            list(by_emotion),
-            [its[k] for its in by_emotion.values()],
-            plots.COLOURS[k % len(plots.COLOURS)],
-            name,
-            0.6 * ((k + 0.5) / len(names) - 0.5),
-        )
+        gates, colour = [row[k] for row in by_emotion.values()], plots.COLOURS[k % len(plots.COLOURS)]
+        draw(axis, list(by_emotion), gates, colour, name, 0.6 * ((k + 0.5) / len(names) - 0.5))
     axis.axvline(1 / len(names), color="0.6", linestyle="dashed", linewidth=1, zorder=0)
     axis.set(xlim=(0, 1), xlabel="mean gate of held-out clips (dashed: even)", ylabel="clips with")
-    made.legend(loc="outside upper center", frameon=False)
-    return plots.png(made)
+    canvas.legend(loc="outside upper center", frameon=False)
+    return plots.png(canvas)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from torch import nn
 from tqdm import tqdm
 
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding.accounts import nested_folds
 from blemore_baselines.decoding.scores import softmax
-from blemore_baselines.decoding.thresholds import decode_thresholds
+from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds
 from blemore_baselines.engines import one_thread_each
 from blemore_baselines.features import Features, fuse
 from blemore_baselines.models.crossval import cross_validate, fold_seed
@@ -20,9 +22,8 @@ from blemore_baselines.models.loop import fit_model
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.studies.intervals import outcomes
 
-DISTURB: dict[
-    str, Callable[[np.ndarray, np.random.Generator], np.ndarray]
-] = {  # a modality's standardised rows → as the model gets them
+# A modality's standardised rows → as the model gets them
+DISTURB: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "zeroed": lambda X, rng: np.zeros_like(X),
     "noised": lambda X, rng: X + rng.standard_normal(X.shape, dtype=np.float32),
     "swapped": lambda X, rng: X[rng.permutation(len(X))],
@@ -30,9 +31,12 @@ DISTURB: dict[
 
 
 class HeldOut(NamedTuple):
-    """inside: (N,) which clips; X: their standardised rows, where 0 is the training's mean and 1 its standard
-    deviation;
-    judge: rows like X → their outcomes (rows, 4), by the model at its nested epoch and thresholds; seed: the fold's own
+    """One fold's clips, and the model that did not see them.
+
+    inside: (N,) which clips
+    X:      their standardised rows, where 0 is the training's mean and 1 its standard deviation
+    judge:  rows like X → their outcomes (rows, 4), by the model at its nested epoch and thresholds
+    seed:   the fold's own
     """
 
     inside: np.ndarray
@@ -55,43 +59,41 @@ def held_out(
         with one_thread_each():
             model = fit_model(scaler(features.X[~inside]), dataset.targets[~inside], head, recipe, fold.epoch, own)
 
-        def judge(
-            rows: np.ndarray, truth=dataset.labels[inside], model=model, thresholds=fold.thresholds
-        ) -> np.ndarray:
-            return outcomes(
-                decode_thresholds(softmax(clip_logits(model, rows, np.arange(len(rows)), len(rows))), thresholds), truth
-            )
-
+        judge = partial(_judge, model, fold.thresholds, dataset.labels[inside])
         yield HeldOut(inside, scaler(features.X[inside]), judge, own)
+
+
+def _judge(model: nn.Module, thresholds: Thresholds, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Outcomes (rows, 4) of clips with these standardised rows and labels."""
+    logits = clip_logits(model, rows, np.arange(len(rows)), len(rows))
+    return outcomes(decode_thresholds(softmax(logits), thresholds), labels)
 
 
 def judge_all(dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int, title: str) -> np.ndarray:
     """Each clip's nested outcome (N, 4)."""
-    found = np.zeros((len(dataset.ids), 4))
+    records = np.zeros((len(dataset.ids), 4))
     for fold in held_out(dataset, features, recipe, head, seed, title):
-        found[fold.inside] = fold.judge(fold.X)
-    return found
+        records[fold.inside] = fold.judge(fold.X)
+    return records
 
 
 def judge_disturbed(
     dataset: Dataset, modalities: Mapping[str, Features], recipe: Recipe, head: str, seed: int, repeats: int
 ) -> tuple[np.ndarray, dict[tuple[str, str], np.ndarray]]:
-    """Outcomes (N, 4) of the model of both video and audio as it is, and by modality and way of disturbing it, means
-    over draws.
+    """Outcomes (N, 4) of the model of both video and audio: of the clips as they are, and by modality and way of
+    disturbing it, means over draws.
     """
     whole = np.zeros((len(dataset.ids), 4))
-    found = {(modality, how): np.zeros_like(whole) for modality in modalities for how in DISTURB}
+    disturbed = {(modality, how): np.zeros_like(whole) for modality in modalities for how in DISTURB}
     border = modalities["video"].X.shape[1]
     columns = {"video": slice(None, border), "audio": slice(border, None)}
     folds = held_out(dataset, fuse(list(modalities.values())), recipe, head, seed, "both")
     for fold in tqdm(folds, total=len(np.unique(dataset.folds)), desc="disturbing", unit="fold", disable=None):
         whole[fold.inside] = fold.judge(fold.X)
-        for (modality, how), its in found.items():
-            draws = 1 if how == "zeroed" else repeats
-            for draw_ in range(draws):
+        for (modality, how), records in disturbed.items():
+            part, draws = columns[modality], 1 if how == "zeroed" else repeats
+            for draw in range(draws):
                 rows = fold.X.copy()
-                rows[:, columns[modality]] = DISTURB[how](
-                    rows[:, columns[modality]], np.random.default_rng((fold.seed, draw_))
-                )
-                its[fold.inside] += fold.judge(rows) / draws
-    return whole, found
+                rows[:, part] = DISTURB[how](rows[:, part], np.random.default_rng((fold.seed, draw)))
+                records[fold.inside] += fold.judge(rows) / draws
+    return whole, disturbed

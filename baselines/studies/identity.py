@@ -8,7 +8,7 @@ and what a random split of clips would promise too much.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from blemore_baselines.features import Features
 from blemore_baselines.models.crossval import cross_validate
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.results import plots
+from blemore_baselines.results.study_files import Study
 from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.intervals import (
     FIGURES,
@@ -31,9 +32,11 @@ from blemore_baselines.studies.intervals import (
     reach,
 )
 from blemore_baselines.studies.objectives import by_thresholds
-from blemore_baselines.studies.study import Study, check_folds, signed
+from blemore_baselines.studies.study import check_folds, signed
 
 DEALS = 5
+FIGURE_OF_METRIC = dict(zip(METRICS, FIGURES.values()))
+ByMetric = Mapping[str, Estimate]
 
 
 def identity(
@@ -43,8 +46,7 @@ def identity(
 
     features: aggregated, of the dataset's clips, in its order
 
-    Raises ValidationError: fewer than three folds, a fold without blends, or no actor has clips enough to be in two
-    folds.
+    Raises ValidationError: fewer than three folds, a fold without blends, or no actor with clips enough for two folds.
     """
     check_folds(dataset, 3)
     if len(set(dataset.actors)) == len(dataset.ids):
@@ -57,40 +59,80 @@ def identity(
         )
     seeds = range(seed, seed + deals)
     runs = {
-        "disjoint": [_outcomes(dataset, features, recipe, head, its) for its in seeds],
+        "disjoint": [_outcomes(dataset, features, recipe, head, number) for number in seeds],
         "inclusive": [
-            _outcomes(dataset._replace(folds=deal(dataset, its)), features, recipe, head, its) for its in seeds
+            _outcomes(dataset._replace(folds=deal(dataset, number)), features, recipe, head, number) for number in seeds
         ],
     }
-    means = {name: np.mean(its, axis=0) for name, its in runs.items()}
-    figures = dict(zip(METRICS, FIGURES.values()))
+    means = {name: np.mean(records, axis=0) for name, records in runs.items()}
     single = {
-        name: {metric: estimate(its, dataset.actors, figure) for metric, figure in figures.items()}
-        for name, its in means.items()
+        name: {metric: estimate(records, dataset.actors, figure) for metric, figure in FIGURE_OF_METRIC.items()}
+        for name, records in means.items()
     }
     gaps = {
         metric: compare(means["inclusive"], means["disjoint"], dataset.actors, name)
         for metric, name in zip(METRICS, FIGURES)
     }
-    rows = [
-        [
-            metric,
-            *single["disjoint"][metric][:3],
-            *single["inclusive"][metric][:3],
-            *gaps[metric],
-            float(
-                np.std(
-                    [
-                        figure(a.sum(axis=0)) - figure(b.sum(axis=0))
-                        for a, b in zip(runs["inclusive"], runs["disjoint"])
-                    ],
-                    ddof=min(1, deals - 1),
-                )
-            ),
-        ]
-        for metric, figure in figures.items()
-    ]
-    table = Table(
+    return Study(
+        "identity",
+        "What actors' identity is worth",
+        {"folds": _table(head, single, gaps, runs)},
+        {"gap": _draw(single, gaps, means, dataset.actors)},
+        _findings(single, gaps, deals),
+        _values({**single, "difference": gaps}, seeds),
+        signature,
+    )
+
+
+def deal(dataset: Dataset, seed: int) -> np.ndarray:
+    """Folds (N,) of the sizes of the dataset's own.
+
+    Each actor's clips, and of these each label's, are spread over all folds as evenly as sizes allow.
+    """
+    rng = np.random.default_rng(seed)
+    folds, sizes = np.unique(dataset.folds, return_counts=True)
+    # Each fold's turns lie evenly in [0, 1); together they are the order in which folds take clips.
+    turns = np.concatenate([(np.arange(size) + rng.random()) / size for size in sizes])
+    owner = np.unique(dataset.actors, return_inverse=True)[1]
+    clips = np.lexsort(
+        (
+            rng.random(len(owner)),
+            rng.permutation(dataset.labels.max() + 1)[dataset.labels],
+            rng.permutation(owner.max() + 1)[owner],
+        )
+    )
+    shared = np.empty(len(owner), dtype=dataset.folds.dtype)
+    shared[clips] = np.repeat(folds, sizes)[np.argsort(turns, kind="stable")]
+    return shared
+
+
+def _outcomes(dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int) -> np.ndarray:
+    """Each clip's nested outcome (N, 4)."""
+    logits = cross_validate(dataset, features, recipe, [head], [seed], title=f"seed {seed}").logits[0, 0]
+    return outcomes(by_thresholds(softmax(logits), dataset).labels, dataset.labels)
+
+
+def _values(accounts: Mapping[str, ByMetric], seeds: Sequence[int]) -> dict:
+    return {
+        **{name: {metric: one.value for metric, one in account.items()} for name, account in accounts.items()},
+        "estimates": {
+            name: {metric: one._asdict() for metric, one in account.items()} for name, account in accounts.items()
+        },
+        "seeds": list(seeds),
+    }
+
+
+def _table(head: str, single: Mapping[str, ByMetric], gaps: ByMetric, runs: Mapping[str, list[np.ndarray]]) -> Table:
+    deals = len(runs["disjoint"])
+    rows = []
+    for metric, figure in FIGURE_OF_METRIC.items():
+        inclusive, disjoint = (
+            np.array([figure(records.sum(axis=0)) for records in runs[name]]) for name in ("inclusive", "disjoint")
+        )
+        spread = float(np.std(inclusive - disjoint, ddof=min(1, deals - 1)))
+        intervals = (*single["disjoint"][metric][:3], *single["inclusive"][metric][:3])
+        rows.append([metric, *intervals, *gaps[metric], spread])
+    return Table(
         f"{head}, nested: actor-disjoint and actor-inclusive folds, means over {deals} seeds; 95 % intervals over"
         " actors",
         (
@@ -109,57 +151,9 @@ def identity(
         ),
         rows,
     )
-    values = {
-        **{
-            name: {metric: its.value for metric, its in found.items()}
-            for name, found in {**single, "difference": gaps}.items()
-        },
-        "estimates": {
-            name: {metric: its._asdict() for metric, its in found.items()}
-            for name, found in {**single, "difference": gaps}.items()
-        },
-        "seeds": list(seeds),
-    }
-    drawn = {"gap": _draw(single, gaps, means, dataset.actors)}
-    return Study(
-        "identity",
-        "What actors' identity is worth",
-        {"folds": table},
-        drawn,
-        _findings(single, gaps, deals),
-        values,
-        signature,
-    )
 
 
-def deal(dataset: Dataset, seed: int) -> np.ndarray:
-    """Folds (N,) of the sizes of the dataset's own, each actor's clips, and of these each label's, spread over all as
-    evenly as sizes allow.
-    """
-    rng = np.random.default_rng(seed)
-    folds, sizes = np.unique(dataset.folds, return_counts=True)
-    # Each fold's turns lie evenly in [0, 1); together they are the order in which folds take clips.
-    turns = np.concatenate([(np.arange(size) + rng.random()) / size for size in sizes])
-    owner = np.unique(dataset.actors, return_inverse=True)[1]
-    clips = np.lexsort(
-        (
-            rng.random(len(owner)),
-            rng.permutation(dataset.labels.max() + 1)[dataset.labels],
-            rng.permutation(owner.max() + 1)[owner],
-        )
-    )
-    dealt = np.empty(len(owner), dtype=dataset.folds.dtype)
-    dealt[clips] = np.repeat(folds, sizes)[np.argsort(turns, kind="stable")]
-    return dealt
-
-
-def _outcomes(dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int) -> np.ndarray:
-    """Each clip's nested outcome (N, 4)."""
-    logits = cross_validate(dataset, features, recipe, [head], [seed], title=f"seed {seed}").logits[0, 0]
-    return outcomes(by_thresholds(softmax(logits), dataset).labels, dataset.labels)
-
-
-def _findings(single: dict, gaps: dict[str, Estimate], deals: int) -> list[str]:
+def _findings(single: Mapping[str, ByMetric], gaps: ByMetric, deals: int) -> list[str]:
     score = gaps["score"]
     share = (
         f", or {abs(score.value / single['disjoint']['score'].value):.0%} of it"
@@ -197,40 +191,48 @@ def _findings(single: dict, gaps: dict[str, Estimate], deals: int) -> list[str]:
     ]
 
 
-def _draw(single: dict, gaps: dict[str, Estimate], means: dict[str, np.ndarray], actors: Sequence[str]) -> bytes:
+def _draw(
+    single: Mapping[str, ByMetric], gaps: ByMetric, means: Mapping[str, np.ndarray], actors: Sequence[str]
+) -> bytes:
     """The figures with intervals, and each actor's presence when known beside when new."""
-    made, axes = plots.figure(9.5, 4.2, columns=2, width_ratios=(1.25, 1))
-    bars, cloud = axes[0]
+    canvas, axes = plots.figure(9.5, 4.2, columns=2, width_ratios=(1.25, 1))
+    _draw_figures(axes[0, 0], single, gaps)
+    _draw_actors(axes[0, 1], means, actors)
+    return plots.png(canvas)
+
+
+def _draw_figures(axis, single: Mapping[str, ByMetric], gaps: ByMetric) -> None:
     for shift, (name, mark) in zip((-0.12, 0.12), {"disjoint": "o", "inclusive": "D"}.items()):
-        its = [single[name][metric] for metric in gaps]
-        colour = plots.COLOURS[name == "inclusive"]
-        bars.errorbar(
-            [one.value for one in its],
-            np.arange(len(its)) + shift,
-            xerr=reach(its),
+        estimates = [single[name][metric] for metric in gaps]
+        axis.errorbar(
+            [one.value for one in estimates],
+            np.arange(len(estimates)) + shift,
+            xerr=reach(estimates),
             fmt=mark,
-            color=colour,
+            color=plots.COLOURS[name == "inclusive"],
             capsize=3,
             markersize=6,
             label=f"actors {name}",
         )
-    bars.set_yticks(range(len(gaps)), [f"{metric}\n{signed(gap.value)}" for metric, gap in gaps.items()])
-    bars.set(
+    axis.set_yticks(range(len(gaps)), [f"{metric}\n{signed(gap.value)}" for metric, gap in gaps.items()])
+    axis.set(
         ylim=(len(gaps) - 0.5, -0.5), xlabel="nested figure, 95 % interval over actors", title="what shared actors give"
     )
-    bars.set_xlim(left=0)
-    bars.legend(frameon=False, loc="lower left", fontsize=9)
+    axis.set_xlim(left=0)
+    axis.legend(frameon=False, loc="lower left", fontsize=9)
+
+
+def _draw_actors(axis, means: Mapping[str, np.ndarray], actors: Sequence[str]) -> None:
     names, owner = np.unique(actors, return_inverse=True)
-    known, new = (np.bincount(owner, means[name][:, 1]) / np.bincount(owner) for name in ("inclusive", "disjoint"))
-    top = max(known.max(), new.max()) * 1.08 or 1
-    cloud.plot([0, top], [0, top], color="0.6", linewidth=1, zorder=0)
-    cloud.scatter(new, known, s=22, color=plots.COLOURS[2], edgecolors="white", linewidths=0.5)
-    cloud.set(
+    new, familiar = (np.bincount(owner, means[name][:, 1]) / np.bincount(owner) for name in ("disjoint", "inclusive"))
+    top = max(familiar.max(), new.max()) * 1.08 or 1
+    axis.plot([0, top], [0, top], color="0.6", linewidth=1, zorder=0)
+    axis.scatter(new, familiar, s=22, color=plots.COLOURS[2], edgecolors="white", linewidths=0.5)
+    axis.set(
         xlim=(0, top),
         ylim=(0, top),
         aspect="equal",
         xlabel="presence when new",
         ylabel="presence when known",
-        title=f"each actor ({int((known > new).sum())} of {len(names)} gain)",
+        title=f"each actor ({int((familiar > new).sum())} of {len(names)} gain)",
     )
-    return plots.png(made)

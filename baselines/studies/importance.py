@@ -1,9 +1,9 @@
 """What a head relies on: permutation importance (Breiman 2001; Fisher et al. 2019) of groups of columns.
 
-In each fold's held-out clips a group's columns are exchanged between clips, all together, and the fold's own
-model, at its nested epoch and thresholds, decides again. Importance is what presence and salience lose by it,
-a mean over several permutations. A group whose content other groups hold as well can be exchanged at little
-loss: importance says what this model uses, not what the group knows.
+In each fold's held-out clips a group's columns are exchanged between clips, all together, and the fold's own model, at
+its nested epoch and thresholds, decides again. Importance is what presence and salience lose by it, a mean over several
+permutations. A group whose content other groups hold as well can be exchanged at little loss: importance says what this
+model uses, not what the group knows.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from blemore_baselines.engines import one_thread_each
 from blemore_baselines.features import Features, fuse
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.results import plots
+from blemore_baselines.results.study_files import Study
 from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.held_out import held_out
 from blemore_baselines.studies.importance_columns import Group, find_groups
 from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, draw, in_words
-from blemore_baselines.studies.study import Study, check_folds
+from blemore_baselines.studies.study import check_folds
 
 REPEATS = 10
 LOST = ("presence", "salience")
+Losses = Mapping[str, Sequence[Estimate]]  # figure → groups
+LossesByPair = Mapping[str, Mapping[str, Sequence[Estimate]]]  # figure → pair → groups
 
 
 def importance(
@@ -49,59 +52,23 @@ def importance(
     check_folds(dataset, 2)
     groups, left_out = find_groups(names, sources)
     whole, permuted = measure(dataset, fuse(sources), groups, recipe, head, seed, repeats)
-    actors = np.array(dataset.actors)
-    pair = PAIR_OF_LABEL[dataset.labels]
-    losses = {figure: [compare(whole, its, actors, figure) for its in permuted] for figure in LOST}
-    pairs = np.unique(pair[pair >= 0])
-    by_pair = {
-        figure: [
-            [compare(whole[pair == k], its[pair == k], actors[pair == k], figure) for k in pairs] for its in permuted
-        ]
-        for figure in LOST
-    }
-    pair_names = ["+".join(PAIRS[k]) for k in pairs]
-    tables = {
-        "groups": Table(
-            f"What {head} loses where a group's columns are exchanged between held-out clips: nested, mean of {repeats}"
-            " permutations, intervals over actors",
-            ("group", "kind", "columns", *(column for figure in LOST for column in (figure, "low", "high", "p"))),
-            [
-                [group.name, group.kind, len(group.columns), *losses["presence"][g], *losses["salience"][g]]
-                for g, group in enumerate(groups)
-            ],
-        )
-    }
-    for figure in LOST:
-        rows = [[group.name, *(its.value for its in row)] for group, row in zip(groups, by_pair[figure])]
-        tables[f"pairs_{figure}"] = Table(
-            f"The same by pair of emotions: {figure} of its blends", ("group", *pair_names), rows
-        )
+    losses = {figure: [compare(whole, records, dataset.actors, figure) for records in permuted] for figure in LOST}
+    by_pair = _losses_by_pair(dataset, whole, permuted)
+    figures_of_whole = {figure: float(FIGURES[figure](whole.sum(axis=0))) for figure in LOST}
+    constant = best_constant(dataset)
     values = {
-        "whole": {figure: float(FIGURES[figure](whole.sum(axis=0))) for figure in LOST},
-        "best_constant": best_constant(dataset),
+        "whole": figures_of_whole,
+        "best_constant": constant,
         "repeats": repeats,
         "left_out": left_out,
-        "groups": [
-            {
-                "name": group.name,
-                "kind": group.kind,
-                "columns": len(group.columns),
-                **{figure: losses[figure][g]._asdict() for figure in LOST},
-                "pairs": {
-                    name: {figure: by_pair[figure][g][k]._asdict() for figure in LOST}
-                    for k, name in enumerate(pair_names)
-                },
-            }
-            for g, group in enumerate(groups)
-        ],
+        "groups": _group_values(groups, losses, by_pair),
     }
-    drawn = {"groups": _draw_bars(groups, losses), "pairs": _draw_pairs(groups, pair_names, by_pair)}
-    findings = [
-        _worth(values["whole"], values["best_constant"]),
-        *_findings(groups, losses, pair_names, by_pair),
-        *left_out,
-    ]
-    return Study("importance", "Importance by permutation", tables, drawn, findings, values, signature)
+    tables = {"groups": _groups_table(head, repeats, groups, losses)} | {
+        f"pairs_{figure}": _pairs_table(figure, groups, by_pair[figure]) for figure in LOST
+    }
+    findings = [_worth(figures_of_whole, constant), *_findings(groups, losses, by_pair), *left_out]
+    figures = {"groups": _draw_bars(groups, losses), "pairs": _draw_pairs(groups, by_pair)}
+    return Study("importance", "Importance by permutation", tables, figures, findings, values, signature)
 
 
 def measure(
@@ -127,7 +94,55 @@ def best_constant(dataset: Dataset) -> dict[str, float]:
     """The most that one answer to every clip reaches (`blemore.trivial`), of each figure by itself."""
     truth = {clip: LABELS[label] for clip, label in zip(dataset.ids, dataset.labels)}
     counts = trivial.evaluate(trivial.fit(truth.values()), truth).values()
-    return {figure: max(getattr(its, f"acc_{figure}") for its in counts) for figure in LOST}
+    return {figure: max(getattr(one, f"acc_{figure}") for one in counts) for figure in LOST}
+
+
+def _losses_by_pair(dataset: Dataset, whole: np.ndarray, permuted: np.ndarray) -> LossesByPair:
+    """What each group is worth to the blends of each pair that occurs."""
+    pair, actors = PAIR_OF_LABEL[dataset.labels], np.array(dataset.actors)
+    clips = {"+".join(PAIRS[number]): pair == number for number in np.unique(pair[pair >= 0]).tolist()}
+    return {
+        figure: {
+            name: [compare(whole[inside], records[inside], actors[inside].tolist(), figure) for records in permuted]
+            for name, inside in clips.items()
+        }
+        for figure in LOST
+    }
+
+
+def _group_values(groups: Sequence[Group], losses: Losses, by_pair: LossesByPair) -> list[dict]:
+    return [
+        {
+            "name": group.name,
+            "kind": group.kind,
+            "columns": len(group.columns),
+            **{figure: losses[figure][g]._asdict() for figure in LOST},
+            "pairs": {
+                name: {figure: by_pair[figure][name][g]._asdict() for figure in LOST} for name in by_pair[LOST[0]]
+            },
+        }
+        for g, group in enumerate(groups)
+    ]
+
+
+def _groups_table(head: str, repeats: int, groups: Sequence[Group], losses: Losses) -> Table:
+    return Table(
+        f"What {head} loses where a group's columns are exchanged between held-out clips: nested, mean of {repeats}"
+        " permutations, intervals over actors",
+        ("group", "kind", "columns", *(column for figure in LOST for column in (figure, "low", "high", "p"))),
+        [
+            [group.name, group.kind, len(group.columns), *losses["presence"][g], *losses["salience"][g]]
+            for g, group in enumerate(groups)
+        ],
+    )
+
+
+def _pairs_table(figure: str, groups: Sequence[Group], by_pair: Mapping[str, Sequence[Estimate]]) -> Table:
+    return Table(
+        f"The same by pair of emotions: {figure} of its blends",
+        ("group", *by_pair),
+        [[group.name, *(losses[g].value for losses in by_pair.values())] for g, group in enumerate(groups)],
+    )
 
 
 def _worth(whole: Mapping[str, float], constant: Mapping[str, float]) -> str:
@@ -143,86 +158,107 @@ def _worth(whole: Mapping[str, float], constant: Mapping[str, float]) -> str:
     )
 
 
-def _findings(
-    groups: Sequence[Group], losses: Mapping[str, Sequence[Estimate]], pair_names: Sequence[str], by_pair: Mapping
-) -> list[str]:
-    found = []
-    for kind in dict.fromkeys(group.kind for group in groups):
-        places = [g for g, group in enumerate(groups) if group.kind == kind]
-        listed = lambda some: (
-            f"{len(some)}{' (' * bool(some)}{', '.join(groups[g].name for g in some)}{')' * bool(some)}"
+def _findings(groups: Sequence[Group], losses: Losses, by_pair: LossesByPair) -> list[str]:
+    findings = [
+        _kind_in_words(kind, groups, figure, estimates)
+        for kind in _kinds(groups)
+        for figure, estimates in losses.items()
+    ]
+    findings += [
+        _pair_in_words(groups, by_pair["presence"]),
+        (
+            "A group that shares what it knows with others can be permuted at little loss: importance is what the model"
+            " uses. Of groups that are worth nothing, one in forty still seems to lose beyond chance, and one in forty"
+            " to gain."
+        ),
+    ]
+    if any(group.name == "AU26" for group in groups):
+        findings.append(
+            "OpenFace 3's files do not name their action units: AU01 to AU26 are DISFA's eight, in its order."
         )
-        for figure, its in losses.items():
-            most = max(places, key=lambda g: its[g].value)
-            lose, gain = ([g for g in places if its[g].beyond == sign] for sign in (1, -1))
-            found.append(
-                (
-                    f"By {kind}, {figure} loses most where {groups[most].name} is permuted: {in_words(its[most])}. "
-                    if its[most].value > 0
-                    else f"By {kind}, none loses {figure} where it is permuted. "
-                )
-                + f"Beyond chance, of {len(places)}, {listed(lose)} lose and {listed(gain)} gain."
-            )
-    g, k = np.unravel_index(
-        np.argmax([[its.value for its in row] for row in by_pair["presence"]]), (len(groups), len(pair_names))
-    )
-    most = by_pair["presence"][g][k]
-    found.append(
-        f"The pair that loses most presence is {pair_names[k]}, by {groups[g].name}: {in_words(most)}; "
-        f"the largest of {len(groups) * len(pair_names)}, which chance alone lifts."
-        if most.value > 0
-        else "No pair loses presence by any group."
-    )
-    found.append(
-        "A group that shares what it knows with others can be permuted at little loss: importance is what the model"
-        " uses. Of groups that are worth nothing, one in forty still seems to lose beyond chance, and one in forty to"
-        " gain."
-    )
-    return found + [
-        "OpenFace 3's files do not name their action units: AU01 to AU26 are DISFA's eight, in its order."
-    ] * any(g.name == "AU26" for g in groups)
+    return findings
 
 
-def _draw_bars(groups: Sequence[Group], losses: Mapping[str, Sequence[Estimate]]) -> bytes:
-    made, axes = plots.figure(9, 1.3 + 0.27 * len(groups), columns=len(losses), sharex=True, sharey=True)
-    for axis, (figure, its) in zip(axes[0], losses.items()):
-        draw(axis, [group.name for group in groups], its, "black")
-        for kind, colour in zip(dict.fromkeys(group.kind for group in groups), plots.COLOURS):
-            places = [g for g, group in enumerate(groups) if group.kind == kind]
-            axis.barh(places, [its[g].value for g in places], color=colour, height=0.7, alpha=0.6, label=kind)
+def _kinds(groups: Sequence[Group]) -> dict[str, list[int]]:
+    """Kind → the places of its groups."""
+    places: dict[str, list[int]] = {}
+    for g, group in enumerate(groups):
+        places.setdefault(group.kind, []).append(g)
+    return places
+
+
+def _kind_in_words(kind: str, groups: Sequence[Group], figure: str, losses: Sequence[Estimate]) -> str:
+    places = _kinds(groups)[kind]
+    most = max(places, key=lambda g: losses[g].value)
+    first = f"By {kind}, none loses {figure} where it is permuted."
+    if losses[most].value > 0:
+        first = f"By {kind}, {figure} loses most where {groups[most].name} is permuted: {in_words(losses[most])}."
+    lose, gain = (_listed([groups[g].name for g in places if losses[g].beyond == sign]) for sign in (1, -1))
+    return f"{first} Beyond chance, of {len(places)}, {lose} lose and {gain} gain."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{len(names)} ({', '.join(names)})" if names else "0"
+
+
+def _pair_in_words(groups: Sequence[Group], by_pair: Mapping[str, Sequence[Estimate]]) -> str:
+    values = np.array([[loss.value for loss in losses] for losses in by_pair.values()]).T  # (groups, pairs)
+    g, k = map(int, np.unravel_index(np.argmax(values), values.shape))
+    pair = list(by_pair)[k]
+    most = by_pair[pair][g]
+    if most.value <= 0:
+        return "No pair loses presence by any group."
+    return (
+        f"The pair that loses most presence is {pair}, by {groups[g].name}: {in_words(most)}; the largest of"
+        f" {values.size}, which chance alone lifts."
+    )
+
+
+def _draw_bars(groups: Sequence[Group], losses: Losses) -> bytes:
+    canvas, axes = plots.figure(9, 1.3 + 0.27 * len(groups), columns=len(losses), sharex=True, sharey=True)
+    for axis, (figure, estimates) in zip(axes[0], losses.items()):
+        draw(axis, [group.name for group in groups], estimates, "black")
+        for (kind, places), colour in zip(_kinds(groups).items(), plots.COLOURS):
+            widths = [estimates[g].value for g in places]
+            axis.barh(places, widths, color=colour, height=0.7, alpha=0.6, label=kind)
         axis.set(xlabel=f"{figure} lost where permuted")
-    made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
-    return plots.png(made)
+    canvas.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    return plots.png(canvas)
 
 
-def _draw_pairs(
-    groups: Sequence[Group], pair_names: Sequence[str], by_pair: Mapping[str, Sequence[Sequence[Estimate]]]
-) -> bytes:
-    made, axes = plots.figure(2 + 1.1 * len(pair_names), 1.8 + 0.27 * len(groups), columns=len(by_pair), sharey=True)
-    grids = {figure: np.array([[its.value for its in row] for row in rows]) for figure, rows in by_pair.items()}
-    reach = max(float(np.abs(grid).max()) for grid in grids.values()) or 1.0
-    for axis, (figure, rows) in zip(axes[0], by_pair.items()):
-        image = axis.imshow(grids[figure], cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
-        for g, row in enumerate(rows):
-            for k, its in enumerate(row):
-                axis.text(
-                    k,
-                    g,
-                    str(round(100 * its.value)),
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    fontweight="bold" if its.beyond else "normal",
-                    color="white" if abs(its.value) > 0.65 * reach else "black",
-                )
-        axis.set_xticks(range(len(pair_names)), pair_names, rotation=60, ha="right", rotation_mode="anchor")
+def _draw_pairs(groups: Sequence[Group], by_pair: LossesByPair) -> bytes:
+    names = list(by_pair["presence"])
+    canvas, axes = plots.figure(2 + 1.1 * len(names), 1.8 + 0.27 * len(groups), columns=len(by_pair), sharey=True)
+    values = [loss.value for by_name in by_pair.values() for losses in by_name.values() for loss in losses]
+    reach = max(map(abs, values)) or 1.0
+    for axis, (figure, by_name) in zip(axes[0], by_pair.items()):
+        image = _draw_grid(axis, by_name, reach)
+        axis.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
         axis.set_yticks(range(len(groups)), [group.name for group in groups])
         axis.set_title(f"{figure} lost", fontsize=10)
-    made.colorbar(image, ax=axes, shrink=0.8, label="lost")
-    made.suptitle(
+    canvas.colorbar(image, ax=axes, shrink=0.8, label="lost")
+    canvas.suptitle(
         "What blends lose where a group is permuted, in points of 100; bold: beyond chance by itself",
         x=0.01,
         ha="left",
         fontsize=10,
     )
-    return plots.png(made)
+    return plots.png(canvas)
+
+
+def _draw_grid(axis, by_pair: Mapping[str, Sequence[Estimate]], reach: float):
+    """A row for each group, a column for each pair, shaded from −reach to reach; returns the image."""
+    values = np.array([[loss.value for loss in losses] for losses in by_pair.values()]).T
+    for k, losses in enumerate(by_pair.values()):
+        for g, loss in enumerate(losses):
+            axis.text(
+                k,
+                g,
+                str(round(100 * loss.value)),
+                ha="center",
+                va="center",
+                fontsize=8,
+                fontweight="bold" if loss.beyond else "normal",
+                color="white" if abs(loss.value) > 0.65 * reach else "black",
+            )
+    return axis.imshow(values, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")

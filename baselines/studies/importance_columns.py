@@ -25,26 +25,27 @@ def find_groups(names: Sequence[str], sources: Sequence[Features]) -> tuple[list
     """The groups that the sources are made of, and in words what could not be told apart."""
     ends = np.cumsum([source.X.shape[1] for source in sources])
     columns = [np.arange(end - source.X.shape[1], end) for source, end in zip(sources, ends)]
-    found = [Group("source", name, its) for name, its in zip(names, columns)]
-    by_statistic: dict[str, list] = {statistic: [] for statistic in STATISTICS}
-    by_column, left_out = [], []
-    for name, source, its in zip(names, sources, columns):
-        if tuple(source.meta.get("statistics") or ()) != STATISTICS or len(its) % len(STATISTICS):
+    by_source = [Group("source", name, part) for name, part in zip(names, columns)]
+    by_statistic: dict[str, list[np.ndarray]] = {statistic: [] for statistic in STATISTICS}
+    by_column: list[Group] = []
+    left_out: list[str] = []
+    for name, source, part in zip(names, sources, columns):
+        if tuple(source.meta.get("statistics") or ()) != STATISTICS or len(part) % len(STATISTICS):
             left_out.append(
-                f"{name} is left out of the statistics: its {len(its)} columns are not known to be the seven of each"
+                f"{name} is left out of the statistics: its {len(part)} columns are not known to be the seven of each"
                 " dimension."
             )
-            by_dimension = its[None]
+            by_dimension = part[None]
         else:
-            by_dimension = its.reshape(len(STATISTICS), -1)
-            for statistic, part in zip(STATISTICS, by_dimension):
-                by_statistic[statistic].append(part)
-        known = NAMED.get(str(source.meta.get("encoder")).lower().replace("_", ""))
-        if known and len(known) == by_dimension.shape[1]:
-            by_column += [Group("OpenFace column", column, by_dimension[:, k]) for k, column in enumerate(known)]
-        elif known:
+            by_dimension = part.reshape(len(STATISTICS), -1)
+            for statistic, row in zip(STATISTICS, by_dimension):
+                by_statistic[statistic].append(row)
+        labels = NAMED.get(str(source.meta.get("encoder")).lower().replace("_", ""))
+        if labels and len(labels) == by_dimension.shape[1]:
+            by_column += [Group("OpenFace column", label, by_dimension[:, k]) for k, label in enumerate(labels)]
+        elif labels:
             left_out.append(
-                f"{name} is left out of the named columns: it has {by_dimension.shape[1]}, and OpenFace {len(known)}."
+                f"{name} is left out of the named columns: it has {by_dimension.shape[1]}, and OpenFace {len(labels)}."
             )
     statistics = [Group("statistic", name, np.concatenate(parts)) for name, parts in by_statistic.items() if parts]
-    return found + statistics + by_column, left_out
+    return by_source + statistics + by_column, left_out

@@ -35,7 +35,9 @@ class Estimate(NamedTuple):
     @property
     def beyond(self) -> int:
         """1 or −1 where the interval lies above or below zero, else 0: within chance."""
-        return 0 if self.low is None else int(self.low > 0) - int(self.high < 0)
+        if self.low is None or self.high is None:
+            return 0
+        return int(self.low > 0) - int(self.high < 0)
 
 
 def outcomes(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -65,11 +67,11 @@ def estimate(
     draws = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
     with np.errstate(invalid="ignore", divide="ignore"):  # a resample without a blend has no figure
         sums = np.vstack([by_actor.sum(axis=0), draws @ by_actor])
-        value, *drawn = np.round(figure(sums), 12).tolist()  # equal sums, added up in another order, are no difference
-    drawn = np.array(drawn)[np.isfinite(drawn)]
-    if units < 2 or len(drawn) < 2:
+        value, *others = np.round(figure(sums), 12).tolist()  # equal sums, added up in another order, are no difference
+    resampled = np.array(others)[np.isfinite(others)]
+    if units < 2 or len(resampled) < 2:
         return Estimate(value, None, None, 1.0)
-    deviation = float(drawn.std(ddof=1)) * math.sqrt(units / (units - 1))
+    deviation = float(resampled.std(ddof=1)) * math.sqrt(units / (units - 1))
     reach = t_quantile((1 + LEVEL) / 2, units - 1) * deviation
     p = 1 - t_central(abs(value) / deviation, units - 1) if deviation else float(value == 0)
     return Estimate(value, max(within[0], value - reach), min(within[1], value + reach), max(p, 0.0))
@@ -83,7 +85,7 @@ def compare(records: np.ndarray, baseline: np.ndarray, actors: Sequence[str], fi
 
 def in_words(estimate: Estimate) -> str:
     """`+0.012 (95 % interval −0.020 to +0.044, p = 0.410), within chance`."""
-    if estimate.low is None:
+    if estimate.low is None or estimate.high is None:
         return f"{signed(estimate.value)} (a single actor: no interval)"
     verdict = "more than chance explains" if estimate.beyond else "within chance"
     p = f"p = {estimate.p:.3f}" if estimate.p >= 0.001 else "p < 0.001"
@@ -93,8 +95,8 @@ def in_words(estimate: Estimate) -> str:
 def reach(estimates: Sequence[Estimate]) -> list[list[float]]:
     """How far intervals reach below and above, as matplotlib's error bars take them."""
     return [
-        [0 if e.low is None else e.value - e.low for e in estimates],
-        [0 if e.high is None else e.high - e.value for e in estimates],
+        [0 if one.low is None else one.value - one.low for one in estimates],
+        [0 if one.high is None else one.high - one.value for one in estimates],
     ]
 
 

@@ -96,32 +96,31 @@ def margins(scores: np.ndarray) -> np.ndarray:
     """Ranking scores (…, 6) as the threshold rule reads them: the second one stands for its lead over the third, the
     gap for the lead of the first over the second, each as tanh(margin / 2) in [0, 1)."""
     first, second, third = (np.sort(scores, axis=-1)[..., -k, None].astype(np.float64) for k in (1, 2, 3))
-    seen = np.tanh((scores - third) / 2)
-    np.put_along_axis(
-        seen, scores.argmax(axis=-1)[..., None], np.tanh((second - third) / 2) + np.tanh((first - second) / 2), axis=-1
-    )
-    return seen
+    values = np.tanh((scores - third) / 2)
+    top = np.tanh((second - third) / 2) + np.tanh((first - second) / 2)
+    np.put_along_axis(values, scores.argmax(axis=-1)[..., None], top, axis=-1)
+    return values
 
 
 def by_thresholds(values: np.ndarray, dataset: Dataset) -> Decoded:
     """values: (epochs, N, 6), out of fold."""
-    chosen = nested_folds(values, dataset.labels, dataset.folds)
-    epochs = {fold.fold: fold.epoch - 1 for fold in chosen}
-    return Decoded(
-        predict_folds(values, dataset.folds, chosen), np.array([epochs[fold] for fold in dataset.folds.tolist()])
-    )
+    nested = nested_folds(values, dataset.labels, dataset.folds)
+    epochs = {fold.fold: fold.epoch - 1 for fold in nested}
+    labels = predict_folds(values, dataset.folds, nested)
+    return Decoded(labels, np.array([epochs[fold] for fold in dataset.folds.tolist()]))
 
 
 def by_posterior(posteriors: np.ndarray, dataset: Dataset) -> Decoded:
     """posteriors: (epochs, N, 36), out of fold. The share of blends that a decision needs is the other folds', too."""
-    found = Decoded(*np.zeros((2, len(dataset.ids)), dtype=int))
+    decoded = Decoded(*np.zeros((2, len(dataset.ids)), dtype=int))
     for fold in np.unique(dataset.folds):
         inside, truth = dataset.folds == fold, dataset.labels[dataset.folds != fold]
         share = float(IS_BLEND[truth].mean())
-        decided = np.stack([decide(posterior, share)[0] for posterior in posteriors])
-        epoch = int(np.argmax([count(labels, truth).score for labels in decided[:, ~inside]]))
-        found.epochs[inside], found.labels[inside] = epoch, decided[epoch, inside]
-    return found
+        labels = np.stack([decide(posterior, share)[0] for posterior in posteriors])
+        scores = np.array([count(predicted, truth).score for predicted in labels[:, ~inside]], dtype=float)
+        epoch = int(np.argmax(scores))
+        decoded.epochs[inside], decoded.labels[inside] = epoch, labels[epoch, inside]
+    return decoded
 
 
 # ---------------------------------------------------------------------------------- shares

@@ -1,8 +1,8 @@
 """Salience as a quantity: are there better things to train a head for than soft labels?
 
-The heads of objectives.py have one form of trunk, and are trained on the same folds with the same seed,
-batches and optimiser. Beside the metrics stands the error of the share that they predict for the first
-emotion of a true blend. Who always says 50 has an RMSE of 16.3 where the three saliences are equally frequent.
+The heads of objectives.py have one form of trunk, and are trained on the same folds with the same seed, batches and
+optimiser. Beside the metrics stands the error of the share that they predict for the first emotion of a true blend. Who
+always says 50 has an RMSE of 16.3 where the three saliences are equally frequent.
 """
 
 from __future__ import annotations
@@ -11,26 +11,32 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from torch import nn
 
 from blemore.labels import PAIRS
+from blemore.metrics import Counts
 from blemore_baselines.dataset import IS_BLEND, PAIR_OF_LABEL, RELATION_OF_LABEL, Dataset
 from blemore_baselines.decoding.accounts import accuracies, count
 from blemore_baselines.features import Features
 from blemore_baselines.models.heads import perceptron
 from blemore_baselines.models.recipes import HEADS, Recipe
 from blemore_baselines.results import plots
-from blemore_baselines.results.tables import Table
+from blemore_baselines.results.study_files import Study
+from blemore_baselines.results.tables import Cell, Table
 from blemore_baselines.studies.intervals import Estimate, compare, draw, estimate, in_words, outcomes
 from blemore_baselines.studies.objectives import OBJECTIVES, SHARES
-from blemore_baselines.studies.study import Study, check_folds
+from blemore_baselines.studies.study import check_folds
 from blemore_baselines.studies.training import ONE_TRAINING, out_of_fold
 
 BASELINE, *OTHERS = OBJECTIVES
 
 
 class Result(NamedTuple):
-    """Nested: labels (N,), the epochs (from 1) they were decoded at, by fold, and the shares of the true blends' first
-    emotions.
+    """What a head predicts, nested.
+
+    labels: (N,)
+    epochs: fold → the epoch (from 1) that its labels were decoded at
+    shares: (blends,) of the true blends' first emotions, in [0, 1]
     """
 
     labels: np.ndarray
@@ -48,38 +54,14 @@ def salience(dataset: Dataset, features: Features, recipe: Recipe, head: str, se
     check_folds(dataset, 2)
     results = {name: _run(name, dataset, features, recipe, head, seed) for name in OBJECTIVES}
     blend = IS_BLEND[dataset.labels]
-    true, actors = SHARES[RELATION_OF_LABEL[dataset.labels[blend]]], np.array(dataset.actors)[blend]
-    wrong = {name: errors(result.shares, true) for name, result in results.items()}
-    constant = errors(np.full(len(true), 0.5), true)
+    true, actors = SHARES[RELATION_OF_LABEL[dataset.labels[blend]]], np.array(dataset.actors)[blend].tolist()
+    always_50 = np.full(len(true), 0.5)
     counts = {name: count(result.labels, dataset.labels) for name, result in results.items()}
     records = {name: outcomes(result.labels, dataset.labels) for name, result in results.items()}
+    wrong = {name: errors(result.shares, true) for name, result in results.items()}
     gains = {name: compare(records[name], records[BASELINE], dataset.actors) for name in OTHERS}
-    nearer = {
-        name: compare_rmse(result.shares, np.full(len(true), 0.5), true, actors) for name, result in results.items()
-    }
-    rows = [
-        [name, its.acc_presence, its.acc_salience, its.score, *wrong[name], *(gains.get(name) or [None] * 4)]
-        for name, its in counts.items()
-    ]
-    table = Table(
-        f"What {head} is trained for, nested; score gained over {BASELINE}, with intervals over actors; errors of"
-        f" {len(true):,} blends in percentage points",
-        ("head", "presence", "salience", "score", "RMSE", "MAE", "gained", "low", "high", "p"),
-        [*rows, ["always 50", *[None] * 3, *constant, *[None] * 4]],
-    )
-    findings = [
-        f"Score gained over {BASELINE} ({counts[BASELINE].score:.3f}): "
-        + "; ".join(f"{name} {in_words(gain)}" for name, gain in gains.items())
-        + ".",
-        f"RMSE of the share beside that of always saying 50 ({constant.rmse:.1f}), less is better: "
-        + "; ".join(f"{name} {in_words(its)}" for name, its in nearer.items())
-        + ".",
-        (
-            f"The multi-task head learns each pair's relation from that pair's own clips, {len(true) / len(PAIRS):.0f}"
-            " on average in all folds; the others share what they learn among pairs."
-        ),
-        ONE_TRAINING,
-    ]
+    nearer = {name: compare_rmse(result.shares, always_50, true, actors) for name, result in results.items()}
+    constant = errors(always_50, true)
     values = {
         "heads": {
             name: {**accuracies(counts[name]), **wrong[name]._asdict(), "epochs": result.epochs}
@@ -87,10 +69,17 @@ def salience(dataset: Dataset, features: Features, recipe: Recipe, head: str, se
         },
         "always_50": constant._asdict(),
         "gained": {name: gain._asdict() for name, gain in gains.items()},
-        "rmse_over_always_50": {name: its._asdict() for name, its in nearer.items()},
+        "rmse_over_always_50": {name: distance._asdict() for name, distance in nearer.items()},
     }
-    drawn = {"shares": _draw_shares(results, true, wrong), "gained": _draw_gains(gains, nearer)}
-    return Study("salience", "Salience as a quantity", {"heads": table}, drawn, findings, values, signature)
+    return Study(
+        "salience",
+        "Salience as a quantity",
+        {"heads": _table(head, counts, wrong, gains, constant, len(true))},
+        {"shares": _draw_shares(results, true, wrong), "gained": _draw_gains(gains, nearer)},
+        _findings(counts[BASELINE], gains, nearer, constant, len(true)),
+        values,
+        signature,
+    )
 
 
 class Errors(NamedTuple):
@@ -117,46 +106,82 @@ def compare_rmse(predicted: np.ndarray, baseline: np.ndarray, true: np.ndarray, 
 
 def _run(name: str, dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int) -> Result:
     objective, blends = OBJECTIVES[name], np.flatnonzero(IS_BLEND[dataset.labels])
-    build = lambda widths: perceptron(sum(widths), HEADS[head], objective.outputs)  # noqa: E731
+
+    def build(widths: Sequence[int]) -> nn.Module:
+        return perceptron(sum(widths), HEADS[head], objective.outputs)
+
     outputs = out_of_fold(dataset, [features], recipe, build, objective.loss, seed, name)
     decoded = objective.decode(outputs, dataset)
     shares = objective.shares(outputs[decoded.epochs[blends], blends], PAIR_OF_LABEL[dataset.labels[blends]])
-    return Result(
-        decoded.labels,
-        {str(fold): int(decoded.epochs[dataset.folds == fold][0]) + 1 for fold in np.unique(dataset.folds)},
-        shares,
+    epochs = {str(fold): int(decoded.epochs[dataset.folds == fold][0]) + 1 for fold in np.unique(dataset.folds)}
+    return Result(decoded.labels, epochs, shares)
+
+
+def _table(
+    head: str,
+    counts: Mapping[str, Counts],
+    wrong: Mapping[str, Errors],
+    gains: Mapping[str, Estimate],
+    constant: Errors,
+    blends: int,
+) -> Table:
+    rows: list[list[Cell]] = [
+        [name, one.acc_presence, one.acc_salience, one.score, *wrong[name], *gains.get(name, [None] * 4)]
+        for name, one in counts.items()
+    ]
+    return Table(
+        f"What {head} is trained for, nested; score gained over {BASELINE}, with intervals over actors; errors of"
+        f" {blends:,} blends in percentage points",
+        ("head", "presence", "salience", "score", "RMSE", "MAE", "gained", "low", "high", "p"),
+        [*rows, ["always 50", *[None] * 3, *constant, *[None] * 4]],
     )
+
+
+def _findings(
+    baseline: Counts, gains: Mapping[str, Estimate], nearer: Mapping[str, Estimate], constant: Errors, blends: int
+) -> list[str]:
+    return [
+        f"Score gained over {BASELINE} ({baseline.score:.3f}): "
+        + "; ".join(f"{name} {in_words(gain)}" for name, gain in gains.items())
+        + ".",
+        f"RMSE of the share beside that of always saying 50 ({constant.rmse:.1f}), less is better: "
+        + "; ".join(f"{name} {in_words(distance)}" for name, distance in nearer.items())
+        + ".",
+        (
+            f"The multi-task head learns each pair's relation from that pair's own clips, {blends / len(PAIRS):.0f} on"
+            " average in all folds; the others share what they learn among pairs."
+        ),
+        ONE_TRAINING,
+    ]
 
 
 def _draw_shares(results: Mapping[str, Result], true: np.ndarray, wrong: Mapping[str, Errors]) -> bytes:
     """How the predicted shares lie, for each true one."""
-    made, axes = plots.figure(10, 3.4, columns=len(results), sharey=True)
+    canvas, axes = plots.figure(10, 3.4, columns=len(results), sharey=True)
     for axis, (name, result) in zip(axes[0], results.items()):
         for k, share in enumerate(sorted(SHARES)):
-            its = 100 * result.shares[true == share]
-            if len(its):
-                axis.scatter(
-                    k + np.linspace(-0.28, 0.28, len(its)),
-                    np.sort(its),
-                    s=4,
-                    color=plots.COLOURS[k],
-                    alpha=0.6,
-                    linewidths=0,
-                )
-                axis.hlines(np.mean(its), k - 0.32, k + 0.32, color="black", linewidth=2)
-            axis.hlines(100 * share, k - 0.4, k + 0.4, color="0.5", linestyles="dashed", linewidth=1)
+            _draw_share(axis, k, share, np.sort(100 * result.shares[true == share]))
         axis.set_xticks(range(len(SHARES)), [f"{100 * share:.0f}" for share in sorted(SHARES)])
         axis.set_title(f"{name}\nRMSE {wrong[name].rmse:.1f}, MAE {wrong[name].mae:.1f}", fontsize=10)
         axis.set(xlabel="true share, %", ylim=(0, 100))
     axes[0, 0].set_ylabel("predicted share of the\nfirst emotion, %")
-    made.suptitle("Each true blend in order; bars: means; dashed: the truth", x=0.01, ha="left", fontsize=10)
-    return plots.png(made)
+    canvas.suptitle("Each true blend in order; bars: means; dashed: the truth", x=0.01, ha="left", fontsize=10)
+    return plots.png(canvas)
+
+
+def _draw_share(axis, place: int, share: float, predicted: np.ndarray) -> None:
+    """The predictions, in percent and in order, for clips of one true share."""
+    if len(predicted):
+        places = place + np.linspace(-0.28, 0.28, len(predicted))
+        axis.scatter(places, predicted, s=4, color=plots.COLOURS[place], alpha=0.6, linewidths=0)
+        axis.hlines(np.mean(predicted), place - 0.32, place + 0.32, color="black", linewidth=2)
+    axis.hlines(100 * share, place - 0.4, place + 0.4, color="0.5", linestyles="dashed", linewidth=1)
 
 
 def _draw_gains(gains: Mapping[str, Estimate], nearer: Mapping[str, Estimate]) -> bytes:
-    made, axes = plots.figure(9, 2.6, columns=2)
+    canvas, axes = plots.figure(9, 2.6, columns=2)
     draw(axes[0, 0], list(gains), list(gains.values()), plots.COLOURS[0])
     axes[0, 0].set(xlabel=f"score gained over {BASELINE}")
     draw(axes[0, 1], list(nearer), list(nearer.values()), plots.COLOURS[1])
     axes[0, 1].set(xlabel="RMSE beside always saying 50 (points; left is better)")
-    return plots.png(made)
+    return plots.png(canvas)

@@ -1,38 +1,16 @@
-"""What a study gives, and the files that it is written to."""
+"""What all studies need: folds that can be compared, a signature, and how a difference is written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
 from blemore.errors import Problem, ValidationError
-from blemore.io import to_json, write_atomic
 from blemore.signature import line
 from blemore.version import VERSION
 from blemore_baselines.dataset import IS_BLEND, Dataset
 from blemore_baselines.features import Features
-from blemore_baselines.results.tables import Table, to_csv, to_latex, to_text
-
-
-class Study(NamedTuple):
-    """A finished study.
-
-    name:     of the command
-    tables, figures (PNG bytes): by the short names that their files get
-    findings: paragraphs that say what was found, with intervals over actors
-    values:   everything unrounded, for machines
-    """
-
-    name: str
-    title: str
-    tables: Mapping[str, Table]
-    figures: Mapping[str, bytes]
-    findings: Sequence[str]
-    values: Mapping
-    signature: str
 
 
 def signed(number: float) -> str:
@@ -76,25 +54,3 @@ def signature(study: str, dataset: Dataset, **settings: object) -> str:
 def digests(sources: Sequence[Features]) -> str:
     """What a signature holds of features or scores."""
     return "+".join(source.digest for source in sources)
-
-
-def write(study: Study, out: Path) -> None:
-    """Write `out/<study>.json`, and each table as CSV and LaTeX and each figure as PNG beside it."""
-    for name, table in study.tables.items():
-        write_atomic(out / f"{study.name}_{name}.csv", to_csv(table, study.signature))
-        write_atomic(out / f"{study.name}_{name}.tex", to_latex(table, study.signature))
-    for name, png in study.figures.items():
-        write_atomic(out / f"{study.name}_{name}.png", png)
-    content = {
-        "study": study.name,
-        "title": study.title,
-        "findings": list(study.findings),
-        "signature": study.signature,
-        **study.values,
-    }
-    write_atomic(out / f"{study.name}.json", to_json(content))
-
-
-def told(study: Study) -> str:
-    """For the terminal: tables, then findings."""
-    return "\n".join([*(to_text(table) for table in study.tables.values()), *study.findings, study.signature])

@@ -20,17 +20,21 @@ from collections.abc import Mapping
 import numpy as np
 
 from blemore_baselines.dataset import Dataset
+from blemore_baselines.decoding.thresholds import Plateau
 from blemore_baselines.results import plots
 from blemore_baselines.results.published import read_published
 from blemore_baselines.results.stability import reach
+from blemore_baselines.results.study_files import Study
 from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.intervals import FIGURES, Estimate, compare
 from blemore_baselines.studies.intervals import draw as draw_estimates
-from blemore_baselines.studies.study import Study, check_folds, signed
+from blemore_baselines.studies.study import check_folds, signed
 from blemore_baselines.studies.thresholds_optima import RANGES, draw, optima
 from blemore_baselines.studies.thresholds_transfer import (
     WAYS,
+    Beyond,
     Split,
+    Transfer,
     beyond_chance,
     by_chance,
     split_drop,
@@ -38,9 +42,13 @@ from blemore_baselines.studies.thresholds_transfer import (
 )
 
 DEALS = 200
+Best = Mapping[str, Mapping[str, Plateau]]  # range → figure
+Losses = Mapping[str, Mapping[str, Estimate]]  # way → figure
+Chances = Mapping[str, Mapping[str, Beyond]]  # way → figure
+Splits = Mapping[str, Mapping[int, Split]]  # figure → fold
 
 
-def thresholds(dataset: Dataset, probabilities: np.ndarray, signature: str, seed: int = 0, deals: int = DEALS) -> Study:
+def thresholds(dataset: Dataset, probabilities: np.ndarray, seed: int, signature: str, deals: int = DEALS) -> Study:
     """Where thresholds are best, and how well they travel.
 
     probabilities: (N, 6) of the dataset's clips, in its order, each by a model that saw none of its fold
@@ -48,168 +56,183 @@ def thresholds(dataset: Dataset, probabilities: np.ndarray, signature: str, seed
     Raises ValidationError: fewer than three folds, or a fold without blends.
     """
     check_folds(dataset, 3)
-    found, chance = (
-        transfer(probabilities, dataset.labels, dataset.folds),
-        by_chance(dataset, probabilities, seed, deals),
-    )
+    transfers = transfer(probabilities, dataset.labels, dataset.folds)
+    chance = by_chance(dataset, probabilities, seed, deals)
     best = {name: optima(probabilities, dataset.labels, *bounds) for name, bounds in RANGES.items()}
     lost = {
-        way: {name: compare(its.own, its.transferred, dataset.actors, name) for name in FIGURES}
-        for way, its in found.items()
+        way: {name: compare(one.own, one.transferred, dataset.actors, name) for name in FIGURES}
+        for way, one in transfers.items()
     }
-    split = {name: split_drop(found["grid"], dataset.folds, name) for name in FIGURES}
+    split = {name: split_drop(transfers["grid"], dataset.folds, name) for name in FIGURES}
     beyond = {
-        way: {name: beyond_chance(its.value, chance[way][name]) for name, its in by_name.items()}
-        for way, by_name in lost.items()
+        way: {name: beyond_chance(loss.value, chance[way][name]) for name, loss in losses.items()}
+        for way, losses in lost.items()
     }
     tables = {
-        "optima": Table(
-            "Best α and β, exact, with their plateau",
-            ("range", "of", "α", "from", "to", "β", "from", "to", "value"),
-            [
-                [bounds, name, its.thresholds.alpha, *its.alpha, its.thresholds.beta, *its.beta, its.score]
-                for bounds, by_name in best.items()
-                for name, its in by_name.items()
-            ],
-        ),
-        "folds": Table(
-            "Each fold with the other folds' thresholds, by the grid",
-            (
-                "fold",
-                "of",
-                "own α",
-                "own β",
-                "their α",
-                "their β",
-                "validation",
-                "own best",
-                "transferred",
-                "drop",
-                "mismatch",
-                "rest",
-            ),
-            [
-                [str(fold), name, *found["grid"].own_thresholds[fold], *found["grid"].thresholds[fold], *row]
-                for name, by_fold in split.items()
-                for fold, row in by_fold.items()
-            ],
-        ),
-        "mismatch": Table(
-            f"Lost by thresholds that others chose, all clips; by chance: mean of {deals} random deals of the clips,"
-            " and how often one loses as much",
-            (
-                "chosen by",
-                "of",
-                "mismatch",
-                "low",
-                "high",
-                "p",
-                "by chance",
-                "beyond",
-                "p of deals",
-            ),
-            [[way, name, *its, *beyond[way][name]] for way, by_name in lost.items() for name, its in by_name.items()],
-        ),
+        "optima": _optima_table(best),
+        "folds": _folds_table(split, transfers["grid"]),
+        "mismatch": _mismatch_table(lost, beyond, deals),
     }
-    values = {
-        "optima": {bounds: {name: its._asdict() for name, its in by_name.items()} for bounds, by_name in best.items()},
+    own_thresholds = list(transfers["grid"].own_thresholds.items())
+    figures = {
+        "surface": draw(probabilities, dataset.labels, dataset.folds, own_thresholds),
+        "transfer": _draw(split, lost, chance),
+    }
+    findings, values = _findings(best, lost, beyond, split), _values(best, lost, beyond, split, deals)
+    return Study("thresholds", "Do thresholds travel?", tables, figures, findings, values, signature)
+
+
+def _optima_table(best: Best) -> Table:
+    return Table(
+        "Best α and β, exact, with their plateau",
+        ("range", "of", "α", "from", "to", "β", "from", "to", "value"),
+        [
+            [bounds, name, one.thresholds.alpha, *one.alpha, one.thresholds.beta, *one.beta, one.score]
+            for bounds, by_name in best.items()
+            for name, one in by_name.items()
+        ],
+    )
+
+
+def _folds_table(splits: Splits, transfer: Transfer) -> Table:
+    columns = ("fold", "of", "own α", "own β", "their α", "their β")
+    return Table(
+        "Each fold with the other folds' thresholds, by the grid",
+        (*columns, "validation", "own best", "transferred", "drop", "mismatch", "rest"),
+        [
+            [str(fold), name, *transfer.own_thresholds[fold], *transfer.thresholds[fold], *split]
+            for name, by_fold in splits.items()
+            for fold, split in by_fold.items()
+        ],
+    )
+
+
+def _mismatch_table(lost: Losses, beyond: Chances, deals: int) -> Table:
+    return Table(
+        f"Lost by thresholds that others chose, all clips; by chance: mean of {deals} random deals of the clips, and"
+        " how often one loses as much",
+        ("chosen by", "of", "mismatch", "low", "high", "p", "by chance", "beyond", "p of deals"),
+        [[way, name, *loss, *beyond[way][name]] for way, losses in lost.items() for name, loss in losses.items()],
+    )
+
+
+def _values(best: Best, lost: Losses, beyond: Chances, splits: Splits, deals: int) -> dict:
+    return {
+        "optima": {bounds: {name: one._asdict() for name, one in by_name.items()} for bounds, by_name in best.items()},
         "mismatch": {
-            way: {name: {**its._asdict(), **beyond[way][name]._asdict()} for name, its in by_name.items()}
-            for way, by_name in lost.items()
+            way: {name: {**loss._asdict(), **beyond[way][name]._asdict()} for name, loss in losses.items()}
+            for way, losses in lost.items()
         },
-        "folds": {name: {str(fold): row._asdict() for fold, row in by_fold.items()} for name, by_fold in split.items()},
+        "folds": {
+            name: {str(fold): split._asdict() for fold, split in by_fold.items()} for name, by_fold in splits.items()
+        },
         "ways": WAYS,
         "deals": deals,
     }
-    drawn = {
-        "surface": draw(probabilities, dataset.labels, dataset.folds, list(found["grid"].own_thresholds.items())),
-        "transfer": _draw(split, lost, chance),
-    }
-    return Study(
-        "thresholds", "Do thresholds travel?", tables, drawn, _findings(best, lost, beyond, split), values, signature
-    )
 
 
-def _findings(best: Mapping, lost: Mapping[str, Mapping[str, Estimate]], beyond: Mapping, split: Mapping) -> list[str]:
-    narrow, full = (best[bounds]["score"] for bounds in RANGES)
-    where = lambda its: (
-        f"α {its.thresholds.alpha:.3f} ({reach(*its.alpha)}), β {its.thresholds.beta:.3f} ({reach(*its.beta)})"
-    )
-    alone = [
-        f"{name} at α {its.thresholds.alpha:.3f} ({its.score:.3f})"
-        for name, its in best["full"].items()
-        if name != "score"
-    ]
-    hard = {name: [row.rest for row in by_fold.values()] for name, by_fold in split.items()}
-    published = {
-        name: np.mean([row.validation[f"acc_{name}"]["mean"] - row.test[f"acc_{name}"] for row in read_published()])
-        for name in ("presence", "salience")
-    }
-    shifted = [name for name, its in beyond["grid"].items() if its.p_deals <= 0.05]
-    listed = lambda by_name: ", ".join(f"{name} {text}" for name, text in by_name.items())  # noqa: E731
+def _findings(best: Best, lost: Losses, beyond: Chances, splits: Splits) -> list[str]:
     return [
-        f"All clips together score best, {full.score:.3f}, at {where(full)}; within 0.1 to 0.5, {narrow.score:.3f} at"
-        f" {where(narrow)}. Alone, each is best elsewhere: " + ", ".join(alone) + ".",
-        "Thresholds of the other folds (grid) instead of a fold's own best lose "
-        + listed(
-            {
-                name: (
-                    signed(its.value)
-                    + ("" if its.low is None else f" (95 % interval {signed(its.low)} to {signed(its.high)})")
-                )
-                for name, its in lost["grid"].items()
-            }
-        )
-        + ". The score can hardly gain by it, since a fold's own best was chosen on the very clips.",
-        "Dealt at random, where thresholds differ by chance alone, the clips lose "
-        + listed({name: signed(its.by_chance) for name, its in beyond["grid"].items()})
-        + "; beyond that the real folds lose "
-        + listed({name: f"{signed(its.beyond)} (p = {its.p_deals:.3f})" for name, its in beyond["grid"].items()})
-        + ". "
-        + (
-            f"The folds want thresholds of their own, as {' and '.join(shifted)}"
-            f" {'show' if len(shifted) > 1 else 'shows'}."
-            if shifted
-            else (
-                "The loss is within what choosing on few clips gives; that thresholds differ from fold to fold is not"
-                " shown."
-            )
-        ),
-        "How hard a fold is, each at its own best, sets it apart from the others by "
-        + listed({name: f"{signed(-max(its))} to {signed(-min(its))}" for name, its in hard.items()})
-        + f". For scale: the paper's systems lose {published['presence']:.3f} presence and {published['salience']:.3f}"
-        " salience on average from validation to test.",
+        _optima_in_words(best),
+        _loss_in_words(lost["grid"]),
+        _chance_in_words(beyond["grid"]),
+        _difficulty_in_words(splits),
     ]
 
 
-def _draw(
-    split: Mapping[str, Mapping[int, Split]], lost: Mapping[str, Mapping[str, Estimate]], chance: Mapping
-) -> bytes:
+def _optima_in_words(best: Best) -> str:
+    narrow, full = (best[bounds]["score"] for bounds in RANGES)
+    alone = ", ".join(
+        f"{name} at α {one.thresholds.alpha:.3f} ({one.score:.3f})"
+        for name, one in best["full"].items()
+        if name != "score"
+    )
+    return (
+        f"All clips together score best, {full.score:.3f}, at {_place(full)}; within 0.1 to 0.5, {narrow.score:.3f} at"
+        f" {_place(narrow)}. Alone, each is best elsewhere: {alone}."
+    )
+
+
+def _place(plateau: Plateau) -> str:
+    alpha, beta = plateau.thresholds
+    return f"α {alpha:.3f} ({reach(*plateau.alpha)}), β {beta:.3f} ({reach(*plateau.beta)})"
+
+
+def _loss_in_words(losses: Mapping[str, Estimate]) -> str:
+    return (
+        "Thresholds of the other folds (grid) instead of a fold's own best lose "
+        + ", ".join(f"{name} {signed(loss.value)}{_interval(loss)}" for name, loss in losses.items())
+        + ". The score can hardly gain by it, since a fold's own best was chosen on the very clips."
+    )
+
+
+def _interval(loss: Estimate) -> str:
+    if loss.low is None or loss.high is None:
+        return ""
+    return f" (95 % interval {signed(loss.low)} to {signed(loss.high)})"
+
+
+def _chance_in_words(beyond: Mapping[str, Beyond]) -> str:
+    shifted = [name for name, one in beyond.items() if one.p_deals <= 0.05]
+    verdict = (
+        "The loss is within what choosing on few clips gives; that thresholds differ from fold to fold is not shown."
+    )
+    if shifted:
+        show = "show" if len(shifted) > 1 else "shows"
+        verdict = f"The folds want thresholds of their own, as {' and '.join(shifted)} {show}."
+    return (
+        "Dealt at random, where thresholds differ by chance alone, the clips lose "
+        + ", ".join(f"{name} {signed(one.by_chance)}" for name, one in beyond.items())
+        + "; beyond that the real folds lose "
+        + ", ".join(f"{name} {signed(one.beyond)} (p = {one.p_deals:.3f})" for name, one in beyond.items())
+        + f". {verdict}"
+    )
+
+
+def _difficulty_in_words(splits: Splits) -> str:
+    rest = {name: [split.rest for split in by_fold.values()] for name, by_fold in splits.items()}
+    apart = ", ".join(f"{name} {signed(-max(values))} to {signed(-min(values))}" for name, values in rest.items())
+    presence, salience = (
+        np.mean([row.validation[metric]["mean"] - row.test[metric] for row in read_published()])
+        for metric in ("acc_presence", "acc_salience")
+    )
+    return (
+        f"How hard a fold is, each at its own best, sets it apart from the others by {apart}. For scale: the paper's"
+        f" systems lose {presence:.3f} presence and {salience:.3f} salience on average from validation to test."
+    )
+
+
+def _draw(splits: Splits, lost: Losses, chance: Mapping[str, Mapping[str, np.ndarray]]) -> bytes:
     """Each fold's own best beside the transferred figure, and what is lost beside what random deals lose."""
-    made, axes = plots.figure(12.5, 3.8, columns=3, width_ratios=(1, 1, 1.25))
+    canvas, axes = plots.figure(12.5, 3.8, columns=3, width_ratios=(1, 1, 1.25))
     *folds, losses = axes[0]
     for axis, name in zip(folds, ("presence", "salience")):
-        for row, its in enumerate(split[name].values()):
-            axis.plot([its.own, its.transferred], [row, row], color="0.6", linewidth=1.5, zorder=1)
-            for label, value, style in (
-                (
-                    "validation: the others' own best",
-                    its.validation,
-                    {"marker": "|", "color": "black", "markersize": 14},
-                ),
-                (
-                    "own best",
-                    its.own,
-                    {"marker": "o", "color": plots.COLOURS[0], "markerfacecolor": "white", "markersize": 11},
-                ),
-                ("transferred", its.transferred, {"marker": "o", "color": plots.COLOURS[0], "markersize": 6}),
-            ):
-                axis.plot(value, row, linestyle="none", label=label if row == 0 else None, **style)
-        axis.set_yticks(range(len(split[name])), [f"fold {fold}" for fold in split[name]])
-        axis.set(xlabel=name, ylim=(len(split[name]) - 0.5, -0.5), title=f"{name} of each fold")
+        _draw_folds(axis, name, splits[name])
+    _draw_losses(losses, lost, chance)
+    handles = [*zip(*folds[0].get_legend_handles_labels()), *zip(*losses.get_legend_handles_labels())]
+    canvas.legend(*zip(*handles), loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
+    return plots.png(canvas)
+
+
+def _draw_folds(axis, name: str, splits: Mapping[int, Split]) -> None:
+    ring = {"marker": "o", "color": plots.COLOURS[0], "markerfacecolor": "white", "markersize": 11}
+    marks = {
+        "validation: the others' own best": {"marker": "|", "color": "black", "markersize": 14},
+        "own best": ring,
+        "transferred": {"marker": "o", "color": plots.COLOURS[0], "markersize": 6},
+    }
+    for row, split in enumerate(splits.values()):
+        axis.plot([split.own, split.transferred], [row, row], color="0.6", linewidth=1.5, zorder=1)
+        for value, (label, style) in zip((split.validation, split.own, split.transferred), marks.items()):
+            axis.plot(value, row, linestyle="none", label=label if row == 0 else None, **style)
+    axis.set_yticks(range(len(splits)), [f"fold {fold}" for fold in splits])
+    axis.set(xlabel=name, ylim=(len(splits) - 0.5, -0.5), title=f"{name} of each fold")
+
+
+def _draw_losses(axis, lost: Losses, chance: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     names = [(way, name) for name in ("presence", "salience", "score") for way in WAYS]
     draw_estimates(
-        losses,
+        axis,
         [f"{name}, {way}" for way, name in names],
         [lost[way][name] for way, name in names],
         plots.COLOURS[1],
@@ -217,7 +240,7 @@ def _draw(
     )
     for row, (way, name) in enumerate(names):
         low, high = np.quantile(chance[way][name], (0.025, 0.975))
-        losses.plot(
+        axis.plot(
             [low, high],
             [row + 0.28, row + 0.28],
             color="0.45",
@@ -225,7 +248,4 @@ def _draw(
             solid_capstyle="butt",
             label="random deals, middle 95 %" if row == 0 else None,
         )
-    losses.set(xlabel="lost by transferred thresholds", title="the mismatch")
-    handles = [*zip(*folds[0].get_legend_handles_labels()), *zip(*losses.get_legend_handles_labels())]
-    made.legend(*zip(*handles), loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
-    return plots.png(made)
+    axis.set(xlabel="lost by transferred thresholds", title="the mismatch")

@@ -37,32 +37,29 @@ class Transfer(NamedTuple):
 def transfer(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> dict[str, Transfer]:
     """Each fold as a pseudo-test of the others, in each of WAYS. probabilities: (N, 6), out of fold."""
     numbers = np.unique(folds).tolist()
-    inside = {fold: folds == fold for fold in numbers}
-    grid = {fold: fit_grid(probabilities[its], labels[its]) for fold, its in inside.items()}
-    exact = {fold: fit_exact(probabilities[its], labels[its]).thresholds for fold, its in inside.items()}
+    inside = {fold: (probabilities[folds == fold], labels[folds == fold]) for fold in numbers}
+    others = {fold: (probabilities[folds != fold], labels[folds != fold]) for fold in numbers}
+    grid = {fold: fit_grid(*clips) for fold, clips in inside.items()}
     own = {fold: thresholds for fold, (thresholds, _) in grid.items()}
-    chosen = {
-        "grid": (own, {fold: fit_grid(probabilities[~its], labels[~its])[0] for fold, its in inside.items()}),
+    best_other = {
+        fold: max((other for other in numbers if other != fold), key=lambda other: grid[other][1]) for fold in numbers
+    }
+    pairs = {
+        "grid": (own, {fold: fit_grid(*clips)[0] for fold, clips in others.items()}),
         "exact": (
-            exact,
-            {fold: fit_exact(probabilities[~its], labels[~its]).thresholds for fold, its in inside.items()},
+            {fold: fit_exact(*clips).thresholds for fold, clips in inside.items()},
+            {fold: fit_exact(*clips).thresholds for fold, clips in others.items()},
         ),
-        "best fold": (
-            own,
-            {
-                fold: own[max((other for other in numbers if other != fold), key=lambda other: grid[other][1])]
-                for fold in numbers
-            },
-        ),
+        "best fold": (own, {fold: own[other] for fold, other in best_other.items()}),
     }
 
-    def judged(thresholds: Mapping[int, Thresholds]) -> np.ndarray:
+    def judge(thresholds: Mapping[int, Thresholds]) -> np.ndarray:
         predicted = np.zeros(len(labels), dtype=int)
-        for fold, its in inside.items():
-            predicted[its] = decode_thresholds(probabilities[its], thresholds[fold])
+        for fold in numbers:
+            predicted[folds == fold] = decode_thresholds(inside[fold][0], thresholds[fold])
         return outcomes(predicted, labels)
 
-    return {way: Transfer(judged(mine), judged(theirs), mine, theirs) for way, (mine, theirs) in chosen.items()}
+    return {way: Transfer(judge(best), judge(moved), best, moved) for way, (best, moved) in pairs.items()}
 
 
 class Split(NamedTuple):
@@ -76,28 +73,29 @@ class Split(NamedTuple):
     rest: float
 
 
-def split_drop(its: Transfer, folds: np.ndarray, name: str) -> dict[int, Split]:
+def split_drop(transfer: Transfer, folds: np.ndarray, name: str) -> dict[int, Split]:
     """Each fold's figure and how it drops."""
-    figure = lambda records: float(FIGURES[name](records.sum(axis=0)))  # noqa: E731
-    own = {fold: figure(its.own[folds == fold]) for fold in np.unique(folds).tolist()}
+    numbers = np.unique(folds).tolist()
+    own, transferred = (
+        {fold: float(FIGURES[name](records[folds == fold].sum(axis=0))) for fold in numbers}
+        for records in (transfer.own, transfer.transferred)
+    )
     split = {}
     for fold, best in own.items():
         validation = float(np.mean([value for other, value in own.items() if other != fold]))
-        transferred = figure(its.transferred[folds == fold])
-        split[fold] = Split(
-            validation, best, transferred, validation - transferred, best - transferred, validation - best
-        )
+        after = transferred[fold]
+        split[fold] = Split(validation, best, after, validation - after, best - after, validation - best)
     return split
 
 
 def by_chance(dataset: Dataset, probabilities: np.ndarray, seed: int, deals: int) -> dict[str, dict[str, np.ndarray]]:
     """The mismatch where clips are dealt at random to folds of the same sizes: way → figure → (deals,)."""
     rng = np.random.default_rng(seed)
-    lost = []
+    losses = []
     for _ in tqdm(range(deals), desc="random deals", unit="deal", disable=None):
-        found = transfer(probabilities, dataset.labels, rng.permutation(dataset.folds))
-        lost.append({way: its.losses() for way, its in found.items()})
-    return {way: {name: np.array([one[way][name] for one in lost]) for name in FIGURES} for way in WAYS}
+        by_way = transfer(probabilities, dataset.labels, rng.permutation(dataset.folds))
+        losses.append({way: result.losses() for way, result in by_way.items()})
+    return {way: {name: np.array([loss[way][name] for loss in losses]) for name in FIGURES} for way in WAYS}
 
 
 class Beyond(NamedTuple):

@@ -1,16 +1,23 @@
-"""The studies as commands: what they write, and mistakes told in words."""
+"""The studies as commands: how they are made, what they write, and mistakes told in words."""
 
 import json
+import subprocess
+import sys
+from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 from blemore.significance import FIGURES
 from blemore_baselines.cli import main
+from blemore_baselines.commands import analyse
 from blemore_baselines.models.recipes import PRESETS
+from blemore_baselines.results.study_files import Study
+from blemore_baselines.studies import STUDIES, Entry
 from blemore_baselines.train import train
 
-STUDIES = {
+TABLES = {
     "salience": {"heads"},
     "fusion": {"fusions", "gates"},
     "importance": {"groups", "pairs_presence", "pairs_salience"},
@@ -24,7 +31,50 @@ def run(tiny, study, *options, code=0):
     return result
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("name", STUDIES)
+def test_each_entry_has_a_module_with_a_function_of_its_name(name):
+    assert callable(getattr(import_module(f"blemore_baselines.studies.{name}"), name))
+    assert STUDIES[name].takes in analyse.INPUTS
+
+
+def test_a_study_more_is_a_module_and_an_entry(tiny, tmp_path, monkeypatch):
+    calls = []
+
+    def length(*arguments):
+        calls.append(arguments)
+        return Study("length", "Length", {}, {}, ["Found."], {}, arguments[-1])
+
+    monkeypatch.setitem(sys.modules, "blemore_baselines.studies.length", SimpleNamespace(length=length))
+    command = analyse.command("length", Entry("sources", "How long?", "--features logmel.npz --out studies"))
+    options = ["--metadata", tiny.train, "--features", tiny.sound, "--seed", 3, "--out", tmp_path]
+    result = CliRunner().invoke(command, list(map(str, options)))
+    assert result.exit_code == 0 and result.stdout == f"Found.\n{calls[0][-1]}\n"
+    dataset, names, (source,), recipe, head, seed, signature = calls[0]
+    assert (dataset.ids, names, recipe) == (tiny.dataset.ids, ["sound"], PRESETS["fast"]["aggregate"])
+    assert (source.digest, head, seed) == (tiny.read(tiny.sound).digest, "mlp512", 3)
+    assert signature.startswith("study:length|clips:36|") and f"|features:{source.digest}|head:mlp512|" in signature
+    text = CliRunner().invoke(command, ["--help"]).stdout
+    assert "How long?" in text
+    assert (
+        "  blemore-baselines analyse length --metadata train_metadata.csv --features logmel.npz --out studies\n" in text
+    )
+
+
+def test_help_is_shown_without_loading_anything_heavy():
+    code = (
+        "import contextlib, sys\nfrom blemore_baselines.cli import main\n"
+        f"for study in {[[], *([name] for name in STUDIES)]}:\n"
+        "    with contextlib.suppress(SystemExit): main(['analyse', *study, '--help'])\n"
+        "print('LOADED', *sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    text, _, loaded = done.stdout.rpartition("LOADED")
+    assert all(f"  blemore-baselines analyse {name} --metadata train_metadata.csv" in text for name in STUDIES)
+    assert "blemore_baselines" in loaded.split()
+    assert not {"numpy", "pandas", "torch", "matplotlib", "cv2", "av"} & set(loaded.split())
+
+
+@pytest.mark.parametrize("study", TABLES)
 def test_a_study_writes_its_tables_figures_and_findings(study, tiny, tmp_path):
     out = tmp_path / "out"
     result = run(tiny, study, "--features", tiny.sound, "--features", tiny.look, "--out", out)
@@ -33,7 +83,7 @@ def test_a_study_writes_its_tables_figures_and_findings(study, tiny, tmp_path):
     assert (
         {path.stem for path in out.glob("*.csv")}
         == {path.stem for path in out.glob("*.tex")}
-        == {f"{study}_{name}" for name in STUDIES[study]}
+        == {f"{study}_{name}" for name in TABLES[study]}
     )
     assert len(list(out.glob("*.png"))) == 2
     recipe = PRESETS["fast"]["aggregate"].digest

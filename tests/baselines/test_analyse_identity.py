@@ -12,8 +12,8 @@ from blemore.errors import ValidationError
 from blemore_baselines.cli import main
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.models.recipes import Recipe
+from blemore_baselines.results.study_files import to_terminal, write
 from blemore_baselines.studies.identity import deal, identity
-from blemore_baselines.studies.study import told, write
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPE = Recipe(3e-3, 1e-3, 32, 10, 10)
@@ -80,7 +80,7 @@ def test_the_json_holds_the_three_accounts(tiny, tmp_path):
     for metric in METRICS:
         assert found["difference"][metric] == pytest.approx(found["inclusive"][metric] - found["disjoint"][metric])
     assert (tmp_path / "identity_gap.png").read_bytes().startswith(b"\x89PNG")
-    assert all(line in told(study) for line in study.findings)
+    assert all(line in to_terminal(study) for line in study.findings)
     assert run(tiny.dataset, tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2)) == study
 
 

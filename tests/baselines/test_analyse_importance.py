@@ -142,7 +142,7 @@ LOSES, GAINS, NOTHING = (
 )
 def test_words_tell_what_loses_and_what_gains(its, told):
     groups = [Group("statistic", name, np.arange(2)) for name in "abc"]
-    found = _findings(groups, {"presence": its}, ["ang+hap"], {"presence": [[one] for one in its]})
+    found = _findings(groups, {"presence": its}, {"presence": {"ang+hap": its}})
     assert told in found
     assert ("No pair loses presence by any group." in found) == (LOSES not in its)
 

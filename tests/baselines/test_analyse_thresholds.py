@@ -94,7 +94,7 @@ def test_transferred_thresholds_are_of_other_folds_alone():
 
 
 def test_a_shift_between_folds_is_found():
-    study = thresholds(*made(scale=(0.4, 0.7, 1)), "signature", deals=40)
+    study = thresholds(*made(scale=(0.4, 0.7, 1)), 0, "signature", deals=40)
     for way in ("grid", "exact"):
         its = study.values["mismatch"][way]["score"]
         assert its["low"] > 0 and its["beyond"] > 0.02 and its["p_deals"] < 0.05
@@ -102,14 +102,14 @@ def test_a_shift_between_folds_is_found():
 
 
 def test_folds_alike_lose_what_random_deals_lose():
-    study = thresholds(*made(), "signature", deals=40)
+    study = thresholds(*made(), 0, "signature", deals=40)
     its = study.values["mismatch"]["exact"]["score"]
     assert its["value"] > 0 and its["by_chance"] > 0 and abs(its["beyond"]) < 0.015 and its["p_deals"] > 0.05
     assert "is not shown" in study.findings[2]
 
 
 def test_the_parts_sum_to_the_drop_and_the_rest_to_nothing():
-    study = thresholds(*made(scale=(0.7, 1, 0.4)), "signature", deals=2)
+    study = thresholds(*made(scale=(0.7, 1, 0.4)), 0, "signature", deals=2)
     for by_fold in study.values["folds"].values():
         for row in by_fold.values():
             assert row["drop"] == pytest.approx(row["mismatch"] + row["rest"])
@@ -161,4 +161,4 @@ def test_the_command_takes_scores_or_features(given, tiny, tmp_path, one_thread)
 def test_two_folds_are_too_few():
     dataset, probabilities = made(60)
     with pytest.raises(ValidationError, match="found 2; expected at least 3"):
-        thresholds(dataset._replace(folds=dataset.folds % 2), probabilities, "")
+        thresholds(dataset._replace(folds=dataset.folds % 2), probabilities, 0, "")

@@ -17,11 +17,10 @@ from blemore.labels import LABELS, to_entry
 from blemore_baselines.cli import main
 from blemore_baselines.features import npz_bytes
 from blemore_baselines.models.recipes import Recipe
-from blemore_baselines.results import plots, report
+from blemore_baselines.results import plots, report, study_files
 from blemore_baselines.results.run import read_run
 from blemore_baselines.results.tables import Table
 from blemore_baselines.results.text import METRICS
-from blemore_baselines.studies import study
 from blemore_baselines.train import train
 
 
@@ -196,8 +195,8 @@ def write_study(run, folder, name="identity", **other):
     signature = "|".join(f"{key}:{value}" for key, value in fields.items())
     picture = io.BytesIO()
     matplotlib.image.imsave(picture, np.zeros((2, 2)), format="png")
-    study.write(
-        study.Study(
+    study_files.write(
+        study_files.Study(
             name,
             f"What {name} is",
             TABLES,
@@ -284,26 +283,53 @@ def damaged(run, change):
     return str(told.value)
 
 
+def rewritten(run, file, content):
+    """What is told of a study with other text, bytes or JSON in one of its files."""
+    raw = (
+        content
+        if isinstance(content, bytes)
+        else (content if isinstance(content, str) else json.dumps(content)).encode()
+    )
+    return damaged(run, lambda folder: (folder / file).write_bytes(raw))
+
+
+def without(run, *files):
+    """What is told of a study without some of its files."""
+    return damaged(run, lambda folder: [(folder / file).unlink() for file in files])
+
+
 def test_a_damaged_study_is_told_in_words(run):
-    content = {"study": "identity", "title": "t", "findings": [], "signature": "s"}
+    content = {"study": "identity", "title": "t", "findings": [], "signature": "s", "tables": {}, "figures": []}
     for key in content:
         for other in ({name: value for name, value in content.items() if name != key}, {**content, key: 1}):
-            assert f"no {key}" in damaged(run, lambda folder: (folder / "identity.json").write_text(json.dumps(other)))  # noqa: B023
+            assert f"no {key}" in rewritten(run, "identity.json", other)
     for text in ("[]", "null", '"identity"', "{", ""):
-        assert "identity.json" in damaged(run, lambda folder: (folder / "identity.json").write_text(text))  # noqa: B023
-    assert '"fusion"' in damaged(
-        run, lambda folder: (folder / "identity.json").write_text(json.dumps({**content, "study": "fusion"}))
-    )
-    assert "any table is missing" in damaged(
-        run,
-        lambda folder: [
-            (folder / f"identity_{name}").unlink() for name in ("folds.csv", "folds.tex", "more.csv", "more.tex")
-        ],
-    )
-    for form in ("csv", "tex"):
-        assert f"identity_folds.{form} is missing beside it" in damaged(
-            run, lambda folder: (folder / f"identity_folds.{form}").unlink()
-        )
+        assert "identity.json" in rewritten(run, "identity.json", text)
+    assert '"fusion"' in rewritten(run, "identity.json", {**content, "study": "fusion"})
+    assert "any table is missing" in rewritten(run, "identity.json", content)
+
+
+def test_a_study_of_before_tables_were_in_it_is_to_be_written_again(run):
+    content = {"study": "identity", "title": "t", "findings": [], "signature": "s", "seeds": [0]}
+    text = rewritten(run, "identity.json", content)
+    assert "holds no tables and no figures" in text and "written by an earlier version?" in text
+    assert f"Write the study again: blemore-baselines analyse … --out {run / 'analysis'}" in text
+
+
+@pytest.mark.parametrize(
+    "file", ["identity_folds.csv", "identity_folds.tex", "identity_more.csv", "identity_more.tex", "identity_gap.png"]
+)
+def test_a_file_of_a_study_that_is_missing_is_named(run, file):
+    assert f"{file} is missing beside it" in without(run, file)
+
+
+def test_all_missing_files_of_a_study_are_named_at_once(run):
+    files = ["identity_folds.csv", "identity_folds.tex", "identity_more.csv", "identity_more.tex", "identity_gap.png"]
+    assert f"{', '.join(files)} is missing beside it" in without(run, *files)
+
+
+def test_a_table_of_another_study_is_refused(run):
+    write_study(run, run / "analysis")
     whole = (run / "analysis" / "identity_folds.csv").read_text()
     signature = whole.splitlines()[-1]
     for text in (
@@ -315,22 +341,59 @@ def test_a_damaged_study_is_told_in_words(run):
         whole.removesuffix(f"{signature}\n"),
         f"a,b\n1\n{signature}\n",
         f'a\n"1\n{signature}\n',
+        b"\xff\xfe" + whole.encode(),
     ):
-        assert "identity_folds.csv" in damaged(run, lambda folder: (folder / "identity_folds.csv").write_text(text)), (
-            text
-        )
-    assert "identity_folds.csv" in damaged(
-        run, lambda folder: (folder / "identity_folds.csv").write_bytes(b"\xff\xfe" + whole.encode())
-    )
+        assert "identity_folds.csv" in rewritten(run, "identity_folds.csv", text), text
+
+
+def test_tables_in_a_study_s_json_are_checked(run):
+    write_study(run, run / "analysis")
+    content = json.loads((run / "analysis" / "identity.json").read_text())
+    table = content["tables"]["folds"]
+    for other in (
+        [],
+        {},
+        {**table, "more": 1},
+        {**table, "title": 1},
+        {**table, "columns": "abcd"},
+        {**table, "columns": [1, 2, 3, 4]},
+        {**table, "rows": None},
+        {**table, "rows": ["abcd"]},
+        {**table, "rows": [["score", 3, 0.1]]},
+        {**table, "rows": [["score", 3, 0.1, []]]},
+    ):
+        changed = {**content, "tables": {"folds": other}}
+        assert "identity.json: holds no whole table folds" in rewritten(run, "identity.json", changed)
+    changed = {**content, "tables": {"folds": {**table, "rows": [*table["rows"], ["score", 3, 0.3, None]]}}}
+    assert "identity_folds.csv: differs from the table in identity.json" in rewritten(run, "identity.json", changed)
+    for changed in (
+        {**content, "figures": ["../gap"]},
+        {**content, "figures": [1]},
+        {**content, "tables": {"": table}},
+    ):
+        assert "names a table or a figure" in rewritten(run, "identity.json", changed)
+
+
+def test_a_torn_figure_of_a_study_is_refused(run):
+    write_study(run, run / "analysis")
     picture = (run / "analysis" / "identity_gap.png").read_bytes()
     for png in (b"", picture[:-5], b"GIF89a"):
-        assert "no whole PNG" in damaged(run, lambda folder: (folder / "identity_gap.png").write_bytes(png))  # noqa: B023
+        assert "no whole PNG" in rewritten(run, "identity_gap.png", png)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_latex_that_was_edited_is_taken(run):
+    write_study(run, run / "analysis")
+    written = (run / "analysis" / "identity_folds.tex").read_text()
+    (run / "analysis" / "identity_folds.tex").write_text("% for the paper\n" + written)
+    report.write_report(run)
+    assert (run / "tables" / "identity_folds.tex").read_text() == written
 
 
 def test_all_damaged_studies_are_told_at_once(run):
     write_study(run, run / "analysis", "thresholds", train="other")
     assert {"identity.json", "thresholds.json"} <= set(
-        re.findall(r"[a-z]+[.]json", damaged(run, lambda folder: (folder / "identity.json").write_text("{}")))
+        re.findall(r"[a-z]+[.]json", rewritten(run, "identity.json", "{}"))
     )
 
 
