@@ -26,12 +26,12 @@ find_python() { # prints the first Python on this machine that can make a .venv,
         "Install one, or name one that is not on the PATH: PYTHON=/path/to/python3.12 bash $0"
 }
 
-# .venv/stamp has two lines: the key of the last complete installation, or "unfinished" while one is under way; and the
-# extras. The folder is part of the key: an editable install and its commands point to it.
+# .venv/stamp has the key of the last complete installation, then its extras; .venv/unfinished those of one under way.
+# The folder is part of the key: an editable install and its commands point to it.
 stamp() { sed -n "$1p" "$venv/stamp" 2>/dev/null || true; }
 installation_key() { (cd "$root" && { pwd; echo "$version"; cat setup.cfg pyproject.toml constraints.txt; } | cksum); }
 ask_pip() { "$venv/bin/python" -I -c "import pip; $ask_version" 2>/dev/null; }
-usable() { [ "$(stamp 1)" != unfinished ] && version=$(ask_pip) && supported "$version"; } # by pip; sets $version
+usable() { [ ! -e "$venv/unfinished" ] && version=$(ask_pip) && supported "$version"; } # by pip; sets $version
 up_to_date() { usable && [ "$(stamp 1)" = "$(installation_key)" ] && [[ ,$(stamp 2), == *",$extra,"* ]]; }
 
 # Locks file descriptor 9 until the last process that has it ends, be that a pip that outlives its killed script.
@@ -45,11 +45,11 @@ explain_failure() { # of pip, by its log
     say "" "The installation failed. The last lines of what pip says:" "$(tail -n 12 "$log" | sed 's/^/    /')" ""
     cause 'no space left|disk quota' "The disk is full. Space left: $(df -Ph "$venv" | awk 'NR == 2 { print $4 }')." \
         "About 8 GB are needed; where the temporary folder is the small one, TMPDIR=/a/larger/folder names another." &&
-        cause 'ConnectionError|Timeout|Name or service|name resolution|getaddrinfo|unreachable|Proxy|SSL|Max retries' \
+        cause 'ConnectionError|TimeoutError|name resolution|getaddrinfo|unreachable|ProxyError|SSLError|Max retries' \
             "The packages could not be downloaded: is there a network, and does it need a proxy (HTTPS_PROXY)?" &&
         cause 'No matching distribution' "A package has no build for Python $version on $(uname -sm)." \
             "Try another Python: PYTHON=/path/to/python3.12 bash $0, after deleting $venv." || true
-    rm -f "$venv/stamp" # unlike one that was killed
+    rm -f "$venv/unfinished"
     fail "The full log is $log. Running the script again goes on from here."
 }
 
@@ -71,13 +71,13 @@ install_project() {
     [ ! -e "$venv/stamp" ] || say "Bringing $venv up to date."
     [ -e "$venv/stamp" ] || say "Installing the project and what it needs into $venv." \
         "PyTorch is a large download (some 100 MB to 3 GB, by system): the first time takes minutes."
-    echo unfinished >"$venv/stamp"
+    rm -f "$venv/stamp" && printf '%s\n' "$(installation_key)" "$extras" >"$venv/unfinished"
     # The log has everything; the screen what takes long. A user's own pip settings must not lead out of .venv.
     PIP_USER=0 "$venv/bin/python" -m pip install --disable-pip-version-check --no-input \
         -c constraints.txt -e ".[$extras]" 2>&1 | tee "$log" |
         awk '/Downloading .*[MG]B\)|Installing collected|Retrying/ { print "    " substr($0, 1, 160); fflush() }' >&2 ||
         explain_failure
-    printf '%s\n' "$(installation_key)" "$extras" >"$venv/stamp"
+    mv "$venv/unfinished" "$venv/stamp"
     say "Installed."
 }
 
