@@ -9,25 +9,26 @@ import click
 
 from blemore.cli import Group
 from blemore.version import VERSION
-from blemore_baselines.commands import analyse, clips, data, models, results
+from blemore_baselines.commands import analyse, clips, data, models, pipeline, results
 
 
-@click.group(cls=Group, goes_on=("demo", "extract", "train", "reproduce"))
+@click.group(cls=Group, goes_on=("run", "demo", "extract", "train", "reproduce"))
 @click.version_option(VERSION, prog_name="blemore-baselines")
 def main() -> None:
     """The BLEMORE baselines: from clips to features, models and submissions.
 
     \b
-    The path, with a small generated dataset:
+    The path, with a small generated dataset (`blemore-baselines run` takes it in one go):
       blemore-baselines demo --out demo
-      blemore-baselines extract --encoder logmel --metadata demo/train_metadata.csv --clips demo/train --out features/train
-      blemore-baselines extract --encoder logmel --metadata demo/test_metadata.csv --clips demo/test --out features/test
-      blemore-baselines train --metadata demo/train_metadata.csv --features features/train/logmel --out run
-      blemore-baselines predict --model run --features features/test/logmel --ids demo/test_metadata.csv --out submission.zip
+      blemore-baselines extract --encoder logmel --metadata demo/train_metadata.csv --clips demo/train --out train
+      blemore-baselines extract --encoder logmel --metadata demo/test_metadata.csv --clips demo/test --out test
+      blemore-baselines train --metadata demo/train_metadata.csv --features train/logmel --out run
+      blemore-baselines predict --model run --features test/logmel --ids demo/test_metadata.csv --out submission.zip
     """
 
 
 COMMANDS = (
+    pipeline.run,
     clips.demo,
     clips.encoders,
     clips.extract,

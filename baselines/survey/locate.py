@@ -1,11 +1,12 @@
-"""Where things lie in the folder that the dataset was unpacked into; its names and depth may differ from release to
+"""What is where in the folder that the dataset was unpacked into; its names and depth may differ from release to
 release.
 
-`run_all.sh` goes by the same rules:
-- metadata:  the first `train_metadata.csv` and `test_metadata.csv` at most one folder down;
-- features:  folders `<encoder>_train` and `<encoder>_test` that hold a file a clip; then the aggregated files
-             `<encoder>_static_features.npz`, which are of train unless their path says test;
-- videos:    the folder under which the first and the last clip of the metadata lie.
+- metadata:  the first `train_metadata.csv` and `test_metadata.csv`, at most one folder down;
+- features:  folders `<encoder>_train` and `<encoder>_test` that hold a file per clip, at most three folders down; then
+             the aggregated files `<encoder>_static_features.npz`, which are of train unless their path says test;
+- videos:    the folder under which the first and the last clip of the metadata are.
+
+The first is that of the first path, in the order of code points, whatever the system's language.
 """
 
 from __future__ import annotations
@@ -42,37 +43,33 @@ class Located(NamedTuple):
 
 
 def locate(folder: Path) -> Located:
-    """What there is in the folder. FileError: no such folder, or no train_metadata.csv in it."""
+    """What there is in the folder.
+
+    Raises FileError: no such folder, or no train_metadata.csv in it; ValidationError: a metadata table is itself wrong.
+    """
     folder = Path(folder)
     if not folder.is_dir():
-        found = "a file; expected a folder" if folder.exists() else "no such folder"
-        raise FileError(
-            Problem("cannot-open", str(folder), found, hint="Name the folder that the dataset was unpacked into.")
-        )
+        message = "a file; expected a folder" if folder.exists() else "no such folder"
+        hint = "Name the folder that the dataset was unpacked into."
+        raise FileError(Problem("cannot-open", str(folder), message, hint=hint))
     files, folders = list_files(folder)
-    named = {
-        part: next((path for path in files if path.name == f"{part}_metadata.csv" and _depth(path, folder) <= 2), None)
-        for part in ("train", "test")
-    }
-    if named["train"] is None:
-        raise FileError(
-            Problem(
-                "cannot-open",
-                str(folder),
-                "no train_metadata.csv in it, nor in a folder of it",
-                hint="Name the folder that the dataset was unpacked into (see data/README.md).",
-            )
-        )
-    found = [dict(reversed([*list_features(folder, files, folders, part)])) for part in ("train", "test")]
-    return Located(named["train"], named["test"], *found, *(_videos(table, files) for table in named.values()))
+    train, test = (_metadata(folder, files, part) for part in ("train", "test"))
+    if train is None:
+        message = "no train_metadata.csv in it, nor in a folder of it"
+        hint = "Name the folder that the dataset was unpacked into (see data/README.md)."
+        raise FileError(Problem("cannot-open", str(folder), message, hint=hint))
+    train_features, test_features = (
+        dict(reversed([*list_features(folder, files, folders, part)])) for part in ("train", "test")
+    )
+    return Located(train, test, train_features, test_features, _videos(train, files), _videos(test, files))
 
 
-def choose_encoders(found: Collection[str]) -> list[str]:
-    """The features to begin with: the paper's best pair, else its best without ImageBind, else all there are, else what
-    can be extracted anywhere.
+def choose_encoders(features: Collection[str]) -> list[str]:
+    """The features to begin with, of those that there are: the paper's best pair, else its best without ImageBind, else
+    all, else what can be extracted anywhere.
     """
-    pairs = [list(pair) for pair in BEST_PAIRS if set(pair) <= set(found)]
-    return pairs[0] if pairs else sorted(found) or list(ANYWHERE)
+    pairs = [list(pair) for pair in BEST_PAIRS if set(pair) <= set(features)]
+    return pairs[0] if pairs else sorted(features) or list(ANYWHERE)
 
 
 def gather(data: Located, encoders: Sequence[str], out: Path) -> tuple[list[Path], list[Path]]:
@@ -86,53 +83,42 @@ def gather(data: Located, encoders: Sequence[str], out: Path) -> tuple[list[Path
     to_extract = [create(name) for name in encoders if name not in own]
     if to_extract and not data.train_videos:
         names = ", ".join(encoder.name for encoder in to_extract)
-        raise FileError(
-            Problem(
-                "cannot-open",
-                str(data.train_metadata.parent),
-                f"neither features of {names} nor videos of the clips",
-                hint=f"Features of train that are there: {', '.join(sorted(data.train_features)) or 'none'}.",
-            )
-        )
-    found = {
-        "train": data.train_features,
-        "test": {name: data.test_features[name] for name in own if name in data.test_features},
-    }
-    for part, metadata, videos in (
-        ("train", data.train_metadata, data.train_videos),
-        ("test", data.test_metadata, data.test_videos),
+        message = f"neither features of {names} nor videos of the clips"
+        hint = f"Features of train that are there: {', '.join(sorted(data.train_features)) or 'none'}."
+        raise FileError(Problem("cannot-open", str(data.train_metadata.parent), message, hint=hint))
+    train = dict(data.train_features)
+    test = {name: data.test_features[name] for name in own if name in data.test_features}
+    for part, features, metadata, videos in (
+        ("train", train, data.train_metadata, data.train_videos),
+        ("test", test, data.test_metadata, data.test_videos),
     ):
         if to_extract and metadata and videos:
             extract(read_ids(metadata), videos, to_extract, out / part, workers=available_cores())
-            found[part] = {**found[part], **{encoder.name: out / part / encoder.name for encoder in to_extract}}
-    return tuple([its[name] for name in encoders if name in its] for its in found.values())
-
-
-def _depth(path: Path, folder: Path) -> int:
-    return len(path.relative_to(folder).parts)
+            features.update({encoder.name: out / part / encoder.name for encoder in to_extract})
+    return [train[name] for name in encoders if name in train], [test[name] for name in encoders if name in test]
 
 
 def list_files(folder: Path, deepest: int = 4) -> tuple[list[Path], list[Path]]:
     """Files and folders at most so deep, in order of their paths; what may not be read is passed over."""
-    files, folders = [], []
-    for place, inside, names in os.walk(folder, followlinks=True):
-        depth = len(Path(place).relative_to(folder).parts) + 1
+    files: list[Path] = []
+    folders: list[Path] = []
+    for place, subfolders, names in os.walk(folder, followlinks=True):
         files += [Path(place, name) for name in names]
-        folders += [Path(place, name) for name in inside]
-        if depth == deepest:
-            inside.clear()
+        folders += [Path(place, name) for name in subfolders]
+        if _depth(Path(place), folder) == deepest - 1:
+            subfolders.clear()
     return sorted(files, key=str), sorted(folders, key=str)
 
 
 def list_features(folder: Path, files: list[Path], folders: list[Path], part: str) -> Iterator[tuple[str, Path]]:
     """(encoder, path) of a partition, the preferred first."""
-    holding = {
+    with_clips = {
         path.parent
         for path in files
         if path.suffix == ".npy" or path.suffix == ".csv" and not path.name.endswith("_metadata.csv")
     }
     for path in folders:
-        if path.name.endswith(f"_{part}") and path in holding and _depth(path, folder) <= 3:
+        if path.name.endswith(f"_{part}") and path in with_clips and _depth(path, folder) <= 3:
             yield path.name.removesuffix(f"_{part}"), path
     for path in files:
         if path.name.endswith("_static_features.npz"):
@@ -141,12 +127,20 @@ def list_features(folder: Path, files: list[Path], folders: list[Path], part: st
                 yield path.name.removesuffix("_static_features.npz").removesuffix(f"_{part}"), path
 
 
+def _depth(path: Path, folder: Path) -> int:
+    return len(path.relative_to(folder).parts)
+
+
+def _metadata(folder: Path, files: list[Path], part: str) -> Path | None:
+    return next((path for path in files if path.name == f"{part}_metadata.csv" and _depth(path, folder) <= 2), None)
+
+
 def _videos(metadata: Path | None, files: list[Path]) -> Path | None:
     ids = read_ids(metadata) if metadata else []
     ends = {*ids[:1], *ids[-1:]}
-    found = {
+    folders = {
         clip_id(path.name): path.parent
         for path in reversed(files)
         if path.suffix.lower() in VIDEO_SUFFIXES and clip_id(path.name) in ends
     }
-    return Path(os.path.commonpath(found.values())) if found else None
+    return Path(os.path.commonpath(folders.values())) if folders else None

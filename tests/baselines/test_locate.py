@@ -1,8 +1,4 @@
-"""Finding what a dataset's folder holds, by the same rules as the script run_all.sh."""
-
-import shutil
-import subprocess
-from pathlib import Path
+"""Finding what a dataset's folder holds."""
 
 import pytest
 
@@ -10,7 +6,6 @@ from blemore.errors import FileError
 from blemore.labels import VIDEO_SUFFIXES
 from blemore_baselines.survey.locate import choose_encoders, gather, locate
 
-SCRIPT = Path(__file__).resolve().parents[2] / "baselines" / "run_all.sh"
 TRAIN = ["A1_ang_int1_ver1", "A2_hap_int1_ver1", "A3_sad_int1_ver1"]
 OFFICIAL = [
     f"pre_extracted_{part}_data/{encoder}_{part}/clip.npy"
@@ -56,41 +51,73 @@ def make(tmp_path):
     return make
 
 
-def by_script(folder, command):
-    """What a function of the script prints."""
-    said = subprocess.run(
-        [
-            shutil.which("bash"),
-            "-c",
-            f'source "$1"; data=$2; train=$2/sub/train_metadata.csv test=$2/test_metadata.csv; {command}',
-            "bash",
-            SCRIPT,
-            folder,
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return said.stdout.rstrip("\n")
-
-
 def test_a_file_in_place_of_the_folder(tmp_path):
     (tmp_path / "train_metadata.csv").touch()
     with pytest.raises(FileError, match="train_metadata.csv: a file; expected a folder"):
         locate(tmp_path / "train_metadata.csv")
 
 
-@pytest.mark.parametrize("names", TREES.values(), ids=TREES)
-def test_script_and_package_find_the_same(make, names):
-    folder = make(names)
-    found = locate(folder)
-    for part, features in (("train", found.train_features), ("test", found.test_features)):
-        lines = by_script(folder, f"list_features {part}").splitlines()
-        first = dict(reversed([line.split("\t") for line in lines]))
-        assert {encoder: str(path) for encoder, path in features.items()} == first
-    assert by_script(folder, "choose_encoders").split() == choose_encoders(found.train_features)
-    assert by_script(folder, 'videos_of "$train"') == str(found.train_videos or "")
-    assert by_script(folder, 'videos_of "$test"') == str(found.test_videos or "")
+# What is found of them: features of train and of test, the encoders to begin with, videos of train and of test.
+PAIR, LIGHT = ["ImageBind", "WavLM_large"], ["gray_flow", "logmel"]
+BY_PART = [
+    {name: f"pre_extracted_{part}_data/{name}_{part}" for name in ("HiCMAE", "ImageBind", "WavLM_large")}
+    for part in ("train", "test")
+]
+VIDEOS = ({}, {}, LIGHT, "train/videos", None)
+RESULTS = {
+    "nothing": ({}, {}, LIGHT, None, None),
+    "official": (*BY_PART, PAIR, None, None),
+    "odd": (
+        {"OpenFace_3": "OpenFace_3_train", "WavLM_large": "deep/er/WavLM_large_train"},
+        {},
+        ["OpenFace_3", "WavLM_large"],
+        None,
+        None,
+    ),
+    "aggregated": (
+        {**BY_PART[0], "WavLM_large": "static/WavLM_large_train_static_features.npz"},
+        {
+            "ImageBind": "test/ImageBind_static_features.npz",
+            "WavLM_large": "static/WavLM_large_test_static_features.npz",
+        },
+        PAIR,
+        None,
+        None,
+    ),
+    "videos": ({}, {}, LIGHT, "train/videos", "test"),
+    "by actor": VIDEOS,
+    **dict.fromkeys(VIDEO_SUFFIXES, VIDEOS),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_is_where(make, name):
+    folder = make(TREES[name])
+    data = locate(folder)
+    *features, encoders, train_videos, test_videos = RESULTS[name]
+    for paths, expected in zip((data.train_features, data.test_features), features):
+        assert paths == {encoder: folder / path for encoder, path in expected.items()}
+    assert choose_encoders(data.train_features) == encoders
+    assert data.train_videos == (folder / train_videos if train_videos else None)
+    assert data.test_videos == (folder / test_videos if test_videos else None)
+
+
+def test_the_first_is_that_of_the_lowest_code_points(make):
+    folder = make(["B/train_metadata.csv", "a/train_metadata.csv", "a/X_train/clip.npy", "B/X_train/clip.npy"])
+    data = locate(folder)
+    assert (data.train_metadata, data.train_features["X"]) == (folder / "B/train_metadata.csv", folder / "B/X_train")
+
+
+def test_clips_are_those_of_the_column_filename(make):
+    folder = make([f"train/{clip}.mov" for clip in TRAIN])
+    rows = "".join(f'0,"{clip}.mov"\r\n' for clip in TRAIN)
+    (folder / "sub/train_metadata.csv").write_text("\ufefffold,filename\r\n" + rows, encoding="utf-8")
+    assert locate(folder).train_videos == folder / "train"
+
+
+def test_the_video_of_a_clip_has_its_name_and_a_suffix_alone(make):
+    names = [f"train/{TRAIN[0]}.old.mov", f"train/{TRAIN[0]}.txt", f"other/{TRAIN[0]}-2.mov"]
+    assert locate(make(names)).train_videos is None
 
 
 def test_what_is_found(make):

@@ -26,7 +26,7 @@ LAYERS = {
         ("cli", "codabench"),
     ],
     "blemore_baselines": [
-        ("dataset", "clips", "engines", "template"),
+        ("dataset", "clips", "engines", "steps", "template"),
         ("encoders",),
         ("extract",),
         ("features",),
@@ -34,7 +34,7 @@ LAYERS = {
         ("train",),
         ("predict",),
         ("results", "demo"),
-        ("paper", "studies", "survey"),
+        ("paper", "pipeline", "studies", "survey"),
         ("commands", "cli"),
     ],
     "blemore_codabench": [
