@@ -169,6 +169,32 @@ def test_demo_path(kit):
     assert again.stderr.splitlines() == [first, *(f"{title}: done already" for title in titles)]
 
 
+@pytest.mark.parametrize(
+    ("touched", "again"),
+    [
+        ("data/train_metadata.csv", [1, 2, 5, 6, 9, 10, 11, 12, 13, 14]),
+        ("data/test_metadata.csv", [3, 4, 7, 8, 11, 12, 13, 14]),
+        ("data/test_labels.json", [13]),
+        ("data/test", [3, 4, 7, 8, 11, 12, 13, 14]),
+        ("features/train/gray_flow/meta.json", [2, 9, 11, 12, 13, 14]),
+        ("features/test/logmel/failures.csv", [8, 11, 12, 13, 14]),
+        ("features/test/logmel.npz", [11, 12, 13, 14]),
+        ("run-gray_flow+logmel/metrics.json", [11, 12, 13, 14]),
+        ("run-gray_flow+logmel/submission.zip", [12, 13, 14]),
+        ("run-gray_flow+logmel/report.html", []),
+    ],
+)
+def test_what_follows_from_a_newer_file_is_done_again(kit, touched, again):
+    kit.run()
+    kit.commands()
+    before = time.time() - 60
+    for path in kit.out.rglob("*"):
+        os.utime(path, (before, before))
+    os.utime(kit.out / "demo" / touched)
+    kit.run()
+    assert kit.commands() == [DEMO[number] for number in again]
+
+
 def test_a_failing_step_stops_and_the_next_run_goes_on_there(kit):
     kit.fails = "train"
     result = kit.run(1)
@@ -327,6 +353,20 @@ def test_aggregated_files_are_used_as_they_are(kit, dataset):
         "--features DATA/test/ImageBind_static_features.npz --features DATA/static/WavLM_large_test_static_features.npz"
         in calls[2]
     )
+
+
+def test_features_of_both_partitions_are_made_in_the_same_way(kit, dataset):
+    """What the dataset has of test alone is not used; what it has of train alone is not extracted for test."""
+    videos = ["train/A1_ang_int1_ver1.mov", "test/test_0001.mov"]
+    result, calls = real(
+        kit, dataset("logmel_test/clip.npy", "WavLM_large_train/clip.npy", *videos), ENCODERS="logmel WavLM_large"
+    )
+    assert [call for call in calls if " extract " in call] == [
+        f"blemore-baselines extract --encoder logmel --metadata DATA/{csv} --clips DATA/{part} --out"
+        f" OUT/real/features/{part}"
+        for part, csv in (("train", "train/train_metadata.csv"), ("test", "test_metadata.csv"))
+    ]
+    assert "missing for: WavLM_large\n" in result.stdout
 
 
 @pytest.mark.parametrize("layout", ["one folder", "a folder an actor"])
