@@ -2,9 +2,9 @@
 
     python benchmarks/fast.py [--seeds N] [--demo DIR]
 
-On the features of the demo (`gray_flow` and `logmel`, aggregated and fused; generated where --demo names
-no demo) and, where the real data is at hand (BLEMORE_SHARED), on a head over the real logits of one
-HiCMAE run as features. A difference is fast's nested score minus published's with the same seed.
+On the features of the demo (`gray_flow` and `logmel`, aggregated and fused; without --demo it is generated first) and,
+where the real data is at hand (BLEMORE_SHARED), on a head over the real logits of one HiCMAE run as features. A
+difference is the nested score of fast minus that of published with the same seed.
 
 The last line is one JSON object with the figures.
 """
@@ -57,15 +57,42 @@ def nested(dataset, features, preset, seeds):
     start = time.perf_counter()
     logits = cross_validate(dataset, features, PRESETS[preset]["aggregate"], list(HEADS), seeds, title=preset).logits
     took = time.perf_counter() - start
-    return (
-        np.array(
-            [
-                [figures(softmax(one), dataset.labels, dataset.folds)["nested"]["score"] for one in head]
-                for head in logits
-            ]
-        ),
-        took,
+    scores = [
+        [figures(softmax(one), dataset.labels, dataset.folds)["nested"]["score"] for one in by_seed]
+        for by_seed in logits
+    ]
+    return np.array(scores), took
+
+
+def compare(name, dataset, features, seeds):
+    """Print and return the figures of both presets on the same features."""
+    published, slow = nested(dataset, features, "published", range(seeds))
+    fast, quick = nested(dataset, features, "fast", range(seeds))
+    print(
+        f"{name}, {features.X.shape[0]} × {features.X.shape[1]}: published {slow:.0f} s, fast {quick:.1f} s"
+        f" ({slow / quick:.0f} times faster), {seeds} seeds"
     )
+    heads = {}
+    for head, a, b in zip(HEADS, published, fast):
+        heads[head] = {
+            "published": float(a.mean()),
+            "fast": float(b.mean()),
+            "difference": float((b - a).mean()),
+            "standard_error": float((b - a).std(ddof=1) / np.sqrt(len(a))),
+        }
+        print(
+            f"  {head:<7} published {a.mean():.4f}  fast {b.mean():.4f}  difference {(b - a).mean():+.4f}"
+            f" (standard error {heads[head]['standard_error']:.4f})",
+            flush=True,
+        )
+    return {
+        "clips": len(dataset.ids),
+        "dim": features.X.shape[1],
+        "published_s": slow,
+        "fast_s": quick,
+        "times_faster": slow / quick,
+        "heads": heads,
+    }
 
 
 def main():
@@ -73,43 +100,12 @@ def main():
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--demo", type=Path)
     options = parser.parse_args()
-    found = {}
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
-        cases = {
-            "demo": lambda: demo_features(options.demo or Path(folder)),
-            **({"logits": real_features} if SHARED.is_dir() else {}),
-        }
-        for name, read in cases.items():
-            dataset, features = read()
-            (theirs, slow), (ours, quick) = (
-                nested(dataset, features, preset, range(options.seeds)) for preset in ("published", "fast")
-            )
-            found[name] = {
-                "clips": len(dataset.ids),
-                "dim": features.X.shape[1],
-                "published_s": slow,
-                "fast_s": quick,
-                "times_faster": slow / quick,
-                "heads": {},
-            }
-            print(
-                f"{name}, {features.X.shape[0]} × {features.X.shape[1]}: published {slow:.0f} s, fast {quick:.1f} s"
-                f" ({slow / quick:.0f} times faster), {options.seeds} seeds"
-            )
-            for head, a, b in zip(HEADS, theirs, ours):
-                error = float((b - a).std(ddof=1) / np.sqrt(len(a)))
-                found[name]["heads"][head] = {
-                    "published": float(a.mean()),
-                    "fast": float(b.mean()),
-                    "difference": float((b - a).mean()),
-                    "standard_error": error,
-                }
-                print(
-                    f"  {head:<7} published {a.mean():.4f}  fast {b.mean():.4f}  difference {(b - a).mean():+.4f}"
-                    f" (standard error {error:.4f})",
-                    flush=True,
-                )
-    print(json.dumps(found))
+        results["demo"] = compare("demo", *demo_features(options.demo or Path(folder)), options.seeds)
+        if SHARED.is_dir():
+            results["logits"] = compare("logits", *real_features(), options.seeds)
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

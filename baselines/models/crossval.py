@@ -43,7 +43,7 @@ class FoldResult(NamedTuple):
     losses: np.ndarray
 
 
-class HeldOut(NamedTuple):
+class HeldOutRows(NamedTuple):
     """Rows (rows, D) of a fold's clips, as its models read them, and which clip each belongs to (rows,)."""
 
     X: np.ndarray
@@ -75,10 +75,10 @@ def cross_validate(
         def task(folds: Sequence[int]) -> Iterator[None]:
             training = _train_folds(dataset, features, folds, recipe, heads, seeds)
             for _ in range(recipe.epochs):
-                trained = next(training)
+                fold_results = next(training)
                 progress.update(len(folds))
                 yield
-            for fold, result in trained.items():
+            for fold, result in fold_results.items():
                 results[fold] = result
                 if file := files[fold]:
                     write_atomic(file, npz_bytes(**result._asdict()))
@@ -101,13 +101,15 @@ def fold_seed(seed: int, fold: int) -> int:
     return int(np.random.SeedSequence((seed, int(fold) + 1)).generate_state(1)[0])
 
 
-def split_rows(X: np.ndarray, seen: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (rows, D) that a model trains on, where `seen` (rows,), and the others, both (…, K) float32.
+def split_rows(X: np.ndarray, inside: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """The rows inside, which a model trains on, and the others, both (…, K) float32, as the model reads them.
 
-    All are standardised, and written in the recipe's basis if it asks for one, by the rows that are seen alone.
+    All are standardised, and written in a basis if the recipe asks for one, by the rows inside alone.
+
+    inside: (rows,) of X (rows, D)
     """
-    scaler = fit_scaler(X[seen])
-    train, held_out = scaler(X[seen]), scaler(X[~seen])
+    scaler = fit_scaler(X[inside])
+    train, held_out = scaler(X[inside]), scaler(X[~inside])
     basis = span_basis(train, recipe.span)
     return (train, held_out) if basis is None else (train @ basis, held_out @ basis)
 
@@ -127,10 +129,10 @@ def _train_folds(
     train, held_out = {}, {}
     for fold in folds:
         clips = np.flatnonzero(dataset.folds == fold)
-        unseen = np.isin(features.owner, clips)
-        X, X_unseen = split_rows(features.X, ~unseen, recipe)
-        train[fold] = Rows(X, dataset.targets[features.owner[~unseen]])
-        held_out[fold] = HeldOut(X_unseen, np.searchsorted(clips, features.owner[unseen]), len(clips))
+        outside = np.isin(features.owner, clips)
+        X, X_held_out = split_rows(features.X, ~outside, recipe)
+        train[fold] = Rows(X, dataset.targets[features.owner[~outside]])
+        held_out[fold] = HeldOutRows(X_held_out, np.searchsorted(clips, features.owner[outside]), len(clips))
     members = [(fold, seed) for fold in folds for seed in seeds]
     own_seeds = [fold_seed(seed, fold) for fold, seed in members]
     stack = Stack(heads, [train[fold] for fold, _ in members], own_seeds, recipe)

@@ -19,7 +19,7 @@ from blemore_baselines.models.recipes import Recipe
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def device() -> str:
+def best_device() -> str:
     """Where models are trained."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -33,16 +33,16 @@ def train_epochs(
     truth: what the loss holds the outputs against, one entry per row, such as soft targets (rows, 6) or labels (rows,)
     seed:  of the order of rows, which is drawn anew for each epoch
     """
-    place = device()
-    module.to(place)
-    rows, targets = torch.from_numpy(X).to(place), torch.from_numpy(truth).to(place)
+    device = best_device()
+    module.to(device)
+    rows, targets = torch.from_numpy(X).to(device), torch.from_numpy(truth).to(device)
     optimizer = torch.optim.Adam(
         module.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     shuffle = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         total = 0.0
-        for batch in torch.randperm(len(rows), generator=shuffle).to(place).split(recipe.batch_size):
+        for batch in torch.randperm(len(rows), generator=shuffle).to(device).split(recipe.batch_size):
             optimizer.zero_grad()
             batch_loss = loss(module(rows[batch]), targets[batch])
             batch_loss.backward()

@@ -5,8 +5,9 @@ A member is one model of each of `heads`: a seed on the rows of one fold. First 
 Every member keeps its own initial weights, its own order of rows and its own optimizer state: it becomes what the loop
 (loop.py) makes of it alone, up to rounding.
 
-Gradients are written out, into memory that every step uses again. So short a chain needs no autograd, whose small parts
-would take longer than the large products.
+Gradients of the layers are written out, into memory that every step uses again: autograd would ask for new memory each
+time. The products are those of autograd for one head, so that a member alone with one head becomes what the loop makes
+of it to the last bit (seen on x86 processors).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from blemore_baselines.models.heads import build_head, linear_layers, row_losses
-from blemore_baselines.models.loop import device
+from blemore_baselines.models.loop import best_device
 from blemore_baselines.models.recipes import Recipe
 
 
@@ -34,12 +35,12 @@ class Rows(NamedTuple):
 
 
 class Stack:
-    """Members k with data[k] and seeds[k], each with all of `heads`."""
+    """Members, of which number k trains on data[k] by seeds[k], each with all of `heads`."""
 
     def __init__(self, heads: Sequence[str], data: Sequence[Rows], seeds: Sequence[int], recipe: Recipe) -> None:
         self.heads, self.recipe = list(heads), recipe
-        self.device = device()
-        # The longest first: when the shorter ones have ended their epoch, those still at it are the first few.
+        self.device = best_device()
+        # Members with most rows come first: when others have ended their epoch, those still in it are the first few.
         self._order = sorted(range(len(data)), key=lambda k: -len(data[k].X))
         self._place = np.argsort(self._order)
         self._load([data[k] for k in self._order])
@@ -47,12 +48,12 @@ class Stack:
         self._build([seeds[k] for k in self._order])
 
     def _load(self, data: Sequence[Rows]) -> None:
-        """Rows of one fold are held once, however many members train on them; shorter ones are filled up with zeros."""
-        distinct = list({id(rows.X): rows for rows in data}.values())
-        self._source = torch.tensor([[one.X is rows.X for one in distinct].index(True) for rows in data])
+        """Hold the rows of each fold once, however many members train on them, filled up with zeros to one length."""
+        distinct = {id(rows.X): rows for rows in data}
+        self._source = torch.tensor([list(distinct).index(id(rows.X)) for rows in data])
         self._lengths = [len(rows.X) for rows in data]
         stacked = [
-            nn.utils.rnn.pad_sequence([torch.from_numpy(rows[part]) for rows in distinct], batch_first=True)
+            nn.utils.rnn.pad_sequence([torch.from_numpy(rows[part]) for rows in distinct.values()], batch_first=True)
             for part in (0, 1)
         ]
         self._X, self._targets = (tensor.to(self.device) for tensor in stacked)
@@ -89,49 +90,49 @@ class Stack:
     # ---------------------------------------------------------------------------- training
 
     def epochs(self, number: int) -> Iterator[np.ndarray]:
-        """Train; after each epoch, each member's mean losses (members, heads)."""
+        """Train for so many epochs; after each, yield each member's mean losses (members, heads)."""
         return (self._epoch() for _ in range(number))
 
     def _epoch(self) -> np.ndarray:
         size = self.recipe.batch_size
         orders = [torch.randperm(n, generator=shuffle) for n, shuffle in zip(self._lengths, self._shuffles)]
-        summed = torch.zeros(len(orders), len(self.heads), device=self.device)
+        sums = torch.zeros(len(orders), len(self.heads), device=self.device)
         for start in range(0, self._lengths[0], size):
             batches = [order[start : start + size] for order in orders if len(order) > start]
             counts = torch.tensor([len(batch) for batch in batches], device=self.device)
             losses = self._step(nn.utils.rnn.pad_sequence(batches, batch_first=True).to(self.device), counts)
-            summed[: len(batches)] += losses * counts[:, None]
-        return (summed.cpu().numpy() / np.array(self._lengths)[:, None])[self._place]
+            sums[: len(batches)] += losses * counts[:, None]
+        return (sums.cpu().numpy() / np.array(self._lengths)[:, None])[self._place]
 
     @torch.no_grad()
     def _step(self, batch: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """A step of the first members, with their rows (members, rows) of which `counts` are real; their losses
-        (members, heads).
+        """One step of the first members. Returns their mean losses (members, heads).
+
+        batch:  the rows of each (members, rows)
+        counts: how many of these are real (members,); those behind fill the batch up
         """
         active = len(batch)
         source = self._source[:active, None].to(self.device)
         x, targets = self._X[source, batch], self._targets[source, batch]
         tensors, gradients = [[tensor[:active] for tensor in group] for group in (self._tensors, self._gradients)]
         hidden = torch.baddbmm(tensors[1][:, None], x, tensors[0].transpose(1, 2))
+        losses, by_logits = _loss_gradients(torch.stack([*self._outputs(hidden, tensors)]), targets, counts)
         by_hidden = torch.empty_like(hidden)
-        losses = []
-        for h, (columns, logits) in enumerate(zip(self._columns, self._outputs(hidden, tensors))):
-            loss, by_logits = _loss_gradients(logits, targets, counts)
-            losses.append(loss)
+        for h, columns in enumerate(self._columns):
             if h not in self._second:
-                by_hidden[:, :, columns] = by_logits
+                by_hidden[:, :, columns] = by_logits[h]  # a linear head has no more than its first layer
                 continue
             k, part = self._second[h], hidden[:, :, columns]
-            torch.bmm(by_logits.transpose(1, 2), F.relu(part), out=gradients[k])
-            torch.sum(by_logits, dim=1, out=gradients[k + 1])
-            by_hidden[:, :, columns] = torch.bmm(by_logits, tensors[k]) * (part > 0)
+            torch.bmm(by_logits[h].transpose(1, 2), F.relu(part), out=gradients[k])
+            torch.sum(by_logits[h], dim=1, out=gradients[k + 1])
+            by_hidden[:, :, columns] = torch.bmm(by_logits[h], tensors[k]) * (part > 0)
         torch.bmm(by_hidden.transpose(1, 2), x, out=gradients[0])
         torch.sum(by_hidden, dim=1, out=gradients[1])
         for k, member in enumerate(self._parameters):
             for parameter, gradient in zip(member, self._gradients):
                 parameter.grad = gradient[k] if k < active else None
         self._optimizer.step()
-        return torch.stack(losses, dim=1)
+        return losses.T
 
     def _outputs(self, hidden: torch.Tensor, tensors: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Each head's logits (members, rows, 6) from the first layers' outputs."""
@@ -145,7 +146,7 @@ class Stack:
     # ---------------------------------------------------------------------------- results
 
     def logits(self, member: int, X: torch.Tensor) -> torch.Tensor:
-        """(heads, rows, 6) of a member for standardised rows (rows, D) on this stack's device."""
+        """A member's logits (heads, rows, 6) of standardised rows X (rows, D) on the stack's device."""
         k = int(self._place[member])
         tensors = [tensor[k : k + 1] for tensor in self._tensors]
         return torch.cat([*self._outputs(torch.addmm(tensors[1][0], X, tensors[0][0].T)[None], tensors)])
@@ -167,12 +168,12 @@ class Stack:
 def _loss_gradients(
     logits: torch.Tensor, targets: torch.Tensor, counts: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean losses (members,) over each member's first `counts` rows, and their gradients by the logits (members, rows,
-    6).
+    """Mean losses (heads, members) over each member's first `counts` rows (members,), and their gradients by the logits
+    (heads, members, rows, 6).
     """
     logits = logits.detach().requires_grad_()
-    weights = (torch.arange(logits.shape[1], device=logits.device) < counts[:, None]) / counts[:, None]
-    losses = (row_losses(logits, targets) * weights).sum(dim=1)
+    weights = (torch.arange(logits.shape[2], device=logits.device) < counts[:, None]) / counts[:, None]
+    losses = (row_losses(logits, targets.expand_as(logits)) * weights).sum(dim=2)
     (gradients,) = torch.autograd.grad(losses.sum(), logits)
     return losses.detach(), gradients
 

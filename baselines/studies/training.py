@@ -15,7 +15,7 @@ from blemore_baselines.engines import available_cores, one_thread_each, take_tur
 from blemore_baselines.features import Features
 from blemore_baselines.models.crossval import fold_seed, split_rows
 from blemore_baselines.models.heads import seeded
-from blemore_baselines.models.loop import Loss, device, train_epochs
+from blemore_baselines.models.loop import Loss, best_device, train_epochs
 from blemore_baselines.models.recipes import Recipe
 
 # Widths of a row's parts → a new module, (rows, their sum) → (rows, K), initialised from torch's global generator.
@@ -43,16 +43,16 @@ def out_of_fold(
     with one_thread_each(), tqdm(total=len(folds) * recipe.epochs, desc=title, unit="epoch", disable=None) as progress:
 
         def task(fold: int) -> Iterator[None]:
-            seen, own_seed = dataset.folds != fold, fold_seed(seed, fold)
-            train, held_out = zip(*(split_rows(part.X, seen, recipe) for part in parts))
+            inside, own_seed = dataset.folds != fold, fold_seed(seed, fold)
+            train, held_out = zip(*(split_rows(part.X, inside, recipe) for part in parts))
             module = seeded(partial(build, [rows.shape[1] for rows in train]), own_seed)
-            unseen = torch.from_numpy(np.hstack(held_out)).to(device())
+            rows_held_out = torch.from_numpy(np.hstack(held_out)).to(best_device())
             outputs = []
             for _ in train_epochs(
-                module, np.hstack(train), dataset.labels[seen], loss, recipe, recipe.epochs, own_seed
+                module, np.hstack(train), dataset.labels[inside], loss, recipe, recipe.epochs, own_seed
             ):
                 with torch.no_grad():
-                    outputs.append(module(unseen).cpu().numpy())
+                    outputs.append(module(rows_held_out).cpu().numpy())
                 progress.update()
                 yield
             results[fold] = np.stack(outputs)
