@@ -11,22 +11,25 @@ decoder's own way, and paired over actors. The last line is one JSON object with
 import json
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from blemore.evaluate import Report
 from blemore.labels import EMOTIONS
 from blemore.significance import compare
-from blemore_baselines.dataset import TARGETS, read_dataset
-from blemore_baselines.decoding.accounts import accuracies
+from blemore_baselines.dataset import TARGETS, Dataset, read_dataset
+from blemore_baselines.decoding.accounts import accuracies, scored
 from blemore_baselines.decoding.calibration import calibration
-from blemore_baselines.decoding.decoders import scored
 from blemore_baselines.decoding.posterior import (
     _CENTRE,
+    _PULL,
     _designs,
     _log_chances,
     _terms,
@@ -35,7 +38,7 @@ from blemore_baselines.decoding.posterior import (
     posterior,
 )
 from blemore_baselines.decoding.scores import log_softmax, read_models, softmax, to_log_probabilities
-from blemore_baselines.decoding.structured import _PULL, STRENGTHS, cross_validate, decide
+from blemore_baselines.decoding.structured import STRENGTHS, cross_validate, decide
 from blemore_baselines.engines import one_thread_each
 
 REAL = Path(os.environ.get("BLEMORE_SHARED") or Path(__file__).resolve().parents[2] / "shared") / "blemore-real"
@@ -86,8 +89,8 @@ def stacked(strength, logs, labels):
     def side_by_side(by_model):
         for parts in zip(*by_model):
             designs, columns, *truth = zip(*parts)
-            columns = [its + m * len(_CENTRE) for m, its in enumerate(columns)]
-            yield torch.cat(designs, dim=2), torch.cat(columns, dim=1), *(its[0] for its in truth)
+            columns = [places + m * len(_CENTRE) for m, places in enumerate(columns)]
+            yield torch.cat(designs, dim=2), torch.cat(columns, dim=1), *(classes[0] for classes in truth)
 
     terms = list(side_by_side(_terms(z, labels) for z in log_softmax(scales * logs)))
 
@@ -119,7 +122,10 @@ def learned_weights(shape, logs, labels):
     cross-entropy.
     """
     z, targets = torch.from_numpy(logs), torch.from_numpy(TARGETS[labels]).double()
-    loss = lambda roots: -(targets * torch.log_softmax((roots.square() * z).sum(dim=0), dim=1)).sum()  # noqa: E731
+
+    def loss(roots):
+        return -(targets * torch.log_softmax((roots.square() * z).sum(dim=0), dim=1)).sum()
+
     return minimum(loss, torch.full(shape, len(logs) ** -0.5, dtype=torch.float64)).square().numpy()
 
 
@@ -154,73 +160,73 @@ def nested(ways, logs, labels, folds):
         inside = (folds != f) & (folds != g)
         for k, way in enumerate(ways):
             predict = way(logs[:, inside], labels[inside])
-            for chooser, judged in ((f, folds == g), (g, folds == f)):
-                losses[chooser][k] += judged.sum() * calibration(predict(logs[:, judged]), labels[judged])["log_loss"]
-    found = np.empty((len(labels), len(TARGETS)))
+            for chooser, other in ((f, g), (g, f)):
+                on = folds == other
+                losses[chooser][k] += on.sum() * calibration(predict(logs[:, on]), labels[on])["log_loss"]
+    posteriors = np.empty((len(labels), len(TARGETS)))
     for fold in names:
         way = ways[losses[fold].argmin()]
-        found[folds == fold] = way(logs[:, folds != fold], labels[folds != fold])(logs[:, folds == fold])
-    return found, np.array([losses[fold].min() for fold in names])
+        posteriors[folds == fold] = way(logs[:, folds != fold], labels[folds != fold])(logs[:, folds == fold])
+    return posteriors, np.array([losses[fold].min() for fold in names])
 
 
-def main():
-    if not REAL.is_dir():
-        sys.exit(f"{REAL} is not there: set BLEMORE_SHARED to the folder that holds blemore-real")
-    dataset = read_dataset(REAL / "train_metadata.csv")
-    labels, folds, names, rng = dataset.labels, dataset.folds, np.unique(dataset.folds), np.random.default_rng(0)
-    logs = read_models([REAL / "hicmae" / f"{run}_train_oof_logits.csv" for run in RUNS], dataset.ids).logs
-    share = np.array([(labels[folds != fold] >= len(EMOTIONS)).mean() for fold in folds])
-    rows, reports = {}, {}
+class Record(NamedTuple):
+    """What is printed: a row for each fusion, each with its difference to the first, USED."""
 
-    def record(name, found):
-        report = reports[name] = scored(dataset, decide(found, share)[0])
-        gain = compare(report, reports[USED]).differences["score"]
-        rows[name] = {
-            **accuracies(report.counts),
-            "log_loss": calibration(found, labels)["log_loss"],
-            "difference": gain._asdict(),
-        }
-        told = " ".join(
-            f"{rows[name][figure]:>8.4f}" for figure in ("acc_presence", "acc_salience", "score", "log_loss")
-        )
-        print(
-            f"{name:<68} {told}  {gain.delta:+.4f} ({gain.interval.low:+.4f} to {gain.interval.high:+.4f}), p ="
-            f" {gain.p:.4f}",
-            flush=True,
-        )
+    dataset: Dataset
+    rows: dict[str, dict]
+    reports: dict[str, Report]
+
+    def add(self, name: str, posteriors: np.ndarray) -> None:
+        labels, folds = self.dataset.labels, self.dataset.folds
+        share = np.array([(labels[folds != fold] >= len(EMOTIONS)).mean() for fold in folds])
+        report = self.reports[name] = scored(self.dataset, decide(posteriors, share)[0])
+        gain = compare(report, self.reports[USED]).differences["score"]
+        log_loss = calibration(posteriors, labels)["log_loss"]
+        row = self.rows[name] = {**accuracies(report.counts), "log_loss": log_loss, "difference": gain._asdict()}
+        figures = " ".join(f"{row[figure]:>8.4f}" for figure in ("acc_presence", "acc_salience", "score", "log_loss"))
+        interval = f"{gain.interval.low:+.4f} to {gain.interval.high:+.4f}"
+        print(f"{name:<68} {figures}  {gain.delta:+.4f} ({interval}), p = {gain.p:.4f}", flush=True)
+
+
+def compare_ways(record: Record, logs: np.ndarray) -> list[str]:
+    """A row for each way; the best model alone, by fold."""
+    labels, folds = record.dataset.labels, record.dataset.folds
 
     def decoded(logs):
         return cross_validate(logs, labels, folds).posterior
 
-    def over_strengths(way, *its):
-        return nested([partial(way, *its, strength) for strength in STRENGTHS], logs, labels, folds)
+    def over_strengths(way: Callable, *arguments):
+        return nested([partial(way, *arguments, strength) for strength in STRENGTHS], logs, labels, folds)
 
-    print(f"{len(labels):,} clips, {len(set(dataset.actors))} actors, {len(RUNS)} models\n")
-    print(f"{'fusion':<68} presence salience    score log loss  difference in score, 95 % interval")
-    record(USED, decoded(logs))
-    record("mean of log-probabilities", decoded(logs.mean(axis=0)))
-    record("mean of probabilities, each at its temperature", over_strengths(fused, mean_of_probabilities)[0])
-    record("mean of probabilities", decoded(to_log_probabilities(np.exp(logs).mean(axis=0))))
-    record(
+    record.add(USED, decoded(logs))
+    record.add("mean of log-probabilities", decoded(logs.mean(axis=0)))
+    record.add("mean of probabilities, each at its temperature", over_strengths(fused, mean_of_probabilities)[0])
+    record.add("mean of probabilities", decoded(to_log_probabilities(np.exp(logs).mean(axis=0))))
+    record.add(
         "log-probabilities with weights learned together, none below 0",
         over_strengths(fused, partial(weighted, PER_MODEL))[0],
     )
-    record(
+    record.add(
         "the same with a weight for each model and emotion", over_strengths(fused, partial(weighted, PER_EMOTION))[0]
     )
     each, losses = map(np.stack, zip(*(over_strengths(fused, partial(alone, model)) for model in range(len(RUNS)))))
     best = losses.argmin(axis=0)  # (F,)
-    record("mean of the four posteriors", each.mean(axis=0))
-    record("mean of the four posteriors' logarithms", softmax(np.log(each).mean(axis=0)))
-    record("the best model alone", each[best[np.searchsorted(names, folds)], np.arange(len(labels))])
-    record("mean of probabilities, themselves the features", decoded(np.exp(logs).mean(axis=0)))
-    record("the first, with next to no pull to zero", nested([unpulled], logs, labels, folds)[0])
-    record("stacking: one posterior with every model's features", over_strengths(stacked)[0])
+    record.add("mean of the four posteriors", each.mean(axis=0))
+    record.add("mean of the four posteriors' logarithms", softmax(np.log(each).mean(axis=0)))
+    record.add("the best model alone", each[best[np.searchsorted(np.unique(folds), folds)], np.arange(len(labels))])
+    record.add("mean of probabilities, themselves the features", decoded(np.exp(logs).mean(axis=0)))
+    record.add("the first, with next to no pull to zero", nested([unpulled], logs, labels, folds)[0])
+    record.add("stacking: one posterior with every model's features", over_strengths(stacked)[0])
+    return [RUNS[model] for model in best]
 
+
+def compare_odd_models(record: Record, logs: np.ndarray) -> None:
+    """Two ways, where a model is sharper than the others, knows nothing, or does not know all clips."""
+    labels, folds, rng = record.dataset.labels, record.dataset.folds, np.random.default_rng(0)
     sharp = np.stack([log_softmax(10 * logs[0]), *logs[1:]])
-    noise = np.stack(
-        [*logs, *(one[rng.permutation(len(labels))] for one in logs[:2])]
-    )  # as sure as real models, of other clips
+    # As sure as real models, of other clips.
+    noise = np.stack([*logs, *(one[rng.permutation(len(labels))] for one in logs[:2])])
     gone = rng.random(logs.shape[:2]) < 0.2
     gone[:, gone.all(axis=0)] = False  # a clip that no model knows cannot be decoded
     missing = np.where(gone[:, :, None], np.nan, logs)
@@ -229,21 +235,32 @@ def main():
         "two models of noise added": noise,
         "a fifth of clips missing from each": missing,
     }
-    for case, its in cases.items():
-        record(f"{case}: at temperatures", decoded(its))
-        record(f"{case}: mean of log-probabilities", decoded(np.nanmean(its, axis=0)))
+    for case, models in cases.items():
+        record.add(f"{case}: at temperatures", cross_validate(models, labels, folds).posterior)
+        mean = np.nanmean(models, axis=0)
+        record.add(f"{case}: mean of log-probabilities", cross_validate(mean, labels, folds).posterior)
 
+
+def main():
+    if not REAL.is_dir():
+        sys.exit(f"{REAL} is not there: set BLEMORE_SHARED to the folder that holds blemore-real")
+    dataset = read_dataset(REAL / "train_metadata.csv")
+    labels, folds = dataset.labels, dataset.folds
+    logs = read_models([REAL / "hicmae" / f"{run}_train_oof_logits.csv" for run in RUNS], dataset.ids).logs
+    record = Record(dataset, {}, {})
+    print(f"{len(labels):,} clips, {len(set(dataset.actors))} actors, {len(RUNS)} models\n")
+    print(f"{'fusion':<68} presence salience    score log loss  difference in score, 95 % interval")
+    best = compare_ways(record, logs)
+    compare_odd_models(record, logs)
     weights = np.stack(
-        [learned_weights(PER_MODEL, logs[:, folds != fold], labels[folds != fold]).ravel() for fold in names]
+        [learned_weights(PER_MODEL, logs[:, folds != fold], labels[folds != fold]).ravel() for fold in np.unique(folds)]
     )
     weights /= weights.sum(axis=1, keepdims=True)
-    told = ", ".join(f"{run} {its.min():.2f} to {its.max():.2f}" for run, its in zip(RUNS, weights.T))
-    alone_by_fold = [RUNS[model] for model in best]
+    ranges = ", ".join(f"{run} {column.min():.2f} to {column.max():.2f}" for run, column in zip(RUNS, weights.T))
     print(
-        f"\nlearned weights over folds, parts of their sum: {told}\nthe best model alone, by fold:"
-        f" {', '.join(alone_by_fold)}"
+        f"\nlearned weights over folds, parts of their sum: {ranges}\nthe best model alone, by fold: {', '.join(best)}"
     )
-    print(json.dumps({"clips": len(labels), "rows": rows, "weights": weights.tolist(), "best": alone_by_fold}))
+    print(json.dumps({"clips": len(labels), "rows": record.rows, "weights": weights.tolist(), "best": best}))
 
 
 if __name__ == "__main__":

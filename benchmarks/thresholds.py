@@ -37,10 +37,10 @@ def plain_grid(probabilities, labels):
 
 def plain_label(scores, alpha, beta):
     ranked = sorted(scores, key=lambda emotion: -scores[emotion])[:2]
-    kept = [emotion for emotion in ranked if scores[emotion] >= alpha] or ranked[:1]
-    if len(kept) == 1 or NEUTRAL in kept:
-        return {kept[0]: 100}
-    first, second = kept
+    above = [emotion for emotion in ranked if scores[emotion] >= alpha] or ranked[:1]
+    if len(above) == 1 or NEUTRAL in above:
+        return {above[0]: 100}
+    first, second = above
     if abs(scores[first] - scores[second]) <= beta:
         return {first: 50, second: 50}
     return {first: 70, second: 30}

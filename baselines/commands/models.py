@@ -255,12 +255,7 @@ def decode(
       blemore-baselines decode --metadata train_metadata.csv --scores oof.csv --test-scores test.csv \\
           --out submission.zip
     """
-    if bool(test_scores) != bool(out):
-        raise click.UsageError("--test-scores and --out go together")
-    if test_scores and len(test_scores) != len(scores):
-        raise click.UsageError(
-            f"{len(scores)} --scores but {len(test_scores)} --test-scores: expected one for each model"
-        )
+    _demand_pairs(scores, test_scores, out)
     options = _decoder_options(decoder, weight=weight)
     from blemore_baselines.dataset import read_dataset
     from blemore_baselines.decoding import decoders
@@ -269,9 +264,7 @@ def decode(
 
     dataset = read_dataset(metadata)
     train = read_models(scores, dataset.ids)
-    test = read_models(test_scores, read_ids(ids) if ids else None, test=True) if out else None
-    if test:
-        _demand_new_clips(test, dataset.ids, metadata)
+    test = _read_test(test_scores, ids, dataset.ids, metadata) if out else None
     for models in filter(None, (train, test)):
         _tell_missing(models)
     decoded = decoders.fit(decoder, dataset, train, **options)
@@ -287,8 +280,25 @@ def decode(
         click.echo(f"\n{out}: {len(test.ids)} clips, checked")
 
 
+def _demand_pairs(scores: tuple, test_scores: tuple, out: Path | None) -> None:
+    if bool(test_scores) != bool(out):
+        raise click.UsageError("--test-scores and --out go together")
+    if test_scores and len(test_scores) != len(scores):
+        raise click.UsageError(
+            f"{len(scores)} --scores but {len(test_scores)} --test-scores: expected one for each model"
+        )
+
+
+def _read_test(paths: tuple, ids: Path | None, train_ids: list[str], metadata: Path) -> Models:
+    from blemore_baselines.decoding.scores import read_models
+
+    test = read_models(paths, read_ids(ids) if ids else None, test=True)
+    _demand_new_clips(test, train_ids, metadata)
+    return test
+
+
 def _demand_new_clips(test: Models, ids: list[str], metadata: Path) -> None:
-    """Decoded by what was fitted on them, clips would seem to be a submission's."""
+    """ValidationError: the decoder is fitted on some of the clips, so that they are no new ones."""
     overlap = sorted(set(test.ids).intersection(ids))
     if overlap:
         message = (

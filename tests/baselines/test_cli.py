@@ -119,24 +119,15 @@ def test_features_to_report(tiny, tmp_path):
 
     # Decoding the run's own logits by the command for anybody's model gives the same submission.
     again = tmp_path / "again.zip"
-    run(
-        "decode",
-        "--metadata",
-        tiny.train,
-        "--scores",
-        model,
-        "--test-scores",
-        model,
-        "--ids",
-        tiny.test,
-        "--out",
-        again,
-    )
+    scores = ["--scores", model, "--test-scores", model]
+    run("decode", "--metadata", tiny.train, *scores, "--ids", tiny.test, "--out", again)
     assert again.read_bytes() == before
+    check_report(tiny, model, out, tmp_path / "labels.json", figures)
 
-    labels = tmp_path / "labels.json"
+
+def check_report(tiny, model, submission, labels, figures):
     labels.write_text(json.dumps({"labels": {clip: to_entry(LABELS[k]) for k, clip in enumerate(tiny.test_ids)}}))
-    page = Path(run("report", model, "--submission", out, "--labels", labels).stdout.strip())
+    page = Path(run("report", model, "--submission", submission, "--labels", labels).stdout.strip())
     text = page.read_text()
     assert page == model / "report.html" and text.startswith("<!DOCTYPE html>")
     assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?\s*(https?:)?//""", text) and "<script" not in text
@@ -149,67 +140,17 @@ def test_features_to_report(tiny, tmp_path):
 @pytest.mark.usefixtures("quick")
 def test_fused_and_subsampled_runs(tiny, tmp_path):
     fused, rows = tmp_path / "fused", tmp_path / "rows"
-    run(
-        "train",
-        "--metadata",
-        tiny.train,
-        "--features",
-        tiny.sound,
-        "--features",
-        tiny.look,
-        "--head",
-        "linear",
-        "--out",
-        fused,
-    )
-    run(
-        "predict",
-        "--model",
-        fused,
-        "--features",
-        tiny.look_test,
-        "--features",
-        tiny.sound_test,
-        "--ids",
-        tiny.test,
-        "--out",
-        tmp_path / "s.zip",
-    )
+    sound, look = ["--features", tiny.sound], ["--features", tiny.look]
+    start, linear, subsample = ["train", "--metadata", tiny.train], ["--head", "linear"], ["--method", "subsample"]
+    run(*start, *sound, *look, *linear, "--out", fused)
+    both = ["--features", tiny.look_test, "--features", tiny.sound_test]
+    run("predict", "--model", fused, *both, "--ids", tiny.test, "--out", tmp_path / "s.zip")
     one = ["--features", tiny.look_test, "--ids", tiny.test, "--out", tmp_path / "t.zip"]
     assert "given matches" in run("predict", "--model", fused, *one, code=1).stderr
     assert not (tmp_path / "t.zip").exists()
-    run(
-        "train",
-        "--metadata",
-        tiny.train,
-        "--features",
-        tiny.sound,
-        "--method",
-        "subsample",
-        "--head",
-        "linear",
-        "--out",
-        rows,
-    )
-    two = [
-        "--metadata",
-        tiny.train,
-        "--features",
-        tiny.sound,
-        "--features",
-        tiny.look,
-        "--method",
-        "subsample",
-        "--out",
-        tmp_path / "x",
-    ]
-    assert "--method aggregate" in run("train", *two, code=1).stderr
-    assert (
-        "another head"
-        in run(
-            "train", "--metadata", tiny.train, "--features", tiny.sound, "--out", rows, "--method", "subsample", code=1
-        ).stderr
-    )
+    run(*start, *sound, *subsample, *linear, "--out", rows)
+    assert "--method aggregate" in run(*start, *sound, *look, *subsample, "--out", tmp_path / "x", code=1).stderr
+    assert "another head" in run(*start, *sound, "--out", rows, *subsample, code=1).stderr
 
 
 @pytest.mark.usefixtures("quick")
@@ -284,10 +225,9 @@ def test_decode_with_two_models(tiny, scores, tmp_path):
 
     one, two = scores["one", "train"], scores["two", "train"]
     out, report = tmp_path / "submission.zip", tmp_path / "report.json"
-    result = run(
-        "decode", "--metadata", tiny.train, "--scores", one, "--scores", two, "--report", report,
-        "--test-scores", scores["one", "test"], "--test-scores", scores["two", "test"], "--ids", tiny.test, "--out", out,
-    )  # fmt: skip
+    train = ["--scores", one, "--scores", two]
+    test = ["--test-scores", scores["one", "test"], "--test-scores", scores["two", "test"], "--ids", tiny.test]
+    result = run("decode", "--metadata", tiny.train, *train, "--report", report, *test, "--out", out)
     assert result.stdout.endswith(f"{out}: 8 clips, checked\n")
     ids = tiny.dataset.ids
     mean = (decode.softmax(read_scores(one, ids).X) + read_scores(two, ids).X) / 2
@@ -460,93 +400,147 @@ def test_trivial_submissions(tiny, tmp_path):
 # -------------------------------------------------------------------------- a user's mistakes
 
 
-def mistakes(tiny, tmp_path):
-    """Arguments → exit code and a word of the message. `tiny` is a sound dataset."""
-    absent, text, binary = tmp_path / "absent", tmp_path / "text.csv", tmp_path / "binary.csv"
-    text.write_text("hello\nworld\n")
-    binary.write_bytes(bytes(range(256)))
-    (tmp_path / "empty.csv").write_text("")
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "folder.npz").mkdir()
-    (tmp_path / "labels.json").write_text("{")
-    out, zipped, table = (["--out", tmp_path / name] for name in ("out", "out.zip", "out.npz"))
-    good = ["--metadata", tiny.train, "--features", tiny.sound]
+def good(tiny):
+    return ["--metadata", tiny.train, "--features", tiny.sound]
+
+
+def absent_files(tiny, path, out, zipped, table):
     return [
         # a file that is not there
-        (["train", "--metadata", absent, "--features", tiny.sound, *out], 3, "cannot be opened"),
-        (["train", "--metadata", tiny.train, "--features", absent, *out], 3, "cannot be opened"),
+        (["train", "--metadata", path / "absent", "--features", tiny.sound, *out], 3, "cannot be opened"),
+        (["train", "--metadata", tiny.train, "--features", path / "absent", *out], 3, "cannot be opened"),
         (["train", "--metadata", tiny.root, "--features", tiny.sound, *out], 3, "cannot be opened"),
-        (["predict", "--model", absent, "--features", tiny.sound_test, "--ids", tiny.test, *zipped], 3, "model.json"),
         (
-            ["predict", "--model", tmp_path / "empty", "--features", tiny.sound_test, "--ids", tiny.test, *zipped],
+            ["predict", "--model", path / "absent", "--features", tiny.sound_test, "--ids", tiny.test, *zipped],
             3,
             "model.json",
         ),
         (
-            ["predict", "--model", absent, "--features", tiny.sound_test, "--ids", absent, *zipped],
+            ["predict", "--model", path / "empty", "--features", tiny.sound_test, "--ids", tiny.test, *zipped],
+            3,
+            "model.json",
+        ),
+        (
+            ["predict", "--model", path / "absent", "--features", tiny.sound_test, "--ids", path / "absent", *zipped],
             3,
             "cannot be opened",
         ),
-        (["decode", "--metadata", tiny.train, "--scores", absent], 3, "cannot be opened"),
-        (["aggregate", "--features", absent, "--metadata", tiny.train, *table], 3, "cannot be opened"),
-        (["trivial", "--metadata", absent], 3, "cannot be opened"),
-        (["report", absent], 3, "holds no run"),
-        (["train", *good, "--out", text / "run"], 3, "cannot be written"),
+        (["decode", "--metadata", tiny.train, "--scores", path / "absent"], 3, "cannot be opened"),
+        (["aggregate", "--features", path / "absent", "--metadata", tiny.train, *table], 3, "cannot be opened"),
+        (["trivial", "--metadata", path / "absent"], 3, "cannot be opened"),
+        (["report", path / "absent"], 3, "holds no run"),
+        (["train", *good(tiny), "--out", path / "text.csv" / "run"], 3, "cannot be written"),
         (
-            ["aggregate", "--features", tiny.sound, "--metadata", tiny.train, "--out", tmp_path / "folder.npz"],
+            ["aggregate", "--features", tiny.sound, "--metadata", tiny.train, "--out", path / "folder.npz"],
             3,
             "cannot be written",
         ),
+    ]
+
+
+def other_contents(tiny, path, out, table):
+    return [
         # a file that holds something else
-        (["train", "--metadata", text, "--features", tiny.sound, *out], 1, "text.csv"),
-        (["train", "--metadata", binary, "--features", tiny.sound, *out], 1, "UTF-8"),
-        (["train", "--metadata", tmp_path / "empty.csv", "--features", tiny.sound, *out], 1, "empty"),
+        (["train", "--metadata", path / "text.csv", "--features", tiny.sound, *out], 1, "text.csv"),
+        (["train", "--metadata", path / "binary.csv", "--features", tiny.sound, *out], 1, "UTF-8"),
+        (["train", "--metadata", path / "empty.csv", "--features", tiny.sound, *out], 1, "empty"),
         (["train", "--metadata", tiny.test, "--features", tiny.sound, *out], 1, "ids alone"),
-        (["train", "--metadata", tiny.train, "--features", text, *out], 1, "expected filename"),
-        (["train", "--metadata", tiny.train, "--features", binary, *out], 1, "not a CSV table"),
-        (["train", "--metadata", tiny.train, "--features", tmp_path / "empty", *out], 1, "no .npy or .csv files"),
+        (["train", "--metadata", tiny.train, "--features", path / "text.csv", *out], 1, "expected filename"),
+        (["train", "--metadata", tiny.train, "--features", path / "binary.csv", *out], 1, "not a CSV table"),
+        (["train", "--metadata", tiny.train, "--features", path / "empty", *out], 1, "no .npy or .csv files"),
         (
             ["train", "--metadata", tiny.train, "--features", tiny.sound_test, *out],
             1,
             "36 of 36 clips have no features",
         ),
-        (["train", *good, "--out", tiny.root], 1, "holds no run"),
+        (["train", *good(tiny), "--out", tiny.root], 1, "holds no run"),
         (["decode", "--metadata", tiny.train, "--scores", tiny.sound], 1, "expected filename and the six emotions"),
-        (["decode", "--metadata", tiny.train, "--scores", text], 1, "expected filename"),
+        (["decode", "--metadata", tiny.train, "--scores", path / "text.csv"], 1, "expected filename"),
         (["aggregate", "--features", tiny.sound, "--metadata", tiny.test, *table], 1, "8 of 8 clips have no features"),
         # labels to score against are the organiser's
-        (["trivial", "--metadata", text], 4, "text.csv"),
-        (["trivial", "--metadata", tiny.train, "--labels", tmp_path / "labels.json"], 4, "labels.json"),
+        (["trivial", "--metadata", path / "text.csv"], 4, "text.csv"),
+        (["trivial", "--metadata", tiny.train, "--labels", path / "labels.json"], 4, "labels.json"),
+    ]
+
+
+def misuse(tiny, path, out, table):
+    return [
         # usage
         ([], 2, "Usage"),
         (["trian"], 2, "No such command"),
-        (["train", *good], 2, "--out"),
+        (["train", *good(tiny)], 2, "--out"),
         (
-            ["aggregate", "--features", tiny.sound, "--metadata", tiny.train, "--out", tmp_path / "out.csv"],
+            ["aggregate", "--features", tiny.sound, "--metadata", tiny.train, "--out", path / "out.csv"],
             2,
             "expected a name that ends in .npz",
         ),
         (
-            ["predict", "--model", absent, "--features", tiny.sound_test, "--ids", tiny.test, *out],
+            ["predict", "--model", path / "absent", "--features", tiny.sound_test, "--ids", tiny.test, *out],
             2,
             "expected a name that ends in .zip",
         ),
         (
-            ["decode", "--metadata", tiny.train, "--scores", text, "--test-scores", text, *table],
+            [
+                "decode",
+                "--metadata",
+                tiny.train,
+                "--scores",
+                path / "text.csv",
+                "--test-scores",
+                path / "text.csv",
+                *table,
+            ],
             2,
             "expected a name that ends in .zip",
         ),
         # a file where a folder goes
-        (["demo", "--out", text], 2, "is a file"),
-        (["extract", "--clips", tiny.root, "--encoder", "logmel", "--out", text], 2, "is a file"),
-        (["train", *good, "--out", text], 2, "is a file"),
-        (["trivial", "--metadata", tiny.train, "--out", text], 2, "is a file"),
-        (["template", "--out", text], 2, "is a file"),
-        (["data", "check", tiny.root, "--figures", text], 2, "is a file"),
-        (["reproduce", "--features-root", tiny.root, "--metadata", tiny.train, "--out", text], 2, "is a file"),
-        (["train", *good, *out, "--seed", "-1"], 2, "--seed"),
-        (["train", *good, *out, "--head", "mlp1024"], 2, "mlp512"),
-        (["report", absent, "--submission", text], 2, "go together"),
+        (["demo", "--out", path / "text.csv"], 2, "is a file"),
+        (["extract", "--clips", tiny.root, "--encoder", "logmel", "--out", path / "text.csv"], 2, "is a file"),
+        (["train", *good(tiny), "--out", path / "text.csv"], 2, "is a file"),
+        (["trivial", "--metadata", tiny.train, "--out", path / "text.csv"], 2, "is a file"),
+        (["template", "--out", path / "text.csv"], 2, "is a file"),
+        (["data", "check", tiny.root, "--figures", path / "text.csv"], 2, "is a file"),
+        (
+            ["reproduce", "--features-root", tiny.root, "--metadata", tiny.train, "--out", path / "text.csv"],
+            2,
+            "is a file",
+        ),
+        (["train", *good(tiny), *out, "--seed", "-1"], 2, "--seed"),
+        (["train", *good(tiny), *out, "--head", "mlp1024"], 2, "mlp512"),
+        (["report", path / "absent", "--submission", path / "text.csv"], 2, "go together"),
+    ]
+
+
+def misuse_of_decoders(tiny, path, out):
+    return [
+        (["train", *good(tiny), *out, "--weight", "0.3"], 2, "--weight goes with --decoder structured"),
+        (
+            ["decode", "--metadata", tiny.train, "--scores", path / "absent", "--weight", "0"],
+            2,
+            "--weight goes with --decoder structured",
+        ),
+        (
+            ["train", *good(tiny), *out, "--decoder", "structured", "--test-protocol", "retrain"],
+            2,
+            "--decoder structured goes with --test-protocol pooled; the others are about thresholds",
+        ),
+    ]
+
+
+def mistakes(tiny, tmp_path):
+    """Arguments → exit code and a word of the message. `tiny` is a sound dataset."""
+    (tmp_path / "text.csv").write_text("hello\nworld\n")
+    (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "labels.json").write_text("{")
+    out, zipped, table = (["--out", tmp_path / name] for name in ("out", "out.zip", "out.npz"))
+    return [
+        *absent_files(tiny, tmp_path, out, zipped, table),
+        *other_contents(tiny, tmp_path, out, table),
+        *misuse(tiny, tmp_path, out, table),
+        *misuse_of_decoders(tiny, tmp_path, out),
     ]
 
 

@@ -1,8 +1,10 @@
-"""`decode` with the structured decoder: its account, what stands beside it, and clips that a model lacks."""
+"""The decoders by name; structured decoding's account, what is shown beside it, and clips that a model lacks."""
 
 import csv
 import doctest
+import inspect
 import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,10 @@ from blemore.errors import ValidationError
 from blemore.evaluate import check
 from blemore_baselines.cli import main
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decoding.decoders import DECODERS, bad_spec, complete, fit, read
+from blemore_baselines.decoding.decoders import DECODERS, complete, demand, fit, read
 from blemore_baselines.decoding.scores import Models, log_softmax, softmax
 from blemore_baselines.features import scores_csv
-from blemore_baselines.results.text import structured_to_text
+from blemore_baselines.results.text import DECODER_TEXTS, decoder_to_text, structured_to_text
 
 
 @pytest.fixture
@@ -107,6 +109,41 @@ def planted(n=300, actors=12, folds=4, seed=0):
     dataset = Dataset([f"clip{k}" for k in range(n)], labels, actor % folds, [f"A{k}" for k in actor])
     logits = np.stack([6 * TARGETS[labels] + rng.normal(size=(n, 6)), 3 * rng.normal(size=(n, 6))])
     return dataset, Models(dataset.ids, ["knows.csv", "nothing.csv"], softmax(logits), log_softmax(logits))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_every_decoder_keeps_the_contract(name):
+    """Fitted, shown, written to JSON and read back by name alone."""
+    dataset, models = planted()
+    one = Models(models.ids, models.paths[:1], models.probabilities[:1], models.logs[:1])
+    demand(name, dataset)
+    decoded = fit(name, dataset, one)
+    labels, expected = decoded.apply(one)
+    spec = json.loads(json.dumps(decoded.spec, allow_nan=False))
+    assert spec["name"] == name and json.dumps(decoded.figures, allow_nan=False)
+    again = read(spec)(one.logs[0])
+    assert (again.labels == labels).all() and labels.min() >= 0 and labels.max() < 36
+    assert (expected is None) == (again.expected is None)
+    assert expected is None or again.expected == pytest.approx(expected)
+    assert set(DECODER_TEXTS) == set(DECODERS) and decoder_to_text(name, decoded.figures).count("\n") > 5
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_decoder_s_options_are_those_of_its_fit(name):
+    module = import_module(f"blemore_baselines.decoding.{DECODERS[name].module}")
+    assert list(inspect.signature(module.fit).parameters) == ["dataset", "models", *DECODERS[name].options]
+    assert complete(name, {}) == DECODERS[name].options
+    for option in DECODERS[name].options:
+        assert complete(name, {option: 0.25})[option] == 0.25
+    with pytest.raises(ValueError, match="options colour for decoder"):
+        complete(name, {"colour": 1})
+
+
+@pytest.mark.parametrize("spec", [{}, {"name": "magic"}, {"name": []}, {"name": "thresholds"}, {"name": "structured"}])
+def test_a_spec_that_no_decoder_wrote_is_refused_with_what_is_expected(spec):
+    expected = "expected thresholds with alpha and beta, or structured with its weight and parameters"
+    with pytest.raises(ValidationError, match=f"model.json: found (.|\n)*{expected}"):
+        read(spec, "model.json")
 
 
 def test_the_account_of_structured_decoding():

@@ -1,4 +1,4 @@
-"""Prediction with an artefact: features must be made as the model's were, and only a checked submission stays behind."""
+"""Prediction with an artefact: features must be made as the model's were, and only a checked submission is left."""
 
 import contextlib
 import json

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def world(n, seed, noise=0.15):
-    """Clips whose scores are their soft label plus noise: labels (N,), logits (N, 6), and the true posterior (N, 36)."""
+    """Clips whose scores are their soft label plus noise: labels (N,), logits (N, 6), the true posterior (N, 36)."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, len(LABELS), size=n)
     seen = TARGETS[labels] + noise * rng.normal(size=(n, len(EMOTIONS)))

@@ -130,17 +130,22 @@ def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, t
     from blemore_baselines.features import read_scores
 
     assert np.float32(read_scores(out, tiny.dataset.ids).X).tolist() == saved["logits"][2].tolist()
+    check_model(out, thresholds, quick)
+    scaler = fit_scaler(tiny.read(tiny.sound).X)  # of all of train
+    tensors = load_file(out / "model.safetensors")
+    assert set(tensors) == {"head.weight", "head.bias", "scaler.mean", "scaler.scale"}
+    assert (tensors["scaler.mean"] == scaler.mean).all() and (tensors["scaler.scale"] == scaler.scale).all()
+    check_curves(out, tiny.dataset, saved["logits"])
+    assert len((out / "folds.csv").read_text().splitlines()) == 1 + 2 * 3
 
+
+def check_model(out, thresholds, quick):
     model = json.loads((out / "model.json").read_text())
     assert model["emotions"] == ["ang", "disg", "fea", "hap", "sad", "neu"]
     assert (model["head"], model["method"], model["seed"], model["folds"]) == ("linear", "aggregate", 0, [0, 1, 2])
     assert model["decoder"] == {"name": "thresholds", **thresholds._asdict()}
-    assert model["recipe"] == quick["aggregate"]._asdict() and set(model["versions"]) == {
-        "blemore",
-        "python",
-        "numpy",
-        "torch",
-    }
+    assert model["recipe"] == quick["aggregate"]._asdict()
+    assert set(model["versions"]) == {"blemore", "python", "numpy", "torch"}
     (source,) = model["features"]
     assert (
         source["encoder"] == "sound"
@@ -149,24 +154,18 @@ def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, t
         and source["path"] == "features"
     )
 
-    scaler = fit_scaler(tiny.read(tiny.sound).X)  # of all of train
-    tensors = load_file(out / "model.safetensors")
-    assert set(tensors) == {"head.weight", "head.bias", "scaler.mean", "scaler.scale"}
-    assert (tensors["scaler.mean"] == scaler.mean).all() and (tensors["scaler.scale"] == scaler.scale).all()
 
+def check_curves(out, dataset, logits):
     curves = (out / "learning_curves.csv").read_text().splitlines()
     assert curves[0] == "fold,epoch,train_loss,validation_loss,published_score" and len(curves) == 1 + 3 * 4
     fold, epoch, _, loss, score = curves[1 + 4 + 2].split(",")  # fold 1, epoch 3
-    inside = tiny.dataset.folds == 1
+    inside = dataset.folds == 1
     assert (fold, epoch) == ("1", "3")
     assert float(score) == pytest.approx(
-        decode.fit_grid(decode.softmax(saved["logits"][2, inside]), tiny.dataset.labels[inside])[1], abs=1e-6
+        decode.fit_grid(decode.softmax(logits[2, inside]), dataset.labels[inside])[1], abs=1e-6
     )
-    validation = row_losses(
-        torch.from_numpy(saved["logits"][2, inside]), torch.from_numpy(tiny.dataset.targets[inside])
-    ).mean()
+    validation = row_losses(torch.from_numpy(logits[2, inside]), torch.from_numpy(dataset.targets[inside])).mean()
     assert float(loss) == pytest.approx(validation.item(), abs=1e-5)
-    assert len((out / "folds.csv").read_text().splitlines()) == 1 + 2 * 3
 
 
 def test_retrain_takes_the_thresholds_of_the_best_fold(tiny, tmp_path):
@@ -483,8 +482,15 @@ metadata, folder, out, epochs = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.a
 train.PRESETS["published"]["aggregate"] = train.Recipe(1e-2, 1e-3, 8, epochs, 3)
 dataset = read_dataset(metadata)
 print("begins", flush=True)
-train.train(dataset, [read_features(folder, dataset.ids)], ["features"], method="aggregate", head="mlp256", preset="published", seed=0, out=out)
+sources = [read_features(folder, dataset.ids)]
+choices = {"method": "aggregate", "head": "mlp256", "preset": "published"}
+train.train(dataset, sources, ["features"], **choices, seed=0, out=out)
 """
+
+
+def is_there(path):
+    """A file, or a folder with a finished fold."""
+    return path.is_file() or any(path.glob("*.npz"))
 
 
 def test_a_killed_process_is_gone_on_with(tiny, tmp_path, monkeypatch, long):
@@ -504,8 +510,7 @@ def test_a_killed_process_is_gone_on_with(tiny, tmp_path, monkeypatch, long):
             deadline = time.monotonic() + 60
             # Without --long: as soon as a fold is finished. With it: at any moment.
             wanted = out / ("folds" if attempt % 2 else "config.json") if not long else out / "config.json"
-            reached = lambda: wanted.is_file() or any(wanted.glob("*.npz"))  # noqa: E731
-            while process.poll() is None and time.monotonic() < deadline and not reached():
+            while process.poll() is None and time.monotonic() < deadline and not is_there(wanted):
                 time.sleep(0.002)
             time.sleep(rng.random() * 0.5 if long else 0)
             process.send_signal(signal.SIGKILL)
