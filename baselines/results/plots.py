@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,28 +13,38 @@ from blemore.labels import EMOTION_NAMES, EMOTIONS, LABELS, PAIRS
 from blemore_baselines.decoding.thresholds import Thresholds
 from blemore_baselines.results.stability import ALPHAS, BETAS, NEAR, Stability
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 # Okabe and Ito 2008, darkest first
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STAR = {"marker": "*", "color": "white", "markeredgecolor": "black", "markersize": 10, "linestyle": "none"}
+STAR: dict[str, Any] = {
+    "marker": "*",
+    "color": "white",
+    "markeredgecolor": "black",
+    "markersize": 10,
+    "linestyle": "none",
+}
 
 
-def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options):
+def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, np.ndarray]:
     """A figure (inches) and its axes (rows, columns), without a display and without the global state of pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(made)
-    axes = made.subplots(rows, columns, squeeze=False, **options)
-    for one in axes.flat:
-        one.spines[["top", "right"]].set_visible(False)
-    return made, axes
+    canvas = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(canvas)
+    axes = canvas.subplots(rows, columns, squeeze=False, **options)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return canvas, axes
 
 
-def png(made) -> bytes:
+def png(canvas: Figure) -> bytes:
     """The same figure gives the same bytes."""
     buffer = io.BytesIO()
-    made.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    canvas.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -43,28 +54,24 @@ def png(made) -> bytes:
 def label_counts(labels: np.ndarray) -> bytes:
     """How many clips each single emotion has, and each pair by salience. labels: (N,) indices."""
     count = np.bincount(labels, minlength=len(LABELS))
-    made, axes = figure(9.5, 4.2, columns=2, width_ratios=(1, 1.7))
+    canvas, axes = figure(9.5, 4.2, columns=2, width_ratios=(1, 1.7))
     singles, pairs = axes[0]
     _stack(singles, [EMOTION_NAMES[emotion] for emotion in EMOTIONS], [count[: len(EMOTIONS)]], [COLOURS[2]])
     singles.set(title=f"single emotions: {count[: len(EMOTIONS)].sum():,} clips", xlabel="clips")
     by_salience = count[len(EMOTIONS) :].reshape(len(PAIRS), -1).T
-    _stack(
-        pairs,
-        [" + ".join(EMOTION_NAMES[emotion] for emotion in pair) for pair in PAIRS],
-        by_salience,
-        [COLOURS[0], COLOURS[5], COLOURS[4]],
-    )
+    names = [" + ".join(EMOTION_NAMES[emotion] for emotion in pair) for pair in PAIRS]
+    _stack(pairs, names, list(by_salience), [COLOURS[0], COLOURS[5], COLOURS[4]])
     pairs.set(title=f"blends: {by_salience.sum():,} clips", xlabel="clips")
-    made.legend(pairs.containers, ["70/30", "50/50", "30/70"], loc="outside lower right", ncols=3, frameon=False)
-    return png(made)
+    canvas.legend(pairs.containers, ["70/30", "50/50", "30/70"], loc="outside lower right", ncols=3, frameon=False)
+    return png(canvas)
 
 
-def _stack(axes, names: Sequence[str], parts: Sequence[np.ndarray], colours: Sequence[str]) -> None:
+def _stack(axis: Axes, names: Sequence[str], parts: Sequence[np.ndarray], colours: Sequence[str]) -> None:
     """Horizontal bars of so many parts, each with its number; the first name at the top."""
     start = np.zeros(len(names))
     for part, colour in zip(parts, colours):
-        bars = axes.barh(names, part, left=start, color=colour)
-        axes.bar_label(
+        bars = axis.barh(names, part, left=start, color=colour)
+        axis.bar_label(
             bars,
             [f"{value:,}" if value else "" for value in part],
             label_type="center",
@@ -72,8 +79,8 @@ def _stack(axes, names: Sequence[str], parts: Sequence[np.ndarray], colours: Seq
             color="black" if colour in COLOURS[4:6] else "white",
         )
         start += part
-    axes.invert_yaxis()
-    axes.tick_params(axis="y", length=0)
+    axis.invert_yaxis()
+    axis.tick_params(axis="y", length=0)
 
 
 # ------------------------------------------------------------------------------- decoding
@@ -82,38 +89,42 @@ def _stack(axes, names: Sequence[str], parts: Sequence[np.ndarray], colours: Seq
 def intervals(
     rows: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[tuple | None]]], xlabel: str, footnote: str
 ) -> bytes:
-    """Dots with error bars, a line for each of `rows` and a panel a metric.
+    """Dots with error bars, a line for each of `rows` and a panel for each metric.
 
-    panels: title → series → (mean, deviation) a row; None where there is none of either
+    panels: title → series → (mean, deviation) of each row; None where there is none of either
     """
-    made, axes = figure(4.6 * len(panels) + 1.6, 2.3 + 0.44 * len(rows), columns=len(panels), sharey=True)
-    for one, (title, series) in zip(axes[0], panels.items()):
+    canvas, axes = figure(4.6 * len(panels) + 1.6, 2.3 + 0.44 * len(rows), columns=len(panels), sharey=True)
+    for axis, (title, series) in zip(axes[0], panels.items()):
         for k, (name, points) in enumerate(series.items()):
             offset = 0.22 * (k - (len(series) - 1) / 2)
-            there = [(row + offset, *point) for row, point in enumerate(points) if point and point[0] is not None]
-            if not there:
-                continue
-            y, mean, deviation = zip(*there)
-            one.errorbar(
-                mean,
-                y,
-                xerr=[d or 0 for d in deviation],
-                fmt="os^Dv"[k % 5],
-                color=COLOURS[k % len(COLOURS)],
-                markersize=5,
-                linewidth=1.2,
-                label=name,
-                clip_on=False,
-            )  # a dot at 0 is a whole dot
-        one.set(title=title, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
-        one.set_xlim(left=0)
-        one.set_yticks(range(len(rows)), rows)
-        one.grid(axis="x", alpha=0.25)
-        one.tick_params(axis="y", length=0)
+            places = [(row + offset, *point) for row, point in enumerate(points) if point and point[0] is not None]
+            if places:
+                _error_bars(axis, places, name, "os^Dv"[k % 5], COLOURS[k % len(COLOURS)])
+        axis.set(title=title, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
+        axis.set_xlim(left=0)
+        axis.set_yticks(range(len(rows)), rows)
+        axis.grid(axis="x", alpha=0.25)
+        axis.tick_params(axis="y", length=0)
     handles, names = axes[0, 0].get_legend_handles_labels()
-    made.legend(handles, names, loc="outside upper center", ncols=min(len(names), 2 * len(panels)), frameon=False)
-    made.supxlabel(footnote, fontsize=7, color="#5b6675")
-    return png(made)
+    canvas.legend(handles, names, loc="outside upper center", ncols=min(len(names), 2 * len(panels)), frameon=False)
+    canvas.supxlabel(footnote, fontsize=7, color="#5b6675")
+    return png(canvas)
+
+
+def _error_bars(axis: Axes, places: Sequence[tuple], name: str, mark: str, colour: str) -> None:
+    """places: (y, mean, deviation or None) of each dot."""
+    y, mean, deviation = zip(*places)
+    axis.errorbar(
+        mean,
+        y,
+        xerr=[reach or 0 for reach in deviation],
+        fmt=mark,
+        color=colour,
+        markersize=5,
+        linewidth=1.2,
+        label=name,
+        clip_on=False,  # a dot at 0 is a whole dot
+    )
 
 
 # --------------------------------------------------------------------------------- a run
@@ -124,7 +135,7 @@ def learning_curves(curves: pd.DataFrame) -> bytes:
 
     curves: columns fold, epoch, train_loss, validation_loss, published_score.
     """
-    made, axes = figure(9.5, 3.6, columns=2)
+    canvas, axes = figure(9.5, 3.6, columns=2)
     losses, scores = axes[0]
     for (fold, rows), colour in zip(curves.groupby("fold"), COLOURS * len(curves)):
         losses.plot(rows["epoch"], rows["train_loss"], color=colour, linestyle=":", linewidth=1.2)
@@ -134,112 +145,103 @@ def learning_curves(curves: pd.DataFrame) -> bytes:
         scores.plot(best["epoch"], best["published_score"], "o", color=colour, markersize=5)
     losses.set(xlabel="epoch", ylabel="KL divergence", title="loss (dotted: training)")
     scores.set(xlabel="epoch", ylabel="score", title="score on the fold at its own best thresholds")
-    made.legend(
+    canvas.legend(
         *losses.get_legend_handles_labels(), loc="outside lower center", ncols=len(COLOURS), frameon=False, fontsize=8
     )
-    for one in axes.flat:
-        one.xaxis.get_major_locator().set_params(integer=True)
-        one.grid(alpha=0.25)
-    return png(made)
+    for axis in axes.flat:
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.25)
+    return png(canvas)
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray) -> bytes:
     """The 36 labels against one another, (N,) indices each: clips as numbers, their share of the row as shade.
 
-    Lines part the sets of emotions: beside the diagonal, but within its block, the set is right and the relation is
-    not.
+    Frames part the sets of emotions: within a frame, beside the diagonal, the set is right and the relation is not.
     """
     clips = np.zeros((len(LABELS), len(LABELS)), dtype=int)
     np.add.at(clips, (truth, predicted), 1)
     shares = clips / np.maximum(clips.sum(axis=1, keepdims=True), 1)
-    made, axes = figure(11, 10.4)
-    axes = axes[0, 0]
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=max(shares.max(), 0.01))
+    canvas, axes = figure(11, 10.4)
+    axis = axes[0, 0]
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=max(shares.max(), 0.01))
     for row, column in zip(*np.nonzero(clips)):
-        axes.text(
-            column,
-            row,
-            clips[row, column],
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="white" if shares[row, column] > 0.6 * shares.max() else "black",
-        )
+        colour = "white" if shares[row, column] > 0.6 * shares.max() else "black"
+        axis.text(column, row, clips[row, column], ha="center", va="center", fontsize=7, color=colour)
+    _frame_sets(axis)
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    axis.set_xticks(range(len(LABELS)), map(str, LABELS), rotation=90, fontsize=8)
+    axis.set_yticks(range(len(LABELS)), map(str, LABELS), fontsize=8)
+    axis.set(xlabel="predicted", ylabel="true")
+    canvas.colorbar(image, ax=axis, label="share of the true label's clips", shrink=0.5, pad=0.01)
+    return png(canvas)
+
+
+def _frame_sets(axis: Axes) -> None:
+    """Frames around the labels of one set of emotions, and lines between sets."""
     starts = [*range(len(EMOTIONS)), *range(len(EMOTIONS), len(LABELS), 3), len(LABELS)]
     for start, end in zip(starts, starts[1:]):
-        axes.plot(
-            np.array([start, end, end, start, start]) - 0.5,
-            np.array([start, start, end, end, start]) - 0.5,
-            color=COLOURS[1],
-            linewidth=1.2,
-            clip_on=False,
-        )
+        x, y = np.array([start, end, end, start, start]), np.array([start, start, end, end, start])
+        axis.plot(x - 0.5, y - 0.5, color=COLOURS[1], linewidth=1.2, clip_on=False)
     for start in starts[1:-1]:
-        axes.axhline(start - 0.5, color="#d5dae0", linewidth=0.6, zorder=0.5)
-        axes.axvline(start - 0.5, color="#d5dae0", linewidth=0.6, zorder=0.5)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    axes.set_xticks(range(len(LABELS)), map(str, LABELS), rotation=90, fontsize=8)
-    axes.set_yticks(range(len(LABELS)), map(str, LABELS), fontsize=8)
-    axes.set(xlabel="predicted", ylabel="true")
-    made.colorbar(image, ax=axes, label="share of the true label's clips", shrink=0.5, pad=0.01)
-    return png(made)
+        axis.axhline(start - 0.5, color="#d5dae0", linewidth=0.6, zorder=0.5)
+        axis.axvline(start - 0.5, color="#d5dae0", linewidth=0.6, zorder=0.5)
 
 
 def principal_components(
     X: np.ndarray, actors: Sequence[str], labels: np.ndarray, pairs: Sequence[tuple[str, str]] = PAIRS
 ) -> bytes:
-    """Both single emotions of a pair and their blends on the two main axes of features (N, D), a panel a pair.
+    """Both single emotions of a pair and their blends on the two main axes of features (N, D), a panel for each pair.
 
     Each column is standardised within each actor (over all clips given), so that what tells people apart is gone.
     """
     normal = _by_actor(X, actors)
     columns = min(3, len(pairs))
-    rows = -(-(len(pairs) + (len(pairs) > 1)) // columns)  # a legend takes a place of its own where there are several
-    made, axes = figure(
-        3.2 * columns if columns > 1 else 6, 3 * rows if columns > 1 else 4.6, rows=rows, columns=columns
-    )
-    for one, (first, second) in zip(axes.flat, pairs):
-        a, b, start = EMOTIONS.index(first), EMOTIONS.index(second), len(EMOTIONS) + 3 * PAIRS.index((first, second))
-        kinds = (a, start, start + 1, start + 2, b)  # from the first emotion alone to the second alone
-        places, shares = _main_axes(normal[np.isin(labels, kinds)])
-        its = labels[np.isin(labels, kinds)]
-        if (
-            len(its) and (its == a).any() and (its == b).any()
-        ):  # an axis has no direction of its own: the first emotion goes left
-            places *= np.where(places[its == a].mean(axis=0) > places[its == b].mean(axis=0), -1, 1)
-        for kind, (name, colour, marker) in zip(kinds, SALIENCES):
-            one.scatter(*places[its == kind].T, s=14, color=colour, marker=marker, alpha=0.75, linewidths=0, label=name)
-            if (its == kind).any():
-                one.scatter(
-                    *places[its == kind].mean(axis=0),
-                    s=95,
-                    color=colour,
-                    marker=marker,
-                    edgecolors="black",
-                    linewidths=1,
-                    zorder=3,
-                )
-        one.set_title(f"{EMOTION_NAMES[first]} – {EMOTION_NAMES[second]}", fontsize=10)
-        one.set_xlabel(f"component 1: {shares[0]:.0%} of the variance", fontsize=8)
-        one.set_ylabel(f"component 2: {shares[1]:.0%}", fontsize=8)
-        one.set_xticks([])
-        one.set_yticks([])
-    told = {
-        "title": "first – second emotion, percent\n(large: mean)",
-        "frameon": False,
-        "fontsize": 9,
-        "title_fontsize": 9,
-        "alignment": "left",
-    }
-    handles, names = axes.flat[0].get_legend_handles_labels()
-    if len(pairs) == 1:
-        axes.flat[0].legend(handles, names, loc="upper left", bbox_to_anchor=(1, 1), markerscale=1.8, **told)
-    for k, spare in enumerate(axes.flat[len(pairs) :]):
-        spare.set_axis_off()
-        if k == 0:
-            spare.legend(handles, names, loc="center", markerscale=1.8, **told)
-    return png(made)
+    if columns == 1:
+        canvas, axes = figure(6, 4.6)
+    else:
+        rows = -(-(len(pairs) + 1) // columns)  # the legend takes a place of its own
+        canvas, axes = figure(3.2 * columns, 3 * rows, rows=rows, columns=columns)
+    for axis, pair in zip(axes.flat, pairs):
+        _draw_pair(axis, pair, normal, labels)
+    _component_legend(axes.flat[0], list(axes.flat[len(pairs) :]))
+    return png(canvas)
+
+
+def _draw_pair(axis: Axes, pair: tuple[str, str], normal: np.ndarray, labels: np.ndarray) -> None:
+    """The clips of a pair among normalised features (N, D) of clips with these labels (N,)."""
+    first, second = pair
+    a, b, start = EMOTIONS.index(first), EMOTIONS.index(second), len(EMOTIONS) + 3 * PAIRS.index(pair)
+    kinds = (a, start, start + 1, start + 2, b)  # from the first emotion alone to the second alone
+    inside = np.isin(labels, kinds)
+    (places, shares), kind_of = _main_axes(normal[inside]), labels[inside]
+    if (kind_of == a).any() and (kind_of == b).any():  # an axis has no direction of its own: the first goes left
+        places *= np.where(places[kind_of == a].mean(axis=0) > places[kind_of == b].mean(axis=0), -1, 1)
+    for kind, (name, colour, marker) in zip(kinds, SALIENCES):
+        x, y = places[kind_of == kind].T
+        axis.scatter(x, y, s=14, color=colour, marker=marker, alpha=0.75, linewidths=0, label=name)
+        if len(x):
+            large: dict[str, Any] = {"s": 95, "edgecolors": "black", "linewidths": 1, "zorder": 3}
+            axis.scatter(x.mean(), y.mean(), color=colour, marker=marker, **large)
+    axis.set_title(f"{EMOTION_NAMES[first]} – {EMOTION_NAMES[second]}", fontsize=10)
+    axis.set_xlabel(f"component 1: {shares[0]:.0%} of the variance", fontsize=8)
+    axis.set_ylabel(f"component 2: {shares[1]:.0%}", fontsize=8)
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def _component_legend(first: Axes, spare: Sequence[Axes]) -> None:
+    """The legend of the first panel: in the first spare place, or beside the panel where there is none."""
+    handles, names = first.get_legend_handles_labels()
+    title = "first – second emotion, percent\n(large: mean)"
+    text: dict[str, Any] = {"title": title, "frameon": False, "fontsize": 9, "title_fontsize": 9, "alignment": "left"}
+    for axis in spare:
+        axis.set_axis_off()
+    if spare:
+        spare[0].legend(handles, names, loc="center", markerscale=1.8, **text)
+    else:
+        first.legend(handles, names, loc="upper left", bbox_to_anchor=(1, 1), markerscale=1.8, **text)
 
 
 # Blue to orange by way of grey; the marks differ, too
@@ -254,15 +256,13 @@ SALIENCES = (
 
 def _by_actor(X: np.ndarray, actors: Sequence[str]) -> np.ndarray:
     """(N, D) float64: each actor's clips with mean 0 and standard deviation 1 a column; constant columns are 0."""
-    normal = np.empty(X.shape)
-    actors = np.asarray(actors)
-    for actor in np.unique(actors):
-        its = X[actors == actor].astype(np.float64)
-        scale = its.std(axis=0)
-        varies = (np.ptp(its, axis=0) > 0) & (
-            scale > 0
-        )  # by its range, too: rounding gives a constant column a tiny deviation
-        normal[actors == actor] = np.where(varies, (its - its.mean(axis=0)) / np.where(varies, scale, 1), 0)
+    normal, owner = np.empty(X.shape), np.asarray(actors)
+    for actor in np.unique(owner):
+        rows = X[owner == actor].astype(np.float64)
+        scale = rows.std(axis=0)
+        # By its range, too: rounding gives a constant column a tiny deviation.
+        varies = (np.ptp(rows, axis=0) > 0) & (scale > 0)
+        normal[owner == actor] = np.where(varies, (rows - rows.mean(axis=0)) / np.where(varies, scale, 1), 0)
     return normal
 
 
@@ -271,38 +271,37 @@ def _main_axes(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     centred = X - X.mean(axis=0) if len(X) else X
     left, scale, _ = np.linalg.svd(centred, full_matrices=False)
     places, shares = np.zeros((len(X), 2)), np.zeros(2)
-    kept = min(2, len(scale))
-    places[:, :kept] = left[:, :kept] * scale[:kept]
+    count = min(2, len(scale))
+    places[:, :count] = left[:, :count] * scale[:count]
     if (scale**2).sum() > 0:
-        shares[:kept] = scale[:kept] ** 2 / (scale**2).sum()
+        shares[:count] = scale[:count] ** 2 / (scale**2).sum()
     return places, shares
 
 
 def threshold_map(stability: Stability) -> bytes:
-    """The score of all α and β, where it is within NEAR of its best, the exact optimum, and by its number each fold's
-    own.
+    """The score of all α and β, where it is within NEAR of its best, the exact optimum, and each fold's own by its
+    number.
     """
-    made, axes = figure(7.2, 5.2)
-    own = {fold: its.thresholds for fold, its in stability.folds.items()}
-    score_map(made, axes[0, 0], stability.scores, stability.pooled.thresholds, stability.pooled.score, own)
-    return png(made)
+    canvas, axes = figure(7.2, 5.2)
+    own = {fold: region.thresholds for fold, region in stability.folds.items()}
+    score_map(canvas, axes[0, 0], stability.scores, stability.pooled.thresholds, stability.pooled.score, own)
+    return png(canvas)
 
 
-def score_map(made, axes, scores: np.ndarray, best: Thresholds, score: float, folds: Mapping[int, Thresholds]) -> None:
+def score_map(
+    canvas: Figure, axis: Axes, scores: np.ndarray, best: Thresholds, score: float, folds: Mapping[int, Thresholds]
+) -> None:
     """scores: (ALPHAS, BETAS); best: the exact optimum, with its score."""
-    made.colorbar(
-        axes.pcolormesh(ALPHAS, BETAS, scores.T, cmap="cividis", shading="nearest", rasterized=True),
-        ax=axes,
-        label="score",
-    )
+    mesh = axis.pcolormesh(ALPHAS, BETAS, scores.T, cmap="cividis", shading="nearest", rasterized=True)
+    canvas.colorbar(mesh, ax=axis, label="score")
     if scores.min() < score - NEAR <= scores.max():  # else all or nothing of the map is within it
-        axes.contour(ALPHAS, BETAS, scores.T, levels=[score - NEAR], colors="black", linewidths=1.5)
-        axes.plot([], [], color="black", linewidth=1.5, label=f"within {NEAR} of the best")
-    axes.plot(min(best.alpha, 0.5), min(best.beta, 1), **STAR, label=f"best: {score:.3f}")
+        axis.contour(ALPHAS, BETAS, scores.T, levels=[score - NEAR], colors="black", linewidths=1.5)
+        axis.plot([], [], color="black", linewidth=1.5, label=f"within {NEAR} of the best")
+    axis.plot(min(best.alpha, 0.5), min(best.beta, 1), **STAR, label=f"best: {score:.3f}")
     for fold, own in folds.items():
-        _disc(axes, min(own.alpha, 0.5), min(own.beta, 1), fold)
-    axes.legend(loc="upper right", fontsize=8, framealpha=0.9)
-    axes.set(
+        _disc(axis, min(own.alpha, 0.5), min(own.beta, 1), fold)
+    axis.legend(loc="upper right", fontsize=8, framealpha=0.9)
+    axis.set(
         xlabel="α",
         ylabel="β",
         title="score of every α and β (circles: best of a fold)",
@@ -311,9 +310,9 @@ def score_map(made, axes, scores: np.ndarray, best: Thresholds, score: float, fo
     )
 
 
-def _disc(axes, x: float, y: float, fold: int) -> None:
+def _disc(axis: Axes, x: float, y: float, fold: int) -> None:
     """A fold's number."""
-    axes.text(
+    axis.text(
         x,
         y,
         str(fold),
@@ -328,32 +327,44 @@ def _disc(axes, x: float, y: float, fold: int) -> None:
 
 def threshold_spread(stability: Stability) -> bytes:
     """Where the best α and β fall for resampled actors, for each fold, and for all clips."""
-    made, axes = figure(9.5, 3.6, columns=2)
-    for k, (one, name, end) in enumerate(zip(axes[0], "αβ", (0.5, 1))):
-        drawn = np.clip(stability.resampled[:, k], 0, end)
-        heights, *_ = one.hist(
-            drawn, bins=np.linspace(0, end, 41), color=COLOURS[5], label=f"{len(drawn):,} resamples of the actors"
-        )
+    canvas, axes = figure(9.5, 3.6, columns=2)
+    for k, (axis, name, end) in enumerate(zip(axes[0], "αβ", (0.5, 1))):
+        resamples = np.clip(stability.resampled[:, k], 0, end)
+        label = f"{len(resamples):,} resamples of the actors"
+        heights, *_ = axis.hist(resamples, bins=np.linspace(0, end, 41), color=COLOURS[5], label=label)
         near = np.clip((stability.pooled.alpha, stability.pooled.beta)[k], 0, end)
-        one.axvspan(
-            *near, color=COLOURS[4], alpha=0.35, linewidth=0, zorder=0, label=f"all clips: within {NEAR} of the best"
-        )
-        one.plot(
-            min(stability.pooled.thresholds[k], end), 0, **STAR, clip_on=False, zorder=3, label="best of all clips"
-        )  # a line would hide a narrow region
+        label = f"all clips: within {NEAR} of the best"
+        axis.axvspan(*near, color=COLOURS[4], alpha=0.35, linewidth=0, zorder=0, label=label)
+        best = min(stability.pooled.thresholds[k], end)  # a star: a line would hide a narrow region
+        axis.plot(best, 0, **STAR, clip_on=False, zorder=3, label="best of all clips")
         for height, (fold, own) in enumerate(stability.folds.items()):
-            _disc(one, min(own.thresholds[k], end), heights.max() * (1.08 + 0.1 * height), fold)
-        one.set(
+            _disc(axis, min(own.thresholds[k], end), heights.max() * (1.08 + 0.1 * height), fold)
+        axis.set(
             xlabel=f"best {name} (circles: best of a fold)",
             ylabel="resamples",
             xlim=(-0.02 * end, 1.02 * end),
             ylim=(0, heights.max() * (1.1 + 0.1 * len(stability.folds))),
         )
-    made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    return png(made)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    return png(canvas)
 
 
-# ------------------------------------------------------------------------- reliability
+# ------------------------------------------------------------------------------- reliability
+
+
+class _Panel(NamedTuple):
+    bins: str
+    title: str
+    expected: str
+    reached: str
+    error: str
+
+
+RELIABILITY = (
+    _Panel("sets", "the chosen set is right", "probability", "share of clips", "set_error"),
+    _Panel("scores", "what a clip adds to the score", "expected", "reached", "score_error"),
+)
 
 
 def reliability(calibration: Mapping) -> bytes:
@@ -361,29 +372,20 @@ def reliability(calibration: Mapping) -> bytes:
 
     calibration: as the structured decoder's figures hold it, with the bins of `sets` and `scores`
     """
-    made, axes = figure(8.6, 4.8, columns=2)
-    panels = (
-        ("sets", "the chosen set is right", "probability", "share of clips", calibration["set_error"]),
-        ("scores", "what a clip adds to the score", "expected", "reached", calibration["score_error"]),
-    )
-    for one, (name, title, expected, reached, error) in zip(axes[0], panels):
-        bins = calibration[name]
-        end = 1.08 * max(max(its["expected"], its["reached"]) for its in bins) or 1
-        one.plot([0, end], [0, end], color="0.6", linewidth=1, linestyle="--", label="as it should be")
-        one.plot(
-            [its["expected"] for its in bins],
-            [its["reached"] for its in bins],
-            color=COLOURS[0],
-            marker="o",
-            label=f"a tenth of the clips; off by {error:.3f}",
-        )
-        one.set(
-            title=title,
-            xlabel=f"{expected} (mean of the bin)",
-            ylabel=reached,
+    canvas, axes = figure(8.6, 4.8, columns=2)
+    for axis, panel in zip(axes[0], RELIABILITY):
+        expected, reached = ([one[key] for one in calibration[panel.bins]] for key in ("expected", "reached"))
+        end = 1.08 * max(*expected, *reached) or 1
+        axis.plot([0, end], [0, end], color="0.6", linewidth=1, linestyle="--", label="as it should be")
+        label = f"a tenth of the clips; off by {calibration[panel.error]:.3f}"
+        axis.plot(expected, reached, color=COLOURS[0], marker="o", label=label)
+        axis.set(
+            title=panel.title,
+            xlabel=f"{panel.expected} (mean of the bin)",
+            ylabel=panel.reached,
             xlim=(0, end),
             ylim=(0, end),
             aspect="equal",
         )
-        one.legend(frameon=False, fontsize=8, loc="upper left")
-    return png(made)
+        axis.legend(frameon=False, fontsize=8, loc="upper left")
+    return png(canvas)

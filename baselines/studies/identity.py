@@ -201,7 +201,7 @@ def _draw(
     return plots.png(canvas)
 
 
-def _draw_figures(axis, single: Mapping[str, ByMetric], gaps: ByMetric) -> None:
+def _draw_figures(axis: plots.Axes, single: Mapping[str, ByMetric], gaps: ByMetric) -> None:
     for shift, (name, mark) in zip((-0.12, 0.12), {"disjoint": "o", "inclusive": "D"}.items()):
         estimates = [single[name][metric] for metric in gaps]
         axis.errorbar(
@@ -222,7 +222,7 @@ def _draw_figures(axis, single: Mapping[str, ByMetric], gaps: ByMetric) -> None:
     axis.legend(frameon=False, loc="lower left", fontsize=9)
 
 
-def _draw_actors(axis, means: Mapping[str, np.ndarray], actors: Sequence[str]) -> None:
+def _draw_actors(axis: plots.Axes, means: Mapping[str, np.ndarray], actors: Sequence[str]) -> None:
     names, owner = np.unique(actors, return_inverse=True)
     new, familiar = (np.bincount(owner, means[name][:, 1]) / np.bincount(owner) for name in ("disjoint", "inclusive"))
     top = max(familiar.max(), new.max()) * 1.08 or 1

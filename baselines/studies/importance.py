@@ -232,11 +232,11 @@ def _draw_pairs(groups: Sequence[Group], by_pair: LossesByPair) -> bytes:
     values = [loss.value for by_name in by_pair.values() for losses in by_name.values() for loss in losses]
     reach = max(map(abs, values)) or 1.0
     for axis, (figure, by_name) in zip(axes[0], by_pair.items()):
-        image = _draw_grid(axis, by_name, reach)
+        _draw_grid(axis, by_name, reach)
         axis.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
         axis.set_yticks(range(len(groups)), [group.name for group in groups])
         axis.set_title(f"{figure} lost", fontsize=10)
-    canvas.colorbar(image, ax=axes, shrink=0.8, label="lost")
+    canvas.colorbar(axes[0, 0].images[0], ax=axes, shrink=0.8, label="lost")
     canvas.suptitle(
         "What blends lose where a group is permuted, in points of 100; bold: beyond chance by itself",
         x=0.01,
@@ -246,8 +246,8 @@ def _draw_pairs(groups: Sequence[Group], by_pair: LossesByPair) -> bytes:
     return plots.png(canvas)
 
 
-def _draw_grid(axis, by_pair: Mapping[str, Sequence[Estimate]], reach: float):
-    """A row for each group, a column for each pair, shaded from −reach to reach; returns the image."""
+def _draw_grid(axis: plots.Axes, by_pair: Mapping[str, Sequence[Estimate]], reach: float) -> None:
+    """A row for each group, a column for each pair, shaded from −reach to reach."""
     values = np.array([[loss.value for loss in losses] for losses in by_pair.values()]).T
     for k, losses in enumerate(by_pair.values()):
         for g, loss in enumerate(losses):
@@ -261,4 +261,4 @@ def _draw_grid(axis, by_pair: Mapping[str, Sequence[Estimate]], reach: float):
                 fontweight="bold" if loss.beyond else "normal",
                 color="white" if abs(loss.value) > 0.65 * reach else "black",
             )
-    return axis.imshow(values, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
+    axis.imshow(values, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from blemore.significance import LEVEL, RESAMPLES, t_central, t_quantile
 from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL
 from blemore_baselines.studies.study import signed
+
+if TYPE_CHECKING:
+    from blemore_baselines.results.plots import Axes
 
 FIGURES = {  # of summed `outcomes`; nan without blends
     "presence": lambda sums: sums[..., 1] / sums[..., 0],
@@ -101,7 +104,12 @@ def reach(estimates: Sequence[Estimate]) -> list[list[float]]:
 
 
 def draw(
-    axis, names: Sequence[str], estimates: Sequence[Estimate], colour: str, label: str | None = None, shift: float = 0.0
+    axis: Axes,
+    names: Sequence[str],
+    estimates: Sequence[Estimate],
+    colour: str,
+    label: str | None = None,
+    shift: float = 0.0,
 ) -> None:
     """Estimates with their intervals, one below the other, beside a line at zero."""
     places = np.arange(len(names)) + shift

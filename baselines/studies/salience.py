@@ -169,7 +169,7 @@ def _draw_shares(results: Mapping[str, Result], true: np.ndarray, wrong: Mapping
     return plots.png(canvas)
 
 
-def _draw_share(axis, place: int, share: float, predicted: np.ndarray) -> None:
+def _draw_share(axis: plots.Axes, place: int, share: float, predicted: np.ndarray) -> None:
     """The predictions, in percent and in order, for clips of one true share."""
     if len(predicted):
         places = place + np.linspace(-0.28, 0.28, len(predicted))

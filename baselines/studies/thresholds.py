@@ -16,6 +16,7 @@ folds lose beyond it speaks of thresholds that differ between people, or between
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -214,9 +215,9 @@ def _draw(splits: Splits, lost: Losses, chance: Mapping[str, Mapping[str, np.nda
     return plots.png(canvas)
 
 
-def _draw_folds(axis, name: str, splits: Mapping[int, Split]) -> None:
+def _draw_folds(axis: plots.Axes, name: str, splits: Mapping[int, Split]) -> None:
     ring = {"marker": "o", "color": plots.COLOURS[0], "markerfacecolor": "white", "markersize": 11}
-    marks = {
+    marks: dict[str, dict[str, Any]] = {
         "validation: the others' own best": {"marker": "|", "color": "black", "markersize": 14},
         "own best": ring,
         "transferred": {"marker": "o", "color": plots.COLOURS[0], "markersize": 6},
@@ -229,7 +230,7 @@ def _draw_folds(axis, name: str, splits: Mapping[int, Split]) -> None:
     axis.set(xlabel=name, ylim=(len(splits) - 0.5, -0.5), title=f"{name} of each fold")
 
 
-def _draw_losses(axis, lost: Losses, chance: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+def _draw_losses(axis: plots.Axes, lost: Losses, chance: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     names = [(way, name) for name in ("presence", "salience", "score") for way in WAYS]
     draw_estimates(
         axis,
