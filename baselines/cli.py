@@ -20,10 +20,13 @@ def main() -> None:
     \b
     The path, with a small generated dataset:
       blemore-baselines demo --out demo
-      blemore-baselines extract --encoder logmel --metadata demo/train_metadata.csv --clips demo/train --out features/train
-      blemore-baselines extract --encoder logmel --metadata demo/test_metadata.csv --clips demo/test --out features/test
+      blemore-baselines extract --encoder logmel --metadata demo/train_metadata.csv \\
+          --clips demo/train --out features/train
+      blemore-baselines extract --encoder logmel --metadata demo/test_metadata.csv \\
+          --clips demo/test --out features/test
       blemore-baselines train --metadata demo/train_metadata.csv --features features/train/logmel --out run
-      blemore-baselines predict --model run --features features/test/logmel --ids demo/test_metadata.csv --out submission.zip
+      blemore-baselines predict --model run --features features/test/logmel \\
+          --ids demo/test_metadata.csv --out submission.zip
     """
 
 
