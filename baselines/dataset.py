@@ -1,7 +1,7 @@
 """The dataset's metadata as arrays.
 
-A clip's label is its index in `blemore.labels.LABELS` (0 to 35), its target the soft vector over the
-six emotions in index order (70/30 → 0.7 and 0.3). Everything is keyed by clip id.
+A clip's label is its index in `blemore.labels.LABELS` (0 to 35), its target the soft vector over the six emotions in
+index order (70/30 → 0.7 and 0.3). Everything is keyed by clip id.
 """
 
 from __future__ import annotations
@@ -24,16 +24,14 @@ for _index, _label in enumerate(LABELS):
     for _emotion, _salience in zip(*_label):
         TARGETS[_index, EMOTIONS.index(_emotion)] = _salience / 100
 
+# (36,) each: whether a label is a blend, which set of emotions it has, and the places of its emotions in PAIRS and of
+# its saliences in BLEND_SALIENCES (−1: a single emotion)
 _SETS = list(dict.fromkeys(label.emotions for label in LABELS))
-SET_OF_LABEL = np.array([_SETS.index(label.emotions) for label in LABELS])  # (36,): which set of emotions a label has
 N_SETS, N_RELATIONS = len(_SETS), len(BLEND_SALIENCES)
-IS_BLEND = np.array([label.is_blend for label in LABELS])  # (36,)
-PAIR_OF_LABEL = np.array(
-    [PAIRS.index(label.emotions) if label.is_blend else -1 for label in LABELS]
-)  # (36,): in PAIRS; −1: a single emotion
-RELATION_OF_LABEL = np.array(
-    [BLEND_SALIENCES.index(label.saliences) if label.is_blend else -1 for label in LABELS]
-)  # (36,), likewise
+IS_BLEND = np.array([label.is_blend for label in LABELS])
+SET_OF_LABEL = np.array([_SETS.index(label.emotions) for label in LABELS])
+PAIR_OF_LABEL = np.array([PAIRS.index(label.emotions) if label.is_blend else -1 for label in LABELS])
+RELATION_OF_LABEL = np.array([BLEND_SALIENCES.index(label.saliences) if label.is_blend else -1 for label in LABELS])
 
 
 class Dataset(NamedTuple):
@@ -58,8 +56,8 @@ class Dataset(NamedTuple):
 def read_dataset(path: Path) -> Dataset:
     """The train metadata.
 
-    Raises ValidationError: its content is wrong, a clip has no fold or actor, an actor is in several
-    folds, or a clip's name says another label than its row.
+    Raises ValidationError: its content is wrong, a clip has no fold or actor, an actor is in several folds, or a clip's
+    name says another label than its row.
     """
     reference = validate_metadata(read_table(path), str(path))
     problems = []
@@ -94,7 +92,7 @@ def _leaks(reference: Reference, where: str) -> Iterator[Problem]:
     for clip, actor in reference.groups.items():
         if clip in reference.folds:
             folds.setdefault(actor, set()).add(reference.folds[clip])
-    several = [actor for actor, found in folds.items() if len(found) > 1]
+    several = [actor for actor, numbers in folds.items() if len(numbers) > 1]
     if several:
         yield Problem(
             "leak",
@@ -109,10 +107,10 @@ def _misnamed(reference: Reference, where: str) -> Iterator[Problem]:
     wrong = []
     for clip, label in reference.labels.items():
         try:
-            said = parse_filename(clip).label
+            label_in_name = parse_filename(clip).label
         except ValueError:
             continue  # other names say nothing
-        if said != label:
+        if label_in_name != label:
             wrong.append(f"{clip} is {label}")
     if wrong:
         yield Problem(

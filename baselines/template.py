@@ -30,7 +30,7 @@ WORKED = (
 
 
 class Mistake(NamedTuple):
-    """A common one: what stands in place of the first clip's entry, CLIP being its name, or which files the zip holds."""
+    """A common one: what is in place of the first clip's entry, where CLIP is its name, or which files the zip holds."""
 
     title: str
     entry: str = ""
@@ -82,10 +82,14 @@ def template(ids: Sequence[str]) -> str:
 
 def write_template(ids: Sequence[str], out: Path) -> list[Path]:
     """Write the template as JSON and as zip, and the page about them, into the folder `out`. Raises FileError."""
-    content = template(ids)
-    files = {f"{NAME}.json": content, f"{NAME}.zip": zip_bytes(f"{NAME}.json", content), "README.md": page(ids)}
-    for name, made in files.items():
-        write_atomic(Path(out) / name, made)
+    json_text = template(ids)
+    files: dict[str, str | bytes] = {
+        f"{NAME}.json": json_text,
+        f"{NAME}.zip": zip_bytes(f"{NAME}.json", json_text),
+        "README.md": page(ids),
+    }
+    for name, content in files.items():
+        write_atomic(Path(out) / name, content)
     return [Path(out) / name for name in files]
 
 
@@ -97,15 +101,15 @@ def submit(mistake: Mistake, ids: Sequence[str]) -> tuple[str, bytes]:
             for name in mistake.zipped:
                 archive.writestr(name, template(ids))
         return "submission.zip", buffer.getvalue()
-    first, *others = _placeholders(ids).items()
-    lines = [_spelt(mistake, ids)] * bool(mistake.entry) + [
-        f"{json.dumps(clip)}: {json.dumps(entry)}" for clip, entry in others
-    ]
+    _, *others = _placeholders(ids).items()
+    lines = [f"{json.dumps(clip)}: {json.dumps(entry)}" for clip, entry in others]
+    if mistake.entry:  # none: the first clip is left out
+        lines.insert(0, _entry(mistake, ids))
     return "submission.json", ('{"predictions": {\n ' + ",\n ".join(lines) + "\n}}\n").encode()
 
 
-def told(mistake: Mistake, ids: Sequence[str]) -> str:
-    """What `blemore-score --check` says of the mistake."""
+def verdict(mistake: Mistake, ids: Sequence[str]) -> str:
+    """What `blemore-score --check` prints about the mistake."""
     name, content = submit(mistake, ids)
     with TemporaryDirectory() as folder:
         path = Path(folder) / name
@@ -120,37 +124,41 @@ def told(mistake: Mistake, ids: Sequence[str]) -> str:
 def page(ids: Sequence[str]) -> str:
     """The README of the template's folder, in Markdown."""
     clips = list(_placeholders(ids))
-    worked = ",\n ".join(
-        f"{json.dumps(clip)}: {json.dumps(to_entry(label))}" for clip, (_, label) in zip(clips, WORKED)
+    answers = [f"{json.dumps(clip)}: {json.dumps(to_entry(label))}" for clip, (_, label) in zip(clips, WORKED)]
+    meanings = [f"{number}. {meaning}." for number, (meaning, _) in enumerate(WORKED, start=1)]
+    return PAGE.format(
+        n=f"{len(clips):,}",
+        first=clips[0],
+        last=clips[-1],
+        answers=",\n ".join(answers),
+        meanings="\n".join(meanings),
+        mistakes="\n".join(_section(mistake, ids) for mistake in MISTAKES),
     )
-    said = "\n".join(f"{number}. {what}." for number, (what, _) in enumerate(WORKED, start=1))
-    mistakes = "\n".join(_section(mistake, ids) for mistake in MISTAKES)
-    return PAGE.format(n=f"{len(clips):,}", first=clips[0], last=clips[-1], worked=worked, said=said, mistakes=mistakes)
 
 
 def _placeholders(ids: Sequence[str]) -> dict[str, list]:
     return {f"{clip}.mov": to_entry(PLACEHOLDER) for clip in ids}
 
 
-def _spelt(mistake: Mistake, ids: Sequence[str]) -> str:
+def _entry(mistake: Mistake, ids: Sequence[str]) -> str:
     return mistake.entry.replace("CLIP", f"{ids[0]}.mov")
 
 
 def _section(mistake: Mistake, ids: Sequence[str]) -> str:
-    """A mistake and what is said of it; the fences are of languages that nobody runs."""
-    shown = f"```text\n {_spelt(mistake, ids)}\n```\n\n" if mistake.entry else ""
+    """A mistake and what the check prints about it. The fences are marked as text, for they are no commands."""
+    example = f"```text\n {_entry(mistake, ids)}\n```\n\n" if mistake.entry else ""
     if mistake.zipped:
-        shown = f"The zip holds {' and '.join(f'`{name}`' for name in mistake.zipped)}.\n\n"
-    return f"### {mistake.title}\n\n{shown}```text\n{told(mistake, ids)}\n```\n"
+        example = f"The zip holds {' and '.join(f'`{name}`' for name in mistake.zipped)}.\n\n"
+    return f"### {mistake.title}\n\n{example}```text\n{verdict(mistake, ids)}\n```\n"
 
 
 PAGE = """# The submission template
 
-`submission_template.json` names all {n} clips, `{first}` to `{last}`; `submission_template.zip` holds the
-same file at its root, which is the form that CodaBench takes. **Every answer in it is a placeholder**: neutral, alone. It
-is valid, so it can be uploaded to try the way; and it is worth no more than the trivial baseline that always answers one
-emotion: on the challenge's test partition none is right for more than 44 of the 594 clips (ACC_presence 0.0741), no blend is
-found (ACC_salience 0), and the score is at most 0.0370. Replace every one of them.
+`submission_template.json` names all {n} clips, `{first}` to `{last}`; `submission_template.zip` holds
+the same file at its root, which is the form that CodaBench takes. **Every answer in it is a placeholder**: neutral,
+alone. It is valid, so it can be uploaded to try the way; and it is worth no more than the trivial baseline that always
+answers one emotion: on the challenge's test partition none is right for more than 44 of the 594 clips (ACC_presence
+0.0741), no blend is found (ACC_salience 0), and the score is at most 0.0370. Replace every one of them.
 
 Everything in this folder, this page included, is written by one command, and checked by the other:
 
@@ -159,26 +167,27 @@ blemore-baselines template --out submission_template
 blemore-score --check submission_template/submission_template.zip
 ```
 
-With `--ids test_metadata.csv` the first writes a template for the clips of that table, and the second also sees that each
-of them is there. `blemore-baselines predict` and `decode` write finished submissions; nobody has to edit this one by hand.
+With `--ids test_metadata.csv` the first writes a template for the clips of that table, and the second also sees that
+each of them is there. `blemore-baselines predict` and `decode` write finished submissions; nobody has to edit this
+one by hand.
 
 ## What a submission looks like
 
 One JSON file in a zip. The file's name is free, and so are folders around it, up to two. The contract is
-[submission.schema.json](../scoring_program/blemore/schemas/submission.schema.json); beyond what a schema can say, the two
-emotions of a blend differ, their saliences sum to 100 (± 0.01), and every clip is there once. Emotions are `ang`, `disg`,
-`fea`, `hap`, `sad` and `neu`. Three answers:
+[submission.schema.json](../scoring_program/blemore/schemas/submission.schema.json); beyond what a schema can say, the
+two emotions of a blend differ, their saliences sum to 100 (± 0.01), and every clip is there once. Emotions are `ang`,
+`disg`, `fea`, `hap`, `sad` and `neu`. Three answers:
 
 ```json
 {{"predictions": {{
- {worked}
+ {answers}
 }}}}
 ```
 
-{said}
+{meanings}
 
-The list's order means nothing. Of a blend's saliences the metric asks which one is larger, or whether they are equal: 60
-and 40 are as good as 70 and 30. The suffix `.mov` may be left out, and so may the outer `"predictions"`.
+The list's order means nothing. Of a blend's saliences the metric asks which one is larger, or whether they are equal:
+60 and 40 are as good as 70 and 30. The suffix `.mov` may be left out, and so may the outer `"predictions"`.
 
 ## Mistakes, and what the check says of them
 

@@ -26,8 +26,8 @@ def demo(out: Path) -> None:
     """
     from blemore_baselines.demo.generator import make_demo
 
-    made = make_demo(out)
-    click.echo(f"{out}: {made.made} clips made, {made.kept} kept")
+    dataset = make_demo(out)
+    click.echo(f"{out}: {dataset.made} clips made, {dataset.kept} kept")
 
 
 @click.command()

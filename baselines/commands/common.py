@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from blemore.cli import PATH
@@ -13,11 +15,11 @@ def talk(text: str) -> None:
     click.echo(text, err=True)
 
 
-def table(rows: list[tuple]) -> str:
+def table(rows: Sequence[Sequence]) -> str:
     """Columns side by side, the last one as wide as it comes."""
-    rows = [[printable(str(cell)) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in list(zip(*rows))[:-1]] + [0]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in list(zip(*cells))[:-1]] + [0]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
 metadata_option = click.option(

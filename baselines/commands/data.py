@@ -38,11 +38,11 @@ def check(folder: Path, figures: Path | None) -> None:
     """
     from blemore_baselines.survey.check import report, survey, write_figures
 
-    found = survey(folder)
-    for path in write_figures(found, figures) if figures else ():
+    outcome = survey(folder)
+    for path in write_figures(outcome, figures) if figures else ():
         talk(f"{path} drawn")
-    click.echo(report(found))
-    if found.problems:
+    click.echo(report(outcome))
+    if outcome.problems:
         sys.exit(1)
 
 

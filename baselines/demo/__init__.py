@@ -1,1 +1,1 @@
-"""Invented clips."""
+"""Invented clips: a small dataset in the challenge's own format."""

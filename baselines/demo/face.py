@@ -1,7 +1,7 @@
 """The picture of a score: a drawn face.
 
-It is drawn at three times the size and shrunk, which smooths the edges. Coordinates of the head: its centre is (0, 0),
-y goes down, the unit is a tenth of a standard head's width.
+It is drawn at ZOOM times the size and shrunk, which smooths the edges. Coordinates of the head: its centre is (0, 0),
+y goes down, and UNIT is about a tenth of a head's width.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import numpy as np
 from blemore_baselines.demo.score import FACE, FPS, SIDE, Actor, voice_bursts
 
 ZOOM = 3
-
-
-UNIT = SIDE * ZOOM / 15.5  # pixels
+UNIT = SIDE * ZOOM / 15.5  # pixels of the large picture
 
 
 class Pen:

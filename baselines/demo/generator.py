@@ -5,14 +5,15 @@ and five actor-disjoint folds (train), 3 anonymous (test). It is made for trying
 hard as the real thing, and as tempting: what an actor looks and sounds like is stronger than what they express.
 
 How a clip comes to be:
-- an emotion is a row of `EXPRESSIONS`: how far it moves each parameter of the face and of the voice;
+- an emotion is a row of `score.EXPRESSIONS`: how far it moves each parameter of the face and of the voice;
 - a *score* is a matrix (frames, parameters): the expression unfolds from rest and decays again. A blend weighs two
   rows by their salience; the weights sway over time, and the face sways apart from the voice;
 - an actor adds habits of their own, a clip its chance variation;
-- `draw` turns each row into a picture, `speak` the matrix into sound (a source of harmonics and breath, shaped by
-  formants). Both see the same score, so lips and voice move together.
+- `face.draw` turns each row into a picture, `voice.speak` the matrix into sound (a source of harmonics and breath,
+  shaped by formants). Both see the same score, so lips and voice move together.
 
-Everything follows from `SEED`: the same machine gives the same bytes again.
+This module plans who acts what, and writes the files. Everything follows from `score.SEED`: the same machine gives the
+same bytes again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from blemore_baselines.demo.face import draw
 from blemore_baselines.demo.score import FPS, RATE, SEED, SIDE, Actor, Take, compose
 from blemore_baselines.demo.voice import speak
 
-REVISION = 1  # of everything below: a folder of another revision is not continued
+REVISION = 1  # of what all modules of the demo write: a folder of another revision is not continued
 MARKER = "demo.json"  # says that a folder is a demo, and of which revision
 
 TRAIN_ACTORS, TEST_ACTORS, FOLDS, CLIPS_PER_ACTOR = 12, 3, 5, 12
@@ -47,7 +48,7 @@ COLUMNS = ("filename", "video_id", "mix", "emotion_1", "emotion_2", "emotion_1_s
 
 
 class Demo(NamedTuple):
-    """What `make_demo` leaves behind; `made` clips in this call, `kept` from an earlier one."""
+    """What `make_demo` leaves behind. Numbers of clips: `made` in this call, `kept` from an earlier one."""
 
     train: Path
     test: Path
@@ -62,7 +63,7 @@ def make_demo(out: Path, *, workers: int = 2) -> Demo:
     """Generate the demo dataset in the folder `out`, or complete it where an earlier call was interrupted.
 
     Layout: `train/*.mov`, `test/*.mov`, `train_metadata.csv`, `test_metadata.csv`, `test_labels.json`. The tables
-    come last: where they stand, everything does. `workers` processes draw at once; 1: this process alone.
+    come last: where they are, everything is. `workers` processes draw at once; 1: this process alone.
 
     Raises ValidationError: `out` holds something else than this demo. FileError: it cannot be written.
     """
@@ -72,13 +73,12 @@ def make_demo(out: Path, *, workers: int = 2) -> Demo:
     paths = {out / "train" / f"{take.name}.mov": take for take in train}
     paths |= {out / "test" / f"{take.name}.mov": take for take in test}
     todo = [(path, take) for path, take in paths.items() if not path.exists()]
-    with tqdm(
-        total=len(paths), initial=len(paths) - len(todo), desc="demo", unit="clip", disable=None if todo else True
-    ) as progress:
+    earlier = len(paths) - len(todo)
+    with tqdm(total=len(paths), initial=earlier, desc="demo", unit="clip", disable=None if todo else True) as progress:
         for _ in _make_clips(todo, workers):
             progress.update()
     tables = out / "train_metadata.csv", out / "test_metadata.csv", out / "test_labels.json"
-    demo = Demo(out / "train", out / "test", *tables, made=len(todo), kept=len(paths) - len(todo))
+    demo = Demo(out / "train", out / "test", *tables, made=len(todo), kept=earlier)
     for path, content in zip(tables, _tables(train, test)):
         if not path.exists():
             write_atomic(path, content)
@@ -87,16 +87,16 @@ def make_demo(out: Path, *, workers: int = 2) -> Demo:
 
 def _claim(out: Path) -> None:
     """Mark the folder as a demo, or see that it is one."""
-    marker, wanted = out / MARKER, {"dataset": "BLEMORE demo", "revision": REVISION, "seed": SEED}
+    marker, identity = out / MARKER, {"dataset": "BLEMORE demo", "revision": REVISION, "seed": SEED}
     try:
-        found = json.loads(marker.read_text("utf-8")) if marker.exists() else None
-        holds = sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) if out.exists() else []
+        other = json.loads(marker.read_text("utf-8")) if marker.exists() else None
+        names = sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) if out.exists() else []
     except (OSError, ValueError) as error:
         raise FileError(Problem("cannot-open", str(out), f"cannot be read as a folder of the demo: {error}")) from None
-    if found == wanted:
+    if other == identity:
         return
-    if holds:
-        what = "a demo of another revision" if found else f"other files ({', '.join(holds[:3])})"
+    if names:
+        what = "a demo of another revision" if other else f"other files ({', '.join(names[:3])})"
         raise ValidationError(
             Problem(
                 "not-a-demo",
@@ -105,16 +105,20 @@ def _claim(out: Path) -> None:
                 hint="Choose another folder, or delete this one yourself.",
             )
         )
-    write_atomic(marker, to_json(wanted))
+    write_atomic(marker, to_json(identity))
 
 
 def _make_clips(todo: list[tuple[Path, Take]], workers: int) -> Iterator[None]:
+    """Yields after each clip."""
     if workers <= 1 or len(todo) <= 1:
-        yield from (_make_clip(*job) for job in todo)
+        for path, take in todo:
+            _make_clip(path, take)
+            yield
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
         try:
-            yield from (future.result() for future in as_completed([pool.submit(_make_clip, *job) for job in todo]))
+            for future in as_completed([pool.submit(_make_clip, path, take) for path, take in todo]):
+                yield future.result()
         except BaseException:  # an interrupt, too: begin no other clip
             pool.shutdown(cancel_futures=True)
             raise
@@ -125,7 +129,8 @@ def _make_clips(todo: list[tuple[Path, Take]], workers: int) -> Iterator[None]:
 
 def plan() -> tuple[list[Take], list[Take]]:
     """The takes of train, by name, and of test, in an order that says nothing. All 36 labels are in train."""
-    takes, blend = [], 0
+    takes: list[Take] = []
+    blend = 0
     for actor in range(TRAIN_ACTORS + TEST_ACTORS):
         # Every second actor leaves a single out: so blends are 54 in 100, as in the dataset itself.
         left_out = actor // 2 % 6 if actor % 2 else None

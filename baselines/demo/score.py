@@ -2,57 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from blemore.labels import NEUTRAL, Label
 
-SEED = 2026
+SEED = 2026  # all chance, in every module of the demo, follows from it
 
+FPS = 25  # frames a second
+SIDE = 128  # pixels, of a frame's width and height
+RATE = 24_000  # sound samples a second
 
-FPS, SIDE, RATE = 25, 128, 24_000  # frames a second, pixels, sound samples a second
-
+# ------------------------------------------------------------------------------- parameters
 
 # Face: 0 is at rest and 1 as far as it goes. Voice: pitch and fall in semitones, loud in dB, rate in bursts a
 # second, the rest in shares.
-FACE = ("brow_in", "brow_out", "knit", "eye", "cheek", "smile", "open", "wide", "sneer", "tilt", "nod", "lean",
-        "shake", "bob", "gaze")  # fmt: skip
-
-
+FACE = ("brow_in", "brow_out", "knit", "eye", "cheek", "smile", "open", "wide", "sneer", "tilt", "nod", "lean", "shake",
+        "bob", "gaze")  # fmt: skip
 VOICE = ("pitch", "fall", "loud", "rate", "duty", "breath", "rough", "tremor", "vowel", "front", "bright")
-
-
 PARAMETERS = FACE + VOICE
-
-
 AT = {name: column for column, name in enumerate(PARAMETERS)}
 
-
+# How far an emotion moves each parameter; the others stay at rest.
 EXPRESSIONS = {
-    "ang": {"brow_in": -.7, "knit": 1., "eye": .35, "smile": -.45, "open": .45, "wide": .2, "sneer": .35, "nod": -.3, "lean": .6, "shake": .5,
-                "pitch": 3, "fall": -4, "loud": 6, "rate": 2.2, "duty": .75, "breath": .1, "rough": 1., "vowel": .6, "front": 0, "bright": .9},
-    "disg": {"brow_in": -.3, "brow_out": -.2, "knit": .5, "eye": -.55, "cheek": .3, "smile": -.5, "open": .25, "wide": -.3, "sneer": 1.,
-                 "tilt": .4, "nod": .5, "lean": -.4,
-                 "pitch": -2, "fall": -6, "loud": 0, "rate": 1.3, "duty": .8, "breath": .25, "rough": .6, "vowel": -.2, "front": .5},
-    "fea": {"brow_in": .9, "brow_out": .7, "knit": .3, "eye": 1., "smile": -.35, "open": .5, "wide": .4, "nod": .3, "lean": -.6, "shake": .7,
-                "pitch": 9, "fall": 2, "loud": 2, "rate": 3., "duty": .5, "breath": .5, "tremor": 1., "vowel": .3, "front": .3, "bright": .5},
-    "hap": {"brow_out": .3, "eye": -.1, "cheek": 1., "smile": 1., "open": .5, "wide": .6, "tilt": .2, "nod": .2, "bob": 1.,
-                "pitch": 6, "fall": -2, "loud": 3, "rate": 4.5, "duty": .45, "breath": .25, "vowel": .4, "front": .6, "bright": .5},
-    "sad": {"brow_in": 1., "brow_out": -.4, "knit": .2, "eye": -.5, "smile": -.9, "open": .15, "wide": -.3, "tilt": -.3, "nod": -.7, "gaze": -1.,
-                "pitch": 2, "fall": -3, "loud": -3, "rate": 1.6, "duty": .6, "breath": .8, "tremor": .6, "vowel": -.3, "front": -.3, "bright": -.6},
+    "ang": {"brow_in": -.7, "knit": 1., "eye": .35, "smile": -.45, "open": .45, "wide": .2, "sneer": .35, "nod": -.3,
+            "lean": .6, "shake": .5,
+            "pitch": 3, "fall": -4, "loud": 6, "rate": 2.2, "duty": .75, "breath": .1, "rough": 1., "vowel": .6,
+            "front": 0, "bright": .9},
+    "disg": {"brow_in": -.3, "brow_out": -.2, "knit": .5, "eye": -.55, "cheek": .3, "smile": -.5, "open": .25,
+             "wide": -.3, "sneer": 1., "tilt": .4, "nod": .5, "lean": -.4,
+             "pitch": -2, "fall": -6, "loud": 0, "rate": 1.3, "duty": .8, "breath": .25, "rough": .6, "vowel": -.2,
+             "front": .5},
+    "fea": {"brow_in": .9, "brow_out": .7, "knit": .3, "eye": 1., "smile": -.35, "open": .5, "wide": .4, "nod": .3,
+            "lean": -.6, "shake": .7,
+            "pitch": 9, "fall": 2, "loud": 2, "rate": 3., "duty": .5, "breath": .5, "tremor": 1., "vowel": .3,
+            "front": .3, "bright": .5},
+    "hap": {"brow_out": .3, "eye": -.1, "cheek": 1., "smile": 1., "open": .5, "wide": .6, "tilt": .2, "nod": .2,
+            "bob": 1.,
+            "pitch": 6, "fall": -2, "loud": 3, "rate": 4.5, "duty": .45, "breath": .25, "vowel": .4, "front": .6,
+            "bright": .5},
+    "sad": {"brow_in": 1., "brow_out": -.4, "knit": .2, "eye": -.5, "smile": -.9, "open": .15, "wide": -.3,
+            "tilt": -.3, "nod": -.7, "gaze": -1.,
+            "pitch": 2, "fall": -3, "loud": -3, "rate": 1.6, "duty": .6, "breath": .8, "tremor": .6, "vowel": -.3,
+            "front": -.3, "bright": -.6},
     "neu": {"loud": -3, "rate": 1., "duty": .7, "breath": .1, "fall": -1, "vowel": -.1},
 }  # fmt: skip
 
-
-# How far chance and habit move a parameter: these set how hard the demo is.
+# How hard the demo is: how far chance and habit move a parameter (SPREAD, times the shares below), how much a blend's
+# weights sway within a clip and differ between clips, and how much clearer than its share the dominant emotion shows.
 SPREAD = np.array([0.30] * len(FACE) + [2.2, 1.6, 2.0, 0.55, 0.09, 0.18, 0.25, 0.28, 0.28, 0.28, 0.28])
+CHANCE, HABIT = 0.25, 0.2
+SWAY, WEIGHT_SPREAD = 0.12, 0.02
+CONTRAST = 1.2
 
-
-CHANCE, HABIT, SWAY, WEIGHT_SPREAD = 0.25, 0.2, 0.12, 0.02
-
-
-CONTRAST = 1.2  # how much clearer than its share the dominant emotion of a blend shows
+# ------------------------------------------------------------------------------- a clip's score
 
 
 class Take(NamedTuple):
@@ -111,6 +116,24 @@ def _drift(length: int, width: int, rng: np.random.Generator) -> np.ndarray:
     return np.stack([np.convolve(column, window / np.linalg.norm(window), "valid") for column in noise.T], axis=1)
 
 
+def voice_bursts(score: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """How many bursts of voice have begun (a running count, with fraction), and how open the voice is, 0 to 1."""
+    count = np.cumsum(np.clip(score[:, AT["rate"]], 0.6, 6)) * step
+    within, duty = count % 1, np.clip(score[:, AT["duty"]], 0.25, 0.9)
+    return count, smooth(within / 0.12) * smooth((duty - within) / 0.2)
+
+
+# ------------------------------------------------------------------------------- who acts
+
+
+# Colours to choose from, as in Actor
+SKINS = ((255, 224, 198), (241, 194, 155), (224, 172, 128), (190, 132, 92), (146, 95, 62), (104, 66, 44))
+HAIRS = ((38, 28, 26), (84, 52, 32), (150, 96, 48), (222, 184, 112), (168, 70, 40), (150, 150, 156))
+CLOTHS = ((196, 74, 68), (62, 98, 150), (66, 128, 104), (228, 178, 76), (120, 84, 146), (70, 74, 84))
+WALLS = ((178, 206, 222), (222, 208, 184), (188, 212, 188), (214, 192, 208), (150, 160, 178), (232, 224, 208))
+IRISES = ((84, 56, 36), (70, 108, 150), (84, 122, 82), (60, 42, 30))
+
+
 class Actor(NamedTuple):
     """What stays the same in all clips of an actor, and says nothing of their emotion. Colours are RGB."""
 
@@ -135,30 +158,31 @@ class Actor(NamedTuple):
 
     @classmethod
     def invent(cls, number: int) -> Actor:
+        """The same actor for a number (0, 1, …) each time."""
         rng = np.random.default_rng((SEED, 0, number))
-        skins = [(255, 224, 198), (241, 194, 155), (224, 172, 128), (190, 132, 92), (146, 95, 62), (104, 66, 44)]
-        hairs = [(38, 28, 26), (84, 52, 32), (150, 96, 48), (222, 184, 112), (168, 70, 40), (150, 150, 156)]
-        cloths = [(196, 74, 68), (62, 98, 150), (66, 128, 104), (228, 178, 76), (120, 84, 146), (70, 74, 84)]
-        walls = [(178, 206, 222), (222, 208, 184), (188, 212, 188), (214, 192, 208), (150, 160, 178), (232, 224, 208)]
-        irises = [(84, 56, 36), (70, 108, 150), (84, 122, 82), (60, 42, 30)]
-        pick = lambda colours: np.array(colours[rng.integers(len(colours))]) + rng.uniform(-10, 10, 3)  # noqa: E731
         low = rng.random() < 0.5  # voice and beard go together a little, as they do
         return cls(
-            skin=np.array(skins[number * 5 % 6]) + rng.uniform(-8, 8, 3),
-            hair=pick(hairs), cloth=pick(cloths), wall=pick(walls), iris=pick(irises),
-            style=number % 4 if low or number % 4 != 3 else 2, beard=bool(low and rng.random() < .5),
+            skin=np.array(SKINS[number * 5 % 6]) + rng.uniform(-8, 8, 3),
+            hair=_tint(HAIRS, rng),
+            cloth=_tint(CLOTHS, rng),
+            wall=_tint(WALLS, rng),
+            iris=_tint(IRISES, rng),
+            style=number % 4 if low or number % 4 != 3 else 2,
+            beard=bool(low and rng.random() < 0.5),
             glasses=number % 5 == 2,
-            width=rng.uniform(.92, 1.1), height=rng.uniform(.94, 1.08), eyes=rng.uniform(.9, 1.15),
-            brow=rng.uniform(.7, 1.3), light=(rng.uniform(.8, 1.), rng.uniform(-.18, .18)),
+            width=rng.uniform(0.92, 1.1),
+            height=rng.uniform(0.94, 1.08),
+            eyes=rng.uniform(0.9, 1.15),
+            brow=rng.uniform(0.7, 1.3),
+            light=(rng.uniform(0.8, 1.0), rng.uniform(-0.18, 0.18)),
             base_pitch=rng.uniform(95, 140) if low else rng.uniform(165, 240),
-            tract=rng.uniform(1., 1.1) if low else rng.uniform(.86, .98),
-            gain=rng.uniform(-7, 5), expressivity=rng.uniform(.75, 1.2),
+            tract=rng.uniform(1.0, 1.1) if low else rng.uniform(0.86, 0.98),
+            gain=rng.uniform(-7, 5),
+            expressivity=rng.uniform(0.75, 1.2),
             habit=HABIT * rng.standard_normal(len(PARAMETERS)),
-        )  # fmt: skip
+        )
 
 
-def voice_bursts(score: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
-    """How many bursts of voice have begun (a running count, with fraction), and how open the voice is, 0 to 1."""
-    count = np.cumsum(np.clip(score[:, AT["rate"]], 0.6, 6)) * step
-    within, duty = count % 1, np.clip(score[:, AT["duty"]], 0.25, 0.9)
-    return count, smooth(within / 0.12) * smooth((duty - within) / 0.2)
+def _tint(colours: Sequence[tuple[int, int, int]], rng: np.random.Generator) -> np.ndarray:
+    """One of the colours, a little changed."""
+    return np.array(colours[int(rng.integers(len(colours)))]) + rng.uniform(-10, 10, 3)

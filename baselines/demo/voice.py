@@ -29,7 +29,9 @@ def speak(score: np.ndarray, actor: Actor, rng: np.random.Generator) -> np.ndarr
 
 
 def _harmonics(phase: np.ndarray, part: dict, highest: float = 9000.0) -> np.ndarray:
-    """A voiced source: harmonics that fade with their number, slower if bright; a rough voice beats at half its pitch."""
+    """A voiced source: harmonics that fade with their number, slower in a bright voice. A rough one beats at half its
+    pitch.
+    """
     step = np.gradient(phase) * RATE / (2 * np.pi)  # the pitch in Hz
     fade = 1.5 - 0.5 * np.clip(part["bright"], -1, 1)
     total = np.zeros_like(phase)

@@ -37,7 +37,7 @@ CURRENT = "Take it from the current record (see data/README.md)."
 
 
 class Survey(NamedTuple):
-    """What was found.
+    """What is in a dataset's folder.
 
     demo:     whether it is the demo, for which nothing but its own tables is expected
     dataset:  the labelled clips
@@ -55,14 +55,24 @@ class Survey(NamedTuple):
 
 
 class Videos(NamedTuple):
-    """seconds: by clip, of the readable; unreadable: by clip; doubled, unknown: clips with several files, files of no
-    clip.
-    """
+    """The videos of a folder, by clip id."""
 
-    seconds: dict[str, float]
+    seconds: dict[str, float]  # of those that can be read
     unreadable: dict[str, Problem]
-    doubled: dict[str, list[Path]]
-    unknown: list[str]
+    doubled: dict[str, list[Path]]  # clips with several files
+    unknown: list[str]  # of no clip in the metadata
+
+
+class Source(NamedTuple):
+    """Pre-extracted features of one encoder and partition."""
+
+    encoder: str
+    part: str  # train or test
+    path: Path
+    missing: list[str]  # clips of the partition without features
+    unknown: list[str]  # clips with features that are not of the partition
+    unreadable: dict[str, str]  # why, by clip
+    shapes: dict[str, tuple[int, int]]  # (T, D) of the readable, by clip
 
 
 def survey(folder: Path) -> Survey:
@@ -74,105 +84,91 @@ def survey(folder: Path) -> Survey:
     located = locate(folder)
     demo = (located.train_metadata.parent / MARKER).exists()
     dataset = read_dataset(located.train_metadata)
-    test = read_ids(located.test_metadata) if located.test_metadata else [] if demo else list(OFFICIAL_IDS)
+    test = read_ids(located.test_metadata) if located.test_metadata else _expected_test(demo)
     parts = {"train": dataset.ids, "test": test}
+    videos, sources = _probe(folder, located, [*dataset.ids, *test]), _sources(located, parts)
     problems = [] if demo else [*_deviations(dataset, str(located.train_metadata)), *_test_deviations(test, located)]
-    videos = _probe(folder, located, [*dataset.ids, *test])
-    rows, found = _feature_rows(located, parts)
-    problems += [*_video_problems(videos, parts, folder), *found]
+    problems += _video_problems(videos, parts, folder)
+    problems += [problem for source in sources for problem in _feature_problems(source)]
     tables = [
         _partition_table(parts, videos, demo),
         _fold_table(dataset, demo),
         _label_table(dataset, demo),
         _duration_table(dataset, test, videos.seconds),
     ]
-    if rows:
-        columns = (
-            "encoder",
-            "partition",
-            "clips",
-            "missing",
-            "unknown",
-            "unreadable",
-            "rows a clip",
-            "columns",
-            "where",
-        )
-        tables.append(Table(FEATURES, columns, [(*row[:-1], str(row[-1].relative_to(folder))) for row in rows]))
+    if sources:
+        tables.append(_feature_table(sources, parts, folder))
     return Survey(folder, demo, dataset, videos.seconds, tables, problems)
 
 
-def report(found: Survey) -> str:
+def report(outcome: Survey) -> str:
     """The survey as text to read."""
-    kind = (
-        "the demo, judged by its own tables: it is not the challenge's dataset"
-        if found.demo
-        else "judged by the counts of the challenge's dataset"
-    )
-    parts = [f"{found.folder}: {kind}\n", *(to_text(_filled(table)) for table in found.tables if table.rows)]
-    if found.tables[-1].title != FEATURES:
+    kind = "judged by the counts of the challenge's dataset"
+    if outcome.demo:
+        kind = "the demo, judged by its own tables: it is not the challenge's dataset"
+    parts = [f"{outcome.folder}: {kind}\n", *(to_text(_filled(table)) for table in outcome.tables if table.rows)]
+    if outcome.tables[-1].title != FEATURES:
         parts.append("No pre-extracted features: `blemore-baselines extract` makes them from the videos.\n")
-    return "\n".join(
-        [
-            *parts,
-            f"What is wrong\n{problems_to_text(found.problems)}" if found.problems else "Everything expected is there.",
-        ]
-    )
+    if outcome.problems:
+        return "\n".join([*parts, f"What is wrong\n{problems_to_text(outcome.problems)}"])
+    return "\n".join([*parts, "Everything expected is there."])
 
 
 def _filled(table: Table) -> Table:
     """Without the columns in which no row has anything."""
-    kept = [k for k in range(len(table.columns)) if any(row[k] is not None for row in table.rows)]
-    return Table(table.title, [table.columns[k] for k in kept], [[row[k] for k in kept] for row in table.rows])
+    columns = [k for k in range(len(table.columns)) if any(row[k] is not None for row in table.rows)]
+    return Table(table.title, [table.columns[k] for k in columns], [[row[k] for k in columns] for row in table.rows])
 
 
-def write_figures(found: Survey, out: Path) -> list[Path]:
+def write_figures(outcome: Survey, out: Path) -> list[Path]:
     """durations.png (where a clip could be read) and labels.png in the folder `out`. Raises FileError."""
-    made = {"labels.png": label_counts(found.dataset.labels)}
-    if any(clip in found.seconds for clip in found.dataset.ids):
-        made["durations.png"] = durations(found)
-    for name, content in made.items():
+    figures = {"labels.png": label_counts(outcome.dataset.labels)}
+    if any(clip in outcome.seconds for clip in outcome.dataset.ids):
+        figures["durations.png"] = durations(outcome)
+    for name, content in figures.items():
         write_atomic(Path(out) / name, content)
-    return [Path(out) / name for name in made]
+    return [Path(out) / name for name in figures]
 
 
-def durations(found: Survey) -> bytes:
+def durations(outcome: Survey) -> bytes:
     """How long singles and blends of train last: clips by duration, one above the other.
 
     Durations, medians: seconds.
     """
-    kinds = _by_kind(found.dataset, [], found.seconds)
+    kinds = _by_kind(outcome.dataset, [], outcome.seconds)
     longest = max(map(max, kinds.values()))
     edges = np.linspace(0, longest, 41)
-    made, axes = figure(7.5, 4, rows=len(kinds), sharex=True, sharey=True)
-    for one, (kind, seconds), colour in zip(axes.flat, kinds.items(), (COLOURS[2], COLOURS[0])):
+    canvas, grid = figure(7.5, 4, rows=len(kinds), sharex=True, sharey=True)
+    for axes, (kind, seconds), colour in zip(grid.flat, kinds.items(), (COLOURS[2], COLOURS[0])):
         median = float(np.median(seconds))
-        one.hist(seconds, bins=edges, color=colour)
-        one.axvline(median, color="black", linewidth=1)
-        one.yaxis.get_major_locator().set_params(integer=True)
-        one.set(ylabel="clips", xlim=(0, longest))
-        one.set_title(f"{kind}: {len(seconds):,} clips, median {median:.1f} s (line)", loc="left", fontsize=11)
-    axes[-1, 0].set_xlabel("seconds")
-    return png(made)
+        axes.hist(seconds, bins=edges, color=colour)
+        axes.axvline(median, color="black", linewidth=1)
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.set(ylabel="clips", xlim=(0, longest))
+        axes.set_title(f"{kind}: {len(seconds):,} clips, median {median:.1f} s (line)", loc="left", fontsize=11)
+    grid[-1, 0].set_xlabel("seconds")
+    return png(canvas)
 
 
 # ------------------------------------------------------------------------------------ metadata
 
 
+def _expected_test(demo: bool) -> list[str]:
+    """The test clips where no table names them."""
+    return [] if demo else list(OFFICIAL_IDS)
+
+
 def _deviations(dataset: Dataset, where: str) -> Iterator[Problem]:
     """Where the train metadata differs from the challenge's."""
-    expected, found = train_counts(), Counter(LABELS[label] for label in dataset.labels)
-    folds = Counter(dataset.folds.tolist())
+    folds, expected_folds = Counter(dataset.folds.tolist()), dict(enumerate(FOLDS))
+    labels, expected_labels = Counter(LABELS[label] for label in dataset.labels), train_counts()
     counts = [
-        ("clips", len(dataset.ids), sum(expected.values())),
+        ("clips", len(dataset.ids), sum(expected_labels.values())),
         ("actors", len(set(dataset.actors)), ACTORS),
-        *(
-            (f"clips in fold {fold}", folds[fold], dict(enumerate(FOLDS)).get(fold, 0))
-            for fold in sorted({*folds, *range(len(FOLDS))})
-        ),
-        *((f"clips of {label}", found[label], expected[label]) for label in LABELS),
+        *((f"clips in fold {k}", folds[k], expected_folds.get(k, 0)) for k in sorted({*folds, *expected_folds})),
+        *((f"clips of {label}", labels[label], expected_labels[label]) for label in LABELS),
     ]
-    other = [f"{there:,} {what}, not {wanted:,}" for what, there, wanted in counts if there != wanted]
+    other = [f"{count:,} {what}, not {expected:,}" for what, count, expected in counts if count != expected]
     if other:
         yield Problem(
             "other-counts",
@@ -215,12 +211,12 @@ def _fold_table(dataset: Dataset, demo: bool) -> Table:
 
 
 def _label_table(dataset: Dataset, demo: bool) -> Table:
-    found, wanted = Counter(LABELS[label] for label in dataset.labels), train_counts()
+    counts, expected = Counter(LABELS[label] for label in dataset.labels), train_counts()
 
     def row(name: str, labels: Sequence[Label]) -> tuple:
-        each = [found[label] for label in labels]
+        each = [counts[label] for label in labels]
         alone, by_salience = (each[0], [None] * 3) if len(labels) == 1 else (None, each)
-        return (name, None if demo else sum(wanted[label] for label in labels), sum(each), alone, *by_salience)
+        return (name, None if demo else sum(expected[label] for label in labels), sum(each), alone, *by_salience)
 
     rows = [row(str(single), [single]) for single in SINGLES]
     rows += [row("+".join(pair), [Label(pair, saliences) for saliences in BLEND_SALIENCES]) for pair in PAIRS]
@@ -236,11 +232,8 @@ def _label_table(dataset: Dataset, demo: bool) -> Table:
 
 def _probe(folder: Path, located: Located, ids: Sequence[str]) -> Videos:
     """The header of every known clip's video, wherever in the folder it lies."""
-    files = defaultdict(set)
-    for place in {
-        folder,
-        *filter(None, (located.train_videos, located.test_videos)),
-    }:  # the latter can lie behind links
+    files: dict[str, set[Path]] = defaultdict(set)
+    for place in {folder, *filter(None, (located.train_videos, located.test_videos))}:  # the latter can be behind links
         for clip, paths in find_clips(place, VIDEO_SUFFIXES).items():
             files[clip] |= set(paths)
     seconds, unreadable = {}, {}
@@ -257,14 +250,9 @@ def _video_problems(videos: Videos, parts: dict[str, list[str]], folder: Path) -
     for part, ids in parts.items():
         missing = _without(ids, videos)
         if missing:
-            yield Problem(
-                "missing-clips",
-                str(folder),
-                f"{len(missing):,} of {len(ids):,} {part} clips have no video: {some(missing)}",
-                hint=(
-                    "Was every archive of the record unpacked? Pre-extracted features can be worked with all the same."
-                ),
-            )
+            message = f"{len(missing):,} of {len(ids):,} {part} clips have no video: {some(missing)}"
+            hint = "Was every archive of the record unpacked? Pre-extracted features can be worked with all the same."
+            yield Problem("missing-clips", str(folder), message, hint=hint)
     if videos.unknown:
         yield Problem(
             "unknown-clips",
@@ -286,79 +274,58 @@ def _partition_table(parts: dict[str, list[str]], videos: Videos, demo: bool) ->
     expected = {"train": sum(FOLDS), "test": len(OFFICIAL_IDS)}
     rows = []
     for part, ids in parts.items():
-        missing = len(_without(ids, videos))
-        rows.append(
-            (
-                part,
-                None if demo else expected[part],
-                len(ids),
-                len(ids) - missing,
-                missing,
-                sum(clip in videos.unreadable for clip in ids),
-            )
-        )
-    return Table(
-        "Clips and their videos", ("partition", "expected", "in metadata", "videos", "missing", "unreadable"), rows
-    )
+        missing, unreadable = len(_without(ids, videos)), sum(clip in videos.unreadable for clip in ids)
+        rows.append((part, None if demo else expected[part], len(ids), len(ids) - missing, missing, unreadable))
+    columns = ("partition", "expected", "in metadata", "videos", "missing", "unreadable")
+    return Table("Clips and their videos", columns, rows)
 
 
 def _by_kind(dataset: Dataset, test: Sequence[str], seconds: dict[str, float]) -> dict[str, list[float]]:
     """Durations of the kinds of which there are any."""
-    kinds = {"singles": [], "blends": [], "test": [seconds[clip] for clip in test if clip in seconds]}
+    kinds: dict[str, list[float]] = {"singles": [], "blends": []}
     for clip, label in zip(dataset.ids, dataset.labels):
         if clip in seconds:
             kinds["blends" if LABELS[label].is_blend else "singles"].append(seconds[clip])
-    return {kind: found for kind, found in kinds.items() if found}
+    kinds["test"] = [seconds[clip] for clip in test if clip in seconds]
+    return {kind: lengths for kind, lengths in kinds.items() if lengths}
 
 
 def _duration_table(dataset: Dataset, test: Sequence[str], seconds: dict[str, float]) -> Table:
-    kinds = _by_kind(dataset, test, seconds)
-    rows = []
-    for kind, found in kinds.items():
-        rows.append(
-            (
-                kind,
-                len(found),
-                *(f"{value:.1f}" for value in (min(found), float(np.median(found)), max(found), sum(found) / 60)),
-            )
-        )
-    return Table(
-        "Durations by the videos' headers (seconds)",
-        ("clips of", "readable", "shortest", "median", "longest", "minutes in all"),
-        rows,
-    )
+    rows: list[Sequence[str | int]] = []
+    for kind, lengths in _by_kind(dataset, test, seconds).items():
+        figures = min(lengths), float(np.median(lengths)), max(lengths), sum(lengths) / 60
+        rows.append((kind, len(lengths), *(f"{value:.1f}" for value in figures)))
+    columns = ("clips of", "readable", "shortest", "median", "longest", "minutes in all")
+    return Table("Durations by the videos' headers (seconds)", columns, rows)
 
 
 # ------------------------------------------------------------------------------------ features
 
 
-def _feature_rows(located: Located, parts: dict[str, list[str]]) -> tuple[list[tuple], list[Problem]]:
-    """A row of the table of features for each source, and what is wrong with them."""
-    rows, problems = [], []
-    for part, sources in (("train", located.train_features), ("test", located.test_features)):
-        for encoder, path in sources.items():
-            found, unreadable, shapes = _sequences(path) if holds_sequences(path) else _rows(path)
-            known = set(parts[part])
-            missing, unknown = sorted(known - set(found)), sorted(set(found) - known)
-            rows.append(
-                (
-                    encoder,
-                    part,
-                    len(known & set(found)),
-                    len(missing),
-                    len(unknown),
-                    len(unreadable),
-                    *_ranges(shapes),
-                    path,
-                )
-            )
-            problems += _feature_problems(path, part, missing, unknown, unreadable, shapes)
-    return rows, problems
+def _sources(located: Located, parts: dict[str, list[str]]) -> list[Source]:
+    sources = []
+    for part, paths in (("train", located.train_features), ("test", located.test_features)):
+        for encoder, path in paths.items():
+            clips, unreadable, shapes = _sequences(path) if holds_sequences(path) else _rows(path)
+            missing, unknown = sorted(set(parts[part]) - set(clips)), sorted(set(clips) - set(parts[part]))
+            sources.append(Source(encoder, part, path, missing, unknown, unreadable, shapes))
+    return sources
+
+
+def _feature_table(sources: Sequence[Source], parts: dict[str, list[str]], folder: Path) -> Table:
+    rows = []
+    for encoder, part, path, missing, unknown, unreadable, shapes in sources:
+        counts = len(parts[part]) - len(missing), len(missing), len(unknown), len(unreadable)
+        rows.append((encoder, part, *counts, *_ranges(shapes), str(path.relative_to(folder))))
+    columns = "encoder", "partition", "clips", "missing", "unknown", "unreadable", "rows a clip", "columns", "where"
+    return Table(FEATURES, columns, rows)
 
 
 def _sequences(folder: Path) -> tuple[list[str], dict[str, str], dict[str, tuple[int, int]]]:
-    """Clips, why some cannot be read, and the shape (T, D) of the others, of a folder with a file a clip."""
-    files, unreadable, shapes = clip_files(folder), {}, {}
+    """The clips of a folder with one file per clip, why some cannot be read, and the shapes (T, D) of the others."""
+    files = clip_files(folder)
+    unreadable: dict[str, str] = {}
+    shapes: dict[str, tuple[int, int]] = {}
     for clip, path in tqdm(files, desc=f"reading {folder.name}", unit="clip", disable=None):
         try:
             sequence = read_sequence(path)
@@ -371,7 +338,7 @@ def _sequences(folder: Path) -> tuple[list[str], dict[str, str], dict[str, tuple
 
 
 def _rows(path: Path) -> tuple[list[str], dict[str, str], dict[str, tuple[int, int]]]:
-    """The same of a source with one row a clip."""
+    """The same for a source with one row per clip."""
     try:
         ids, X, *_ = read_features(path)
     except ValidationError as error:
@@ -381,18 +348,19 @@ def _rows(path: Path) -> tuple[list[str], dict[str, str], dict[str, tuple[int, i
 
 def _ranges(shapes: dict[str, tuple[int, int]]) -> tuple[str | None, str | None]:
     """T and D, from the least to the most."""
-    ends = [(min(axis), max(axis)) for axis in zip(*shapes.values())]
-    return tuple(f"{low}" if low == high else f"{low} to {high}" for low, high in ends) or (None, None)
+    if not shapes:
+        return None, None
+    rows, columns = zip(*shapes.values())
+    return _range(rows), _range(columns)
 
 
-def _feature_problems(
-    path: Path,
-    part: str,
-    missing: list[str],
-    unknown: list[str],
-    unreadable: dict[str, str],
-    shapes: dict[str, tuple[int, int]],
-) -> Iterator[Problem]:
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _feature_problems(source: Source) -> Iterator[Problem]:
+    _, part, path, missing, unknown, unreadable, shapes = source
     if missing:
         yield Problem(
             "missing-clips",
@@ -411,10 +379,10 @@ def _feature_problems(
         yield Problem("bad-feature-file", str(path), reason, clip, "Unpack this file again.")
     widths = Counter(width for _, width in shapes.values())
     if len(widths) > 1:
-        said = ", ".join(f"{width} ({count:,} clips)" for width, count in widths.most_common())
+        counts = ", ".join(f"{width} ({count:,} clips)" for width, count in widths.most_common())
         yield Problem(
             "wrong-shape",
             str(path),
-            f"columns differ from clip to clip: {said}; expected the same for all",
+            f"columns differ from clip to clip: {counts}; expected the same for all",
             hint="Are features of two encoders mixed in it?",
         )

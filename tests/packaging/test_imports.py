@@ -35,7 +35,7 @@ LAYERS = {
         ("predict",),
         ("results", "demo"),
         ("paper", "pipeline", "studies", "survey"),
-        ("commands", "cli"),
+        ("commands", "cli", "__main__"),
     ],
     "blemore_codabench": [
         ("bundle", "logo"),

@@ -1,6 +1,7 @@
 """The built distribution holds what it should and only that."""
 
 import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -11,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from blemore_baselines.__main__ import MODULES
+
 ROOT = Path(__file__).resolve().parents[2]
-DEPENDENCIES = {
+DEPENDENCIES = {"click", "jsonschema", "pyyaml"}
+BASELINES = {
     "av",
-    "click",
-    "jsonschema",
     "matplotlib",
     "numpy",
     "opencv-python-headless",
     "pandas",
-    "pyyaml",
     "safetensors",
     "soundfile",
     "soxr",
@@ -151,7 +152,20 @@ def test_metadata_names_python_licence_and_dependencies(metadata):
     assert "MIT" in (metadata["License"], metadata["License-Expression"])
     required = metadata.get_all("Requires-Dist")
     assert requirement_names(line for line in required if "extra ==" not in line) == DEPENDENCIES
-    assert set(metadata.get_all("Provides-Extra")) <= {"opensmile", "cluster", "notebook", "test"}
+    assert requirement_names(of_extra("baselines", required)) == BASELINES
+    extras = {"baselines", "opensmile", "cluster", "notebook", "test"}
+    assert set(metadata.get_all("Provides-Extra")) == extras
+    for extra in extras - {"baselines"}:
+        assert "blemore" in requirement_names(of_extra(extra, required)), f"{extra} brings the baselines"
+
+
+def of_extra(extra, requirements):
+    return [line for line in requirements if re.search(rf"extra == ['\"]{extra}['\"]", line)]
+
+
+def test_what_is_missing_is_looked_for_by_the_names_of_the_modules():
+    modules = {"cv2" if name == "opencv-python-headless" else name for name in BASELINES}
+    assert set(MODULES) == modules
 
 
 def test_commands_are_declared_and_their_modules_shipped(wheel, config):
@@ -172,7 +186,7 @@ def test_every_direct_dependency_is_pinned(metadata):
     pins = requirement_names(
         line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"
     )
-    assert DEPENDENCIES <= {name.lower() for name in pins}
+    assert DEPENDENCIES | BASELINES <= {name.lower() for name in pins}
 
 
 def test_installed_wheel_is_importable(built, tmp_path):

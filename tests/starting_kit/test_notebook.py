@@ -108,12 +108,12 @@ def first_cell(notebook, tmp_path, monkeypatch):
 
 
 def test_installs_from_the_checkout(first_cell):
-    assert first_cell(NOTEBOOK.parent) == [("pip", f'install --quiet "{ROOT}"')]
+    assert first_cell(NOTEBOOK.parent) == [("pip", f'install --quiet "{ROOT}[baselines]"')]
 
 
 def test_installs_from_the_repository_elsewhere(first_cell, tmp_path):
     assert first_cell(tmp_path, "https://example.org/kit.git") == [
-        ("pip", 'install --quiet "git+https://example.org/kit.git"')
+        ("pip", 'install --quiet "blemore[baselines] @ git+https://example.org/kit.git"')
     ]
     with pytest.raises(SystemExit, match="set REPOSITORY"):
         first_cell(tmp_path)
