@@ -169,7 +169,8 @@ blemore-score --check submission_template/submission_template.zip
 
 With `--ids test_metadata.csv` the first writes a template for the clips of that table, and the second also sees that
 each of them is there. `blemore-baselines predict` and `decode` write finished submissions; nobody has to edit this
-one by hand.
+one by hand. The check comes with `pip install .` in the kit's folder; `blemore-baselines` needs
+`pip install '.[baselines]'`.
 
 ## What a submission looks like
 
