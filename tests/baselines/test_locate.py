@@ -122,14 +122,14 @@ def test_the_video_of_a_clip_has_its_name_and_a_suffix_alone(make):
 
 def test_what_is_found(make):
     folder = make(TREES["official"] + TREES["videos"])
-    found = locate(folder)
-    assert (found.train_metadata, found.test_metadata) == (
+    data = locate(folder)
+    assert (data.train_metadata, data.test_metadata) == (
         folder / "sub/train_metadata.csv",
         folder / "test_metadata.csv",
     )
-    assert found.test_features["WavLM_large"] == folder / "pre_extracted_test_data/WavLM_large_test"
-    assert (found.train_videos, found.test_videos) == (folder / "train/videos", folder / "test")
-    assert choose_encoders(found.train_features) == ["ImageBind", "WavLM_large"]
+    assert data.test_features["WavLM_large"] == folder / "pre_extracted_test_data/WavLM_large_test"
+    assert (data.train_videos, data.test_videos) == (folder / "train/videos", folder / "test")
+    assert choose_encoders(data.train_features) == ["ImageBind", "WavLM_large"]
 
 
 def test_what_is_not_there(tmp_path):
