@@ -13,7 +13,6 @@ import platform
 import random
 import statistics
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from processes import Run, measure
@@ -76,9 +75,7 @@ def main() -> None:
     print("|---" * 8 + "|")
     with tempfile.TemporaryDirectory() as folder:
         for n, target in TARGETS.items():
-            # In another process: one that is started from here counts this one's memory into its own peak.
-            with ProcessPoolExecutor(1) as pool:
-                paths = pool.submit(write_data, Path(folder), n).result()
+            paths = write_data(Path(folder), n)
             times = runs if n < 10_000 else min(runs, 3)
             # One after the other in turn, so that a busy moment of the machine falls on both.
             pairs = [(measure(OURS, *paths, "--json"), measure(PLAIN, *paths)) for _ in range(times)]
