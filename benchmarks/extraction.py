@@ -10,15 +10,16 @@ as scripts are seen to do that wrap both in one function. All run as whole proce
 import argparse
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
+from processes import measure
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from blemore_baselines.clips.media import Clip
@@ -40,9 +41,10 @@ for path in sorted(Path(clips).iterdir()):
     while (read := video.read())[0]:
         frames.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
     rows = []
-    for start in range(0, len(frames), int(batch) or len(frames)):
+    size = int(batch) or len(frames)
+    for start in range(0, len(frames), size):
         model = CLIPModel.from_pretrained(weights).eval()
-        pixels = CLIPImageProcessorPil()(frames[start : start + (int(batch) or len(frames))], return_tensors="pt")["pixel_values"]
+        pixels = CLIPImageProcessorPil()(frames[start : start + size], return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
             rows.append(model.get_image_features(pixel_values=pixels).pooler_output)
     np.save(Path(out, path.stem + ".npy"), torch.cat(rows).numpy())
@@ -63,17 +65,8 @@ def write_clip(path: Path, frames: int, seed: int) -> None:
         container.mux(stream.encode())
 
 
-def measure(program: str, *arguments: object) -> tuple[float, float, float]:
-    """Wall and CPU seconds of a process and its children, and the peak MiB of the largest of them."""
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)  # wait4 took it: Popen must not look for it again
-    assert process.returncode == 0
-    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-
-
-def best(call, runs: int = 20) -> float:
+def best(call: Callable[[], object], runs: int = 20) -> float:
+    """The fewest seconds that a call takes."""
     times = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -83,49 +76,46 @@ def best(call, runs: int = 20) -> float:
 
 
 def end_to_end(folder: Path, weights: Path, number: int, frames: int, workers: int) -> None:
+    """Whole runs beside the plain ways, and how far their features are apart."""
     clips = folder / "clips"
     clips.mkdir()
     for seed in range(number):
         write_clip(clips / f"clip_{seed:02}.mp4", frames, seed)
-    extract = ["extract", "--clips", clips, "--encoder", "clip", "--weights", weights, "--out"]
-    runs = {
-        f"plain way, {workers} threads": lambda: measure(PLAIN, clips, weights, folder / "plain", workers, 0),
-        "plain way, 1 thread": lambda: measure(PLAIN, clips, weights, folder / "plain_1", 1, 0),
-        f"plain way, model loaded every 8 frames, {workers} threads": lambda: measure(
-            PLAIN, clips, weights, folder / "plain_8", workers, 8
-        ),
-        f"extract, {workers} workers": lambda: measure(OURS, *extract, folder / "ours", "--workers", workers),
-        f"extract, {workers} workers, bf16": lambda: measure(
-            OURS, *extract, folder / "bf16", "--workers", workers, "--precision", "bf16"
-        ),
-        "extract, 1 worker": lambda: measure(OURS, *extract, folder / "ours_1", "--workers", 1),
+    plain = PLAIN, clips, weights
+    ours = OURS, "extract", "--clips", clips, "--encoder", "clip", "--weights", weights, "--out"
+    calls = {
+        f"plain way, {workers} threads": (*plain, folder / "plain", workers, 0),
+        "plain way, 1 thread": (*plain, folder / "plain_1", 1, 0),
+        f"plain way, model loaded every 8 frames, {workers} threads": (*plain, folder / "plain_8", workers, 8),
+        f"extract, {workers} workers": (*ours, folder / "ours", "--workers", workers),
+        f"extract, {workers} workers, bf16": (*ours, folder / "bf16", "--workers", workers, "--precision", "bf16"),
+        "extract, 1 worker": (*ours, folder / "ours_1", "--workers", 1),
     }
-    print(
-        f"\n| {number} clips of {frames} frames, 1080p | wall (s) | CPU (s) | frames/s | clips/s | peak memory of a"
-        " process (MiB) |\n" + "|---" * 6 + "|"
-    )
+    print(f"\n| {number} clips of {frames} frames, 1080p", end="")
+    print(" | wall (s) | CPU (s) | frames/s | clips/s | peak memory of a process (MiB) |")
+    print("|---" * 6 + "|")
     walls = []
-    for name, run in runs.items():
-        wall, cpu, peak = run()
+    for name, call in calls.items():
+        wall, cpu, peak, _ = measure(*call)
         walls.append(wall)
-        print(
-            f"| {name} | {wall:.1f} | {cpu:.1f} | {number * frames / wall:.1f} | {number / wall:.2f} | {peak:.0f} |",
-            flush=True,
-        )
-    plain, names = min(walls[:3]), sorted(path.name for path in (folder / "plain").iterdir())
-    same = all(
-        (folder / "ours" / "clip" / name).read_bytes() == (folder / "ours_1" / "clip" / name).read_bytes()
-        for name in names
-    )
-    for wall, run in ((walls[3], "ours"), (walls[4], "bf16")):
-        far = max(
-            cosine_distance(np.load(folder / "plain" / name), np.load(folder / run / "clip" / name)) for name in names
-        )
-        print(
-            f"\n{run}: {plain / wall:.1f} times as fast as the quickest plain way (target 2); cosine distance of a row"
-            f" {far:.1e} (target 1e-3)"
-        )
-    print(f"\nthe same bytes with 1 worker: {same}")
+        speeds = f"{number * frames / wall:.1f} | {number / wall:.2f}"
+        print(f"| {name} | {wall:.1f} | {cpu:.1f} | {speeds} | {peak:.0f} |", flush=True)
+    for wall, name in ((walls[3], "ours"), (walls[4], "bf16")):
+        compare(min(walls[:3]) / wall, folder / "plain", folder / name / "clip")
+    contents = [[path.read_bytes() for path in feature_files(folder / name / "clip")] for name in ("ours", "ours_1")]
+    print(f"\nthe same bytes with 1 worker: {contents[0] == contents[1]}")
+
+
+def compare(speed: float, plain: Path, features: Path) -> None:
+    """Print how much faster than the plain way a run was, and how far its features are from the plain ones."""
+    pairs = zip(feature_files(plain), feature_files(features), strict=True)
+    distance = max(cosine_distance(np.load(one), np.load(other)) for one, other in pairs)
+    print(f"\n{features.parent.name}: {speed:.1f} times as fast as the quickest plain way (target 2); ", end="")
+    print(f"cosine distance of a row {distance:.1e} (target 1e-3)")
+
+
+def feature_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.npy"))
 
 
 def cosine_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -134,87 +124,64 @@ def cosine_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def preprocessing(clip: Path, weights: Path) -> None:
-    """Our pixels and time beside the processor's own, a frame at a time and on one thread; encoding in batches of 32."""
+    """Our pixels and time beside those of the processor, a frame at a time on one thread; encoding in batches of 32."""
     torch.set_num_threads(1)
     frames = [frame for frame, _ in zip(Clip(clip).frames(), range(20))]
     encoder = create("clip", weights=weights, device="cpu")
     encoder.load()
-    processor = CLIPImageProcessorPil(do_normalize=False, do_rescale=False)
-    theirs = [processor(frame)["pixel_values"][0].transpose(1, 2, 0) for frame in frames]
-    ours = list(encoder.items(frames))
-    off = max(np.abs(a.astype(int) - b.astype(int)).max() for a, b in zip(ours, theirs))
+    processor, full = CLIPImageProcessorPil(do_normalize=False, do_rescale=False), CLIPImageProcessorPil()
+    pil = [processor(frame)["pixel_values"][0].transpose(1, 2, 0) for frame in frames]
+    items = list(encoder.items(frames))
+    batch = (items * 2)[:32]
+    off = max(np.abs(a.astype(int) - b.astype(int)).max() for a, b in zip(items, pil))
     distance = cosine_distance(
-        encoder.encode_items(ours), encoder.encode_items([item.astype(np.uint8) for item in theirs])
+        encoder.encode_items(items), encoder.encode_items([item.astype(np.uint8) for item in pil])
     )
-    full, batch = CLIPImageProcessorPil(), (ours * 2)[:32]
-    ours_time = best(lambda: list(encoder.items(frames)), 5) / len(frames)
-    theirs_time = best(lambda: [full(frame) for frame in frames], 3) / len(frames)
-    encode_time = best(lambda: encoder.encode_items(batch), 5) / len(batch)
+    times = {
+        "preprocessing, PIL": best(lambda: [full(frame) for frame in frames], 3) / len(frames),
+        "preprocessing, ours": best(lambda: list(encoder.items(frames)), 5) / len(frames),
+        "encoding": best(lambda: encoder.encode_items(batch), 5) / len(batch),
+    }
     print("\n| a frame of 1080p | time (ms) | share of encoding |\n|---|---|---|")
-    for name, seconds in (
-        ("preprocessing, PIL", theirs_time),
-        ("preprocessing, ours", ours_time),
-        ("encoding", encode_time),
-    ):
-        print(f"| {name} | {1e3 * seconds:.1f} | {seconds / encode_time:.0%} |")
-    print(
-        f"\nlargest difference {off} of 255 (target 1), cosine distance {distance:.1e} (target 1e-3); target of the"
-        " share 15 %",
-        flush=True,
-    )
+    for name, seconds in times.items():
+        print(f"| {name} | {1e3 * seconds:.1f} | {seconds / times['encoding']:.0%} |")
+    print(f"\nlargest difference {off} of 255 (target 1), cosine distance {distance:.1e} (target 1e-3); ", end="")
+    print("target of the share 15 %", flush=True)
 
 
 def memory(folder: Path, weights: Path, lengths: tuple[int, ...]) -> None:
+    """The peak memory of one worker, by the length of its clip."""
     print("\n| one clip of 1080p | frames | wall (s) | peak memory (MiB), target 2,560 |\n|---|---|---|---|")
     for seconds in lengths:
         clips = folder / f"long_{seconds}"
         clips.mkdir()
         write_clip(clips / "clip.mp4", 25 * seconds, 0)
-        wall, _, peak = measure(
-            OURS,
-            "extract",
-            "--clips",
-            clips,
-            "--encoder",
-            "clip",
-            "--weights",
-            weights,
-            "--out",
-            folder / f"out_{seconds}",
-            "--workers",
-            1,
-        )
+        extract = ["extract", "--clips", clips, "--encoder", "clip", "--weights", weights, "--workers", 1]
+        wall, _, peak, _ = measure(OURS, *extract, "--out", folder / f"out_{seconds}")
         print(f"| {seconds} s | {25 * seconds} | {wall:.1f} | {peak:.0f} |", flush=True)
 
 
 def aggregation() -> None:
+    """Our statistics over time beside a call of numpy for each."""
     x = np.random.default_rng(0).normal(size=(250, 1024)).astype(np.float32)
-    plain = lambda: [
-        np.mean(x, axis=0),
-        np.std(x, axis=0),
-        *(np.percentile(x, q, axis=0) for q in (10, 25, 50, 75, 90)),
-    ]
-    ours, theirs = best(lambda: statistics(x)), best(plain)
-    print(
-        f"\n| seven statistics of 250 × 1024 | time (ms) |\n|---|---|\n| seven numpy calls | {1e3 * theirs:.1f} |\n|"
-        f" ours | {1e3 * ours:.1f} |"
-    )
-    print(f"\n{theirs / ours:.1f} times as fast (target 6)", flush=True)
+    calls = [np.mean, np.std, *(partial(np.percentile, q=q) for q in (10, 25, 50, 75, 90))]
+    plain = best(lambda: [call(x, axis=0) for call in calls])
+    ours = best(lambda: statistics(x))
+    print("\n| seven statistics of 250 × 1024 | time (ms) |\n|---|---|")
+    print(f"| seven numpy calls | {1e3 * plain:.1f} |\n| ours | {1e3 * ours:.1f} |")
+    print(f"\n{plain / ours:.1f} times as fast (target 6)", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--frames", type=int, default=25, help="of each clip")
-    parser.add_argument(
-        "--seconds", type=int, nargs="*", default=[3, 30], help="lengths of the clips whose peak memory is measured"
-    )
+    lengths = "lengths of the clips whose peak memory is measured"
+    parser.add_argument("--seconds", type=int, nargs="*", default=[3, 30], help=lengths)
     parser.add_argument("--only", choices=["end_to_end", "preprocessing", "memory", "aggregation"])
     options = parser.parse_args()
-    print(
-        f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, load"
-        f" {os.getloadavg()[0]:.1f}"
-    )
+    print(f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, ", end="")
+    print(f"load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = folder / "weights"

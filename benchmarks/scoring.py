@@ -12,12 +12,10 @@ import os
 import platform
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+from processes import Run, measure
 
 from blemore.labels import BLENDABLE, EMOTIONS, LABELS, to_entry
 
@@ -32,11 +30,11 @@ def relation(entry):
 
 blends = presence = salience = 0
 for clip, truth in labels.items():
-    found = predictions[clip]
-    presence += {part["emotion"] for part in found} == {part["emotion"] for part in truth}
+    answer = predictions[clip]
+    presence += {part["emotion"] for part in answer} == {part["emotion"] for part in truth}
     if len(truth) == 2:
         blends += 1
-        salience += len(found) == 2 and relation(found) == relation(truth)
+        salience += len(answer) == 2 and relation(answer) == relation(truth)
 print(json.dumps({"acc_presence": presence / len(labels), "acc_salience": salience / blends}))
 """
 TARGETS = {594: "0.3 s", 100_000: "12 s and 1 GB"}
@@ -62,18 +60,10 @@ def write_data(folder: Path, n: int) -> list[str]:
     return [str(path) for path in paths]
 
 
-def measure(program: str, arguments: list[str]) -> tuple[float, float, float, dict]:
-    """Wall and CPU seconds and peak MiB of one process, and the figures that it printed."""
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE)
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)  # wait4 took it: Popen must not look for it again
-    if process.returncode:
-        sys.exit(f"failed with {process.returncode}")
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB elsewhere
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit, json.loads(output)
+def accuracies(run: Run) -> tuple[float, float]:
+    """The figures that a run printed."""
+    figures = json.loads(run.output)
+    return figures["acc_presence"], figures["acc_salience"]
 
 
 def main() -> None:
@@ -81,23 +71,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7, help="runs of the small case; the large one takes three")
     runs = parser.parse_args().runs
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores\n")
-    print(
-        "| clips | what | runs | median wall (s) | slowest (s) | median CPU (s) | peak memory (MiB) | target"
-        " |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| clips | what | runs | median wall (s) | slowest (s) | median CPU (s) | peak memory (MiB) | target |")
+    print("|---" * 8 + "|")
     with tempfile.TemporaryDirectory() as folder:
         for n, target in TARGETS.items():
-            # In another process: one that is started from here counts this one's memory into its own peak.
-            with ProcessPoolExecutor(1) as pool:
-                paths = pool.submit(write_data, Path(folder), n).result()
+            paths = write_data(Path(folder), n)
             times = runs if n < 10_000 else min(runs, 3)
             # One after the other in turn, so that a busy moment of the machine falls on both.
-            measured = [(measure(OURS, [*paths, "--json"]), measure(PLAIN, paths)) for _ in range(times)]
-            for name, results, goal in zip(("blemore-score", "plain way, no checks"), zip(*measured), (target, "")):
-                walls, cpu, peaks, figures = zip(*results)
-                assert all(figures[0][key] == measured[0][1][-1][key] for key in ("acc_presence", "acc_salience")), (
-                    "the figures differ"
-                )
+            pairs = [(measure(OURS, *paths, "--json"), measure(PLAIN, *paths)) for _ in range(times)]
+            assert len({accuracies(run) for pair in pairs for run in pair}) == 1, "the figures differ"
+            for name, measured, goal in zip(("blemore-score", "plain way, no checks"), zip(*pairs), (target, "")):
+                walls, cpu, peaks, _ = zip(*measured)
                 print(
                     f"| {n:,} | {name} | {times} | {statistics.median(walls):.2f} | {max(walls):.2f} |"
                     f" {statistics.median(cpu):.2f} | {max(peaks):.0f} | {goal} |"

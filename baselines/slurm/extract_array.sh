@@ -4,7 +4,8 @@
 #     mkdir -p logs
 #     sbatch baselines/slurm/extract_array.sh --clips CLIPS --metadata train_metadata.csv --encoder clip --out features/train
 #
-# Submitted again, it does what is missing; the same blemore-baselines command without --shard then tells whether all is done.
+# Submitted again, it does what is missing; the same blemore-baselines command without --shard then says whether all is
+# done.
 #SBATCH --array=1-16
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=16G
