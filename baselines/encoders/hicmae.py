@@ -108,9 +108,6 @@ class HiCMAE(TorchEncoder):
         fill(self.model, state, path, unused=r"(?!encoder(_audio|_fusion)?\.)")
         self.model.eval().to(self.device, self.dtype)
 
-    def stream(self, clip: Clip) -> Clip:
-        return clip
-
     def items(self, clip: Clip) -> Iterator[np.ndarray]:
         """Each row's pixels, in -1…1 or so, and spectrogram, end to end: (3 · 16 · 160 · 160 + 256 · 128,) float32."""
         sound = clip.audio()
@@ -153,7 +150,7 @@ def published(faces: list[Face], count: int, sound: np.ndarray) -> Iterator[tupl
 
 def reference(faces: list[Face], sound: np.ndarray) -> Iterator[tuple[list[Face], np.ndarray]]:
     """Each window of 16 faces with the sound of 256 rows that begins at the time of the first one."""
-    for window in windows(faces, FRAMES, FRAMES, black=False):
+    for window in windows(faces, FRAMES, FRAMES):
         begin = round(window[0].time * SAMPLE_RATE)
         yield window, sound[begin : begin + WINDOW + (TIMES - 1) * HOP]
 

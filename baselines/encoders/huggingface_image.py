@@ -7,13 +7,14 @@ checkpoint does not hold would be random and is left out. Only transformers' own
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
+from blemore_baselines.clips.media import ArrayClip, Clip
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import folder_name, loading, pretrained
 
@@ -38,7 +39,7 @@ class HFImage(TorchEncoder):
         """Known from what the loaded model gives for one black frame: no two configurations name it alike."""
         self.load()
         with torch.inference_mode():
-            item = next(self.items([np.zeros((64, 64, 3), np.uint8)]))
+            item = next(self.items(ArrayClip(np.zeros((1, 64, 64, 3), np.uint8))))
             return self.forward(torch.from_numpy(item)[None].to(self.device, self.dtype)).shape[-1]
 
     def _load(self) -> None:
@@ -54,9 +55,9 @@ class HFImage(TorchEncoder):
         self.model = model.eval().to(self.device)
         self.pooled = not model.lacking
 
-    def items(self, stream: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def items(self, clip: Clip) -> Iterator[np.ndarray]:
         """(3, height, width) float32, one a frame."""
-        for frame in stream:
+        for frame in clip.frames():
             yield self.processor(frame, return_tensors="np", input_data_format="channels_last")["pixel_values"][0]
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:

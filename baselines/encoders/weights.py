@@ -37,6 +37,7 @@ Rule = tuple[str, str, Callable[[torch.Tensor], torch.Tensor] | None]
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 WRAPPERS = ("model", "module", "state_dict")  # what training scripts put a checkpoint's tensors under
+PARALLEL = "module."  # what torch's DataParallel puts before every name
 CONFIGS = ("config.json", "preprocessor_config.json")
 
 
@@ -137,7 +138,10 @@ def read(path: Path) -> dict[str, torch.Tensor]:
             raise _unusable(file, error) from error
     while wrapper := next((name for name in WRAPPERS if isinstance(state.get(name), Mapping)), None):
         state = state[wrapper]
-    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    if all(name.startswith(PARALLEL) for name in tensors):
+        return {name.removeprefix(PARALLEL): value for name, value in tensors.items()}
+    return tensors
 
 
 def sizes(state: State, key: str, where: Path, axes: int) -> torch.Size:
@@ -200,7 +204,12 @@ def pretrained(model_class, folder: Path, unused: str = "$^", optional: str = "$
     """
     with loading(folder):
         model, found = model_class.from_pretrained(
-            folder, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options
+            folder,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+            key_mapping={"^" + re.escape(PARALLEL): ""},
+            **options,
         )
     model.lacking = sorted(found["missing_keys"])
     missing = [key for key in model.lacking if not re.match(optional, key)]
