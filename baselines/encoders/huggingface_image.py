@@ -7,8 +7,9 @@ checkpoint does not hold would be random and is left out. Only transformers' own
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,12 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 from blemore_baselines.clips.media import ArrayClip, Clip
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import folder_name, loading, pretrained
+
+
+def frame_processor(folder: Path) -> Callable:
+    """A model's own image processor, which gives the same pixels whether or not torchvision is installed."""
+    with loading(folder):
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
 
 
 class HFImage(TorchEncoder):
@@ -29,8 +36,10 @@ class HFImage(TorchEncoder):
     batch_size = 16
     packages = ("torch", "transformers", "pillow")
 
-    def __init__(self, preset=None, weights=None, **options):
-        super().__init__(preset, weights, **options)
+    def __init__(
+        self, preset: str | None = None, weights: str | Path = ".", device: str = "auto", precision: str = "fp32"
+    ):
+        super().__init__(preset, weights, device, precision)
         self.name = f"{self.name}_{folder_name(weights)}"
         self.weights = str(weights)
 
@@ -45,7 +54,7 @@ class HFImage(TorchEncoder):
     def _load(self) -> None:
         with loading(self.checkpoint):
             config = AutoConfig.from_pretrained(self.checkpoint, trust_remote_code=False)
-            self.processor = AutoImageProcessor.from_pretrained(self.checkpoint, backend="pil", trust_remote_code=False)
+        self.processor = frame_processor(self.checkpoint)
         if hasattr(config, "mask_ratio"):  # masked autoencoders would look at a random part of the frame
             config.mask_ratio = 0.0
         # Heads for what the model was trained on are of no use here.

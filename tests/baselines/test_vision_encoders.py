@@ -650,3 +650,54 @@ def test_names():
         create("hf-image:")
     assert create("hf-image:facebook/dinov2-base").name == "hf-image_facebook_dinov2-base"
     assert weights.folder_name("/a/b c") == "b_c"
+
+
+# ------------------------------------------------------------------------------- any VideoMAE
+
+VIDEOMAE = {**LAYERS, "image_size": 32, "patch_size": 16, "num_frames": 16, "decoder_num_hidden_layers": 1,
+            "decoder_hidden_size": 16, "decoder_num_attention_heads": 1, "decoder_intermediate_size": 16}  # fmt: skip
+SQUARE = {"height": 32, "width": 32}
+
+
+def videomae_folder(model, folder):
+    model.save_pretrained(folder)
+    t.VideoMAEImageProcessorPil(size={"shortest_edge": 32}, crop_size=SQUARE).save_pretrained(folder)
+    return create(f"hf-video:{folder}", device="cpu")
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+@pytest.mark.parametrize("kind", [t.VideoMAEForVideoClassification, t.VideoMAEForPreTraining, t.VideoMAEModel])
+def test_any_videomae(kind, pooled, tmp_path):
+    """What the classifier sees, else the mean over the tokens: of 16 frames at a time, the last of them twice."""
+    model = randomise(kind(t.VideoMAEConfig(**VIDEOMAE, num_labels=4, use_mean_pooling=pooled)))
+    encoder = videomae_folder(model, tmp_path / "my VideoMAE")
+    clip = noise(17)
+    features = encoder.encode(ArrayClip(clip))
+    assert encoder.name == "hf-video_my_VideoMAE" and encoder.dim == 32
+    assert features.shape == (2, 32) and np.array_equal(encoder.encode(ArrayClip(clip)), features)
+    processor = t.VideoMAEImageProcessorPil(size={"shortest_edge": 32}, crop_size=SQUARE)
+    pixels = [processor(list(clip[part]), return_tensors="pt")["pixel_values"] for part in (slice(16), slice(1, 17))]
+    seen = []
+    if kind is t.VideoMAEForVideoClassification:
+        model.classifier.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+        [model(part) for part in pixels]
+    else:
+        trunk = model if kind is t.VideoMAEModel else model.videomae
+        seen = [trunk(part).last_hidden_state.mean(1) for part in pixels]
+    assert np.abs(features - torch.cat(seen).numpy()).max() <= 1e-5
+    assert len(encoder.encode(ArrayClip(clip[:3]))) == 1
+
+
+def test_hf_video_refuses_what_is_no_videomae(tmp_path):
+    randomise(t.AutoModel.from_config(t.ViTConfig(**LAYERS, image_size=32))).save_pretrained(tmp_path)
+    with pytest.raises(ValidationError, match="a model of the type vit; expected videomae"):
+        create(f"hf-video:{tmp_path}").load()
+
+
+def test_hf_video_refuses_by_name(tmp_path):
+    model = randomise(t.VideoMAEForVideoClassification(t.VideoMAEConfig(**VIDEOMAE, num_labels=4)))
+    state = {key: value for key, value in model.state_dict().items() if key != "fc_norm.weight"}
+    encoder = videomae_folder(model, tmp_path)
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(ValidationError, match=r"missing: fc_norm\.weight"):
+        encoder.load()
