@@ -9,7 +9,7 @@ import click
 
 from blemore.cli import Group
 from blemore.version import VERSION
-from blemore_baselines.commands import analyse, clips, data, models, results
+from blemore_baselines.commands import analyse, clips, data, models, results, weights
 
 
 @click.group(cls=Group, goes_on=("demo", "extract", "train", "reproduce"))
@@ -30,6 +30,7 @@ def main() -> None:
 COMMANDS = (
     clips.demo,
     clips.encoders,
+    weights.weights,
     clips.extract,
     clips.aggregate,
     models.train,
