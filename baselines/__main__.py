@@ -5,11 +5,14 @@ from importlib.util import find_spec
 
 # What the extra `baselines` in setup.cfg installs, by the names of the modules.
 MODULES = (
+    "PIL",
     "av",
     "cv2",
     "matplotlib",
     "numpy",
     "pandas",
+    "pooch",
+    "requests",
     "safetensors",
     "soundfile",
     "soxr",

@@ -9,7 +9,7 @@ import click
 
 from blemore.cli import Group
 from blemore.version import VERSION
-from blemore_baselines.commands import analyse, clips, data, models, pipeline, results
+from blemore_baselines.commands import analyse, clips, data, models, pipeline, results, weights
 
 
 @click.group(cls=Group, goes_on=("run", "demo", "extract", "train", "reproduce"))
@@ -31,6 +31,7 @@ COMMANDS = (
     pipeline.run,
     clips.demo,
     clips.encoders,
+    weights.weights,
     clips.extract,
     clips.aggregate,
     models.train,

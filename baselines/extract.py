@@ -36,7 +36,8 @@ from blemore.errors import BlemoreError, FileError, Problem, ValidationError, so
 from blemore.io import csv_text, read_json, read_table, to_json, write_atomic
 from blemore.labels import MEDIA_SUFFIXES, SOUND_SUFFIXES, clip_id
 from blemore_baselines import engines
-from blemore_baselines.clips.streams import StreamedClip, WatchedClip, share
+from blemore_baselines.clips.media import Clip
+from blemore_baselines.clips.streams import Reader, StreamedClip, WatchedClip, share
 from blemore_baselines.encoders.base import Encoder
 
 META, FAILURES = "meta.json", "failures.csv"
@@ -92,49 +93,38 @@ def extract(
     for index, encoder in enumerate(encoders):
         groups.setdefault((encoder.modality, encoder.suffixes), []).append(index)
     files = {group: find_clips(clips, group[1]) for group in groups}
-    wanted = None if ids is None else {clip_id(name) for name in ids}
-    _demand_clips(clips, {suffixes: found for (_, suffixes), found in files.items()}, wanted)
+    clip_ids = None if ids is None else {clip_id(name) for name in ids}
+    _demand_clips(clips, {suffixes: paths for (_, suffixes), paths in files.items()}, clip_ids)
     for store, encoder in zip(stores, encoders):
         store.claim(copy(encoder))  # what it loads does not stay in this process
-    found: dict[int, Summary] = {}
-    for group, chosen in groups.items():
-        part = sorted(files[group] if wanted is None else wanted)[shard[0] - 1 :: shard[1]]
-        job = Job([encoders[index] for index in chosen], [stores[index].folder for index in chosen])
-        summaries = _extract(job, [stores[index] for index in chosen], part, files[group], workers, engine, scheduler)
-        found.update(zip(chosen, summaries))
-    return [found[index] for index in range(len(encoders))]
+    summaries: dict[int, Summary] = {}
+    for group, indices in groups.items():
+        part = sorted(files[group] if clip_ids is None else clip_ids)[shard[0] - 1 :: shard[1]]
+        job = Job([encoders[index] for index in indices], [stores[index].folder for index in indices])
+        run = _extract(job, [stores[index] for index in indices], part, files[group], workers, engine, scheduler)
+        summaries.update(zip(indices, run))
+    return [summaries[index] for index in range(len(encoders))]
 
 
 def _extract(
     job: Job,
     stores: list[Store],
-    wanted: list[str],
+    clips: list[str],
     files: dict[str, list[Path]],
     workers: int,
     engine: str,
     scheduler: str | None,
 ) -> list[Summary]:
     """By encoders of one modality."""
-    skipped = [{clip for clip in wanted if is_done(store.folder, clip, store.dim)} for store in stores]
-    outcomes: list[dict[str, Failure | None]] = [{} for _ in stores]  # by clip; None: encoded now
-    tasks = []
-    for clip in wanted:
-        lacking = tuple(index for index, before in enumerate(skipped) if clip not in before)
-        path = _choose(clip, files.get(clip, []), job.encoders[0].modality) if lacking else None
-        if isinstance(path, Failure):
-            for index in lacking:
-                outcomes[index][clip] = path
-        elif path:
-            tasks.append(Task(clip, path, lacking))
-    for store, known, before in zip(stores, outcomes, skipped):
-        store.record(dict.fromkeys(before) | known)
+    skipped = [{clip for clip in clips if is_done(store.folder, clip, store.dim)} for store in stores]
+    tasks, outcomes = _plan(clips, files, skipped, job.encoders[0].modality)
+    for store, failures, before in zip(stores, outcomes, skipped):
+        store.record(dict.fromkeys(before) | failures)
 
     on_gpu = any(str(getattr(encoder, "device", "cpu")).startswith("cuda") for encoder in job.encoders)
     frames, seconds, start = 0, 0.0, time.monotonic()
     names = ", ".join(encoder.name for encoder in job.encoders)
-    with tqdm(
-        total=len(wanted), initial=len(wanted) - len(tasks), desc=names, unit="clip", file=sys.stderr
-    ) as progress:
+    with tqdm(total=len(clips), initial=len(clips) - len(tasks), desc=names, unit="clip", file=sys.stderr) as progress:
         for outcome in engines.run(job, tasks, engine, workers, on_gpu, scheduler):
             for index, failure in outcome.failures.items():
                 stores[index].record({outcome.clip: failure})
@@ -146,12 +136,29 @@ def _extract(
     return [
         Summary(
             store.folder,
-            sorted(clip for clip, failure in known.items() if not failure),
+            sorted(clip for clip, failure in results.items() if not failure),
             sorted(before),
-            sorted(failure for failure in known.values() if failure),
+            sorted(failure for failure in results.values() if failure),
         )
-        for store, known, before in zip(stores, outcomes, skipped)
+        for store, results, before in zip(stores, outcomes, skipped)
     ]
+
+
+def _plan(
+    clips: list[str], files: dict[str, list[Path]], skipped: list[set[str]], modality: str
+) -> tuple[list[Task], list[dict[str, Failure | None]]]:
+    """What is to be done, and for each store the failures that are known before anything is."""
+    tasks: list[Task] = []
+    outcomes: list[dict[str, Failure | None]] = [{} for _ in skipped]  # by clip; None: encoded now
+    for clip in clips:
+        indices = tuple(index for index, before in enumerate(skipped) if clip not in before)
+        path = _choose(clip, files.get(clip, []), modality) if indices else None
+        if isinstance(path, Failure):
+            for index in indices:
+                outcomes[index][clip] = path
+        elif path:
+            tasks.append(Task(clip, path, indices))
+    return tasks, outcomes
 
 
 # -------------------------------------------------------------------------------- the unit of work
@@ -184,13 +191,16 @@ class Job:
     def __call__(self, task: Task) -> Outcome:
         """Raises FileError: features cannot be written, which is no fault of the clip."""
         watched = WatchedClip(task.path)
-        encode = lambda index, clip: self._encode(task.clip, self.encoders[index], clip, self.folders[index])  # noqa: E731
+
+        def encode(index: int, clip: Clip) -> Failure | None:
+            return self._encode(task.clip, self.encoders[index], clip, self.folders[index])
+
         if len(task.encoders) == 1 or self.encoders[0].modality == "audio":  # sound is kept: it takes little
             failures = [encode(index, watched) for index in task.encoders]
         else:
             readers = share(watched.timed_frames(), len(task.encoders))
 
-            def read(index: int, reader) -> Failure | None:
+            def read(index: int, reader: Reader) -> Failure | None:
                 try:
                     return encode(index, StreamedClip(task.path, reader))
                 finally:
@@ -245,7 +255,7 @@ def find_clips(folder: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> dict
     Raises FileError: there is no such folder, or it cannot be read.
     """
 
-    def give_up(error: OSError):
+    def give_up(error: OSError) -> None:
         raise FileError(
             Problem(
                 "cannot-open",
@@ -255,20 +265,20 @@ def find_clips(folder: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> dict
             )
         )
 
-    found: dict[str, list[Path]] = {}
+    files: dict[str, list[Path]] = {}
     for place, folders, names in os.walk(folder, onerror=give_up):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         for name in names:
             if not name.startswith(".") and name.lower().endswith(suffixes):
-                found.setdefault(name.rpartition(".")[0], []).append(Path(place, name))
-    return found
+                files.setdefault(name.rpartition(".")[0], []).append(Path(place, name))
+    return files
 
 
-def _demand_clips(folder: Path, files: dict[tuple[str, ...], dict[str, list[Path]]], wanted: set[str] | None) -> None:
-    """ValidationError: there is no clip at all by these suffixes, or none of those that are wanted."""
+def _demand_clips(folder: Path, files: dict[tuple[str, ...], dict[str, list[Path]]], ids: set[str] | None) -> None:
+    """ValidationError: there is no clip at all by these suffixes, or none of these ids."""
     problems = []
-    for suffixes, found in files.items():
-        if not found:
+    for suffixes, clips in files.items():
+        if not clips:
             problems.append(
                 Problem(
                     "no-clips",
@@ -277,10 +287,10 @@ def _demand_clips(folder: Path, files: dict[tuple[str, ...], dict[str, list[Path
                     hint="Expected the folder that holds the clips.",
                 )
             )
-        elif wanted is not None and wanted.isdisjoint(found):
+        elif ids is not None and ids.isdisjoint(clips):
             message = (
-                f"none of the {len(wanted):,} clips wanted is there ({some(sorted(wanted))}); found {len(found):,}"
-                f" others ({some(sorted(found))})"
+                f"none of the {len(ids):,} clips wanted is there ({some(sorted(ids))}); found {len(clips):,}"
+                f" others ({some(sorted(clips))})"
             )
             problems.append(
                 Problem(
@@ -332,24 +342,23 @@ class Store:
                 )
             load(encoder)  # only then is it certain how many columns it gives
             write(path, to_json(describe(encoder)), once=True)
-        found = read_json(path).data
-        found = found if isinstance(found, dict) else {}
+        content = read_json(path).data
+        meta = content if isinstance(content, dict) else {}
         other = [
-            f"{key} {found.get(key)!r} (expected {own!r})"
+            f"{key} {meta.get(key)!r} (expected {own!r})"
             for key, own in identity(encoder).items()
-            if found.get(key) != own
+            if meta.get(key) != own
         ]
-        if not isinstance(found.get("dim"), int):
-            other.append(f"dim {found.get('dim')!r} (expected a number)")
+        if not isinstance(meta.get("dim"), int):
+            other.append(f"dim {meta.get('dim')!r} (expected a number)")
         if other:
             message = f"the folder holds features of another kind: {', '.join(other)}"
             raise ValidationError(Problem("other-features", str(path), message, hint="Choose another output folder."))
-        changed = [
-            name for name, version in versions(encoder).items() if found.get("versions", {}).get(name) != version
-        ]
-        if changed:
-            print(f"note: {self.folder} was begun with other versions of {', '.join(changed)}", file=sys.stderr)
-        self.dim = found["dim"]
+        before = meta.get("versions", {})
+        updated = [name for name, version in versions(encoder).items() if before.get(name) != version]
+        if updated:
+            print(f"note: {self.folder} was begun with other versions of {', '.join(updated)}", file=sys.stderr)
+        self.dim = meta["dim"]
         self._on_record = {failure.clip for failure in read_failures(self.folder)}
         for left in self.folder.glob(".*.tmp"):
             with suppress(OSError):  # should it belong to a run beside this one, that run writes it again
@@ -422,12 +431,19 @@ def identity(encoder: Encoder) -> dict[str, str]:
     """Features that differ in one of these never mix; how many columns there are follows from them."""
     return {
         "encoder": encoder.name,
-        **{key: getattr(encoder, key) for key in ("revision", "preset", "precision", "modality", "unit")},
+        "revision": encoder.fingerprint,
+        **{key: getattr(encoder, key) for key in ("preset", "precision", "modality", "unit")},
     }
 
 
 def versions(encoder: Encoder) -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in sorted({"av", "numpy", *encoder.packages})}
+    """Of the packages behind an encoder's features. Raises ValidationError: one of them is not installed."""
+    names = sorted({"av", "numpy", *encoder.packages})
+    try:
+        return {name: importlib.metadata.version(name) for name in names}
+    except importlib.metadata.PackageNotFoundError as error:
+        message = f"names the package {error.name}, which is not installed"
+        raise ValidationError(Problem("missing-package", f"encoder {encoder.name!r}", message)) from None
 
 
 def read_failures(folder: Path) -> list[Failure]:

@@ -61,10 +61,13 @@ class Clip:
 
     @property
     def fps(self) -> float:
-        """The mean number of frames a second that the file declares. Raises MediaError."""
+        """The mean number of frames a second that the file declares. Raises MediaError, also where it declares none."""
         with _open(self.path) as container:
             stream = _video_stream(container, self.path)
-            return float(stream.average_rate or stream.guessed_rate or 0)
+            rate = stream.average_rate or stream.guessed_rate
+            if not rate:
+                raise MediaError("unreadable", self.path, "its picture has no frame rate; expected one", CUT_SHORT)
+            return float(rate)
 
     def probe(self) -> float:
         """How many seconds the clip lasts, by its header: nothing is decoded.

@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,10 @@ from blemore.cli import OUT_FOLDER, PATH, FilePath
 from blemore.errors import BlemoreError
 from blemore.evaluate import read_ids
 from blemore_baselines.commands.common import clips_option, table, talk
+
+if TYPE_CHECKING:
+    from blemore_baselines.encoders.base import Encoder
+    from blemore_baselines.extract import Summary
 
 
 @click.command()
@@ -38,30 +43,33 @@ def encoders() -> None:
     Example:
       blemore-baselines encoders
     """
-    from blemore_baselines.encoders import ENCODERS, FAMILIES, encoder_class
+    from blemore_baselines.encoders import ENCODERS, FAMILIES, encoder_class, installed
 
     rows = [("encoder", "modality", "dim", "a row is", "presets", "here", "licence", "weights")]
-    for name in [*ENCODERS, *FAMILIES]:
-        kind = encoder_class(name if name in ENCODERS else f"{name}:ID")
-        dim = kind.dim if isinstance(kind.dim, int) else "the model's"
-        here = _is_here(kind) if name in ENCODERS else "–"
-        shown = name if name in ENCODERS else f"{name}:ID"
-        rows.append(
-            (
-                shown,
-                kind.modality,
-                str(dim),
-                kind.unit,
-                ", ".join(kind.presets),
-                here,
-                kind.licence or "–",
-                kind.weights or "needs none",
-            )
-        )
+    for name in [*ENCODERS, *installed(), *(f"{family}:ID" for family in FAMILIES)]:
+        try:
+            rows.append(_row(name, encoder_class(name)))
+        except BlemoreError as error:  # of another package
+            talk(str(error))
     click.echo(table(rows))
 
 
-def _is_here(kind: type) -> str:
+def _row(name: str, kind: type[Encoder]) -> tuple[str, ...]:
+    """What an encoder declares, for `encoders`."""
+    is_family = name.endswith(":ID")
+    return (
+        name,
+        kind.modality,
+        str(kind.dim) if isinstance(kind.dim, int) else "the model's",
+        kind.unit,
+        ", ".join(kind.presets),
+        "–" if is_family else _is_here(kind),
+        kind.licence or "–",
+        kind.weights or "needs none",
+    )
+
+
+def _is_here(kind: type[Encoder]) -> str:
     try:
         encoder = kind()
         if hasattr(encoder, "weights_path"):
@@ -73,30 +81,48 @@ def _is_here(kind: type) -> str:
         return "no"
 
 
-def _create(names: tuple, weights: tuple, **options) -> list:
+def _create(names: tuple[str, ...], weights: tuple[str, ...], options: dict[str, object]) -> list[Encoder]:
     """Each encoder with those of the options that it takes; what none of them takes is a mistake."""
-    from blemore_baselines.encoders import create, encoder_class
+    from blemore_baselines.encoders import FAMILIES, create, encoder_class
 
-    names = list(dict.fromkeys(names))
+    names = tuple(dict.fromkeys(names))
     own = dict(text.split("=", 1) if text.split("=", 1)[0] in names else ("", text) for text in weights)
     if "" in own and len(names) > 1:
         raise click.UsageError(f"--weights {own['']}: of which encoder? Expected NAME=PATH, where there are several")
-    given = {name: value for name, value in options.items() if value is not None}
-    made, taken = [], {"preset", "device", "precision"}  # all may have these, though they mean nothing to some
+    options = {name: value for name, value in options.items() if value is not None}
+    encoders, used = [], {"preset", "device", "precision"}  # all may have these, though they mean nothing to some
     for name in names:
-        kind = encoder_class(name)
-        known = {parameter for base in kind.__mro__ for parameter in inspect.signature(base.__init__).parameters}
-        chosen = {key: value for key, value in given.items() if key in known}
+        parameters = _parameters(encoder_class(name))
+        arguments = {key: value for key, value in options.items() if key in parameters}
         if name in own or "" in own:
-            if "weights" not in known or ":" in name:
+            if "weights" not in parameters or name.partition(":")[0] in FAMILIES:
                 raise click.UsageError(f"--weights: {name} takes none")
-            chosen["weights"] = own.get(name, own.get(""))
-        taken.update(chosen)
-        made.append(create(name, **chosen))
-    for key in given:
-        if key not in taken:
+            arguments["weights"] = own.get(name, own.get(""))
+        used.update(arguments)
+        encoders.append(create(name, **arguments))
+    for key in options:
+        if key not in used:
             raise click.UsageError(f"--{key}: {', '.join(names)} takes none")
-    return made
+    return encoders
+
+
+def _parameters(kind: type[Encoder]) -> set[str]:
+    """What a class can be created with."""
+    return {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
+
+
+class Shard(click.ParamType):
+    """I/N: the I-th of N parts, I from 1."""
+
+    name = "I/N"
+
+    def convert(self, value: str | tuple[int, int], param, ctx) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        part = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", value)
+        if not part or int(part[1]) > int(part[2]):
+            self.fail(f"{value!r}; expected I/N with I from 1 to N, such as 3/8", param, ctx)
+        return int(part[1]), int(part[2])
 
 
 @click.command()
@@ -115,7 +141,7 @@ def _create(names: tuple, weights: tuple, **options) -> list:
     required=True,
     multiple=True,
     metavar="NAME",
-    help="See `blemore-baselines encoders`. Those of one modality share one decoding.",
+    help="See `blemore-baselines encoders`, or FILE.py:CLASS. Those of one modality share one decoding.",
 )
 @click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="Features go to DIR/NAME/<clip>.npy.")
 @click.option(
@@ -139,6 +165,7 @@ def _create(names: tuple, weights: tuple, **options) -> list:
 )
 @click.option(
     "--shard",
+    type=Shard(),
     default="1/1",
     show_default=True,
     metavar="I/N",
@@ -155,18 +182,14 @@ def _create(names: tuple, weights: tuple, **options) -> list:
 def extract(
     clips: Path,
     metadata: Path | None,
-    names: tuple,
+    names: tuple[str, ...],
     out: Path,
-    weights: tuple,
-    preset: str | None,
-    layers: str | None,
-    faces: Path | None,
-    device: str,
-    precision: str,
+    weights: tuple[str, ...],
     workers: int | None,
-    shard: str,
+    shard: tuple[int, int],
     engine: str,
     scheduler: str | None,
+    **options: object,
 ) -> None:
     """Encode clips into feature files. Can be stopped and started again; ends with 1 if clips failed.
 
@@ -174,38 +197,40 @@ def extract(
     Example:
       blemore-baselines extract --encoder logmel --metadata demo/train_metadata.csv --clips demo/train --out features/train
     """
-    part = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", shard)
-    if not part or int(part[1]) > int(part[2]):
-        raise click.BadParameter(f"{shard!r}; expected I/N with I from 1 to N, such as 3/8", param_hint="--shard")
     if scheduler and engine != "dask":
         raise click.UsageError("--scheduler goes with --engine dask")
     from blemore_baselines.engines import available_cores
-    from blemore_baselines.extract import FAILURES
     from blemore_baselines.extract import extract as run
 
-    made = _create(names, weights, preset=preset, layers=layers, faces=faces, device=device, precision=precision)
+    encoders = _create(names, weights, options)
     summaries = run(
         read_ids(metadata) if metadata else None,
         clips,
-        made,
+        encoders,
         out,
         workers=workers or min(4, available_cores()),
-        shard=(int(part[1]), int(part[2])),
+        shard=shard,
         engine=engine,
         scheduler=scheduler,
     )
     for summary in summaries:
-        if summary.failures:
-            # All of them could be millions.
-            shown = [(failure.clip, failure.kind, failure.message) for failure in summary.failures[:20]]
-            talk(table([("clip", "failure", "what was found"), *shown]))
-            talk(f"all in {summary.folder / FAILURES}; the same command tries them again")
-        click.echo(
-            f"{summary.folder}: {len(summary.done)} clips encoded, {len(summary.skipped)} there already,"
-            f" {len(summary.failures)} failed"
-        )
+        _tell(summary)
     if any(summary.failures for summary in summaries):
         sys.exit(1)
+
+
+def _tell(summary: Summary) -> None:
+    from blemore_baselines.extract import FAILURES
+
+    if summary.failures:
+        # All of them could be millions.
+        rows = [(failure.clip, failure.kind, failure.message) for failure in summary.failures[:20]]
+        talk(table([("clip", "failure", "what was found"), *rows]))
+        talk(f"all in {summary.folder / FAILURES}; the same command tries them again")
+    click.echo(
+        f"{summary.folder}: {len(summary.done)} clips encoded, {len(summary.skipped)} there already,"
+        f" {len(summary.failures)} failed"
+    )
 
 
 @click.command()

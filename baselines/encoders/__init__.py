@@ -1,6 +1,7 @@
-"""The encoders by name. A new one is one file beside this and one line in `ENCODERS`.
+"""The encoders by name: the kit's own, those of installed packages, and any class in a file.
 
-Nothing heavy is imported before an encoder is created or looked at.
+One of the kit's own is a file beside this and a line in `ENCODERS`. README.md says how to write one of yours. Nothing
+heavy is imported before an encoder is created or looked at.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from blemore.errors import Problem, ValidationError
+from blemore_baselines.encoders import elsewhere
 from blemore_baselines.encoders.base import Encoder
 
 # name → module in this folder : class
@@ -28,31 +30,47 @@ ENCODERS = {
     "wavlm": "speech:WavLM",
     "hicmae": "hicmae:HiCMAE",
 }
-# Any model of a kind: `hf-image:ID`, `hf-audio:ID`, where ID is a hub id or a local folder.
+# Any model of a kind: `hf-image:ID` and so on, where ID is a hub id or a local folder.
 FAMILIES = {
     "hf-image": "huggingface_image:HFImage",
+    "hf-video": "huggingface_video:HFVideo",
     "hf-audio": "speech:HFAudio",
 }
 
 
+def installed() -> list[str]:
+    """The encoders that other packages bring, by the entry points of the group `blemore.encoders`."""
+    return sorted(set(elsewhere.entry_points()) - ENCODERS.keys() - FAMILIES.keys())
+
+
 def encoder_class(name: str) -> type[Encoder]:
-    """The class of an encoder, for what it declares. Raises ValidationError: there is none of that name."""
+    """The class of an encoder, for what it declares.
+
+    Raises ValidationError: there is none of that name, or it cannot be imported; FileError: its file cannot be read.
+    """
     family, _, source = name.partition(":")
     place = FAMILIES.get(family) if source else ENCODERS.get(name)
-    if place is None:
-        known = ", ".join([*ENCODERS, *(f"{family}:ID" for family in FAMILIES)])
-        message = f"there is none of that name; expected one of {known}"
-        raise ValidationError(Problem("unknown-encoder", f"encoder {name!r}", message))
-    module, _, attribute = place.partition(":")
-    return getattr(import_module(f"{__name__}.{module}"), attribute)
+    if place:
+        module, _, attribute = place.partition(":")
+        return getattr(import_module(f"{__name__}.{module}"), attribute)
+    if elsewhere.is_file(name):
+        return elsewhere.from_file(name)
+    if name in installed():
+        return elsewhere.from_package(name)
+    names = ", ".join([*ENCODERS, *installed(), *(f"{family}:ID" for family in FAMILIES), "FILE.py:CLASS"])
+    raise ValidationError(
+        Problem("unknown-encoder", f"encoder {name!r}", f"there is none of that name; expected one of {names}")
+    )
 
 
 def create(name: str, preset: str | None = None, **options) -> Encoder:
     """An encoder, not yet loaded; `options` (weights, device, precision, layers, faces) as its class takes them.
 
-    Raises ValidationError: unknown name or preset.
+    Raises ValidationError: unknown name or preset, or a class that cannot be created; FileError: see `encoder_class`.
     """
     family, _, source = name.partition(":")
-    if source:
+    if family in FAMILIES:
         options["weights"] = source
-    return encoder_class(name)(preset, **options)
+    kind = encoder_class(name)
+    with elsewhere.blamed_on(kind):
+        return kind(preset, **options)

@@ -6,12 +6,13 @@ the centre, CLIP's mean and deviation. ViT-B/32 unless `weights` names another C
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from transformers import CLIPVisionModelWithProjection
 
+from blemore_baselines.clips.media import Clip
 from blemore_baselines.encoders.frames import CLIP_MEAN, CLIP_STD, bicubic, centre, normalise, short_side
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import pretrained
@@ -33,9 +34,9 @@ class CLIP(TorchEncoder):
         self.model = model.eval().to(self.device)
         self.dim, self.side = model.config.projection_dim, model.config.image_size
 
-    def items(self, stream: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def items(self, clip: Clip) -> Iterator[np.ndarray]:
         """(side, side, 3) uint8, one a frame."""
-        return (centre(bicubic(frame, short_side(frame, self.side)), self.side, int) for frame in stream)
+        return (centre(bicubic(frame, short_side(frame, self.side)), self.side, int) for frame in clip.frames())
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         return self.model(pixel_values=normalise(batch, CLIP_MEAN, CLIP_STD)).image_embeds

@@ -11,14 +11,15 @@ thousand, in a tenth of the time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import cv2
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-Window = list[np.ndarray]
+T = TypeVar("T")
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -39,7 +40,7 @@ def bilinear(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def centre(frame: np.ndarray, side: int, rounding=round) -> np.ndarray:
+def centre(frame: np.ndarray, side: int, rounding: Callable[[float], int] = round) -> np.ndarray:
     """The square in the middle. Where it cannot be in the very middle, libraries disagree: most round to even."""
     top, left = (rounding((length - side) / 2) for length in frame.shape[:2])
     return frame[top : top + side, left : left + side]
@@ -50,17 +51,17 @@ def normalise(batch: torch.Tensor, mean: Sequence[float], std: Sequence[float]) 
 
     In float32 whatever the batch's type, which it keeps.
     """
-    mean, std = torch.tensor([mean, std], device=batch.device)
-    return ((batch.float() / 255 - mean) / std).to(batch.dtype).movedim(-1, -3)
+    means, deviations = torch.tensor([mean, std], device=batch.device)
+    return ((batch.float() / 255 - means) / deviations).to(batch.dtype).movedim(-1, -3)
 
 
-def windows(frames: Iterable[np.ndarray], length: int, stride: int, black: bool) -> Iterator[Window]:
+def windows(frames: Iterable[T], length: int, stride: int) -> Iterator[list[T]]:
     """Windows of `length` frames, a new one every `stride` ≤ `length`, until each frame was in one.
 
-    n frames give 1 + ⌈(n − length) / stride⌉ windows, at least 1. If the last one lacks frames: `black` frames fill it;
-    or else it starts earlier, with as many frames as there are, and holds the last one of a clip that is too short.
+    n frames give 1 + ⌈(n − length) / stride⌉ windows, at least 1. If the last one lacks frames, it starts earlier, with
+    as many frames as there are; it holds the last frame of a clip that is too short.
     """
-    window: deque[np.ndarray] = deque(maxlen=length)
+    window: deque[T] = deque(maxlen=length)
     due = length  # frames until the next window is full
     for frame in frames:
         window.append(frame)
@@ -70,14 +71,17 @@ def windows(frames: Iterable[np.ndarray], length: int, stride: int, black: bool)
             due = stride
     begun = due < stride or len(window) < length
     if begun and window:
-        window.extend([np.zeros_like(window[-1]) if black else window[-1]] * (due if black else length - len(window)))
-        yield list(window)
+        yield [*window, *[window[-1]] * (length - len(window))]
 
 
-def at_least(frames: Iterable[np.ndarray], number: int) -> Iterator[np.ndarray]:
-    """The frames, followed by black ones until there are `number`."""
-    done = 0
-    for frame in frames:
+def full_windows(frames: Sequence[T], length: int, stride: int) -> Iterator[Sequence[T]]:
+    """As `windows`, but only those that are full without any help."""
+    return (frames[start : start + length] for start in range(0, len(frames) - length + 1, stride))
+
+
+def filled(frames: Iterable[np.ndarray], multiple: int) -> Iterator[np.ndarray]:
+    """The frames, followed by black ones until their number is a multiple."""
+    number = 0
+    for number, frame in enumerate(frames, start=1):  # noqa: B007  # the last of both is needed below
         yield frame
-        done += 1
-    yield from (np.zeros_like(frame) for _ in range(number - done))
+    yield from (np.zeros_like(frame) for _ in range(-number % multiple))

@@ -1,21 +1,24 @@
 """HiCMAE: face and voice together (Sun et al., 2024; https://github.com/sunlicai/HiCMAE, code MIT).
 
-A row is 16 frames, every 4th of the clip, and the 2.56 s of sound that begin with the first of them. It is layer-normed
-and made of four parts: video | audio | video that has attended to the audio | audio that has attended to the video. The
-last row sees the clip's last 16 such frames; a shorter clip's last frame is held, and silence follows a sound that
-ends.
+A row is 16 faces, every 4th of the clip, and the sound that belongs to them. It has four parts of the model's width,
+layer-normed together: video | audio | video that has attended to the audio | audio that has attended to the video. The
+first two are sums over the ten layers of each encoder, weighted by the softmax of learned weights, of the mean over
+the tokens; the last two are means over the tokens after the fusion.
 
-Faces: the model was trained on aligned ones, 160 × 160, as OpenFace 2 writes them with `-simalign`. `faces` is the
-       folder
-that holds one of pictures for each clip: `<clip>` or `<clip>_aligned`, a picture a frame, in the order of their names.
-Without it the clip's own frames are taken, shorter side 160 and the centre: a smaller face than the model knows,
-which the revision tells (`-frames`). Pixels: ImageNet's mean and deviation. Sound: `fbank`.
+Preset `published`, as the challenge's features were made: windows of 16 sampled faces that do not overlap. The last
+window is filled with zeros after normalisation; a clip with fewer than 16 sampled faces repeats its last one. A
+window's sound is a share of the clip's samples: of n frames, from first / (n − 1) to (last + 4) / (n − 1). The original
+also scales the sound by an unseeded random gain, which is left out here: official values can differ by up to 0.09.
+`reference`: the last window holds the clip's last 16 sampled faces, and a window's sound is the 2.56 s that begin at the
+time of its first face.
 
-Checkpoint: that of the pre-training, whose decoders are left out, or one that was fine-tuned. The former lacks the
-            weights
-of the layers, which are then even, and the last norm, which is then plain. The model's sizes (81 M parameters, 92 GFLOP
-a row) are those of the published HiCMAE-B; its names have not been tried on the published file, and one that names its
-parts otherwise is refused.
+Faces: the model was trained on aligned ones, as OpenFace 2 writes them with `-simalign`. `faces` is the folder that
+holds a folder of pictures for each clip, `<clip>` or `<clip>_aligned`: a picture a frame, in the order of their names.
+They are resized to 160 × 160 by PIL's antialiased bilinear. Without `faces` the centre square of the clip's own frames
+is taken: a smaller face than the model knows, which the revision states (`-frames`).
+
+Checkpoint: that of the pre-training, whose decoders are left out, or a fine-tuned one. The former lacks the weights of
+the layers, which are then even, and the last norm, which is then plain. HiCMAE-B: 81 M parameters, 92 GFLOP a row.
 """
 
 from __future__ import annotations
@@ -24,37 +27,35 @@ import sys
 import warnings
 from collections.abc import Iterator
 from functools import cache, cached_property
-from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip, MediaError
-from blemore_baselines.encoders.frames import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    bilinear,
-    centre,
-    normalise,
-    short_side,
-    windows,
-)
+from blemore_baselines.encoders.frames import IMAGENET_MEAN, IMAGENET_STD, centre, normalise, windows
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build, fill, read, sizes
 
 FRAMES, EVERY, SIDE = 16, 4, 160
 TIMES, BANDS = 256, 128  # of the spectrogram: 10 ms each
 WINDOW, HOP, FFT = 400, 160, 512  # samples
+SHORTEST = 1025  # samples of a window's sound, in the preset `published`
 SPECTRUM_MEAN, SPECTRUM_STD = -4.2677393, 4.5689974  # of AudioSet
 DEPTH, FUSED = 10, 2  # layers for one modality, and for both
-LAYERS = (3, 6, 9)  # whose outputs make up the first two parts, counted from 0
 HEAD_WIDTH = 64
 PICTURES = (".bmp", ".jpg", ".jpeg", ".png")
+
+
+class Face(NamedTuple):
+    number: int  # of its frame, from 0
+    time: float  # in seconds
+    picture: np.ndarray  # (160, 160, 3) uint8
 
 
 class HiCMAE(TorchEncoder):
@@ -68,8 +69,10 @@ class HiCMAE(TorchEncoder):
     weights = "https://github.com/sunlicai/HiCMAE"
     file = "checkpoint-99.pth"
     licence = "code MIT; none stated for the weights"
+    presets = ("published", "reference")
+    computation = "2"
     batch_size = 4
-    packages = ("torch", "transformers", "soxr", "opencv-python-headless")
+    packages = ("torch", "transformers", "soxr", "pillow")
 
     def __init__(
         self,
@@ -105,36 +108,69 @@ class HiCMAE(TorchEncoder):
         fill(self.model, state, path, unused=r"(?!encoder(_audio|_fusion)?\.)")
         self.model.eval().to(self.device, self.dtype)
 
-    def stream(self, clip: Clip) -> Clip:
-        return clip
-
     def items(self, clip: Clip) -> Iterator[np.ndarray]:
         """Each row's pixels, in -1…1 or so, and spectrogram, end to end: (3 · 16 · 160 · 160 + 256 · 128,) float32."""
         sound = clip.audio()
-        taken = islice(self._timed(clip), 0, None, EVERY)
-        small = ((time, centre(bilinear(frame, short_side(frame, SIDE)), SIDE)) for time, frame in taken)
-        for window in windows(small, FRAMES, FRAMES, black=False):
-            pixels = normalise(
-                torch.from_numpy(np.stack([frame for _, frame in window])).float(), IMAGENET_MEAN, IMAGENET_STD
-            )
-            begin = round(window[0][0] * SAMPLE_RATE)
-            heard = fbank(sound[begin : begin + WINDOW + (TIMES - 1) * HOP])
-            yield np.concatenate([pixels.transpose(0, 1).numpy().ravel(), heard.ravel()])
+        faces, count = self._faces(clip)
+        if self.preset == "published":
+            rows = published(faces, count, sound)
+        else:
+            rows = reference(faces, sound)
+        return (np.concatenate([pixels(window).ravel(), fbank(part).ravel()]) for window, part in rows)
 
-    def _timed(self, clip: Clip) -> Iterator[tuple[float, np.ndarray]]:
-        """The faces or frames, RGB, each with its time in seconds."""
+    def _faces(self, clip: Clip) -> tuple[list[Face], int]:
+        """Every 4th face of a clip, and how many frames it has in all."""
         if self.faces is None:
-            return clip.timed_frames()
-        fps = clip.fps
-        return ((number / fps, picture) for number, picture in enumerate(face_pictures(self.faces, clip.id)))
+            faces, number = [], -1
+            for number, (time, frame) in enumerate(clip.timed_frames()):
+                if number % EVERY == 0:
+                    faces.append(Face(number, time, resized(centre(frame, min(frame.shape[:2])))))
+            return faces, number + 1
+        files = face_files(self.faces, clip.id)
+        # A sound file has no frame rate, and the preset `published` goes by numbers alone.
+        fps = clip.fps if self.preset == "reference" else float("nan")
+        numbers = range(0, len(files), EVERY)
+        return [Face(number, number / fps, resized(read_picture(files[number]))) for number in numbers], len(files)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         video, audio = batch.split([3 * FRAMES * SIDE * SIDE, TIMES * BANDS], dim=1)
         return self.model(video.unflatten(1, (3, FRAMES, SIDE, SIDE)), audio.unflatten(1, (1, TIMES, BANDS)))
 
 
-def face_pictures(folder: Path, clip: str) -> Iterator[np.ndarray]:
-    """A clip's aligned faces, RGB. Raises MediaError: there are none, or one cannot be read."""
+def published(faces: list[Face], count: int, sound: np.ndarray) -> Iterator[tuple[list[Face], np.ndarray]]:
+    """Each window of at most 16 faces with its sound, as the challenge's extraction cut a clip of `count` frames."""
+    faces = faces + faces[-1:] * (FRAMES - len(faces))
+    length, end = len(sound), max(count - 1, 1)
+    for start in range(0, len(faces), FRAMES):
+        window = faces[start : start + FRAMES]
+        first, last = window[0].number, min(window[-1].number + EVERY, end)
+        part = sound[int(first / end * length) : int(last / end * length)]
+        yield window, np.pad(part, (0, max(0, SHORTEST - len(part))))
+
+
+def reference(faces: list[Face], sound: np.ndarray) -> Iterator[tuple[list[Face], np.ndarray]]:
+    """Each window of 16 faces with the sound of 256 rows that begins at the time of the first one."""
+    for window in windows(faces, FRAMES, FRAMES):
+        begin = round(window[0].time * SAMPLE_RATE)
+        yield window, sound[begin : begin + WINDOW + (TIMES - 1) * HOP]
+
+
+def pixels(window: list[Face]) -> np.ndarray:
+    """(3, 16, 160, 160) float32, normalised; zeros stand for the faces that are lacking of 16."""
+    batch = np.zeros((3, FRAMES, SIDE, SIDE), np.float32)
+    pictures = torch.from_numpy(np.stack([face.picture for face in window])).float()
+    batch[:, : len(window)] = normalise(pictures, IMAGENET_MEAN, IMAGENET_STD).transpose(0, 1)
+    return batch
+
+
+def resized(picture: np.ndarray) -> np.ndarray:
+    """(160, 160, 3) uint8, of a picture of any size."""
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def face_files(folder: Path, clip: str) -> list[Path]:
+    """The pictures of a clip's aligned faces. Raises MediaError: there are none."""
     own = next((path for path in (folder / clip, folder / f"{clip}_aligned") if path.is_dir()), folder / clip)
     files = sorted(path for path in own.glob("*") if path.suffix.lower() in PICTURES)
     if not files:
@@ -144,11 +180,16 @@ def face_pictures(folder: Path, clip: str) -> Iterator[np.ndarray]:
             "no pictures of aligned faces",
             "Expected a folder of this name, or with _aligned behind it, with a picture a frame.",
         )
-    for file in files:
-        picture = cv2.imread(str(file))
-        if picture is None:
-            raise MediaError("unreadable", file, "not a picture that can be read")
-        yield picture[..., ::-1]
+    return files
+
+
+def read_picture(file: Path) -> np.ndarray:
+    """(height, width, 3) uint8, RGB. Raises MediaError: it is not a picture."""
+    try:
+        with Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # each format fails in its own ways
+        raise MediaError("unreadable", file, "not a picture that can be read") from error
 
 
 def fbank(sound: np.ndarray) -> np.ndarray:
@@ -159,7 +200,7 @@ def fbank(sound: np.ndarray) -> np.ndarray:
     """
     rows = np.zeros((TIMES, BANDS), np.float32)
     if len(sound) >= WINDOW:
-        found = spectrogram(
+        log_mel = spectrogram(
             sound,
             window_function(WINDOW, "hann", periodic=False),
             WINDOW,
@@ -173,7 +214,7 @@ def fbank(sound: np.ndarray) -> np.ndarray:
             mel_floor=np.finfo(np.float32).eps,
             log_mel="log",
         ).T[:TIMES]
-        rows[: len(found)] = found
+        rows[: len(log_mel)] = log_mel
     return (rows - SPECTRUM_MEAN) / (2 * SPECTRUM_STD)
 
 
@@ -198,28 +239,27 @@ class HiCMAEModel(nn.Module):
         self.encoder = Trunk(nn.Conv3d(3, width, (2, 16, 16), (2, 16, 16)), width)
         self.encoder_audio = Trunk(nn.Conv2d(1, width, 16, 16), width)
         self.encoder_fusion = Fusion(width)
-        for name, start in self.initial(width).items():
-            if name.endswith("layer_weights"):
-                self.register_parameter(name, nn.Parameter(start))
+        self.video_layer_weights = nn.Parameter(torch.empty(DEPTH))
+        self.audio_layer_weights = nn.Parameter(torch.empty(DEPTH))
         self.fc_norm = nn.LayerNorm(4 * width, eps=1e-6)
 
     @staticmethod
     def initial(width: int) -> dict[str, torch.Tensor]:
         """What a checkpoint of the pre-training lacks."""
-        even = {f"{kind}_layer_weights": torch.full((len(LAYERS),), 1 / len(LAYERS)) for kind in ("video", "audio")}
+        even = {f"{kind}_layer_weights": torch.full((DEPTH,), 1 / DEPTH) for kind in ("video", "audio")}
         return {**even, "fc_norm.weight": torch.ones(4 * width), "fc_norm.bias": torch.zeros(4 * width)}
 
     def forward(self, video: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
-        video, of_video = self.encoder(video)
-        audio, of_audio = self.encoder_audio(audio)
-        seen = torch.einsum("lbc,l->bc", of_video, self.video_layer_weights)
-        heard = torch.einsum("lbc,l->bc", of_audio, self.audio_layer_weights)
+        video, video_layers = self.encoder(video)
+        audio, audio_layers = self.encoder_audio(audio)
+        video_mean = torch.einsum("lbc,l->bc", video_layers, self.video_layer_weights.softmax(0))
+        audio_mean = torch.einsum("lbc,l->bc", audio_layers, self.audio_layer_weights.softmax(0))
         video, audio = self.encoder_fusion(video, audio)
-        return self.fc_norm(torch.cat([seen, heard, video.mean(1), audio.mean(1)], dim=1))
+        return self.fc_norm(torch.cat([video_mean, audio_mean, video.mean(1), audio.mean(1)], dim=1))
 
 
 class Trunk(nn.Module):
-    """One modality: patches to tokens, and the mean over tokens after each of `LAYERS`."""
+    """One modality: patches to tokens (B, N, width), and the means over tokens of every layer (DEPTH, B, width)."""
 
     def __init__(self, patches: nn.Module, width: int):
         super().__init__()
@@ -230,10 +270,9 @@ class Trunk(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
         x, means = x + positions(*x.shape[1:]).to(x), []
-        for number, block in enumerate(self.blocks):
+        for block in self.blocks:
             x = block(x)
-            if number in LAYERS:
-                means.append(x.mean(1))
+            means.append(self.norm(x).mean(1))
         return self.norm(x), torch.stack(means)
 
 

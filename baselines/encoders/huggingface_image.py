@@ -7,15 +7,23 @@ checkpoint does not hold would be random and is left out. Only transformers' own
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
+from blemore_baselines.clips.media import ArrayClip, Clip
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import folder_name, loading, pretrained
+
+
+def frame_processor(folder: Path) -> Callable:
+    """A model's own image processor, which gives the same pixels whether or not torchvision is installed."""
+    with loading(folder):
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
 
 
 class HFImage(TorchEncoder):
@@ -28,8 +36,10 @@ class HFImage(TorchEncoder):
     batch_size = 16
     packages = ("torch", "transformers", "pillow")
 
-    def __init__(self, preset=None, weights=None, **options):
-        super().__init__(preset, weights, **options)
+    def __init__(
+        self, preset: str | None = None, weights: str | Path = ".", device: str = "auto", precision: str = "fp32"
+    ):
+        super().__init__(preset, weights, device, precision)
         self.name = f"{self.name}_{folder_name(weights)}"
         self.weights = str(weights)
 
@@ -38,13 +48,13 @@ class HFImage(TorchEncoder):
         """Known from what the loaded model gives for one black frame: no two configurations name it alike."""
         self.load()
         with torch.inference_mode():
-            item = next(self.items([np.zeros((64, 64, 3), np.uint8)]))
+            item = next(self.items(ArrayClip(np.zeros((1, 64, 64, 3), np.uint8))))
             return self.forward(torch.from_numpy(item)[None].to(self.device, self.dtype)).shape[-1]
 
     def _load(self) -> None:
         with loading(self.checkpoint):
             config = AutoConfig.from_pretrained(self.checkpoint, trust_remote_code=False)
-            self.processor = AutoImageProcessor.from_pretrained(self.checkpoint, backend="pil", trust_remote_code=False)
+        self.processor = frame_processor(self.checkpoint)
         if hasattr(config, "mask_ratio"):  # masked autoencoders would look at a random part of the frame
             config.mask_ratio = 0.0
         # Heads for what the model was trained on are of no use here.
@@ -54,9 +64,9 @@ class HFImage(TorchEncoder):
         self.model = model.eval().to(self.device)
         self.pooled = not model.lacking
 
-    def items(self, stream: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def items(self, clip: Clip) -> Iterator[np.ndarray]:
         """(3, height, width) float32, one a frame."""
-        for frame in stream:
+        for frame in clip.frames():
             yield self.processor(frame, return_tensors="np", input_data_format="channels_last")["pixel_values"][0]
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:

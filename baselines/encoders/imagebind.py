@@ -1,7 +1,8 @@
 """ImageBind's image encoder (Girdhar et al., 2023; https://github.com/facebookresearch/ImageBind, CC BY-NC-SA 4.0).
 
 A row is one frame: the embedding in the space that images share with sound and text, of length 1. Pixels: shorter
-side 224 by bilinear without smoothing (as ImageBind reads videos), the centre, CLIP's mean and deviation.
+side 224 by bilinear without smoothing (as ImageBind reads videos), the centre (half a pixel is rounded up), CLIP's mean
+and deviation.
 
 The trunk is CLIP's architecture under other names. Its stem is a convolution over two frames, which a still fills
 with twice the same; so the kernel can be summed over time. The checkpoint's other modalities are left aside.
@@ -9,12 +10,14 @@ with twice the same; so the kernel can be summed over time. The checkpoint's oth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from blemore_baselines.clips.media import Clip
 from blemore_baselines.encoders.frames import CLIP_MEAN, CLIP_STD, bilinear, centre, normalise, short_side
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build, count, fill, read, sizes
@@ -50,6 +53,7 @@ class ImageBind(TorchEncoder):
     weights = "https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth"
     file = "imagebind_huge.pth"
     licence = "CC BY-NC-SA 4.0"
+    computation = "2"
     batch_size = 8
     packages = ("torch", "transformers", "opencv-python-headless")
 
@@ -75,9 +79,10 @@ class ImageBind(TorchEncoder):
         fill(self.model, state, path, RULES, unused=OTHER_MODALITIES)
         self.model.eval().to(self.device, self.dtype)
 
-    def items(self, stream: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def items(self, clip: Clip) -> Iterator[np.ndarray]:
         """(side, side, 3) uint8, one a frame."""
-        return (centre(bilinear(frame, short_side(frame, self.side)), self.side) for frame in stream)
+        resized = (bilinear(frame, short_side(frame, self.side)) for frame in clip.frames())
+        return (centre(frame, self.side, math.ceil) for frame in resized)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         embedding = self.model(pixel_values=normalise(batch, CLIP_MEAN, CLIP_STD)).image_embeds

@@ -2,8 +2,10 @@
 
 OpenFace 2 (github.com/TadasBaltrusaitis/OpenFace): 17 intensities of action units, then the head's pose Rx, Ry, Rz
 (radians), Tx, Ty, Tz (mm), then 8 of gaze: two vectors and two angles. Features are (frames, 31) in this order, which
-is not that of the file. A frame is good if `success` is 1 and `confidence` at least 0.85. Older versions wrote no
-angles: they are computed from the vectors as later versions do, atan2(x, −z) and atan2(y, −z) of the two vectors' mean.
+is not that of the file. As in the challenge's own features, two measures of a frame are judged one after the other:
+`success` is 1 where it was measured, and `confidence` is 0.85 or more. Each must be good in enough of the frames, and
+frames that fail it are interpolated before the next one is looked at. Older versions wrote no angles: they are computed
+from the vectors as later versions do, atan2(x, −z) and atan2(y, −z) of the two vectors' mean.
 
 OpenFace 3 (github.com/CMU-MultiComp-Lab/OpenFace-3.0), as in the dataset's `OpenFace_3_*` folders: the columns
 `emotion_index`, `gaze_yaw`, `gaze_pitch` and `action_units`, a bracketed list of 8 numbers in one
@@ -29,7 +31,7 @@ from blemore_baselines.clips.media import Clip, MediaError
 from blemore_baselines.encoders.base import Encoder
 
 GOOD_SHARE = 0.85  # of frames; fewer, and a clip is refused
-CONFIDENCE = 0.85  # OpenFace 2's, of a good frame; less is not
+CONFIDENCE = 0.85  # OpenFace 2's, of a good frame
 PROGRAM = "FeatureExtraction"
 GAZE = tuple(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz")
 GAZE_ANGLES = ("gaze_angle_x", "gaze_angle_y")
@@ -87,6 +89,7 @@ class OpenFace2(OpenFace3):
 
     name = "openface2"
     dim = len(MEASURED) + len(GAZE_ANGLES)
+    revision = "2"
     weights = "CSV files of OpenFace 2, or its program FeatureExtraction"
     licence = "academic, non-commercial"
     suffixes = (".csv", *MEDIA_SUFFIXES)
@@ -144,15 +147,23 @@ def read_openface2_csv(path: Path) -> np.ndarray:
     if not angles:
         x, y, z = features[:, -len(GAZE) :].reshape(-1, 2, 3).mean(axis=1).T
         features = np.column_stack([features, np.arctan2(x, -z), np.arctan2(y, -z)])
-    good = (success == 1) & (confidence >= CONFIDENCE) & np.isfinite(features).all(axis=1)
     if not (np.diff(number) > 0).all() or (number % 1 != 0).any() or number[0] < 0:
         raise ValueError("its frame numbers do not rise; expected one row a frame, of one face")
     # A frame without a row is not good either. OpenFace counts from 1, some tools from 0.
     at = (number - min(number[0], 1)).astype(int)
-    _check_share(good.sum(), at[-1] + 1)
-    frames, measured = np.zeros((at[-1] + 1, features.shape[1])), np.zeros(at[-1] + 1, bool)
-    frames[at], measured[at] = features, good
-    return interpolate(frames, measured).astype(np.float32)
+    goods = {
+        "success": (success == 1) & np.isfinite(features).all(axis=1),
+        "confidence": confidence >= CONFIDENCE,
+    }
+    for measure, good in goods.items():
+        _check_share(good.sum(), at[-1] + 1, measure)
+    frames = np.zeros((at[-1] + 1, features.shape[1]))
+    frames[at] = features
+    for good in goods.values():
+        everywhere = np.zeros(len(frames), bool)
+        everywhere[at] = good
+        frames = interpolate(frames, everywhere)
+    return frames.astype(np.float32)
 
 
 def _number(cell: str, line: int) -> float:
@@ -227,6 +238,7 @@ def interpolate(frames: np.ndarray, good: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(times, times[good], column[good]) for column in frames.T], axis=1)
 
 
-def _check_share(good: int, frames: int) -> None:
+def _check_share(good: int, frames: int, measure: str | None = None) -> None:
     if good / frames < GOOD_SHARE:
-        raise TooFewGoodFrames(f"{good} of {frames} frames are good; expected at least {GOOD_SHARE:.0%}")
+        by = f"by {measure}, " if measure else ""
+        raise TooFewGoodFrames(f"{by}{good} of {frames} frames are good; expected at least {GOOD_SHARE:.0%}")

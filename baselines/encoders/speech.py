@@ -36,7 +36,7 @@ from transformers import (
 )
 
 from blemore.errors import Problem, ValidationError
-from blemore_baselines.clips.media import SAMPLE_RATE, MediaError
+from blemore_baselines.clips.media import SAMPLE_RATE, Clip, MediaError
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import folder_name, pretrained, quiet
 
@@ -47,7 +47,7 @@ EPSILON = {"published": 1e-5, "reference": 1e-7}
 MASK = r"masked_spec_embed$"
 
 
-class Speech(TorchEncoder):
+class Speech(TorchEncoder, abstract=True):
     """An encoder whose model makes a row of every 20 ms of a waveform."""
 
     modality = "audio"
@@ -85,8 +85,8 @@ class Speech(TorchEncoder):
             message = f"has no layer {self.layers[-1]}; expected 1 to {depth}"
             raise ValidationError(Problem("unknown-layer", f"encoder {self.name!r}", message))
 
-    def items(self, stream: np.ndarray) -> Iterator[np.ndarray]:
-        return pieces(normalised(stream, EPSILON[self.preset]))
+    def items(self, clip: Clip) -> Iterator[np.ndarray]:
+        return pieces(normalised(clip.audio(), EPSILON[self.preset]))
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         return self._rows(self.model(batch, output_hidden_states=self.layers is not None))
@@ -159,9 +159,10 @@ class HFAudio(Speech):
         self.model = (model.get_encoder() if model.config.is_encoder_decoder else model).eval().to(self.device)
         self._check_layers()
 
-    def items(self, stream: np.ndarray) -> Iterator[np.ndarray]:
-        rate = self.extractor.sampling_rate
-        sound = stream if rate == SAMPLE_RATE else soxr.resample(stream, SAMPLE_RATE, rate, quality="HQ")
+    def items(self, clip: Clip) -> Iterator[np.ndarray]:
+        rate, sound = self.extractor.sampling_rate, clip.audio()
+        if rate != SAMPLE_RATE:
+            sound = soxr.resample(sound, SAMPLE_RATE, rate, quality="HQ")
         longest = longest_sound(self.extractor)
         if longest and len(sound) > longest:
             raise MediaError(

@@ -1,13 +1,14 @@
 """What the encoders with torch models share: weights, device, precision, batches.
 
-A clip is turned into *items*, each one input of the model: a frame, 16 frames, or a whole sound. Items
-are made one at a time from the decoded stream (`items`), and encoded in batches (`forward`); a batch may
-hold items of several clips. How items are batched does not change a row by more than rounding.
+A clip is turned into *items*, each one input of the model: a frame, 16 frames, or a whole sound. Items are made one at
+a time while the clip is decoded (`items`), and encoded in batches (`forward`); a batch may hold items of several clips.
+How items are batched does not change a row by more than rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from functools import cached_property
@@ -27,7 +28,7 @@ from blemore_baselines.encoders.weights import digest, find
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class TorchEncoder(Encoder):
+class TorchEncoder(Encoder, abstract=True):
     """An encoder with a torch model; a subclass fills `_load` (sets `self.model`), `items` and `forward`.
 
     weights:   a hub id, a local folder or a local file; None: the encoder's own source
@@ -38,7 +39,7 @@ class TorchEncoder(Encoder):
     file: str | None = None  # the checkpoint's file name; None: `weights` is a hub id
     computation = "1"  # raised when the same weights come to give other features
     batch_size = 32  # items; 1 where items differ in length
-    packages = ("torch", "transformers")
+    packages: tuple[str, ...] = ("torch", "transformers")
 
     def __init__(
         self,
@@ -55,12 +56,14 @@ class TorchEncoder(Encoder):
 
     def __getstate__(self) -> dict:
         """Without the model: another process loads its own, on its own device."""
-        kept = {name: value for name, value in self.__dict__.items() if name not in ("model", "device", "_gathered")}
-        return {**kept, "_loaded": False}
+        own = {name: value for name, value in self.__dict__.items() if name not in ("model", "device", "_gathered")}
+        return {**own, "_loaded": False}
 
     @cached_property
     def device(self) -> str:
-        return ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
+        if self._device != "auto":
+            return self._device
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
     @cached_property
     def checkpoint(self) -> Path:
@@ -72,16 +75,16 @@ class TorchEncoder(Encoder):
         """Of the computation and of the very weights. Raises FileError: they are not there."""
         return f"{self.computation}-{digest(self.checkpoint)}"
 
-    def items(self, stream: Iterable[np.ndarray] | np.ndarray) -> Iterator[np.ndarray]:
-        """The model's inputs from a clip's frames (an iterable of RGB uint8 (H, W, 3)) or sound ((samples,) at 16 kHz)."""
-        raise NotImplementedError
+    @abstractmethod
+    def _load(self) -> None: ...
 
+    @abstractmethod
+    def items(self, clip: Clip) -> Iterator[np.ndarray]:
+        """The model's inputs from a clip's frames, its sound or both."""
+
+    @abstractmethod
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Items (B, …) on the device, in the encoder's precision, to rows (B, dim), or (1, T, dim) for a whole sound."""
-        raise NotImplementedError
-
-    def stream(self, clip: Clip) -> Iterable[np.ndarray] | np.ndarray:
-        return clip.frames() if self.modality == "video" else clip.audio()
 
     @torch.inference_mode()
     def encode_items(self, items: list[np.ndarray]) -> np.ndarray:
@@ -92,7 +95,7 @@ class TorchEncoder(Encoder):
 
     def _encode(self, clip: Clip) -> np.ndarray:
         encode = self.encode_items if self.batch_size == 1 or self.device == "cpu" else self._gathered
-        [items] = share(self.items(self.stream(clip)), ahead=self.batch_size)  # read while the batch before is encoded
+        [items] = share(self.items(clip), ahead=self.batch_size)  # read while the batch before is encoded
         with closing(items):
             return np.concatenate([encode(batch) for batch in iter(lambda: list(islice(items, self.batch_size)), [])])
 
@@ -111,11 +114,12 @@ class Gathered:
     WAIT = 0.01  # seconds for another item
 
     def __init__(self, encode: Callable[[list[np.ndarray]], np.ndarray], size: int):
-        self._encode, self._size, self._waiting = encode, size, SimpleQueue()
+        self._encode, self._size = encode, size
+        self._waiting: SimpleQueue[tuple[np.ndarray, Future]] = SimpleQueue()
         Thread(target=self._serve, daemon=True).start()
 
     def __call__(self, items: list[np.ndarray]) -> np.ndarray:
-        rows = [Future() for _ in items]
+        rows: list[Future] = [Future() for _ in items]
         for pair in zip(items, rows):
             self._waiting.put(pair)
         return np.stack([row.result() for row in rows])

@@ -12,17 +12,19 @@ The encoder is VideoMAE's, under other names; queries and values have a bias, ke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from transformers import VideoMAEConfig, VideoMAEModel
 
+from blemore_baselines.clips.media import Clip
 from blemore_baselines.encoders.frames import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     bilinear,
     centre,
+    filled,
     normalise,
     short_side,
     windows,
@@ -95,11 +97,11 @@ class VideoMAEV2(TorchEncoder):
         fill(self.model, state, path, RULES, unused=r"head\.(weight|bias)$")
         self.model.eval().to(self.device, self.dtype)
 
-    def items(self, stream: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def items(self, clip: Clip) -> Iterator[np.ndarray]:
         """(16, 224, 224, 3) uint8."""
         published = self.preset == "published"
-        frames = (self._squashed(frame) if published else self._cropped(frame) for frame in stream)
-        return map(np.stack, windows(frames, FRAMES, FRAMES, black=published))
+        frames = (self._squashed(frame) if published else self._cropped(frame) for frame in clip.frames())
+        return map(np.stack, windows(filled(frames, FRAMES) if published else frames, FRAMES, FRAMES))
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         mean, std = ((0.0,) * 3, (1.0,) * 3) if self.preset == "published" else (IMAGENET_MEAN, IMAGENET_STD)

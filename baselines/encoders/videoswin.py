@@ -1,19 +1,23 @@
 """Video Swin Transformer, trained on Kinetics-400 (Liu et al., 2022).
 
-https://github.com/SwinTransformer/Video-Swin-Transformer (Apache 2.0); for the weights of torchvision (BSD 3-clause),
-whose names the modules below bear.
+https://github.com/SwinTransformer/Video-Swin-Transformer (Apache 2.0). The weights are torchvision's (BSD 3-clause), whose
+names the modules below bear; files of the authors' own code, which builds on mmaction, are read as well.
 
 A row is 32 consecutive frames, a new row every 16: the mean over all tokens after the last norm. Pixels: shorter side
 256 by bilinear without smoothing, the centre 224, ImageNet's mean and deviation.
 
-Preset `reference`: the last row sees the clip's last 32 frames (a shorter clip's last frame is held). `published`:
-every clip is first filled up to 10 s with black, and the last row with black, as the challenge's features were made.
-These cannot be reproduced all the same: they came from a model fine-tuned on 13 classes that was never released.
+Preset `reference`: the last row sees the clip's last 32 frames (a shorter clip's last frame is held). `published`, as the
+challenge's features were made: the clip is cut into chunks of 10 s, the last one is filled up with black frames, and a
+chunk gives only the rows whose 32 frames lie within it. At 25 frames a second a chunk has 14 rows. These features cannot
+be reproduced all the same: they came from a model fine-tuned on 13 classes that was never released.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,19 +28,20 @@ from blemore_baselines.clips.media import Clip
 from blemore_baselines.encoders.frames import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    at_least,
     bilinear,
     centre,
+    filled,
+    full_windows,
     normalise,
     short_side,
     windows,
 )
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
-from blemore_baselines.encoders.weights import build, count, fill, read, sizes
+from blemore_baselines.encoders.weights import Rule, State, build, count, fill, read, sizes
 
 FRAMES, STRIDE = 32, 16
 RESIZED, SIDE = 256, 224
-FILLED = 10  # seconds, in the preset `published`
+CHUNK = 10  # seconds, in the preset `published`
 WINDOW = (8, 7, 7)  # of attention: time, height, width, in patches
 PATCH = (2, 4, 4)
 
@@ -46,36 +51,36 @@ class VideoSwinT(TorchEncoder):
     modality = "video"
     dim = 768
     unit = "32 frames, every 16"
-    rows = "1 + ⌈(frames − 32) / 16⌉, at least 1; published: of frames and black ones to 10 s"
+    rows = "1 + ⌈(frames − 32) / 16⌉, at least 1; published: 14 for each 10 s, begun or full, at 25 frames a second"
     weights = "https://download.pytorch.org/models/swin3d_t-7615ae03.pth"
     file = "swin3d_t-7615ae03.pth"
     licence = "BSD 3-clause (torchvision); trained on Kinetics-400"
     presets = ("reference", "published")
+    computation = "2"
     batch_size = 4
     packages = ("torch", "opencv-python-headless")
 
     def _load(self) -> None:
         path = self.checkpoint
         state = read(path)
-        width = sizes(state, "patch_embed.proj.weight", path, axes=5)[0]
-        # Stages lie at the even places, the mergers between them at the odd ones.
-        stages = range(0, count(state, r"features\.(\d+)\."), 2)
-        depths = [count(state, rf"features\.{stage}\.(\d+)\.") for stage in stages]
-        table = "features.{}.0.attn.relative_position_bias_table"
-        heads = [sizes(state, table.format(stage), path, axes=2)[1] for stage in stages]
+        names = layout(state)
+        width = sizes(state, f"{names.prefix}patch_embed.proj.weight", path, axes=5)[0]
+        stages = [names.stage.format(number) for number in names.numbers]
+        depths = [count(state, rf"{re.escape(stage)}\.(\d+)\.") for stage in stages]
+        tables = [f"{stage}.0.attn.relative_position_bias_table" for stage in stages]
+        heads = [sizes(state, table, path, axes=2)[1] for table in tables]
         self.model = build(Swin3D, width, depths, heads)
-        fill(self.model, state, path, unused=r"head\.(weight|bias)$")
+        fill(self.model, state, path, names.rules, unused=r"(cls_)?head\.")
         self.model.eval().to(self.device, self.dtype)
-        self.dim = len(self.model.norm.weight)
+        self.dim = width * 2 ** (len(stages) - 1)
 
-    def stream(self, clip: Clip) -> Iterable[np.ndarray]:
-        frames = super().stream(clip)
-        return at_least(frames, round(FILLED * clip.fps)) if self.preset == "published" else frames
-
-    def items(self, stream: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def items(self, clip: Clip) -> Iterator[np.ndarray]:
         """(32, 224, 224, 3) uint8."""
-        frames = (centre(bilinear(frame, short_side(frame, RESIZED)), SIDE) for frame in stream)
-        return map(np.stack, windows(frames, FRAMES, STRIDE, black=self.preset == "published"))
+        frames = (centre(bilinear(frame, short_side(frame, RESIZED)), SIDE) for frame in clip.frames())
+        rows = (
+            chunked(frames, round(CHUNK * clip.fps)) if self.preset == "published" else windows(frames, FRAMES, STRIDE)
+        )
+        return map(np.stack, rows)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         return self.model(normalise(batch, IMAGENET_MEAN, IMAGENET_STD).transpose(1, 2))
@@ -92,6 +97,46 @@ class VideoSwinB(VideoSwinT):
     dim = 1024
     weights = "https://download.pytorch.org/models/swin3d_b_1k-24f7c7c6.pth"
     file = "swin3d_b_1k-24f7c7c6.pth"
+
+
+def chunked(frames: Iterable[np.ndarray], length: int) -> Iterator[Sequence[np.ndarray]]:
+    """The full windows of each chunk of so many frames, or of one window where that is more."""
+    length = max(length, FRAMES)
+    rest = filled(frames, length)
+    while chunk := list(islice(rest, length)):
+        yield from full_windows(chunk, FRAMES, STRIDE)
+
+
+# ------------------------------------------------------------------------------ the checkpoint
+
+
+class Layout(NamedTuple):
+    """How a checkpoint names what it holds: the blocks of stage number `numbers[i]` are under `stage`."""
+
+    prefix: str
+    stage: str
+    numbers: Sequence[int]
+    rules: list[Rule]
+
+
+def layout(state: State) -> Layout:
+    """torchvision: stages lie at the even places of `features`, the mergers between them at the odd ones. mmaction: a
+    merger belongs to the stage before it, and all may lie under `backbone`.
+    """
+    prefix = "backbone." if any(key.startswith("backbone.") for key in state) else ""
+    number = count(state, rf"{re.escape(prefix)}layers\.(\d+)\.")
+    if not number:
+        return Layout("", "features.{}", range(0, count(state, r"features\.(\d+)\."), 2), [])
+    rules: list[Rule] = []
+    for i in range(number):
+        stage, block = rf"features\.{2 * i}\.(\d+)\.", rf"{prefix}layers.{i}.blocks.\1."
+        rules += [
+            (stage + r"mlp\.0\.(.*)", block + r"mlp.fc1.\2", None),
+            (stage + r"mlp\.3\.(.*)", block + r"mlp.fc2.\2", None),
+            (stage + "(.*)", block + r"\2", None),
+            (rf"features\.{2 * i + 1}\.(.*)", rf"{prefix}layers.{i}.downsample.\1", None),
+        ]
+    return Layout(prefix, prefix + "layers.{}.blocks", range(number), [*rules, ("(.*)", prefix + r"\1", None)])
 
 
 # ----------------------------------------------------------------------------------- the model

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
 from blemore.errors import FileError, Problem, ValidationError, printable
+from blemore_baselines.encoders.download import HUB_ID, first_line, is_by_hand, snapshot, weights_folder
 
 if TYPE_CHECKING:
     from blemore_baselines.encoders.torch_encoder import TorchEncoder
@@ -35,46 +35,46 @@ Keys = Sequence[str]
 # A pattern of the model's keys; the checkpoint's key, with the pattern's groups; how its tensor becomes the model's.
 Rule = tuple[str, str, Callable[[torch.Tensor], torch.Tensor] | None]
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 WRAPPERS = ("model", "module", "state_dict")  # what training scripts put a checkpoint's tensors under
+PARALLEL = "module."  # what torch's DataParallel puts before every name
 CONFIGS = ("config.json", "preprocessor_config.json")
 
 
 # ------------------------------------------------------------------------------------- finding
 
 
-def weights_folder() -> Path:
-    """Where checkpoints lie that are no hub's: $BLEMORE_WEIGHTS, or ~/.cache/blemore."""
-    return Path(os.environ.get("BLEMORE_WEIGHTS") or "~/.cache/blemore").expanduser()
-
-
 def find(encoder: TorchEncoder, fetch: bool = True) -> Path:
     """The file or folder of an encoder's weights; `fetch`: from the hub, where they are on one and not here yet.
 
-    Raises FileError, which says where to get them, under which licence, and where to put them.
+    Raises FileError, which says how to get them, under which licence, and where to put them.
     """
-    wanted = str(encoder.weights_path or encoder.file or encoder.weights)
-    for path in (Path(wanted).expanduser(), weights_folder() / wanted):
+    source = encoder.weights or "its authors"
+    name = str(encoder.weights_path or encoder.file or source)
+    for path in (Path(name).expanduser(), weights_folder() / name):
         if path.exists():
             return path
     reason = "there is no such file or folder"
-    if HUB_ID.fullmatch(wanted):
+    if HUB_ID.fullmatch(name):
         try:
-            return _snapshot(wanted, fetch)
+            return snapshot(name, fetch)
         except Exception as error:  # of the network, the hub or the disk; they have no class in common
-            reason = f"cannot be fetched from the hub: {_first_line(error)}"
-    source = f"https://huggingface.co/{encoder.weights}" if HUB_ID.fullmatch(encoder.weights) else encoder.weights
+            reason = f"cannot be fetched from the hub: {first_line(error)}"
+    page = f"https://huggingface.co/{source}" if HUB_ID.fullmatch(source) else source
     put = "keep them in one folder"
     if encoder.file:
         put = f"put {encoder.file} into {weights_folder()} (or $BLEMORE_WEIGHTS)"
-    raise FileError(
-        Problem(
-            "no-weights",
-            f"weights {wanted!r} of encoder {encoder.name!r}",
-            reason,
-            hint=f"Get them from {source} (licence: {encoder.licence}); {put}, or say with --weights where they are.",
-        )
+    command = (
+        "" if is_by_hand(source, encoder.file) else f"by `blemore-baselines weights get {call_name(encoder)}`, or "
     )
+    hint = f"Get them {command}from {page} (licence: {encoder.licence}); {put}, or say with --weights where they are."
+    raise FileError(Problem("no-weights", f"weights {name!r} of encoder {encoder.name!r}", reason, hint=hint))
+
+
+def call_name(encoder: TorchEncoder) -> str:
+    """The name by which `create` knows an encoder."""
+    kind = type(encoder)
+    own_name = encoder.name == kind.name
+    return (kind.place or kind.name) if own_name else f"{kind.name}:{encoder.weights}"
 
 
 def folder_name(source: str | Path) -> str:
@@ -85,21 +85,6 @@ def folder_name(source: str | Path) -> str:
     """
     own = str(source) if HUB_ID.fullmatch(str(source)) and not Path(source).exists() else Path(source).resolve().name
     return re.sub(r"[^\w.-]+", "_", own)
-
-
-def _snapshot(hub_id: str, fetch: bool) -> Path:
-    """The folder in the hub's cache with a model's configuration and its weights, in one format."""
-    from huggingface_hub import snapshot_download
-
-    def get(weights: str) -> Path:
-        wanted = {"allow_patterns": ["*.json", weights], "ignore_patterns": "*/*"}
-        return Path(snapshot_download(hub_id, local_files_only=not fetch, **wanted))
-
-    folder = get("*.safetensors")
-    folder = folder if weight_files(folder) else get("pytorch_model*.bin")
-    if not weight_files(folder):
-        raise FileNotFoundError("no weights in it")
-    return folder
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -137,7 +122,10 @@ def read(path: Path) -> dict[str, torch.Tensor]:
             raise _unusable(file, error) from error
     while wrapper := next((name for name in WRAPPERS if isinstance(state.get(name), Mapping)), None):
         state = state[wrapper]
-    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    if all(name.startswith(PARALLEL) for name in tensors):
+        return {name.removeprefix(PARALLEL): value for name, value in tensors.items()}
+    return tensors
 
 
 def sizes(state: State, key: str, where: Path, axes: int) -> torch.Size:
@@ -200,7 +188,12 @@ def pretrained(model_class, folder: Path, unused: str = "$^", optional: str = "$
     """
     with loading(folder):
         model, found = model_class.from_pretrained(
-            folder, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options
+            folder,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+            key_mapping={"^" + re.escape(PARALLEL): ""},
+            **options,
         )
     model.lacking = sorted(found["missing_keys"])
     missing = [key for key in model.lacking if not re.match(optional, key)]
@@ -240,14 +233,10 @@ def _unusable(where: Path, error: Exception) -> ValidationError:
         Problem(
             "bad-weights",
             str(where),
-            f"not a checkpoint that can be read: {_first_line(error)}",
+            f"not a checkpoint that can be read: {first_line(error)}",
             hint="Was the download interrupted? Is it a model that transformers knows by itself?",
         )
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _refusal(where: Path, missing: Keys = (), extra: Keys = (), misshapen: Keys = ()) -> ValidationError:

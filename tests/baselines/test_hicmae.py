@@ -1,26 +1,155 @@
-"""HiCMAE on random checkpoints, against a small implementation of its own; its spectrogram against Kaldi's definition."""
+"""HiCMAE against what its authors' own model and the challenge's own extraction gave; its spectrogram against Kaldi's
+definition.
 
+The oracle's README says how its weights, items, faces and sounds are made. They are made here, from that text.
+"""
+
+import json
 import math
+import zlib
 
-import cv2
 import numpy as np
 import pytest
+import soundfile
 import torch
-from originals.hicmae import checkpoint_shapes, hicmae, random_checkpoint
+from click.testing import CliRunner
+from originals import randomise
+from PIL import Image
 
 from blemore.errors import BlemoreError, ValidationError
+from blemore_baselines import cli
 from blemore_baselines.clips.media import ArrayClip, Clip, MediaError
 from blemore_baselines.encoders.hicmae import HiCMAE, HiCMAEModel, fbank
 
 WIDTH = 16
-
+PIXELS = 3 * 16 * 160 * 160
+ZERO = 4.2677393 / (2 * 4.5689974)  # a row of the spectrogram where sound lacks
+# Of the oracle's clips: frames, frames a second, side of the faces.
+CLIPS = {"a": (256, 25, 160), "b": (150, 25, 112), "c": (30, 25, 112), "d": (256, 50, 256)}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+# ---------------------------------------------------------------------------------- the oracle
+
+
+def tensor(key: str, shape: list[int]) -> torch.Tensor:
+    x = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape)
+    x = x / math.sqrt(math.prod(shape[1:])) if len(shape) > 1 else 0.1 * x + key.endswith("weight")
+    return torch.from_numpy(x.astype(np.float32))
+
+
+@pytest.fixture(scope="module", params=["finetuned", "pretraining"])
+def layout(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def keys(shared):
+    return json.loads((shared / "oracle" / "hicmae_keys.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def full_checkpoint(layout, keys, tmp_path_factory):
+    path = tmp_path_factory.mktemp(layout) / "checkpoint-99.pth"
+    torch.save({"model": {key: tensor(key, shape) for key, shape in keys[layout].items()}, "epoch": 99}, path)
+    yield path
+    path.unlink()  # 330 MB
+
+
+@pytest.fixture(scope="module")
+def oracle(shared):
+    with np.load(shared / "oracle" / "hicmae_input.npz") as arrays:
+        return dict(arrays)
+
+
+def picture(time: int, side: int) -> np.ndarray:
+    y, x = np.mgrid[:side, :side]
+    channels = 3 * x + 5 * y + 7 * time, (x * y) // 16 + 11 * time, (x // 8) * 31 + (y // 8) * 17 + 13 * time
+    return (np.stack(channels, axis=-1) % 256).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    """A folder with the oracle's clips as wav files, and their faces under `faces`."""
+    folder = tmp_path_factory.mktemp("oracle")
+    for clip, (frames, fps, side) in CLIPS.items():
+        (folder / "faces" / clip).mkdir(parents=True)
+        for time in range(frames):
+            Image.fromarray(picture(time, side)).save(folder / "faces" / clip / f"frame_det_00_{time:06}.bmp")
+        k = np.arange(frames * 16_000 // fps)
+        sound = ((37 * k) % 2001 - 1000) / 4000 + ((k * k // 97) % 501 - 250) / 2000
+        soundfile.write(folder / f"{clip}.wav", sound, 16_000, subtype="PCM_16")
+    return folder
+
+
+def parts(items) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (rows, 3, 16, 160, 160) and spectrograms (rows, 256, 128)."""
+    items = np.stack(list(items))
+    return items[:, :PIXELS].reshape(-1, 3, 16, 160, 160), items[:, PIXELS:].reshape(-1, 256, 128)
+
+
+def test_names_and_shapes(layout, keys):
+    with torch.device("meta"):
+        own = {name: list(value.shape) for name, value in HiCMAEModel(512).state_dict().items()}
+    trunks = {name: shape for name, shape in own.items() if name.startswith("encoder")}
+    expected = keys[layout]
+    if layout == "finetuned":
+        assert own == {name: shape for name, shape in expected.items() if not name.startswith("head.")}
+    else:
+        assert trunks == {name: shape for name, shape in expected.items() if name in trunks}
+
+
+def test_the_model_is_the_authors(layout, full_checkpoint, shared):
+    random = np.random.default_rng(1)
+    pixels = random.standard_normal((2, 3, 16, 160, 160)).astype(np.float32)
+    spectra = random.standard_normal((2, 1, 256, 128)).astype(np.float32)
+    encoder = HiCMAE(weights=full_checkpoint, device="cpu")
+    encoder.load()
+    features = encoder.encode_items([np.concatenate([p.ravel(), s.ravel()]) for p, s in zip(pixels, spectra)])
+    with np.load(shared / "oracle" / "hicmae_model.npz") as arrays:
+        error = np.abs(features - arrays[f"{layout}_features"]).max()
+    print(f"{layout}: max abs error {error:.1e}")
+    assert error < 1e-5
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_the_input_is_the_challenges(clip, media, oracle):
+    pixels, spectra = parts(HiCMAE(faces=media / "faces").items(Clip(media / f"{clip}.wav")))
+    assert len(pixels) == math.ceil(math.ceil(CLIPS[clip][0] / 4) / 16)
+    errors = (
+        np.abs(pixels[..., ::13, ::17] - oracle[f"{clip}_pixels"]).max(),
+        np.abs(spectra - oracle[f"{clip}_fbank"]).max(),
+    )
+    print(f"{clip}: pixels {errors[0]:.1e}, fbank {errors[1]:.1e}")
+    assert errors[0] <= 1e-5 and errors[1] <= 1e-3
+
+
+def test_from_files_to_features(full_checkpoint, media, oracle, tmp_path):
+    """By the command: the rows are what the model gives for the oracle's own spectrograms and the faces' pixels."""
+    (tmp_path / "clips.csv").write_text("filename\nb\nc\n")
+    arguments = ["extract", "--encoder", "hicmae", "--clips", media, "--metadata", tmp_path / "clips.csv"]
+    arguments += ["--faces", media / "faces", "--weights", full_checkpoint, "--device", "cpu", "--workers", 1]
+    run = CliRunner().invoke(cli.main, [*map(str, arguments), "--out", str(tmp_path)])
+    assert run.exit_code == 0, run.output
+    assert "-faces" in (tmp_path / "hicmae" / "meta.json").read_text()
+    encoder = HiCMAE(weights=full_checkpoint, device="cpu", faces=media / "faces")
+    encoder.load()
+    for clip in "bc":
+        pixels, _ = parts(encoder.items(Clip(media / f"{clip}.wav")))
+        with torch.inference_mode():
+            spectra = torch.from_numpy(oracle[f"{clip}_fbank"])[:, None]
+            expected = encoder.model(torch.from_numpy(pixels), spectra).numpy()
+        features = np.load(tmp_path / "hicmae" / f"{clip}.npy")
+        assert features.shape == expected.shape and np.abs(features - expected).max() < 1e-3
+
+
+# ---------------------------------------------------------------------------------- the loading
+
+
 @pytest.fixture(scope="module")
 def state():
-    return random_checkpoint(WIDTH)
+    return randomise(HiCMAEModel(WIDTH)).state_dict()
 
 
 @pytest.fixture(scope="module")
@@ -28,66 +157,6 @@ def checkpoint(state, tmp_path_factory):
     path = tmp_path_factory.mktemp("hicmae") / "checkpoint-99.pth"
     torch.save({"model": state, "epoch": 99}, path)
     return path
-
-
-def moving(frames: int, height: int = 48, width: int = 64) -> np.ndarray:
-    return np.random.default_rng(frames).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
-
-
-def sound(samples: int) -> np.ndarray:
-    return np.random.default_rng(samples).uniform(-0.3, 0.3, samples).astype(np.float32)
-
-
-def clip_of(frames: int) -> ArrayClip:
-    return ArrayClip(frames=moving(frames), audio=sound(frames * 640))
-
-
-# --------------------------------------------------------------------------------- the model
-
-
-def compare(path, state) -> float:
-    """The largest difference from the small implementation, on three random inputs in one batch."""
-    generator = torch.Generator().manual_seed(1)
-    pixels = torch.randn((3, 3, 16, 160, 160), generator=generator)
-    spectra = torch.randn((3, 256, 128), generator=generator)
-    encoder = HiCMAE(weights=path, device="cpu")
-    encoder.load()
-    found = encoder.encode_items([torch.cat([p.ravel(), s.ravel()]).numpy() for p, s in zip(pixels, spectra)])
-    expected = torch.stack([hicmae(state, p, s) for p, s in zip(pixels, spectra)]).numpy()
-    assert found.shape == expected.shape == (3, encoder.dim)
-    print(f"max abs error {np.abs(found - expected).max():.1e}")
-    return np.abs(found - expected).max()
-
-
-def test_a_fine_tuned_checkpoint(checkpoint, state):
-    assert compare(checkpoint, {**state}) < 1e-5
-
-
-def test_a_checkpoint_of_the_pre_training(state, tmp_path):
-    """It has decoders and lacks what comes with fine-tuning."""
-    lean = {name: value for name, value in state.items() if name.startswith("encoder")}
-    decoders = {
-        "decoder.blocks.0.attn.qkv.weight": torch.zeros(2, 2),
-        "mask_token": torch.zeros(1),
-        "encoder_to_decoder.weight": torch.zeros(2, 2),
-    }
-    torch.save({"model": {**lean, **decoders}}, tmp_path / "c.pth")
-    assert compare(tmp_path / "c.pth", lean) < 1e-5
-
-
-def test_full_size(long, tmp_path, shared):
-    if not long:
-        pytest.skip("81 M parameters: with --long")
-    state = random_checkpoint()
-    assert 80e6 < sum(value.numel() for value in state.values()) < 82e6
-    torch.save({"model": state}, tmp_path / "c.pth")
-    assert compare(tmp_path / "c.pth", state) < 1e-5
-    assert HiCMAE(weights=tmp_path / "c.pth", device="cpu").encode(clip_of(70)).shape == (2, 2048)
-
-
-def test_names_and_shapes(state):
-    own = {name: tuple(value.shape) for name, value in HiCMAEModel(WIDTH).state_dict().items()}
-    assert own == checkpoint_shapes(WIDTH)
 
 
 @pytest.mark.parametrize("change, message", [
@@ -106,6 +175,10 @@ def test_wrong_checkpoints_are_refused_by_name(change, message, state, tmp_path)
         HiCMAE(weights=tmp_path / "c.pth", device="cpu").load()
 
 
+def test_the_computation_is_the_second(checkpoint):  # extraction refuses folders of another revision
+    assert HiCMAE(weights=checkpoint).revision.startswith("2-")
+
+
 def test_missing_weights_name_source_and_licence(tmp_path):
     with pytest.raises(BlemoreError, match=r"(?s)github\.com/sunlicai/HiCMAE.*MIT.*checkpoint-99\.pth.*--weights"):
         HiCMAE(weights=tmp_path / "none.pth").revision
@@ -114,61 +187,104 @@ def test_missing_weights_name_source_and_licence(tmp_path):
 # ---------------------------------------------------------------------------- clips to inputs
 
 
+def moving(frames: int, height: int = 48, width: int = 64) -> np.ndarray:
+    return np.random.default_rng(frames).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+def sound(samples: int) -> np.ndarray:
+    return np.random.default_rng(samples).uniform(-0.3, 0.3, samples).astype(np.float32)
+
+
+def clip_of(frames: int) -> ArrayClip:
+    return ArrayClip(frames=moving(frames), audio=sound(frames * 640))
+
+
+@pytest.mark.parametrize("preset", ["published", "reference"])
 @pytest.mark.parametrize("frames, rows", [(1, 1), (15, 1), (61, 1), (64, 1), (65, 2), (200, 4)])
-def test_contract(frames, rows, checkpoint):
-    encoder, clip = HiCMAE(weights=checkpoint, device="cpu"), clip_of(frames)
+def test_contract(frames, rows, preset, checkpoint):
+    encoder, clip = HiCMAE(preset, weights=checkpoint, device="cpu"), clip_of(frames)
     features = encoder.encode(clip)
     assert features.shape == (rows, 4 * WIDTH) and features.dtype == np.float32
     encoder.batch_size = 1
     assert np.abs(encoder.encode(clip) - features).max() < 1e-5
-    assert np.array_equal(HiCMAE(weights=checkpoint, device="cpu").encode(clip), features)
+    assert np.array_equal(HiCMAE(preset, weights=checkpoint, device="cpu").encode(clip), features)
 
 
-def test_which_frames_and_which_sound():
+def test_published_windows():
+    """65 frames: 17 are taken. The last window holds one of them, and a share of nothing of the sound."""
+    wave = sound(41_600)
+    pixels, spectra = parts(HiCMAE().items(ArrayClip(frames=moving(65), audio=wave)))
+    assert pixels[0].any(axis=(0, 2, 3)).all()
+    assert pixels[1, :, 0].any() and not pixels[1, :, 1:].any()
+    assert np.array_equal(spectra[0], fbank(wave))
+    assert np.array_equal(spectra[1], fbank(np.zeros(1025)))
+    assert np.allclose(spectra[1, 4:], ZERO) and spectra[1, :4].max() < -1, "4 windows of silence, then none"
+
+
+@pytest.mark.parametrize("frames", [1, 5, 61])
+def test_published_short_clips(frames):
+    """The last sampled frame is held, and the sound is heard to its end."""
+    wave = sound(12_000)
+    pixels, spectra = parts(HiCMAE().items(ArrayClip(frames=moving(frames), audio=wave)))
+    assert len(pixels) == 1 and np.array_equal(spectra[0], fbank(wave))
+    last = (frames - 1) // 4
+    assert (pixels[0, :, last:] == pixels[0, :, last:][:, :1]).all()
+    assert last == 0 or (pixels[0, :, last] != pixels[0, :, last - 1]).any()
+
+
+def test_reference_windows():
     """70 frames at 25 a second: 18 are taken. The first row sees 0 to 60 from 0 s, the last 8 to 68, from 0.32 s."""
     frames = np.repeat(np.arange(70, dtype=np.uint8), 160 * 160 * 3).reshape(70, 160, 160, 3)
     wave = sound(60_000)
-    first, last = HiCMAE().items(ArrayClip(frames=frames, audio=wave))
-    for item, start, begin in ((first, 0, 0), (last, 8, 5120)):
-        pixels, spectrum = item[: -256 * 128].reshape(3, 16, 160, 160), item[-256 * 128 :].reshape(256, 128)
+    pixels, spectra = parts(HiCMAE("reference").items(ArrayClip(frames=frames, audio=wave)))
+    for row, (start, begin) in enumerate(((0, 0), (8, 5120))):
         expected = (np.arange(start, start + 61, 4) / 255 - 0.456) / 0.224  # green
-        assert np.allclose(pixels[1, :, 80, 80], expected, atol=1e-5)
-        assert np.array_equal(spectrum, fbank(wave[begin : begin + 400 + 255 * 160]))
+        assert np.allclose(pixels[row, 1, :, 80, 80], expected, atol=1e-5)
+        assert np.array_equal(spectra[row], fbank(wave[begin : begin + 400 + 255 * 160]))
 
 
-def test_a_sound_that_ends_is_followed_by_silence():
-    items = list(HiCMAE().items(ArrayClip(frames=moving(128), audio=sound(3000))))
-    assert len(items) == 2
-    zero = 4.2677393 / (2 * 4.5689974)
-    for item, heard in zip(items, (1 + (3000 - 400) // 160, 0)):
-        spectrum = item[-256 * 128 :].reshape(256, 128)
-        assert np.allclose(spectrum[heard:], zero) and (np.abs(spectrum[:heard] - zero).max(axis=1) > 0.1).all()
+def test_reference_silence_follows_a_sound_that_ends():
+    _, spectra = parts(HiCMAE("reference").items(ArrayClip(frames=moving(128), audio=sound(3000))))
+    for spectrum, heard in zip(spectra, (1 + (3000 - 400) // 160, 0), strict=True):
+        assert np.allclose(spectrum[heard:], ZERO) and (np.abs(spectrum[:heard] - ZERO).max(axis=1) > 0.1).all()
+
+
+def test_frames_give_their_centre_square():
+    frames = np.zeros((1, 100, 300, 3), np.uint8)
+    frames[:, :, 100:200] = 200
+    pixels, _ = parts(HiCMAE().items(ArrayClip(frames=frames, audio=sound(900))))
+    assert np.allclose(pixels[0, 1], (200 / 255 - 0.456) / 0.224, atol=1e-5)
 
 
 def test_faces(tmp_path, checkpoint, capsys):
     for clip, suffix, count in (("a", "", 5), ("b", "_aligned", 70)):
         (tmp_path / f"{clip}{suffix}").mkdir()
         for number in range(count):
-            cv2.imwrite(
-                str(tmp_path / f"{clip}{suffix}" / f"frame_det_00_{number:06}.png"),
-                np.full((160, 160, 3), (number, 0, 0), np.uint8),
+            Image.new("RGB", (160, 160), (0, 0, number)).save(
+                tmp_path / f"{clip}{suffix}" / f"frame_det_00_{number:06}.png"
             )
     encoder = HiCMAE(weights=checkpoint, device="cpu", faces=tmp_path)
     encoder.load()
     assert not capsys.readouterr().err
     for clip, rows in (("a", 1), ("b", 2)):
         media = ArrayClip(frames=moving(3), audio=sound(50_000), id=clip)
-        item = next(encoder.items(media))
+        pixels, _ = parts(encoder.items(media))
         blue = (np.minimum(np.arange(0, 61, 4), 4 if clip == "a" else 99) / 255 - 0.406) / 0.225
-        assert np.allclose(item[: -256 * 128].reshape(3, 16, 160, 160)[2, :, 0, 0], blue, atol=1e-5)
+        assert np.allclose(pixels[0, 2, :, 0, 0], blue, atol=1e-5)
         assert encoder.encode(media).shape == (rows, 4 * WIDTH)
     with pytest.raises(MediaError, match="no pictures") as caught:
         encoder.encode(ArrayClip(audio=sound(9000), id="c"))
     assert caught.value.kind == "no-faces"
-    (tmp_path / "a" / "frame_det_00_000009.png").write_bytes(b"no picture")
+    (tmp_path / "a" / "frame_det_00_000004.png").write_bytes(b"no picture")
     with pytest.raises(MediaError, match="not a picture"):
         list(encoder.items(ArrayClip(audio=sound(9000), id="a")))
     assert encoder.revision.endswith("-faces")
+
+
+def test_faces_of_a_sound_file_need_real_times_in_reference_alone(media):
+    with pytest.raises(MediaError) as caught:
+        list(HiCMAE("reference", faces=media / "faces").items(Clip(media / "c.wav")))
+    assert caught.value.kind == "no-video"
 
 
 def test_frames_come_with_a_note(checkpoint, capsys):

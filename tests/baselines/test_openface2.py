@@ -90,6 +90,28 @@ def test_the_share_of_good_frames(file, good, frames):
         read_openface2_csv(file([row(k + 1, success=int(k < good - 1)) for k in range(frames)]))
 
 
+def test_success_and_confidence_are_judged_one_after_the_other(file):
+    """Of 20 frames, 3 fail and 3 others are unsure: 85 % are good by either measure, 70 % by both."""
+    failed, unsure = {3: {"success": 0}, 4: {"success": 0}, 18: {"success": 0}}, (9, 10, 17)
+    rows = [
+        row(frame, **failed.get(frame, {}), **({"confidence": 0.5} if frame in unsure else {}))
+        for frame in range(1, 21)
+    ]
+    for frame in (3, 4, 18, *unsure):
+        rows[frame - 1] |= {"AU01_r": 99 if frame == 17 else -50}
+    features = read_openface2_csv(file(rows))[:, 0]
+    # Frame 18 is put between 17, which is unsure, and 19; frame 17 then between 16 and what 18 has become.
+    middle = (99 + 19) / 2
+    assert features.tolist() == [*range(1, 17), (16 + middle) / 2, middle, 19, 20]
+
+
+@pytest.mark.parametrize("bad, measure", [({"success": 0}, "success"), ({"confidence": 0.2}, "confidence")])
+def test_the_measure_that_fails_is_named(file, bad, measure):
+    rows = [row(frame, **(bad if frame > 16 else {})) for frame in range(1, 21)]
+    with pytest.raises(TooFewGoodFrames, match=f"^by {measure}, 16 of 20 frames are good; expected at least 85%$"):
+        read_openface2_csv(file(rows))
+
+
 def test_frames_without_a_row_keep_their_time(file):
     found = read_openface2_csv(file([row(frame) for frame in range(1, 41) if frame not in (1, 20, 21)]))
     assert found[:, 0].tolist() == [2, *range(2, 41)]

@@ -5,6 +5,7 @@ With `--long` the models have their full size.
 
 import argparse
 import json
+import math
 import re
 import tempfile
 from multiprocessing.reduction import ForkingPickler
@@ -127,7 +128,7 @@ def reference_rows(name, model, items, preset):
 def test_equals_the_original(name, preset, checkpoints):
     encoder = create(name, preset, weights=checkpoints[name], device="cpu")
     encoder.load()
-    items = list(encoder.items(noise(32 if "swin" in name else 17)))
+    items = list(encoder.items(ArrayClip(noise(32 if "swin" in name else 17))))
     expected = reference_rows(name, original(name), items, preset).numpy()
     assert expected.std(axis=-1).min() > 1e-2, "a test on dead activations would prove nothing"
     error = np.abs(encoder.encode_items(items) - expected).max()
@@ -155,7 +156,7 @@ def test_equals_the_original_at_full_size(name, long, tmp_path):
 
 def encoder_items(encoder, clip):
     encoder.side = 224
-    return encoder.items(clip)
+    return encoder.items(ArrayClip(clip))
 
 
 # A key of each, whose loss leaves the model's sizes known, and a tensor of a wrong shape for another.
@@ -267,15 +268,15 @@ def test_takes_no_more_memory_for_a_longer_clip(name, checkpoints, small):
             nonlocal alive
             alive -= 1
 
-    def stream():
-        nonlocal alive, most
-        for frame in noise(100, 40, 40):
-            alive += 1
-            most = max(most, alive)
-            yield frame.copy().view(Frame)
+    class Counted(ArrayClip):
+        def timed_frames(self):
+            nonlocal alive, most
+            for frame in noise(100, 40, 40):
+                alive += 1
+                most = max(most, alive)
+                yield 0.0, frame.copy().view(Frame)
 
-    encoder.stream = lambda clip: stream()
-    encoder.encode(ArrayClip())
+    encoder.encode(Counted())
     assert most <= 4
 
 
@@ -346,14 +347,24 @@ def test_bilinear_equals_torch(shape, side):
 def test_centre():
     ramp = np.arange(15)[:, None, None] + np.zeros((15, 10, 3))
     assert frames.centre(ramp, 4)[0, 0, 0] == 6 and frames.centre(ramp, 4, int)[0, 0, 0] == 5
+    assert frames.centre(ramp, 4, math.ceil)[0, 0, 0] == 6 and frames.centre(ramp[:13], 4, math.ceil)[0, 0, 0] == 5
     assert frames.centre(ramp, 10).shape == (10, 10, 3)
+
+
+def test_imagebind_rounds_its_crop_up(checkpoints):
+    """699 × 500 becomes 313 × 224, whose 89 rows too many are 45 above and 44 below."""
+    encoder = encoder_loaded(create("imagebind", weights=checkpoints["imagebind"]))
+    encoder.side = 224
+    frame = photo(699, 500)
+    [item] = encoder.items(ArrayClip(frame[None]))
+    assert np.array_equal(item, frames.bilinear(frame, (313, 224))[45 : 45 + 224])
 
 
 def test_published_videomae_sees_blue_first_squashed_and_black_at_the_end(checkpoints):
     encoder = create("videomaev2", "published", weights=checkpoints["videomaev2"])
     clip = np.zeros((17, 100, 300, 3), np.uint8)
     clip[..., 0], clip[:, :, :10] = 200, 90  # red, with a grey bar at the left edge, which a crop would lose
-    first, last = encoder.items(clip)
+    first, last = encoder.items(ArrayClip(clip))
     assert first.shape == (16, 224, 224, 3)
     assert (first[:, 100, 100] == (0, 0, 200)).all() and (first[:, :, 0] == 90).all()
     assert (last[0] == first[0]).all() and not last[1:].any()
@@ -365,35 +376,48 @@ def test_reference_videomae_sees_rgb_cropped_and_no_black(checkpoints):
     encoder = create("videomaev2", "reference", weights=checkpoints["videomaev2"])
     clip = np.zeros((17, 100, 300, 3), np.uint8)
     clip[..., 0], clip[:, :, :10], clip[16] = 200, 90, 30
-    first, last = encoder.items(clip)
+    first, last = encoder.items(ArrayClip(clip))
     assert (first == (200, 0, 0)).all()
     assert (last[:15] == first[1:]).all() and (last[15] == 30).all()
 
 
-def test_published_videoswin_is_filled_to_ten_seconds(checkpoints, small):
+@pytest.mark.parametrize("n, fps, rows", [
+    (70, 25, 14), (225, 25, 14), (250, 25, 14), (251, 25, 28), (300, 25, 28), (1, 29.97, 17), (100, 4, 3), (33, 1, 2),
+])  # fmt: skip
+def test_published_videoswin_has_the_full_windows_of_ten_seconds(n, fps, rows, checkpoints, small):
+    """A row a full window, in chunks of 10 s (or of a window, where that is longer), filled with black."""
     encoder = create("videoswin-t", "published", weights=checkpoints["videoswin-t"])
-    assert len(encoder.encode(ArrayClip(noise(20), fps=25))) == ROWS["videoswin-t"](250)
-    assert len(encoder.encode(ArrayClip(noise(100), fps=4))) == ROWS["videoswin-t"](100)
+    chunk = max(32, round(10 * fps))
+    clip = np.full((n, 72, 72, 3), 1, np.uint8) * np.arange(1, n + 1).astype(np.uint8)[:, None, None, None]
+    filled = [*(np.arange(1, n + 1) % 256), *[0] * (-n % chunk)]
+    starts = [start for first in range(0, len(filled), chunk) for start in range(first, first + chunk - 31, 16)]
+    items = list(encoder.items(ArrayClip(clip, fps=fps)))
+    assert len(items) == len(starts) == rows
+    assert [item[:, 0, 0, 0].tolist() for item in items] == [filled[start : start + 32] for start in starts]
 
 
 @pytest.mark.parametrize("length, stride", [(16, 16), (32, 16), (4, 3), (1, 1)])
-@pytest.mark.parametrize("black", [False, True])
-def test_windows(length, stride, black):
+def test_windows(length, stride):
     for n in range(1, 4 * length + 3):
-        clip = list(np.arange(1, n + 1))
-        found = [[int(frame) for frame in window] for window in frames.windows(clip, length, stride, black)]
+        clip = list(range(1, n + 1))
         number = 1 + max(0, -(-(n - length) // stride))
         starts = [i * stride for i in range(number)]
-        if black:
-            filled = clip + [0] * length
-            expected = [filled[start : start + length] for start in starts]
-        elif n < length:
+        if n < length:
             expected = [clip + [n] * (length - n)]
         else:
             expected = [clip[start : start + length] for start in [*starts[:-1], n - length]]
-        assert found == [list(map(int, window)) for window in expected]
-        assert len(found) == number
-    assert list(frames.windows([], length, stride, black)) == []
+        windows = list(frames.windows(clip, length, stride))
+        assert windows == expected and len(windows) == number
+        assert list(frames.full_windows(clip, length, stride)) == [
+            clip[start : start + length] for start in starts if start + length <= n
+        ]
+    assert list(frames.windows([], length, stride)) == []
+
+
+def test_filled_with_black():
+    frame = np.ones((2, 2, 3), np.uint8)
+    for n, multiple, black in ((1, 4, 3), (4, 4, 0), (5, 4, 3), (0, 4, 0), (3, 1, 0)):
+        assert [one.max() for one in frames.filled([frame] * n, multiple)] == [1] * n + [0] * black
 
 
 # ------------------------------------------------------------------------------- weights
@@ -462,6 +486,63 @@ def test_safetensors_and_wrapped_checkpoints_are_read(checkpoints, tmp_path):
     expected = create("videomaev2", weights=checkpoints["videomaev2"]).encode(ArrayClip(noise(2)))
     for file in ("a.safetensors", "b.pt"):
         assert np.array_equal(create("videomaev2", weights=tmp_path / file).encode(ArrayClip(noise(2))), expected)
+
+
+@pytest.mark.parametrize("name", ["imagebind", "videoswin-t", "clip", "hubert"])
+def test_names_with_the_prefix_of_parallel_training(name, checkpoints, tmp_path):
+    if name == "hubert":
+        whole = t.HubertModel(t.HubertConfig(**LAYERS, num_feat_extract_layers=2, conv_dim=(8, 8), conv_kernel=(400, 1),
+                                             conv_stride=(320, 1), num_conv_pos_embeddings=4,
+                                             num_conv_pos_embedding_groups=2)).eval()  # fmt: skip
+    else:
+        whole = original(name)
+    state = {f"module.{key}": value for key, value in whole.state_dict().items()}
+    paths = tmp_path / "plain", tmp_path / "parallel"
+    if name in ("clip", "hubert"):
+        for path in paths:
+            whole.save_pretrained(path)
+        save_file({key: value.contiguous() for key, value in state.items()}, paths[1] / "model.safetensors")
+    else:
+        torch.save(whole.state_dict(), paths[0])
+        torch.save(state, paths[1])
+    clip = ArrayClip(noise(3), np.random.default_rng(0).normal(0, 0.1, 4000).astype(np.float32))
+    encoders = [create(name, weights=path, device="cpu") for path in paths]
+    for encoder in encoders:
+        encoder.dim = 32 if name == "hubert" else encoder.dim
+    plain, parallel = (encoder.encode(clip) for encoder in encoders)
+    assert np.array_equal(plain, parallel)
+
+
+def mmaction_names(state):
+    """Video Swin as its authors' own code saves it, from torchvision's names: the other way about than the encoder."""
+    names = {}
+    for key in state:
+        stage = re.match(r"features\.(\d+)\.(.*)", key)
+        name = key
+        if stage and int(stage[1]) % 2:
+            name = f"layers.{int(stage[1]) // 2}.downsample.{stage[2]}"
+        elif stage:
+            name = f"layers.{int(stage[1]) // 2}.blocks.{stage[2]}".replace("mlp.0.", "mlp.fc1.").replace(
+                "mlp.3.", "mlp.fc2."
+            )
+        names[name] = state[key]
+    return names
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "module.backbone."])
+@pytest.mark.parametrize("name", ["videoswin-t", "videoswin-s", "videoswin"])
+def test_videoswin_of_mmaction(name, prefix, checkpoints, small, tmp_path):
+    state = {key: value for key, value in original(name).state_dict().items() if not key.startswith("head.")}
+    theirs = {prefix + key: value for key, value in mmaction_names(state).items()}
+    if prefix:
+        theirs[prefix.replace("backbone", "cls_head") + "fc_cls.weight"] = torch.zeros(13, 4)
+    torch.save({"state_dict": theirs, "meta": {"epoch": 30}}, tmp_path / "swin.pth")
+    expected = create(name, weights=checkpoints[name]).encode(ArrayClip(noise(33)))
+    assert np.array_equal(create(name, weights=tmp_path / "swin.pth").encode(ArrayClip(noise(33))), expected)
+    lost = next(key for key in theirs if key.endswith("layers.0.blocks.0.mlp.fc2.bias"))
+    torch.save({"state_dict": {key: value for key, value in theirs.items() if key != lost}}, tmp_path / "swin.pth")
+    with pytest.raises(ValidationError, match=f"missing: {re.escape(lost.removeprefix('module.'))}\n"):
+        create(name, weights=tmp_path / "swin.pth").load()
 
 
 BOMB = Path(tempfile.gettempdir(), "a-checkpoint-ran-code")
@@ -543,7 +624,7 @@ def test_a_pooler_that_is_not_in_the_checkpoint_is_left_out(tmp_path):
     model.save_pretrained(tmp_path)
     t.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
     encoder = create(f"hf-image:{tmp_path}")
-    pixels = torch.from_numpy(np.stack([*encoder_loaded(encoder).items(noise(3))]))
+    pixels = torch.from_numpy(np.stack([*encoder_loaded(encoder).items(ArrayClip(noise(3)))]))
     expected = model.vit(pixel_values=pixels).last_hidden_state.mean(1)
     assert np.abs(encoder.encode(ArrayClip(noise(3))) - expected.numpy()).max() <= 1e-5
 
@@ -569,3 +650,54 @@ def test_names():
         create("hf-image:")
     assert create("hf-image:facebook/dinov2-base").name == "hf-image_facebook_dinov2-base"
     assert weights.folder_name("/a/b c") == "b_c"
+
+
+# ------------------------------------------------------------------------------- any VideoMAE
+
+VIDEOMAE = {**LAYERS, "image_size": 32, "patch_size": 16, "num_frames": 16, "decoder_num_hidden_layers": 1,
+            "decoder_hidden_size": 16, "decoder_num_attention_heads": 1, "decoder_intermediate_size": 16}  # fmt: skip
+SQUARE = {"height": 32, "width": 32}
+
+
+def videomae_folder(model, folder):
+    model.save_pretrained(folder)
+    t.VideoMAEImageProcessorPil(size={"shortest_edge": 32}, crop_size=SQUARE).save_pretrained(folder)
+    return create(f"hf-video:{folder}", device="cpu")
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+@pytest.mark.parametrize("kind", [t.VideoMAEForVideoClassification, t.VideoMAEForPreTraining, t.VideoMAEModel])
+def test_any_videomae(kind, pooled, tmp_path):
+    """What the classifier sees, else the mean over the tokens: of 16 frames at a time, the last of them twice."""
+    model = randomise(kind(t.VideoMAEConfig(**VIDEOMAE, num_labels=4, use_mean_pooling=pooled)))
+    encoder = videomae_folder(model, tmp_path / "my VideoMAE")
+    clip = noise(17)
+    features = encoder.encode(ArrayClip(clip))
+    assert encoder.name == "hf-video_my_VideoMAE" and encoder.dim == 32
+    assert features.shape == (2, 32) and np.array_equal(encoder.encode(ArrayClip(clip)), features)
+    processor = t.VideoMAEImageProcessorPil(size={"shortest_edge": 32}, crop_size=SQUARE)
+    pixels = [processor(list(clip[part]), return_tensors="pt")["pixel_values"] for part in (slice(16), slice(1, 17))]
+    seen = []
+    if kind is t.VideoMAEForVideoClassification:
+        model.classifier.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+        [model(part) for part in pixels]
+    else:
+        trunk = model if kind is t.VideoMAEModel else model.videomae
+        seen = [trunk(part).last_hidden_state.mean(1) for part in pixels]
+    assert np.abs(features - torch.cat(seen).numpy()).max() <= 1e-5
+    assert len(encoder.encode(ArrayClip(clip[:3]))) == 1
+
+
+def test_hf_video_refuses_what_is_no_videomae(tmp_path):
+    randomise(t.AutoModel.from_config(t.ViTConfig(**LAYERS, image_size=32))).save_pretrained(tmp_path)
+    with pytest.raises(ValidationError, match="a model of the type vit; expected videomae"):
+        create(f"hf-video:{tmp_path}").load()
+
+
+def test_hf_video_refuses_by_name(tmp_path):
+    model = randomise(t.VideoMAEForVideoClassification(t.VideoMAEConfig(**VIDEOMAE, num_labels=4)))
+    state = {key: value for key, value in model.state_dict().items() if key != "fc_norm.weight"}
+    encoder = videomae_folder(model, tmp_path)
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(ValidationError, match=r"missing: fc_norm\.weight"):
+        encoder.load()

@@ -22,6 +22,9 @@ BASELINES = {
     "numpy",
     "opencv-python-headless",
     "pandas",
+    "pillow",
+    "pooch",
+    "requests",
     "safetensors",
     "soundfile",
     "soxr",
@@ -164,8 +167,8 @@ def of_extra(extra, requirements):
 
 
 def test_what_is_missing_is_looked_for_by_the_names_of_the_modules():
-    modules = {"cv2" if name == "opencv-python-headless" else name for name in BASELINES}
-    assert set(MODULES) == modules
+    modules = {"opencv-python-headless": "cv2", "pillow": "PIL"}
+    assert set(MODULES) == {modules.get(name, name) for name in BASELINES}
 
 
 def test_commands_are_declared_and_their_modules_shipped(wheel, config):

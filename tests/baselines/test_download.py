@@ -1,0 +1,440 @@
+"""Fetching weights, against servers on this machine: a plain one that misbehaves on demand, and one like the hub."""
+
+import contextlib
+import hashlib
+import json
+import re
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from blemore.errors import FileError, ValidationError
+from blemore_baselines import cli
+from blemore_baselines.clips.media import ArrayClip
+from blemore_baselines.commands import weights as command
+from blemore_baselines.encoders import create, download
+from blemore_baselines.encoders.download import LOCK, Remote, fetch
+from blemore_baselines.encoders.videoswin import VideoSwinT
+
+CONTENT = np.random.default_rng(0).bytes(300_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+NAME = "model.pth"
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT under every path; what it does wrong is set from outside.
+
+    breaks:  after how many bytes each answer in turn is cut off
+    length:  the length that it states, where that is not the content's
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content, self.status, self.breaks, self.length = CONTENT, 200, [], None
+        self.etag, self.ranges, self.pages, self.seen = '"one"', True, {}, []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request, client_address):
+        pass  # what was cut off on purpose
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        server, path = self.server, self.path.partition("?")[0]
+        server.seen.append((path, self.headers.get("Range")))
+        content = server.pages.get(path, server.content) if not server.pages or path in server.pages else None
+        if server.status != 200 or content is None:
+            status = server.status if server.status != 200 else 404
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        partial = start and server.ranges and self.headers.get("If-Range") == server.etag
+        rest = content[int(start[1]) :] if partial else content
+        self.send_response(206 if partial else 200)
+        if server.etag:
+            self.send_header("ETag", server.etag)
+        self.send_header("Content-Length", str(server.length or len(rest)))
+        self.end_headers()
+        end = server.breaks.pop(0) if server.breaks else None
+        self.wfile.write(rest[:end])
+        if end is not None or server.length:
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("BLEMORE_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    monkeypatch.chdir(tmp_path)
+    with contextlib.closing(Server()) as running:
+        running.close = running.shutdown
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+    running.server_close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "weights").mkdir()
+    return tmp_path / "weights"
+
+
+def remote(server, **facts):
+    return Remote(f"{server.url}/{NAME}", NAME, **facts)
+
+
+def refused(server, folder, code, **facts):
+    """The only problem of a download that must fail; nothing is left where an encoder would look."""
+    with pytest.raises(FileError) as caught:
+        fetch(remote(server, **facts), folder)
+    [problem] = caught.value.problems
+    assert problem.code == code and not (folder / NAME).exists()
+    assert problem.hint and "Traceback" not in str(problem) and "HTTPConnectionPool" not in str(problem)
+    return str(problem)
+
+
+# ------------------------------------------------------------------------------------ one file
+
+
+@pytest.mark.parametrize("facts", [{}, {"size": len(CONTENT)}, {"sha256": SHA256}, {"sha256": SHA256[:8]}])
+def test_a_file_arrives_whole(server, folder, facts):
+    entry = fetch(remote(server, **facts), folder)
+    assert (folder / NAME).read_bytes() == CONTENT
+    assert entry == {"url": f"{server.url}/{NAME}", "size": len(CONTENT), "sha256": SHA256}
+    assert [path.name for path in folder.iterdir()] == [NAME], "nothing is left beside it"
+    fetch(remote(server, **facts), folder)
+    assert len(server.seen) == 1, "it is there already"
+
+
+def test_a_connection_that_breaks_off_goes_on_where_it_was(server, folder):
+    server.breaks = [140_000, 100_000]
+    fetch(remote(server, sha256=SHA256), folder)
+    ranges = [int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0 for _, asked in server.seen]
+    assert (folder / NAME).read_bytes() == CONTENT and len(ranges) == 3
+    assert 0 < ranges[1] <= 140_000 and ranges[1] < ranges[2] <= 240_000
+
+
+def test_another_run_goes_on_where_the_last_one_was(server, folder):
+    server.breaks = [200_000, *[0] * 9]
+    assert "The same command goes on from there" in refused(server, folder, "broken-off")
+    server.breaks = []
+    server.seen.clear()
+    fetch(remote(server), folder)
+    assert (folder / NAME).read_bytes() == CONTENT and len(server.seen) == 1
+    assert re.fullmatch(r"bytes=[1-9]\d*-", server.seen[0][1])
+
+
+def test_a_file_that_changed_in_between_is_fetched_anew(server, folder):
+    server.breaks = [200_000, *[0] * 9]
+    refused(server, folder, "broken-off")
+    server.breaks, server.content, server.etag = [], CONTENT[::-1], '"two"'
+    fetch(remote(server), folder)
+    assert (folder / NAME).read_bytes() == CONTENT[::-1]
+
+
+@pytest.mark.parametrize("etag, ranges", [('"one"', False), (None, True), ('W/"one"', True)])
+def test_without_ranges_or_a_tag_it_starts_anew(server, folder, etag, ranges):
+    server.etag, server.ranges, server.breaks = etag, ranges, [200_000, *[0] * 9]
+    refused(server, folder, "broken-off")
+    server.breaks = []
+    fetch(remote(server), folder)
+    assert (folder / NAME).read_bytes() == CONTENT
+
+
+def test_a_part_that_is_longer_than_the_file_starts_anew(server, folder):
+    (folder / f".{NAME}.part").write_bytes(CONTENT + b"more")
+    (folder / f".{NAME}.part.tag").write_text(server.etag)
+    server.status = 416
+    serve = Handler.do_GET
+
+    def once(self):
+        serve(self)
+        self.server.status = 200
+
+    Handler.do_GET = once
+    try:
+        fetch(remote(server), folder)
+    finally:
+        Handler.do_GET = serve
+    assert (folder / NAME).read_bytes() == CONTENT
+
+
+def test_wrong_length(server, folder):
+    assert "300,000 bytes; its publisher states 300,001" in refused(server, folder, "wrong-length", size=300_001)
+    server.length = 400_000  # states more than it sends
+    assert "broke off after" in refused(server, folder, "broken-off")
+
+
+@pytest.mark.parametrize("digits", [8, 64])
+def test_wrong_hash(server, folder, digits):
+    message = refused(server, folder, "wrong-hash", sha256=("0" * 64)[:digits])
+    assert SHA256 in message and "It was not kept" in message
+    assert not list(folder.iterdir())
+
+
+def test_wrong_hash_of_a_file_that_was_there(server, folder):
+    (folder / NAME).write_bytes(b"by hand")
+    with pytest.raises(FileError, match=rf"Delete {folder / NAME} to download it anew"):
+        fetch(remote(server, sha256=SHA256[:8]), folder)
+    assert (folder / NAME).read_bytes() == b"by hand"
+
+
+@pytest.mark.parametrize("status, message", [
+    (404, "answers 404 Not Found"), (403, "answers 403 Forbidden"), (500, "answers 500 Internal Server Error"),
+])  # fmt: skip
+def test_other_answers(server, folder, status, message):
+    server.status = status
+    text = refused(server, folder, "http-error")
+    assert message in text and ("account" in text if status == 403 else "Has it moved" in text)
+
+
+def test_no_network(server, folder):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        server.url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        assert "cannot be reached: [Errno 111] Connection refused" in refused(server, folder, "no-network")
+    server.url = "http://no-such-host.invalid"
+    assert "cannot be reached" in refused(server, folder, "no-network")
+
+
+def test_no_space(server, folder, monkeypatch):
+    usage = download.shutil.disk_usage(folder)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    assert "300,000 bytes are needed, 1,000 are free" in refused(server, folder, "no-space")
+    assert not (folder / f".{NAME}.part").exists(), "nothing was written"
+
+
+def test_space_that_runs_out_while_it_is_written(server, folder):
+    """The device takes no byte; what its name stands for is only known when it is written."""
+    (folder / f".{NAME}.part").symlink_to("/dev/full")
+    (folder / f".{NAME}.part.tag").write_text(server.etag)
+    assert "No space left on device" in refused(server, folder, "no-space")
+
+
+def test_a_folder_that_cannot_be_written(server, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError) as caught:
+        fetch(remote(server), tmp_path / "file")
+    assert caught.value.problems[0].code == "cannot-write"
+
+
+# -------------------------------------------------------------------- what encoders publish where
+
+
+@pytest.mark.parametrize("name, by_hand", [
+    ("clip", False), ("imagebind", False), ("videomaev2", False), ("videomaev2-base", False), ("videoswin", False),
+    ("videoswin-s", False), ("videoswin-t", False), ("hubert", False), ("wavlm", False), ("hicmae", True),
+])  # fmt: skip
+def test_every_encoder_says_how_its_weights_are_published(name, by_hand):
+    encoder = create(name)
+    assert download.is_by_hand(encoder.weights, encoder.file) == by_hand
+    if "swin" in name:
+        [file] = download.published(name, encoder.weights, encoder.file).files
+        assert (
+            len(file.sha256) == 8 and file.sha256 in file.path and file.url.startswith("https://download.pytorch.org/")
+        )
+
+
+def run(*arguments, typed=None):
+    return CliRunner().invoke(cli.main, ["weights", *map(str, arguments)], input=typed)
+
+
+@pytest.fixture
+def swin(server, monkeypatch):
+    """A small Video Swin at the server, with its hash in its name as torchvision has it."""
+    from originals import randomise
+    from originals.swin3d import Swin3D
+
+    path = "model.pth"
+    torch.save(randomise(Swin3D(width=8, depths=(2, 1), heads=(1, 2), classes=5)).state_dict(), path)
+    with open(path, "rb") as file:
+        server.content = file.read()
+    name = f"swin3d_t-{hashlib.sha256(server.content).hexdigest()[:8]}.pth"
+    monkeypatch.setattr(VideoSwinT, "file", name)
+    monkeypatch.setattr(VideoSwinT, "weights", f"{server.url}/models/{name}")
+    return name
+
+
+def test_get_puts_weights_where_extract_looks_and_pins_them(server, swin, folder):
+    with pytest.raises(FileError, match=r"`blemore-baselines weights get videoswin-t`, or from http://127\.0\.0\.1"):
+        create("videoswin-t").load()
+    assert re.search(r"^videoswin-t +no +BSD", run().stdout, re.MULTILINE)
+    done = run("get", "videoswin-t", "--yes")
+    assert done.exit_code == 0 and done.stdout.strip() == str(folder / swin), done.output
+    assert "licence: BSD 3-clause" in done.stderr
+    frames = np.zeros((2, 72, 72, 3), np.uint8)
+    assert create("videoswin-t", device="cpu").encode(ArrayClip(frames)).shape == (1, 16)
+    assert re.search(rf"^videoswin-t +{re.escape(str(folder / swin))} ", run().stdout, re.MULTILINE)
+    lock = json.loads((folder / LOCK).read_text())["videoswin-t"]
+    assert lock["licence"] == VideoSwinT.licence and lock["commit"] is None
+    assert lock["files"][swin]["sha256"] == hashlib.sha256(server.content).hexdigest()
+    assert lock["files"][swin]["size"] == len(server.content)
+
+
+def test_what_was_pinned_does_not_change_unseen(server, swin, folder, monkeypatch):
+    """Also where the publisher states no hash."""
+    monkeypatch.setattr(VideoSwinT, "file", "plain.pth")
+    monkeypatch.setattr(VideoSwinT, "weights", f"{server.url}/plain.pth")
+    assert run("get", "videoswin-t", "--yes").exit_code == 0
+    (folder / "plain.pth").unlink()
+    server.content = server.content[:-1] + b"!"
+    changed = run("get", "videoswin-t")
+    assert changed.exit_code == 3 and "its SHA-256 is" in changed.stderr and LOCK in changed.stderr
+    assert not (folder / "plain.pth").exists()
+
+
+def test_the_licence_is_shown_and_asked_once(server, swin, folder):
+    refused_run = run("get", "videoswin-t", typed="n\n")
+    assert refused_run.exit_code == 1 and "nothing was fetched" in refused_run.stderr and not server.seen
+    assert "licence: BSD 3-clause" in refused_run.stderr and "Do you agree to it?" in refused_run.stderr
+    nobody = run("get", "videoswin-t", typed="")
+    assert nobody.exit_code == 2 and "--yes agrees to it" in nobody.stderr and not server.seen
+    server.status = 500
+    assert run("get", "videoswin-t", typed="y\n").exit_code == 3
+    server.status = 200
+    again = run("get", "videoswin-t", typed="")
+    assert again.exit_code == 0 and "Do you agree" not in again.stderr, "agreed to before"
+
+
+@pytest.mark.parametrize("name, code, message", [
+    ("logmel", 1, "takes no weights that could be fetched: it needs none"),
+    ("openface3", 1, "takes no weights that could be fetched: CSV files of OpenFace 3"),
+    ("nothing", 1, "there is none of that name"),
+    ("hicmae", 3, "its authors publish them on a page, not as a file: https://github.com/sunlicai/HiCMAE"),
+])  # fmt: skip
+def test_weights_that_cannot_be_fetched(name, code, message, folder, server):
+    done = run("get", name, "--yes")
+    assert done.exit_code == code and message in done.stderr
+
+
+def test_a_broken_lock_file(server, swin, folder):
+    for content in ("[]", '{"clip": 3}', '{"clip": {"files": {"x": {}}}}', "{"):
+        (folder / LOCK).write_text(content)
+        done = run("get", "videoswin-t", "--yes")
+        assert done.exit_code == 1 and LOCK in done.stderr and not server.seen, done.output
+
+
+def test_missing_weights_by_hand_name_no_command():
+    with pytest.raises(FileError) as caught:
+        create("hicmae").load()
+    assert "weights get" not in str(caught.value) and "checkpoint-99.pth" in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------- the hub
+
+
+def name_hub(monkeypatch, url):
+    """As HF_ENDPOINT does, which is only read at the start."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+
+
+@pytest.fixture
+def hub(server, tmp_path, monkeypatch):
+    """A hub with the model `some/clip`, and a page of plain files, `some/files`."""
+    name_hub(monkeypatch, server.url)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPVisionConfig(**sizes, image_size=32, patch_size=8, projection_dim=16)
+    CLIPVisionModelWithProjection(config).save_pretrained(tmp_path / "source")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "source").iterdir()}
+    files |= {"pytorch_model.bin": b"the other format", "README.md": b"words", "onnx/config.json": b"{}"}
+    publish(server, "some/clip", "c0ffee" * 6 + "aaaa", files)
+    publish(server, "some/files", "beef" * 10, {"README.md": b"words", "deep/er/model.pth": CONTENT})
+    return server
+
+
+def publish(server, hub_id, commit, files):
+    siblings = [
+        {"rfilename": name, "size": len(content), "blobId": "0" * 40,
+         **({"lfs": {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 100}}
+            if len(content) > 9000 else {})}
+        for name, content in files.items()
+    ]  # fmt: skip
+    page = json.dumps({"id": hub_id, "sha": commit, "siblings": siblings}).encode()
+    server.pages |= {f"/api/models/{hub_id}": page, f"/api/models/{hub_id}/revision/{commit}": page}
+    server.pages |= {f"/{hub_id}/resolve/{commit}/{name}": content for name, content in files.items()}
+
+
+def test_a_model_of_the_hub(hub, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("blemore_baselines.encoders.clip.CLIP.weights", "some/clip")
+    done = run("get", "clip", "--yes")
+    assert done.exit_code == 0, done.output
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert paths == ["some/clip/config.json", "some/clip/model.safetensors", LOCK], "settings and one format"
+    lock = json.loads((folder / LOCK).read_text())["clip"]
+    assert lock["commit"].startswith("c0ffee")
+    clip = ArrayClip(np.zeros((2, 40, 40, 3), np.uint8))
+    expected = create("clip", weights=tmp_path / "source", device="cpu").encode(clip)
+    assert np.array_equal(create("clip", device="cpu").encode(clip), expected)
+
+
+def test_a_model_of_the_hub_stays_at_its_commit(hub, folder):
+    name = "hf-image:some/clip"
+    assert run("get", name, "--yes").exit_code == 0
+    (folder / "some" / "clip" / "config.json").unlink()
+    publish(hub, "some/clip", "dead" * 10, {"config.json": b"{}", "model.safetensors": b"newer"})
+    old = next(page for page in hub.pages if "/revision/c0ffee" in page)
+    hub.seen.clear()
+    assert run("get", name).exit_code == 0
+    assert hub.seen[0][0] == old and len(hub.seen) == 2 and "/resolve/c0ffee" in hub.seen[1][0]
+
+
+def test_a_file_on_a_page_of_the_hub(hub, folder):
+    [path] = download.get("mine", "https://huggingface.co/some/files", NAME)
+    assert path == folder / NAME and path.read_bytes() == CONTENT
+    with pytest.raises(FileError, match=r"some/files: has no other\.pth among its 2 files"):
+        download.get("mine", "https://huggingface.co/some/files", "other.pth")
+
+
+def test_a_file_of_the_hub_is_checked_and_goes_on(hub, folder):
+    [address] = [path for path in hub.pages if path.endswith(NAME)]
+    hub.breaks = [10**6, 100_000]  # the page itself first
+    download.get("mine", "https://huggingface.co/some/files", NAME)
+    assert hub.seen[-1][0] == address and hub.seen[-1][1] and (folder / NAME).read_bytes() == CONTENT
+    (folder / NAME).unlink()
+    (folder / LOCK).unlink()
+    hub.pages[address] = CONTENT[:-1] + b"!"
+    with pytest.raises(FileError, match="its SHA-256 is"):
+        download.get("mine", "https://huggingface.co/some/files", NAME)
+    assert not (folder / NAME).exists()
+
+
+def test_a_hub_that_does_not_answer(hub, folder, monkeypatch):
+    with pytest.raises(FileError) as caught:
+        download.get("mine", "some/nothing", None)
+    assert caught.value.problems[0].code == "http-error" and "404" in str(caught.value)
+    name_hub(monkeypatch, "http://no-such-host.invalid")
+    with pytest.raises(FileError) as caught:
+        download.get("mine", "some/clip", None)
+    assert caught.value.problems[0].code == "no-network"
+
+
+def test_names_of_encoders_in_hints(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("BLEMORE_WEIGHTS", str(tmp_path))
+    for name in ("clip", "hf-image:some/model", "hf-audio:some/model", "hf-video:some/model"):
+        with pytest.raises(FileError, match=f"weights get {name}`"):
+            create(name).load()
+    with pytest.raises(ValidationError, match="takes no weights"):
+        command._encoder("gray_flow")
