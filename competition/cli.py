@@ -55,7 +55,7 @@ def main() -> None:
 @click.option("--labels", type=PATH, required=True, help="The hidden labels: a labels JSON, or a metadata CSV.")
 @click.option(
     "--out",
-    type=FilePath(written=True, suffix=".zip", beside=BESIDE),
+    type=FilePath(to_write=True, suffix=".zip", beside=BESIDE),
     required=True,
     metavar="FILE.zip",
     help="The bundle.",
