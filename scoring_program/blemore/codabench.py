@@ -191,8 +191,17 @@ def read_settings(folder: Path) -> Settings:
     if not path.exists():
         return Settings()
     try:
-        data = parse_json(read_bytes(path, MAX_JSON_BYTES), "settings.json")
+        raw = read_bytes(path, MAX_JSON_BYTES)
     except BlemoreError as error:
+        raise ReferenceLabelsError(error.problems) from None
+    return parse_settings(raw)
+
+
+def parse_settings(raw: bytes) -> Settings:
+    """Settings from their file's content. ReferenceLabelsError: they are wrong."""
+    try:
+        data = parse_json(raw, "settings.json")
+    except ValidationError as error:
         raise ReferenceLabelsError(error.problems) from None
     if not isinstance(data, dict):
         raise ReferenceLabelsError(_wrong_settings("$", "no object", f"one with {', '.join(Settings._fields)}"))
@@ -216,7 +225,7 @@ def _wrong_settings(place: str, value: str, expected: str) -> Problem:
 def read_labels(shipped: Path, on_worker: Path, settings: Settings) -> Reference:
     """The labels on the worker, else those shipped with the bundle; the first of the two that the settings' hash is of.
 
-    Raises ReferenceLabelsError: there are none, others than the bundle was made for, wrong ones, or none with a blend.
+    Raises ReferenceLabelsError: there are none, or see `parse_labels`.
     """
     candidates = [raw for raw in map(_read_if_there, (on_worker, shipped)) if raw is not None]
     if not candidates:
@@ -228,6 +237,14 @@ def read_labels(shipped: Path, on_worker: Path, settings: Settings) -> Reference
                 hint="Build the bundle again, or put its labels.json on the worker.",
             )
         )
+    return parse_labels(candidates, settings)
+
+
+def parse_labels(candidates: Sequence[bytes], settings: Settings) -> Reference:
+    """The labels of the first of several files that has the settings' hash.
+
+    Raises ReferenceLabelsError: none has it, the labels are wrong, or there is no blend among them.
+    """
     raw = next((raw for raw in candidates if _has_hash(raw, settings)), None)
     if raw is None:
         raise ReferenceLabelsError(
