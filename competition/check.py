@@ -31,7 +31,6 @@ TASK_DATA = ("scoring_program", "reference_data", "input_data", "ingestion_progr
 PHASE_DATA = ("starting_kit", "public_data")
 LIMITS = ("max_submissions", "max_submissions_per_day")
 LONGEST_RUN = 600  # seconds, on the default queue
-JUST_BEGUN = timedelta(days=1)  # how long ago a phase may have started that is still to be uploaded
 OLDEST_PYTHON = (3, 9)  # that runs the scoring program
 DEFAULT_IMAGE = "codalab/codalab-legacy:py37"  # the platform's
 
@@ -255,7 +254,9 @@ def _span(span: _Span, now: datetime | None) -> Iterator[Problem]:
     if start and end and end <= start:
         message = "the end is not after the start; the platform does not notice"
         yield Problem("date", where, message, hint="Are the two exchanged?")
-    past = [moment for moment, grace in ((start, JUST_BEGUN), (end, timedelta(0))) if _is_past(moment, now, grace)]
+    past = [
+        moment for moment, grace in ((start, dates.JUST_BEGUN), (end, timedelta(0))) if _is_past(moment, now, grace)
+    ]
     if past:
         message = f"{' and '.join(map(dates.write, past))} UTC is past; expected dates to come"
         yield Problem("past", where, message, hint="Set new dates; --allow-past takes these as they are.")
@@ -309,8 +310,8 @@ def _computation(column: Mapping, indexes: list[int | None], where: str) -> Iter
     elif isinstance(sources, list):
         numbers = [whole(index) for index in sources]
         if not set(numbers) <= set(indexes) or whole(column.get("index")) in numbers:
-            message = f"found {sources}; expected indexes of other columns"
-            yield Problem("computation", f"{where}.computation_indexes", message)
+            place = f"{where}.computation_indexes"
+            yield Problem("computation", place, f"found {sources}; expected indexes of other columns")
 
 
 # ----------------------------------------------------------------------- the program, as it really runs

@@ -39,8 +39,8 @@ def command_of(program: Mapping[str, bytes]) -> str:
     where = f"scoring program: {name}"
     command = parse_yaml(program[name], where).get("command")
     if not isinstance(command, str) or not command.split():
-        message = "no command; expected e.g. command: python3 $program/score.py"
-        raise BundleError(Problem("no-command", where, message))
+        hint = "Write e.g. command: python3 $program/score.py --input $input --output $output."
+        raise BundleError(Problem("no-command", where, "no command; expected one", hint=hint))
     try:
         shlex.split(command)
     except ValueError as error:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
+JUST_BEGUN = timedelta(days=1)  # how long ago a phase may have started that is still to be uploaded
 FORM = "%Y-%m-%d %H:%M:%S"
 EXPECTED = 'expected UTC as "YYYY-MM-DD HH:MM:SS"'
 MONTHS = "january february march april may june july august september october november december".split()
