@@ -1,16 +1,18 @@
 """From labels to a complete bundle.
 
-Beside `bundle.zip` stand two trivial submissions that seed the leaderboard, and, where the labels stay
-on the worker, the `labels.json` to put there. The same inputs, dates included, give the same bytes.
+Beside `bundle.zip` there are two trivial submissions that seed the leaderboard, and, where the hidden labels stay
+on the worker, the `labels.json` to put there. The same inputs, dates and secret included, give the same bytes.
 
-Nothing that participants can download is made of the labels: they get the clips' ids, sorted, and a
-template with the same answer for each of them.
+Nothing that participants can download is made of the hidden labels: they get the clips' ids, sorted, a
+template with the same answer for each of them, and a hash that is keyed with a random secret.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import secrets
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -19,18 +21,23 @@ import yaml
 
 import blemore
 from blemore import trivial
-from blemore.errors import Problem
-from blemore.evaluate import read_reference
+from blemore.codabench import hmac_of
+from blemore.errors import Problem, some
+from blemore.evaluate import read_ids, read_reference
 from blemore.io import csv_text, read_bytes, to_json, write_atomic, zip_bytes
-from blemore.labels import Label, to_entry
+from blemore.labels import Label, parse_filename, to_entry
 from blemore.validate import Reference
 from blemore_codabench.bundle import CONFIG, BundleError, pack, parse_yaml
+from blemore_codabench.dates import JUST_BEGUN
+from blemore_codabench.dates import write as utc
 from blemore_codabench.vendor import vendored
 
 HERE = Path(__file__).parent
 NOTEBOOK = HERE.parent / "starting_kit" / "blemore_starting_kit.ipynb"  # in a checkout
 PRACTICE_LASTS = timedelta(days=28)
 GAP = timedelta(seconds=1)  # phases must not touch
+TEST_CLIPS = 594  # of the dataset
+SECRET_BYTES = 32
 
 
 class Options(NamedTuple):
@@ -40,18 +47,31 @@ class Options(NamedTuple):
     out: Path
     practice_labels: Path | None = None
     labels_on_worker: bool = False
+    queue: str | None = None
+    ids: Path | None = None
     start: datetime | None = None
     end: datetime | None = None
+    allow_past: bool = False
     config: Path = HERE / CONFIG
     wheels: Path | None = None
     report: str = "aggregate"
 
 
 class Built(NamedTuple):
-    """The files written, by what they are, and what the organiser should know."""
+    """The files written, by what they are; what is in each phase; and what the organiser should know."""
 
     files: dict[str, Path]
+    phases: list[str]
     notes: list[str]
+
+
+class Part(NamedTuple):
+    """One phase's share: its name in file names, its labels as they are shipped, and how much its page shows."""
+
+    name: str
+    reference: Reference
+    labels: bytes
+    report: str
 
 
 def build(options: Options) -> Built:
@@ -59,73 +79,151 @@ def build(options: Options) -> Built:
 
     Raises ReferenceLabelsError: labels are wrong; BundleError: the configuration, dates or wheels are; FileError.
     """
-    references = [
-        (_reference(path), report)
-        for path, report in ((options.practice_labels, "full"), (options.labels, options.report))
-        if path
-    ]
-    config, notes = _config(options, len(references))
+    parts = _parts(options)
+    config, notes = _config(options, len(parts))
     files = {
         "scoring_program.zip": pack(scoring_program(options.wheels)),
         "starting_kit.zip": pack(_starting_kit(notes)),
     }
-    beside = {}
-    for (reference, report), task, phase in zip(references, config["tasks"], config["phases"]):
-        name = "test" if phase is config["phases"][-1] else "practice"
-        labels, stay = labels_json(reference), options.labels_on_worker and name == "test"
-        task.update(scoring_program="scoring_program.zip", reference_data=f"{name}_reference.zip")
-        phase.update(starting_kit="starting_kit.zip", public_data=f"{name}_data.zip")
-        files[f"{name}_reference.zip"] = pack(_reference_data(labels, report, stay))
-        files[f"{name}_data.zip"] = pack(_public_data(reference, name))
-        if stay:
-            beside["labels"] = (options.out.with_suffix(".labels.json"), labels)
-            notes.append(
-                "Put the labels on your worker as <its data folder>/blemore/labels.json; the program accepts no others."
-            )
+    for part, task, phase in zip(parts, config["tasks"], config["phases"]):
+        task.update(scoring_program="scoring_program.zip", reference_data=f"{part.name}_reference.zip")
+        phase.update(starting_kit="starting_kit.zip", public_data=f"{part.name}_data.zip")
+        shipped = not (options.labels_on_worker and part.name == "test")
+        files[f"{part.name}_reference.zip"] = pack(_reference_data(part, shipped))
+        files[f"{part.name}_data.zip"] = pack(_public_data(part.reference, part.name))
     files.update(_named_files(config, options.config.parent))
     files[CONFIG] = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100).encode()
-    for name, label in _seeds():
-        predictions = to_json({"predictions": {clip: to_entry(label) for clip in sorted(references[-1][0].labels)}})
-        beside[f"always {label}"] = (
-            options.out.with_suffix(f".trivial_{name}.zip"),
-            zip_bytes("predictions.json", predictions),
-        )
+    beside = _beside(parts[-1], options)
     for path, content in beside.values():
         write_atomic(path, content)
     write_atomic(options.out, pack(files))
-    return Built({"bundle": options.out, **{name: path for name, (path, _) in beside.items()}}, notes)
+    notes += _advice(parts[-1], config, options)
+    paths = {"bundle": options.out, **{name: path for name, (path, _) in beside.items()}}
+    return Built(paths, [_inventory(part) for part in parts], notes)
+
+
+def _beside(part: Part, options: Options) -> dict[str, tuple[Path, bytes]]:
+    """The files beside the bundle: the trivial submissions and, where they stay there, the worker's labels."""
+    files = {}
+    if options.labels_on_worker:
+        files["labels"] = (options.out.with_suffix(".labels.json"), part.labels)
+    for name, label in _seeds():
+        predictions = to_json({"predictions": {clip: to_entry(label) for clip in sorted(part.reference.labels)}})
+        path = options.out.with_suffix(f".trivial_{name}.zip")
+        files[f"always {label}"] = (path, zip_bytes("predictions.json", predictions))
+    return files
 
 
 # ---------------------------------------------------------------------------- the labels' side
 
 
-def _reference(path: Path) -> Reference:
+def _parts(options: Options) -> list[Part]:
+    """The practice phase, if there is one, and the test phase. BundleError: their labels are of the wrong clips."""
+    hidden = read_labels(options.labels)
+    problems = list(_wrong_clips(hidden, options))
+    if options.report != "full" and hidden.secret is None:
+        hidden = hidden._replace(secret=secrets.token_hex(SECRET_BYTES))
+    parts = [Part("test", hidden, labels_json(hidden), options.report)]
+    if options.practice_labels:
+        practice = read_labels(options.practice_labels)
+        problems += _shared(hidden, practice, options)
+        parts.insert(0, Part("practice", practice, labels_json(practice), "full"))
+    if problems:
+        raise BundleError(problems)
+    return parts
+
+
+def read_labels(path: Path) -> Reference:
+    """Labels to score against. ReferenceLabelsError: they are wrong; BundleError: no blend is among them; FileError."""
     reference = read_reference(path)
     if not any(label.is_blend for label in reference.labels.values()):
-        raise BundleError(
-            Problem(
-                "no-blends",
-                str(path),
-                "no blend among the labels: ACC_salience and score would be undefined",
-                hint="Is it the right file?",
-            )
-        )
+        message = "no blend among the labels: ACC_salience and score would be undefined"
+        raise BundleError(Problem("no-blends", str(path), message, hint="Is it the right file?"))
     return reference
 
 
+def _wrong_clips(reference: Reference, options: Options) -> Iterator[Problem]:
+    """Labels of other clips than those that participants are to predict, or whose names give them away."""
+    clips, where = set(reference.labels), str(options.labels)
+    expected = set(read_ids(options.ids)) if options.ids else clips
+    for kind, names in (("missing", sorted(expected - clips)), ("unknown", sorted(clips - expected))):
+        if names:
+            message = f"{len(names):,} clips are {kind}: {some(names)}; expected those of {options.ids}"
+            hint = "With other clips than participants have, every complete submission would fail."
+            yield Problem(f"{kind}-clips", where, message, hint=hint)
+    if options.report != "full":
+        telling = sorted(clip for clip in clips if _tells_its_label(clip))
+        if telling:
+            message = f"the names of {len(telling):,} clips tell their labels: {some(telling)}; expected anonymous ones"
+            hint = "Are --labels and --practice-labels exchanged? Public labels go with --report full."
+            yield Problem("not-hidden", where, message, hint=hint)
+
+
+def _tells_its_label(clip: str) -> bool:
+    try:
+        return bool(parse_filename(clip))
+    except ValueError:
+        return False
+
+
+def _shared(hidden: Reference, practice: Reference, options: Options) -> Iterator[Problem]:
+    clips = sorted(set(hidden.labels) & set(practice.labels))
+    if clips:
+        message = f"{len(clips):,} clips are in {options.practice_labels} as well: {some(clips)}; expected none"
+        hint = "The practice phase shows its labels. Name the test phase's with --labels alone."
+        yield Problem("not-hidden", str(options.labels), message, hint=hint)
+
+
 def labels_json(reference: Reference) -> bytes:
-    """Labels and, where every clip has one, actors; sorted by id."""
+    """Labels and, where every clip has one, actors; sorted by id. With the secret, if there is one."""
     clips = sorted(reference.labels)
-    data = {"labels": {clip: to_entry(reference.labels[clip]) for clip in clips}}
+    data: dict[str, object] = {"labels": {clip: to_entry(reference.labels[clip]) for clip in clips}}
     if all(clip in reference.groups for clip in clips):
         data["groups"] = {clip: reference.groups[clip] for clip in clips}
+    if reference.secret is not None:
+        data["secret"] = reference.secret
     return to_json(data).encode()
 
 
-def _reference_data(labels: bytes, report: str, stay_on_worker: bool) -> dict[str, bytes]:
-    settings = {"report": report, "labels_sha256": hashlib.sha256(labels).hexdigest()}
-    files = {"settings.json": to_json(settings).encode()}
-    return files if stay_on_worker else {**files, "labels.json": labels}
+def _reference_data(part: Part, with_labels: bool) -> dict[str, bytes]:
+    """Anyone can download this: of hidden labels, it has no hash but one that is keyed with their secret."""
+    digest = {"labels_sha256": hashlib.sha256(part.labels).hexdigest()}
+    if part.reference.secret is not None:
+        digest = {"labels_hmac_sha256": str(hmac_of(part.labels))}
+    files = {"settings.json": to_json({"report": part.report, **digest}).encode()}
+    return {**files, "labels.json": part.labels} if with_labels else files
+
+
+def _inventory(part: Part) -> str:
+    """How many clips, blends and actors a phase has."""
+    reference = part.reference
+    blends = sum(label.is_blend for label in reference.labels.values())
+    actors = f"{len(set(reference.groups.values())):,} actors" if reference.groups else "actors not known"
+    return f"{part.name} phase: {len(reference.labels):,} clips, {blends:,} blends, {actors}"
+
+
+def _advice(part: Part, config: Mapping, options: Options) -> list[str]:
+    """What an organiser should know of the test phase."""
+    notes = []
+    clips = len(part.reference.labels)
+    if clips != TEST_CLIPS and not options.ids:
+        notes.append(
+            f"The dataset has {TEST_CLIPS} test clips, the labels have {clips:,}. Name the clips that participants have"
+            " with --ids test_metadata.csv to see which are missing."
+        )
+    if options.report == "full":
+        notes.append("With --report full, participants can work out the labels: it is for public ones.")
+    if options.labels_on_worker:
+        notes.append(
+            "Put the labels on your worker as <its data folder>/blemore/labels.json, with mode 0644 so that the"
+            " worker's user can read it; the program accepts no others."
+        )
+        if not config.get("queue"):
+            notes.append(
+                "No queue is set, and without one every submission fails: add --queue with the key of your own, or set"
+                " it in competition.yaml. blemore-codabench check will refuse the bundle until then."
+            )
+    return notes
 
 
 def _seeds() -> list[tuple[str, Label]]:
@@ -192,19 +290,24 @@ def _tree(folder: Path) -> dict[str, bytes]:
 
 
 def _config(options: Options, phases: int) -> tuple[dict, list[str]]:
-    """The template with as many phases as there are references, dated; what to tell of it."""
+    """The template with as many phases as there are labels, dated; what to tell of it."""
     where = str(options.config)
     config = copy.deepcopy(parse_yaml(read_bytes(options.config), where))
     for key in ("tasks", "phases"):
-        found = config.get(key)
-        if not isinstance(found, list) or len(found) < phases or not all(isinstance(item, dict) for item in found):
+        entries = config.get(key)
+        if (
+            not isinstance(entries, list)
+            or len(entries) < phases
+            or not all(isinstance(item, dict) for item in entries)
+        ):
             message = f"expected a list of at least {phases}"
-            raise BundleError(
-                Problem("config", f"{where}: {key}", message, hint="Start from the kit's own competition.yaml.")
-            )
-        config[key] = [{**item, "index": index} for index, item in enumerate(found[-phases:])]
+            hint = "Start from the kit's own competition.yaml."
+            raise BundleError(Problem("config", f"{where}: {key}", message, hint=hint))
+        config[key] = [{**item, "index": index} for index, item in enumerate(entries[-phases:])]
     for index, phase in enumerate(config["phases"]):
         phase["tasks"] = [index]
+    if options.queue:
+        config["queue"] = options.queue
     return config, _date(config["phases"], options)
 
 
@@ -213,34 +316,39 @@ def _date(phases: list[dict], options: Options) -> list[str]:
     now = datetime.now(UTC).replace(microsecond=0)
     practice = len(phases) > 1
     start = options.start or (now + PRACTICE_LASTS if practice else now)
+    first = start - PRACTICE_LASTS if practice else start
+    if not options.allow_past:
+        _demand_future(start, start - GAP if practice else start + JUST_BEGUN, options, now)
+        first = max(first, now)  # of practice, whose four weeks would have begun already
     if options.end is not None and options.end <= start:
-        raise BundleError(
-            Problem(
-                "dates",
-                "--end",
-                f"{_utc(options.end)} is not after the start, {_utc(start)}",
-                hint="Name both dates with --start and --end, in UTC.",
-            )
-        )
+        message = f"{utc(options.end)} is not after the start, {utc(start)}"
+        hint = "Name both dates with --start and --end, in UTC."
+        raise BundleError(Problem("dates", "--end", message, hint=hint))
     notes = []
-    phases[-1].update(start=_utc(start))
+    phases[-1].update(start=utc(start))
     phases[-1].pop("end", None)
     if practice:
-        phases[0].update(start=_utc(start - PRACTICE_LASTS), end=_utc(start - GAP))
+        phases[0].update(start=utc(first), end=utc(start - GAP))
         notes.append(f"The practice phase runs from {phases[0]['start']} to {phases[0]['end']} UTC.")
     if options.end:
-        phases[-1].update(end=_utc(options.end))
-    ends = f"ends {_utc(options.end)}" if options.end else "has no end (set one with --end)"
+        phases[-1].update(end=utc(options.end))
+    ends = f"ends {utc(options.end)}" if options.end else "has no end (set one with --end)"
     notes.append(
-        f"The test phase starts {_utc(start)}{'' if options.start else ' (set it with --start)'} and {ends}. All times"
+        f"The test phase starts {utc(start)}{'' if options.start else ' (set it with --start)'} and {ends}. All times"
         " are UTC."
     )
     return notes
 
 
-def _utc(moment: datetime) -> str:
-    """As the platform reads it: it takes the wall time for UTC and drops an offset."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+def _demand_future(start: datetime, latest: datetime, options: Options, now: datetime) -> None:
+    """BundleError: the end is past, or it is later than `latest`, after which the start is not taken any more."""
+    past = [("--start", start)] if now >= latest else []
+    past += [("--end", options.end)] if options.end is not None and options.end <= now else []
+    if past:
+        dates = " and ".join(f"{option} {utc(moment)}" for option, moment in past)
+        message = f"{dates} UTC is past, for it is {utc(now)} UTC; expected dates to come"
+        hint = "To rebuild a competition that has begun: --allow-past."
+        raise BundleError(Problem("past", "dates", message, hint=hint))
 
 
 def _named_files(config: dict, folder: Path) -> dict[str, bytes]:

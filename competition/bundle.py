@@ -7,17 +7,19 @@ paths to contents.
 from __future__ import annotations
 
 import io
+import posixpath
 import zipfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
 
-from blemore.errors import BlemoreError, Problem, show
+from blemore.errors import BlemoreError, Problem, show, some
 from blemore.io import read_bytes
 
 CONFIG = "competition.yaml"
-LARGEST = 2**30  # bytes of a bundle, a member or a submission when extracted
+LARGEST = 2**30  # bytes of a bundle or a zip in it when extracted
 MOST_FILES = 10_000
 START_FROM = "Start from the kit's own competition.yaml."
 
@@ -45,15 +47,7 @@ def unpack(raw: bytes, where: str) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > LARGEST:
-                raise BundleError(
-                    Problem(
-                        "bad-zip",
-                        where,
-                        f"more than {MOST_FILES:,} files or {LARGEST / 2**20:,.0f} MiB when extracted",
-                        hint="A bundle takes less than 1 MiB: is it the right file?",
-                    )
-                )
+            _demand_sane(entries, where)
             return {entry.filename: archive.read(entry) for entry in entries}
     except BlemoreError:
         raise
@@ -63,30 +57,56 @@ def unpack(raw: bytes, where: str) -> dict[str, bytes]:
         ) from None
 
 
+def _demand_sane(entries: list[zipfile.ZipInfo], where: str) -> None:
+    if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > LARGEST:
+        message = f"more than {MOST_FILES:,} files or {LARGEST / 2**20:,.0f} MiB when extracted"
+        raise BundleError(
+            Problem("bad-zip", where, message, hint="A bundle takes less than 1 MiB: is it the right file?")
+        )
+    twice = [name for name, count in Counter(entry.filename for entry in entries).items() if count > 1]
+    if twice:
+        message = f"{some(twice)} is in it more than once; the last one would count"
+        raise BundleError(Problem("bad-zip", where, message, hint="Zip the files anew."))
+
+
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML silently keeps the last."""
+    """Refuses a repeated key, of which YAML silently keeps the last."""
 
     def construct_mapping(self, node, deep=False):
-        seen = set()
+        keys = set()
         for key, _ in node.value:
-            if str(key.value) in seen:
+            if str(key.value) in keys:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key {show(key.value)} stands twice", problem_mark=key.start_mark
                 )
-            seen.add(str(key.value))
+            keys.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
 def parse_yaml(raw: bytes, where: str) -> dict:
-    """A mapping. BundleError: it is none, is not YAML, or has a key twice."""
+    """A mapping. BundleError: it is none, is not YAML, has a key twice, or holds text that is not Unicode."""
     try:
         data = yaml.load(raw.decode("utf-8-sig"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        for text in _texts(data):
+            text.encode()  # fails at half of a surrogate pair
+    except (yaml.YAMLError, UnicodeError, ValueError, RecursionError) as error:
         text = " ".join(str(error).split())
         raise BundleError(Problem("not-yaml", where, f"not YAML: {text[:300]}", hint=START_FROM)) from None
     if not isinstance(data, dict):
         raise BundleError(Problem("not-yaml", where, "expected a mapping of keys to values", hint=START_FROM))
     return data
+
+
+def _texts(data: object) -> Iterator[str]:
+    """All texts in parsed YAML. Not recursive, and each part once: it may hold itself."""
+    todo, past = [data], set()
+    while todo:
+        node = todo.pop()
+        if isinstance(node, str):
+            yield node
+        elif isinstance(node, (dict, list)) and id(node) not in past:
+            past.add(id(node))
+            todo += [*node, *node.values()] if isinstance(node, dict) else node
 
 
 class Bundle:
@@ -98,19 +118,49 @@ class Bundle:
             raise BundleError(_no_config(str(path), self.files))
         self.config = parse_yaml(self.files[CONFIG], CONFIG)
 
+    def read(self, name: str) -> bytes | None:
+        """A file by the name that the configuration gives it, `./pages//a.md` included; None: there is none."""
+        return self.files.get(posixpath.normpath(name))
+
+    def is_folder(self, name: str) -> bool:
+        return any(self._inside(name))
+
     def data(self, name: str) -> dict[str, bytes]:
         """The files of a zip or folder in the bundle. KeyError: neither is there. BundleError: no sound zip."""
-        if name in self.files:
-            return unpack(self.files[name], name)
-        folder = name.rstrip("/") + "/"
-        inside = {path[len(folder) :]: raw for path, raw in self.files.items() if path.startswith(folder)}
+        raw = self.read(name)
+        if raw is not None:
+            return unpack(raw, name)
+        inside = {path: self.files[f"{posixpath.normpath(name)}/{path}"] for path in self._inside(name)}
         if not inside:
             raise KeyError(name)
         return inside
 
+    def _inside(self, name: str) -> Iterator[str]:
+        folder = posixpath.normpath(name) + "/"
+        return (path[len(folder) :] for path in self.files if path.startswith(folder))
+
+    def entries(self, key: str) -> list[tuple[str, dict]]:
+        """The mappings in a list of the configuration, with their places."""
+        return entries_of(self.config, key, f"{CONFIG}: {key}")
+
+    def phases(self) -> list[tuple[str, dict]]:
+        """The phases in the platform's order: by index, and as they are listed where that is equal or left out."""
+        phases = self.entries("phases")
+        try:
+            return sorted(phases, key=lambda phase: phase[1].get("index", 0))
+        except TypeError:  # indexes of several kinds; an error of its own
+            return phases
+
+
+def entries_of(parent: Mapping, key: str, where: str) -> list[tuple[str, dict]]:
+    """The mappings in a list of a mapping, with their places."""
+    entries = parent.get(key)
+    numbered = enumerate(entries if isinstance(entries, list) else [])
+    return [(f"{where}[{index}]", entry) for index, entry in numbered if isinstance(entry, dict)]
+
 
 def _no_config(where: str, files: Mapping[str, bytes]) -> Problem:
     near = [name for name in files if name.lower().endswith(("competition.yaml", "competition.yml"))]
-    found = f"found {show(near[0])}" if near else "not found"
+    fault = f"found {show(near[0])}" if near else "not found"
     hint = "Zip the content of the folder, not the folder itself, and name the file exactly so." if near else None
-    return Problem("no-config", where, f"{found}; expected {CONFIG} at the root of the zip", hint=hint)
+    return Problem("no-config", where, f"{fault}; expected {CONFIG} at the root of the zip", hint=hint)

@@ -1,140 +1,38 @@
 """What is wrong with a bundle, before the platform says so in its own way, late, or not at all.
 
-An error is what the platform refuses, ignores without a word, or lets fail every submission. A note is
-what it allows, but an organiser hardly means. The rules are those of CodaBench v2 (1.25).
+An error is what the platform refuses, ignores without a word, or lets fail every submission, and what it
+accepts although it harms the organiser. A note is what works, but an organiser hardly means. The rules are
+those of CodaBench v2 (1.25).
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from blemore import codabench
+from blemore.codabench import Settings, parse_labels, parse_settings
 from blemore.errors import BlemoreError, Problem, show, some
 from blemore.io import parse_json, to_json, zip_bytes
 from blemore.validate import validate_labels
-from blemore_codabench.bundle import CONFIG, Bundle, BundleError
-from blemore_codabench.simulate import columns, command_of, emitted, execute, extract
+from blemore_codabench import dates, images, keys, leaks
+from blemore_codabench.bundle import CONFIG, Bundle, BundleError, entries_of
+from blemore_codabench.commands import absent_files, command_of, uses_shell
+from blemore_codabench.keys import is_uuid, whole
+from blemore_codabench.simulate import columns, emitted, execute, predict
 
-
-class Field(NamedTuple):
-    kind: type
-    required: bool = False
-    longest: int | None = None
-
-
-TEXT, FLAG, WHOLE, LIST = Field(str), Field(bool), Field(int), Field(list)
-NAME = Field(str, required=True)
-TOP = {
-    "version": Field(int, True),
-    "title": Field(str, True, 256),
-    "image": NAME,
-    "terms": NAME,
-    "pages": Field(list, True),
-    "tasks": Field(list, True),
-    "phases": Field(list, True),
-    "leaderboards": Field(list, True),
-    "description": TEXT,
-    "docker_image": TEXT,
-    "registration_auto_approve": FLAG,
-    "enable_detailed_results": FLAG,
-    "show_detailed_results_in_submission_panel": FLAG,
-    "show_detailed_results_in_leaderboard": FLAG,
-    "auto_run_submissions": FLAG,
-    "make_programs_available": FLAG,
-    "make_input_data_available": FLAG,
-    "contact_email": TEXT,
-    "forum_enabled": FLAG,
-    "queue": TEXT,
-    "fact_sheet": Field(dict),
-    "can_participants_make_submissions_public": FLAG,
-    "competition_type": TEXT,
-    "reward": TEXT,
-    "solutions": LIST,
-}
-PAGE = {"title": NAME, "file": NAME}
-TASK = {
-    "index": Field(int, True),
-    "name": NAME,
-    "description": TEXT,
-    "key": TEXT,
-    "scoring_program": NAME,
-    "reference_data": TEXT,
-    "input_data": TEXT,
-    "ingestion_program": TEXT,
-    "ingestion_only_during_scoring": FLAG,
-}
 TASK_DATA = ("scoring_program", "reference_data", "input_data", "ingestion_program")
-PHASE = {
-    "index": WHOLE,
-    "name": NAME,
-    "description": TEXT,
-    "start": NAME,
-    "end": TEXT,
-    "tasks": Field(list, True),
-    "auto_migrate_to_this_phase": FLAG,
-    "hide_prediction_output": FLAG,
-    "hide_output": FLAG,
-    "hide_score_output": FLAG,
-    "max_submissions": WHOLE,
-    "max_submissions_per_day": WHOLE,
-    "execution_time_limit": WHOLE,
-    "starting_kit": TEXT,
-    "public_data": TEXT,
-}
 PHASE_DATA = ("starting_kit", "public_data")
-BOARD = {
-    "index": WHOLE,
-    "title": Field(str, True, 64),
-    "key": Field(str, True, 36),
-    "submission_rule": TEXT,
-    "hidden": FLAG,
-    "columns": Field(list, True),
-}
-COLUMN = {
-    "title": Field(str, True, 36),
-    "key": Field(str, True, 36),
-    "index": Field(int, True),
-    "sorting": TEXT,
-    "precision": WHOLE,
-    "hidden": FLAG,
-    "computation": TEXT,
-    "computation_indexes": LIST,
-}
-SOLUTION = {"index": WHOLE, "name": TEXT, "description": TEXT, "path": NAME, "tasks": LIST, "key": TEXT}
-EVERYWHERE = {
-    "competition": TOP,
-    "page": PAGE,
-    "task": TASK,
-    "phase": PHASE,
-    "leaderboard": BOARD,
-    "column": COLUMN,
-    "solution": SOLUTION,
-}
-CHOICES = {
-    "competition_type": ("competition", "benchmark"),
-    "sorting": ("asc", "desc"),
-    "computation": ("sum", "avg", "min", "max"),
-    "submission_rule": (
-        "Add",
-        "Add_And_Delete",
-        "Add_And_Delete_Multiple",
-        "Force_Last",
-        "Force_Latest_Multiple",
-        "Force_Best",
-    ),
-}
-RASTERS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM")
-SHELL = re.compile(r"&&|\|\||[|<>;`]|\$\(")
+LIMITS = ("max_submissions", "max_submissions_per_day")
 LONGEST_RUN = 600  # seconds, on the default queue
-DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?")
-KINDS = {str: "a text", bool: "true or false", int: "a whole number", list: "a list", dict: "a mapping"}
+OLDEST_PYTHON = (3, 9)  # that runs the scoring program
+DEFAULT_IMAGE = "codalab/codalab-legacy:py37"  # the platform's
 
 
 class Findings(NamedTuple):
@@ -144,108 +42,27 @@ class Findings(NamedTuple):
     notes: list[Problem]
 
 
-def check(path: Path, python: str = sys.executable) -> Findings:
-    """Everything that is wrong with a bundle. FileError: it cannot be opened."""
+def check(path: Path, python: str = sys.executable, now: datetime | None = None) -> Findings:
+    """Everything that is wrong with a bundle; with `now`, dates before it as well. FileError: it cannot be opened."""
     try:
         bundle = Bundle(path)
     except BundleError as error:
         return Findings(error.problems, [])
-    config = bundle.config
-    errors = [
-        *_keys(config, "competition", CONFIG),
-        *_lists(config),
-        *_top(bundle),
-        *_tasks(bundle),
-        *_phases(bundle),
-        *_boards(config),
-    ]
-    errors = list(dict.fromkeys(errors))
+    errors = list(dict.fromkeys(_static(bundle, now)))
     if not errors:  # what follows relies on the above
         errors += _programs(bundle, python)
     return Findings(errors, list(_notes(bundle)))
 
 
-# -------------------------------------------------------------------------- keys and their values
-
-
-def _keys(entry: object, kind: str, where: str) -> Iterator[Problem]:
-    """Keys that are unknown or missing, and values of the wrong kind or length."""
-    fields = EVERYWHERE[kind]
-    if not isinstance(entry, dict):
-        yield Problem("wrong-type", where, f"found {show(entry)}; expected a mapping with {some(list(fields), 3)}")
-        return
-    for key in entry:
-        if key not in fields:
-            yield Problem(
-                "unknown-key",
-                where,
-                f"the platform knows no key {show(key)} here and would ignore it",
-                hint=_meant(key, kind),
-            )
-    needed = () if kind == "task" and "key" in entry else [key for key, field in fields.items() if field.required]
-    for key in needed:
-        if entry.get(key) is None:
-            yield Problem(
-                "missing-key",
-                where,
-                f"no {key}; the platform demands one",
-                hint="The kit's own competition.yaml has all that is needed.",
-            )
-    for key, field in fields.items():
-        if entry.get(key) is not None:
-            yield from _value(entry[key], key, field, f"{where}: {key}")
-
-
-def _value(value: object, key: str, field: Field, where: str) -> Iterator[Problem]:
-    if key in ("start", "end") and isinstance(value, (int, float)) or hasattr(value, "isoformat"):
-        yield Problem(
-            "date",
-            where,
-            f"{show(str(value))} is not quoted",
-            hint="Put it in quotes: YAML and the platform would lose its time of day.",
-        )
-    elif not isinstance(value, field.kind) or (field.kind is int and isinstance(value, bool)):
-        yield Problem("wrong-type", where, f"found {show(value)}; expected {KINDS[field.kind]}")
-    elif field.longest and len(value) > field.longest:
-        yield Problem("too-long", where, f"{len(value)} characters; expected at most {field.longest}")
-    elif field.required and field.kind in (str, list) and not (value.strip() if isinstance(value, str) else value):
-        yield Problem("empty", where, f"empty; expected {KINDS[field.kind]}")
-    elif key in CHOICES and value not in CHOICES[key]:
-        yield Problem("wrong-value", where, f"found {show(value)}; expected one of {', '.join(CHOICES[key])}")
-
-
-def _meant(key: object, kind: str) -> str | None:
-    """A misplaced key belongs elsewhere; a misspelt one is near to another."""
-    elsewhere = [name for name, fields in EVERYWHERE.items() if key in fields]
-    if elsewhere:
-        return f"It belongs into a {' or a '.join(elsewhere)}."
-    near = get_close_matches(str(key), list(EVERYWHERE[kind]), n=1)
-    return f"Is {near[0]} meant?" if near else "Remove it."
-
-
-def _entries(config: Mapping, key: str) -> Iterator[tuple[str, dict]]:
-    """The mappings in a list of the configuration, with their places."""
-    found = config.get(key)
-    for index, entry in enumerate(found if isinstance(found, list) else []):
-        if isinstance(entry, dict):
-            yield f"{CONFIG}: {key}[{index}]", entry
-
-
-def _lists(config: Mapping) -> Iterator[Problem]:
-    for key, kind in (
-        ("pages", "page"),
-        ("tasks", "task"),
-        ("phases", "phase"),
-        ("leaderboards", "leaderboard"),
-        ("solutions", "solution"),
-    ):
-        found = config.get(key)
-        for index, entry in enumerate(found if isinstance(found, list) else []):
-            yield from _keys(entry, kind, f"{CONFIG}: {key}[{index}]")
-    for where, board in _entries(config, "leaderboards"):
-        found = board.get("columns")
-        for index, column in enumerate(found if isinstance(found, list) else []):
-            yield from _keys(column, "column", f"{where}.columns[{index}]")
+def _static(bundle: Bundle, now: datetime | None) -> Iterator[Problem]:
+    """What can be seen without running anything."""
+    yield from keys.problems(bundle)
+    yield from _top(bundle)
+    yield from _tasks(bundle)
+    yield from _phases(bundle)
+    yield from _dates(bundle, now)
+    yield from _boards(bundle)
+    yield from leaks.problems(bundle)
 
 
 # ----------------------------------------------------------------------------- files of the bundle
@@ -253,71 +70,77 @@ def _lists(config: Mapping) -> Iterator[Problem]:
 
 def _top(bundle: Bundle) -> Iterator[Problem]:
     config = bundle.config
-    if isinstance(config.get("version"), int) and config["version"] != 2:
-        yield Problem("wrong-value", f"{CONFIG}: version", f"found {config['version']}; expected 2")
     image = config.get("image")
     if isinstance(image, str):
         yield from _image(bundle, image)
-    texts = [
-        (f"{CONFIG}: terms", config.get("terms")),
-        *((f"{where}.file", page.get("file")) for where, page in _entries(config, "pages")),
-    ]
+    texts = [(f"{CONFIG}: terms", config.get("terms"))]
+    texts += [(f"{where}.file", page.get("file")) for where, page in bundle.entries("pages")]
     for where, name in texts:
         if isinstance(name, str):
             yield from _text(bundle, name, where)
-    for where, solution in _entries(config, "solutions"):
+    tasks = [task.get("index") for _, task in bundle.entries("tasks")]
+    for where, solution in bundle.entries("solutions"):
         yield from _data(bundle, solution, ("path",), where)
+        yield from _unknown_tasks(solution, tasks, where)
 
 
 def _image(bundle: Bundle, name: str) -> Iterator[Problem]:
-    where, raw = f"{CONFIG}: image", bundle.files.get(name)
-    webp = raw is not None and raw[:4] == b"RIFF" and raw[8:12] == b"WEBP"
+    where, raw = f"{CONFIG}: image", bundle.read(name)
     if raw is None:
         yield _absent(bundle, name, where)
-    elif not raw.startswith(RASTERS) and not webp:
-        found = "an SVG" if b"<svg" in raw[:1000] else "no raster image"
-        yield Problem(
-            "image", where, f"{show(name)} is {found}; expected a PNG or JPEG", hint="Export the picture as PNG."
-        )
+        return
+    fault = images.fault(raw) or images.name_fault(name)
+    if fault:
+        yield Problem("image", where, f"{show(name)} is {fault}", hint="Export the picture as PNG.")
 
 
 def _text(bundle: Bundle, name: str, where: str) -> Iterator[Problem]:
-    raw = bundle.files.get(name)
+    raw = bundle.read(name)
     if raw is None:
         yield _absent(bundle, name, where)
         return
     try:
-        if not raw.decode("utf-8-sig").strip():
-            message = f"{show(name)} is empty; the platform refuses empty pages and terms"
-            yield Problem("empty", where, message, hint="Write a line into it, or take the page out.")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         yield Problem("not-utf8", where, f"{show(name)} is not UTF-8", hint="Save the file as UTF-8.")
+        return
+    if "\0" in text:
+        yield Problem("not-utf8", where, f"{show(name)} holds a NUL character", hint="Save the file as plain text.")
+    elif not text.strip():
+        message = f"{show(name)} is empty; the platform refuses empty pages and terms"
+        yield Problem("empty", where, message, hint="Write a line into it, or take the page out.")
 
 
 def _absent(bundle: Bundle, name: str, where: str) -> Problem:
+    path = posixpath.normpath(name)
+    if path.startswith(("..", "/")):
+        message = f"{show(name)} leads out of the bundle, to a file of the platform's"
+        return Problem("no-file", where, message, hint="Put the file into the bundle, and name it as it is there.")
+    if bundle.is_folder(name):
+        hint = "Name one of its files."
+        return Problem("no-file", where, f"{show(name)} is a folder; expected a file", hint=hint)
     near = get_close_matches(name, list(bundle.files), n=1, cutoff=0.5)
-    return Problem(
-        "no-file",
-        where,
-        f"{show(name)} is not in the bundle",
-        hint=f"The nearest is {show(near[0])}." if near else None,
+    hint = (
+        f"The nearest is {show(near[0])}." if near else "Names are written as they are in the zip, capitals included."
     )
+    return Problem("no-file", where, f"{show(name)} is not in the bundle", hint=hint)
 
 
-def _data(bundle: Bundle, entry: Mapping, keys: tuple, where: str) -> Iterator[Problem]:
-    """Data must be a zip or a folder with something in it."""
-    for key in keys:
-        name = entry.get(key)
-        if not isinstance(name, str):
+def _data(
+    bundle: Bundle, entry: Mapping, names: tuple[str, ...], where: str, download: bool = False
+) -> Iterator[Problem]:
+    """Data that an entry names: a folder or a sound zip; a download may be any single file as well."""
+    for key in names:
+        name, place = entry.get(key), f"{where}.{key}"
+        if not isinstance(name, str) or not name.strip() or is_uuid(name):
             continue
-        place = f"{where}.{key}"
-        if name in bundle.files and not name.lower().endswith(".zip"):
-            yield Problem(
-                "bare-file",
-                place,
-                f"{show(name)} is a bare file; expected a zip or a folder",
-                hint="The platform takes it at upload, and then every submission fails.",
-            )
+        raw, is_zip = bundle.read(name), name.lower().endswith(".zip")
+        if raw is not None and download and not is_zip:
+            continue
+        if raw is not None and not is_zip:
+            message = f"{show(name)} is a bare file; expected a zip or a folder"
+            hint = "The platform takes it at upload, and then every submission fails."
+            yield Problem("bare-file", place, message, hint=hint)
             continue
         try:
             if not bundle.data(name):
@@ -332,18 +155,17 @@ def _data(bundle: Bundle, entry: Mapping, keys: tuple, where: str) -> Iterator[P
 
 
 def _tasks(bundle: Bundle) -> Iterator[Problem]:
-    yield from _indexes(
-        [task.get("index") for _, task in _entries(bundle.config, "tasks")], f"{CONFIG}: tasks", from_zero=False
-    )
-    for where, task in _entries(bundle.config, "tasks"):
+    tasks = bundle.entries("tasks")
+    yield from _repeated([task["index"] for _, task in tasks if "index" in task], f"{CONFIG}: tasks")
+    for where, task in tasks:
         yield from _data(bundle, task, TASK_DATA, where)
         for key in ("scoring_program", "ingestion_program"):
-            if isinstance(task.get(key), str):
+            if isinstance(task.get(key), str) and not is_uuid(task[key]):
                 yield from _program(bundle, task[key], f"{where}.{key}")
 
 
 def _program(bundle: Bundle, name: str, where: str) -> Iterator[Problem]:
-    """The command of a program: there, without a shell's syntax, and naming a script that is there."""
+    """The command of a program: there, without a shell's syntax, and naming files that are there."""
     try:
         program = bundle.data(name)
         command = command_of(program)
@@ -352,205 +174,227 @@ def _program(bundle: Bundle, name: str, where: str) -> Iterator[Problem]:
     except BundleError as error:
         yield from (problem._replace(where=where) for problem in error.problems)
         return
-    if SHELL.search(command):
-        yield Problem(
-            "shell",
-            where,
-            f"the command {show(command, 100)} uses a shell's syntax; there is no shell",
-            hint="Put it into a script.",
-        )
+    if uses_shell(command):
+        message = f"the command {show(command, 100)} uses a shell's syntax; there is no shell"
+        yield Problem("shell", where, message, hint="Put it into a script.")
         return
-    for word in command.split():
-        script = word.replace("$program/", "").replace("/app/program/", "")
-        if (
-            word.startswith(("$program/", "/app/program/"))
-            and script not in program
-            and not any(path.startswith(f"{script.rstrip('/')}/") for path in program)
-        ):
-            yield Problem(
-                "no-file",
-                where,
-                f"the command names {show(script)}, which is not in the program",
-                hint="Zip the program with all of its files.",
-            )
+    for name in absent_files(command, program):
+        message = f"the command names {show(name)}, which is not in the program"
+        yield Problem("no-file", where, message, hint="Zip the program with all of its files.")
 
 
-def _indexes(found: list, where: str, from_zero: bool = True) -> Iterator[Problem]:
-    numbers = [index for index in found if isinstance(index, int)]
-    if len(set(numbers)) < len(numbers):
-        yield Problem("index", where, f"the indexes {numbers} are not unique", hint="Number them from 0.")
-    elif from_zero and numbers and sorted(numbers) != list(range(len(numbers))):
-        yield Problem("index", where, f"the indexes {sorted(numbers)} have gaps; expected 0 to {len(numbers) - 1}")
+def _repeated(indexes: list, where: str) -> Iterator[Problem]:
+    if len({repr(index) for index in indexes}) < len(indexes):
+        yield Problem("index", where, f"the indexes {indexes} are not unique", hint="Number them from 0.")
+
+
+def _unknown_tasks(entry: Mapping, indexes: list, where: str) -> Iterator[Problem]:
+    tasks = entry.get("tasks")
+    unknown = [index for index in tasks if index not in indexes] if isinstance(tasks, list) else []
+    if unknown:
+        message = f"no task {some([show(index) for index in unknown])}; the tasks are {indexes}"
+        yield Problem("index", f"{where}.tasks", message, hint="Name one of these, without quotes where it has none.")
 
 
 def _phases(bundle: Bundle) -> Iterator[Problem]:
-    config = bundle.config
-    known = [task.get("index") for _, task in _entries(config, "tasks")]
-    phases = list(_entries(config, "phases"))
-    yield from _indexes([phase.get("index") for _, phase in phases if "index" in phase], f"{CONFIG}: phases")
-    for where, phase in phases:
-        yield from _data(bundle, phase, PHASE_DATA, where)
-        tasks = phase.get("tasks") if isinstance(phase.get("tasks"), list) else []
-        unknown = [index for index in tasks if index not in known]
-        if unknown:
-            yield Problem(
-                "index",
-                f"{where}.tasks",
-                f"no task {some([str(index) for index in unknown])}; the tasks are {known}",
-                hint="Name one of these.",
-            )
-        for key in ("max_submissions", "max_submissions_per_day", "execution_time_limit"):
-            if isinstance(phase.get(key), int) and phase[key] < 1:
-                yield Problem("wrong-value", f"{where}.{key}", f"found {phase[key]}; expected at least 1")
-        limit = phase.get("execution_time_limit")
-        if isinstance(limit, int) and limit > LONGEST_RUN and not config.get("queue"):
-            message = f"found {limit}; the default queue allows {LONGEST_RUN} s at most"
-            yield Problem(
-                "wrong-value", f"{where}.execution_time_limit", message, hint="Scoring takes seconds: leave it out."
-            )
-    yield from _dates(phases)
+    phases, tasks = bundle.phases(), [task.get("index") for _, task in bundle.entries("tasks")]
+    indexes = [phase["index"] for _, phase in phases if "index" in phase]
+    yield from _repeated(indexes, f"{CONFIG}: phases")
+    if any(isinstance(index, str) for index in indexes) and len(set(map(type, indexes))) > 1:
+        message = f"the indexes {indexes} are texts and numbers; the platform cannot sort them"
+        yield Problem("index", f"{CONFIG}: phases", message, hint="Write all of them without quotes.")
+    for number, (where, phase) in enumerate(phases):
+        yield from _data(bundle, phase, PHASE_DATA, where, download=True)
+        yield from _unknown_tasks(phase, tasks, where)
+        yield from _limits(phase, where, bool(bundle.config.get("queue")))
+        if number == 0 and keys.is_true(phase.get("auto_migrate_to_this_phase")):
+            message = "auto_migrate_to_this_phase; submissions cannot move into the first phase"
+            yield Problem("auto-migrate", where, message, hint="Take the key out of this phase.")
 
 
-def _dates(phases: list) -> Iterator[Problem]:
+def _limits(phase: Mapping, where: str, own_queue: bool) -> Iterator[Problem]:
+    if "max_submissions" in phase and phase["max_submissions"] is None:
+        message = "empty, which the platform takes for no limit at all; expected a number"
+        yield Problem("empty", f"{where}.max_submissions", message, hint="To have no limit, write 0.")
+    limit = whole(phase.get("execution_time_limit"))
+    if limit == 0:
+        yield Problem("wrong-value", f"{where}.execution_time_limit", "found 0; expected at least 1")
+    if limit is not None and limit > LONGEST_RUN and not own_queue:
+        message = f"found {limit}; the default queue allows {LONGEST_RUN} s at most"
+        hint = "Scoring takes seconds: leave it out."
+        yield Problem("wrong-value", f"{where}.execution_time_limit", message, hint=hint)
+
+
+class _Span(NamedTuple):
+    where: str
+    start: datetime | None
+    end: datetime | None
+    is_open: bool
+
+
+def _dates(bundle: Bundle, now: datetime | None) -> Iterator[Problem]:
     """Each date by itself, then the order of phases: none may touch or overlap, and only the last may be open."""
     spans = []
-    for where, phase in phases:
+    for where, phase in bundle.phases():
         moments = {}
         for key in ("start", "end"):
-            if isinstance(phase.get(key), str):
-                moments[key] = _moment(phase[key])
-                if moments[key] is None:
-                    yield Problem(
-                        "date",
-                        f"{where}.{key}",
-                        f'found {show(phase[key])}; expected UTC as "2026-03-01 00:00:00"',
-                        hint=_date_hint(phase[key]),
-                    )
-        if moments.get("start") and moments.get("end") and moments["end"] <= moments["start"]:
-            yield Problem(
-                "date",
-                where,
-                "the end is not after the start; the platform does not notice",
-                hint="Are the two exchanged?",
-            )
-        spans.append((where, moments.get("start"), moments.get("end"), phase.get("end") is None))
-    for (before, start, end, is_open), (where, following, *_) in zip(spans, spans[1:]):
-        if is_open:
-            yield Problem(
-                "date",
-                before,
-                "no end; only the last phase may go without",
-                hint="Give it an end before the next one's start.",
-            )
-        elif end and following and following <= end:
-            touch = "starts at the very end of" if following == end else "overlaps"
-            yield Problem(
-                "date",
-                where,
-                f"{touch} the phase before it",
-                hint="Let a second lie between them." if following == end else None,
-            )
-        if start and following and following < start:
-            yield Problem(
-                "date",
-                where,
-                "starts before the phase before it; phases stand in order of time",
-                hint="Put them into that order.",
-            )
+            if phase.get(key) is not None:
+                moments[key], fault, hint = dates.read(phase[key])
+                if fault:
+                    yield Problem("date", f"{where}.{key}", fault, hint=hint)
+        spans.append(_Span(where, moments.get("start"), moments.get("end"), phase.get("end") is None))
+    for span in spans:
+        yield from _span(span, now)
+    for before, after in zip(spans, spans[1:]):
+        yield from _succession(before, after)
 
 
-def _moment(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text) if DATE.fullmatch(text) else None
-    except ValueError:
-        return None
+def _span(span: _Span, now: datetime | None) -> Iterator[Problem]:
+    where, start, end, _ = span
+    if start and end and end <= start:
+        message = "the end is not after the start; the platform does not notice"
+        yield Problem("date", where, message, hint="Are the two exchanged?")
+    past = [
+        moment for moment, grace in ((start, dates.JUST_BEGUN), (end, timedelta(0))) if _is_past(moment, now, grace)
+    ]
+    if past:
+        message = f"{' and '.join(map(dates.write, past))} UTC is past; expected dates to come"
+        yield Problem("past", where, message, hint="Set new dates; --allow-past takes these as they are.")
 
 
-def _date_hint(text: str) -> str | None:
-    return (
-        "The platform drops an offset and takes the wall time for UTC."
-        if re.search(r"\d(Z|[+-]\d{2}:?\d{2})$", text)
-        else None
-    )
+def _is_past(moment: datetime | None, now: datetime | None, grace: timedelta) -> bool:
+    return moment is not None and now is not None and moment < now - grace
+
+
+def _succession(before: _Span, after: _Span) -> Iterator[Problem]:
+    if before.is_open:
+        hint = "Give it an end before the next one's start."
+        yield Problem("date", before.where, "no end; only the last phase may go without", hint=hint)
+    elif before.end and after.start and after.start <= before.end:
+        touches = after.start == before.end
+        message = f"{'starts at the very end of' if touches else 'overlaps'} the phase before it"
+        hint = "Let a second lie between them." if touches else "Phases follow each other by index."
+        yield Problem("date", after.where, message, hint=hint)
+    if before.start and after.start and after.start < before.start:
+        message = "starts before the phase before it; phases stand in order of time"
+        yield Problem("date", after.where, message, hint="Put them into that order, by their indexes.")
 
 
 # ------------------------------------------------------------------------------------ leaderboard
 
 
-def _boards(config: Mapping) -> Iterator[Problem]:
-    for where, board in _entries(config, "leaderboards"):
-        entries = [column for _, column in _entries(board, "columns")]
-        yield from _indexes([column.get("index") for column in entries], f"{where}.columns")
-        keys = [column.get("key") for column in entries]
-        if len(set(map(str, keys))) < len(keys):
-            yield Problem(
-                "key",
-                f"{where}.columns",
-                f"the keys {some(list(map(str, keys)), 9)} are not unique",
-                hint="Give each column a key of its own.",
-            )
-        indexes = [column.get("index") for column in entries]
-        for number, column in enumerate(entries):
-            yield from _computation(column, indexes, f"{where}.columns[{number}]")
+def _boards(bundle: Bundle) -> Iterator[Problem]:
+    for number, (where, board) in enumerate(bundle.entries("leaderboards")):
+        entries = entries_of(board, "columns", f"{where}.columns")
+        names = [str(column.get("key")).strip() for _, column in entries]
+        if len(set(names)) < len(names):
+            message = f"the keys {some(names, 9)} are not unique"
+            yield Problem("key", f"{where}.columns", message, hint="Give each column a key of its own.")
+        indexes = [whole(column.get("index")) for _, column in entries]
+        yield from _repeated([index for index in indexes if index is not None], f"{where}.columns")
+        primary = whole(board.get("primary_index", 0))
+        if entries and primary not in indexes:
+            message = f"no column has the index {primary}, by which the board is sorted; expected one"
+            yield Problem("index", f"{where}.columns", message, hint="Without it the leaderboard shows an error.")
+        for place, column in entries:
+            yield from _computation(column, indexes, place)
+        if number == 0 and "submission_rule" not in board:
+            message = "no submission_rule: the board stays empty until participants add entries by hand"
+            yield Problem("no-rule", where, message, hint="A challenge wants submission_rule: Force_Best.")
 
 
-def _computation(column: Mapping, indexes: list, where: str) -> Iterator[Problem]:
-    given = column.get("computation_indexes")
-    if bool(column.get("computation")) != bool(given):
+def _computation(column: Mapping, indexes: list[int | None], where: str) -> Iterator[Problem]:
+    sources = column.get("computation_indexes")
+    if bool(column.get("computation")) != bool(sources):
         yield Problem("computation", where, "computation and computation_indexes go together; expected both or neither")
-    elif isinstance(given, list):
-        used = [int(index) if str(index).isdigit() else index for index in given]
-        if [index for index in used if index not in indexes] or column.get("index") in used:
-            yield Problem(
-                "computation", f"{where}.computation_indexes", f"found {used}; expected indexes of other columns"
-            )
+    elif isinstance(sources, list):
+        numbers = [whole(index) for index in sources]
+        if not set(numbers) <= set(indexes) or whole(column.get("index")) in numbers:
+            place = f"{where}.computation_indexes"
+            yield Problem("computation", place, f"found {sources}; expected indexes of other columns")
 
 
 # ----------------------------------------------------------------------- the program, as it really runs
 
 
 def _programs(bundle: Bundle, python: str) -> Iterator[Problem]:
-    """Run each task's program, where it is this kit's, on a submission made for it, and compare what it emits with the
-    columns.
-    """
-    wanted, seen = columns(bundle), set()
-    for where, task in _entries(bundle.config, "tasks"):
-        if not task.get("scoring_program"):
-            continue
-        program = bundle.data(task["scoring_program"])
-        if not is_ours(program):
-            continue
-        reference = bundle.data(task["reference_data"]) if task.get("reference_data") else {}
-        yield from _reference(reference, f"{where}.reference_data")
-        if task["scoring_program"] not in seen:
-            seen.add(task["scoring_program"])
-            yield from _emitted(program, wanted, f"{where}.scoring_program", python)
+    """What this kit's own program needs; and what it emits, compared with the columns."""
+    programs: dict[str, str] = {}
+    for where, task in bundle.entries("tasks"):
+        if _runs_ours(bundle, task):
+            programs.setdefault(task["scoring_program"], f"{where}.scoring_program")
+            yield from _reference(bundle, task, f"{where}.reference_data")
+    if programs:
+        yield from _image_of_program(bundle.config)
+        yield from _ascending(bundle)
+    for name, where in programs.items():
+        yield from _emitted(try_program(bundle.data(name), python), columns(bundle), where)
 
 
 def is_ours(program: Mapping[str, bytes]) -> bool:
     return "blemore/codabench.py" in program
 
 
-def _reference(files: Mapping[str, bytes], where: str) -> Iterator[Problem]:
+def _runs_ours(bundle: Bundle, task: Mapping) -> bool:
+    name = task.get("scoring_program")
+    return isinstance(name, str) and not is_uuid(name) and is_ours(bundle.data(name))
+
+
+def _reference(bundle: Bundle, task: Mapping, where: str) -> Iterator[Problem]:
     """The labels that travel in the bundle, every problem named, and their hash in its settings."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("settings.json", "labels.json"):
-            if name in files:
-                (Path(folder) / name).write_bytes(files[name])
-        try:
-            settings = codabench.read_settings(Path(folder))
-            if "labels.json" in files:
-                validate_labels(parse_json(files["labels.json"], "labels.json"), "labels.json")
-                codabench.read_labels(Path(folder) / "labels.json", Path(folder) / "none", settings.labels_sha256)
-            elif settings.labels_sha256 is None:
-                yield Problem(
-                    "no-labels",
-                    where,
-                    "neither labels.json nor, in settings.json, labels_sha256 is there",
-                    hint="Build it again.",
-                )
-        except BlemoreError as error:
-            yield from (problem._replace(where=f"{where}: {problem.where}") for problem in error.problems)
+    name = task.get("reference_data")
+    if is_uuid(name):
+        return
+    files = bundle.data(name) if name else {}
+    try:
+        settings = parse_settings(files["settings.json"]) if "settings.json" in files else Settings()
+        if "labels.json" in files:
+            validate_labels(parse_json(files["labels.json"], "labels.json"), "labels.json")
+            parse_labels([files["labels.json"]], settings)
+        elif settings.labels_sha256 is None and settings.labels_hmac_sha256 is None:
+            message = "neither labels.json nor, in settings.json, the hash of labels on a worker; expected one of them"
+            yield Problem("no-labels", where, message, hint="Build it again.")
+        elif not bundle.config.get("queue"):
+            message = "no labels in it, and no queue: submissions go to the public workers, which have none either"
+            hint = "Set queue in competition.yaml to the key of your own queue (build --queue)."
+            yield Problem("no-queue", where, message, hint=hint)
+    except BlemoreError as error:
+        yield from (problem._replace(where=f"{where}: {problem.where}") for problem in error.problems)
+
+
+def _image_of_program(config: Mapping) -> Iterator[Problem]:
+    image = str(config.get("docker_image") or DEFAULT_IMAGE)
+    version = python_of(image)
+    if version and version < OLDEST_PYTHON:
+        message = (
+            f"{show(image)} has Python {'.'.join(map(str, version))}; expected {'.'.join(map(str, OLDEST_PYTHON))}+"
+        )
+        hint = "Set docker_image: codalab/codalab-legacy:py312."
+        yield Problem("docker-image", f"{CONFIG}: docker_image", message, hint=hint)
+
+
+def python_of(image: str) -> tuple[int, int] | None:
+    """The version of Python that an image's name tells: …:py312, python:3.12-slim, …:gpu310."""
+    match = re.search(r"(?:py|gpu|python:?-?)([23])\.?(\d{1,2})(?!\d)", image)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _ascending(bundle: Bundle) -> Iterator[Problem]:
+    """The board's own order would put the worst entry first."""
+    for where, board in bundle.entries("leaderboards")[:1]:
+        primary = whole(board.get("primary_index", 0))
+        for place, column in entries_of(board, "columns", f"{where}.columns"):
+            if whole(column.get("index")) == primary and column.get("sorting") == "asc":
+                message = "sorting: asc, by which the lowest score leads and is kept; expected desc"
+                yield Problem("sorting", place, message, hint="All of the challenge's figures are better when higher.")
+
+
+class Trial(NamedTuple):
+    """The keys that a program emits for a valid submission; or why it scores none, and what it said last."""
+
+    keys: tuple[str, ...]
+    fault: str | None = None
+    hint: str | None = None
 
 
 SAMPLE = {
@@ -559,83 +403,110 @@ SAMPLE = {
 }
 
 
-def _emitted(program: Mapping[str, bytes], wanted: list[str], where: str, python: str) -> Iterator[Problem]:
+def try_program(program: Mapping[str, bytes], python: str) -> Trial:
+    """Run this kit's program on a small submission."""
     with tempfile.TemporaryDirectory() as folder:
-        root, output = Path(folder) / "app", Path(folder) / "output"
+        app, output = Path(folder) / "app", Path(folder) / "output"
         output.mkdir()
-        extract(zip_bytes("s.json", to_json(SAMPLE)), root / "input" / "res")
-        run = execute(root, program, {"labels.json": to_json({"labels": SAMPLE}).encode()}, output, python)
+        predict(zip_bytes("s.json", to_json(SAMPLE)), app / "input" / "res")
+        run = execute(app, program, {"labels.json": to_json({"labels": SAMPLE}).encode()}, output, python)
         if run.exit_code != 0:
-            said = (output / "stderr.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            reason = run.error or f"exit code {run.exit_code}"
-            yield Problem(
-                "program", where, f"a valid submission is not scored: {reason}", hint=said[-1] if said else None
-            )
-            return
+            lines = (output / "stderr.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            hint = lines[-1].strip() if lines else "The program says nothing of it."
+            return Trial((), run.error or f"exit code {run.exit_code}", hint)
         try:
-            keys = list(emitted(output))
+            return Trial(tuple(emitted(output)))
         except ValueError as error:
-            yield Problem(
-                "program",
-                where,
-                f"a valid submission is not scored: {error}",
-                hint="The program must write scores.json into its output folder.",
-            )
-            return
-    missing, extra = [key for key in wanted if key not in keys], [key for key in keys if key not in wanted]
+            return Trial((), str(error), "The program must write scores.json into its output folder.")
+
+
+def _emitted(trial: Trial, column_keys: list[str], where: str) -> Iterator[Problem]:
+    if trial.fault:
+        yield Problem("program", where, f"a valid submission is not scored: {trial.fault}", hint=trial.hint)
+        return
+    missing = [key for key in column_keys if key not in trial.keys]
+    extra = [key for key in trial.keys if key not in column_keys]
     place = f"{CONFIG}: leaderboards[0].columns"
     if missing:
         hint = "The column would show n/a, and an entry without the first column's value stands above all others."
         yield Problem("columns", place, f"the program emits no {some(missing, 9)}", hint=hint)
     if extra:
-        yield Problem(
-            "columns",
-            place,
-            f"no column for {some(extra, 9)}, which the program emits",
-            hint="Give each a column with its key.",
-        )
+        message = f"no column for {some(extra, 9)}, which the program emits"
+        yield Problem("columns", place, message, hint="Give each a column with its key.")
 
 
 # ------------------------------------------------------------------------------------------ notes
 
 
 def _notes(bundle: Bundle) -> Iterator[Problem]:
+    yield from _notes_on_phases(bundle)
+    yield from _notes_on_boards(bundle)
+    yield from _notes_on_data(bundle)
     config = bundle.config
-    boards = [board for _, board in _entries(config, "leaderboards")]
-    if len(boards) > 1:
-        yield Problem(
-            "note",
-            f"{CONFIG}: leaderboards",
-            f"{len(boards)} of them; the platform uses the first alone",
-            hint="Keep one.",
-        )
-    if boards and boards[0].get("submission_rule", "Add") == "Add":
-        message = "with the rule Add the board stays empty until participants add entries"
-        yield Problem(
-            "note", f"{CONFIG}: leaderboards[0]", message, hint="A challenge wants submission_rule: Force_Best."
-        )
     if not config.get("docker_image"):
-        message = "no docker_image: the platform takes codalab/codalab-legacy:py37, Python 3.7"
+        message = f"no docker_image: the platform takes {DEFAULT_IMAGE}, Python 3.7"
         yield Problem("note", CONFIG, message, hint="Set docker_image: codalab/codalab-legacy:py312.")
-    if not config.get("enable_detailed_results"):
-        yield Problem(
-            "note",
-            CONFIG,
-            "no enable_detailed_results: participants see no report page",
-            hint="Set enable_detailed_results: true.",
-        )
+    if not keys.is_true(config.get("enable_detailed_results")):
+        message = "no enable_detailed_results: participants see no report page"
+        yield Problem("note", CONFIG, message, hint="Set enable_detailed_results: true.")
     if config.get("solutions"):
-        yield Problem(
-            "note", f"{CONFIG}: solutions", "every participant can download them", hint="Leave solutions out."
-        )
-    foreign = [where for where, task in _entries(config, "tasks") if not _runs_ours(bundle, task)]
+        message = "every participant can download them"
+        yield Problem("note", f"{CONFIG}: solutions", message, hint="Leave solutions out.")
+
+
+def _notes_on_phases(bundle: Bundle) -> Iterator[Problem]:
+    for where, phase in bundle.phases():
+        for key in LIMITS:
+            if whole(phase.get(key)) == 0:
+                message = "0, which the platform takes for no limit at all"
+                yield Problem("note", f"{where}.{key}", message, hint="Write a number if there is to be one.")
+        for key in ("start", "end"):
+            moment, _, hint = dates.read(phase.get(key))
+            if moment and hint:
+                yield Problem("note", f"{where}.{key}", f"{show(phase[key])} is written in a way of its own", hint=hint)
+        if "accepts_only_result_submissions" in phase:
+            message = "documented, but of no effect: the platform does not know it"
+            hint = "The scoring program judges predictions alone, whatever is uploaded."
+            yield Problem("note", f"{where}.accepts_only_result_submissions", message, hint=hint)
+
+
+def _notes_on_boards(bundle: Bundle) -> Iterator[Problem]:
+    boards = bundle.entries("leaderboards")
+    if len(boards) > 1:
+        message = f"{len(boards)} of them; the platform uses the first alone"
+        yield Problem("note", f"{CONFIG}: leaderboards", message, hint="Keep one.")
+    for where, board in boards[:1]:
+        if board.get("submission_rule") == "Add":
+            message = "with the rule Add the board stays empty until participants add entries"
+            yield Problem("note", where, message, hint="A challenge wants submission_rule: Force_Best.")
+        indexes = [whole(column.get("index")) for _, column in entries_of(board, "columns", "")]
+        if sorted(index for index in indexes if index is not None) != list(range(len(indexes))):
+            message = f"the indexes {indexes} have gaps, which does no harm"
+            yield Problem("note", f"{where}.columns", message, hint="Number them from 0.")
+
+
+def _notes_on_data(bundle: Bundle) -> Iterator[Problem]:
+    for key, names in (("tasks", TASK_DATA), ("phases", PHASE_DATA)):
+        for where, entry in bundle.entries(key):
+            by_key = [name for name in (*names, "key") if is_uuid(entry.get(name))]
+            if by_key:
+                message = f"{some(by_key)} by a key: what is behind it on the platform was not checked"
+                yield Problem("note", where, message, hint="Put the data into the bundle to have it checked.")
+    foreign = [where for where, task in bundle.entries("tasks") if _is_foreign(bundle, task)]
     if foreign:
         message = "the scoring program is not this kit's: whether it emits the leaderboard's keys was not checked"
-        yield Problem("note", foreign[0], message, hint="Submit to it once, unpublished, and look at the leaderboard.")
+        hint = "Submit to it once, unpublished, and look at the leaderboard."
+        yield Problem("note", foreign[0], message, hint=hint)
+    for where, task in bundle.entries("tasks"):
+        key = leaks.key_of(bundle, task)
+        if key.hidden and key.labels:
+            message = "hidden labels in reference data, which anyone can download from the platform without logging in"
+            hint = "Keep them on a worker of your own: blemore-codabench build --labels-on-worker."
+            yield Problem("note", f"{where}.reference_data", message, hint=hint)
 
 
-def _runs_ours(bundle: Bundle, task: Mapping) -> bool:
+def _is_foreign(bundle: Bundle, task: Mapping) -> bool:
     try:
-        return is_ours(bundle.data(str(task.get("scoring_program"))))
+        return not _runs_ours(bundle, task) and bool(task.get("scoring_program"))
     except (KeyError, BundleError):
-        return True  # told as an error
+        return False  # told as an error

@@ -1,6 +1,6 @@
 """The command `blemore-codabench`.
 
-Results go to stdout, everything else to stderr; exit codes stand in blemore/errors.py.
+Results go to stdout, everything else to stderr; exit codes are in blemore/errors.py.
 """
 
 from __future__ import annotations
@@ -8,21 +8,35 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 
 from blemore.cli import OUT_FOLDER, PATH, FilePath, Group
-from blemore.errors import Problem, printable
+from blemore.errors import Problem, printable, some
+from blemore.io import to_json, write_atomic
 from blemore.page import LEVELS
 from blemore.version import VERSION
 from blemore_codabench import build as building
+from blemore_codabench import rescore as rescoring
 from blemore_codabench import simulate as worker
 from blemore_codabench.bundle import CONFIG, Bundle, BundleError
 from blemore_codabench.check import check as run_check
+from blemore_codabench.keys import is_uuid
 
 BESIDE = (".labels.json", ".trivial_single.zip", ".trivial_blend.zip")  # what `build` writes beside a bundle
+EXAMPLE = f"{datetime.now(UTC) + timedelta(days=28):%Y-%m-%d}"
+RULE = "=" * 100
+WARNING = f"""{RULE}
+WARNING: ANYONE WILL BE ABLE TO DOWNLOAD THE HIDDEN LABELS.
+
+The platform lists the keys of each task's data sets, reference data included, to anyone who asks, and
+hands out the data of a key without asking who wants it. competition/README.md shows the two requests.
+
+Keep the labels on a worker of your own instead:  --labels-on-worker --queue KEY
+{RULE}"""
 
 
 class Moment(click.ParamType):
@@ -34,8 +48,21 @@ class Moment(click.ParamType):
         try:
             moment = datetime.fromisoformat(value)
         except (TypeError, ValueError):
-            self.fail(f"{value!r} is no date; expected e.g. 2026-03-01 or 2026-03-01T12:00 (UTC)")
+            self.fail(f"{value!r} is no date; expected e.g. {EXAMPLE} or {EXAMPLE}T12:00 (UTC)")
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+class Key(click.ParamType):
+    """What the platform names a queue by."""
+
+    name = "key"
+
+    def convert(self, value, param, ctx):
+        if not is_uuid(value):
+            self.fail(
+                f"{value!r} is no key of a queue; expected the UUID that the platform shows in the queue's details"
+            )
+        return value
 
 
 @click.group(cls=Group)
@@ -45,9 +72,10 @@ def main() -> None:
 
     \b
     Example:
-      blemore-codabench build --labels test_labels.json --start 2026-12-01 --end 2027-02-01 --out bundle.zip
+      blemore-codabench build --labels test_labels.json --labels-on-worker --queue KEY --ids test_metadata.csv \\
+          --start YYYY-MM-DD --end YYYY-MM-DD --out bundle.zip
       blemore-codabench check bundle.zip
-      blemore-codabench simulate bundle.zip bundle.trivial_blend.zip
+      blemore-codabench simulate bundle.zip bundle.trivial_blend.zip --worker-labels bundle.labels.json
     """
 
 
@@ -55,7 +83,7 @@ def main() -> None:
 @click.option("--labels", type=PATH, required=True, help="The hidden labels: a labels JSON, or a metadata CSV.")
 @click.option(
     "--out",
-    type=FilePath(written=True, suffix=".zip", beside=BESIDE),
+    type=FilePath(to_write=True, suffix=".zip", beside=BESIDE),
     required=True,
     metavar="FILE.zip",
     help="The bundle.",
@@ -63,13 +91,17 @@ def main() -> None:
 @click.option(
     "--practice-labels", type=PATH, help="Add an earlier practice phase on these labels, e.g. of a train fold."
 )
+@click.option("--labels-on-worker", is_flag=True, help="Keep the hidden labels on a worker of your own.")
+@click.option("--queue", type=Key(), metavar="KEY", help="The queue of that worker.")
 @click.option(
-    "--labels-on-worker", is_flag=True, help="Ship the hidden labels' SHA-256 alone; they stay on your own worker."
+    "--labels-on-platform", is_flag=True, help="Put the hidden labels on the platform, where anyone can download them."
 )
+@click.option("--ids", type=PATH, metavar="FILE", help="The clips that the labels must be of (test_metadata.csv).")
 @click.option(
     "--start", type=Moment(), help="Start of the test phase, UTC. Default: now; with practice, in four weeks."
 )
 @click.option("--end", type=Moment(), help="End of the test phase, UTC. Default: none.")
+@click.option("--allow-past", is_flag=True, help="Take dates that are past, to rebuild a competition that has begun.")
 @click.option(
     "--config",
     type=PATH,
@@ -83,38 +115,54 @@ def main() -> None:
     type=click.Choice(LEVELS),
     default="aggregate",
     show_default=True,
-    help="How much of the test phase's results participants see.",
+    help="What participants see of the test phase: the totals, not even these, or (labels are public) everything.",
 )
-def build_command(**options) -> None:
+def build_command(labels_on_platform: bool, **options) -> None:
     """Make a complete bundle from labels.
 
     \b
     Example:
-      blemore-codabench build --labels test_labels.json --start 2026-12-01 --end 2027-02-01 --out bundle.zip
+      blemore-codabench build --labels test_labels.json --labels-on-worker --queue KEY --ids test_metadata.csv \\
+          --start YYYY-MM-DD --end YYYY-MM-DD --out bundle.zip
     """
+    _decide_where_labels_go(options["labels_on_worker"], labels_on_platform, options["report"])
     built = building.build(building.Options(**options))
     for name, path in built.files.items():
         click.echo(f"{name}: {printable(str(path))}")
+    for line in built.phases:
+        click.echo(line)
     for note in built.notes:
         click.echo(note, err=True)
 
 
+def _decide_where_labels_go(on_worker: bool, on_platform: bool, report: str) -> None:
+    if on_worker and on_platform:
+        raise click.UsageError("--labels-on-worker and --labels-on-platform exclude each other")
+    if on_worker and report == "full":
+        raise click.UsageError("--report full tells the labels: it does not go with labels that stay on your worker")
+    if not on_worker and report != "full":
+        click.echo(WARNING, err=True)
+        if not on_platform:
+            raise click.UsageError("to put the labels on the platform all the same, add --labels-on-platform")
+
+
 @main.command("check")
 @click.argument("bundle", type=PATH)
+@click.option("--allow-past", is_flag=True, help="Take dates that are past, of a competition that has begun.")
 @click.option(
     "--python",
     default=sys.executable,
     metavar="EXE",
     help="The interpreter that runs the scoring program.  [default: this one]",
 )
-def check_command(bundle: Path, python: str) -> None:
+def check_command(bundle: Path, allow_past: bool, python: str) -> None:
     """Find what the platform would report cryptically, late or not at all.
 
     \b
     Example:
       blemore-codabench check bundle.zip
     """
-    errors, notes = run_check(bundle, python)
+    errors, notes = run_check(bundle, python, None if allow_past else datetime.now(UTC))
     for note in notes:
         click.echo(f"Note: {note}", err=True)
     if errors:
@@ -141,7 +189,7 @@ def simulate_command(
 ) -> None:
     """Score SUBMISSION, a zip or a folder of zips, as the platform's worker would.
 
-    Prints one JSON object a submission. Exit code 1: not all of them got a score.
+    Prints one JSON object per submission. Exit code 1: not all of them got a score.
 
     \b
     Example:
@@ -149,37 +197,42 @@ def simulate_command(
     """
     out = out or Path(tempfile.mkdtemp(prefix="blemore-simulate-"))
     opened = _sound(bundle, python)
-    submissions = sorted(submission.glob("*.zip")) if submission.is_dir() else [submission]
-    if not submissions:
-        raise click.UsageError(f"no zip in {submission}: put the submissions' zips there, or name one of them")
+    if worker_labels and worker_labels.exists() and not worker_labels.stat().st_mode & 0o004:
+        click.echo(f"{printable(str(worker_labels))}: on the worker, it must have mode 0644 to be read there", err=True)
     failed = False
-    for path in submissions:
-        outcome = worker.simulate(
-            opened, path, out / path.stem, phase, python, worker_labels and worker_labels.resolve()
-        )
+    for path in _submissions(submission):
+        outcome = worker.simulate(opened, path, out / path.stem, phase, python, worker_labels)
         failed |= outcome.status != "Finished"
         _show(path, outcome)
     sys.exit(int(failed))
+
+
+def _submissions(path: Path) -> Sequence[Path]:
+    """A zip, or all of those in a folder."""
+    submissions = sorted(path.glob("*.zip")) if path.is_dir() else [path]
+    if not submissions:
+        raise click.UsageError(f"no zip in {path}: put the submissions' zips there, or name one of them")
+    return submissions
 
 
 def _sound(bundle: Path, python: str) -> Bundle:
     errors, _ = run_check(bundle, python)
     if errors:
         raise BundleError(
-            [*errors, Problem("bundle", str(bundle), "not sound, so nothing was scored", hint="Mend the above first.")]
+            [*errors, Problem("bundle", str(bundle), "not sound, so nothing was scored", hint="Fix the above first.")]
         )
     return Bundle(bundle)
 
 
 def _show(path: Path, outcome: worker.Outcome) -> None:
     report = outcome.output / "detailed_results.html"
-    told = {
+    line = {
         **outcome._asdict(),
         "submission": path.name,
         "output": str(outcome.output),
         "report": str(report) if report.is_file() else None,
     }
-    click.echo(json.dumps(told))
+    click.echo(json.dumps(line))
     if outcome.exit_code:
         click.echo(
             printable_lines((outcome.output / "stderr.txt").read_text(encoding="utf-8", errors="replace")), err=True
@@ -188,3 +241,30 @@ def _show(path: Path, outcome: worker.Outcome) -> None:
 
 def printable_lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.splitlines())
+
+
+@main.command("rescore")
+@click.argument("submissions", type=PATH)
+@click.option("--labels", type=PATH, required=True, help="The corrected labels: a labels JSON, or a metadata CSV.")
+@click.option("--old-labels", type=PATH, required=True, help="The labels before.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, figures unrounded.")
+@click.option(
+    "--csv", type=FilePath(to_write=True), metavar="FILE.csv", help="Write the table to a file, figures unrounded."
+)
+def rescore_command(submissions: Path, labels: Path, old_labels: Path, as_json: bool, csv: Path | None) -> None:
+    """Score SUBMISSIONS, a folder of zips, with corrected labels and with the old ones.
+
+    Prints old and new scores and ranks in one table. Exit code 1: not all of them got both scores.
+
+    \b
+    Example:
+      blemore-codabench rescore submissions --labels corrected.json --old-labels test_labels.json
+    """
+    references = (building.read_labels(labels), building.read_labels(old_labels))
+    rescored = rescoring.rescore(_submissions(submissions), *references)
+    if csv:
+        write_atomic(csv, rescoring.to_csv(rescored))
+    changes = [f"{clip} ({change})" for clip, change in rescored.changes.items()]
+    click.echo(f"{len(changes):,} labels differ: {some(changes, 20)}" if changes else "No label differs.", err=True)
+    click.echo(to_json(rescoring.to_dict(rescored)) if as_json else rescoring.to_text(rescored), nl=not as_json)
+    sys.exit(int(any(row.reason for row in rescored.rows)))

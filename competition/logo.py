@@ -11,7 +11,9 @@ DISCS = ((0.40, 0.46, 0.30), (0.68, 0.60, 0.21))  # centre x, y and radius, in w
 
 def colour(x: float, y: float) -> tuple:
     first, second = ((x - cx) ** 2 + (y - cy) ** 2 < radius * radius for cx, cy, radius in DISCS)
-    return BOTH if first and second else WARM if first else COOL if second else PAPER
+    if first:
+        return BOTH if second else WARM
+    return COOL if second else PAPER
 
 
 def pixel(column: int, row: int) -> bytes:

@@ -1,55 +1,60 @@
 """Scores a submission the way the platform's worker does, here.
 
-    program/   the scoring program, the working directory; read-only
-    input/res  the submission, extracted as it is, and a file `metadata` that the worker writes beside it
-    input/ref  the reference data
-    output/    empty
+    app/program/   the scoring program, the working directory; read-only
+    app/input/res  the submission, extracted as it is, and a file `metadata` that the worker writes beside it
+    app/input/ref  the reference data
+    app/data       the folder of the worker's owner, with the labels that stay there
+    app/output/    empty
 
-The command stands in the program's metadata.yaml. It is split at spaces, without a shell. The program
-runs in an interpreter that sees no installed package, since the platform's images promise none.
+The command is in the program's metadata.yaml. It is split as a shell would split it, without a shell. The
+program runs in an interpreter that sees no installed package, since the platform's images promise none.
+
+A submission with a `metadata` or `metadata.yaml` at its root is a program to the worker: it is run first, and
+what it writes is what gets scored. Here that happens in a sandbox or not at all.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import lzma
 import os
-import struct
+import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
+from blemore.codabench import WORKER_LABELS
 from blemore.errors import Problem, printable
-from blemore.io import read_bytes
-from blemore_codabench.bundle import LARGEST, MOST_FILES, Bundle, BundleError, parse_yaml
+from blemore.io import COMMAND_FILES, read_bytes
+from blemore_codabench import sandbox
+from blemore_codabench.bundle import Bundle, BundleError
+from blemore_codabench.commands import PYTHON, SUBMISSION, command_of, words
+from blemore_codabench.keys import whole
 
 BARE = ("-S", "-s", "-E")  # no site-packages, no user's packages, no PYTHON* variables; the script's own folder stays
-UNREADABLE = (
-    zipfile.BadZipFile,
-    OSError,
-    RuntimeError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    lzma.LZMAError,
-)  # zipfile's
-TIME_LIMIT = 600  # seconds, the default queue's
+TIME_LIMIT = 600  # seconds, where the phase names none
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)  # that the worker can read
+# What the platform says of a submission that failed.
+BAD_ZIP, BAD_EXIT = "Bad or empty zip file", "Child task failed or non-zero return code"
+FOR_GOOD = "the worker dies of it, so the submission stays so for good, and counts against the limit"
 
 
 class Outcome(NamedTuple):
-    """What a participant would see.
+    """How a submission ends.
 
-    status:  `Finished`, `Finished without a score` or `Failed`
+    status:  `Finished`, `Finished without a score`, `Failed`, `Preparing` (for good: the worker died), or `Not run`
+             (only the platform would run what it holds)
     reason:  why there is no score, None if there is one
     scores:  what the server would accept, by leaderboard key; n/a (None) where the program gave nothing usable
     output:  the folder with what the program wrote, and its stdout.txt and stderr.txt
+    details: what the platform shows of the reason
     """
 
     status: str
@@ -57,6 +62,15 @@ class Outcome(NamedTuple):
     scores: dict[str, float | None]
     exit_code: int | None
     output: Path
+    details: str = ""
+
+
+class End(NamedTuple):
+    """How a submission ends that never gets as far as the scoring program."""
+
+    status: str
+    reason: str
+    details: str = ""
 
 
 def simulate(
@@ -71,84 +85,159 @@ def simulate(
 
     Raises FileError: the zip cannot be opened; BundleError: the bundle lacks what is needed.
     """
-    task = _task(bundle, phase)
+    entry = _phase(bundle, phase)
+    task = next(task for _, task in bundle.entries("tasks") if task.get("index") == entry["tasks"][0])
     reference = bundle.data(task["reference_data"]) if task.get("reference_data") else None
+    time_limit = whole(entry.get("execution_time_limit")) or TIME_LIMIT
     raw = read_bytes(submission)
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as root:
-        try:
-            extract(raw, Path(root) / "input" / "res")
-        except UNREADABLE as error:
-            return Outcome("Failed", f"the zip cannot be extracted: {printable(str(error))}", {}, None, output)
-        run = execute(Path(root), bundle.data(task["scoring_program"]), reference, output, python, worker_labels)
+    for name in ("scores.json", "scores.txt", "detailed_results.html"):  # of an earlier run
+        (output / name).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        app = Path(folder) / "app"
+        end = predict(raw, app / "input" / "res", time_limit)
+        if end:
+            return Outcome(end.status, end.reason, {}, None, output, end.details)
+        if worker_labels:
+            _lay_out(app, {WORKER_LABELS: read_bytes(worker_labels)})
+        run = execute(app, bundle.data(task["scoring_program"]), reference, output, python, time_limit)
     return judge(run, columns(bundle), output)
 
 
-def _task(bundle: Bundle, phase: str | None) -> Mapping:
-    phases = bundle.config["phases"]
-    names = [str(entry.get("name")) for entry in phases]
-    if phase is not None and phase not in names:
-        raise BundleError(
-            Problem(
-                "no-phase",
-                "phases",
-                f"no phase {phase}; the bundle has {', '.join(names)}",
-                hint="Name one of these with --phase.",
-            )
-        )
-    index = phases[names.index(phase) if phase is not None else -1]["tasks"][0]
-    return next(task for task in bundle.config["tasks"] if task["index"] == index)
+def _phase(bundle: Bundle, name: str | None) -> Mapping:
+    phases = [phase for _, phase in bundle.phases()]
+    if name is None:
+        return phases[-1]
+    by_name = {str(phase.get("name")): phase for phase in phases}
+    if name not in by_name:
+        message = f"no phase {name}; the bundle has {', '.join(by_name)}"
+        raise BundleError(Problem("no-phase", "phases", message, hint="Name one of these with --phase."))
+    return by_name[name]
+
+
+# ------------------------------------------------------------------------------ the submission
+
+
+def predict(raw: bytes, folder: Path, time_limit: float = TIME_LIMIT) -> End | None:
+    """Put a submission's predictions into a folder as the worker does; None, or how it ends there."""
+    try:
+        extract(raw, folder)
+    except zipfile.BadZipFile as error:
+        return End("Failed", f"the zip cannot be extracted: {printable(str(error))}", BAD_ZIP)
+    except Exception as error:  # of whatever kind: the worker foresees none but the above
+        return End("Preparing", f"the zip cannot be extracted ({printable(str(error))}): {FOR_GOOD}")
+    name = next((name for name in COMMAND_FILES if (folder / name).exists()), None)
+    if name:
+        end = _run_submission(folder, name, time_limit)
+        if end:
+            return end
+    if not any(folder.iterdir()):
+        return End("Failed", "nothing is in it", BAD_ZIP)
+    (folder / "metadata").write_text("elapsedTime: 0.1\nexitCode: 0\n", encoding="utf-8")  # as the worker does
+    return None
 
 
 def extract(raw: bytes, folder: Path) -> None:
-    """Extract a submission as the worker does, with whatever it holds; then write the worker's own file beside it."""
-    if raw.count(b"PK\x01\x02") > MOST_FILES:  # each entry's first bytes; a list of millions would take gigabytes
-        raise ValueError(f"more than {MOST_FILES:,} files")
-    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
-            raise ValueError(f"more than {LARGEST / 2**20:,.0f} MiB when extracted")
-        folder.mkdir(parents=True)
-        archive.extractall(folder)
-    (folder / "metadata").write_text("elapsedTime: 0.1\nexitCode: 0\n", encoding="utf-8")
+    """Extract a zip as the worker does, with whatever it holds."""
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(BytesIO(raw)) as archive:
+        for entry in archive.infolist():
+            if entry.compress_type not in METHODS:  # newer Pythons can read more
+                raise NotImplementedError(f"compression method {entry.compress_type}")
+            archive.extract(entry, folder)
 
 
-class _Run(NamedTuple):
+def _run_submission(folder: Path, name: str, time_limit: float) -> End | None:
+    """Put what a submission's own command writes in place of the submission."""
+    command = _submitted_command(folder / name)
+    if command is None:
+        return End("Failed", f"with {name} in it the worker takes it for a program, and finds no command", BAD_ZIP)
+    places = {key: folder.parent / f"submission_{key}" for key in ("program", "output", "log")}
+    folder.rename(places["program"])
+    for path in (folder, places["output"], places["log"]):
+        path.mkdir()
+    try:
+        argv = words(command, variables=SUBMISSION)
+        exit_code = sandbox.run(argv, places["program"], places["output"], places["log"], time_limit)
+    except ValueError as error:
+        return End("Failed", f"the command in {name} cannot be split: {printable(str(error))}", BAD_EXIT)
+    except sandbox.NoSandbox:
+        return End("Not run", f"{name} in it holds a command: the platform runs it, this machine has no sandbox for it")
+    if exit_code is None:
+        return End("Failed", f"the command in {name} took more than {time_limit} s")
+    if exit_code:
+        return End("Failed", f"the command in {name} left with exit code {exit_code}", BAD_EXIT)
+    for path in _regular_files(places["output"]):
+        target = folder / path.relative_to(places["output"])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, target)
+    return None if any(folder.iterdir()) else End("Failed", f"the command in {name} wrote nothing", BAD_ZIP)
+
+
+def _submitted_command(path: Path) -> str | None:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return None
+    command = data.get("command") if isinstance(data, dict) else None
+    return command if isinstance(command, str) and command.strip() else None
+
+
+def _regular_files(folder: Path) -> Iterator[Path]:
+    """Without links: a participant's program may have made them lead anywhere on this machine."""
+    for place, _, names in os.walk(folder):
+        yield from (path for path in (Path(place, name) for name in names) if stat.S_ISREG(path.lstat().st_mode))
+
+
+# --------------------------------------------------------------------------- the scoring program
+
+
+class Run(NamedTuple):
     exit_code: int | None  # None: it was stopped at the time limit
     error: str | None = None
 
 
 def execute(
-    root: Path,
+    app: Path,
     program: Mapping[str, bytes],
     reference: Mapping[str, bytes] | None,
     output: Path,
     python: str,
-    worker_labels: Path | None = None,
-) -> _Run:
-    """Lay the folders out around `root/input/res`, run the program's command, put what it wrote into `output`."""
-    _lay_out(root / "program", program)
+    time_limit: float = TIME_LIMIT,
+) -> Run:
+    """Lay the folders out around `app/input/res`, run the program's command, put what it wrote into `output`."""
+    _lay_out(app / "program", program)
     if reference is not None:
-        _lay_out(root / "input" / "ref", reference)
-    command = _command(program, root, output, python)
-    _read_only(root)
-    # Labels of a worker of one's own stand at a fixed place there; here they must be named, or not be there.
-    environment = {"PATH": os.environ.get("PATH", ""), "BLEMORE_WORKER_LABELS": str(worker_labels or root / "none")}
+        _lay_out(app / "input" / "ref", reference)
+    for folder in ("output", "shared", "ingested_program"):
+        (app / folder).mkdir()
+    argv = words(command_of(program), app)
+    if PYTHON.fullmatch(argv[0]):
+        argv[:1] = [python, *BARE]
+    _read_only(app)
+    path = os.pathsep.join([str(_pythons(app.parent / "bin", python)), os.environ.get("PATH", "")])
+    run = _run(argv, app, output, {"PATH": path, "BLEMORE_APP": str(app)}, time_limit)
+    shutil.copytree(app / "output", output, dirs_exist_ok=True)
+    return run
+
+
+def _run(argv: list[str], app: Path, output: Path, environment: Mapping[str, str], time_limit: float) -> Run:
     with open(output / "stdout.txt", "wb") as out, open(output / "stderr.txt", "wb") as err:
         try:
-            done = subprocess.run(
-                command,
-                cwd=root / "program",
+            process = subprocess.run(
+                argv,
+                cwd=app / "program",
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                timeout=TIME_LIMIT,
+                timeout=time_limit,
             )
         except subprocess.TimeoutExpired:
-            return _Run(None, f"stopped after {TIME_LIMIT} s")
+            return Run(None, f"stopped after {time_limit} s")
         except OSError as error:
-            return _Run(None, f"the command cannot be run: {error}")
-    return _Run(done.returncode)
+            return Run(None, f"the command cannot be run: {error}")
+    return Run(process.returncode)
 
 
 def _lay_out(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -160,55 +249,41 @@ def _lay_out(folder: Path, files: Mapping[str, bytes]) -> None:
         path.write_bytes(content)
 
 
-def _read_only(root: Path) -> None:
-    for path in root.rglob("*"):
+def _read_only(app: Path) -> None:
+    for path in app.rglob("*"):
         if path.is_file() and not path.is_symlink():
             path.chmod(0o444)
 
 
-def command_of(program: Mapping[str, bytes]) -> str:
-    """The command in the program's metadata. BundleError: there is none."""
-    name = next((name for name in ("metadata.yaml", "metadata") if name in program), None)
-    if name is None:
-        hint = "Zip the content of the folder, not the folder itself."
-        raise BundleError(Problem("no-command", "scoring program", "no metadata.yaml at its root", hint=hint))
-    command = parse_yaml(program[name], f"scoring program: {name}").get("command")
-    if not isinstance(command, str) or not command.split():
-        raise BundleError(
-            Problem(
-                "no-command", f"scoring program: {name}", "no command; expected e.g. command: python3 $program/score.py"
-            )
-        )
-    return command
+def _pythons(folder: Path, python: str) -> Path:
+    """A folder in which `python` and `python3` are the interpreter, for commands that start it by way of another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("python", "python3"):
+        (folder / name).write_text(f'#!/bin/sh\nexec "{python}" {" ".join(BARE)} "$@"\n', encoding="utf-8")
+        (folder / name).chmod(0o755)
+    return folder
 
 
-def _command(program: Mapping[str, bytes], root: Path, output: Path, python: str) -> list[str]:
-    places = {"$input": str(root / "input"), "$output": str(output.resolve()), "$program": str(root / "program")}
-    words = command_of(program).split()
-    for variable, place in places.items():
-        words = [word.replace(variable, place) for word in words]
-    if Path(words[0]).name.startswith("python"):
-        words[:1] = [python, *BARE]
-    return words
+# ------------------------------------------------------------------------------------ the scores
 
 
 def columns(bundle: Bundle) -> list[str]:
     """The keys of the leaderboard's columns that a program must give: those that the server computes are left out."""
     board = bundle.config["leaderboards"][0]
-    return [column["key"] for column in board["columns"] if not column.get("computation")]
+    return [str(column["key"]).strip() for column in board["columns"] if not column.get("computation")]
 
 
-def judge(run: _Run, keys: list[str], output: Path) -> Outcome:
+def judge(run: Run, keys: list[str], output: Path) -> Outcome:
     """The status that the server would give, and the scores that it would accept."""
     if run.exit_code is None:
         return Outcome("Failed", run.error, {}, None, output)
     if run.exit_code != 0:
-        return Outcome("Failed", f"exit code {run.exit_code}", {}, run.exit_code, output)
+        return Outcome("Failed", f"exit code {run.exit_code}", {}, run.exit_code, output, BAD_EXIT)
     try:
-        given = emitted(output)
+        values = emitted(output)
     except ValueError as error:
         return Outcome("Failed", str(error), {}, 0, output)
-    scores = {key: _accepted(given.get(key)) for key in keys}
+    scores = {key: _accepted(values.get(key)) for key in keys}
     absent = [key for key, value in scores.items() if value is None]
     if absent:
         return Outcome("Finished without a score", f"no usable value for {', '.join(absent)}", scores, 0, output)

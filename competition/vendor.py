@@ -40,7 +40,7 @@ def fetch(folder: Path) -> None:
     pins = "".join("{}=={} --hash=sha256:{}\n".format(*name.split("-")[:2], sha256) for name, sha256 in WHEELS.items())
     requirements = folder / "requirements.txt"
     requirements.write_text(pins, encoding="utf-8")
-    said = subprocess.run(
+    process = subprocess.run(
         [
             sys.executable,
             "-m",
@@ -66,8 +66,8 @@ def fetch(folder: Path) -> None:
         stdin=subprocess.DEVNULL,
     )
     requirements.unlink()
-    if said.returncode:
-        last = (said.stderr.strip() or said.stdout.strip() or "pip said nothing").splitlines()[-1]
+    if process.returncode:
+        last = (process.stderr.strip() or process.stdout.strip() or "pip said nothing").splitlines()[-1]
         raise BundleError(
             Problem(
                 "no-wheels",

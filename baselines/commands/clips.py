@@ -236,7 +236,7 @@ def _tell(summary: Summary) -> None:
 @click.command()
 @click.option("--features", type=PATH, required=True, metavar="DIR", help="A folder with a (T, D) file a clip.")
 @clips_option
-@click.option("--out", type=FilePath(written=True, suffix=".npz"), required=True, metavar="FILE.npz")
+@click.option("--out", type=FilePath(to_write=True, suffix=".npz"), required=True, metavar="FILE.npz")
 def aggregate(features: Path, metadata: Path, out: Path) -> None:
     """Seven statistics over time of each feature, one row a clip.
 

@@ -147,7 +147,7 @@ def train(
 @click.option("--ids", type=PATH, required=True, metavar="CSV", help="The clips to predict: test_metadata.csv.")
 @click.option(
     "--out",
-    type=FilePath(written=True, suffix=".zip", beside=(LOGITS, EXPECTED)),
+    type=FilePath(to_write=True, suffix=".zip", beside=(LOGITS, EXPECTED)),
     required=True,
     metavar="submission.zip",
 )
@@ -224,13 +224,13 @@ def _clips_of_run(model: Path) -> set[str]:
 )
 @click.option(
     "--report",
-    type=FilePath(written=True, suffix=".json", beside=(RELIABILITY,)),
+    type=FilePath(to_write=True, suffix=".json", beside=(RELIABILITY,)),
     metavar="FILE.json",
     help="Write all figures, unrounded; structured: a diagram of reliability beside them.",
 )
 @click.option(
     "--out",
-    type=FilePath(written=True, suffix=".zip", beside=(EXPECTED,)),
+    type=FilePath(to_write=True, suffix=".zip", beside=(EXPECTED,)),
     metavar="submission.zip",
     help="Where the decoded --test-scores go.",
 )

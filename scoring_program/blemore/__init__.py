@@ -9,6 +9,7 @@ from blemore.evaluate import evaluate
 from blemore.labels import parse_filename
 from blemore.metrics import acc_presence, acc_salience, score
 from blemore.validate import validate
-from blemore.version import VERSION as __version__
+from blemore.version import VERSION
 
+__version__ = VERSION
 __all__ = ["acc_presence", "acc_salience", "evaluate", "parse_filename", "score", "validate"]

@@ -19,22 +19,21 @@ from blemore import page, report, significance
 from blemore.errors import BROKEN_PIPE, BUG, INTERRUPTED, BlemoreError, FileError, ValidationError, origin, printable
 from blemore.evaluate import Report, evaluate, read_ids, read_reference, restrict
 from blemore.evaluate import check as run_check
-from blemore.io import MAX_JSON_BYTES, read_json, to_json, write_atomic
+from blemore.io import MAX_JSON_BYTES, command_file, read_json, to_json, write_atomic, zip_names
 from blemore.validate import Reference
 from blemore.version import VERSION
 
 
 class FilePath(click.Path):
-    """What a command reads or, with `written`, a file that it writes: that must be no file which another of its options
-    names.
+    """What a command reads or, with `to_write`, a file that it writes, which no other of its options may name.
 
-    suffix: what the name of a written file must end in
+    suffix: what the name of a file to write must end in
     beside: what the files end in, in place of the name's own suffix, that are written beside it
     """
 
-    def __init__(self, written: bool = False, suffix: str = "", beside: tuple[str, ...] = ()):
+    def __init__(self, to_write: bool = False, suffix: str = "", beside: tuple[str, ...] = ()):
         super().__init__(path_type=Path)
-        self.written, self.suffix, self.beside = written, suffix, beside
+        self.to_write, self.suffix, self.beside = to_write, suffix, beside
 
     def convert(self, value: Any, param: click.Parameter, ctx: click.Context) -> Path:
         path = Path(super().convert(value, param, ctx))
@@ -42,14 +41,14 @@ class FilePath(click.Path):
             self.fail(f"{printable(str(path))}; expected a name that ends in {self.suffix}", param, ctx)
         named = ctx.meta.setdefault(f"{__name__}.named", {})  # by file: the option, and whether it writes it
         for place in (path, *map(path.with_suffix, self.beside)):
-            other, written = named.setdefault(os.path.realpath(place), (param, self.written))
-            if other is not param and (written or self.written):
-                writer, reader = (param, other) if self.written else (other, param)
-                told = (
+            other, other_writes = named.setdefault(os.path.realpath(place), (param, self.to_write))
+            if other is not param and (other_writes or self.to_write):
+                writer, reader = (param, other) if self.to_write else (other, param)
+                claim = (
                     f"{writer.get_error_hint(ctx)} claims {printable(str(place))}, which {reader.get_error_hint(ctx)}"
                     " names, too"
                 )
-                raise click.UsageError(f"{told}; expected a file of its own", ctx)
+                raise click.UsageError(f"{claim}; expected a file of its own", ctx)
         return path
 
 
@@ -92,13 +91,13 @@ class Group(Program, click.Group):
     """Subcommands, of which none needs to catch anything. The option stands before the subcommand's name."""
 
 
-def _remember(ctx: click.Context, _: click.Parameter, given: bool) -> None:
-    ctx.meta["debug"] = given
+def _remember(ctx: click.Context, _: click.Parameter, debug: bool) -> None:
+    ctx.meta["debug"] = debug
 
 
 @contextlib.contextmanager
 def problems_told(ctx: click.Context) -> Iterator[None]:
-    """Turn what goes wrong into lines on stderr (with the option --json: one JSON object on stdout) and an exit code."""
+    """Turn what goes wrong into lines on stderr (with --json: one JSON object on stdout) and an exit code."""
     try:
         yield
     except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -124,11 +123,11 @@ def problems_told(ctx: click.Context) -> Iterator[None]:
         sys.exit(INTERRUPTED)
     except Exception as error:
         _show_traceback(ctx)
-        told = (
+        message = (
             f"This is a defect of the kit, {type(error).__name__} at {origin(error)}: please report this line and the"
-            " command. "
+            f" command. {ctx.command_path} --debug … shows the traceback."
         )
-        click.echo(printable(told + f"{ctx.command_path} --debug … shows the traceback."), err=True)
+        click.echo(printable(message), err=True)
         sys.exit(BUG)
 
 
@@ -168,13 +167,13 @@ def _let_go_of_stdout() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, figures unrounded.")
 @click.option(
     "--per-clip",
-    type=FilePath(written=True),
+    type=FilePath(to_write=True),
     metavar="FILE.csv",
     help="Write truth, prediction and kind of error of every clip.",
 )
 @click.option(
     "--html",
-    type=FilePath(written=True),
+    type=FilePath(to_write=True),
     metavar="FILE.html",
     help="Write a page with figures, intervals and confusions.",
 )
@@ -233,8 +232,15 @@ def main(
 
 
 def check_only(preds: Path, ids: Path | None, as_json: bool, max_bytes: int) -> None:
-    known = read_ids(ids) if ids else None
-    parsed = {clip: entry.label for clip, entry in run_check(preds, known, max_bytes).items()}
+    expected = read_ids(ids) if ids else None
+    parsed = {clip: entry.label for clip, entry in run_check(preds, expected, max_bytes).items()}
+    command = command_file(zip_names(preds))
+    if command:
+        click.echo(
+            f"Warning: with {command} in it, the platform takes the zip for a program: it runs the command in that"
+            " file, or fails where there is none, and never reads the JSON beside it. Leave it out.",
+            err=True,
+        )
     if as_json:
         click.echo(
             to_json({"valid": True, "n": len(parsed), "n_blends": sum(label.is_blend for label in parsed.values())}),
@@ -242,7 +248,7 @@ def check_only(preds: Path, ids: Path | None, as_json: bool, max_bytes: int) -> 
         )
         return
     click.echo(f"valid: {printable(str(preds))}\n{report.composition(parsed)}")
-    if known is None:
+    if expected is None:
         click.echo("Not checked: whether every clip is there. Name them with --ids test_metadata.csv.", err=True)
 
 
@@ -276,5 +282,5 @@ def score(
         write_atomic(per_clip, report.per_clip_csv(result))
     if html and bootstrap:
         write_atomic(html, page.scored(result, bootstrap))
-    shown = (result, bootstrap if ci else None, comparison)
-    click.echo(to_json(report.to_dict(*shown)) if as_json else report.to_text(*shown).lstrip("\n"), nl=not as_json)
+    parts = (result, bootstrap if ci else None, comparison)
+    click.echo(to_json(report.to_dict(*parts)) if as_json else report.to_text(*parts).lstrip("\n"), nl=not as_json)

@@ -1,19 +1,24 @@
 """The platform's way in and out: finds the files under the input folder, writes the output folder.
 
-    input/res/               the submission's files: exactly one JSON, see `blemore.io.pick_json`
-    input/ref/labels.json    the labels; those at /app/data/blemore/labels.json, on an organiser's own worker, come
-    first input/ref/settings.json  optional: {"report": "full|aggregate|none", "labels_sha256": "…"}; other labels are
-    refused output/scores.json       exactly `SCORE_KEYS`; written last, and only if everything went well
+    input/res/                    the submission's files: exactly one JSON, see `blemore.io.pick_json`
+    data/blemore/labels.json      the labels, on an organiser's own worker
+    input/ref/labels.json         the labels, where they are not there
+    input/ref/settings.json       optional, see `Settings`; labels with another hash than it names are refused
+    output/scores.json            exactly `SCORE_KEYS`; written last, and only if everything went well
     output/detailed_results.html
 
-Participants can read everything that this prints or writes. So of the labels nothing is told: if they
-are wrong, only the kinds of problems are, and an unexpected error gives its place without its text.
+All of these folders are in /app; the environment variable BLEMORE_APP names another place, for trials.
+
+Participants can read everything that this prints or writes. So a page of hidden labels holds the three
+totals alone (`blemore.page`). If the labels are wrong, only the kinds of problems are named, and an
+unexpected error gives its place without its text.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import hmac
 import os
 import stat
 import sys
@@ -24,20 +29,39 @@ from typing import NamedTuple
 
 from blemore import page, significance
 from blemore.errors import BlemoreError, FileError, Problem, ReferenceLabelsError, ValidationError, origin, show, some
-from blemore.evaluate import evaluate
+from blemore.evaluate import Report, evaluate
 from blemore.io import MAX_JSON_BYTES, MAX_NESTING, parse_json, pick_json, read_bytes, to_json, write_atomic
-from blemore.report import problems_to_text, to_text
+from blemore.report import hidden_text, problems_to_text, to_text
 from blemore.validate import Reference, validate_labels
 
 SCORE_KEYS = ("score", "acc_presence", "acc_salience")  # the leaderboard's columns, in their order
-WORKER_LABELS = "/app/data/blemore/labels.json"
+APP = "/app"  # where the worker lays everything out
+WORKER_LABELS = "data/blemore/labels.json"  # in there
 
 
 class Settings(NamedTuple):
-    """What the bundle decides: how much the page shows, and which labels are the right ones (None: any)."""
+    """What the bundle decides. By default the labels are hidden, and any are taken.
+
+    report:             how much the page shows, see `blemore.page`; anything but `full` means hidden labels
+    labels_sha256:      the hash of the labels' file, where they are public
+    labels_hmac_sha256: the same, keyed with the `secret` that the file holds, where they are hidden
+    """
 
     report: str = "aggregate"
     labels_sha256: str | None = None
+    labels_hmac_sha256: str | None = None
+
+    @property
+    def hidden(self) -> bool:
+        return self.report != "full"
+
+
+class Results(NamedTuple):
+    """What participants get to see of a scored submission."""
+
+    text: str
+    page: str
+    scores: dict[str, float | None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,48 +78,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    app = Path(os.environ.get("BLEMORE_APP") or APP)
     parser = argparse.ArgumentParser(
         prog="score.py", description="Score a BLEMORE submission the way the platform does."
     )
-    parser.add_argument(
-        "--input", type=Path, default=Path("/app/input"), metavar="DIR", help="holds res/ and ref/ (%(default)s)"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("/app/output"),
-        metavar="DIR",
-        help="gets scores.json and detailed_results.html (%(default)s)",
-    )
-    on_worker = Path(os.environ.get("BLEMORE_WORKER_LABELS") or WORKER_LABELS)
-    parser.add_argument(
-        "--worker-labels",
-        type=Path,
-        default=on_worker,
-        metavar="FILE",
-        help="labels that are preferred to those in ref/ (%(default)s)",
-    )
+    for option, default, metavar, purpose in (
+        ("--input", "input", "DIR", "holds res/ and ref/"),
+        ("--output", "output", "DIR", "gets scores.json and detailed_results.html"),
+        ("--worker-labels", WORKER_LABELS, "FILE", "labels that are preferred to those in ref/"),
+    ):
+        parser.add_argument(option, type=Path, default=app / default, metavar=metavar, help=f"{purpose} (%(default)s)")
     return parser
 
 
-def run(source: Path, output: Path, worker_labels: Path = Path(WORKER_LABELS)) -> int:
+def run(source: Path, output: Path, worker_labels: Path = Path(APP) / WORKER_LABELS) -> int:
     """Score what lies in `source`, write to `output`, print the figures or every problem; the exit code."""
     _remove(output / "scores.json")  # of an earlier run: no failure may leave a score behind
     try:
         settings = read_settings(source / "ref")
-        reference = read_labels(source / "ref" / "labels.json", worker_labels, settings.labels_sha256)
+        reference = read_labels(source / "ref" / "labels.json", worker_labels, settings)
         predictions, where = read_submission(source / "res")
-        report = evaluate(predictions, reference, where=where)
-        scores = {key: getattr(report.counts, key) for key in SCORE_KEYS}
-        bootstrap = significance.bootstrap(report)
-        write_atomic(output / "detailed_results.html", page.scored(report, bootstrap, settings.report))
+        text, html, scores = results(evaluate(predictions, reference, where=where), settings.report)
+        write_atomic(output / "detailed_results.html", html)
     except BlemoreError as error:
         return _fail(error.problems, error.exit_code, output)
     except Exception as error:  # a defect of this program; its text could hold a label
         return _fail([_unexpected(error)], ReferenceLabelsError.exit_code, output)
-    print("Scored." if settings.report == "none" else to_text(report, bootstrap).lstrip("\n"), flush=True)
+    print(text, flush=True)
     write_atomic(output / "scores.json", to_json(scores))
     return 0
+
+
+def results(report: Report, level: str) -> Results:
+    """What is shown at a level of `blemore.page`; the scores are on the leaderboard in any case."""
+    scores = {key: getattr(report.counts, key) for key in SCORE_KEYS}
+    if level == "full":
+        bootstrap = significance.bootstrap(report)
+        return Results(to_text(report, bootstrap).lstrip("\n"), page.scored(report, bootstrap, level), scores)
+    text = "Scored." if level == "none" else hidden_text(report)
+    return Results(text, page.scored(report, None, level), scores)
 
 
 def _fail(problems: Sequence[Problem], exit_code: int, output: Path) -> int:
@@ -170,50 +191,44 @@ def read_settings(folder: Path) -> Settings:
     if not path.exists():
         return Settings()
     try:
-        data = parse_json(read_bytes(path, MAX_JSON_BYTES), "settings.json")
+        raw = read_bytes(path, MAX_JSON_BYTES)
     except BlemoreError as error:
         raise ReferenceLabelsError(error.problems) from None
-    if not isinstance(data, dict) or not data.keys() <= set(Settings._fields):
-        found = (
-            f"unknown keys {some(sorted(data.keys() - set(Settings._fields)))}"
-            if isinstance(data, dict)
-            else "no object"
-        )
-        raise ReferenceLabelsError(
-            Problem(
-                "settings",
-                "settings.json",
-                f"found {found}; expected {' and '.join(Settings._fields)}, both optional",
-                hint="Make the bundle anew with blemore-codabench build.",
-            )
-        )
+    return parse_settings(raw)
+
+
+def parse_settings(raw: bytes) -> Settings:
+    """Settings from their file's content. ReferenceLabelsError: they are wrong."""
+    try:
+        data = parse_json(raw, "settings.json")
+    except ValidationError as error:
+        raise ReferenceLabelsError(error.problems) from None
+    if not isinstance(data, dict):
+        raise ReferenceLabelsError(_wrong_settings("$", "no object", f"one with {', '.join(Settings._fields)}"))
+    unknown = sorted(data.keys() - set(Settings._fields))
+    if unknown:
+        fields = f"{', '.join(Settings._fields)}, all optional"
+        raise ReferenceLabelsError(_wrong_settings("$", f"unknown keys {some(unknown)}", fields))
     settings = Settings(**data)
     if settings.report not in page.LEVELS:
-        message = f"found {show(settings.report)}; expected one of {', '.join(page.LEVELS)}"
-        raise ReferenceLabelsError(
-            Problem(
-                "settings",
-                "settings.json: $.report",
-                message,
-                hint="Make the bundle anew with blemore-codabench build --report.",
-            )
-        )
+        levels = f"one of {', '.join(page.LEVELS)}"
+        raise ReferenceLabelsError(_wrong_settings("$.report", show(settings.report), levels))
     return settings
 
 
-def read_labels(shipped: Path, on_worker: Path, sha256: str | None) -> Reference:
-    """The labels on the worker, else those shipped with the bundle; with `sha256`, the first of the two that has it.
+def _wrong_settings(place: str, value: str, expected: str) -> Problem:
+    message = f"found {value}; expected {expected}"
+    hint = "Make the bundle anew with blemore-codabench build."
+    return Problem("settings", f"settings.json: {place}", message, hint=hint)
 
-    Raises ReferenceLabelsError: there are none, others than the bundle was made for, wrong ones, or none with a blend.
+
+def read_labels(shipped: Path, on_worker: Path, settings: Settings) -> Reference:
+    """The labels on the worker, else those shipped with the bundle; the first of the two that the settings' hash is of.
+
+    Raises ReferenceLabelsError: there are none, or see `parse_labels`.
     """
-    found = {}
-    for path in (on_worker, shipped):
-        if path.exists():
-            try:
-                found[path] = read_bytes(path, MAX_JSON_BYTES)
-            except BlemoreError as error:
-                raise ReferenceLabelsError(error.problems) from None
-    if not found:
+    candidates = [raw for raw in map(_read_if_there, (on_worker, shipped)) if raw is not None]
+    if not candidates:
         raise ReferenceLabelsError(
             Problem(
                 "no-labels",
@@ -222,13 +237,21 @@ def read_labels(shipped: Path, on_worker: Path, sha256: str | None) -> Reference
                 hint="Build the bundle again, or put its labels.json on the worker.",
             )
         )
-    raw = next((raw for raw in found.values() if sha256 in (None, hashlib.sha256(raw).hexdigest())), None)
+    return parse_labels(candidates, settings)
+
+
+def parse_labels(candidates: Sequence[bytes], settings: Settings) -> Reference:
+    """The labels of the first of several files that has the settings' hash.
+
+    Raises ReferenceLabelsError: none has it, the labels are wrong, or there is no blend among them.
+    """
+    raw = next((raw for raw in candidates if _has_hash(raw, settings)), None)
     if raw is None:
         raise ReferenceLabelsError(
             Problem(
                 "other-labels",
                 "labels",
-                "their SHA-256 is not the one that the bundle was built with",
+                "their SHA-256 (of hidden labels: keyed) is not the one that the bundle was built with",
                 hint="Put the labels.json that was written beside the bundle on the worker, or build the bundle again.",
             )
         )
@@ -246,6 +269,37 @@ def read_labels(shipped: Path, on_worker: Path, sha256: str | None) -> Reference
             )
         )
     return reference
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    """A file of labels, None if it does not exist. ReferenceLabelsError: it is there and cannot be read."""
+    try:
+        return read_bytes(path, MAX_JSON_BYTES)
+    except FileError as error:
+        if isinstance(error.__context__, (FileNotFoundError, NotADirectoryError)):
+            return None
+        hint = "The worker reads it as a user of its own: give the file mode 0644 and its folder 0755."
+        raise ReferenceLabelsError([problem._replace(hint=hint) for problem in error.problems]) from None
+    except ValidationError as error:
+        raise ReferenceLabelsError(error.problems) from None
+
+
+def _has_hash(raw: bytes, settings: Settings) -> bool:
+    if settings.labels_hmac_sha256 is not None:
+        return hmac_of(raw) == settings.labels_hmac_sha256
+    return settings.labels_sha256 in (None, hashlib.sha256(raw).hexdigest())
+
+
+def hmac_of(raw: bytes) -> str | None:
+    """The HMAC-SHA-256 of a labels file, keyed with the secret that is in it; None if there is none."""
+    try:
+        data = parse_json(raw, "labels")
+    except ValidationError:
+        return None
+    secret = data.get("secret") if isinstance(data, dict) else None
+    if not isinstance(secret, str):
+        return None
+    return hmac.new(secret.encode("utf-8", "surrogatepass"), raw, hashlib.sha256).hexdigest()
 
 
 def _kinds(problems: Sequence[Problem]) -> Problem:

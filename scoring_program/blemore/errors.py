@@ -110,6 +110,6 @@ def some(names: Sequence[str], first: int = 5) -> str:
     >>> some(["a", "b", "c"], first=2)
     'a, b and 1 more'
     """
-    shown = ", ".join(show(name)[1:-1] for name in names[:first])
+    first_names = ", ".join(show(name)[1:-1] for name in names[:first])
     rest = len(names) - first
-    return f"{shown} and {rest:,} more" if rest > 0 else shown
+    return f"{first_names} and {rest:,} more" if rest > 0 else first_names

@@ -23,6 +23,7 @@ class Report(NamedTuple):
     labels:      by clip id, the reference's clips in its order
     subset:      `all`, or which folds, e.g. `fold 0,3`
     groups:      actors by clip id, where the reference gives them
+    secret:      the key of the labels' hash in the signature, where the reference gives one
     """
 
     counts: Counts
@@ -30,6 +31,7 @@ class Report(NamedTuple):
     labels: dict[str, Label]
     subset: str = "all"
     groups: Mapping[str, str] = MappingProxyType({})
+    secret: str | None = None
 
 
 def evaluate(
@@ -47,7 +49,7 @@ def evaluate(
     reference = labels if isinstance(labels, Reference) else validate_labels(labels)
     reference, subset = restrict(reference, folds)
     parsed = validate(predictions, ids=reference.labels, where=where)
-    return Report(count(parsed, reference.labels), parsed, reference.labels, subset, reference.groups)
+    return Report(count(parsed, reference.labels), parsed, reference.labels, subset, reference.groups, reference.secret)
 
 
 def restrict(reference: Reference, folds: Iterable[int]) -> tuple[Reference, str]:
@@ -58,24 +60,25 @@ def restrict(reference: Reference, folds: Iterable[int]) -> tuple[Reference, str
     folds = sorted(set(folds))
     if not folds:
         return reference, "all"
-    known = sorted(set(reference.folds.values()))
-    absent = [fold for fold in folds if fold not in known]
+    all_folds = sorted(set(reference.folds.values()))
+    absent = [fold for fold in folds if fold not in all_folds]
     if absent:
         expected = (
-            f"folds {', '.join(map(str, known))}"
-            if known
+            f"folds {', '.join(map(str, all_folds))}"
+            if all_folds
             else "a reference with folds, such as the dataset's train metadata"
         )
         raise ValidationError(
             Problem("no-fold", "labels", f"no fold {', '.join(map(str, absent))}; expected {expected}")
         )
     clips = [clip for clip in reference.labels if reference.folds.get(clip) in folds]
-    kept = Reference(
+    restricted = Reference(
         {clip: reference.labels[clip] for clip in clips},
         {clip: reference.groups[clip] for clip in clips if clip in reference.groups},
         {clip: reference.folds[clip] for clip in clips},
+        reference.secret,
     )
-    return kept, f"fold {','.join(map(str, folds))}"
+    return restricted, f"fold {','.join(map(str, folds))}"
 
 
 def check(path: Path, ids: Iterable[str] | None = None, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Prediction]:
@@ -142,8 +145,10 @@ def error_kind(prediction: Label, truth: Label) -> str | None:
         return None
     if prediction.emotions == truth.emotions:
         return "wrong relation"
-    found, true = set(prediction.emotions), set(truth.emotions)
-    return "missed" if found < true else "extra" if found > true else "wrong set"
+    predicted, true = set(prediction.emotions), set(truth.emotions)
+    if predicted < true:
+        return "missed"
+    return "extra" if predicted > true else "wrong set"
 
 
 # ------------------------------------------------------------------------------- confusions
@@ -174,10 +179,10 @@ def detections(report: Report) -> dict[str, Detection]:
     """The presence of each emotion over all clips, alone or in a blend."""
     predicted, true, right = Counter[str](), Counter[str](), Counter[str]()
     for clip, truth in report.labels.items():
-        found = report.predictions[clip].label.emotions
-        predicted.update(found)
+        emotions = report.predictions[clip].label.emotions
+        predicted.update(emotions)
         true.update(truth.emotions)
-        right.update(set(found) & set(truth.emotions))
+        right.update(set(emotions) & set(truth.emotions))
     return {emotion: Detection(right[emotion], predicted[emotion], true[emotion]) for emotion in EMOTIONS}
 
 

@@ -14,6 +14,7 @@ import csv
 import errno
 import io
 import json
+import math
 import os
 import uuid
 import zipfile
@@ -31,6 +32,7 @@ ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # the latter: a zip without any entr
 MAX_ENTRIES = 10_000
 MAX_EXTRACTED_BYTES = 2**30
 MAX_RATIO = 300
+COMMAND_FILES = ("metadata.yaml", "metadata")  # in the order in which the platform looks for them
 MAX_NESTING = 2  # folders around the JSON file in a zip, as the platform leaves them
 
 
@@ -67,21 +69,7 @@ def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> objec
     """Strict JSON, or a ValidationError that lists every repeated key and non-finite number."""
     if len(raw) > max_bytes:
         raise ValidationError(_too_large(where, len(raw), max_bytes))
-    utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
-    if b"\0" in raw and not utf16:  # as in any archive or video
-        message = f"not text: byte {raw.index(0):,} is 0x00; expected JSON, or a zip with one JSON file in it"
-        raise ValidationError(
-            Problem("not-json", where, message, hint="Is it a video, or an archive of another kind? Zip the JSON file.")
-        )
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        hint = "Save the file as UTF-8."
-        if utf16:
-            hint = "It looks like UTF-16, as some Windows tools write it: save the file as UTF-8."
-        message = f"not UTF-8: byte {error.start:,} is 0x{raw[error.start]:02x}"
-        raise ValidationError(Problem("not-utf8", where, message, hint=hint)) from None
-
+    text = _json_text(raw, where)
     flawed: list[object] = []  # anything in here: walk the data for where it stands
 
     def build(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -97,21 +85,14 @@ def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> objec
         flawed.append(name)
         return float(name)
 
-    try:
+    def whole(digits: str) -> int | float:
         # An integer of thousands of digits is no number that anybody means; as a float it stays cheap.
-        data = json.loads(
-            text,
-            object_pairs_hook=build,
-            parse_constant=constant,
-            parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits),
-        )
+        return int(digits) if len(digits) < 20 else float(digits)
+
+    try:
+        data = json.loads(text, object_pairs_hook=build, parse_constant=constant, parse_int=whole)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        message = (
-            f"not JSON at {place}: {error.msg.lower()}; found"
-            f" {show(text[error.pos : error.pos + 20]) if text[error.pos :] else 'the end of the file'}"
-        )
-        raise ValidationError(Problem("not-json", where, message, hint=_json_hint(text, error.pos))) from None
+        raise ValidationError(_not_json(text, error, where)) from None
     except RecursionError:
         message = "nested too deeply to be read"
         raise ValidationError(
@@ -122,6 +103,31 @@ def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> objec
         if problems:
             raise ValidationError(problems)
     return data
+
+
+def _json_text(raw: bytes, where: str) -> str:
+    """The text of what should be JSON. ValidationError: it is not text, or not UTF-8."""
+    utf16 = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if b"\0" in raw and not utf16:  # as in any archive or video
+        message = f"not text: byte {raw.index(0):,} is 0x00; expected JSON, or a zip with one JSON file in it"
+        raise ValidationError(
+            Problem("not-json", where, message, hint="Is it a video, or an archive of another kind? Zip the JSON file.")
+        )
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        hint = "Save the file as UTF-8."
+        if utf16:
+            hint = "It looks like UTF-16, as some Windows tools write it: save the file as UTF-8."
+        message = f"not UTF-8: byte {error.start:,} is 0x{raw[error.start]:02x}"
+        raise ValidationError(Problem("not-utf8", where, message, hint=hint)) from None
+
+
+def _not_json(text: str, error: json.JSONDecodeError, where: str) -> Problem:
+    place = f"line {error.lineno}, column {error.colno}"
+    rest = text[error.pos : error.pos + 20]
+    message = f"not JSON at {place}: {error.msg.lower()}; found {show(rest) if rest else 'the end of the file'}"
+    return Problem("not-json", where, message, hint=_json_hint(text, error.pos))
 
 
 def _flaws(data: object, where: str) -> Iterable[Problem]:
@@ -138,11 +144,12 @@ def _flaws(data: object, where: str) -> Iterable[Problem]:
                     f"the key {show(key)} stands more than once; expected once",
                     hint="Was the file put together from several, or a clip predicted twice? Keep one entry.",
                 )
-        elif isinstance(node, float) and (node != node or node in (float("inf"), float("-inf"))):
+        elif isinstance(node, float) and not math.isfinite(node):
+            number = json.dumps(node)  # NaN, Infinity or -Infinity
             yield Problem(
                 "not-finite",
                 place,
-                f"found {'NaN' if node != node else 'Infinity' if node > 0 else '-Infinity'}; expected a finite number",
+                f"found {number}; expected a finite number",
                 hint="JSON has no NaN or Infinity. A division by zero or an empty softmax upstream is the usual cause.",
             )
         if isinstance(node, dict):
@@ -152,18 +159,20 @@ def _flaws(data: object, where: str) -> Iterable[Problem]:
 
 
 def _json_hint(text: str, position: int) -> str:
-    found = text[position:].lstrip()
+    rest = text[position:].lstrip()
     if not text.strip():
         return "The file is empty. Was its writing interrupted?"
-    if found[:1] == "'" or found[:4] in ("None", "True") or found[:5] == "False":
+    if rest[:1] == "'" or rest[:4] in ("None", "True") or rest[:5] == "False":
         return "It looks like a printed Python dict: write it with json.dump."
     # From Python 3.13 the error stands at the comma, before that behind it.
-    if found.lstrip(",").lstrip()[:1] in ("]", "}") or (found[:1] == '"' and text[:position].rstrip()[-1:] == ","):
+    if rest.lstrip(",").lstrip()[:1] in ("]", "}") or (rest[:1] == '"' and text[:position].rstrip()[-1:] == ","):
         return "Is there a comma too many?"
-    if not found:
+    if not rest:
         return "The file ends in the middle. Was its writing or upload interrupted?"
-    if found[:1] == "<":
+    if rest[:1] == "<":
         return "It looks like a web page. Was an error page saved in place of the file?"
+    if "filename" in text.partition("\n")[0].split(","):
+        return "It looks like a CSV table: give its name the suffix .csv."
     return "Write the file with json.dump rather than by hand."
 
 
@@ -214,15 +223,15 @@ def pick_json(names: Iterable[str], where: str) -> str:
 
     Raises ValidationError: there is none, or more than one.
     """
-    found = []
+    candidates = []
     for name in names:
         parts = PurePosixPath(name.replace("\\", "/")).parts
         ignored = any(part == "__MACOSX" or part.startswith(".") for part in parts)
         if not ignored and parts and parts[-1].lower().endswith(".json") and len(parts) <= MAX_NESTING + 1:
-            found.append(name)
-    if len(found) == 1:
-        return found[0]
-    if not found:
+            candidates.append(name)
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
         raise ValidationError(
             Problem(
                 "no-json",
@@ -235,10 +244,30 @@ def pick_json(names: Iterable[str], where: str) -> str:
         Problem(
             "several-json",
             where,
-            f"{len(found)} JSON files in it ({some(sorted(found))}); expected exactly one",
+            f"{len(candidates)} JSON files in it ({some(sorted(candidates))}); expected exactly one",
             hint="Leave the one with the predictions.",
         )
     )
+
+
+def command_file(names: Iterable[str]) -> str | None:
+    """The name at the root of a zip that makes the platform take a submission for a program; None if there is none.
+
+    With such a file or folder the platform runs its command, or gives up where there is none, and never looks at the
+    JSON beside it.
+    """
+    parts = ([part for part in PurePosixPath(name).parts if part not in ("/", "..")] for name in names)
+    roots = {path[0] for path in parts if path}
+    return next((name for name in COMMAND_FILES if name in roots), None)
+
+
+def zip_names(path: Path) -> list[str]:
+    """The names of a zip's entries; none if the file is no zip. FileError: it cannot be opened."""
+    raw = read_bytes(path)
+    if not raw.startswith(ZIP_MAGIC):
+        return []
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        return archive.namelist()
 
 
 def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
@@ -313,7 +342,7 @@ SAVE_WITH_COMMAS = "Save it as CSV with commas, and with points in its numbers."
 
 
 def other_separator(header: Sequence[str]) -> str | None:
-    """What to say of a CSV file's header that is one cell, because something else than a comma separates its columns."""
+    """What to say of a CSV file's header that is one cell because no comma separates its columns."""
     for name, sign in (("semicolons", ";"), ("tabs", "\t")):
         if len(header) == 1 and sign in header[0]:
             return f"its columns are separated by {name}; expected commas"
@@ -341,12 +370,12 @@ def read_table(path: Path) -> list[dict[str, str]]:
             raise ValidationError(Problem("bad-table", f"{where}: line 1", separated, hint=SAVE_WITH_COMMAS))
         twice = [name for name, count in Counter(header).items() if count > 1]
         if not header or twice:
-            found = f"the columns {some(twice)} twice" if twice else "an empty file"
+            fault = f"the columns {some(twice)} twice" if twice else "an empty file"
             raise ValidationError(
                 Problem(
                     "bad-table",
                     f"{where}: line 1",
-                    f"found {found}; expected a header that names each column once",
+                    f"found {fault}; expected a header that names each column once",
                     hint=NOT_A_TABLE,
                 )
             )
@@ -400,7 +429,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def to_json(data: object) -> str:
-    """JSON that any strict reader takes and any terminal shows: ASCII, NaN and Infinity refused, a newline at the end."""
+    """JSON that any strict reader takes and any terminal shows: ASCII, no NaN or Infinity, a newline at the end."""
     return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 

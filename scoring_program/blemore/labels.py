@@ -84,9 +84,10 @@ def to_prediction(parts: Sequence[tuple[str, float]]) -> Prediction:
     (first, a), (second, b) = sorted(parts, key=lambda part: _EMOTION_INDEX[part[0]])
     if first == second or second == NEUTRAL:
         raise ValueError(f"not a blend: {first} + {second}")
-    dominance = (50, 50) if abs(a - b) < EQUAL_WITHIN else (70, 30) if a > b else (30, 70)
+    dominant = (70, 30) if a > b else (30, 70)
+    saliences = (50, 50) if abs(a - b) < EQUAL_WITHIN else dominant
     rounded = ((first, second), (round(a), round(b)))
-    return Prediction(_CANONICAL[(first, second), dominance], _CANONICAL.get(rounded))
+    return Prediction(_CANONICAL[(first, second), saliences], _CANONICAL.get(rounded))
 
 
 def to_entry(label: Label) -> list[dict[str, str | int]]:

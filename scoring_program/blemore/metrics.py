@@ -87,8 +87,10 @@ def acc_presence(predictions: Mapping[str, object], labels: Mapping[str, object]
     Both arguments map clips to entries in the submission's form, with or without the root key
     (`predictions`, `labels`); ids may carry a media suffix. The clips of `labels` are what counts.
 
-    >>> truth = {"a": [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 30}], "b": [{"emotion": "sad", "salience": 100}]}
-    >>> acc_presence({"a.mov": [{"emotion": "hap", "salience": 50}, {"emotion": "ang", "salience": 50}], "b.mov": truth["b"]}, truth)
+    >>> blend = [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 30}]
+    >>> equal = [{"emotion": "hap", "salience": 50}, {"emotion": "ang", "salience": 50}]
+    >>> truth = {"a": blend, "b": [{"emotion": "sad", "salience": 100}]}
+    >>> acc_presence({"a.mov": equal, "b.mov": truth["b"]}, truth)
     1.0
 
     Raises ValidationError: an entry is invalid, a clip is missing or unknown; it lists every problem.

@@ -5,8 +5,11 @@ a frame 320 px wide and to paper. Whatever came from a participant is escaped.
 
 How much is shown is a matter of `level`:
 - `full`: everything, which lets a reader of many pages work labels out: for labels that are public;
-- `aggregate`: the totals alone, with intervals and baselines: for a hidden test set;
-- `none`: that the submission was scored, and its signature.
+- `aggregate`: the three totals and nothing that says more: for a hidden test set;
+- `none`: that the submission was scored.
+
+Below `full`, nothing on the page depends on the labels but the totals and a keyed hash. An interval would:
+it says which actors were right. So would a count of blends, a baseline on the reference, or a plain hash.
 """
 
 from __future__ import annotations
@@ -18,17 +21,21 @@ from blemore import trivial
 from blemore.errors import Problem, printable
 from blemore.evaluate import RELATIONS, SETS, Report, detections, relation_confusion, set_confusion
 from blemore.labels import EMOTION_NAMES
-from blemore.report import composition, signed
+from blemore.report import composition, signed, signed_hidden
 from blemore.significance import FIGURES, Bootstrap, Interval
 
 LEVELS = ("full", "aggregate", "none")
 NAMES = {"acc_presence": "ACC<sub>presence</sub>", "acc_salience": "ACC<sub>salience</sub>", "score": "score"}
+TOTALS = ("score", "acc_presence", "acc_salience")  # in the order of the page
+NO_FIGURES = "<p>The submission is valid and was scored. The organisers show no further figures in this phase.</p>"
 MOST_PROBLEMS = 1000  # on the page; the others stand in the log
 
 STYLE = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #5b6470; --line: #d5dae0; --shade: 37, 99, 175; --deep: #fff; --bad: #b3261e }
+:root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #5b6470; --line: #d5dae0;
+  --shade: 37, 99, 175; --deep: #fff; --bad: #b3261e }
 @media (prefers-color-scheme: dark) {
-  :root { --paper: #14171a; --ink: #e6e9ec; --soft: #9aa4af; --line: #343a41; --shade: 88, 156, 240; --deep: #0b0d0f; --bad: #ff8a80 }
+  :root { --paper: #14171a; --ink: #e6e9ec; --soft: #9aa4af; --line: #343a41;
+    --shade: 88, 156, 240; --deep: #0b0d0f; --bad: #ff8a80 }
 }
 * { box-sizing: border-box }
 body { margin: 0 auto; padding: 1rem .75rem 2rem; max-width: 52rem; background: var(--paper); color: var(--ink);
@@ -36,22 +43,27 @@ body { margin: 0 auto; padding: 1rem .75rem 2rem; max-width: 52rem; background: 
 h1 { font-size: 1.35rem; margin: 0 0 .25rem } h2 { font-size: 1.05rem; margin: 2rem 0 .25rem }
 p { margin: .4rem 0 } .soft { color: var(--soft); font-size: .87rem } .bad { color: var(--bad) }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(6.2rem, 1fr)); gap: .5rem; margin: 1rem 0 }
-.figures div { border: 1px solid var(--line); border-radius: 8px; padding: .5rem .5rem; white-space: nowrap; font-size: clamp(12.5px, 3.4vw, 15px) }
+.figures div { border: 1px solid var(--line); border-radius: 8px; padding: .5rem .5rem; white-space: nowrap;
+  font-size: clamp(12.5px, 3.4vw, 15px) }
 .figures .soft { font-size: .92em }
 .figures b { display: block; font-size: clamp(17px, 4.9vw, 25px); line-height: 1.4; font-variant-numeric: tabular-nums }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0; font-variant-numeric: tabular-nums }
 caption { text-align: left; color: var(--soft); font-size: .87rem; padding-bottom: .3rem }
-th { font-weight: 500; text-align: left } td { text-align: right; white-space: nowrap } thead th { overflow-wrap: normal }
-.rows th, .rows td { border-top: 1px solid var(--line); padding: .3rem .25rem } .rows thead th { border: 0; color: var(--soft); font-size: .87rem }
+th { font-weight: 500; text-align: left } td { text-align: right; white-space: nowrap }
+thead th { overflow-wrap: normal }
+.rows th, .rows td { border-top: 1px solid var(--line); padding: .3rem .25rem }
+.rows thead th { border: 0; color: var(--soft); font-size: .87rem }
 .rows thead th + th { text-align: right }
 .shaded { table-layout: fixed } .shaded td { text-align: center; border: 1px solid var(--line); padding: .15rem 0 }
 .shaded td.deep { color: var(--deep) } .shaded td.none { color: transparent }
 .shaded td.right { outline: 1.5px solid var(--ink); outline-offset: -1.5px }
 .shaded thead td, .shaded thead th { border: 0 }
 .sets { font-size: clamp(7.5px, 2.2vw, 12.5px) } .sets col:first-child { width: 6.1em }
-.sets thead th { writing-mode: vertical-rl; transform: rotate(180deg); padding: .4em .1em 0; white-space: nowrap; line-height: 1 }
+.sets thead th { writing-mode: vertical-rl; transform: rotate(180deg); padding: .4em .1em 0; white-space: nowrap;
+  line-height: 1 }
 .sets tbody th { white-space: nowrap; padding-right: .3em; text-align: right }
-.relations col:first-child { width: 32% } .relations th { font-size: .87rem; padding: .15rem .3rem .15rem 0; overflow-wrap: normal }
+.relations col:first-child { width: 32% }
+.relations th { font-size: .87rem; padding: .15rem .3rem .15rem 0; overflow-wrap: normal }
 .relations thead th { text-align: center; vertical-align: bottom; padding-right: 0 } .relations td { padding: .4rem 0 }
 code { font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }
 ol { padding-left: 1.6rem } li { margin: .5rem 0 } li .soft { display: block }
@@ -63,20 +75,21 @@ ol { padding-left: 1.6rem } li { margin: .5rem 0 } li .soft { display: block }
 """
 
 
-def scored(report: Report, bootstrap: Bootstrap, level: str = "full") -> str:
-    """The page of a scored submission. ValueError: no such level."""
+def scored(report: Report, bootstrap: Bootstrap | None = None, level: str = "full") -> str:
+    """The page of a scored submission. ValueError: no such level, or `full` without its intervals."""
     if level not in LEVELS:
         raise ValueError(f"level {level!r}; expected one of {', '.join(LEVELS)}")
-    if level == "none":
-        body = ["<p>The submission is valid and was scored. The organisers show no further figures in this phase.</p>"]
-    else:
-        body = [_figures(report, bootstrap), _baselines(report)]
-    if level == "full":
-        body += [_detections(report), _sets(report), _relations(report)]
-    return _page(
-        "BLEMORE: scored",
-        [*body, "<h2>Signature</h2>", f"<p><code>{_safe(signed(report, bootstrap)).replace('|', '|<wbr>')}</code></p>"],
-    )
+    if level != "full":
+        return _signed_page([_totals(report) if level == "aggregate" else NO_FIGURES], signed_hidden(report))
+    if bootstrap is None:
+        raise ValueError("the full page needs intervals; expected a bootstrap")
+    body = [_figures(report, bootstrap), _baselines(report), _detections(report), _sets(report), _relations(report)]
+    return _signed_page(body, signed(report, bootstrap))
+
+
+def _signed_page(body: Sequence[str], line: str) -> str:
+    code = _safe(line).replace("|", "|<wbr>")
+    return _page("BLEMORE: scored", [*body, "<h2>Signature</h2>", f"<p><code>{code}</code></p>"])
 
 
 def failed(problems: Sequence[Problem], organiser: bool = False) -> str:
@@ -132,11 +145,17 @@ def _range(interval: Interval | None) -> str:
     return f"{interval.low:.3f} – {interval.high:.3f}" if interval else "no interval"
 
 
+def _totals(report: Report) -> str:
+    tiles = "".join(f"<div>{NAMES[figure]}<b>{_number(getattr(report.counts, figure))}</b></div>" for figure in TOTALS)
+    note = "The labels of this phase are hidden: anything beyond these totals would help to work them out."
+    return f'<div class="figures">{tiles}</div><p class="soft">{note}</p>'
+
+
 def _figures(report: Report, bootstrap: Bootstrap) -> str:
     tiles = "".join(
         f"<div>{NAMES[figure]}<b>{_number(getattr(report.counts, figure))}</b><span"
         f' class="soft">{_range(bootstrap.intervals.get(figure))}</span></div>'
-        for figure in ("score", "acc_presence", "acc_salience")
+        for figure in TOTALS
     )
     note = f"{bootstrap.note[0].upper()}{bootstrap.note[1:]}." if bootstrap.note else ""
     subset = "" if report.subset == "all" else f" Scored on {_safe(report.subset)} alone."
@@ -173,12 +192,12 @@ def _detections(report: Report) -> str:
     rows = [
         [
             EMOTION_NAMES[emotion],
-            _number(found.precision, 3),
-            _number(found.recall, 3),
-            f"{found.predicted:,}",
-            f"{found.true:,}",
+            _number(detection.precision, 3),
+            _number(detection.recall, 3),
+            f"{detection.predicted:,}",
+            f"{detection.true:,}",
         ]
-        for emotion, found in detections(report).items()
+        for emotion, detection in detections(report).items()
     ]
     return "<h2>Presence by emotion</h2>" + _rows(["", "precision", "recall", "predicted", "true"], rows)
 
@@ -218,14 +237,15 @@ def _shaded(
     kind: str, caption: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[int]]
 ) -> str:
     head = "".join(f"<th>{name}</th>" for name in columns)
-    body = "".join(
-        f"<tr><th>{name}</th>{''.join(_cell(value, sum(line), row == column) for column, value in enumerate(line))}</tr>"
-        for row, (name, line) in enumerate(zip(rows, cells))
+    lines = (
+        "".join(_cell(value, sum(line), row == column) for column, value in enumerate(line))
+        for row, line in enumerate(cells)
     )
+    body = "".join(f"<tr><th>{name}</th>{line}</tr>" for name, line in zip(rows, lines))
     layout = "<col>" + "<col>" * len(columns)
     return (
-        '<table class="shaded'
-        f' {kind}"><caption>{caption}</caption>{layout}<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
+        f'<table class="shaded {kind}"><caption>{caption}</caption>{layout}'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 

@@ -9,7 +9,7 @@ from blemore.errors import Problem
 from blemore.evaluate import Report, error_kind
 from blemore.io import csv_text
 from blemore.labels import Label
-from blemore.signature import signature
+from blemore.signature import hidden_signature, signature
 from blemore.significance import FIGURES, Bootstrap, Comparison, Interval
 
 NO_BLENDS = "the reference holds no blend, so acc_salience and score are undefined"
@@ -22,7 +22,19 @@ def signed(report: Report, bootstrap: Bootstrap | None = None) -> str:
         if bootstrap
         else {}
     )
-    return signature(report.predictions, report.labels, report.counts, report.subset, settings)
+    return signature(report.predictions, report.labels, report.counts, report.subset, settings, report.secret)
+
+
+def signed_hidden(report: Report) -> str:
+    """The report's signature where its labels are hidden."""
+    return hidden_signature(report.predictions, report.labels, report.secret)
+
+
+def hidden_text(report: Report) -> str:
+    """The three totals and the signature: all that may be said of a score on hidden labels."""
+    counts = report.counts
+    totals = (("ACC_presence", counts.acc_presence), ("ACC_salience", counts.acc_salience), ("score", counts.score))
+    return "\n".join([*(f"{name:<13} {_four(value):>7}" for name, value in totals), "", signed_hidden(report)])
 
 
 def to_dict(report: Report, bootstrap: Bootstrap | None = None, comparison: Comparison | None = None) -> dict[str, Any]:
@@ -77,7 +89,7 @@ def to_text(
     for name, figure, note in rows:
         value = getattr(counts, figure)
         interval = f"{_interval(bootstrap.intervals.get(figure)):<18}" if bootstrap else ""
-        lines.append(f"{name:<13} {'–' if value is None else format(value, '.4f'):>7}   {interval}{note}")
+        lines.append(f"{name:<13} {_four(value):>7}   {interval}{note}")
     if not counts.n_blends:
         lines.append(f"Note: {NO_BLENDS}.")
     if report.subset != "all":
@@ -90,6 +102,10 @@ def to_text(
     if comparison:
         lines += ["", *comparison_lines(comparison, other)]
     return "\n".join(["", *lines, "", signed(report, bootstrap)])
+
+
+def _four(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _interval(interval: Interval | None, width: str = ".4f") -> str:

@@ -4,11 +4,16 @@
 
 The hashes are of what was scored, not of the files: clips sorted by id with their labels. Order,
 spelling of ids, white space and a zip around the file leave them as they are.
+
+A plain hash of hidden labels is an oracle: whoever knows all but a few of them can test guesses of the
+others. So it is keyed (`labels:keyed-9e1a…`) wherever the labels come with a secret. Two scores with the
+same keyed hash are of the same labels; only who has the secret can compute it anew.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Iterable, Mapping
 
 from blemore.labels import Label, Prediction
@@ -16,9 +21,20 @@ from blemore.metrics import Counts
 from blemore.version import VERSION
 
 
-def digest(lines: Iterable[str]) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of lines."""
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def digest(lines: Iterable[str], secret: str | None = None) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of lines; with a secret, `keyed-` and those of the HMAC."""
+    text = "\n".join(lines).encode("utf-8", "surrogatepass")
+    if secret is None:
+        return hashlib.sha256(text).hexdigest()[:16]
+    return f"keyed-{hmac.new(secret.encode('utf-8', 'surrogatepass'), text, hashlib.sha256).hexdigest()[:16]}"
+
+
+def digest_predictions(predictions: Mapping[str, Prediction]) -> str:
+    return digest(f"{clip}\t{entry.label}\t{entry.rounded}" for clip, entry in sorted(predictions.items()))
+
+
+def digest_labels(labels: Mapping[str, Label], secret: str | None = None) -> str:
+    return digest((f"{clip}\t{label}" for clip, label in sorted(labels.items())), secret)
 
 
 def signature(
@@ -27,6 +43,7 @@ def signature(
     counts: Counts,
     subset: str,
     settings: Mapping[str, object] = {},
+    secret: str | None = None,
 ) -> str:
     """The signature of a score over `subset` (`all`, or which folds); `settings` are those of its intervals."""
     fields = {
@@ -34,9 +51,23 @@ def signature(
         "blends": counts.n_blends,
         "subset": subset,
         "rule": "ranking",
-        "preds": digest(f"{clip}\t{entry.label}\t{entry.rounded}" for clip, entry in sorted(predictions.items())),
-        "labels": digest(f"{clip}\t{label}" for clip, label in sorted(labels.items())),
+        "preds": digest_predictions(predictions),
+        "labels": digest_labels(labels, secret),
         **settings,
+        "version": VERSION,
+    }
+    return line(fields)
+
+
+def hidden_signature(
+    predictions: Mapping[str, Prediction], labels: Mapping[str, Label], secret: str | None = None
+) -> str:
+    """The signature of a score on hidden labels, for all to see: nothing in it depends on them but a keyed hash."""
+    fields = {
+        "clips": len(labels),
+        "rule": "ranking",
+        "preds": digest_predictions(predictions),
+        "labels": "hidden" if secret is None else digest_labels(labels, secret),
         "version": VERSION,
     }
     return line(fields)

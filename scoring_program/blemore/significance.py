@@ -122,8 +122,7 @@ def compare(first: Report, second: Report, resamples: int = RESAMPLES, seed: int
 
     p = (c + 1) / (n + 1), two-sided: c of the n resamples have a difference at least as far from the
     observed one as that is from zero (Efron and Tibshirani 1993, section 16.4). Unlike the interval, this knows nothing
-    of
-    how few actors there are: where there is no difference, p ≤ 0.05 comes up 6 times in 100 with 47 actors, 9 times
+    of how few actors there are: where there is no difference, p ≤ 0.05 comes up 6 times in 100 with 47 actors, 9 times
     with 11 and 13 times with 6 (`Comparison.note` says so), while an interval leaves zero out 5 times.
 
     Raises ValueError: the two were not scored on the same labels.
@@ -141,20 +140,20 @@ def compare(first: Report, second: Report, resamples: int = RESAMPLES, seed: int
     for figure in FIGURES:
         if getattr(first.counts, figure) is not None:
             delta = getattr(first.counts, figure) - getattr(second.counts, figure)
-            drawn = [getattr(x, figure) - getattr(y, figure) for x, y in draws if getattr(x, figure) is not None]
-            differences[figure] = Difference(delta, _interval(delta, drawn, len(a), (-1, 1)), p_value(delta, drawn))
+            values = [getattr(x, figure) - getattr(y, figure) for x, y in draws if getattr(x, figure) is not None]
+            differences[figure] = Difference(delta, _interval(delta, values, len(a), (-1, 1)), p_value(delta, values))
     return Comparison(differences, unit, len(a), resamples, seed)
 
 
-def p_value(delta: float, drawn: Sequence[float]) -> float:
-    """(c + 1) / (n + 1), in (0, 1]: c of n drawn differences lie at least |delta| from delta.
+def p_value(delta: float, values: Sequence[float]) -> float:
+    """(c + 1) / (n + 1), in (0, 1]: c of the n resampled differences lie at least |delta| from delta.
 
     >>> p_value(0.0, [0.0, 0.0, 0.0]), p_value(0.5, [0.4, 0.5, 0.6])
     (1.0, 0.25)
     """
     rounding = 1e-12  # the same difference, summed in another order
-    as_far = sum(abs(value - delta) >= abs(delta) - rounding for value in drawn)
-    return (as_far + 1) / (len(drawn) + 1)
+    as_far = sum(abs(value - delta) >= abs(delta) - rounding for value in values)
+    return (as_far + 1) / (len(values) + 1)
 
 
 def t_quantile(p: float, df: int) -> float:
@@ -204,10 +203,10 @@ def _figures(draws: Iterable[Counts], figure: str) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _interval(value: float, drawn: Sequence[float], units: int, within: tuple[int, int]) -> Interval | None:
-    if units < 2 or len(drawn) < 2:
+def _interval(value: float, values: Sequence[float], units: int, within: tuple[int, int]) -> Interval | None:
+    if units < 2 or len(values) < 2:
         return None
-    mean = math.fsum(drawn) / len(drawn)
-    deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in drawn) / (len(drawn) - 1) * units / (units - 1))
+    mean = math.fsum(values) / len(values)
+    deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in values) / (len(values) - 1) * units / (units - 1))
     reach = t_quantile((1 + LEVEL) / 2, units - 1) * deviation
     return Interval(max(within[0], value - reach), min(within[1], value + reach))

@@ -41,11 +41,15 @@ SUM_WITHIN = 0.01 + 1e-9  # 70.01 + 30 is off by 0.01 to its writer, by a little
 
 
 class Reference(NamedTuple):
-    """What is known of the clips to score: true labels, and actors and folds where the source gives them."""
+    """What is known of the clips to score: true labels, and actors and folds where the source gives them.
+
+    secret: the key with which the labels are hashed for everybody to see, where the source gives one
+    """
 
     labels: dict[str, Label]
     groups: dict[str, str]
     folds: dict[str, int]
+    secret: str | None = None
 
 
 def validate(
@@ -72,12 +76,15 @@ def validate(
 def validate_labels(labels: object, where: str = "labels") -> Reference:
     """The reference from parsed labels JSON: `{"labels": {clip: entry}, "groups": {clip: actor}}` or `{clip: entry}`.
 
+    `groups` is optional, and so is `secret`, a text of 32 characters or more.
+
     Raises ValidationError with every problem.
     """
     clips, root = _clips(labels, "labels")
     problems = list(_schema_problems(labels, "labels", "labels", where))
     parsed, repeated = _parse_entries(clips, root, where, problems)
-    groups = labels.get("groups", {}) if isinstance(labels, dict) and root else {}
+    others = labels if isinstance(labels, dict) and root else {}
+    groups = others.get("groups", {})
     if isinstance(groups, dict) and groups:
         problems += _coverage({clip_id(name) for name in groups}, set(parsed), f"{where}: $.groups")
     _raise_if(problems + repeated, clips)
@@ -85,6 +92,7 @@ def validate_labels(labels: object, where: str = "labels") -> Reference:
         {clip: entry.label for clip, entry in parsed.items()},
         {clip_id(name): actor for name, actor in groups.items()},
         {},
+        others.get("secret"),
     )
 
 
@@ -99,12 +107,12 @@ def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata"
     needed = ["filename", "emotion_1", "emotion_2", "emotion_1_salience", "emotion_2_salience"]
     absent = [name for name in needed if rows and name not in rows[0]]
     if not rows or absent:
-        found = f"no column {some(absent, 9)}" if rows else "no rows"
+        fault = f"no column {some(absent, 9)}" if rows else "no rows"
         hint = (
             "The test metadata has ids alone: labels are not public." if absent and "filename" not in absent else None
         )
         raise ValidationError(
-            Problem("bad-table", where, f"{found}; expected the dataset's metadata with labels", hint=hint)
+            Problem("bad-table", where, f"{fault}; expected the dataset's metadata with labels", hint=hint)
         )
     for row in rows:
         line, clip = f"{where}: line {row.get('', '?')}", clip_id(row["filename"])
@@ -210,9 +218,9 @@ def _parse_entries(
             )
             continue
         spelling[clip] = name
-        found = list(_beyond_schema(entry, place, clip))
-        if found:
-            problems += found
+        beyond = list(_beyond_schema(entry, place, clip))
+        if beyond:
+            problems += beyond
         elif clip not in unsound:
             parsed[clip] = to_prediction([(part["emotion"], part["salience"]) for part in entry])
     return parsed, repeated
@@ -269,9 +277,9 @@ def folders_hint(unknown: Iterable[str]) -> str | None:
     )
 
 
-def _coverage(found: set[str], expected: set[str], where: str) -> Iterator[Problem]:
+def _coverage(clips: set[str], expected: set[str], where: str) -> Iterator[Problem]:
     """Clips that are missing and clips that are unknown: one problem each, with the count and the first few."""
-    missing, unknown = sorted(expected - found), sorted(found - expected)
+    missing, unknown = sorted(expected - clips), sorted(clips - expected)
     if missing:
         yield Problem(
             "missing-clips",
@@ -284,8 +292,8 @@ def _coverage(found: set[str], expected: set[str], where: str) -> Iterator[Probl
         near = get_close_matches(unknown[0], missing[:2000], n=1, cutoff=0.75) if missing else []
         if near:
             # What looks alike (é may be one character or two) is told in codes.
-            told = ascii if normalize("NFC", unknown[0]) == normalize("NFC", near[0]) else show
-            hint = f"The nearest missing clip to {told(unknown[0])} is {told(near[0])}."
+            spelling = ascii if normalize("NFC", unknown[0]) == normalize("NFC", near[0]) else show
+            hint = f"The nearest missing clip to {spelling(unknown[0])} is {spelling(near[0])}."
         hint = folders_hint(unknown) or hint
         yield Problem("unknown-clips", where, f"{len(unknown):,} clips are not known: {some(unknown)}", hint=hint)
 
@@ -329,73 +337,44 @@ def _clip_of(path: list[Any], root: tuple[str, ...]) -> str | None:
 
 
 def _explain(error: Any, path: list[Any], where: str, clip: str | None) -> Problem:
-    found, keyword, expected = error.instance, error.validator, error.validator_value
+    value, keyword, expected = error.instance, error.validator, error.validator_value
     field = path[-1] if path else None
     if keyword == "type":
-        return Problem(
-            "wrong-type",
-            where,
-            f"found {_kind(found)}; expected {_KINDS[expected]}",
-            clip,
-            _type_hint(found, expected, field, path),
-        )
+        message = f"found {_kind(value)}; expected {_KINDS[expected]}"
+        return Problem("wrong-type", where, message, clip, _type_hint(value, expected, field, path))
     if keyword == "required":
-        absent = [name for name in expected if name not in found]
-        return Problem(
-            "missing-key",
-            where,
-            f"no {' and no '.join(map(show, absent))}; expected {_listed(expected)}",
-            clip,
-            _key_hint(found, absent),
-        )
+        absent = [name for name in expected if name not in value]
+        message = f"no {' and no '.join(map(show, absent))}; expected {_listed(expected)}"
+        return Problem("missing-key", where, message, clip, _key_hint(value, absent))
     if keyword == "additionalProperties":
-        extra = [name for name in found if name not in error.schema["properties"]]
-        known = list(error.schema["properties"])
-        return Problem(
-            "unknown-key",
-            where,
-            f"unknown {'key' if len(extra) == 1 else 'keys'} {some(extra)}; expected {_listed(known)}",
-            clip,
-            _root_hint(path),
-        )
-    if keyword in ("minProperties", "minItems"):
-        hint = (
-            "Every clip needs at least one emotion: if none stands out, the most probable one."
-            if keyword == "minItems"
-            else None
-        )
-        return Problem(
-            "empty",
-            where,
-            "empty; expected " + ("one or two emotions" if keyword == "minItems" else "at least one clip"),
-            clip,
-            hint,
-        )
-    if keyword == "maxItems":
-        return Problem(
-            "too-many-emotions",
-            where,
-            f"{len(found)} emotions; expected one or two",
-            clip,
-            "Keep the two most salient ones.",
-        )
-    if keyword == "minLength":
-        return Problem(
-            "empty",
-            where,
-            "an empty text; expected an actor's name",
-            clip,
-            "Leave groups out altogether where the actors are not known.",
-        )
+        names = list(error.schema["properties"])
+        extra = [name for name in value if name not in names]
+        message = f"unknown {'key' if len(extra) == 1 else 'keys'} {some(extra)}; expected {_listed(names)}"
+        return Problem("unknown-key", where, message, clip, _root_hint(path))
+    if keyword in ("minProperties", "minItems", "maxItems", "minLength"):
+        return _size_problem(error, field, where, clip)
     if field == "emotion":
-        return _emotion_problem(found, where, clip)
-    return Problem(
-        "salience-range",
-        where,
-        f"salience {show(found)}; expected {_RANGES[keyword].format(_values(expected))}",
-        clip,
-        _salience_hint(error),
-    )
+        return _emotion_problem(value, where, clip)
+    message = f"salience {show(value)}; expected {_RANGES[keyword].format(_values(expected))}"
+    return Problem("salience-range", where, message, clip, _salience_hint(error))
+
+
+def _size_problem(error: Any, field: object, where: str, clip: str | None) -> Problem:
+    """Too few or too many of something."""
+    size = len(error.instance)
+    if error.validator == "minProperties":
+        return Problem("empty", where, "empty; expected at least one clip", clip)
+    if error.validator == "minItems":
+        hint = "Every clip needs at least one emotion: if none stands out, the most probable one."
+        return Problem("empty", where, "empty; expected one or two emotions", clip, hint)
+    if error.validator == "maxItems":
+        message = f"{size} emotions; expected one or two"
+        return Problem("too-many-emotions", where, message, clip, "Keep the two most salient ones.")
+    if field == "secret":
+        message = f"a secret of {size} characters; expected at least {error.validator_value}"
+        return Problem("secret", where, message, hint="Leave it out: blemore-codabench build writes a random one.")
+    hint = "Leave groups out altogether where the actors are not known."
+    return Problem("empty", where, "an empty text; expected an actor's name", clip, hint)
 
 
 _KINDS = {"object": "an object", "array": "a list of one or two emotions", "number": "a number", "string": "a text"}
@@ -422,23 +401,23 @@ def _kind(value: object) -> str:
     return ("the text " if isinstance(value, str) else "") + show(value)
 
 
-def _type_hint(found: object, expected: str, field: object, path: list[Any]) -> str | None:
-    if field == "salience" and isinstance(found, str):
+def _type_hint(value: object, expected: str, field: object, path: list[Any]) -> str | None:
+    if field == "salience" and isinstance(value, str):
         return "Write the number without quotes."
-    if not path and isinstance(found, list):
+    if not path and isinstance(value, list):
         return (
             'Map each clip to its emotions: {"predictions": {"test_0001.mov": [{"emotion": "sad", "salience": 100}],'
             " …}}."
         )
-    if expected == "array" and isinstance(found, dict) and "emotion" in found:
+    if expected == "array" and isinstance(value, dict) and "emotion" in value:
         return "Put the emotion into a list: [{…}]."
-    if expected == "array" and isinstance(found, str):
+    if expected == "array" and isinstance(value, str):
         return 'Write [{"emotion": …, "salience": 100}].'
     return None
 
 
-def _key_hint(found: Mapping[str, object], absent: list[str]) -> str | None:
-    near = {name: get_close_matches(name, [key.lower() for key in found], n=1) for name in absent}
+def _key_hint(entry: Mapping[str, object], absent: list[str]) -> str | None:
+    near = {name: get_close_matches(name, [key.lower() for key in entry], n=1) for name in absent}
     return "Is it spelt differently? Keys are lower case, in English." if any(near.values()) else None
 
 
@@ -446,8 +425,8 @@ def _root_hint(path: list[Any]) -> str | None:
     return "Only the clips belong into the file: keep the name of the team or method elsewhere." if not path else None
 
 
-def _emotion_problem(found: object, where: str, clip: str | None) -> Problem:
-    if found == NEUTRAL:
+def _emotion_problem(emotion: object, where: str, clip: str | None) -> Problem:
+    if emotion == NEUTRAL:
         return Problem(
             "neutral-in-blend",
             where,
@@ -458,9 +437,9 @@ def _emotion_problem(found: object, where: str, clip: str | None) -> Problem:
     return Problem(
         "unknown-emotion",
         where,
-        f"emotion {show(found)}; expected one of {', '.join(EMOTIONS)}",
+        f"emotion {show(emotion)}; expected one of {', '.join(EMOTIONS)}",
         clip,
-        _emotion_hint(found),
+        _emotion_hint(emotion),
     )
 
 
@@ -475,15 +454,15 @@ _OTHER_NAMES = {
 }
 
 
-def _emotion_hint(found: object) -> str | None:
-    if not isinstance(found, str):
+def _emotion_hint(emotion: object) -> str | None:
+    if not isinstance(emotion, str):
         return None
     names = {
         **{name: name for name in EMOTIONS},
         **{full: name for name, full in EMOTION_NAMES.items()},
         **_OTHER_NAMES,
     }
-    near = get_close_matches(found.strip().lower()[:40], names, n=1, cutoff=0.5)
+    near = get_close_matches(emotion.strip().lower()[:40], names, n=1, cutoff=0.5)
     return f'The nearest is "{names[near[0]]}" ({EMOTION_NAMES[names[near[0]]]}).' if near else None
 
 

@@ -38,9 +38,11 @@ LAYERS = {
         ("commands", "cli", "__main__"),
     ],
     "blemore_codabench": [
-        ("bundle", "logo"),
-        ("vendor", "simulate"),
+        ("bundle", "logo", "dates", "images", "sandbox"),
+        ("vendor", "keys", "commands"),
+        ("simulate", "leaks"),
         ("build", "check"),
+        ("rescore",),
         ("cli",),
     ],
 }

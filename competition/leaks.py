@@ -1,0 +1,229 @@
+"""Labels where participants could read them, and data of one phase in the place of another's: told by content.
+
+Anyone can read what is in public data, a starting kit, a solution, input data, a program or a page. Labels are
+recognised whatever the form of the file, in a zip or not: it names clips, and beside each of them its emotions.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
+from typing import NamedTuple
+
+from blemore.codabench import parse_settings
+from blemore.errors import BlemoreError, Problem, some
+from blemore.io import parse_json
+from blemore.labels import EMOTION_NAMES, Label, clip_id
+from blemore.validate import validate_labels
+from blemore_codabench.bundle import CONFIG, Bundle, BundleError, unpack
+from blemore_codabench.keys import is_uuid
+
+FEWEST = 5  # clips with answers that are taken for labels: an example on a page has fewer
+DEEPEST = 3  # zips within each other
+READABLE_OF_TASKS = ("input_data", "scoring_program", "ingestion_program")
+READABLE_OF_PHASES = ("public_data", "starting_kit")
+_WORD = re.compile(r"[\w.-]+")
+_EMOTIONS = {name: emotion for emotion, full in EMOTION_NAMES.items() for name in (emotion, full)}
+
+
+class Key(NamedTuple):
+    """What a bundle holds of the labels that a task is scored against.
+
+    labels: by clip id; empty where they are not in the bundle
+    hidden: whether participants must not know them
+    """
+
+    labels: Mapping[str, Label]
+    hidden: bool
+
+
+def problems(bundle: Bundle) -> Iterator[Problem]:
+    """Every leak, and every exchange of data between phases."""
+    keys = [(task.get("index"), key_of(bundle, task)) for _, task in bundle.entries("tasks")]
+    yield from _exchanges(bundle, keys)
+    yield from _leaks(bundle, _hidden_clips(bundle, keys))
+
+
+def key_of(bundle: Bundle, task: Mapping) -> Key:
+    """Of a task whose data may be wrong in any way."""
+    files = _files(bundle, task.get("reference_data"))
+    try:
+        hidden = parse_settings(files["settings.json"]).hidden if "settings.json" in files else True
+        labels = validate_labels(parse_json(files["labels.json"], "labels.json")).labels
+    except (BlemoreError, KeyError):
+        return Key({}, True)
+    return Key(labels, hidden)
+
+
+def _files(bundle: Bundle, name: object) -> dict[str, bytes]:
+    """The files of some data of a bundle, by their paths; one that is no zip by its own name. Empty: none are there."""
+    if not isinstance(name, str) or is_uuid(name):
+        return {}
+    try:
+        return bundle.data(name)
+    except KeyError:
+        return {}
+    except BundleError:
+        raw = bundle.read(name)
+        return {} if raw is None else {os.path.basename(name): raw}
+
+
+# --------------------------------------------------------------------------------------- leaks
+
+
+def _hidden_clips(bundle: Bundle, keys: list[tuple[object, Key]]) -> dict[str, Label | None]:
+    """The clips whose labels are hidden, with the labels that are in the bundle.
+
+    Where these stay on the organiser's worker, the clips are those that the phase's public data lists.
+    """
+    clips: dict[str, Label | None] = {}
+    for _, phase in bundle.phases():
+        used = [key for index, key in keys if index in _list(phase.get("tasks"))]
+        if any(key.hidden and not key.labels for key in used):
+            labelled = set(chain.from_iterable(key.labels for _, key in keys))
+            clips.update(dict.fromkeys(set(chain.from_iterable(_id_lists(bundle, phase))) - labelled))
+    for _, key in keys:
+        clips.update(key.labels if key.hidden else {})
+    return clips
+
+
+def _leaks(bundle: Bundle, hidden: Mapping[str, Label | None]) -> Iterator[Problem]:
+    places = {name: where for where, name in reversed(list(_readable(bundle)))}
+    for name, where in places.items() if hidden else ():
+        page = bundle.read(name) if where == CONFIG else None
+        for path, raw in _unpacked(_files(bundle, name) if page is None else {"": page}):
+            count = labels_in(raw, hidden)
+            if count:
+                place = f"{where}: {' › '.join(filter(None, (name, path)))}"
+                message = f"it tells the labels of {count:,} clips that are hidden, to everybody"
+                hint = "Take the file out. Of hidden clips, participants get the ids alone."
+                yield Problem("leak", place, message, hint=hint)
+
+
+def _readable(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    """All that participants can read: its place in the configuration and its name."""
+    for key, names in (("tasks", READABLE_OF_TASKS), ("phases", READABLE_OF_PHASES), ("solutions", ("path",))):
+        for where, entry in bundle.entries(key):
+            yield from ((f"{where}.{name}", entry[name]) for name in names if isinstance(entry.get(name), str))
+    pages = [bundle.config.get("terms"), *(page.get("file") for _, page in bundle.entries("pages"))]
+    yield from ((CONFIG, page) for page in pages if isinstance(page, str))
+
+
+def _unpacked(files: Mapping[str, bytes], depth: int = 0) -> Iterator[tuple[str, bytes]]:
+    """Files by path, those of zips among them, too."""
+    for path, raw in files.items():
+        yield path, raw
+        if raw.startswith(b"PK") and depth < DEEPEST:
+            try:
+                inside = unpack(raw, path)
+            except BundleError:
+                continue
+            yield from ((f"{path} › {name}", content) for name, content in _unpacked(inside, depth + 1))
+
+
+def labels_in(raw: bytes, hidden: Mapping[str, Label | None]) -> int:
+    """Of how many hidden clips a file tells the label, 0 if it tells none.
+
+    Where the labels are known, more than half of its answers must be right. The same answer for every clip tells
+    nothing: a template has that.
+    """
+    text = _text(raw)
+    prefix = os.path.commonprefix(list(hidden))
+    if text is None or prefix not in text:
+        return 0
+    words = _WORD.findall(text)
+    return max(_told(_answers(words, hidden), hidden), _told(_answers(reversed(words), hidden), hidden))
+
+
+def _text(raw: bytes) -> str | None:
+    for encoding in ("utf-16",) if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "latin-1"):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            pass
+    return None
+
+
+def _answers(words: Iterator[str] | list[str], clips: Collection[str]) -> dict[str, frozenset[str]]:
+    """By clip, the emotions that are named between it and the next one."""
+    answers: dict[str, set[str]] = {}
+    clip = None
+    for word in words:
+        name = clip_id(word)
+        if name in clips:
+            clip = name
+        elif clip is not None and word.lower() in _EMOTIONS:
+            answers.setdefault(clip, set()).add(_EMOTIONS[word.lower()])
+    return {name: frozenset(emotions) for name, emotions in answers.items()}
+
+
+def _told(answers: Mapping[str, frozenset[str]], hidden: Mapping[str, Label | None]) -> int:
+    if len(answers) < FEWEST or len(set(answers.values())) == 1:
+        return 0
+    truths = {clip: hidden[clip] for clip in answers}
+    right = sum(truth is not None and answers[clip] == set(truth.emotions) for clip, truth in truths.items())
+    unknown = sum(truth is None for truth in truths.values())
+    return right + unknown if right + unknown > len(answers) / 2 else 0
+
+
+# ------------------------------------------------------------------------------------ exchanges
+
+
+def _exchanges(bundle: Bundle, keys: list[tuple[object, Key]]) -> Iterator[Problem]:
+    """Phases whose public data lists other clips than their tasks are scored on."""
+    for where, phase in bundle.phases():
+        lists = list(_id_lists(bundle, phase))
+        listed = set(chain.from_iterable(lists))
+        for index in _list(phase.get("tasks")):
+            own = next((key for number, key in keys if number == index), None)
+            if own is None or not listed:
+                continue
+            clips, place = set(own.labels), f"{where}: {phase.get('name')}"
+            others = [number for number, key in keys if number != index and listed & set(key.labels)]
+            if not listed & clips and others:
+                message = f"its public data lists the clips of task {others[0]}, not those of its own task {index}"
+                hint = "Are the reference or the public data of two phases exchanged?"
+                yield Problem("exchanged", place, message, hint=hint)
+            elif listed & clips and clips not in lists:
+                yield _incomplete(max(lists, key=lambda ids: len(ids & clips)), clips, place)
+
+
+def _incomplete(ids: set[str], clips: set[str], where: str) -> Problem:
+    missing, unknown = sorted(clips - ids), sorted(ids - clips)
+    faults = [f"{len(names):,} {kind} ({some(names)})" for kind, names in (("missing", missing), ("unknown", unknown))]
+    message = f"of the {len(clips):,} clips that are scored, its public data lists other ones: {', '.join(faults)}"
+    return Problem("clips", where, message, hint="Every submission that follows the list would fail: build anew.")
+
+
+def _id_lists(bundle: Bundle, phase: Mapping) -> Iterator[set[str]]:
+    """The lists of clips in a phase's public data: tables with a column `filename`, and templates."""
+    for path, raw in _unpacked(_files(bundle, phase.get("public_data"))):
+        suffix = os.path.splitext(path)[1].lower()
+        names = {".csv": _table_ids, ".json": _json_ids}.get(suffix, lambda _: [])(raw)
+        if names:
+            yield {clip_id(name) for name in names}
+
+
+def _table_ids(raw: bytes) -> list[str]:
+    try:
+        rows = csv.DictReader(io.StringIO(raw.decode("utf-8-sig"), newline=""))
+        return [row["filename"] for row in rows if row.get("filename")]
+    except (UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _json_ids(raw: bytes) -> list[str]:
+    try:
+        data = parse_json(raw, "")
+    except BlemoreError:
+        return []
+    predictions = data.get("predictions") if isinstance(data, dict) else None
+    return list(predictions) if isinstance(predictions, dict) else []
+
+
+def _list(value: object) -> list:
+    return value if isinstance(value, list) else []

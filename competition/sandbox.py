@@ -1,0 +1,86 @@
+"""Runs a participant's command where it reaches nothing of this machine's.
+
+The platform runs such a command in a container. Here it gets namespaces of its own, by util-linux's unshare: it sees
+the system's programs, read-only, and its own two folders at /app; no network, no other process, no other file, and so
+not the labels. Linux alone has them, and some systems forbid them to users.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+SETUP = r"""
+set -e
+root=$1 program=$2 output=$3 prefix=$4 ready=$5
+shift 5
+mount -t tmpfs tmpfs "$root"
+cd "$root"
+mkdir -p app/program app/output tmp dev proc old
+for folder in /usr /bin /sbin /lib /lib32 /lib64 "$prefix"; do
+    if [ -L "$folder" ]; then
+        cp -P "$folder" ".$folder"
+    elif [ -d "$folder" ] && [ ! -d ".$folder" ]; then
+        mkdir -p ".$folder"
+        mount --bind "$folder" ".$folder"
+        mount -o remount,bind,ro ".$folder"
+    fi
+done
+mount --bind "$program" app/program
+mount --bind "$output" app/output
+for device in null zero random urandom; do
+    touch "dev/$device"
+    mount --bind "/dev/$device" "dev/$device"
+done
+mount -t proc proc proc || true
+: > "$ready"
+pivot_root . old
+cd /
+umount -l old
+cd /app/program
+# A user namespace within: as nobody there, the command may neither mount nor change what is mounted.
+exec unshare --user --mount -- "$@"
+"""
+
+
+class NoSandbox(Exception):
+    """There is none on this machine."""
+
+
+def run(
+    words: Sequence[str], program: Path, output: Path, log: Path, time_limit: float, python: str = sys.executable
+) -> int | None:
+    """The exit code of a command that runs in `program` and may write to `output`; None: it took too long.
+
+    log: an empty folder, which gets what it prints, stdout.txt and stderr.txt. What the command leaves in `output` may
+    be anything, links to this machine's files included. Raises NoSandbox.
+    """
+    unshare = shutil.which("unshare")
+    if unshare is None or not sys.platform.startswith("linux"):
+        raise NoSandbox
+    ready, root = log / "sandbox_ready", log / "sandbox"
+    root.mkdir()
+    prefix = Path(python).resolve().parent.parent
+    outer = [unshare, "--user", "--map-root-user", "--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child"]
+    places = map(str, (root, program, output, prefix, ready))
+    environment = {"PATH": f"{prefix}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/tmp"}
+    with open(log / "stdout.txt", "wb") as out, open(log / "stderr.txt", "wb") as err:
+        try:
+            process = subprocess.run(
+                [*outer, "--", "/bin/sh", "-c", SETUP, "sh", *places, *words],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                timeout=time_limit,
+            )
+        except subprocess.TimeoutExpired:
+            return None
+        except OSError:
+            raise NoSandbox from None
+    if not ready.exists():
+        raise NoSandbox
+    return process.returncode
