@@ -1,4 +1,4 @@
-"""Starts `blemore-baselines`, or says what to install first. Nothing outside the standard library is imported before."""
+"""Starts `blemore-baselines`, or says what to install first. Before that it imports the standard library alone."""
 
 import sys
 from importlib.util import find_spec
