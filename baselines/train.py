@@ -73,7 +73,7 @@ def train(
 
     Raises ValidationError: `out` holds another run, the sources cannot be fused or hold nothing to learn from, or the
     decoder cannot be fitted on the dataset. ValueError: there is no such test protocol, decoder or option, or the
-    decoder is another than thresholds with another protocol than `pooled`.
+    protocol is not `pooled`, as every decoder but thresholds needs.
     """
     _demand_protocol(test_protocol, decoder)
     options = decoders.complete(decoder, options)
