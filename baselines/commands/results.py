@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from blemore.cli import OUT_FOLDER, PATH
-from blemore.evaluate import read_reference
+from blemore.evaluate import evaluate, read_reference
+from blemore.io import read_json
 from blemore_baselines.commands.common import metadata_option, talk
 from blemore_baselines.models.recipes import PRESETS, TEST_PROTOCOLS
 
@@ -40,14 +41,11 @@ def report(folder: Path, features: tuple, analysis: Path | None, submission: Pat
         raise click.UsageError("--submission and --labels go together")
     from blemore_baselines.results.report import write_report
 
-    scored = None
-    if submission:
-        from blemore.evaluate import evaluate
-        from blemore.io import read_json
-
+    scores = None
+    if submission and labels:
         data, where = read_json(submission)
-        scored = evaluate(data, read_reference(labels), where=where)
-    click.echo(write_report(folder, scored, features, analysis))
+        scores = evaluate(data, read_reference(labels), where=where)
+    click.echo(write_report(folder, scores, features, analysis))
 
 
 @click.command()
@@ -103,7 +101,8 @@ def reproduce(
 
     \b
     Example:
-      blemore-baselines reproduce --features-root DATASET --metadata train_metadata.csv --test test_metadata.csv --out paper
+      blemore-baselines reproduce --features-root DATASET --metadata train_metadata.csv \
+--test test_metadata.csv --out paper
     """
     from blemore_baselines.paper.reproduce import reproduce as run
 

@@ -1,16 +1,16 @@
 """The paper's tables from the features at hand: every published row whose encoders are found, ours beside theirs.
 
-A row is an encoder, or a pair fused early, aggregated or subsampled. Its three heads are cross-validated in
-one pass; the published figures are of MLP-512. With a test table, that head predicts the test clips, too.
+A row is an encoder, or a pair fused early, aggregated or subsampled. Its three heads are cross-validated in one pass;
+the published figures are of MLP-512. With a test table, that head predicts the test clips, too.
 
 The output folder:
     config.json             what all rows share; a second call with the same goes on
     <row>/config.json       the row's features, with digests
     <row>/folds/            finished folds, until all are finished
-    <row>/oof_logits.csv    MLP-512's out-of-fold logits at the final number of epochs: the folder is a score source for
-    `decode` <row>/figures.json      both accounts of each head; written last
+    <row>/oof_logits.csv    MLP-512's out-of-fold logits at the final number of epochs, a score source for `decode`
+    <row>/figures.json      both accounts of each head; written last
     <row>/submission.zip, test_logits.csv, test.json
-    results.txt, .csv, .tex, .json, .png     see comparison.py
+    results.txt, .csv, .tex, .json, .png     see tables.py
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.decoding.thresholds import decode_thresholds
 from blemore_baselines.encoders import encoder_class
 from blemore_baselines.features import RUN_OOF, RUN_TEST, Features, encoder_name, fuse, read_features, scores_csv
-from blemore_baselines.models.crossval import cross_validate
-from blemore_baselines.models.heads import clip_logits
+from blemore_baselines.models.crossval import clip_logits, cross_validate
 from blemore_baselines.models.recipes import HEADS, PRESETS
 from blemore_baselines.paper.tables import HEAD, NotRun, Result, Row, Setting, write_results
 from blemore_baselines.predict import match, write_submission
@@ -57,6 +56,9 @@ class Outcome(NamedTuple):
 class Source(NamedTuple):
     path: Path
     features: Features
+
+
+Sources = Mapping[str, Sequence[Path]]  # encoder → its features, the preferred first
 
 
 class Absent(Exception):
@@ -80,16 +82,8 @@ def reproduce(
     Raises FileError: a table or `root` cannot be opened, or `out` not be written; ValidationError: a table is
     wrong, no features are found at all, or `out` holds the rows of other data, another preset or another seed.
     """
-    dataset = read_dataset(metadata)
-    setting = Setting(
-        dataset,
-        out,
-        preset,
-        seed,
-        test_protocol,
-        read_ids(test) if test else None,
-        _read_labels(test) if test else None,
-    )
+    clips, labels = (read_ids(test), _read_labels(test)) if test else (None, None)
+    setting = Setting(read_dataset(metadata), out, preset, seed, test_protocol, clips, labels)
     train, tests = find(root, "train"), find(root, "test")
     if not train:
         raise ValidationError(
@@ -107,12 +101,19 @@ def reproduce(
             "preset": preset,
             "recipes": {method: recipe._asdict() for method, recipe in PRESETS[preset].items()},
             "seed": seed,
-            "train": {"clips": len(dataset.ids), "digest": dataset.digest},
+            "train": {"clips": len(setting.dataset.ids), "digest": setting.dataset.digest},
             "features": [],
             "versions": versions(),
         },
     )
-    read_train, read_test = _reader(dataset.ids), _reader(setting.test_clips or [])
+    results, not_run = _run_rows(train, tests, setting)
+    sources = {"train": train} | ({"test": tests} if test else {})
+    return Outcome(results, not_run, write_results(results, not_run, sources, setting))
+
+
+def _run_rows(train: Sources, tests: Sources, setting: Setting) -> tuple[list[Result], list[NotRun]]:
+    """Each planned row, or why it could not be run."""
+    read_train, read_test = _reader(setting.dataset.ids), _reader(setting.test_clips or [])
     results: list[Result] = []
     not_run: list[NotRun] = []
     for row in tqdm(plan(train), desc="rows", unit="row", disable=None):
@@ -122,17 +123,15 @@ def reproduce(
             results.append(_validate(row, sources, setting))
             if setting.test_clips is not None:
                 part = "test"
-                results[-1] = _test(
-                    results[-1], sources, [read_test(path, row.method) for path in choose(row, tests)], setting
-                )
+                test_sources = [read_test(path, row.method) for path in choose(row, tests)]
+                results[-1] = _test(results[-1], sources, test_sources, setting, setting.test_clips)
         except Absent as absent:
             not_run.append(NotRun(row, part, str(absent), bad=False))
         except BlemoreError as error:
             if any(problem.code == "cannot-write" for problem in error.problems):
                 raise  # no fault of the row's
             not_run.append(NotRun(row, part, str(error), bad=True))
-    found = {"train": train, **({} if test is None else {"test": tests})}
-    return Outcome(results, not_run, write_results(results, not_run, found, setting))
+    return results, not_run
 
 
 # ------------------------------------------------------------------------- what there is
@@ -149,34 +148,34 @@ def find(root: Path, part: str) -> dict[str, list[Path]]:
         )
     files, folders = list_files(root)
     own = sorted({path.parent for path in files if path.suffix == ".npy" and path.parent.parent == root / part})
-    found: dict[str, list[Path]] = {}
+    features: dict[str, list[Path]] = {}
     for encoder, path in [*list_features(root, files, folders, part), *((encoder_name(path), path) for path in own)]:
-        paths = found.setdefault(paper_name(encoder), [])
+        paths = features.setdefault(paper_name(encoder), [])
         if path not in paths:
             paths.append(path)
-    return found
+    return features
 
 
-def plan(found: Mapping[str, Sequence[Path]]) -> list[Row]:
+def plan(features: Sources) -> list[Row]:
     """The published rows in their order, then the encoders that the paper has none for."""
     published = [Row(row.encoders, row.method, row) for row in read_published()]
-    known = {encoder for row in published for encoder in row.encoders}
-    return published + [Row((encoder,), "aggregate") for encoder in sorted(set(found) - known)]
+    encoders = {encoder for row in published for encoder in row.encoders}
+    return published + [Row((encoder,), "aggregate") for encoder in sorted(set(features) - encoders)]
 
 
-def choose(row: Row, found: Mapping[str, Sequence[Path]]) -> list[Path]:
+def choose(row: Row, features: Sources) -> list[Path]:
     """A row's sources; Absent says which are not there."""
-    absent = [encoder for encoder in row.encoders if encoder not in found]
+    absent = [encoder for encoder in row.encoders if encoder not in features]
     if absent:
         raise Absent(f"no features of {' and '.join(absent)}")
     if row.method == "aggregate":
-        return [found[encoder][0] for encoder in row.encoders]
+        return [features[encoder][0] for encoder in row.encoders]
     (encoder,) = row.encoders
-    folder = next((path for path in found[encoder] if path.is_dir()), None)
+    folder = next((path for path in features[encoder] if path.is_dir()), None)
     if folder is None:
         raise Absent(
-            f"{encoder} is there aggregated alone ({found[encoder][0]}); subsampling needs a folder with a (T, D) file"
-            " a clip"
+            f"{encoder} is there aggregated alone ({features[encoder][0]}); subsampling needs a folder with a (T, D)"
+            " file a clip"
         )
     return [folder]
 
@@ -205,14 +204,14 @@ def _read_labels(test: Path) -> Reference | None:
 
 def _demand_one_preset(sources: Sequence[Source]) -> None:
     """ValidationError: a row's sources are of different presets, though each could have been made with another."""
-    made = {str(path): features.meta for path, features in sources}
-    chosen = {path: meta["preset"] for path, meta in made.items() if meta.get("preset") and _has_a_choice(meta)}
-    if len(set(chosen.values())) > 1:
+    metas = {str(path): features.meta for path, features in sources}
+    presets = {path: meta["preset"] for path, meta in metas.items() if meta.get("preset") and _has_a_choice(meta)}
+    if len(set(presets.values())) > 1:
         raise ValidationError(
             Problem(
                 "other-preset",
-                " and ".join(chosen),
-                f"made with the presets {' and '.join(map(show, chosen.values()))}; expected one for all encoders of"
+                " and ".join(presets),
+                f"made with the presets {' and '.join(map(show, presets.values()))}; expected one for all encoders of"
                 " a row",
                 hint="Extract one of them again with the other's --preset.",
             )
@@ -235,29 +234,27 @@ def _validate(row: Row, sources: Sequence[Source], setting: Setting) -> Result:
     _demand_one_preset(sources)
     demand_variation([source.features for source in sources], [source.path for source in sources])
     dataset, folder, recipe = setting.dataset, setting.out / row.folder, PRESETS[setting.preset][row.method]
-    described = [describe(source.features, source.path) for source in sources]
-    claim(folder, {"row": row.name, "features": described, "versions": versions()})
-    done = folder / "figures.json"
-    if not done.exists():
-        found = cross_validate(
+    features = [describe(source.features, source.path) for source in sources]
+    claim(folder, {"row": row.name, "features": features, "versions": versions()})
+    last = folder / "figures.json"
+    if not last.exists():
+        logits = cross_validate(
             dataset, _fuse(sources), recipe, list(HEADS), [setting.seed], keep=folder / "folds", title=row.name
-        )
-        heads = {
-            head: figures(softmax(logits), dataset.labels, dataset.folds)
-            for head, logits in zip(HEADS, found.logits[:, 0])
-        }
-        its = found.logits[list(HEADS).index(HEAD), 0]
-        write_atomic(folder / RUN_OOF, scores_csv(dataset.ids, its[recipe.oof_epoch - 1]))
-        write_atomic(done, to_json(heads))
+        ).logits[:, 0]
+        heads = {head: figures(softmax(one), dataset.labels, dataset.folds) for head, one in zip(HEADS, logits)}
+        published = logits[list(HEADS).index(HEAD)]
+        write_atomic(folder / RUN_OOF, scores_csv(dataset.ids, published[recipe.oof_epoch - 1]))
+        write_atomic(last, to_json(heads))
     shutil.rmtree(folder / "folds", ignore_errors=True)
-    return Result(row, described, json.loads(done.read_text(encoding="utf-8")))
+    return Result(row, features, json.loads(last.read_text(encoding="utf-8")))
 
 
-def _test(result: Result, sources: Sequence[Source], tests: Sequence[Source], setting: Setting) -> Result:
+def _test(
+    result: Result, sources: Sequence[Source], tests: Sequence[Source], setting: Setting, clips: list[str]
+) -> Result:
     """The published head's predictions of the test clips as a submission, and their figures where labels are known."""
-    dataset, folder, clips = setting.dataset, setting.out / result.row.folder, setting.test_clips
-    matched = match([source.features for source in tests], [source.path for source in tests], result.features)
-    recipe = PRESETS[setting.preset][result.row.method]
+    folder, recipe = setting.out / result.row.folder, PRESETS[setting.preset][result.row.method]
+    ordered = match([source.features for source in tests], [source.path for source in tests], result.features)
     final = best_fold_final(setting.test_protocol, recipe, result.heads[HEAD])
     test = {
         "test_protocol": setting.test_protocol,
@@ -266,7 +263,7 @@ def _test(result: Result, sources: Sequence[Source], tests: Sequence[Source], se
         "fitted_on": final.fitted_on,
         "clips": len(clips),
         "digest": digest(clips),
-        "features": [features.digest for features in matched],
+        "features": [features.digest for features in ordered],
     }
     before = _read_json(folder / "test.json")
     if before != test:
@@ -276,16 +273,16 @@ def _test(result: Result, sources: Sequence[Source], tests: Sequence[Source], se
                 f"{result.row.name}: another {', '.join(changed)} than in {folder / 'submission.zip'}; predicting anew",
                 file=sys.stderr,
             )
-        features = fuse(matched)
-        model, scaler = fit_final(dataset, _fuse(sources), HEAD, recipe, setting.seed, final)
+        features = fuse(ordered)
+        model, scaler = fit_final(setting.dataset, _fuse(sources), HEAD, recipe, setting.seed, final)
         logits = clip_logits(model, scaler(features.X), features.owner, len(clips))
         write_submission(clips, decode_thresholds(softmax(logits), final.thresholds), folder / "submission.zip")
         write_atomic(folder / RUN_TEST, scores_csv(clips, logits))
         write_atomic(folder / "test.json", to_json(test))
-    scored = setting.test_labels and accuracies(
-        evaluate(read_json(folder / "submission.zip").data, setting.test_labels).counts
-    )
-    return result._replace(test={**test, "figures": scored})
+    scores = None
+    if setting.test_labels:
+        scores = accuracies(evaluate(read_json(folder / "submission.zip").data, setting.test_labels).counts)
+    return result._replace(test={**test, "figures": scores})
 
 
 def _fuse(sources: Sequence[Source]) -> Features:

@@ -1,10 +1,10 @@
 """Ways in which systems are known to fail, measured on out-of-fold predictions.
 
 - *optimism*: the published account chooses epoch and thresholds on the very clips that it reports
-- *wrong relation*: the set of emotions is right and their relation is not. β decides between 50/50 and a
-  dominant emotion; a dominant emotion that is taken for the lesser one is wrong at every β. A fold's own β gains
-  relations on the clips that it is chosen on, whatever they are: what speaks of folds is what it gains beyond
-  random deals of the clips
+- *wrong relation*: the set of emotions is right and their relation is not. β decides between 50/50 and a dominant
+  emotion; a dominant emotion that is taken for the lesser one is wrong at every β. A fold's own β gains relations on
+  the clips that it is chosen on, whatever they are: what speaks of folds is what it gains beyond random deals of the
+  clips
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blemore.significance import Comparison
 from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL
 from blemore_baselines.decoding.accounts import nested_folds
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_exact
-from blemore_baselines.results.tables import Table
+from blemore_baselines.results.tables import Cell, Table
 from blemore_baselines.results.text import METRICS
 
 DEALS = 40
@@ -50,51 +50,54 @@ def relations(probabilities: np.ndarray, labels: np.ndarray, thresholds: Thresho
     """probabilities: (N, 6) of one fold's clips; thresholds: those that were chosen for it elsewhere."""
     predicted = decode_thresholds(probabilities, thresholds)
     blend = IS_BLEND[labels]
-    its = blend & (SET_OF_LABEL[predicted] == SET_OF_LABEL[labels])
-    decided, truth = probabilities[its], labels[its]
-    right = lambda beta: decode_thresholds(decided, Thresholds(thresholds.alpha, beta)) == truth  # noqa: E731
+    right_set = blend & (SET_OF_LABEL[predicted] == SET_OF_LABEL[labels])
+    pairs, truth = probabilities[right_set], labels[right_set]
+
+    def right(beta: float) -> np.ndarray:
+        return decode_thresholds(pairs, Thresholds(thresholds.alpha, beta)) == truth
+
     now = right(thresholds.beta)
     # Where every set is right as a pair, the best score has all of them decided as pairs, and the most right relations.
-    own = fit_exact(decided, truth).thresholds.beta if its.any() else None
+    own = fit_exact(pairs, truth).thresholds.beta if right_set.any() else None
     then = now if own is None else right(own)
-    never = ~right(_ALWAYS_EQUAL) & ~right(_NEVER_EQUAL)
-    numbers = (blend, its, ~now, never, ~now & then, now & ~then)
-    return Relations(*(int(which.sum()) for which in numbers), thresholds.beta, own)
+    return Relations(
+        blends=int(blend.sum()),
+        right_set=int(right_set.sum()),
+        wrong=int((~now).sum()),
+        reversed=int((~right(_ALWAYS_EQUAL) & ~right(_NEVER_EQUAL)).sum()),
+        mended=int((~now & then).sum()),
+        lost=int((now & ~then).sum()),
+        beta=thresholds.beta,
+        own_beta=own,
+    )
 
 
 def total(by_fold: Mapping[int, Relations]) -> Relations:
     """The counts of all folds; `beta` and `own_beta` are None."""
-    return Relations(*(sum(column) for column in list(zip(*by_fold.values()))[:6]), None, None)
+    counts = {name: sum(getattr(row, name) for row in by_fold.values()) for name in Relations._fields[:6]}
+    return Relations(**counts, beta=None, own_beta=None)
 
 
 def relations_table(by_fold: Mapping[int, Relations]) -> Table:
     """Each fold's relations, and their sum."""
-    named = [*((f"fold {fold}", its) for fold, its in by_fold.items()), ("all", total(by_fold))]
+    rows = {**{f"fold {fold}": row for fold, row in by_fold.items()}, "all": total(by_fold)}
+    columns = ["fold", "blends", "right set", "wrong relation", "share", "wrong at every β", "mended by own β"]
     return Table(
         "True blends whose set was found, and their relation",
-        [
-            "fold",
-            "blends",
-            "right set",
-            "wrong relation",
-            "share",
-            "wrong at every β",
-            "mended by own β",
-            "lost by own β",
-            "β",
-            "own β",
-        ],
+        [*columns, "lost by own β", "β", "own β"],
         [
             [
                 name,
-                its.blends,
-                its.right_set,
-                its.wrong,
-                its.wrong / its.right_set if its.right_set else None,
-                *its[3:6],
-                *("" if name == "all" else beta for beta in its[6:]),
+                row.blends,
+                row.right_set,
+                row.wrong,
+                row.wrong / row.right_set if row.right_set else None,
+                row.reversed,
+                row.mended,
+                row.lost,
+                *("" if name == "all" else beta for beta in (row.beta, row.own_beta)),
             ]
-            for name, its in named
+            for name, row in rows.items()
         ],
     )
 
@@ -134,11 +137,12 @@ def gains_by_chance(
     # Single clips are dealt, not actors: a deal that keeps actors whole keeps what tells its folds apart, too.
     for _ in range(deals):
         dealt = rng.permutation(folds)
-        found = [
-            relations(probabilities[its.epoch - 1, dealt == its.fold], labels[dealt == its.fold], its.thresholds)
-            for its in nested_folds(probabilities, labels, dealt)
-        ]
-        gains.append(sum(its.mended - its.lost for its in found))
+        gain = 0
+        for fold in nested_folds(probabilities, labels, dealt):
+            inside = dealt == fold.fold
+            counts = relations(probabilities[fold.epoch - 1, inside], labels[inside], fold.thresholds)
+            gain += counts.mended - counts.lost
+        gains.append(gain)
     return np.array(gains)
 
 
@@ -155,7 +159,7 @@ def relations_in_words(by_fold: Mapping[int, Relations], gain: Gain) -> list[str
     """What can be concluded: in p of the deals chance alone gains as much, and up to 0.05 that is taken for more than
     chance.
     """
-    its = total(by_fold)
+    every = total(by_fold)
     verdict = (
         "That is more than choosing on few clips gives: the folds want a β of their own, for their people or their"
         " models differ."
@@ -164,10 +168,11 @@ def relations_in_words(by_fold: Mapping[int, Relations], gain: Gain) -> list[str
     )
     return [
         (
-            f"Of {its.right_set:,} true blends whose set of emotions was found, {its.wrong:,} have the wrong relation."
-            f" Of these, {its.reversed:,} are wrong at every β: the lesser emotion was taken for the dominant one."
+            f"Of {every.right_set:,} true blends whose set of emotions was found, {every.wrong:,} have the wrong"
+            f" relation. Of these, {every.reversed:,} are wrong at every β: the lesser emotion was taken for the"
+            " dominant one."
         ),
-        f"The β that suits each fold best, chosen on the very clips, mends {its.mended:,} and loses {its.lost:,}:"
+        f"The β that suits each fold best, chosen on the very clips, mends {every.mended:,} and loses {every.lost:,}:"
         f" {gain.gained:+,} in all. Dealt at random to folds of the same sizes, where β differs by chance alone, the"
         f" clips gain {gain.dealt.mean():+.1f} (middle 95 % of {len(gain.dealt)} deals {gain.low:+.1f} to"
         f" {gain.high:+.1f}; p = {gain.p:.3f}). {verdict}".replace("-", "−"),
@@ -178,20 +183,11 @@ def optimism_table(published: Sequence[float | None], nested: Sequence[float | N
     """Both accounts pooled over all clips, in the order of METRICS, and the gap between them with its interval over
     actors.
     """
-    rows = []
-    for metric, ours, honest in zip(METRICS, published, nested):
-        found = comparison.differences.get(metric)
-        interval = found and found.interval
-        rows.append(
-            [
-                METRICS[metric],
-                ours,
-                honest,
-                found and found.delta,
-                interval and interval.low,
-                interval and interval.high,
-            ]
-        )
+    rows: list[list[Cell]] = []
+    for metric, optimistic, honest in zip(METRICS, published, nested):
+        difference = comparison.differences.get(metric)
+        delta, interval = (difference.delta, difference.interval) if difference else (None, None)
+        rows.append([METRICS[metric], optimistic, honest, delta, *(interval or (None, None))])
     return Table(
         "Both accounts pooled over all clips; the gap with its 95 % interval over actors",
         ["", "published account", "nested", "gap", "from", "to"],

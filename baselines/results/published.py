@@ -57,7 +57,7 @@ def paper_name(encoder: str) -> str:
 
 
 def _read() -> dict:
-    here = Path(__file__).parent.parent
-    installed = here / "data"
-    folder = installed if installed.is_dir() else here.parent / "data"  # a checkout's own
+    package = Path(__file__).parents[1]
+    installed = package / "data"
+    folder = installed if installed.is_dir() else package.parent / "data"  # a checkout's own
     return json.loads((folder / "published_results.json").read_text(encoding="utf-8"))

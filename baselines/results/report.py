@@ -23,7 +23,7 @@ from blemore.page import STYLE
 from blemore.report import to_text
 from blemore.significance import bootstrap, compare
 from blemore_baselines.dataset import SET_OF_LABEL
-from blemore_baselines.decoding.accounts import scored
+from blemore_baselines.decoding.decoders import scored
 from blemore_baselines.decoding.thresholds import Thresholds
 from blemore_baselines.features import read_features
 from blemore_baselines.models.recipes import Recipe
@@ -39,8 +39,10 @@ STRUCTURED = "What the model for new clips decodes by. Every other section is ab
 
 
 class Section(NamedTuple):
-    """A part of the page. tables, figures (PNG bytes and caption): by the names that their files get; pre: as it is.
+    """A part of the page.
 
+    tables, figures (PNG bytes and caption): by the names that their files get
+    pre:       text that is shown as it is
     signature: of a study, for its tables; the others have the run's
     """
 
@@ -62,10 +64,9 @@ def write_report(
     analysis:   the folder that `analyse` wrote its studies to; None: `run/analysis`, where there is one
 
     Raises FileError: `run` holds no finished run, or there is no such `analysis`; ValidationError: files disagree or
-                      are
-    damaged, or the features or studies are others.
+    are damaged, or the features or studies are others.
     """
-    found = read_run(run)
+    content = read_run(run)
     if analysis and not analysis.is_dir():
         raise FileError(
             Problem(
@@ -75,15 +76,15 @@ def write_report(
                 hint="Name the folder that the studies were written to: analyse … --out DIR.",
             )
         )
-    sections = gather(found, submission, features, analysis or run / "analysis")
+    sections = gather(content, submission, features, analysis or run / "analysis")
     for section in sections:
-        signature = section.signature or found.signature
+        signature = section.signature or content.signature
         for name, table in section.tables.items():
             for file, text in to_files(name, table, signature).items():
                 write_atomic(run / "tables" / file, text)
         for name, (png, _) in section.figures.items():
             write_atomic(run / "figures" / f"{name}.png", png)
-    write_atomic(run / "report.html", _page(found, sections))
+    write_atomic(run / "report.html", _page(content, sections))
     return run / "report.html"
 
 
@@ -105,112 +106,73 @@ def gather(run: Run, submission: Report | None, features: Sequence[Path], analys
         _features(run, features),
     ]
     if "structured" in run.metrics:
-        sections.insert(
-            1, Section("Structured decoding", [STRUCTURED], pre=structured_to_text(run.metrics["structured"]).strip())
-        )
+        text = structured_to_text(run.metrics["structured"]).strip()
+        sections.insert(1, Section("Structured decoding", [STRUCTURED], pre=text))
     if submission:
-        truth, said = zip(
-            *(
-                (LABEL_INDEX[label], LABEL_INDEX[submission.predictions[clip].label])
-                for clip, label in submission.labels.items()
-            )
-        )
-        picture = plots.confusion(np.array(truth), np.array(said))
-        sections.append(
-            Section(
-                "The submission, scored",
-                pre=to_text(submission).strip(),
-                figures={
-                    "submission_confusion": (
-                        picture,
-                        "Rows: truth. Columns: prediction. A number: clips. Frames: a right set of emotions.",
-                    ),
-                },
-            )
-        )
+        sections.append(_submission(submission))
     return [*sections, *(_study(study, f"Study: {study.title}") for study in studies.values())]
 
 
+def _submission(submission: Report) -> Section:
+    labels = [(label, submission.predictions[clip].label) for clip, label in submission.labels.items()]
+    truth, predicted = np.array([[LABEL_INDEX[label] for label in pair] for pair in labels]).T
+    caption = "Rows: truth. Columns: prediction. A number: clips. Frames: a right set of emotions."
+    figures = {"submission_confusion": (plots.confusion(truth, predicted), caption)}
+    return Section("The submission, scored", pre=to_text(submission).strip(), figures=figures)
+
+
+RESULTS = (
+    "Nested: each clip's epoch, α and β were chosen on the other folds, all clips together; this is what to expect of"
+    " new clips. Published account: chosen on the fold that it reports, mean and standard deviation over folds, as in"
+    " the paper's tables."
+)
+
+
 def _results(run: Run, nested: Report) -> Section:
-    intervals = bootstrap(nested)
-    paper = _paper(run)
+    intervals, paper = bootstrap(nested), _paper(run)
     floor = trivial.evaluate(trivial.fit(nested.labels.values()), nested.labels).values()
-    columns = [
-        "",
-        "nested",
-        "from",
-        "to",
-        "published account",
-        "± std",
-        *(["the paper", "the paper’s ± std"] if paper else []),
-        "best constant answer",
-    ]
     rows: list[list[Cell]] = []
-    drawn: dict[str, list] = {
-        "nested, 95 % interval": [],
-        "published account, ± std": [],
-        **({"the paper, ± std": []} if paper else {}),
-        "best constant answer": [],
-    }
+    dots: list[list[tuple]] = []  # of each metric, in the order of the series
     for metric, name in METRICS.items():
-        value, over, interval = (
-            getattr(nested.counts, metric),
-            run.metrics["published"]["over_folds"][metric],
-            intervals.intervals.get(metric),
-        )
-        constant = max(
-            (getattr(counts, metric) for counts in floor if getattr(counts, metric) is not None), default=None
-        )
-        theirs = (
-            [(its["mean"], its["std"])] if (its := paper and paper.get(metric)) else [(None, None)] if paper else []
-        )  # the paper has no score
-        rows.append(
-            [
-                name,
-                value,
-                interval and interval.low,
-                interval and interval.high,
-                over["mean"],
-                over["std"],
-                *(cell for pair in theirs for cell in pair),
-                constant,
-            ]
-        )
-        for series, dot in zip(
-            drawn.values(),
-            [(value, interval and interval.high - value), (over["mean"], over["std"]), *theirs, (constant, None)],
-        ):
-            series.append(dot)
+        value, interval = getattr(nested.counts, metric), intervals.intervals.get(metric)
+        low, high = interval or (None, None)
+        spreads = [run.metrics["published"]["over_folds"][metric]]
+        if paper:
+            spreads.append(paper.get(metric, {"mean": None, "std": None}))  # the paper has no score
+        points = [(spread["mean"], spread["std"]) for spread in spreads]
+        constants = [getattr(counts, metric) for counts in floor]
+        constant = max((one for one in constants if one is not None), default=None)
+        rows.append([name, value, low, high, *(cell for point in points for cell in point), constant])
+        dots.append([(value, interval and interval.high - value), *points, (constant, None)])
+    columns = ["", "nested", "from", "to", "published account", "± std"]
+    series = ["nested, 95 % interval", "published account, ± std"]
+    if paper:
+        columns += ["the paper", "the paper’s ± std"]
+        series += ["the paper, ± std"]
+    table = Table("Out of fold", [*columns, "best constant answer"], rows)
+    panel = dict(zip([*series, "best constant answer"], map(list, zip(*dots))))
     note = f" {intervals.note[0].upper()}{intervals.note[1:]}." if intervals.note else ""
-    return Section(
-        "Results",
-        [
-            "Nested: each clip's epoch, α and β were chosen on the other folds, all clips together; this is what to"
-            " expect of new clips. Published account: chosen on the fold that it reports, mean and standard deviation"
-            f" over folds, as in the paper's tables. Intervals: 95 %, a bootstrap over {intervals.units:,}"
-            f" {intervals.unit}s.{note}"
-        ],
-        {"results": Table("Out of fold", columns, rows)},
-        {"results": (plots.intervals(list(METRICS.values()), {"": drawn}, "", ""), "The same figures.")},
-    )
+    bounds = f"Intervals: 95 %, a bootstrap over {intervals.units:,} {intervals.unit}s.{note}"
+    picture = plots.intervals(list(METRICS.values()), {"": panel}, "", "")
+    return Section("Results", [f"{RESULTS} {bounds}"], {"results": table}, {"results": (picture, "The same figures.")})
 
 
 def _paper(run: Run) -> Mapping | None:
     """The paper's validation figures for these very encoders, method and head; None where it has none."""
-    its = {paper_name(encoder) for encoder in run.encoders}
-    rows = [row for row in read_published() if set(row.encoders) == its and row.method == run.config["method"]]
+    encoders = {paper_name(encoder) for encoder in run.encoders}
+    rows = [row for row in read_published() if set(row.encoders) == encoders and row.method == run.config["method"]]
     return rows[0].validation if rows and run.config["head"] == "mlp512" else None
 
 
 def _optimism(nested: Report, published: Report) -> Section:
-    counts = [[getattr(report.counts, metric) for metric in METRICS] for report in (published, nested)]
+    optimistic, honest = ([getattr(report.counts, metric) for metric in METRICS] for report in (published, nested))
     return Section(
         "Failure 1: the optimistic-to-nested gap",
         [
             "What the published account gains by choosing epoch, α and β on the clips that it reports. On new clips"
             " nothing of it can be expected."
         ],
-        {"failure_optimism": failures.optimism_table(*counts, compare(published, nested))},
+        {"failure_optimism": failures.optimism_table(optimistic, honest, compare(published, nested))},
     )
 
 
@@ -223,14 +185,11 @@ def _relations(run: Run) -> Section:
             run.dataset.labels[inside],
             Thresholds(fold["alpha"], fold["beta"]),
         )
-    # Of the epochs that the folds were decoded at: with all of them, each deal would take as long as the run's own
-    # account.
+    # Of the epochs that the folds were decoded at: with all, each deal would take as long as the run's own account.
     epochs = sorted({fold["epoch"] - 1 for fold in run.metrics["nested"]["folds"]})
-    total, dealt = (
-        failures.total(by_fold),
-        failures.gains_by_chance(run.probabilities[epochs], run.dataset.labels, run.dataset.folds),
-    )
-    gain = failures.Gain(total.mended - total.lost, dealt)
+    chance = failures.gains_by_chance(run.probabilities[epochs], run.dataset.labels, run.dataset.folds)
+    total = failures.total(by_fold)
+    gain = failures.Gain(total.mended - total.lost, chance)
     tables = {
         "failure_relation": failures.relations_table(by_fold),
         "failure_relation_chance": failures.gain_table(gain),
@@ -288,74 +247,59 @@ def _folds(run: Run) -> Section:
 def _stability(run: Run) -> Section:
     recipe, dataset = run.config["recipe"], run.dataset
     epoch = Recipe(**recipe).oof_epoch
-    found = stability.measure(run.probabilities[epoch - 1], dataset.labels, dataset.folds, dataset.actors)
-    final = run.metrics["final"]
+    measures = stability.measure(run.probabilities[epoch - 1], dataset.labels, dataset.folds, dataset.actors)
+    pooled, final, near = measures.pooled, run.metrics["final"], stability.NEAR
+    map_caption = (
+        f"The score over both thresholds. Line: around the points that are within {near} of the best; star: the exact"
+        " optimum of all clips; circles: that of each fold."
+    )
+    spread_caption = (
+        "Where the exact optimum falls when actors are drawn anew. Shaded: where the score of all clips stays within"
+        f" {near} of its best, the other threshold held; star: that best; circles: the exact optimum of each fold."
+    )
     return Section(
         "How stable the thresholds are",
         [
-            f"Out-of-fold probabilities of epoch {epoch}, all folds together. The score stays within {stability.NEAR}"
-            f" of its best, {found.pooled.score:.3f}, for α from {stability.reach(*found.pooled.alpha)} and for β from"
-            f" {stability.reach(*found.pooled.beta)}, the other one held. Wide regions, with folds and resamples in"
-            f" them, mean thresholds that travel. The run's final model uses α {final['alpha']:.4f} and β"
+            f"Out-of-fold probabilities of epoch {epoch}, all folds together. The score stays within {near} of its"
+            f" best, {pooled.score:.3f}, for α from {stability.reach(*pooled.alpha)} and for β from"
+            f" {stability.reach(*pooled.beta)}, the other one held. Wide regions, with folds and resamples in them,"
+            f" mean thresholds that travel. The run's final model uses α {final['alpha']:.4f} and β"
             f" {final['beta']:.4f}, fitted on {final['fitted_on']}."
         ],
-        {"stability": stability.table(found)},
+        {"stability": stability.table(measures)},
         {
-            "threshold_map": (
-                plots.threshold_map(found),
-                (
-                    f"The score over both thresholds. Line: around the points that are within {stability.NEAR} of the"
-                    " best; star: the exact optimum of all clips; circles: that of each fold."
-                ),
-            ),
-            "threshold_spread": (
-                plots.threshold_spread(found),
-                (
-                    "Where the exact optimum falls when actors are drawn anew. Shaded: where the score of all clips"
-                    f" stays within {stability.NEAR} of its best, the other threshold held; star: that best; circles:"
-                    " the exact optimum of each fold."
-                ),
-            ),
+            "threshold_map": (plots.threshold_map(measures), map_caption),
+            "threshold_spread": (plots.threshold_spread(measures), spread_caption),
         },
     )
 
 
 def _confusion(run: Run) -> Section:
     truth, predicted = run.dataset.labels, run.decoded("nested")
-    rows: list[list[Cell]] = []
-    for label in range(len(LABELS)):
-        its = predicted[truth == label]
-        sets, right = int((SET_OF_LABEL[its] == SET_OF_LABEL[label]).sum()), int((its == label).sum())
-        rows.append(
-            [
-                str(LABELS[label]),
-                len(its),
-                int((predicted == label).sum()),
-                sets,
-                right,
-                sets / len(its) if len(its) else None,
-                right / len(its) if len(its) else None,
-            ]
-        )
+    caption = (
+        "Nested predictions. Rows: truth. Columns: prediction. A number: clips. Frames: a right set of emotions; within"
+        " them, the diagonal is the right relation."
+    )
     return Section(
         "What is taken for what",
         [],
-        {
-            "labels": Table(
-                "Nested predictions by true label",
-                ["label", "clips", "predicted", "right set", "right label", "recall of the set", "recall of the label"],
-                rows,
-            )
-        },
-        {
-            "confusion": (
-                plots.confusion(truth, predicted),
-                (
-                    "Nested predictions. Rows: truth. Columns: prediction. A number: clips. Frames: a right set of"
-                    " emotions; within them, the diagonal is the right relation."
-                ),
-            )
-        },
+        {"labels": _labels_table(truth, predicted)},
+        {"confusion": (plots.confusion(truth, predicted), caption)},
+    )
+
+
+def _labels_table(truth: np.ndarray, predicted: np.ndarray) -> Table:
+    rows: list[list[Cell]] = []
+    for label in range(len(LABELS)):
+        answers = predicted[truth == label]
+        clips, right = len(answers), int((answers == label).sum())
+        sets = int((SET_OF_LABEL[answers] == SET_OF_LABEL[label]).sum())
+        recalls = (sets / clips, right / clips) if clips else (None, None)
+        rows.append([str(LABELS[label]), clips, int((predicted == label).sum()), sets, right, *recalls])
+    return Table(
+        "Nested predictions by true label",
+        ["label", "clips", "predicted", "right set", "right label", "recall of the set", "recall of the label"],
+        rows,
     )
 
 
@@ -369,15 +313,15 @@ def _features(run: Run, paths: Sequence[Path]) -> Section:
                 " PATH."
             ],
         )
-    dataset, known = run.dataset, [source["digest"] for source in run.config["features"]]
+    dataset, expected = run.dataset, [source["digest"] for source in run.config["features"]]
     sources = [read_features(path, dataset.ids, aggregated=run.config["method"] == "aggregate") for path in paths]
-    given = [source.digest for source in sources]
-    if given != known:
+    digests = [source.digest for source in sources]
+    if digests != expected:
         raise ValidationError(
             Problem(
                 "other-features",
                 " ".join(map(str, paths)),
-                f"the run was trained on features with the digest {' + '.join(known)}; found {' + '.join(given)}",
+                f"the run was trained on features with the digest {' + '.join(expected)}; found {' + '.join(digests)}",
                 hint="Give the paths that train was given, in the same order.",
             )
         )
@@ -387,9 +331,8 @@ def _features(run: Run, paths: Sequence[Path]) -> Section:
     )
     figures = {}
     for number, (encoder, source) in enumerate(zip(run.encoders, sources), start=1):  # two can be of one encoder
-        picture = plots.principal_components(
-            source.X, np.array(dataset.actors)[source.owner], dataset.labels[source.owner]
-        )
+        actors = [dataset.actors[clip] for clip in source.owner]
+        picture = plots.principal_components(source.X, actors, dataset.labels[source.owner])
         name = f"components_{number}_" + "".join(char if char.isalnum() else "_" for char in encoder)
         figures[name] = (picture, f"{encoder}: colour and mark are the share of each emotion.")
     return Section(title, [text], figures=figures)
@@ -397,13 +340,18 @@ def _features(run: Run, paths: Sequence[Path]) -> Section:
 
 # ---------------------------------------------------------------------------------- the page
 
-MORE_STYLE = """
-.wide { overflow-x: auto; overflow-wrap: normal } .wide table { width: auto; min-width: min(100%, 30rem) } .wide th, .wide td { white-space: nowrap; padding-right: .75rem }
-.wide thead th { white-space: normal; min-width: 3.4rem; vertical-align: bottom } .wide caption { white-space: normal }
-figure { margin: 1rem 0; overflow-x: auto } figure img { width: 100%; min-width: 30rem; display: block; background: #fff; border-radius: 6px }
-figcaption { position: sticky; left: 0; color: var(--soft); font-size: .87rem; padding-top: .3rem }
-pre { overflow-x: auto; font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }
-"""
+MORE_STYLE = (
+    "\n.wide { overflow-x: auto; overflow-wrap: normal } .wide table { width: auto; min-width: min(100%, 30rem) }"
+    " .wide th, .wide td { white-space: nowrap; padding-right: .75rem }\n"
+    ".wide thead th { white-space: normal; min-width: 3.4rem; vertical-align: bottom }"
+    " .wide caption { white-space: normal }\n"
+    "figure { margin: 1rem 0; overflow-x: auto }"
+    " figure img { width: 100%; min-width: 30rem; display: block; background: #fff; border-radius: 6px }\n"
+    "figcaption { position: sticky; left: 0; color: var(--soft); font-size: .87rem; padding-top: .3rem }\n"
+    'pre { overflow-x: auto; font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }\n'
+)
+# Should something slip through the escaping after all, a browser still loads and runs nothing.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def _page(run: Run, sections: Sequence[Section]) -> str:
@@ -415,8 +363,7 @@ def _page(run: Run, sections: Sequence[Section]) -> str:
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            # Should something slip through the escaping after all, a browser still loads and runs nothing.
-            """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">""",
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{title}</title>\n<style>{STYLE}{MORE_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
             f'<p class="soft">{_safe(intro)}</p>',
@@ -433,15 +380,16 @@ def _page(run: Run, sections: Sequence[Section]) -> str:
 
 
 def _tiles(results: Table, how: str) -> str:
-    told = lambda low, high: "no interval" if low is None else f"{shown(low, 3)} – {shown(high, 3)}"  # noqa: E731
     tiles = "".join(
-        f'<div>{name}<b>{shown(value)}</b><span class="soft">{told(low, high)}</span></div>'
+        f'<div>{name}<b>{shown(value)}</b><span class="soft">{_interval(low, high)}</span></div>'
         for name, value, low, high, *_ in results.rows
     )
-    return (
-        f'<div class="figures">{tiles}</div><p'
-        f' class="soft">{", ".join(filter(None, ["Nested", how, "with 95 % intervals over actors"]))}.</p>'
-    )
+    note = ", ".join(filter(None, ["Nested", how, "with 95 % intervals over actors"]))
+    return f'<div class="figures">{tiles}</div><p class="soft">{note}.</p>'
+
+
+def _interval(low: Cell, high: Cell) -> str:
+    return "no interval" if low is None else f"{shown(low, 3)} – {shown(high, 3)}"
 
 
 def _section(section: Section) -> str:
@@ -450,16 +398,16 @@ def _section(section: Section) -> str:
         *(f"<p>{_safe(text)}</p>" for text in section.text),
         *map(to_html, section.tables.values()),
     ]
-    parts += [f"<pre>{html.escape(section.pre)}</pre>"] if section.pre else []
+    if section.pre:
+        parts.append(f"<pre>{html.escape(section.pre)}</pre>")
     for name, (png, caption) in section.figures.items():
         source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         parts.append(
             f'<figure><img alt="{_safe(name.replace("_", " "))}"'
             f' src="{source}"><figcaption>{_safe(caption)}</figcaption></figure>'
         )
-    parts += (
-        [f'<p class="soft">Signature of the study: {_signature(section.signature)}</p>'] if section.signature else []
-    )
+    if section.signature:
+        parts.append(f'<p class="soft">Signature of the study: {_signature(section.signature)}</p>')
     return "\n".join(parts)
 
 

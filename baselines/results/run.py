@@ -24,6 +24,7 @@ from blemore_baselines.results.tables import shown
 from blemore_baselines.results.text import METRICS
 
 CURVES = ["fold", "epoch", "train_loss", "validation_loss", "published_score"]
+NEEDED = ("config.json", "learning_curves.csv", "labels.csv", "oof_logits.npz")  # beside metrics.json
 AGAIN = "Train again, into another folder: blemore-baselines train … --out RUN"
 
 
@@ -60,7 +61,7 @@ class Run(NamedTuple):
         return line(self.fields)
 
     def decoded(self, account: str) -> np.ndarray:
-        """(N,) the labels that an account predicts: each fold at the epoch, α and β that it tells."""
+        """(N,) the labels that an account predicts: each fold at its epoch, α and β."""
         predicted = np.zeros(len(self.dataset.ids), dtype=int)
         for fold in self.metrics[account]["folds"]:
             inside = self.dataset.folds == fold["fold"]
@@ -71,16 +72,12 @@ class Run(NamedTuple):
 
 
 def read_run(folder: Path) -> Run:
-    """Raises FileError: no finished run, or one without a file that a report needs; ValidationError: its files
-    disagree.
+    """Raises FileError: no finished run, or one without a file that a report needs; ValidationError: its files disagree
+    or are damaged.
     """
     if not (folder / "metrics.json").exists():
         raise FileError(_no_run(folder))
-    absent = [
-        name
-        for name in ("config.json", "learning_curves.csv", "labels.csv", "oof_logits.npz")
-        if not (folder / name).exists()
-    ]
+    absent = [name for name in NEEDED if not (folder / name).exists()]
     if absent:
         raise FileError(
             [
@@ -88,41 +85,58 @@ def read_run(folder: Path) -> Run:
                 for name in absent
             ]
         )
-    config, metrics = (read_json(folder / name).data for name in ("config.json", "metrics.json"))
+    config, metrics = (_read_json(folder / name) for name in ("config.json", "metrics.json"))
     try:
         curves = pd.read_csv(io.BytesIO(read_bytes(folder / "learning_curves.csv")))[CURVES]
-        clips = read_table(folder / "labels.csv")
-        ids, labels, folds, actors = (
-            [row[column] for row in clips] for column in ("filename", "label", "fold", "actor")
-        )
-        dataset = Dataset(ids, np.array(list(map(int, labels))), np.array(list(map(int, folds))), actors)
-        with np.load(io.BytesIO(read_bytes(folder / "oof_logits.npz")), allow_pickle=False) as stored:
-            logits, place = stored["logits"], {clip: row for row, clip in enumerate(stored["filenames"].tolist())}
+        dataset = _read_clips(folder / "labels.csv")
+        logits, ids = _read_logits(folder / "oof_logits.npz")
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:  # FileError is none of these
-        raise ValidationError(
-            _mixed(folder, f"labels.csv, learning_curves.csv or oof_logits.npz is damaged: {error}")
-        ) from None
-    if set(place) != set(dataset.ids):
+        message = f"labels.csv, learning_curves.csv or oof_logits.npz is damaged: {error}"
+        raise ValidationError(_mixed(folder, message)) from None
+    if set(ids) != set(dataset.ids):
         raise ValidationError(_mixed(folder, "labels.csv and oof_logits.npz hold other clips"))
     if len(curves) != (expected := len(logits) * len(np.unique(dataset.folds))):
         raise ValidationError(
             _mixed(folder, f"learning_curves.csv has {len(curves):,} rows; expected {expected:,}, one a fold and epoch")
         )
-    run = Run(folder, config, metrics, curves, dataset, softmax(logits[:, [place[clip] for clip in dataset.ids]]))
-    try:
-        _, _, counts, told = run.encoders, run.fields, scored(dataset, run.decoded("nested")).counts, metrics["nested"]
-        same = all(accuracies(counts)[name] == told[name] for name in METRICS)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValidationError(_mixed(folder, f"config.json or metrics.json is damaged: {error!r}")) from None
-    if not same:
-        raise ValidationError(
-            _mixed(
-                folder,
-                f"oof_logits.npz gives a nested score of {shown(counts.score)}, metrics.json tells"
-                f" {shown(told['score'])}",
-            )
-        )
+    place = {clip: row for row, clip in enumerate(ids)}
+    probabilities = softmax(logits[:, [place[clip] for clip in dataset.ids]])
+    run = Run(folder, config, metrics, curves, dataset, probabilities)
+    _demand_agreement(run)
     return run
+
+
+def _read_json(path: Path) -> dict:
+    data = read_json(path).data
+    return data if isinstance(data, dict) else {}
+
+
+def _read_clips(path: Path) -> Dataset:
+    """Raises KeyError, ValueError: a column is missing, or holds no numbers."""
+    rows = read_table(path)
+    ids, labels, folds, actors = ([row[column] for row in rows] for column in ("filename", "label", "fold", "actor"))
+    return Dataset(ids, np.array(list(map(int, labels))), np.array(list(map(int, folds))), actors)
+
+
+def _read_logits(path: Path) -> tuple[np.ndarray, list[str]]:
+    """(epochs, N, 6), and the ids of the N clips. Raises KeyError, ValueError, EOFError, BadZipFile: it is damaged."""
+    with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
+        return stored["logits"], stored["filenames"].tolist()
+
+
+def _demand_agreement(run: Run) -> None:
+    """ValidationError: config or metrics lack a key, or the logits give another nested score than the metrics hold."""
+    try:
+        _, _, nested = run.encoders, run.fields, run.metrics["nested"]
+        counts = scored(run.dataset, run.decoded("nested")).counts
+        same = all(accuracies(counts)[name] == nested[name] for name in METRICS)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValidationError(_mixed(run.folder, f"config.json or metrics.json is damaged: {error!r}")) from None
+    if not same:
+        message = (
+            f"oof_logits.npz gives a nested score of {shown(counts.score)}, metrics.json tells {shown(nested['score'])}"
+        )
+        raise ValidationError(_mixed(run.folder, message))
 
 
 def _mixed(folder: Path, message: str) -> Problem:
@@ -131,9 +145,11 @@ def _mixed(folder: Path, message: str) -> Problem:
 
 def _no_run(folder: Path) -> Problem:
     """What a folder holds in place of a finished run; one of `reproduce` looks like a run that was stopped."""
-    results = (
-        folder if (folder / "results.txt").exists() else folder.parent if (folder / "figures.json").exists() else None
-    )
+    results = None
+    if (folder / "results.txt").exists():
+        results = folder
+    elif (folder / "figures.json").exists():
+        results = folder.parent
     if results:
         hint = (
             f"It is of `reproduce`, which tells its results itself: see {results / 'results.txt'} and results.png"

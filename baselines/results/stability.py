@@ -1,8 +1,8 @@
 """How far fitted thresholds can be trusted: the score of every α and β, and how the optimum moves with folds and
 actors.
 
-Probabilities are (N, 6), out of fold, all by models of the same recipe and number of epochs; labels, folds
-and actors are (N,).
+Probabilities are (N, 6), out of fold, all by models of the same recipe and number of epochs; labels, folds and actors
+are (N,).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from blemore_baselines.decoding.accounts import count
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_exact, surface
-from blemore_baselines.results.tables import Table
+from blemore_baselines.results.tables import Cell, Table
 
 ALPHAS = np.linspace(0, 0.5, 126)  # the second of two probabilities is never larger
 BETAS = np.linspace(0, 1, 126)
@@ -38,7 +38,9 @@ class Region(NamedTuple):
 
 
 class Stability(NamedTuple):
-    """scores:    (ALPHAS, BETAS), in [0, 1]
+    """How the score depends on the thresholds.
+
+    scores:    (ALPHAS, BETAS), in [0, 1]
     pooled:    the optimum over all clips
     folds:     each fold's own optimum
     elsewhere: for each fold, the score that the pooled optimum gives on it; None in a fold without blends
@@ -81,7 +83,10 @@ def region(probabilities: np.ndarray, labels: np.ndarray) -> Region:
     (alpha, beta), *_, score = fit_exact(probabilities, labels)
     ordered = np.sort(probabilities, axis=1)
     second, lead = np.unique(ordered[:, -2]), np.unique(ordered[:, -1] - ordered[:, -2])
-    fine = lambda alphas, betas: surface(probabilities, labels, alphas, betas).score.ravel() >= score - NEAR - 1e-12  # noqa: E731
+
+    def fine(alphas: np.ndarray, betas: np.ndarray) -> np.ndarray:
+        return surface(probabilities, labels, alphas, betas).score.ravel() >= score - NEAR - 1e-12
+
     # As the rule compares: α decides alike in (edge, next edge], β in [edge, next edge).
     edges = np.concatenate([[0.0], second, [1.0]])
     alphas = _around(fine(edges[1:], np.array([beta])), int(np.searchsorted(edges[1:], alpha)), edges)
@@ -95,9 +100,8 @@ def region(probabilities: np.ndarray, labels: np.ndarray) -> Region:
 def _around(fine: np.ndarray, place: int, edges: np.ndarray) -> tuple[float, float]:
     """The ends of the run of fine intervals that holds the one at `place`. fine: (K,); edges: (K + 1,)."""
     others = np.flatnonzero(~fine)
-    return float(edges[others[others < place].max(initial=-1) + 1]), float(
-        edges[others[others > place].min(initial=len(fine))]
-    )
+    first, last = others[others < place].max(initial=-1) + 1, others[others > place].min(initial=len(fine))
+    return float(edges[first]), float(edges[last])
 
 
 def reach(low: float, high: float, digits: int = 3) -> str:
@@ -106,8 +110,8 @@ def reach(low: float, high: float, digits: int = 3) -> str:
     >>> reach(0.07351, 0.07368), reach(0.05, 0.11)
     ('0.0735 to 0.0737', '0.050 to 0.110')
     """
-    shown = f"{low:.{digits}f}", f"{high:.{digits}f}"
-    return reach(low, high, digits + 1) if shown[0] == shown[1] and low != high else " to ".join(shown)
+    ends = f"{low:.{digits}f}", f"{high:.{digits}f}"
+    return reach(low, high, digits + 1) if ends[0] == ends[1] and low != high else " to ".join(ends)
 
 
 def resample(
@@ -117,27 +121,20 @@ def resample(
     _, owner = np.unique(np.asarray(actors), return_inverse=True)
     clips = [np.flatnonzero(owner == actor) for actor in range(owner.max() + 1)]
     rng = np.random.default_rng(seed)
-    drawn = (
+    samples = (
         np.concatenate([clips[actor] for actor in rng.integers(len(clips), size=len(clips))]) for _ in range(resamples)
     )
-    return np.array([fit_exact(probabilities[rows], labels[rows]).thresholds for rows in drawn])
+    return np.array([fit_exact(probabilities[rows], labels[rows]).thresholds for rows in samples])
 
 
 def table(stability: Stability) -> Table:
     """The optimum of all clips and of each fold, how far it can be moved, and the spread over resampled actors."""
-    row = lambda name, found, elsewhere: [  # noqa: E731
-        name,
-        found.thresholds.alpha,
-        *found.alpha,
-        found.thresholds.beta,
-        *found.beta,
-        found.score,
-        elsewhere,
+    rows: list[list[Cell]] = [["all clips", *_region_cells(stability.pooled), stability.pooled.score]]
+    rows += [
+        [f"fold {fold}", *_region_cells(region), stability.elsewhere[fold]] for fold, region in stability.folds.items()
     ]
-    rows = [row("all clips", stability.pooled, stability.pooled.score)]
-    rows += [row(f"fold {fold}", found, stability.elsewhere[fold]) for fold, found in stability.folds.items()]
     alpha, beta = (
-        [float(value) for value in np.quantile(drawn, (0.5, 0.025, 0.975))] for drawn in stability.resampled.T
+        [float(value) for value in np.quantile(values, (0.5, 0.025, 0.975))] for values in stability.resampled.T
     )
     rows.append(["resampled actors", *alpha, *beta, None, None])
     return Table(
@@ -147,3 +144,7 @@ def table(stability: Stability) -> Table:
         ["clips", "α", "α from", "α to", "β", "β from", "β to", "score", "common score"],
         rows,
     )
+
+
+def _region_cells(region: Region) -> list[Cell]:
+    return [region.thresholds.alpha, *region.alpha, region.thresholds.beta, *region.beta, region.score]

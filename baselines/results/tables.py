@@ -108,7 +108,8 @@ def to_html(table: Table) -> str:
     header = _html_cells("th", table.columns)
     body = "".join(f"<tr>{_html_cells('th', row[:1])}{_html_cells('td', row[1:])}</tr>" for row in table.rows)
     title = f'<p class="soft">{html.escape(table.title)}</p>'  # a caption would scroll away
-    return f'{title}<div class="wide"><table class="rows"><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>'
+    rows = f'<table class="rows"><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>'
+    return f'{title}<div class="wide">{rows}</div>'
 
 
 def _html_cells(tag: str, cells: Iterable[Cell]) -> str:
