@@ -5,26 +5,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from blemore.io import csv_text
 from blemore.labels import LABELS
 from blemore_baselines import features
 from blemore_baselines.dataset import TARGETS, read_dataset
+from blemore_baselines.demo.generator import COLUMNS
 
 N_FOLDS, N_TEST = 3, 8
 
 
 def metadata_csv(labels, n_folds=N_FOLDS):
-    """Train metadata: an actor a fold, clips in turn."""
-    lines = [
-        "filename,video_id,mix,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience,version,intensity_level,situation,fold"
-    ]
-    for k, label in enumerate(labels):
-        fold = k % n_folds
-        emotions, saliences = (*LABELS[label].emotions, "")[:2], (*LABELS[label].saliences, "")[:2]
-        mix = int(LABELS[label].is_blend)
-        lines.append(
-            f"clip{k:02},A{fold},{mix},{emotions[0]},{emotions[1]},{saliences[0] if mix else ''},{saliences[1]},1,,,{fold}"
-        )
-    return "\n".join(lines) + "\n"
+    """Train metadata: an actor per fold, clips in turn."""
+    rows = [COLUMNS]
+    for k, label in enumerate(LABELS[index] for index in labels):
+        saliences = label.saliences if label.is_blend else ("", "")
+        emotions, fold = (*label.emotions, "")[:2], k % n_folds
+        rows.append((f"clip{k:02}", f"A{fold}", int(label.is_blend), *emotions, *saliences, 1, "", "", fold))
+    return csv_text(rows)
 
 
 @pytest.fixture

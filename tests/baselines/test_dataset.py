@@ -7,7 +7,10 @@ from blemore.errors import FileError, ValidationError
 from blemore.labels import LABELS
 from blemore_baselines.dataset import TARGETS, read_dataset
 
-HEADER = "filename,video_id,mix,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience,version,intensity_level,situation,fold"
+HEADER = (
+    "filename,video_id,mix,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience,"
+    "version,intensity_level,situation,fold"
+)
 ROWS = [
     "A1_ang_int1_ver1,A1,0,ang,,,,1,1,,0",
     "A1_mix_ang_hap_70_30_ver1.mov,A1,1,ang,hap,70,30,1,,,0",
@@ -112,12 +115,9 @@ def test_the_real_train_metadata(shared):
         assert len({fold for fold, of in zip(dataset.folds, dataset.actors) if of == actor}) == 1
 
 
-HEADER = "filename,video_id,mix,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience,version,intensity_level,situation,fold\n"
-
-
 def problems_of(tmp_path, rows):
     path = tmp_path / "train_metadata.csv"
-    path.write_text(HEADER + "".join(row + "\n" for row in rows))
+    path.write_text(HEADER + "\n" + "".join(row + "\n" for row in rows))
     with pytest.raises(ValidationError) as caught:
         read_dataset(path)
     return [(problem.code, problem.message) for problem in caught.value.problems]

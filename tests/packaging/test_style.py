@@ -1,4 +1,6 @@
-"""What linters do not ask: short functions, no conditional within a conditional, variables that are nouns."""
+"""Style: what ruff asks, and what it cannot: short functions, no conditional expression within another, no lambda with a
+name, variables that are nouns.
+"""
 
 import ast
 import subprocess
@@ -45,6 +47,12 @@ def _holds_conditional(node: ast.AST) -> bool:
     return any(isinstance(inside, ast.IfExp) for inside in ast.walk(node))
 
 
+def named_lambdas(text: str) -> list[int]:
+    """Lambdas that are assigned to a name, be it with the linter told to look away."""
+    assignments = [node for node in parse(text) if isinstance(node, (ast.Assign, ast.AnnAssign))]
+    return [node.lineno for node in assignments if isinstance(node.value, ast.Lambda)]
+
+
 def no_nouns(text: str) -> list[str]:
     """Variables and parameters that are in NO_NOUNS; fields of classes are left out."""
     nodes = parse(text)
@@ -82,6 +90,11 @@ def test_no_conditional_holds_another(path):
 
 
 @by_source
+def test_no_lambda_has_a_name(path):
+    assert not named_lambdas(path.read_text("utf-8"))
+
+
+@by_source
 def test_variables_are_nouns(path):
     assert not no_nouns(path.read_text("utf-8"))
 
@@ -91,6 +104,7 @@ def test_what_is_looked_for_is_found():
     assert long_functions(f"def short():\n{body[: body.rindex(chr(10))]}\n") == []
     assert long_functions(f"@a\ndef long():\n{body}\n") == ["2 long"]
     assert nested_conditionals("a if b else c\nd if e else (f if g else h)\n[i if j else k for i in l]\n") == [2]
+    assert named_lambdas("f = lambda: 0\ng(lambda: 0)\nh: object = lambda: 0\n") == [1, 3]
     assert no_nouns("class A:\n    made: int\nfound = 1\ndef f(told): pass\nfor its, x in y: pass\n") == [
         "3 found",
         "4 told",

@@ -1,5 +1,5 @@
-"""The types, checked by mypy: of `blemore` strictly and for the oldest Python that it runs on, as setup.cfg says; of the
-baselines and the competition as mypy.ini says.
+"""The types, checked by mypy: those of `blemore` strictly and for the oldest Python that it runs on, as setup.cfg says;
+those of the baselines and of the competition as mypy.ini says.
 """
 
 import os

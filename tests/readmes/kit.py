@@ -17,7 +17,7 @@ PROGRAMS = {
 
 
 def call(*arguments):
-    """One of the kit's commands in this process, as the shell would run it; anything but an exit code is a traceback."""
+    """One of the kit's commands in this process, as the shell would run it. Anything but an exit code is a failure."""
     program, *rest = map(str, arguments)
     result = CliRunner().invoke(PROGRAMS[program], rest, prog_name=program)
     assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)

@@ -103,7 +103,7 @@ def scores(path, ids, columns, shuffle=False):
 
 
 def test_5_another_order_of_emotions(desk):
-    """Columns and rows in another order are read by name; a column that names no emotion, and none at all, are refused."""
+    """Columns and rows in another order are read by name; a column that names no emotion is refused, and so is none."""
     from blemore.evaluate import read_ids
     from blemore.labels import EMOTIONS
 
