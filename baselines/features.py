@@ -26,7 +26,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -96,9 +96,9 @@ def read_features(path: Path, ids: Sequence[str] | None = None, aggregated: bool
                 hint="Is it one of a folder's files, or its meta.json? Give the folder.",
             )
         )
-    found, X, meta = _read_npz(path) if path.suffix.lower() == ".npz" else _read_tables(path)
-    ids = found if ids is None else ids
-    X = X[_order(found, ids, str(path))]
+    clips, X, meta = _read_npz(path) if path.suffix.lower() == ".npz" else _read_tables(path)
+    ids = clips if ids is None else ids
+    X = X[_order(clips, ids, str(path))]
     finite = np.isfinite(X).all(axis=1)
     if not finite.all():
         bad = [clip for clip, fine in zip(ids, finite) if not fine]
@@ -120,12 +120,12 @@ def read_scores(path: Path, ids: Sequence[str] | None = None, test: bool = False
     features = read_features(path, ids)
     columns = features.meta.get("columns")
     if columns != list(EMOTIONS):
-        found = f"the columns {some(columns, 8)}" if columns else f"{features.X.shape[1]} columns without names"
+        kind = f"the columns {some(columns, 8)}" if columns else f"{features.X.shape[1]} columns without names"
         raise ValidationError(
             Problem(
                 "not-scores",
                 str(path),
-                f"found {found}; expected filename and the six emotions {', '.join(EMOTIONS)}, in any order",
+                f"found {kind}; expected filename and the six emotions {', '.join(EMOTIONS)}, in any order",
                 hint="Name the columns so: their order alone would not tell which is which.",
             )
         )
@@ -177,8 +177,8 @@ def save(features: Features, path: Path) -> None:
 
 def npz_bytes(**arrays: np.ndarray) -> bytes:
     """The content of an `.npz` file; the same arrays give the same bytes."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    buffer, contents = io.BytesIO(), dict[str, Any](arrays)
+    np.savez(buffer, **contents)
     return buffer.getvalue()
 
 
@@ -278,9 +278,9 @@ def clip_files(folder: Path) -> list[tuple[str, Path]]:
     """The feature files of a folder with their clips; `.npy` where there are any, else `.csv`."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     for suffix in (".npy", ".csv"):
-        found = [(clip_id(path.stem), path) for path in files if path.suffix == suffix]
-        if found:
-            return found
+        pairs = [(clip_id(path.stem), path) for path in files if path.suffix == suffix]
+        if pairs:
+            return pairs
     raise ValidationError(
         unfinished(folder)
         or Problem(
@@ -368,12 +368,12 @@ def _read_npz(path: Path) -> tuple[list[str], np.ndarray, dict]:
                 f"X is {X.dtype} {X.shape}, filenames {names.shape}; expected numbers (N, D) and (N,)",
             )
         )
-    made = (
+    about = (
         {"encoder": encoder_name(path), "statistics": list(STATISTICS)}
         if meta is None
         else _parse_meta(meta, f"{path}: meta")
     )
-    return [clip_id(str(name)) for name in names], X.astype(np.float32), made
+    return [clip_id(str(name)) for name in names], X.astype(np.float32), about
 
 
 def holds_sequences(path: Path) -> bool:
@@ -410,10 +410,37 @@ def _read_tables(path: Path) -> tuple[list[str], np.ndarray, dict]:
 
 def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str]]:
     """Clips, numbers (N, D) and columns of one CSV; columns that are the six emotions come in index order."""
-    where, raw = str(path), read_bytes(path)
+    where = str(path)
+    table = _parse_csv(read_bytes(path), where)
+    names = list(table.columns)
+    if {"id", "pred"} <= set(names):
+        return _parse_hicmae(table, where)
+    if "filename" not in names or len(names) < 2:
+        raise ValidationError(
+            Problem(
+                "bad-table",
+                where,
+                f"found the columns {some(names, 8)}; expected filename and at least one of numbers, or id,label,pred",
+            )
+        )
+    ids = _named(table["filename"], "filename", where)
+    numbers = table.drop(columns="filename")
+    text = [name for name in numbers if numbers[name].dtype.kind not in "fiu"]
+    if text:
+        raise ValidationError(
+            Problem(
+                "bad-table", where, f"the columns {some(text)} hold text; expected a filename and numbers in every row"
+            )
+        )
+    columns = list(EMOTIONS) if set(numbers.columns) == set(EMOTIONS) else list(numbers.columns)
+    return ids, numbers[columns].to_numpy(np.float64), columns
+
+
+def _parse_csv(raw: bytes, where: str) -> pd.DataFrame:
+    """A table of at least one row. Raises ValidationError."""
     try:
-        with io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline="") as text:
-            names = [name.strip() for name in next(csv.reader(text, skipinitialspace=True), [])]
+        with io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline="") as stream:
+            names = [name.strip() for name in next(csv.reader(stream, skipinitialspace=True), [])]
         _demand_names(names, where)
         # Texts stay as they are: 007 does not become 7, nor NA an empty cell.
         as_text = {name: str for name in ("filename", "id", "pred") if name in names}
@@ -443,27 +470,7 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str]]:
     if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells beyond the header
         message = f"its rows have more cells than its header, which has {len(names)}"
         raise ValidationError(Problem("bad-table", where, message, hint="Name every column in the header."))
-    if {"id", "pred"} <= set(names):
-        return _parse_hicmae(table, where)
-    if "filename" not in names or len(names) < 2:
-        raise ValidationError(
-            Problem(
-                "bad-table",
-                where,
-                f"found the columns {some(names, 8)}; expected filename and at least one of numbers, or id,label,pred",
-            )
-        )
-    ids = _named(table["filename"], "filename", where)
-    numbers = table.drop(columns="filename")
-    text = [name for name in numbers if numbers[name].dtype.kind not in "fiu"]
-    if text:
-        raise ValidationError(
-            Problem(
-                "bad-table", where, f"the columns {some(text)} hold text; expected a filename and numbers in every row"
-            )
-        )
-    columns = list(EMOTIONS) if set(numbers.columns) == set(EMOTIONS) else list(numbers.columns)
-    return ids, numbers[columns].to_numpy(np.float64), columns
+    return table
 
 
 def _demand_names(names: Sequence[str], where: str) -> None:
@@ -517,12 +524,12 @@ def _parse_hicmae(table: pd.DataFrame, where: str) -> tuple[list[str], np.ndarra
 # ------------------------------------------------------------------------------ pairing by id
 
 
-def _order(found: Sequence[str], ids: Sequence[str], where: str, hint: str | None = None) -> list[int]:
-    """Where each of `ids` stands in `found`. ValidationError: missing, unknown or repeated clips."""
-    place = {clip: index for index, clip in enumerate(found)}
+def _order(clips: Sequence[str], ids: Sequence[str], where: str, hint: str | None = None) -> list[int]:
+    """Where each of `ids` is in `clips`. ValidationError: missing, unknown or repeated clips."""
+    place = {clip: index for index, clip in enumerate(clips)}
     missing = [clip for clip in ids if clip not in place]
     extra = sorted(set(place) - set(ids))
-    repeated = [clip for clip, count in Counter(found).items() if count > 1]
+    repeated = [clip for clip, count in Counter(clips).items() if count > 1]
     problems = []
     if missing:
         problems.append(

@@ -221,13 +221,13 @@ def _sound_stream(container, path: Path):
 
 def _decode(container, stream, path: Path) -> Iterator:
     """The decoded frames of one stream."""
-    done = 0
+    number = 0
     try:
         for frame in container.decode(stream):
             yield frame
-            done += 1
+            number += 1
     except av.error.FFmpegError as error:
-        message = f"the {stream.type} cannot be decoded after frame {done}: {error.strerror}"
+        message = f"the {stream.type} cannot be decoded after frame {number}: {error.strerror}"
         raise MediaError("unreadable", path, message, CUT_SHORT) from None
 
 

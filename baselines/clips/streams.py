@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,16 +26,17 @@ class Reader:
     """One of the readers of a shared stream. It must be read to its end or closed, or the others wait for it."""
 
     def __init__(self, ahead: int):
-        self._queue, self.closed = queue.Queue(ahead), False
+        self._queue: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(ahead)
+        self.closed = False
 
-    def put(self, item: object) -> None:
+    def put(self, item: object, error: BaseException | None = None) -> None:
         if not self.closed:
-            self._queue.put(item)  # if it is closed just now, `close` makes room
+            self._queue.put((item, error))  # if it is closed just now, `close` makes room
 
     def __iter__(self) -> Iterator:
         return self
 
-    def __next__(self) -> object:
+    def __next__(self) -> Any:
         if self.closed:
             raise StopIteration
         item, error = self._queue.get()
@@ -62,13 +64,13 @@ def share(source: Iterable, readers: int = 1, ahead: int = AHEAD) -> list[Reader
         try:
             for item in source:
                 for reader in every:
-                    reader.put((item, None))
+                    reader.put(item)
                 if all(reader.closed for reader in every):
                     break
         except BaseException as raised:  # raised where the items are awaited
             error = raised
         for reader in every:
-            reader.put((END, error))
+            reader.put(END, error)
 
     threading.Thread(target=run, daemon=True).start()
     return every
@@ -99,10 +101,10 @@ class StreamedClip(Clip):
 
     def __init__(self, path: Path, frames: Reader):
         super().__init__(path)
-        self._shared = frames
+        self._shared: Reader | None = frames
 
     def timed_frames(self) -> Iterator[tuple[float, np.ndarray]]:
         if self._shared is None:
             return super().timed_frames()
         frames, self._shared = self._shared, None
-        return frames
+        return iter(frames)

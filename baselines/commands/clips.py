@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -45,7 +45,7 @@ def encoders() -> None:
     """
     from blemore_baselines.encoders import ENCODERS, FAMILIES, encoder_class, installed
 
-    rows = [("encoder", "modality", "dim", "a row is", "presets", "here", "licence", "weights")]
+    rows: list[tuple[str, ...]] = [("encoder", "modality", "dim", "a row is", "presets", "here", "licence", "weights")]
     for name in [*ENCODERS, *installed(), *(f"{family}:ID" for family in FAMILIES)]:
         try:
             rows.append(_row(name, encoder_class(name)))
@@ -70,27 +70,32 @@ def _row(name: str, kind: type[Encoder]) -> tuple[str, ...]:
 
 
 def _is_here(kind: type[Encoder]) -> str:
+    from blemore_baselines.encoders.torch_encoder import TorchEncoder
+    from blemore_baselines.encoders.weights import find
+
     try:
         encoder = kind()
-        if hasattr(encoder, "weights_path"):
-            from blemore_baselines.encoders.weights import find
-
+        if isinstance(encoder, TorchEncoder):
             find(encoder, fetch=False)
         return "yes"
     except BlemoreError:
         return "no"
 
 
-def _create(names: tuple[str, ...], weights: tuple[str, ...], options: dict[str, object]) -> list[Encoder]:
+def _create(names: tuple[str, ...], weights: tuple[str, ...], options: dict[str, Any]) -> list[Encoder]:
     """Each encoder with those of the options that it takes; what none of them takes is a mistake."""
     from blemore_baselines.encoders import FAMILIES, create, encoder_class
 
     names = tuple(dict.fromkeys(names))
-    own = dict(text.split("=", 1) if text.split("=", 1)[0] in names else ("", text) for text in weights)
+    own: dict[str, str] = {}  # by encoder; "" for the only one
+    for text in weights:
+        name, _, path = text.partition("=")
+        own |= {name: path} if name in names else {"": text}
     if "" in own and len(names) > 1:
         raise click.UsageError(f"--weights {own['']}: of which encoder? Expected NAME=PATH, where there are several")
     options = {name: value for name, value in options.items() if value is not None}
-    encoders, used = [], {"preset", "device", "precision"}  # all may have these, though they mean nothing to some
+    encoders: list[Encoder] = []
+    used = {"preset", "device", "precision"}  # all may have these, though they mean nothing to some
     for name in names:
         parameters = _parameters(encoder_class(name))
         arguments = {key: value for key, value in options.items() if key in parameters}
@@ -108,7 +113,7 @@ def _create(names: tuple[str, ...], weights: tuple[str, ...], options: dict[str,
 
 def _parameters(kind: type[Encoder]) -> set[str]:
     """What a class can be created with."""
-    return {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
+    return {name for base in kind.__mro__ for name in inspect.signature(base).parameters}
 
 
 class Shard(click.ParamType):
@@ -189,13 +194,14 @@ def extract(
     shard: tuple[int, int],
     engine: str,
     scheduler: str | None,
-    **options: object,
+    **options: Any,
 ) -> None:
     """Encode clips into feature files. Can be stopped and started again; ends with 1 if clips failed.
 
     \b
     Example:
-      blemore-baselines extract --encoder logmel --metadata demo/train_metadata.csv --clips demo/train --out features/train
+      blemore-baselines extract --encoder logmel --metadata demo/train_metadata.csv --clips demo/train \\
+          --out features/train
     """
     if scheduler and engine != "dask":
         raise click.UsageError("--scheduler goes with --engine dask")

@@ -34,7 +34,7 @@ def weights(context: click.Context) -> None:
             encoder = _encoder(name)
         except BlemoreError:  # it has none
             continue
-        rows.append((name, _place(encoder), encoder.licence or "–", encoder.weights or "–"))
+        rows.append((name, _place(encoder), encoder.licence or "–", encoder.weights))
     click.echo(table(rows))
 
 
@@ -78,9 +78,10 @@ def _agrees() -> bool:
 def _encoder(name: str) -> TorchEncoder:
     """An encoder that has weights. Raises ValidationError: it has none."""
     from blemore_baselines.encoders import create
+    from blemore_baselines.encoders.torch_encoder import TorchEncoder
 
     encoder = create(name)
-    if not hasattr(encoder, "weights_path") or not encoder.weights:
+    if not isinstance(encoder, TorchEncoder):
         message = f"takes no weights that could be fetched: {encoder.weights or 'it needs none'}"
         raise ValidationError(Problem("no-weights", f"encoder {name!r}", message))
     return encoder

@@ -108,15 +108,17 @@ def read_lock(folder: Path) -> dict[str, dict]:
     if not path.exists():
         return {}
     lock = read_json(path).data
-    try:
-        files = [file for entry in lock.values() for file in entry.get("files", {}).values()]
-        sound = all(isinstance(file["sha256"], str) for file in files)
-    except (AttributeError, KeyError, TypeError):
-        sound = False
-    if not sound:
+    if not (isinstance(lock, dict) and all(map(_is_entry, lock.values()))):
         message = "not a lock file; expected the files and hashes of each encoder's weights"
         raise ValidationError(Problem("bad-lock", str(path), message, hint="Delete it to pin anew."))
     return lock
+
+
+def _is_entry(entry: object) -> bool:
+    files = entry.get("files", {}) if isinstance(entry, dict) else None
+    return isinstance(files, dict) and all(
+        isinstance(file, dict) and isinstance(file.get("sha256"), str) for file in files.values()
+    )
 
 
 def note(name: str, **facts: object) -> None:
@@ -173,7 +175,7 @@ def _on_hub(hub_id: str, file: str | None, commit: str | None) -> Publication:
             hf_hub_url(hub_id, path, revision=info.sha),
             file or f"{hub_id}/{path}",
             siblings[path].size,
-            siblings[path].lfs.sha256 if siblings[path].lfs else "",
+            lfs.sha256 if (lfs := siblings[path].lfs) else "",
         )
         for path in names
     ]
@@ -218,19 +220,12 @@ def _check_hash(remote: Remote, sha256: str, hint: str) -> None:
 @contextmanager
 def _told(remote: Remote, path: Path) -> Iterator[None]:
     """Every error of a download in words."""
-    from requests.exceptions import HTTPError, RequestException
+    from requests.exceptions import RequestException
 
     try:
         yield
     except BlemoreError:
         raise
-    except HTTPError as error:
-        status = error.response.status_code
-        hint = f"Has it moved? Look for it at its authors', and put it at {path}."
-        if status in (401, 403):
-            hint = "Does it ask for an account, or for consent to its licence, on its page?"
-        message = f"its publisher answers {status} {error.response.reason}".rstrip()
-        raise FileError(Problem("http-error", remote.url, message, hint=hint)) from None
     except RequestException as error:
         message = f"cannot be reached: {first_line(_innermost(error))}"
         raise FileError(Problem("no-network", remote.url, message, hint=CONNECTED)) from None
@@ -306,15 +301,23 @@ class _Resuming:
             if response.status_code == 416:  # nothing lacks, or it has become shorter
                 self._forget()
                 return self._go_on()
-            response.raise_for_status()
+            self._check_status(response.status_code, response.reason)
             have = have if response.status_code == 206 else 0
-            lacking = response.headers.get("Content-Length")
-            size = have + int(lacking) if lacking else self.remote.size
+            rest = response.headers.get("Content-Length")
+            size = have + int(rest) if rest else self.remote.size
             self._check_size(size)
             self._check_space((size or 0) - have)
             self._remember(response.headers)
             self._receive(response, have, size)
         self._check_size(self._have())
+
+    def _check_status(self, status: int, reason: str) -> None:
+        if status >= 400:
+            hint = f"Has it moved? Look for it at its authors', and put it at {self.path}."
+            if status in (401, 403):
+                hint = "Does it ask for an account, or for consent to its licence, on its page?"
+            message = f"its publisher answers {status} {reason}"
+            raise FileError(Problem("http-error", self.remote.url, message, hint=hint))
 
     def _check_size(self, size: int | None) -> None:
         if self.remote.size is not None and size != self.remote.size:

@@ -49,7 +49,8 @@ def _motion(before: np.ndarray | None, gray: np.ndarray) -> np.ndarray:
     """For each cell of the grid: mean motion right and down, mean and deviation of its length."""
     if before is None:
         return np.zeros(4 * GRID * GRID, np.float32)
-    flow = cv2.calcOpticalFlowFarneback(before, gray, None, *FLOW) / SIDE
+    blank = np.zeros((*gray.shape, 2), np.float32)
+    flow = cv2.calcOpticalFlowFarneback(before, gray, blank, *FLOW) / SIDE
     length = np.linalg.norm(flow, axis=2)
     fields = np.stack([flow[..., 0], flow[..., 1], length])
     cells = fields.reshape(3, GRID, SIDE // GRID, GRID, SIDE // GRID)

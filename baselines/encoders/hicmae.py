@@ -9,8 +9,8 @@ Preset `published`, as the challenge's features were made: windows of 16 sampled
 window is filled with zeros after normalisation; a clip with fewer than 16 sampled faces repeats its last one. A
 window's sound is a share of the clip's samples: of n frames, from first / (n − 1) to (last + 4) / (n − 1). The original
 also scales the sound by an unseeded random gain, which is left out here: official values can differ by up to 0.09.
-`reference`: the last window holds the clip's last 16 sampled faces, and a window's sound is the 2.56 s that begin at the
-time of its first face.
+`reference`: the last window holds the clip's last 16 sampled faces, and a window's sound is the 2.56 s that begin at
+the time of its first face.
 
 Faces: the model was trained on aligned ones, as OpenFace 2 writes them with `-simalign`. `faces` is the folder that
 holds a folder of pictures for each clip, `<clip>` or `<clip>_aligned`: a picture a frame, in the order of their names.
@@ -211,7 +211,7 @@ def fbank(sound: np.ndarray) -> np.ndarray:
             preemphasis=0.97,
             remove_dc_offset=True,
             mel_filters=_filters(),
-            mel_floor=np.finfo(np.float32).eps,
+            mel_floor=float(np.finfo(np.float32).eps),
             log_mel="log",
         ).T[:TIMES]
         rows[: len(log_mel)] = log_mel
@@ -291,40 +291,46 @@ class Fusion(nn.Module):
         return self.norm(video), self.norm_audio(audio)
 
 
-class Block(nn.Module):
+class Layer(nn.Module):
+    """Attention among the tokens, and what follows it."""
+
     def __init__(self, width: int):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
         self.attn = Attention(width)
         self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 4 * width), "fc2": nn.Linear(4 * width, width)})
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def among(self, x: torch.Tensor) -> torch.Tensor:
         x = x + self.attn(self.norm1(x))
         return x + self.mlp["fc2"](nn.functional.gelu(self.mlp["fc1"](self.norm2(x))))
 
 
-class CrossBlock(Block):
+class Block(Layer):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.among(x)
+
+
+class CrossBlock(Layer):
+    """Before that, attention to the other modality."""
+
     def __init__(self, width: int):
         super().__init__(width)
         self.cross_norm1, self.cross_norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
         self.cross_attn = CrossAttention(width)
 
     def forward(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        return super().forward(x + self.cross_attn(self.cross_norm1(x), self.cross_norm2(other)))
+        return self.among(x + self.cross_attn(self.cross_norm1(x), self.cross_norm2(other)))
 
 
-class Attention(nn.Module):
-    """Among the tokens."""
+class Heads(nn.Module):
+    """Attention of some tokens to others."""
 
     def __init__(self, width: int):
         super().__init__()
         self.q_bias, self.v_bias = nn.Parameter(torch.empty(width)), nn.Parameter(torch.empty(width))
-        self.qkv, self.proj = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width)
+        self.proj = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._attend(x, x, *self.qkv.weight.chunk(3))
-
-    def _attend(self, x: torch.Tensor, other: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+    def attend(self, x: torch.Tensor, other: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         biases = (self.q_bias, None, self.v_bias)
         q, k, v = (
             linear(tokens, weight, bias).unflatten(2, (-1, min(HEAD_WIDTH, x.shape[2]))).transpose(1, 2)
@@ -333,16 +339,22 @@ class Attention(nn.Module):
         return self.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-class CrossAttention(Attention):
-    """From the tokens to others."""
-
+class Attention(Heads):
     def __init__(self, width: int):
         super().__init__(width)
-        del self.qkv
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.attend(x, x, *self.qkv.weight.chunk(3))
+
+
+class CrossAttention(Heads):
+    def __init__(self, width: int):
+        super().__init__(width)
         self.q, self.kv = nn.Linear(width, width, bias=False), nn.Linear(width, 2 * width, bias=False)
 
     def forward(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        return self._attend(x, other, self.q.weight, *self.kv.weight.chunk(2))
+        return self.attend(x, other, self.q.weight, *self.kv.weight.chunk(2))
 
 
 def positions(tokens: int, width: int) -> torch.Tensor:

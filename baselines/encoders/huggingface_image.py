@@ -37,7 +37,7 @@ class HFImage(TorchEncoder):
     packages = ("torch", "transformers", "pillow")
 
     def __init__(
-        self, preset: str | None = None, weights: str | Path = ".", device: str = "auto", precision: str = "fp32"
+        self, preset: str | None = None, *, weights: str | Path, device: str = "auto", precision: str = "fp32"
     ):
         super().__init__(preset, weights, device, precision)
         self.name = f"{self.name}_{folder_name(weights)}"

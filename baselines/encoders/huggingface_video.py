@@ -1,8 +1,8 @@
 """Any VideoMAE of transformers: `hf-video:ID`, where ID is a hub id or a local folder.
 
-A row is as many consecutive frames as the model sees at once (16), through its own image processor: what its classifier
-sees, where the checkpoint has one, else the mean over the tokens. The last row sees the clip's last 16 frames; a shorter
-clip's last frame is held. Only transformers' own code runs, never any from the hub.
+A row is as many consecutive frames as the model sees at once (16), through its own image processor: what its
+classifier sees, where the checkpoint has one, else the mean over the tokens. The last row sees the clip's last 16
+frames; a shorter clip's last frame is held. Only transformers' own code runs, never any from the hub.
 """
 
 from __future__ import annotations

@@ -53,6 +53,6 @@ class LogMel(Encoder):
             pad_mode="constant",
             mel_filters=self._filters,
             mel_floor=0.0,
-            dtype=np.float64,
+            dtype=np.dtype(np.float64),
         )
         return np.log(np.maximum(power.T, FLOOR))

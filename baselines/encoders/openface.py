@@ -58,7 +58,7 @@ class OpenFace3(Encoder):
     weights = "CSV files of OpenFace 3, as in the dataset's folders"
     licence = "see github.com/CMU-MultiComp-Lab/OpenFace-3.0"
     presets = ("published",)
-    suffixes = (".csv",)
+    suffixes: tuple[str, ...] = (".csv",)
 
     def _encode(self, clip: Clip) -> np.ndarray:
         return self._read(clip.path, clip)
@@ -117,15 +117,15 @@ class OpenFace2(OpenFace3):
             )
         try:
             command = [program, "-f", str(clip.path.absolute()), "-out_dir", str(folder), "-aus", "-pose", "-gaze"]
-            ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+            run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         except OSError as error:
             raise MediaError("no-openface", clip.path, f"{program} cannot be run: {error.strerror}") from None
-        written = sorted(folder.glob("*.csv"))
-        if ended.returncode or len(written) != 1:
-            said = (ended.stderr.strip() or ended.stdout.strip() or "nothing").splitlines()[-1]
-            message = f"{PROGRAM} ended with {ended.returncode} and {len(written)} CSV files; it said: {said}"
+        files = sorted(folder.glob("*.csv"))
+        if run.returncode or len(files) != 1:
+            words = (run.stderr.strip() or run.stdout.strip() or "nothing").splitlines()[-1]
+            message = f"{PROGRAM} ended with {run.returncode} and {len(files)} CSV files; it said: {words}"
             raise MediaError("openface-failed", clip.path, message)
-        return written[0]
+        return files[0]
 
     @staticmethod
     def read_csv(path: Path) -> np.ndarray:
@@ -139,9 +139,9 @@ def read_openface2_csv(path: Path) -> np.ndarray:
     """(frames, 31) float32. ValueError: the file is not OpenFace 2's, or too few of its frames are good."""
     header, rows = _read_cells(path)
     angles = GAZE_ANGLES if set(GAZE_ANGLES) <= set(header) else ()
-    wanted = ("frame", "success", "confidence", *MEASURED, *angles)
-    _check(header, rows, wanted)
-    places = [header.index(name) for name in wanted]
+    names = ("frame", "success", "confidence", *MEASURED, *angles)
+    _check(header, rows, names)
+    places = [header.index(name) for name in names]
     table = np.array([[_number(cells[place], line) for place in places] for line, cells in rows])
     number, success, confidence, features = table[:, 0], table[:, 1], table[:, 2], table[:, 3:]
     if not angles:
@@ -209,7 +209,7 @@ def _parse_row(header: list[str], cells: list[str], line: int) -> list[float]:
 
 
 def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and each row with its line; neither with the spaces that older versions put around names and cells."""
+    """The header, and each row with its line, without the spaces that older versions put around names and cells."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             lines = [[cell.strip() for cell in cells] for cells in csv.reader(file, skipinitialspace=True) if cells]
@@ -219,8 +219,8 @@ def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return header, list(enumerate(rows, start=2))
 
 
-def _check(header: list[str], rows: list[tuple[int, list[str]]], wanted: tuple[str, ...]) -> None:
-    absent = [name for name in wanted if name not in header]
+def _check(header: list[str], rows: list[tuple[int, list[str]]], columns: tuple[str, ...]) -> None:
+    absent = [name for name in columns if name not in header]
     if absent or not rows:
         raise ValueError(f"no column {', '.join(absent)}" if absent else "no frames")
     for line, cells in rows:

@@ -31,6 +31,7 @@ from transformers import (
     AutoModel,
     HubertConfig,
     HubertModel,
+    PreTrainedModel,
     WavLMModel,
     WhisperFeatureExtractor,
 )
@@ -51,13 +52,13 @@ class Speech(TorchEncoder, abstract=True):
     """An encoder whose model makes a row of every 20 ms of a waveform."""
 
     modality = "audio"
-    dim = 1024
     unit = "20 ms"
     rows = "1 + (samples - 400) // 320 at 16 kHz, at least 1: 1 s gives 49, 5 s give 249"
-    presets = ("published", "reference")
+    presets: tuple[str, ...] = ("published", "reference")
     packages = (*TorchEncoder.packages, "soxr")
     batch_size = 1
     model_class: type
+    model: PreTrainedModel
 
     def __init__(
         self,
@@ -94,13 +95,13 @@ class Speech(TorchEncoder, abstract=True):
     def _rows(self, output) -> torch.Tensor:
         if self.layers is None:
             return output.last_hidden_state  # not hidden_states[-1], which lacks the last norm
-        return (
-            torch.stack([output.hidden_states[layer] for layer in self.layers]).float().mean(dim=0)
-        )  # [0] goes into layer 1
+        layers = [output.hidden_states[layer] for layer in self.layers]  # [0] goes into layer 1
+        return torch.stack(layers).float().mean(dim=0)
 
 
 class Hubert(Speech):
     name = "hubert"
+    dim = 1024
     weights = "facebook/hubert-large-ll60k"
     licence = "Apache 2.0"
     model_class = HubertModel
@@ -108,6 +109,7 @@ class Hubert(Speech):
 
 class WavLM(Speech):
     name = "wavlm"
+    dim = 1024
     weights = "microsoft/wavlm-large"
     licence = "see the model's page, which points to that of github.com/microsoft/UniSpeech"
     model_class = WavLMModel
@@ -126,10 +128,18 @@ class HFAudio(Speech):
     licence = "see the model's page"
     unit = "step"
     rows = "as the model has it"
-    presets = ("reference",)
+    presets: tuple[str, ...] = ("reference",)
 
-    def __init__(self, preset: str | None = None, weights: str | Path | None = None, **options):
-        super().__init__(preset, weights, **options)
+    def __init__(
+        self,
+        preset: str | None = None,
+        *,
+        weights: str | Path,
+        device: str = "auto",
+        precision: str = "fp32",
+        layers: str | None = None,
+    ):
+        super().__init__(preset, weights, device, precision, layers)
         self.name = f"{self.name}_{folder_name(weights)}"
         self.weights = str(weights)
 

@@ -36,6 +36,7 @@ class TorchEncoder(Encoder, abstract=True):
     precision: "fp32" or "bf16", of the model's arithmetic; rows are float32 always
     """
 
+    weights: str = "its authors' page"  # a hub id; a page; or a URL that ends in `file`
     file: str | None = None  # the checkpoint's file name; None: `weights` is a hub id
     computation = "1"  # raised when the same weights come to give other features
     batch_size = 32  # items; 1 where items differ in length
@@ -84,7 +85,7 @@ class TorchEncoder(Encoder, abstract=True):
 
     @abstractmethod
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Items (B, …) on the device, in the encoder's precision, to rows (B, dim), or (1, T, dim) for a whole sound."""
+        """Items (B, …) on the device, in the encoder's precision, to rows (B, dim); a whole sound to (1, T, dim)."""
 
     @torch.inference_mode()
     def encode_items(self, items: list[np.ndarray]) -> np.ndarray:

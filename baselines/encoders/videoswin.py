@@ -1,15 +1,15 @@
 """Video Swin Transformer, trained on Kinetics-400 (Liu et al., 2022).
 
-https://github.com/SwinTransformer/Video-Swin-Transformer (Apache 2.0). The weights are torchvision's (BSD 3-clause), whose
-names the modules below bear; files of the authors' own code, which builds on mmaction, are read as well.
+https://github.com/SwinTransformer/Video-Swin-Transformer (Apache 2.0). The weights are torchvision's (BSD 3-clause),
+whose names the modules below bear; files of the authors' own code, which builds on mmaction, are read as well.
 
 A row is 32 consecutive frames, a new row every 16: the mean over all tokens after the last norm. Pixels: shorter side
 256 by bilinear without smoothing, the centre 224, ImageNet's mean and deviation.
 
-Preset `reference`: the last row sees the clip's last 32 frames (a shorter clip's last frame is held). `published`, as the
-challenge's features were made: the clip is cut into chunks of 10 s, the last one is filled up with black frames, and a
-chunk gives only the rows whose 32 frames lie within it. At 25 frames a second a chunk has 14 rows. These features cannot
-be reproduced all the same: they came from a model fine-tuned on 13 classes that was never released.
+Preset `reference`: the last row sees the clip's last 32 frames (a shorter clip's last frame is held). `published`, as
+the challenge's features were made: the clip is cut into chunks of 10 s, the last one is filled up with black frames,
+and a chunk gives only the rows whose 32 frames lie within it. At 25 frames a second a chunk has 14 rows. These features
+cannot be reproduced all the same: they came from a model fine-tuned on 13 classes that was never released.
 """
 
 from __future__ import annotations
@@ -204,6 +204,7 @@ class WindowAttention(nn.Module):
         t, h, w = WINDOW
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * t - 1) * (2 * h - 1) * (2 * w - 1), heads))
         # Which line of the table belongs to each pair of places in a window: the checkpoint holds it.
+        self.relative_position_index: torch.Tensor
         self.register_buffer("relative_position_index", torch.empty(t * h * w, t * h * w, dtype=torch.long))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

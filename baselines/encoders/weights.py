@@ -48,7 +48,7 @@ def find(encoder: TorchEncoder, fetch: bool = True) -> Path:
 
     Raises FileError, which says how to get them, under which licence, and where to put them.
     """
-    source = encoder.weights or "its authors"
+    source = encoder.weights
     name = str(encoder.weights_path or encoder.file or source)
     for path in (Path(name).expanduser(), weights_folder() / name):
         if path.exists():
@@ -92,7 +92,7 @@ def weight_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     formats = ("*.safetensors", "pytorch_model*.bin", "*.pt*")
-    return next((found for pattern in formats if (found := sorted(path.glob(pattern)))), [])
+    return next(filter(None, (sorted(path.glob(pattern)) for pattern in formats)), [])
 
 
 def digest(path: Path) -> str:
@@ -154,12 +154,11 @@ def fill(model: torch.nn.Module, state: State, where: Path, rules: Sequence[Rule
     `unused` is a pattern of the checkpoint's keys that the model has no use for. Raises ValidationError with every
     key that is missing, extra or misshapen.
     """
-    rules = [(re.compile(pattern), source, change) for pattern, source, change in rules]
     used, missing, misshapen, filled = set(), [], [], {}
     for key, own in model.state_dict().items():
         source, change = key, None
         for pattern, template, how in rules:
-            if match := pattern.fullmatch(key):
+            if match := re.fullmatch(pattern, key):
                 source, change = match.expand(template), how
                 break
         used.add(source)
@@ -187,7 +186,7 @@ def pretrained(model_class, folder: Path, unused: str = "$^", optional: str = "$
     `optional` is a pattern of keys that the checkpoint may lack: they are at random then, and named in `model.lacking`.
     """
     with loading(folder):
-        model, found = model_class.from_pretrained(
+        model, report = model_class.from_pretrained(
             folder,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -195,10 +194,10 @@ def pretrained(model_class, folder: Path, unused: str = "$^", optional: str = "$
             key_mapping={"^" + re.escape(PARALLEL): ""},
             **options,
         )
-    model.lacking = sorted(found["missing_keys"])
+    model.lacking = sorted(report["missing_keys"])
     missing = [key for key in model.lacking if not re.match(optional, key)]
-    extra = [key for key in sorted(found["unexpected_keys"]) if not re.match(unused, key)]
-    misshapen = [f"{key} {tuple(theirs)} for {tuple(ours)}" for key, theirs, ours in sorted(found["mismatched_keys"])]
+    extra = [key for key in sorted(report["unexpected_keys"]) if not re.match(unused, key)]
+    misshapen = [f"{key} {tuple(file)} for {tuple(own)}" for key, file, own in sorted(report["mismatched_keys"])]
     if missing or extra or misshapen:
         raise _refusal(folder, missing, extra, misshapen)
     return model
@@ -241,12 +240,12 @@ def _unusable(where: Path, error: Exception) -> ValidationError:
 
 def _refusal(where: Path, missing: Keys = (), extra: Keys = (), misshapen: Keys = ()) -> ValidationError:
     kinds = {"missing": missing, "extra": extra, "misshapen": misshapen}
-    told = "; ".join(f"{kind}: {_some(list(dict.fromkeys(keys)))}" for kind, keys in kinds.items() if keys)
+    details = "; ".join(f"{kind}: {_some(list(dict.fromkeys(keys)))}" for kind, keys in kinds.items() if keys)
     return ValidationError(
         Problem(
             "wrong-weights",
             str(where),
-            f"the checkpoint does not fit the model; {told}",
+            f"the checkpoint does not fit the model; {details}",
             hint="Is it the checkpoint of another model, or of another stage of its training?",
         )
     )
