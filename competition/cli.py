@@ -265,6 +265,6 @@ def rescore_command(submissions: Path, labels: Path, old_labels: Path, as_json: 
     if csv:
         write_atomic(csv, rescoring.to_csv(rescored))
     changes = [f"{clip} ({change})" for clip, change in rescored.changes.items()]
-    click.echo(f"{len(changes):,} labels differ: {some(changes, 20)}" if changes else "No label differs.", err=True)
+    click.echo(f"Labels that differ: {len(changes):,}. {some(changes, 20)}".rstrip(), err=True)
     click.echo(to_json(rescoring.to_dict(rescored)) if as_json else rescoring.to_text(rescored), nl=not as_json)
     sys.exit(int(any(row.reason for row in rescored.rows)))

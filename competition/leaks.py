@@ -7,9 +7,11 @@ recognised whatever the form of the file, in a zip or not: it names clips, and b
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import os
 import re
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple
@@ -19,7 +21,7 @@ from blemore.errors import BlemoreError, Problem, some
 from blemore.io import parse_json
 from blemore.labels import EMOTION_NAMES, Label, clip_id
 from blemore.validate import validate_labels
-from blemore_codabench.bundle import CONFIG, Bundle, BundleError, unpack
+from blemore_codabench.bundle import CONFIG, LARGEST, Bundle, BundleError, unpack
 from blemore_codabench.keys import is_uuid
 
 FEWEST = 5  # clips with answers that are taken for labels: an example on a page has fewer
@@ -117,12 +119,21 @@ def _unpacked(files: Mapping[str, bytes], depth: int = 0) -> Iterator[tuple[str,
     """Files by path, those of zips among them, too."""
     for path, raw in files.items():
         yield path, raw
-        if raw.startswith(b"PK") and depth < DEEPEST:
-            try:
-                inside = unpack(raw, path)
-            except BundleError:
-                continue
-            yield from ((f"{path} › {name}", content) for name, content in _unpacked(inside, depth + 1))
+        inside = _inside(raw, path) if depth < DEEPEST else {}
+        yield from ((f"{path} › {name}", content) for name, content in _unpacked(inside, depth + 1))
+
+
+def _inside(raw: bytes, path: str) -> dict[str, bytes]:
+    """The files of a zip, or what a gzip holds; none where it is neither, or a broken one."""
+    try:
+        if raw.startswith(b"PK"):
+            return unpack(raw, path)
+        if raw.startswith(b"\x1f\x8b"):
+            with gzip.open(io.BytesIO(raw)) as file:
+                return {"content": file.read(LARGEST)}
+    except (BundleError, OSError, EOFError, zlib.error):
+        pass
+    return {}
 
 
 def labels_in(raw: bytes, hidden: Mapping[str, Label | None]) -> int:

@@ -251,7 +251,7 @@ def parse_labels(candidates: Sequence[bytes], settings: Settings) -> Reference:
             Problem(
                 "other-labels",
                 "labels",
-                "their SHA-256 (of hidden labels: keyed) is not the one that the bundle was built with",
+                "not those that the bundle was built with: their SHA-256, keyed where they are hidden, differs",
                 hint="Put the labels.json that was written beside the bundle on the worker, or build the bundle again.",
             )
         )

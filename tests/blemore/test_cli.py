@@ -242,6 +242,43 @@ def test_check_with_ids(folder, name, content):
     assert "6 of 7 clips are missing" in result.stderr and "1 clips are not known: new" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "name, warned",
+    [
+        ("metadata", True),
+        ("metadata.yaml", True),
+        ("metadata/x.txt", True),
+        ("./metadata", True),
+        ("/metadata", True),
+        ("a/metadata", False),
+        ("metadata.txt", False),
+    ],
+)
+def test_check_warns_of_what_makes_the_platform_run_a_submission(folder, name, warned):
+    (folder / "s.zip").write_bytes(zipped([(name, "command: python3 run.py"), ("s.json", json.dumps(PREDICTED))]))
+    result = run("--check", "s.zip", "--ids", "labels.json")
+    assert result.exit_code == 0 and result.stdout.startswith("valid: s.zip")
+    assert ("takes the zip for a program" in result.stderr) == warned == bool(result.stderr)
+
+
+def test_a_secret_of_the_labels_keys_their_hash(folder):
+    """As on the platform, where nobody else can compute it; a plain one tells who knows all but a few of them."""
+
+    def signature(labels):
+        (folder / "l.json").write_text(json.dumps(labels))
+        return json.loads(run("preds.json", "l.json", "--json").stdout)["signature"]
+
+    plain, *keyed = (
+        signature({"labels": TRUTH, **secret}) for secret in ({}, {"secret": "a" * 32}, {"secret": "b" * 32})
+    )
+    assert "|labels:keyed-" not in plain and all("|labels:keyed-" in line for line in keyed) and keyed[0] != keyed[1]
+    parts = [dict(part.split(":", 1) for part in line.split("|")) for line in (plain, *keyed)]
+    assert len({json.dumps({**part, "labels": ""}) for part in parts}) == 1
+    (folder / "l.json").write_text(json.dumps({"labels": TRUTH, "secret": "x"}))
+    short = run("preds.json", "l.json")
+    assert short.exit_code == 4 and "expected at least 32" in short.stderr and '"x"' not in short.stderr
+
+
 def test_check_finds_what_scoring_finds(folder):
     (folder / "preds.json").write_text(json.dumps(mapping({"right": "ang 7", "new": "joy 100"})))
     scored, checked = run("preds.json", "labels.json"), run("--check", "preds.json", "--ids", "labels.json")

@@ -400,7 +400,8 @@ def test_levels():
 PROBE = """<script>
 addEventListener("load", () => { document.title = [...document.querySelectorAll("iframe")].map(frame => {
   const root = frame.contentDocument.documentElement;
-  const cut = [...root.querySelectorAll("*")].filter(e => e.getBoundingClientRect().right > root.clientWidth + 0.5).length;
+  const beyond = e => e.getBoundingClientRect().right > root.clientWidth + 0.5;
+  const cut = [...root.querySelectorAll("*")].filter(beyond).length;
   const requests = frame.contentWindow.performance.getEntriesByType("resource").length;
   const paper = frame.contentWindow.getComputedStyle(frame.contentDocument.body).backgroundColor;
   return [root.scrollWidth - root.clientWidth, cut, requests, paper].join("|");

@@ -46,14 +46,16 @@ def test_there_are_doctests():
 PROGRAM = """
 import json, sys, types
 validators = types.ModuleType("jsonschema.validators")
-validators.Draft202012Validator = type("Sound", (), {"__init__": lambda self, schema: None, "is_valid": lambda self, data: True})
+sound = {"__init__": lambda self, schema: None, "is_valid": lambda self, data: True}
+validators.Draft202012Validator = type("Sound", (), sound)
 sys.modules.update({"jsonschema": types.ModuleType("jsonschema"), "jsonschema.validators": validators})
 sys.path.insert(0, sys.argv[1])
 
 import blemore, blemore.report, blemore.trivial
 from blemore.io import to_json, write_atomic, read_json, zip_bytes
-truth = {"a": [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 30}], "b": [{"emotion": "sad", "salience": 100}]}
-guess = {"a": [{"emotion": "hap", "salience": 40}, {"emotion": "ang", "salience": 60}], "b": [{"emotion": "neu", "salience": 100}]}
+def part(emotion, salience): return {"emotion": emotion, "salience": salience}
+truth = {"a": [part("ang", 70), part("hap", 30)], "b": [part("sad", 100)]}
+guess = {"a": [part("hap", 40), part("ang", 60)], "b": [part("neu", 100)]}
 write_atomic(sys.argv[2], zip_bytes("s.json", to_json({"predictions": guess})))
 report = blemore.evaluate(read_json(sys.argv[2]).data, truth)
 blemore.report.to_text(report), blemore.report.per_clip_csv(report), blemore.trivial.fit(report.labels.values())

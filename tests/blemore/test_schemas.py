@@ -40,7 +40,7 @@ ODD_VALUES = [
     ["sad"],
     10**400,
 ]
-KEYS = ["emotion", "salience", "Emotion", "predictions", "labels", "groups", "x"]
+KEYS = ["emotion", "salience", "Emotion", "predictions", "labels", "groups", "secret", "x"]
 
 
 def plain_number(value):
@@ -79,9 +79,12 @@ def sound(document, key):
     if key not in document:
         return sound_clips(document, key == "labels")
     groups = document.get("groups", {}) if key == "labels" else {}
-    known = {key, "groups"} if key == "labels" else {key}
+    known = {key, "groups", "secret"} if key == "labels" else {key}
+    secret = document.get("secret", "s" * 32) if key == "labels" else "s" * 32
     return (
         set(document) <= known
+        and isinstance(secret, str)
+        and len(secret) >= 32
         and sound_clips(document[key], key == "labels")
         and (isinstance(groups, dict) and all(isinstance(actor, str) and actor for actor in groups.values()))
     )
@@ -119,6 +122,8 @@ def documents(rng, key, n):
         document = {key: clips} if rng.random() < 0.5 else clips
         if key == "labels" and key in document and rng.random() < 0.4:
             document["groups"] = dict.fromkeys(clips, "A1")
+        if key == "labels" and key in document and rng.random() < 0.2:
+            document["secret"] = rng.choice("ab") * rng.choice([31, 32, 64])
         parts = [part for entry in clips.values() for part in entry]
         if parts and rng.random() < 0.2:  # sound by itself, but seldom beside the other part
             rng.choice(parts).update(

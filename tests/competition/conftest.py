@@ -12,6 +12,7 @@ from blemore.labels import LABELS, to_entry
 from blemore_codabench.build import Options, build
 
 N_CLIPS, N_ACTORS = 120, 11
+SECRET = "0123456789abcdef" * 4
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def labels_of(prefix, seed):
 def built(wheels, tmp_path_factory):
     """A bundle with a practice phase, and where everything lies."""
     folder = tmp_path_factory.mktemp("built")
-    files = {"labels": labels_of("test", 1), "practice": labels_of("train", 2)}
+    files = {"labels": {**labels_of("test", 1), "secret": SECRET}, "practice": labels_of("train", 2)}
     for name, data in files.items():
         (folder / f"{name}.json").write_text(json.dumps(data))
     options = Options(
@@ -41,8 +42,15 @@ def built(wheels, tmp_path_factory):
         wheels=wheels,
         start=datetime(2026, 3, 1, tzinfo=UTC),
         end=datetime(2026, 4, 1, 12, 30, tzinfo=UTC),
+        allow_past=True,
     )
     result = build(options)
     return SimpleNamespace(
-        options=options, folder=folder, bundle=folder / "bundle.zip", files=result.files, notes=result.notes, **files
+        options=options,
+        folder=folder,
+        bundle=folder / "bundle.zip",
+        files=result.files,
+        notes=result.notes,
+        phases=result.phases,
+        **files,
     )

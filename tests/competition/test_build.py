@@ -1,6 +1,7 @@
 """From labels to a bundle: what stands in it, what must not, and that the same inputs give the same bytes."""
 
 import hashlib
+import hmac
 import io
 import json
 import zipfile
@@ -24,6 +25,9 @@ from blemore_codabench.bundle import Bundle, BundleError, pack, unpack
 from blemore_codabench.check import check
 from blemore_codabench.cli import main
 
+SECRET = "0123456789abcdef" * 4  # of the bundle that the tests share
+QUEUE = "b1946ac9-2a6c-4a5e-9f0e-1c3e4d5f6a7b"
+
 
 def run(*arguments):
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
@@ -37,7 +41,14 @@ def bundle(built):
 
 
 def test_what_is_built_is_sound(built):
-    assert check(built.bundle) == ([], [])
+    errors, notes = check(built.bundle)
+    assert errors == [] and ["anyone can download" in str(note) for note in notes] == [True]
+    counts = {name: blends(labels) for name, labels in (("practice", built.practice), ("test", built.labels))}
+    assert built.phases == [f"{name} phase: 120 clips, {n} blends, 11 actors" for name, n in counts.items()]
+
+
+def blends(data):
+    return sum(len(entry) == 2 for entry in data["labels"].values())
 
 
 def test_both_phases_stand_in_it(bundle):
@@ -68,10 +79,30 @@ def test_labels_and_settings_of_each_phase(bundle, built):
     for name, key, report in (("practice", "practice", "full"), ("test", "labels", "aggregate")):
         files = bundle.data(f"{name}_reference.zip")
         assert json.loads(files["labels.json"]) == getattr(built, key)
-        assert json.loads(files["settings.json"]) == {
-            "report": report,
-            "labels_sha256": hashlib.sha256(files["labels.json"]).hexdigest(),
-        }
+        hashes = {"labels_sha256": hashlib.sha256(files["labels.json"]).hexdigest()}
+        if name == "test":
+            hashes = {"labels_hmac_sha256": keyed(files["labels.json"], SECRET)}
+        assert json.loads(files["settings.json"]) == {"report": report, **hashes}
+
+
+def keyed(raw, secret):
+    return hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
+
+
+def test_no_hash_of_hidden_labels_can_be_tested_with_guesses(built, tmp_path):
+    """Without a secret in the labels, each bundle gets a new one, on which all depends that anyone can download."""
+    plain = {key: value for key, value in built.labels.items() if key != "secret"}
+    (tmp_path / "labels.json").write_text(json.dumps(plain))
+    files = []
+    for name in ("a", "b"):
+        out = tmp_path / f"{name}.zip"
+        build(built.options._replace(labels=tmp_path / "labels.json", out=out, labels_on_worker=True, queue=QUEUE))
+        mine = json.loads(out.with_suffix(".labels.json").read_text())
+        assert len(mine.pop("secret")) == 64 and mine == plain
+        files.append(Bundle(out).files)
+    assert [name for name in files[0] if files[0][name] != files[1][name]] == ["test_reference.zip"]
+    settings = [json.loads(unpack(one["test_reference.zip"], "")["settings.json"]) for one in files]
+    assert [set(one) for one in settings] == [{"report", "labels_hmac_sha256"}] * 2 and settings[0] != settings[1]
 
 
 def test_participants_files(bundle, tmp_path):
@@ -92,6 +123,7 @@ def test_nothing_of_the_labels_is_for_participants(built, tmp_path):
     turned = {
         "labels": dict(zip(reversed(built.labels["labels"]), built.labels["labels"].values())),
         "groups": built.labels["groups"],
+        "secret": SECRET,
     }
     assert turned["labels"] != built.labels["labels"]
     (tmp_path / "labels.json").write_text(json.dumps(turned))
@@ -119,26 +151,47 @@ def test_labels_as_csv_give_the_same_bundle(built, tmp_path):
     rows = ["filename,video_id,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience"]
     for clip, parts in built.labels["labels"].items():
         first, second = parts if len(parts) == 2 else (parts[0], {"emotion": "", "salience": ""})
-        rows.append(
-            f"{clip}.mov,{built.labels['groups'][clip]},{first['emotion']},{second['emotion']},{first['salience'] if second['emotion'] else ''},{second['salience']}"
-        )
+        salience = first["salience"] if second["emotion"] else ""
+        cells = (clip + ".mov", built.labels["groups"][clip], first["emotion"], second["emotion"])
+        rows.append(",".join(map(str, (*cells, salience, second["salience"]))))
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     build(built.options._replace(labels=tmp_path / "labels.csv", out=tmp_path / "csv.zip"))
-    assert (tmp_path / "csv.zip").read_bytes() == built.bundle.read_bytes()
+    mine, other = Bundle(tmp_path / "csv.zip"), Bundle(built.bundle)
+    assert [name for name in mine.files if mine.files[name] != other.files[name]] == ["test_reference.zip"]
+    labels = json.loads(mine.data("test_reference.zip")["labels.json"])
+    assert {**labels, "secret": SECRET} == built.labels and labels["secret"] != SECRET
 
 
 def test_labels_on_the_worker(built, tmp_path):
-    result = build(built.options._replace(labels_on_worker=True, out=tmp_path / "b.zip"))
+    result = build(built.options._replace(labels_on_worker=True, queue=QUEUE, out=tmp_path / "b.zip"))
     files = Bundle(tmp_path / "b.zip").data("test_reference.zip")
     assert set(files) == {"settings.json"}
-    assert (
-        json.loads(files["settings.json"])["labels_sha256"]
-        == hashlib.sha256((tmp_path / "b.labels.json").read_bytes()).hexdigest()
+    assert json.loads(files["settings.json"])["labels_hmac_sha256"] == keyed(
+        (tmp_path / "b.labels.json").read_bytes(), SECRET
     )
     assert json.loads((tmp_path / "b.labels.json").read_text()) == built.labels
     assert "labels.json" in Bundle(tmp_path / "b.zip").data("practice_reference.zip")
-    assert any("/blemore/labels.json" in note for note in result.notes)
-    assert check(tmp_path / "b.zip").errors == []
+    assert any("/blemore/labels.json" in note and "0644" in note for note in result.notes)
+    assert Bundle(tmp_path / "b.zip").config["queue"] == QUEUE
+    assert check(tmp_path / "b.zip") == ([], [])
+
+
+def test_without_a_queue_labels_on_the_worker_would_never_be_found(built, tmp_path):
+    result = build(built.options._replace(labels_on_worker=True, out=tmp_path / "b.zip"))
+    assert any("--queue" in note for note in result.notes)
+    (error,) = check(tmp_path / "b.zip").errors
+    assert error.code == "no-queue" and "public workers" in str(error) and "--queue" in str(error)
+
+
+def test_a_rebuilt_bundle_keeps_the_secret_that_is_on_the_worker(built, tmp_path):
+    """So that new dates need no new file there."""
+    options = built.options._replace(labels_on_worker=True, queue=QUEUE)
+    build(options._replace(out=tmp_path / "a.zip"))
+    later = {"start": options.start + timedelta(days=9), "labels": tmp_path / "a.labels.json"}
+    build(options._replace(out=tmp_path / "b.zip", **later))
+    assert (tmp_path / "a.labels.json").read_bytes() == (tmp_path / "b.labels.json").read_bytes()
+    first, second = (Bundle(tmp_path / name).files for name in ("a.zip", "b.zip"))
+    assert [name for name in first if first[name] != second[name]] == ["competition.yaml"]
 
 
 def test_the_seeds_are_trains_most_frequent_answers(built):
@@ -167,6 +220,8 @@ def test_offsets_become_utc_on_the_command_line(built, tmp_path):
         tmp_path / "b.zip",
         "--wheels",
         built.options.wheels,
+        "--labels-on-platform",
+        "--allow-past",
         "--start",
         "2026-03-01T02:00+02:00",
         "--end",
@@ -341,6 +396,10 @@ def test_the_options_documented_are_the_options(built):
         "--out",
         "--practice-labels",
         "--labels-on-worker",
+        "--labels-on-platform",
+        "--queue",
+        "--ids",
+        "--allow-past",
         "--start",
         "--end",
         "--config",

@@ -33,11 +33,13 @@ program, cases = map(pathlib.Path, sys.argv[1:])
 sys.path[:0] = [str(program), str(program / "vendor")]
 sys.dont_write_bytecode = True
 import blemore.codabench, jsonschema
-assert pathlib.Path(jsonschema.__file__).is_relative_to(program) and not any("site-packages" in path for path in sys.path)
+assert pathlib.Path(jsonschema.__file__).is_relative_to(program)
+assert not any("site-packages" in path for path in sys.path)
 told = {}
 for case in sorted(cases.iterdir()):
     sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
-    code = blemore.codabench.main(["--input", str(case / "input"), "--output", str(case / "out"), "--worker-labels", "/nowhere"])
+    folders = ["--input", str(case / "input"), "--output", str(case / "out")]
+    code = blemore.codabench.main([*folders, "--worker-labels", "/nowhere"])
     scores = case / "out" / "scores.json"
     told[case.name] = [code, scores.read_text() if scores.exists() else None, sys.stderr.getvalue()]
 sys.stdout = sys.__stdout__

@@ -1,0 +1,103 @@
+"""The kit's verdicts beside the real platform's, on changed bundles and submissions (BLEMORE_SHARED, codabench/).
+
+A seeded tenth by default, all of them with --long.
+"""
+
+import json
+import random
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from blemore_codabench import check as checking
+from blemore_codabench.build import Options, build
+from blemore_codabench.bundle import Bundle
+from blemore_codabench.simulate import simulate
+
+NOW = datetime(2026, 11, 29, tzinfo=UTC)  # before all dates in the changed bundles
+PHASE = {"start": datetime(2027, 1, 1, tzinfo=UTC), "end": datetime(2027, 2, 1, 12, tzinfo=UTC)}
+
+
+@pytest.fixture(scope="module")
+def scripts(shared):
+    folder = shared / "codabench"
+    if not folder.is_dir():
+        pytest.skip(f"no verdicts of the platform in {folder}")
+    return folder
+
+
+def run(script, *arguments):
+    """The scripts write notices of their own, of no interest here."""
+    subprocess.run([sys.executable, "-W", "ignore", script, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def bundle(scripts, wheels, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("platform")
+    run(scripts / "labels.py", folder)
+    options = Options(
+        labels=folder / "labels.json",
+        practice_labels=folder / "practice.json",
+        out=folder / "bundle.zip",
+        wheels=wheels,
+        allow_past=True,
+        **PHASE,
+    )
+    build(options)
+    return options.out
+
+
+@pytest.fixture(scope="module")
+def trials():
+    """Each program is tried once: most of the bundles have the same."""
+    outcomes, try_program = {}, checking.try_program
+
+    def remembered(program, python):
+        key = tuple(sorted(program.items()))
+        if key not in outcomes:
+            outcomes[key] = try_program(program, python)
+        return outcomes[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checking, "try_program", remembered)
+        yield
+
+
+def sample(names, long):
+    names = sorted(names)
+    return names if long else random.Random(12).sample(names, max(1, len(names) // 10))
+
+
+def test_changed_bundles(scripts, bundle, tmp_path, trials, long):
+    """At least 98 % of those on which there is but one thing to say."""
+    pytest.importorskip("PIL", reason="mutations.py draws images")
+    run(scripts / "mutations.py", bundle, tmp_path)
+    verdicts = json.loads((scripts / "bundles.json").read_text())
+    names = sample((name for name, verdict in verdicts.items() if verdict["check"] != "either"), long)
+    differences = {}
+    for name in names:
+        errors, _ = checking.check(tmp_path / f"{name}.zip", now=NOW)
+        if ("error" if errors else "ok") != verdicts[name]["check"]:
+            differences[name] = (verdicts[name], [str(error) for error in errors])
+    print(f"{len(names) - len(differences)} of {len(names)} bundles agree")
+    assert len(differences) <= 0.02 * len(names), differences
+
+
+def test_submissions(scripts, bundle, tmp_path, long):
+    run(scripts / "submissions.py", bundle.with_suffix(".trivial_blend.zip"), tmp_path)
+    verdicts = json.loads((scripts / "submissions.json").read_text())
+    names = sample(verdicts, long)
+    for name in names:
+        expected = verdicts[name]
+        outcome = simulate(Bundle(bundle), tmp_path / f"{name}.zip", tmp_path / "out" / name)
+        if outcome.status == "Not run":
+            continue  # no sandbox on this machine
+        assert (outcome.status, outcome.details) == (expected["status"], expected["details"]), (name, outcome)
+        assert outcome.scores == pytest.approx(expected["scores"] or {}), name
+    print(f"{len(names)} submissions end as on the platform")
+
+
+def test_the_sample_is_a_tenth():
+    assert len(sample(map(str, range(248)), False)) == 24 and len(sample(map(str, range(248)), True)) == 248
