@@ -23,7 +23,7 @@ from blemore.page import STYLE
 from blemore.report import to_text
 from blemore.significance import bootstrap, compare
 from blemore_baselines.dataset import SET_OF_LABEL
-from blemore_baselines.decoding.decoders import scored
+from blemore_baselines.decoding.accounts import scored
 from blemore_baselines.decoding.thresholds import Thresholds
 from blemore_baselines.features import read_features
 from blemore_baselines.models.recipes import Recipe
