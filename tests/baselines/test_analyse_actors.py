@@ -17,8 +17,8 @@ def two():
     """Labels, and two predictors: one right in six of ten clips, one in four; twenty actors."""
     rng = np.random.default_rng(4)
     labels, actors = rng.integers(0, 36, 400), np.array([f"A{k:02}" for k in rng.integers(0, 20, 400)])
-    wrong = lambda share: np.where(rng.random(400) < share, labels, rng.integers(0, 36, 400))  # noqa: E731
-    return labels, actors, wrong(0.6), wrong(0.4)
+    right = [np.where(rng.random(400) < share, labels, rng.integers(0, 36, 400)) for share in (0.6, 0.4)]
+    return labels, actors, *right
 
 
 def test_outcomes_by_hand():

@@ -50,7 +50,7 @@ def test_a_tensor_of_rank_one_is_the_product():
 
 
 def test_a_tensor_of_any_rank_is_the_full_tensor_of_outer_products():
-    """Liu et al. 2018: the low-rank product is the full weight tensor applied to the outer product of the modalities."""
+    """Liu et al. 2018: the low-rank product is the full weight tensor, applied to the modalities' outer product."""
     module = seeded(lambda: LowRank([3, 2, 4], hidden=5, rank=3), seed=2).double()
     X = torch.randn(4, 9, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     z = [

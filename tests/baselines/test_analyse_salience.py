@@ -30,9 +30,12 @@ ANG_HAP_30_70 = LABEL_INDEX[Label(("ang", "hap"), (30, 70))]
 PAIR_ANG_HAP = 2  # of ang+disg, ang+fea, ang+hap, …
 
 
+def sigma(margin):
+    return 1 / (1 + np.exp(-margin))
+
+
 def test_the_ranking_loss_by_hand():
     scores = torch.tensor([[1.0, -1.0, 0.5, 2.0, 0.0, -0.5]])
-    sigma = lambda margin: 1 / (1 + np.exp(-margin))  # noqa: E731
     # hap (70) over ang (30); both over each absent one; absent ones tie among themselves.
     present, absent = [2.0, 1.0], [-1.0, 0.5, 0.0, -0.5]
     losses = [-np.log(sigma(2.0 - 1.0))]
@@ -129,7 +132,11 @@ def test_soft_labels_train_as_the_published_head(span, tiny):
 def test_each_part_is_written_in_a_basis_of_its_own(tiny):
     """24 rows of 35 columns span 23; at most 22 of 21 columns leave these as they are."""
     seen = []
-    build = lambda widths: seen.append(widths) or perceptron(sum(widths), None, 6)  # noqa: E731
+
+    def build(widths):
+        seen.append(widths)
+        return perceptron(sum(widths), None, 6)
+
     for span in (None, 22):
         out_of_fold(
             tiny.dataset,
@@ -172,8 +179,9 @@ def test_noise_tells_no_share(planted):
 
 
 def test_the_same_call_gives_the_same_study(tiny):
-    run = lambda: salience(tiny.dataset, tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2), "mlp256", 1, "signature")  # noqa: E731
-    assert run() == run()
+    sound, recipe = tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2)
+    first, second = (salience(tiny.dataset, sound, recipe, "mlp256", 1, "signature") for _ in range(2))
+    assert first == second
 
 
 def test_folds_without_blends_are_refused(tiny):
