@@ -24,7 +24,7 @@ from blemore_baselines.features import Features, npz_bytes
 from blemore_baselines.models.basis import span_basis
 from blemore_baselines.models.heads import fit_scaler, mean_over_rows
 from blemore_baselines.models.recipes import Recipe
-from blemore_baselines.models.stack import Rows, Stack, take_fresh_pages
+from blemore_baselines.models.stack import Rows, Stack
 
 
 class OutOfFold(NamedTuple):
@@ -69,7 +69,6 @@ def cross_validate(
     results = {fold: _load(file) for fold, file in files.items() if file and file.exists()}
     missing = [fold for fold in files if fold not in results]
     epochs, before = len(files) * recipe.epochs, len(results) * recipe.epochs
-    take_fresh_pages()
     with one_thread_each(), tqdm(total=epochs, initial=before, desc=title, unit="epoch", disable=None) as progress:
 
         def task(folds: Sequence[int]) -> Iterator[None]:

@@ -12,8 +12,6 @@ of it to the last bit (seen on x86 processors).
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -48,7 +46,10 @@ class Stack:
         self._build([seeds[k] for k in self._order])
 
     def _load(self, data: Sequence[Rows]) -> None:
-        """Hold the rows of each fold once, however many members train on them, filled up with zeros to one length."""
+        """Hold the rows of each fold once, however many members train on them, filled up with zeros to one length.
+
+        _X: (folds, rows, D); _targets: (folds, rows, 6); _source: (members,), which of the folds
+        """
         distinct = {id(rows.X): rows for rows in data}
         self._source = torch.tensor([list(distinct).index(id(rows.X)) for rows in data])
         self._lengths = [len(rows.X) for rows in data]
@@ -157,7 +158,8 @@ class Stack:
         model = build_head(head, self._X.shape[2], seed=0)
         tensors = [self._tensors[0][k, self._columns[h]], self._tensors[1][k, self._columns[h]]]
         if h in self._second:
-            tensors += [tensor[k] for tensor in self._tensors[self._second[h] :][:2]]
+            place = self._second[h]
+            tensors += [self._tensors[place][k], self._tensors[place + 1][k]]
         with torch.no_grad():
             for parameter, tensor in zip(model.parameters(), tensors, strict=True):
                 parameter.copy_(tensor)
@@ -176,15 +178,3 @@ def _loss_gradients(
     losses = (row_losses(logits, targets.expand_as(logits)) * weights).sum(dim=2)
     (gradients,) = torch.autograd.grad(losses.sum(), logits)
     return losses.detach(), gradients
-
-
-def take_fresh_pages() -> None:
-    """Have glibc give every large array pages of its own.
-
-    Once some were freed it puts new ones into the gaps, where a step of large first layers was seen to take 1.4 times
-    as long. Elsewhere nothing is done.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt:
-            mallopt(-3, 4 << 20)  # M_MMAP_THRESHOLD, in bytes; setting it keeps it from growing
