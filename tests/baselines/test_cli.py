@@ -80,7 +80,9 @@ def test_help_imports_nothing_heavy(arguments):
 
 
 @pytest.mark.usefixtures("quick")
-def test_features_to_report(tiny, tmp_path):
+def test_features_to_report(tiny, tmp_path, long):
+    if not long:
+        pytest.skip("the path, which the commands of the READMEs take as well: --long")
     steps = {}
     for part, ids in (("train", tiny.train), ("test", tiny.test)):
         out = tmp_path / f"{part}.npz"

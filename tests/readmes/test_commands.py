@@ -129,62 +129,55 @@ def _prepare_demo(desk, out):
         shutil.copytree(desk.folder / "demo", out)
 
 
+MODELS = [f"real/hicmae/{name}" for name in ("e50_ce", "e50_kl_div", "e100_ce", "e100_kl_div")]
+SCORES = {
+    "train": ["oof", "oof_a", "oof_b", "my_oof", *(f"{model}_train_oof_logits" for model in MODELS)],
+    "test": ["test", "test_a", "test_b", "my_test", *(f"{model}_test_logits" for model in MODELS)],
+}
+
+
 @pytest.fixture
 def bench(desk, world, monkeypatch):
     """The folder in which a page's commands are run, with everything that they take for granted.
 
     All training is fast.
     """
-    from blemore.evaluate import read_ids
-    from blemore_baselines.features import scores_csv
     from blemore_baselines.models.recipes import PRESETS
 
     monkeypatch.setitem(PRESETS, "published", PRESETS["fast"])
-    rng, made = np.random.default_rng(5), {"train": read_ids(Path(desk.train)), "test": read_ids(Path(desk.test))}
-    Path("real/hicmae").mkdir(parents=True)  # $DATA
-    shutil.copy(desk.train, "real")
-    shutil.copy(desk.test, "real")
-    models = [f"real/hicmae/{run}" for run in ("e50_ce", "e50_kl_div", "e100_ce", "e100_kl_div")]
-    for names, part in (
-        (["oof", "oof_a", "oof_b", "my_oof", *(f"{model}_train_oof_logits" for model in models)], "train"),
-        (["test", "test_a", "test_b", "my_test", *(f"{model}_test_logits" for model in models)], "test"),
-    ):
-        for name in names:
-            Path(f"{name}.csv").write_text(scores_csv(made[part], rng.normal(size=(len(made[part]), 6))))
-    for name in ("labels.json", "mended.json"):
-        shutil.copy(desk.labels, name)
-    shutil.copy(desk.test, "test_clips.csv")  # as participants of a competition get it
-    rows = Path(desk.train).read_text().splitlines()
-    Path("practice.csv").write_text("\n".join([rows[0], *(row for row in rows[1:] if row.endswith(",0"))]) + "\n")
-    for name, folder in (("wavlm", "WavLM_large"), ("imagebind", "ImageBind")):
-        call(
-            "blemore-baselines",
-            "aggregate",
-            "--metadata",
-            desk.train,
-            "--out",
-            f"{name}.npz",
-            "--features",
-            f"pre_extracted_train_data/{folder}_train",
-        )
-    call(
-        "blemore-baselines",
-        "predict",
-        "--model",
-        "run",
-        "--features",
-        desk.wavlm_test,
-        "--ids",
-        desk.test,
-        "--out",
-        "submission.zip",
-    )
+    lay_out_tables(desk)
+    aggregated = {"wavlm": desk.wavlm, "imagebind": "pre_extracted_train_data/ImageBind_train"}
+    for name, features in aggregated.items():
+        options = ["--features", features, "--metadata", desk.train, "--out", f"{name}.npz"]
+        call("blemore-baselines", "aggregate", *options)
+    options = ["--features", desk.wavlm_test, "--ids", desk.test, "--out", "submission.zip"]
+    call("blemore-baselines", "predict", "--model", "run", *options)
     Path("submissions").mkdir()
     shutil.copy("submission.zip", "submissions/one.zip")
     Path("CLIPS").symlink_to("demo/train")
     Path("DATASET").symlink_to(world)
     shutil.rmtree("run")  # the page's own is to be made
     return desk
+
+
+def lay_out_tables(desk):
+    """Metadata, labels and scores under the names that the pages give them."""
+    from blemore.evaluate import read_ids
+    from blemore_baselines.features import scores_csv
+
+    Path("real/hicmae").mkdir(parents=True)  # $DATA
+    shutil.copy(desk.train, "real")
+    shutil.copy(desk.test, "real")
+    rng = np.random.default_rng(5)
+    for part, table in (("train", desk.train), ("test", desk.test)):
+        ids = read_ids(Path(table))
+        for name in SCORES[part]:
+            Path(f"{name}.csv").write_text(scores_csv(ids, rng.normal(size=(len(ids), 6))))
+    for name in ("labels.json", "mended.json"):
+        shutil.copy(desk.labels, name)
+    shutil.copy(desk.test, "test_clips.csv")  # as participants of a competition get it
+    header, *rows = Path(desk.train).read_text().splitlines()
+    Path("practice.csv").write_text("\n".join([header, *(row for row in rows if row.endswith(",0"))]) + "\n")
 
 
 SHELL = ("sh", "bash", "shell", "console")
