@@ -21,7 +21,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from copy import copy
@@ -36,7 +36,7 @@ from blemore.errors import BlemoreError, FileError, Problem, ValidationError, so
 from blemore.io import csv_text, read_json, read_table, to_json, write_atomic
 from blemore.labels import MEDIA_SUFFIXES, SOUND_SUFFIXES, clip_id
 from blemore_baselines import engines
-from blemore_baselines.clips.media import Clip
+from blemore_baselines.clips.media import Clip, spellings
 from blemore_baselines.clips.streams import Reader, StreamedClip, WatchedClip, share
 from blemore_baselines.encoders.base import Encoder
 
@@ -93,7 +93,7 @@ def extract(
     for index, encoder in enumerate(encoders):
         groups.setdefault((encoder.modality, encoder.suffixes), []).append(index)
     files = {group: find_clips(clips, group[1]) for group in groups}
-    clip_ids = None if ids is None else {clip_id(name) for name in ids}
+    clip_ids = None if ids is None else _clip_ids(ids, files.values())
     _demand_clips(clips, {suffixes: paths for (_, suffixes), paths in files.items()}, clip_ids)
     for store, encoder in zip(stores, encoders):
         store.claim(copy(encoder))  # what it loads does not stay in this process
@@ -104,6 +104,12 @@ def extract(
         run = _extract(job, [stores[index] for index in indices], part, files[group], workers, engine, scheduler)
         summaries.update(zip(indices, run))
     return [summaries[index] for index in range(len(encoders))]
+
+
+def _clip_ids(names: Collection[str], files: Collection[Mapping[str, list[Path]]]) -> set[str]:
+    """A file's name is its clip's, once its suffix is gone; so is the id of a file that ends in another suffix."""
+    names = {spellings(name)[0] for name in names}
+    return {name if any(name in paths for paths in files) else clip_id(name) for name in names}
 
 
 def _extract(
@@ -249,8 +255,9 @@ def load(encoder: Encoder) -> None:
 
 
 def find_clips(folder: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> dict[str, list[Path]]:
-    """Every file of these kinds under a folder, by clip id. Hidden files are left out: archivers put shadows of clips
-    there.
+    """Every file of these kinds under a folder, by clip id, which is in Unicode's composed form. Links are followed.
+
+    Hidden files are left out: archivers put shadows of clips there.
 
     Raises FileError: there is no such folder, or it cannot be read.
     """
@@ -266,11 +273,17 @@ def find_clips(folder: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> dict
         )
 
     files: dict[str, list[Path]] = {}
-    for place, folders, names in os.walk(folder, onerror=give_up):
+    visited: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=give_up, followlinks=True):
+        if os.path.realpath(place) in visited:  # a link that leads back
+            folders.clear()
+            continue
+        visited.add(os.path.realpath(place))
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         for name in names:
             if not name.startswith(".") and name.lower().endswith(suffixes):
-                files.setdefault(name.rpartition(".")[0], []).append(Path(place, name))
+                clip = spellings(name.rpartition(".")[0])[0]
+                files.setdefault(clip, []).append(Path(place, name))
     return files
 
 

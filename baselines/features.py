@@ -24,7 +24,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,11 +36,13 @@ from blemore.errors import Problem, ValidationError, show, some
 from blemore.io import SAVE_WITH_COMMAS, csv_text, other_separator, read_bytes, write_atomic
 from blemore.labels import EMOTIONS, clip_id
 from blemore.validate import folders_hint
+from blemore_baselines.clips.media import spellings
 from blemore_baselines.encoders.openface import is_openface3_csv, read_openface3_csv
 
 STATISTICS = ("mean", "std", "p10", "p25", "p50", "p75", "p90")  # of each dimension over time
 PERCENTILES = np.array([10, 25, 50, 75, 90]) / 100
 MADE_BY = ("encoder", "revision", "preset", "statistics", "columns", "dim")  # what must agree between train and test
+META = "meta.json"  # of a folder that `extract` wrote
 RUN_OOF, RUN_TEST = "oof_logits.csv", "test_logits.csv"  # the score tables in a run folder
 HICMAE_ORDER = ("neu", "ang", "disg", "fea", "hap", "sad")
 
@@ -96,7 +98,8 @@ def read_features(path: Path, ids: Sequence[str] | None = None, aggregated: bool
                 hint="Is it one of a folder's files, or its meta.json? Give the folder.",
             )
         )
-    clips, X, meta = _read_npz(path) if path.suffix.lower() == ".npz" else _read_tables(path)
+    names, X, meta = _read_npz(path) if path.suffix.lower() == ".npz" else _read_tables(path)
+    clips = named(names, ids or ())
     ids = clips if ids is None else ids
     X = X[_order(clips, ids, str(path))]
     finite = np.isfinite(X).all(axis=1)
@@ -205,7 +208,7 @@ def fuse(sources: Sequence[Features]) -> Features:
 
 def _sequences(folder: Path, ids: Sequence[str]) -> Iterator[np.ndarray]:
     """Each clip's (T, D), in the order of `ids`, read one at a time; every unsound file is named at the end."""
-    files = clip_files(folder)
+    files = clip_files(folder, ids)
     order = _order([clip for clip, _ in files], ids, str(folder), _failures_hint(folder))
     problems: dict[str, list[str]] = {}
     shapes: dict[int, list[str]] = {}
@@ -274,13 +277,14 @@ def _read_rows(folder: Path, ids: Sequence[str]) -> Features:
     return Features(list(ids), X, owner, {**_folder_meta(folder), "statistics": None, "dim": X.shape[1]})
 
 
-def clip_files(folder: Path) -> list[tuple[str, Path]]:
-    """The feature files of a folder with their clips; `.npy` where there are any, else `.csv`."""
+def clip_files(folder: Path, ids: Collection[str] = ()) -> list[tuple[str, Path]]:
+    """The feature files of a folder with their clips; `.npy` where there are any, else `.csv`. `ids`: see `named`."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     for suffix in (".npy", ".csv"):
-        pairs = [(clip_id(path.stem), path) for path in files if path.suffix == suffix]
-        if pairs:
-            return pairs
+        own = [path for path in files if path.suffix == suffix]
+        if own:
+            stems = [path.stem for path in own]
+            return list(zip(named(stems, stems if (folder / META).exists() else ids), own))
     raise ValidationError(
         unfinished(folder)
         or Problem(
@@ -306,7 +310,7 @@ def unfinished(folder: Path) -> Problem | None:
 
 def _folder_meta(folder: Path) -> dict:
     """What a folder's meta.json says; for the dataset's own folders, the encoder from the folder's name."""
-    path = folder / "meta.json"
+    path = folder / META
     if not path.exists():
         return {"encoder": encoder_name(folder)}
     meta = _parse_meta(read_bytes(path), str(path))
@@ -373,7 +377,8 @@ def _read_npz(path: Path) -> tuple[list[str], np.ndarray, dict]:
         if meta is None
         else _parse_meta(meta, f"{path}: meta")
     )
-    return [clip_id(str(name)) for name in names], X.astype(np.float32), about
+    # Bytes, where they were saved so, are text in disguise.
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names], X.astype(np.float32), about
 
 
 def holds_sequences(path: Path) -> bool:
@@ -492,14 +497,14 @@ def _demand_names(names: Sequence[str], where: str) -> None:
 
 
 def _named(column: pd.Series, name: str, where: str) -> list[str]:
-    """The clips of a table's rows."""
+    """The names of a table's rows."""
     column = column.str.strip()
     without = int((column == "").sum())
     if without:
         raise ValidationError(
             Problem("bad-table", where, f"{without:,} rows have no {name}; expected one in every row")
         )
-    return [clip_id(text) for text in column]
+    return list(column)
 
 
 def _parse_hicmae(table: pd.DataFrame, where: str) -> tuple[list[str], np.ndarray, list[str]]:
@@ -524,11 +529,22 @@ def _parse_hicmae(table: pd.DataFrame, where: str) -> tuple[list[str], np.ndarra
 # ------------------------------------------------------------------------------ pairing by id
 
 
+def named(names: Sequence[str], ids: Collection[str]) -> list[str]:
+    """The clips that names stand for, in Unicode's composed form: one of `ids` itself, any other without its suffix.
+
+    >>> named(["a.mov", "IMG_1.MOV", "b"], ["IMG_1.MOV"])
+    ['a', 'IMG_1.MOV', 'b']
+    """
+    composed, known = [spellings(name)[0] for name in names], {spellings(clip)[0] for clip in ids}
+    return [name if name in known else clip_id(name) for name in composed]
+
+
 def _order(clips: Sequence[str], ids: Sequence[str], where: str, hint: str | None = None) -> list[int]:
     """Where each of `ids` is in `clips`. ValidationError: missing, unknown or repeated clips."""
     place = {clip: index for index, clip in enumerate(clips)}
-    missing = [clip for clip in ids if clip not in place]
-    extra = sorted(set(place) - set(ids))
+    composed = [spellings(clip)[0] for clip in ids]
+    missing = [clip for clip in composed if clip not in place]
+    extra = sorted(set(place) - set(composed))
     repeated = [clip for clip, count in Counter(clips).items() if count > 1]
     problems = []
     if missing:
@@ -560,7 +576,7 @@ def _order(clips: Sequence[str], ids: Sequence[str], where: str, hint: str | Non
         )
     if problems:
         raise ValidationError(problems)
-    return [place[clip] for clip in ids]
+    return [place[clip] for clip in composed]
 
 
 def _not_finite(where: str, clips: Sequence[str]) -> Problem:

@@ -1,11 +1,15 @@
 """Video frames and sound of one clip, read as a stream. No ffmpeg program is needed: PyAV carries its own decoders.
 
 Conventions:
-- a frame is RGB, uint8, (height, width, 3), upright: rotation metadata is applied, nothing is cropped or scaled;
+- a frame is RGB, uint8, (height, width, 3), as a player shows it: turned and mirrored by the file's display matrix, and
+  widened where its pixels are not square; nothing is cropped or scaled otherwise;
 - frames come one at a time, so a long clip takes no more memory than a short one; every frame that the file
   shows comes once, at its own time, whatever the frame rate does in between;
 - sound is mono float32 at 16 kHz, full scale at ±1: the mean of the channels. (The decoder's own way to mono
-  adds two channels with a weight of 0.707 each and would be √2 louder.)
+  adds two channels with a weight of 0.707 each and would be √2 louder.) It begins with its own first sample, which
+  `offset` relates to the first frame;
+- of several tracks of a kind the file's default is read, and a line on stderr says which; a track that cannot be
+  decoded at all does not count.
 
 A clip that cannot be used raises `MediaError`, whose `kind` is one of
 `missing-file`, `empty-file`, `unreadable`, `truncated`, `no-video`, `no-frames`, `no-audio`.
@@ -14,21 +18,37 @@ A clip that cannot be used raises `MediaError`, whose `kind` is one of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
+from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 import av
 import numpy as np
 import soundfile
 import soxr
+from av.sidedata.sidedata import Type as SideData
 
 from blemore.errors import Problem, ValidationError
 from blemore.labels import clip_id
+from blemore_baselines.clips.whole import shortfall
 
 SAMPLE_RATE = 16_000
 SOUND_FILES = (".wav", ".flac")  # read by soundfile, which is exact and quick; all else by PyAV
 CUT_SHORT = "Was a download or a copy interrupted? Fetch the file again."
+
+
+def spellings(name: str) -> list[str]:
+    """A name in each form of Unicode that a file system may have it in: é can be one character or two.
+
+    >>> [len(form) for form in spellings("é")]
+    [1, 2]
+    """
+    return [unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)]
 
 
 class MediaError(ValidationError):
@@ -95,24 +115,35 @@ class Clip:
             for frame in _decode(container, stream, self.path):
                 time = frame.time if frame.time is not None else first or 0.0
                 first = time if first is None else first
-                upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)  # degrees, counter-clockwise
-                yield time - first, np.ascontiguousarray(upright)
+                yield time - first, _as_shown(frame, stream.sample_aspect_ratio, self.path)
         if first is None:
             raise MediaError(
                 "no-frames", self.path, "its video stream holds no frame; expected at least one", CUT_SHORT
             )
 
+    @property
+    def offset(self) -> float:
+        """By how many seconds the sound begins after the first frame. Raises MediaError."""
+        picture, sound = self._start(_video_stream), self._start(_sound_stream)
+        return 0.0 if picture is None or sound is None else sound - picture
+
+    def _start(self, choose: Callable) -> float | None:
+        """When the first decoded frame of a stream is due, in seconds; None where it does not say."""
+        with _open(self.path) as container:
+            first = next(_decode(container, choose(container, self.path), self.path), None)
+            return None if first is None else first.time
+
     def audio(self) -> np.ndarray:
         """The whole sound: mono float32 (samples,) at 16 kHz. Raises MediaError."""
-        parts, rate = _read_sound_file(self.path) or _read_sound_stream(self.path)
-        samples = np.concatenate(parts) if parts else np.empty(0, np.float32)
+        runs = _read_sound_file(self.path) or _read_sound_stream(self.path)
+        samples = np.concatenate([np.empty(0, np.float32), *(_resampled(*run) for run in runs)])
         if not samples.size:
             raise MediaError(
                 "no-audio", self.path, "its sound stream holds no sample; expected at least one", CUT_SHORT
             )
         if not np.isfinite(samples).all():
             raise MediaError("unreadable", self.path, "its sound holds NaN or infinite samples; expected finite ones")
-        return samples if rate == SAMPLE_RATE else soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
+        return samples
 
 
 class ArrayClip(Clip):
@@ -138,6 +169,10 @@ class ArrayClip(Clip):
             raise MediaError("no-frames", self.id, "no frame; expected at least one")
         yield from ((number / self._fps, frame) for number, frame in enumerate(self._frames))
 
+    @property
+    def offset(self) -> float:
+        return 0.0
+
     def audio(self) -> np.ndarray:
         if self._audio is None or not len(self._audio):
             raise MediaError("no-audio", self.id, "no audio stream")
@@ -153,9 +188,10 @@ def _open(path: Path) -> Iterator[av.container.InputContainer]:
     try:
         if path.stat().st_size == 0:
             raise MediaError("empty-file", path, "the file is empty (0 bytes)", CUT_SHORT)
-        _check_length(path)
+        if message := shortfall(path):
+            raise MediaError("truncated", path, message, CUT_SHORT)
         with av.open(str(path)) as container:
-            if any(not stream.sample_rate for stream in container.streams.audio):
+            if any(stream.codec_context and not stream.sample_rate for stream in container.streams.audio):
                 raise _unreadable(path, ValueError("its sound has no sample rate"))  # it only bears a sound file's name
             yield container
     except MediaError:
@@ -164,25 +200,6 @@ def _open(path: Path) -> Iterator[av.container.InputContainer]:
         raise MediaError("missing-file", path, "there is no such file") from None
     except (av.error.FFmpegError, OSError) as error:
         raise _unreadable(path, error) from None
-
-
-def _check_length(path: Path) -> None:
-    """Refuse a .mov or .mp4 that ends before its last part does: decoders make less of it, and some without a word.
-
-    The file is a row of parts, each beginning with its size (4 bytes, or 8 more where that says 1) and its name.
-    """
-    length, at = path.stat().st_size, 0
-    with open(path, "rb") as file:
-        while at + 8 <= length:
-            file.seek(at)
-            head = file.read(16)
-            size, name = int.from_bytes(head[:4], "big"), head[4:8]
-            size = int.from_bytes(head[8:16], "big") if size == 1 else size
-            if name in (b"mdat", b"moov", b"moof") and at + size > length:
-                raise MediaError("truncated", path, f"{length:,} bytes; expected at least {at + size:,}", CUT_SHORT)
-            if size < 8 or not name.isalnum():  # the last part, or not such a file at all
-                return
-            at += size
 
 
 def _unreadable(path: Path, error: Exception) -> MediaError:
@@ -209,21 +226,42 @@ def _video_stream(container, path: Path):
     streams = [stream for stream in container.streams.video if not stream.disposition & covers]
     if not streams:
         raise MediaError("no-video", path, "has no video stream", "Video features need a file with a picture.")
-    streams[0].thread_type = "SLICE"  # frame threads would delay and buffer frames
-    return streams[0]
+    stream = _default(streams, path)
+    stream.thread_type = "SLICE"  # frame threads would delay and buffer frames
+    return stream
 
 
 def _sound_stream(container, path: Path):
     if not container.streams.audio:
         raise MediaError("no-audio", path, "has no sound stream", "Sound features need a file with sound.")
-    return container.streams.audio[0]
+    return _default(container.streams.audio, path)
+
+
+def _default(streams: Sequence, path: Path):
+    """Of those that can be decoded the file's default, or the first. Raises MediaError: none can be."""
+    known = [stream for stream in streams if stream.codec_context]
+    if not known:
+        message = f"its {streams[0].type} is in a format for which there is no decoder"
+        raise MediaError("unreadable", path, message, "Convert it, for instance to H.264 and AAC.")
+    default = next((stream for stream in known if stream.disposition & av.stream.Disposition.default), known[0])
+    if len(known) > 1:
+        _say_which(path, default.type, known.index(default) + 1, len(known))
+    return default
+
+
+@cache  # a file is opened several times
+def _say_which(path: Path, kind: str, number: int, count: int) -> None:
+    print(f"note: {path}: has {count} {kind} tracks; number {number} is read", file=sys.stderr)
 
 
 def _decode(container, stream, path: Path) -> Iterator:
-    """The decoded frames of one stream."""
+    """The decoded frames of one stream. Raises MediaError, also where the decoder has made up what was damaged."""
     number = 0
     try:
         for frame in container.decode(stream):
+            if frame.is_corrupt:
+                message = f"the {stream.type} is damaged in frame {number + 1}"
+                raise MediaError("unreadable", path, message, CUT_SHORT)
             yield frame
             number += 1
     except av.error.FFmpegError as error:
@@ -231,14 +269,41 @@ def _decode(container, stream, path: Path) -> Iterator:
         raise MediaError("unreadable", path, message, CUT_SHORT) from None
 
 
-def _read_sound_stream(path: Path) -> tuple[list[np.ndarray], int]:
+Run = tuple[list[np.ndarray], int]  # samples in parts, and their rate
+
+
+def _resampled(parts: list[np.ndarray], rate: int) -> np.ndarray:
+    samples = np.concatenate([np.empty(0, np.float32), *parts])
+    return (
+        samples if rate == SAMPLE_RATE or not samples.size else soxr.resample(samples, rate, SAMPLE_RATE, quality="HQ")
+    )
+
+
+def _read_sound_stream(path: Path) -> list[Run]:
+    """A run for each stretch of one rate: the frames' own, for a stream can declare half of it (HE-AAC)."""
     with _open(path) as container:
-        stream = _sound_stream(container, path)
-        parts, rate = [], SAMPLE_RATE
-        for frame in _decode(container, stream, path):
-            rate = frame.sample_rate  # the frame's own: the stream can declare half of it (HE-AAC)
-            parts.append(_mono(frame))
-        return parts, rate
+        frames = _decode(container, _sound_stream(container, path), path)
+        return [
+            ([_mono(frame) for frame in run], rate) for rate, run in groupby(frames, lambda frame: frame.sample_rate)
+        ]
+
+
+def _as_shown(frame, pixel_shape: Fraction | None, path: Path) -> np.ndarray:
+    """A decoded frame as RGB (height, width, 3), in its true proportions and the right way up."""
+    width = round(frame.width * (pixel_shape or 1))  # the shape is a pixel's width over its height
+    picture = frame.to_ndarray(format="rgb24", width=max(1, width), height=frame.height)
+    matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if matrix is None:
+        return picture
+    # Where the unit steps to the right and down in the file lead on the screen: (a, b) and (c, d).
+    a, b, _, c, d = np.sign(np.frombuffer(matrix, np.int32)[:5])
+    if (a and d) and not (b or c):
+        return np.ascontiguousarray(picture[::d, ::a])
+    if (b and c) and not (a or d):
+        return np.ascontiguousarray(picture.transpose(1, 0, 2)[::b, ::c])
+    raise MediaError(
+        "unreadable", path, "is to be shown turned by other than a quarter", "Convert it to upright frames."
+    )
 
 
 def _mono(frame) -> np.ndarray:
@@ -254,7 +319,7 @@ def _mono(frame) -> np.ndarray:
     return (samples.mean(axis=0, dtype=np.float64) / scale).astype(np.float32)
 
 
-def _read_sound_file(path: Path) -> tuple[list[np.ndarray], int] | None:
+def _read_sound_file(path: Path) -> list[Run] | None:
     """A .wav or .flac by soundfile; None for any other file, also for one that only bears such a name."""
     if path.suffix.lower() not in SOUND_FILES or not path.is_file():
         return None
@@ -274,4 +339,4 @@ def _read_sound_file(path: Path) -> tuple[list[np.ndarray], int] | None:
         raise MediaError("truncated", path, f"{int(cut[2]):,} bytes of sound; expected {int(cut[1]):,}", CUT_SHORT)
     if sum(map(len, parts)) < expected:
         raise MediaError("truncated", path, f"{sum(map(len, parts)):,} samples; expected {expected:,}", CUT_SHORT)
-    return parts, rate
+    return [(parts, rate)]

@@ -10,7 +10,7 @@ window is filled with zeros after normalisation; a clip with fewer than 16 sampl
 window's sound is a share of the clip's samples: of n frames, from first / (n − 1) to (last + 4) / (n − 1). The original
 also scales the sound by an unseeded random gain, which is left out here: official values can differ by up to 0.09.
 `reference`: the last window holds the clip's last 16 sampled faces, and a window's sound is the 2.56 s that begin at
-the time of its first face.
+the time of its first face; where sound and picture of a file start at different times, that counts.
 
 Faces: the model was trained on aligned ones, as OpenFace 2 writes them with `-simalign`. `faces` is the folder that
 holds a folder of pictures for each clip, `<clip>` or `<clip>_aligned`: a picture a frame, in the order of their names.
@@ -37,7 +37,7 @@ from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
-from blemore_baselines.clips.media import SAMPLE_RATE, Clip, MediaError
+from blemore_baselines.clips.media import SAMPLE_RATE, Clip, MediaError, spellings
 from blemore_baselines.encoders.frames import IMAGENET_MEAN, IMAGENET_STD, centre, normalise, windows
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build, fill, read, sizes
@@ -115,7 +115,7 @@ class HiCMAE(TorchEncoder):
         if self.preset == "published":
             rows = published(faces, count, sound)
         else:
-            rows = reference(faces, sound)
+            rows = reference(faces, sound, clip.offset)
         return (np.concatenate([pixels(window).ravel(), fbank(part).ravel()]) for window, part in rows)
 
     def _faces(self, clip: Clip) -> tuple[list[Face], int]:
@@ -148,8 +148,13 @@ def published(faces: list[Face], count: int, sound: np.ndarray) -> Iterator[tupl
         yield window, np.pad(part, (0, max(0, SHORTEST - len(part))))
 
 
-def reference(faces: list[Face], sound: np.ndarray) -> Iterator[tuple[list[Face], np.ndarray]]:
-    """Each window of 16 faces with the sound of 256 rows that begins at the time of the first one."""
+def reference(faces: list[Face], sound: np.ndarray, offset: float) -> Iterator[tuple[list[Face], np.ndarray]]:
+    """Each window of 16 faces with the sound of 256 rows that begins at the time of the first one.
+
+    offset: of the first sample, in seconds from the first frame; before it there is silence
+    """
+    before = round(offset * SAMPLE_RATE)
+    sound = np.pad(sound, (before, 0)) if before > 0 else sound[-before:]
     for window in windows(faces, FRAMES, FRAMES):
         begin = round(window[0].time * SAMPLE_RATE)
         yield window, sound[begin : begin + WINDOW + (TIMES - 1) * HOP]
@@ -171,7 +176,8 @@ def resized(picture: np.ndarray) -> np.ndarray:
 
 def face_files(folder: Path, clip: str) -> list[Path]:
     """The pictures of a clip's aligned faces. Raises MediaError: there are none."""
-    own = next((path for path in (folder / clip, folder / f"{clip}_aligned") if path.is_dir()), folder / clip)
+    names = [form + suffix for form in spellings(clip) for suffix in ("", "_aligned")]
+    own = next((folder / name for name in names if (folder / name).is_dir()), folder / clip)
     files = sorted(path for path in own.glob("*") if path.suffix.lower() in PICTURES)
     if not files:
         raise MediaError(

@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from blemore.io import SAVE_WITH_COMMAS, other_separator
 from blemore.labels import MEDIA_SUFFIXES
 from blemore_baselines.clips.media import Clip, MediaError
 from blemore_baselines.encoders.base import Encoder
@@ -220,6 +221,9 @@ def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def _check(header: list[str], rows: list[tuple[int, list[str]]], columns: tuple[str, ...]) -> None:
+    separated = other_separator(header)
+    if separated:
+        raise ValueError(f"{separated}. {SAVE_WITH_COMMAS}")
     absent = [name for name in columns if name not in header]
     if absent or not rows:
         raise ValueError(f"no column {', '.join(absent)}" if absent else "no frames")

@@ -16,7 +16,17 @@ from typing import Any
 import click
 
 from blemore import page, report, significance
-from blemore.errors import BROKEN_PIPE, BUG, INTERRUPTED, BlemoreError, FileError, ValidationError, origin, printable
+from blemore.errors import (
+    BROKEN_PIPE,
+    BUG,
+    INTERRUPTED,
+    BlemoreError,
+    FileError,
+    Problem,
+    ValidationError,
+    origin,
+    printable,
+)
 from blemore.evaluate import Report, evaluate, read_ids, read_reference, restrict
 from blemore.evaluate import check as run_check
 from blemore.io import MAX_JSON_BYTES, command_file, read_json, to_json, write_atomic, zip_names
@@ -80,6 +90,7 @@ class Program(click.Command):
         if hasattr(sys.stdout, "reconfigure"):  # a character that the terminal lacks shows as its code
             sys.stdout.reconfigure(errors="backslashreplace")
         with problems_told(ctx):  # of --help and --version, which are written here
+            _demand_current_folder()
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -89,6 +100,15 @@ class Program(click.Command):
 
 class Group(Program, click.Group):
     """Subcommands, of which none needs to catch anything. The option stands before the subcommand's name."""
+
+
+def _demand_current_folder() -> None:
+    """Libraries fail in ways of their own where it is gone."""
+    try:
+        os.getcwd()
+    except OSError:
+        problem = Problem("cannot-open", ".", "the current folder is gone", hint="Change to one that is there: cd ~")
+        raise FileError(problem) from None
 
 
 def _remember(ctx: click.Context, _: click.Parameter, debug: bool) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from numbers import Number
@@ -36,6 +36,7 @@ from blemore.labels import (
     to_prediction,
 )
 
+WORDS_FOR_NOTHING = ("NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
 MEND = "Mend this row, or take the table as the dataset ships it."
 SUM_WITHIN = 0.01 + 1e-9  # 70.01 + 30 is off by 0.01 to its writer, by a little more to a binary float
 
@@ -114,6 +115,7 @@ def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata"
         raise ValidationError(
             Problem("bad-table", where, f"{fault}; expected the dataset's metadata with labels", hint=hint)
         )
+    _demand_empty_cells(rows, where)
     for row in rows:
         line, clip = f"{where}: line {row.get('', '?')}", clip_id(row["filename"])
         if not clip:
@@ -145,6 +147,17 @@ def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata"
                     reference.folds[clip] = int(fold)
     _raise_if(problems)
     return reference
+
+
+def _demand_empty_cells(rows: Sequence[Mapping[str, str]], where: str) -> None:
+    """Refuse words that stand for an empty cell, in one problem for all rows."""
+    columns = ("emotion_1", "emotion_2", "emotion_1_salience", "emotion_2_salience", "mix", "fold")
+    words = [(name, row[name]) for row in rows for name in columns if row.get(name) in WORDS_FOR_NOTHING]
+    if words:
+        names, spellings = (sorted(set(column)) for column in zip(*words))
+        message = f"{len(words):,} cells of {', '.join(names)} hold {', '.join(spellings)}; expected empty cells"
+        hint = "R and pandas can write missing values so: write them empty, or take the table as the dataset ships it."
+        raise ValidationError(Problem("bad-table", where, message, hint=hint))
 
 
 def _row_label(row: Mapping[str, str]) -> Label:
