@@ -5,14 +5,32 @@ Each command imports what it needs when it runs, so that `--help` answers at onc
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
+
 import click
 
 from blemore.cli import Group
+from blemore.errors import NOT_INSTALLED, some
 from blemore.version import VERSION
 from blemore_baselines.commands import analyse, clips, data, models, results
 
+# What the extra `baselines` in setup.cfg installs, by the names under which Python imports it.
+PACKAGES = "av cv2 matplotlib numpy pandas safetensors soundfile soxr torch tqdm transformers".split()
 
-@click.group(cls=Group, goes_on=("demo", "extract", "train", "reproduce"))
+
+class Baselines(Group):
+    """Ends every command, `--help` included, with what to install where packages are missing; imports nothing to see."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if missing := [name for name in PACKAGES if find_spec(name) is None]:
+            message = f"blemore-baselines needs packages that are not installed ({some(missing)})"
+            click.echo(f"{message}: in the kit's folder, run pip install '.[baselines]'", err=True)
+            sys.exit(NOT_INSTALLED)
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Baselines, goes_on=("demo", "extract", "train", "reproduce"))
 @click.version_option(VERSION, prog_name="blemore-baselines")
 def main() -> None:
     """The BLEMORE baselines: from clips to features, models and submissions.

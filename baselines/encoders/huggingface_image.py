@@ -12,7 +12,8 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers import AutoConfig, AutoModel
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import folder_name, loading, pretrained
