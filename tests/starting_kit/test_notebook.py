@@ -86,10 +86,10 @@ def test_names_no_machine(notebook):
 
 @pytest.fixture
 def first_cell(notebook, tmp_path, monkeypatch):
-    """Runs the first cell in a folder, where the kit is not importable; gives what it asks pip for."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    """Runs the first cell in a folder where only some packages are importable; gives what it asks pip for."""
 
-    def run(folder, repository=""):
+    def run(folder, repository="", importable=()):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in importable else None)
         monkeypatch.chdir(folder)
         asked = []
 
@@ -107,13 +107,19 @@ def first_cell(notebook, tmp_path, monkeypatch):
     return run
 
 
-def test_installs_from_the_checkout(first_cell):
-    assert first_cell(NOTEBOOK.parent) == [("pip", f'install --quiet "{ROOT}"')]
+@pytest.mark.parametrize("importable", [[], ["blemore_baselines"], ["blemore_baselines", "torch"], ["av", "torch"]])
+def test_installs_from_the_checkout(first_cell, importable):
+    """The scorer alone is not enough; nor are packages that Colab has."""
+    assert first_cell(NOTEBOOK.parent, importable=importable) == [("pip", f'install --quiet "{ROOT}[baselines]"')]
+
+
+def test_installs_nothing_twice(first_cell):
+    assert first_cell(NOTEBOOK.parent, importable=["blemore_baselines", "av", "torch"]) == []
 
 
 def test_installs_from_the_repository_elsewhere(first_cell, tmp_path):
     assert first_cell(tmp_path, "https://example.org/kit.git") == [
-        ("pip", 'install --quiet "git+https://example.org/kit.git"')
+        ("pip", 'install --quiet "blemore[baselines] @ git+https://example.org/kit.git"')
     ]
     with pytest.raises(SystemExit, match="set REPOSITORY"):
         first_cell(tmp_path)
