@@ -1,7 +1,9 @@
-"""Starts `blemore-baselines`, or says what to install first. Before that it imports the standard library alone."""
+"""Starts `blemore-baselines`, or says what to install first. Before that, it imports nothing heavy."""
 
 import sys
 from importlib.util import find_spec
+
+from blemore.errors import NOT_INSTALLED, some
 
 # What the extra `baselines` in setup.cfg installs, by the names of the modules.
 MODULES = (
@@ -23,13 +25,12 @@ MODULES = (
 
 
 def main() -> None:
-    """The command. Exit code 1 where a package of the extra is missing."""
+    """The command. Its exit code is NOT_INSTALLED where a package of the extra is missing."""
     missing = [name for name in MODULES if find_spec(name) is None]
     if missing:
-        sys.exit(
-            f"blemore-baselines needs packages that are not installed ({', '.join(missing)}): run"
-            " pip install '.[baselines]' in the kit's folder"
-        )
+        message = f"blemore-baselines needs packages that are not installed ({some(missing)})"
+        print(f"{message}: in the kit's folder, run pip install '.[baselines]'", file=sys.stderr)
+        sys.exit(NOT_INSTALLED)
     from blemore_baselines.cli import main as start
 
     start(prog_name="blemore-baselines")

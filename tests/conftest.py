@@ -4,9 +4,12 @@
 """
 
 import os
+from functools import partialmethod
+from inspect import signature
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,6 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("default", max_examples=60, derandomize=True, **_COMMON)
 settings.register_profile("long", max_examples=3000, **_COMMON)
+
+
+# click 8.1, the last for Python 3.9, mixes stderr into stdout by default; later ones keep them apart.
+if "mix_stderr" in signature(CliRunner).parameters:
+    CliRunner.__init__ = partialmethod(CliRunner.__init__, mix_stderr=False)
 
 
 def pytest_addoption(parser):

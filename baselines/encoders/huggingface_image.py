@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoImageProcessor, AutoModel
+from transformers import AutoConfig, AutoModel
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from blemore_baselines.clips.media import ArrayClip, Clip
 from blemore_baselines.encoders.torch_encoder import TorchEncoder

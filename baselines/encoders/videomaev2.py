@@ -7,7 +7,8 @@ without mean and deviation, the last 16 filled up with black. `reference`, as th
 224, the centre, ImageNet's mean and deviation; the last row sees the clip's last 16 frames (a shorter clip's last frame
 is held). Both resize by bilinear without smoothing.
 
-The encoder is VideoMAE's, under other names; queries and values have a bias, keys have none. Positions are computed.
+The encoder is VideoMAE's, under other names. Queries and values have a bias, keys have none; where transformers gives
+them one (5.17 does), it is zero. Positions are computed.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ RULES = [
     (LAYER + r"attention\.attention\.key\.weight", BLOCK + "attn.qkv.weight", lambda packed: packed.chunk(3)[1]),
     (LAYER + r"attention\.attention\.value\.weight", BLOCK + "attn.qkv.weight", lambda packed: packed.chunk(3)[2]),
     (LAYER + r"attention\.attention\.query\.bias", BLOCK + "attn.q_bias", None),
+    (LAYER + r"attention\.attention\.key\.bias", BLOCK + "attn.q_bias", torch.zeros_like),
     (LAYER + r"attention\.attention\.value\.bias", BLOCK + "attn.v_bias", None),
     (LAYER + r"attention\.output\.dense\.(.*)", BLOCK + r"attn.proj.\2", None),
     (LAYER + r"layernorm_before\.(.*)", BLOCK + r"norm1.\2", None),

@@ -245,7 +245,7 @@ def test_offsets_become_utc_on_the_command_line(built, tmp_path):
 def test_labels_and_configuration_are_not_written_over(tmp_path, monkeypatch, labels, out, told):
     monkeypatch.chdir(tmp_path)
     result = run("build", "--labels", labels, "--config", "there/b.trivial_blend.zip", "--out", out)
-    assert result.exit_code == 2 and told in " ".join(result.output.split()), result.output
+    assert result.exit_code == 2 and told in " ".join(result.stderr.split()), result.stderr
 
 
 def test_a_configuration_of_ones_own(built, tmp_path):

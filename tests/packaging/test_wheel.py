@@ -1,8 +1,6 @@
 """The built distribution holds what it should and only that."""
 
 import configparser
-import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,25 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from blemore_baselines.__main__ import MODULES
-
 ROOT = Path(__file__).resolve().parents[2]
-DEPENDENCIES = {"click", "jsonschema", "pyyaml"}
+SCORER = {"click", "jsonschema", "pyyaml"}
 BASELINES = {
-    "av",
-    "matplotlib",
-    "numpy",
-    "opencv-python-headless",
-    "pandas",
-    "pillow",
-    "pooch",
-    "requests",
-    "safetensors",
-    "soundfile",
-    "soxr",
-    "torch",
-    "tqdm",
-    "transformers",
+    *("av", "matplotlib", "numpy", "opencv-python-headless", "pandas", "pillow", "pooch"),
+    *("requests", "safetensors", "soundfile", "soxr", "torch", "tqdm", "transformers"),
+}
+# Of each extra, which of the others it includes.
+EXTRAS = {
+    "baselines": set(),
+    "cluster": {"baselines"},
+    "opensmile": {"baselines"},
+    "notebook": {"baselines"},
+    "test": {"cluster", "notebook"},
 }
 # What runs and tests leave in a working folder, and some in places where a careless pattern would collect it.
 ARTEFACTS = [
@@ -53,24 +45,6 @@ def config():
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg", encoding="utf-8")
     return parser
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """A copy of what git would commit, with the leavings of many runs strewn into it."""
-    listed = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        text=True,
-    )
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    folder = tmp_path_factory.mktemp("source")
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +89,22 @@ def metadata(wheel):
     return Parser().parsestr(wheel.read(name).decode())
 
 
-def requirement_names(requirements):
+def requirements(metadata, extra):
+    """What an extra brings ("": what is always installed), as packaging.requirements.Requirement."""
     from packaging.requirements import Requirement
 
-    return {Requirement(line).name for line in requirements}
+    listed = map(Requirement, metadata.get_all("Requires-Dist"))
+    return [one for one in listed if (one.marker.evaluate({"extra": extra}) if one.marker else not extra)]
+
+
+def pins(name):
+    """The versions of a file of constraints, by the packages' names in lower case."""
+    from packaging.version import Version
+
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line and line[0] != "#"]
+    return {
+        package.lower().replace("_", "-"): Version(version) for package, version in (line.split("==") for line in lines)
+    }
 
 
 def test_wheel_holds_exactly_the_packages(wheel, expected):
@@ -151,24 +137,25 @@ def test_neither_archive_holds_what_runs_leave_behind(built, wheel):
 
 def test_metadata_names_python_licence_and_dependencies(metadata):
     assert metadata["Name"] == "blemore"
-    assert metadata["Requires-Python"] == ">=3.11"
+    assert set(metadata["Requires-Python"].replace(" ", "").split(",")) == {">=3.11", "<3.14"}
     assert "MIT" in (metadata["License"], metadata["License-Expression"])
-    required = metadata.get_all("Requires-Dist")
-    assert requirement_names(line for line in required if "extra ==" not in line) == DEPENDENCIES
-    assert requirement_names(of_extra("baselines", required)) == BASELINES
-    extras = {"baselines", "opensmile", "cluster", "notebook", "test"}
-    assert set(metadata.get_all("Provides-Extra")) == extras
-    for extra in extras - {"baselines"}:
-        assert "blemore" in requirement_names(of_extra(extra, required)), f"{extra} brings the baselines"
+    assert set(metadata.get_all("Provides-Extra")) == set(EXTRAS)
+    assert {one.name for one in requirements(metadata, "")} == SCORER
+    assert {one.name for one in requirements(metadata, "baselines")} == BASELINES
 
 
-def of_extra(extra, requirements):
-    return [line for line in requirements if re.search(rf"extra == ['\"]{extra}['\"]", line)]
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_extras_include_one_another(metadata, extra):
+    own = [one.extras for one in requirements(metadata, extra) if one.name == "blemore"]
+    assert own == ([EXTRAS[extra]] if EXTRAS[extra] else [])
 
 
-def test_what_is_missing_is_looked_for_by_the_names_of_the_modules():
-    modules = {"opencv-python-headless": "cv2", "pillow": "PIL"}
-    assert set(MODULES) == {modules.get(name, name) for name in BASELINES}
+def test_every_lower_bound_is_a_version_that_is_tested(metadata):
+    listed = [one for extra in ("", *EXTRAS) for one in requirements(metadata, extra) if one.name != "blemore"]
+    bounds = {one.name: [str(part) for part in one.specifier if part.operator != "<"] for one in listed}
+    assert bounds == {name: [f">={version}"] for name, version in pins("constraints-lowest.txt").items()}
+    newest = pins("constraints.txt")
+    assert all(one.specifier.contains(newest[one.name]) for one in listed if one.name in newest)
 
 
 def test_commands_are_declared_and_their_modules_shipped(wheel, config):
@@ -185,11 +172,8 @@ def test_commands_are_declared_and_their_modules_shipped(wheel, config):
         assert target.partition(":")[0].replace(".", "/") + ".py" in wheel.namelist()
 
 
-def test_every_direct_dependency_is_pinned(metadata):
-    pins = requirement_names(
-        line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"
-    )
-    assert DEPENDENCIES | BASELINES <= {name.lower() for name in pins}
+def test_every_direct_dependency_is_pinned():
+    assert SCORER | BASELINES <= set(pins("constraints.txt"))
 
 
 def test_installed_wheel_is_importable(built, tmp_path):
