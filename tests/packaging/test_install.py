@@ -100,7 +100,8 @@ def test_blemore_score_runs_without_the_extras(labels, tmp_path):
 
 def test_blemore_codabench_runs_without_the_extras(labels, tmp_path, wheels):
     bundle = tmp_path / "bundle.zip"
-    succeed("blemore_codabench.cli", "build", "--labels", labels, "--wheels", wheels, "--out", bundle)
+    options = ["--wheels", wheels, "--labels-on-platform", "--out", bundle]
+    succeed("blemore_codabench.cli", "build", "--labels", labels, *options)
     assert succeed("blemore_codabench.cli", "check", bundle) == f"fine: {bundle}\n"
     trivial = tmp_path / "bundle.trivial_blend.zip"
     assert json.loads(succeed("blemore_codabench.cli", "simulate", bundle, trivial))["status"] == "Finished"
@@ -169,7 +170,8 @@ def test_an_installed_scorer_is_small_and_complete(environment, labels, tmp_path
 
     assert "valid: " in run("blemore-score", "--check", labels.with_name("predictions.json"), "--ids", labels).stdout
     assert run("blemore-score", labels.with_name("predictions.json"), labels).returncode == 0
-    build = run("blemore-codabench", "build", "--labels", labels, "--wheels", wheels, "--out", "bundle.zip")
+    options = ["--wheels", wheels, "--labels-on-platform", "--out", "bundle.zip"]
+    build = run("blemore-codabench", "build", "--labels", labels, *options)
     assert build.returncode == 0, build.stderr
     assert run("blemore-codabench", "check", "bundle.zip").stdout == "fine: bundle.zip\n"
     demand_one_line(run("blemore-baselines", "--help"))

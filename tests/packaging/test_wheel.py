@@ -137,7 +137,7 @@ def test_neither_archive_holds_what_runs_leave_behind(built, wheel):
 
 def test_metadata_names_python_licence_and_dependencies(metadata):
     assert metadata["Name"] == "blemore"
-    assert set(metadata["Requires-Python"].replace(" ", "").split(",")) == {">=3.11", "<3.14"}
+    assert metadata["Requires-Python"] == ">=3.11"
     assert "MIT" in (metadata["License"], metadata["License-Expression"])
     assert set(metadata.get_all("Provides-Extra")) == set(EXTRAS)
     assert {one.name for one in requirements(metadata, "")} == SCORER
@@ -152,10 +152,10 @@ def test_extras_include_one_another(metadata, extra):
 
 def test_every_lower_bound_is_a_version_that_is_tested(metadata):
     listed = [one for extra in ("", *EXTRAS) for one in requirements(metadata, extra) if one.name != "blemore"]
-    bounds = {one.name: [str(part) for part in one.specifier if part.operator != "<"] for one in listed}
+    bounds = {one.name.lower(): [str(part) for part in one.specifier if part.operator != "<"] for one in listed}
     assert bounds == {name: [f">={version}"] for name, version in pins("constraints-lowest.txt").items()}
     newest = pins("constraints.txt")
-    assert all(one.specifier.contains(newest[one.name]) for one in listed if one.name in newest)
+    assert all(one.specifier.contains(newest[one.name.lower()]) for one in listed if one.name.lower() in newest)
 
 
 def test_commands_are_declared_and_their_modules_shipped(wheel, config):

@@ -4,7 +4,6 @@ laid out like the dataset.
 
 import ast
 import base64
-import csv
 import hashlib
 import os
 import re
@@ -21,10 +20,12 @@ import numpy as np
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
+from blemore.io import csv_text
 from blemore.labels import LABEL_INDEX, LABELS
 from blemore_baselines.dataset import TARGETS, read_dataset
 from blemore_baselines.decoding import decoders
 from blemore_baselines.decoding.scores import read_models
+from blemore_baselines.demo.generator import COLUMNS
 from blemore_baselines.results.text import structured_to_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -217,7 +218,7 @@ def test_compares_the_decoders_by_their_difference(on_demo):
     run, out = on_demo
     dataset = read_dataset(out / "demo/data/train_metadata.csv")
     [folder] = (out / "demo/starting_kit").glob("*-fast")
-    told = decoders.structured(dataset, read_models([folder], dataset.ids))
+    told = decoders.fit("structured", dataset, read_models([folder], dataset.ids))
     text = structured_to_text(told.figures)
     compared = text[text.index("\nDifference to thresholds") :].splitlines()[2:5]
     assert all(line.startswith(("ACC_", "score")) and " p = " in line for line in compared)
@@ -257,67 +258,48 @@ def test_becomes_a_page_that_loads_nothing(on_demo):
 def dataset(tmp_path):
     """Makes a folder as the dataset is laid out, with made-up features of 10 actors and no videos."""
     rng = np.random.default_rng(3)
-    columns = [
-        "filename",
-        "video_id",
-        "mix",
-        "emotion_1",
-        "emotion_2",
-        "emotion_1_salience",
-        "emotion_2_salience",
-        "version",
-        "intensity_level",
-        "situation",
-        "fold",
-    ]
 
     def make(*parts):
         folder = tmp_path / "BLEMORE data"
-        (folder / "pre").mkdir(parents=True)
-        clips = {"train": {}, "test": {f"test_{k:04}": LABELS[3 * k - 1] for k in range(1, 13)}}
-        with open(folder / "train_metadata.csv", "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            for actor in range(10):
-                for label in LABELS:
-                    emotions = (*label.emotions, "")[:2]
-                    told = "_".join(
-                        map(
-                            str,
-                            (
-                                ["mix", *emotions, *label.saliences]
-                                if label.is_blend
-                                else ["neu", "sit1"]
-                                if label.emotions == ("neu",)
-                                else [*label.emotions, "int1"]
-                            ),
-                        )
-                    )
-                    clip = f"A{100 + actor}_{told}_ver1"
-                    clips["train"][clip] = label
-                    saliences = label.saliences if label.is_blend else ("", "")
-                    writer.writerow(
-                        [clip, f"A{100 + actor}", int(label.is_blend), *emotions, *saliences, 1, "", "", actor % 5]
-                    )
-        (folder / "test_metadata.csv").write_text("filename\n" + "".join(f"{clip}.mov\n" for clip in clips["test"]))
+        folder.mkdir()
+        takes = {f"A{100 + actor}_{kind(label)}_ver1": (actor, label) for actor in range(10) for label in LABELS}
+        labels = {
+            "train": {clip: label for clip, (_, label) in takes.items()},
+            "test": {f"test_{k:04}": LABELS[3 * k - 1] for k in range(1, 13)},
+        }
+        rows = [row(clip, actor, label) for clip, (actor, label) in takes.items()]
+        (folder / "train_metadata.csv").write_text(csv_text([COLUMNS, *rows]))
+        names = [[f"{clip}.mov"] for clip in labels["test"]]
+        (folder / "test_metadata.csv").write_text(csv_text([["filename"], *names]))
         for encoder, dim in (("ImageBind", 6), ("WavLM_large", 4), ("HiCMAE", 3)):
             mixing = rng.normal(size=(6, dim))
             for part in parts:
                 place = folder / "pre" / f"pre_extracted_{part}_data" / f"{encoder}_{part}"
                 place.mkdir(parents=True)
-                for clip, label in clips[part].items():
-                    np.save(
-                        place / f"{clip}.npy",
-                        (TARGETS[LABEL_INDEX[label]] @ mixing + rng.normal(scale=0.5, size=(5, dim))).astype(
-                            np.float32
-                        ),
-                    )
+                for clip, label in labels[part].items():
+                    frames = TARGETS[LABEL_INDEX[label]] @ mixing + rng.normal(scale=0.5, size=(5, dim))
+                    np.save(place / f"{clip}.npy", frames.astype(np.float32))
         return folder
 
     return make
 
 
-def test_runs_on_the_dataset(notebook, dataset, tmp_path):
+def kind(label):
+    """A label as clips' names spell it."""
+    if label.is_blend:
+        return "_".join(map(str, ("mix", *label.emotions, *label.saliences)))
+    return "neu_sit1" if label.emotions == ("neu",) else f"{label.emotions[0]}_int1"
+
+
+def row(clip, actor, label):
+    """A clip's row of the train metadata."""
+    emotions, saliences = (*label.emotions, "")[:2], label.saliences if label.is_blend else ("", "")
+    return clip, f"A{100 + actor}", int(label.is_blend), *emotions, *saliences, 1, "", "", actor % 5
+
+
+def test_runs_on_the_dataset(notebook, dataset, tmp_path, long):
+    if not long:
+        pytest.skip("the same again with features that are there already: --long")
     folder = dataset("train", "test")
     run = Run(notebook, BLEMORE_OUT=tmp_path / "out", BLEMORE_DATA=folder)
     run.assert_sound()
