@@ -30,7 +30,7 @@ WORKED = (
 
 
 class Mistake(NamedTuple):
-    """A common one: what is in place of the first clip's entry, where CLIP is its name, or which files the zip holds."""
+    """A common one: what replaces the first clip's entry, where CLIP is its name, or which files the zip holds."""
 
     title: str
     entry: str = ""

@@ -229,7 +229,7 @@ def _advice(part: Part, config: Mapping, options: Options) -> list[str]:
 def _seeds() -> list[tuple[str, Label]]:
     """The constant answers of train: the most frequent single emotion, the most frequent blend."""
     answers = trivial.train_answers()
-    return [("single", answers.single), ("blend", answers.blend)]
+    return [(name, label) for name, label in (("single", answers.single), ("blend", answers.blend)) if label]
 
 
 # ----------------------------------------------------------------------- the participants' side

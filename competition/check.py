@@ -255,15 +255,17 @@ def _span(span: _Span, now: datetime | None) -> Iterator[Problem]:
         message = "the end is not after the start; the platform does not notice"
         yield Problem("date", where, message, hint="Are the two exchanged?")
     past = [
-        moment for moment, grace in ((start, dates.JUST_BEGUN), (end, timedelta(0))) if _is_past(moment, now, grace)
+        moment
+        for moment, grace in ((start, dates.JUST_BEGUN), (end, timedelta(0)))
+        if moment and _is_past(moment, now, grace)
     ]
     if past:
         message = f"{' and '.join(map(dates.write, past))} UTC is past; expected dates to come"
         yield Problem("past", where, message, hint="Set new dates; --allow-past takes these as they are.")
 
 
-def _is_past(moment: datetime | None, now: datetime | None, grace: timedelta) -> bool:
-    return moment is not None and now is not None and moment < now - grace
+def _is_past(moment: datetime, now: datetime | None, grace: timedelta) -> bool:
+    return now is not None and moment < now - grace
 
 
 def _succession(before: _Span, after: _Span) -> Iterator[Problem]:
@@ -498,8 +500,8 @@ def _notes_on_data(bundle: Bundle) -> Iterator[Problem]:
         hint = "Submit to it once, unpublished, and look at the leaderboard."
         yield Problem("note", foreign[0], message, hint=hint)
     for where, task in bundle.entries("tasks"):
-        key = leaks.key_of(bundle, task)
-        if key.hidden and key.labels:
+        worker_key = leaks.key_of(bundle, task)
+        if worker_key.hidden and worker_key.labels:
             message = "hidden labels in reference data, which anyone can download from the platform without logging in"
             hint = "Keep them on a worker of your own: blemore-codabench build --labels-on-worker."
             yield Problem("note", f"{where}.reference_data", message, hint=hint)

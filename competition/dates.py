@@ -57,7 +57,7 @@ def read(value: object) -> Reading:
     if match is None:
         hint = "The platform takes the month for the day, or today's for what is missing." if _vague(text) else None
         return Reading(None, f"found {ascii(value)}; {EXPECTED}", hint)
-    parts = match.groupdict()
+    parts: dict[str, str | None] = match.groupdict()
     if re.search("[1-9]", parts.get("zone") or ""):
         hint = "The platform drops an offset and takes the wall time for UTC."
         return Reading(None, f"found {ascii(value)}; {EXPECTED}", hint)
@@ -75,17 +75,17 @@ def _vague(text: str) -> bool:
 
 def _moment(parts: Mapping[str, str | None]) -> datetime | None:
     """None: there is no such month, day or time of day."""
-    month = _month(parts["name"]) if parts.get("name") else parts["month"]
+    name = parts.get("name")
+    month = _month(name) if name else parts["month"]
     hour = int(parts.get("hour") or 0)
     if parts.get("half"):
         if not 1 <= hour <= 12:
             return None
         hour = hour % 12 + (12 if parts["half"] in ("p", "P") else 0)
-    year, month, day, minute, second = (
-        int(part or 0) for part in (parts["year"], month, parts["day"], parts.get("minute"), parts.get("second"))
-    )
+    numbers = [int(part or 0) for part in (parts["year"], month, parts["day"])]
+    clock = [hour, *(int(parts.get(part) or 0) for part in ("minute", "second"))]
     try:
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        return datetime(*numbers, *clock, tzinfo=UTC)
     except ValueError:
         return None
 

@@ -311,5 +311,6 @@ def _float(text: str) -> float | None:
 
 
 def _accepted(value: object) -> float | None:
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e10  # no NaN either
-    return round(float(value), 10) if usable else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e10:  # NaN is not below it
+        return None
+    return round(float(value), 10)
