@@ -535,8 +535,9 @@ def named(names: Sequence[str], ids: Collection[str]) -> list[str]:
     >>> named(["a.mov", "IMG_1.MOV", "b"], ["IMG_1.MOV"])
     ['a', 'IMG_1.MOV', 'b']
     """
-    composed, known = [spellings(name)[0] for name in names], {spellings(clip)[0] for clip in ids}
-    return [name if name in known else clip_id(name) for name in composed]
+    clips = {spellings(clip)[0] for clip in ids}
+    composed = (spellings(name)[0] for name in names)
+    return [name if name in clips else clip_id(name) for name in composed]
 
 
 def _order(clips: Sequence[str], ids: Sequence[str], where: str, hint: str | None = None) -> list[int]:

@@ -239,13 +239,13 @@ def _sound_stream(container, path: Path):
 
 def _default(streams: Sequence, path: Path):
     """Of those that can be decoded the file's default, or the first. Raises MediaError: none can be."""
-    known = [stream for stream in streams if stream.codec_context]
-    if not known:
+    tracks = [stream for stream in streams if stream.codec_context]
+    if not tracks:
         message = f"its {streams[0].type} is in a format for which there is no decoder"
         raise MediaError("unreadable", path, message, "Convert it, for instance to H.264 and AAC.")
-    default = next((stream for stream in known if stream.disposition & av.stream.Disposition.default), known[0])
-    if len(known) > 1:
-        _say_which(path, default.type, known.index(default) + 1, len(known))
+    default = next((stream for stream in tracks if stream.disposition & av.stream.Disposition.default), tracks[0])
+    if len(tracks) > 1:
+        _say_which(path, default.type, tracks.index(default) + 1, len(tracks))
     return default
 
 

@@ -162,7 +162,7 @@ def test_frames_that_the_decoder_made_up_are_refused(tmp_path):
         path.write_bytes(damaged)
         with av.open(str(path)) as container:
             try:
-                marked = any(frame.is_corrupt for frame in container.decode(video=0))
+                marked = any([frame.is_corrupt for frame in container.decode(video=0)])
             except av.error.FFmpegError:
                 marked = None
         if marked is not False:
