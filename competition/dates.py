@@ -55,8 +55,8 @@ def read(value: object) -> Reading:
     text = value.strip()
     match = next(filter(None, (form.fullmatch(text) for form in FORMS)), None)
     if match is None:
-        hint = "The platform takes the month for the day, or today's for what is missing." if _vague(text) else None
-        return Reading(None, f"found {ascii(value)}; {EXPECTED}", hint)
+        advice = "The platform takes the month for the day, or today's for what is missing." if _vague(text) else None
+        return Reading(None, f"found {ascii(value)}; {EXPECTED}", advice)
     parts: dict[str, str | None] = match.groupdict()
     if re.search("[1-9]", parts.get("zone") or ""):
         hint = "The platform drops an offset and takes the wall time for UTC."
@@ -82,10 +82,10 @@ def _moment(parts: Mapping[str, str | None]) -> datetime | None:
         if not 1 <= hour <= 12:
             return None
         hour = hour % 12 + (12 if parts["half"] in ("p", "P") else 0)
-    numbers = [int(part or 0) for part in (parts["year"], month, parts["day"])]
-    clock = [hour, *(int(parts.get(part) or 0) for part in ("minute", "second"))]
+    year, day = int(parts["year"] or 0), int(parts["day"] or 0)
+    minute, second = (int(parts.get(part) or 0) for part in ("minute", "second"))
     try:
-        return datetime(*numbers, *clock, tzinfo=UTC)
+        return datetime(year, int(month or 0), day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
 

@@ -7,8 +7,8 @@ exception's `exit_code`:
     0 fine · 1 the submission or input is invalid in its content · 2 usage (click's own)
     3 a file cannot be opened · 4 the organiser's side is at fault (labels, bundle)
 
-Beside these stand packages that are not installed, a defect of the kit, an interrupt, and a reader of the output that went
-away, by the numbers that are usual for them (sysexits.h; 128 + the signal's).
+Packages that are not installed, a defect of the kit, an interrupt, and a reader of the output that went away have their
+usual numbers (sysexits.h; 128 + the signal's).
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ def test_sounds_up_to_40_s_are_whole():
 
 @pytest.mark.parametrize("cls", MODELS)
 def test_the_layout_of_the_published_files(cls, folders, tmp_path):
-    """They are torch's own format, and name the two parts of the positional convolution as older versions of torch did."""
+    """In torch's own format, which names the parts of the positional convolution as older versions of torch did."""
     config, model = MODELS[cls]
     made = model.from_pretrained(folders[cls])
     older = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
@@ -233,7 +233,7 @@ def test_wrong_checkpoints_are_refused_by_name(cls, folders, tmp_path):
 def test_missing_weights_name_source_and_licence(cls, tmp_path):
     encoder = cls(weights=tmp_path / "none", device="cpu")
     with pytest.raises(BlemoreError) as caught:
-        encoder.revision
+        _ = encoder.revision
     assert (
         encoder.weights in str(caught.value)
         and encoder.licence in str(caught.value)
@@ -298,7 +298,7 @@ def test_another_sampling_rate(folders, tmp_path):
 def test_a_folder_that_is_no_audio_model(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValidationError, match="not an audio model"):
-        HFAudio(weights=tmp_path).dim
+        _ = HFAudio(weights=tmp_path).dim
 
 
 # ------------------------------------------------------------------------------- real sounds

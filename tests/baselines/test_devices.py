@@ -162,7 +162,7 @@ def test_frames_that_the_decoder_made_up_are_refused(tmp_path):
         path.write_bytes(damaged)
         with av.open(str(path)) as container:
             try:
-                marked = any([frame.is_corrupt for frame in container.decode(video=0)])
+                marked = any(frame.is_corrupt for frame in [*container.decode(video=0)])
             except av.error.FFmpegError:
                 marked = None
         if marked is not False:
@@ -188,8 +188,15 @@ def test_display_matrices_are_applied(tmp_path, name):
     one = 1 << 16
     matrix = [a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30]
     plain = Clip(write(tmp_path / "plain.mov", "mov", sounds=(), frames=3))
-    turned = Clip(write(tmp_path / "turned.mov", "mov", sounds=(), frames=3,
-                        prepare=lambda stream: stream.set_display_matrix(matrix)))  # fmt: skip
+    turned = Clip(
+        write(
+            tmp_path / "turned.mov",
+            "mov",
+            sounds=(),
+            frames=3,
+            prepare=lambda stream: stream.set_display_matrix(matrix),
+        )
+    )
     for frame, before in zip(turned.frames(), plain.frames(), strict=True):
         assert np.array_equal(frame, expected(before)) and frame.flags.c_contiguous
 
@@ -305,12 +312,26 @@ def test_matroska_of_a_live_recording(tmp_path):
     assert kind_of(lambda: list(Clip(path).frames())) == "truncated"
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"\x1a\x45\xdf\xa3", b"\x1a\x45\xdf\xa3\xff", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67", b"RIFF",
-    b"RIFF\0\0\0\0AVI ",
-    b"OggS", b"OggS" * 30, b"ID3", b"ID3\4\0\0\x7f\x7f\x7f\x7f", b"\xff\xfb\x90\x00", b"\xff" * 60, b"\0" * 60,
-    b"\0\0\0\1moov" + b"\0" * 8, b"RIFF\xff\xff\xff\xffAVI " + b"x" * 50,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x1a\x45\xdf\xa3",
+        b"\x1a\x45\xdf\xa3\xff",
+        b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67",
+        b"RIFF",
+        b"RIFF\0\0\0\0AVI ",
+        b"OggS",
+        b"OggS" * 30,
+        b"ID3",
+        b"ID3\4\0\0\x7f\x7f\x7f\x7f",
+        b"\xff\xfb\x90\x00",
+        b"\xff" * 60,
+        b"\0" * 60,
+        b"\0\0\0\1moov" + b"\0" * 8,
+        b"RIFF\xff\xff\xff\xffAVI " + b"x" * 50,
+    ],
+)
 def test_shreds_of_files_raise_nothing_of_their_own(tmp_path, content):
     path = tmp_path / "shred.mkv"
     path.write_bytes(content)

@@ -61,7 +61,12 @@ def test_writes_features_meta_and_failures(videos, tmp_path, workers, capsys):
         assert features.dtype == np.float32 and features.shape == (16, 80)
     meta = json.loads((done.folder / "meta.json").read_text())
     assert {key: meta[key] for key in ("encoder", "preset", "dim", "unit", "revision")} == {
-        "encoder": "logmel", "preset": "reference", "dim": 80, "unit": "20 ms", "revision": "1"}  # fmt: skip
+        "encoder": "logmel",
+        "preset": "reference",
+        "dim": 80,
+        "unit": "20 ms",
+        "revision": "1",
+    }
     assert meta["versions"]["numpy"] == np.__version__
     assert read_failures(done.folder) == done.failures
     names = sorted(path.name for path in done.folder.iterdir())
@@ -133,7 +138,11 @@ def test_bad_clips_are_named_and_the_rest_goes_on(videos, tmp_path):
     (videos / "cut.wav").write_bytes(whole[:2000])
     done = extract([*IDS, "empty", "words", "cut", "absent"], videos, create("logmel"), tmp_path, workers=2)
     assert [(f.clip, f.kind) for f in done.failures] == [
-        ("absent", "missing-file"), ("cut", "truncated"), ("empty", "empty-file"), ("words", "unreadable")]  # fmt: skip
+        ("absent", "missing-file"),
+        ("cut", "truncated"),
+        ("empty", "empty-file"),
+        ("words", "unreadable"),
+    ]
     assert done.done == IDS
     lines = (done.folder / "failures.csv").read_text().splitlines()
     assert lines[0] == "clip,kind,message" and len(lines) == 5, "one line a failure"
@@ -358,16 +367,22 @@ def test_command(videos, faces, tmp_path):
     assert two.exit_code == 0 and two.stdout.count("2 clips encoded") == 2, two.output
 
 
-@pytest.mark.parametrize("options, message", [
-    (["--encoder", "logmel", "--shard", "3/2"], "expected I/N with I from 1 to N"),
-    (["--encoder", "logmel", "--scheduler", "tcp://x"], "goes with --engine dask"),
-    (["--encoder", "logmel", "--weights", "x"], "--weights: logmel takes none"),
-    (["--encoder", "logmel", "--layers", "6-12"], "--layers: logmel takes none"),
-    (["--encoder", "clip", "--encoder", "imagebind", "--weights", "x"], "of which encoder? Expected NAME=PATH"),
-    (["--encoder", "logmel", "--preset", "published"], "has no preset 'published'; expected one of reference"),
-    (["--encoder", "nothing"], "there is none of that name; expected one of"),
-    (["--encoder", "clip", "--weights", "/no/such/folder"], "'/no/such/folder' of encoder 'clip': there is no such file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--encoder", "logmel", "--shard", "3/2"], "expected I/N with I from 1 to N"),
+        (["--encoder", "logmel", "--scheduler", "tcp://x"], "goes with --engine dask"),
+        (["--encoder", "logmel", "--weights", "x"], "--weights: logmel takes none"),
+        (["--encoder", "logmel", "--layers", "6-12"], "--layers: logmel takes none"),
+        (["--encoder", "clip", "--encoder", "imagebind", "--weights", "x"], "of which encoder? Expected NAME=PATH"),
+        (["--encoder", "logmel", "--preset", "published"], "has no preset 'published'; expected one of reference"),
+        (["--encoder", "nothing"], "there is none of that name; expected one of"),
+        (
+            ["--encoder", "clip", "--weights", "/no/such/folder"],
+            "'/no/such/folder' of encoder 'clip': there is no such file",
+        ),
+    ],
+)
 def test_command_told_what_is_wrong(videos, tmp_path, options, message):
     done = command("extract", "--clips", videos, "--out", tmp_path / "out", *options)
     assert done.exit_code in (1, 2, 3) and message in done.stderr.replace("\n│ ", " "), done.output

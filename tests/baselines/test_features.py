@@ -1,4 +1,4 @@
-"""The feature store: every kind of source gives the same arrays, paired by id; what is unsound is refused with names."""
+"""The feature store: every kind of source gives the same arrays, paired by id; unsound ones are refused by name."""
 
 import io
 import json

@@ -159,14 +159,29 @@ def checkpoint(state, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda s: s.pop("encoder_fusion.blocks.1.cross_attn.kv.weight"), r"missing: encoder_fusion\.blocks\.1\.cross_attn\.kv\.weight"),
-    (lambda s: s.pop("encoder.patch_embed.proj.weight"), r"missing: encoder\.patch_embed\.proj\.weight"),
-    (lambda s: s.pop("fc_norm.bias"), r"missing: fc_norm\.bias"),
-    (lambda s: s.update({"encoder_audio.blocks.10.norm1.bias": torch.zeros(WIDTH)}), r"extra: encoder_audio\.blocks\.10\.norm1\.bias"),
-    (lambda s: s.update({"encoder.blocks.3.mlp.fc1.bias": torch.zeros(5)}), r"misshapen: encoder\.blocks\.3\.mlp\.fc1\.bias"),
-    (lambda s: s.update({"encoder.patch_embed.proj.weight": torch.zeros(5)}), r"misshapen: encoder\.patch_embed\.proj\.weight"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda s: s.pop("encoder_fusion.blocks.1.cross_attn.kv.weight"),
+            r"missing: encoder_fusion\.blocks\.1\.cross_attn\.kv\.weight",
+        ),
+        (lambda s: s.pop("encoder.patch_embed.proj.weight"), r"missing: encoder\.patch_embed\.proj\.weight"),
+        (lambda s: s.pop("fc_norm.bias"), r"missing: fc_norm\.bias"),
+        (
+            lambda s: s.update({"encoder_audio.blocks.10.norm1.bias": torch.zeros(WIDTH)}),
+            r"extra: encoder_audio\.blocks\.10\.norm1\.bias",
+        ),
+        (
+            lambda s: s.update({"encoder.blocks.3.mlp.fc1.bias": torch.zeros(5)}),
+            r"misshapen: encoder\.blocks\.3\.mlp\.fc1\.bias",
+        ),
+        (
+            lambda s: s.update({"encoder.patch_embed.proj.weight": torch.zeros(5)}),
+            r"misshapen: encoder\.patch_embed\.proj\.weight",
+        ),
+    ],
+)
 def test_wrong_checkpoints_are_refused_by_name(change, message, state, tmp_path):
     changed = dict(state)
     change(changed)
@@ -181,7 +196,7 @@ def test_the_computation_is_the_second(checkpoint):  # extraction refuses folder
 
 def test_missing_weights_name_source_and_licence(tmp_path):
     with pytest.raises(BlemoreError, match=r"(?s)github\.com/sunlicai/HiCMAE.*MIT.*checkpoint-99\.pth.*--weights"):
-        HiCMAE(weights=tmp_path / "none.pth").revision
+        _ = HiCMAE(weights=tmp_path / "none.pth").revision
 
 
 # ---------------------------------------------------------------------------- clips to inputs

@@ -241,9 +241,15 @@ def test_damaged_in_the_middle(tmp_path):
         assert error.kind == "unreadable"
 
 
-@pytest.mark.parametrize("content, kind", [
-    (b"", "empty-file"), (b"these are words\n" * 100, "unreadable"), (b"\0" * 5000, "unreadable"), (None, "missing-file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, kind",
+    [
+        (b"", "empty-file"),
+        (b"these are words\n" * 100, "unreadable"),
+        (b"\0" * 5000, "unreadable"),
+        (None, "missing-file"),
+    ],
+)
 @pytest.mark.parametrize("suffix", [".mov", ".wav", ".flac"])
 def test_no_media(tmp_path, content, kind, suffix):
     path = tmp_path / f"clip{suffix}"
@@ -285,7 +291,6 @@ def test_array_clip():
     for read, kind in (
         (lambda: list(ArrayClip().frames()), "no-video"),
         (lambda: ArrayClip().audio(), "no-audio"),
-        # fmt: skip
         (lambda: list(ArrayClip(frames=np.zeros((0, 4, 5, 3), np.uint8)).frames()), "no-frames"),
     ):
         with pytest.raises(MediaError) as caught:

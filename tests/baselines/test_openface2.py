@@ -149,10 +149,15 @@ def test_lost_angles_lie_between_their_neighbours(file):
     assert found[3, -2:] == pytest.approx([0, 0], abs=1e-7) and found[4, -2] == pytest.approx(np.arctan(0.1))
 
 
-@pytest.mark.parametrize("lost, message", [
-    (("gaze_angle_x", "gaze_angle_y", "gaze_1_z"), "no column gaze_1_z"), (("AU23_r", "pose_Rx"), "no column AU23_r, pose_Rx"),
-    (("confidence",), "no column confidence"), (("frame",), "no column frame"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "lost, message",
+    [
+        (("gaze_angle_x", "gaze_angle_y", "gaze_1_z"), "no column gaze_1_z"),
+        (("AU23_r", "pose_Rx"), "no column AU23_r, pose_Rx"),
+        (("confidence",), "no column confidence"),
+        (("frame",), "no column frame"),
+    ],
+)
 def test_lacking_columns_are_named(file, lost, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         read_openface2_csv(file([row(1)], without=lost))
@@ -193,9 +198,14 @@ def test_a_real_file(shared):
 # ------------------------------------------------------------------------------- the encoders
 
 
-@pytest.mark.parametrize("rows, kind", [
-    ([row(k, success=k % 2) for k in range(1, 9)], "few-good-frames"), ([row(2), row(1)], "bad-openface-file"), (None, "missing-file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "rows, kind",
+    [
+        ([row(k, success=k % 2) for k in range(1, 9)], "few-good-frames"),
+        ([row(2), row(1)], "bad-openface-file"),
+        (None, "missing-file"),
+    ],
+)
 def test_failures_are_named(file, tmp_path, rows, kind):
     path = file(rows) if rows else tmp_path / "none.csv"
     with pytest.raises(MediaError) as caught:
@@ -259,10 +269,16 @@ def test_the_program_is_run_where_it_is_installed(tmp_path, stand_in, monkeypatc
         monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
 
 
-@pytest.mark.parametrize("act, said", [
-    ("echo 'could not open the video' >&2; exit 3", "ended with 3 and 0 CSV files; it said: could not open the video"),
-    ("exit 0", "ended with 0 and 0 CSV files; it said: nothing"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "act, said",
+    [
+        (
+            "echo 'could not open the video' >&2; exit 3",
+            "ended with 3 and 0 CSV files; it said: could not open the video",
+        ),
+        ("exit 0", "ended with 0 and 0 CSV files; it said: nothing"),
+    ],
+)
 def test_a_program_that_fails(tmp_path, stand_in, act, said):
     with pytest.raises(MediaError, match=said) as caught:
         OpenFace2(weights=stand_in(act)[0]).encode(Clip(tmp_path / "x.mov"))

@@ -54,7 +54,10 @@ def test_the_example_runs_outside_the_repository(desk, options):
     assert run.returncode == 0 and "3 clips encoded" in run.stdout, run.stderr
     folder = desk / "features" / "my_encoder"
     assert {name: rows.shape for name, rows in features(folder).items()} == {
-        "a.npy": (13, 2), "b.npy": (13, 2), "c.npy": (14, 2)}  # fmt: skip
+        "a.npy": (13, 2),
+        "b.npy": (13, 2),
+        "c.npy": (14, 2),
+    }
     meta = json.loads((folder / "meta.json").read_text())
     assert (meta["modality"], meta["unit"], meta["dim"]) == ("audio", "20 ms", 2)
     assert re.fullmatch(r"1-[0-9a-f]{12}", meta["revision"])
@@ -82,8 +85,12 @@ def test_a_package_offers_encoders_by_name(desk, monkeypatch):
     info = packages / "my_package-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
-    lines = ["mine = my_package.my_encoder:MyEncoder", "logmel = my_package.my_encoder:MyEncoder",
-             "gone = my_package.nowhere:MyEncoder", "odd = my_package.my_encoder:STEP"]  # fmt: skip
+    lines = [
+        "mine = my_package.my_encoder:MyEncoder",
+        "logmel = my_package.my_encoder:MyEncoder",
+        "gone = my_package.nowhere:MyEncoder",
+        "odd = my_package.my_encoder:STEP",
+    ]
     (info / "entry_points.txt").write_text("\n".join(["[blemore.encoders]", *lines]) + "\n")
     monkeypatch.setenv("PYTHONPATH", str(packages))
     run = extract(desk, "--encoder", "mine", "--encoder", "logmel", "--workers", 2)
@@ -116,7 +123,10 @@ def test_the_example_with_a_torch_model(desk):
 
 def define(tmp_path, text):
     """A class in a file after three lines of imports."""
-    head = "from blemore_baselines.encoders.base import Encoder\nfrom blemore_baselines.encoders.torch_encoder import TorchEncoder\n\n"
+    head = (
+        "from blemore_baselines.encoders.base import Encoder\nfrom blemore_baselines.encoders.torch_encoder import"
+        " TorchEncoder\n\n"
+    )
     (tmp_path / "mine.py").write_text(head + text)
     return encoder_class(f"{tmp_path / 'mine.py'}:Mine")
 
@@ -126,26 +136,33 @@ def test_all_that_a_class_lacks_is_named_with_file_and_line(tmp_path):
         define(tmp_path, "class Mine(Encoder):\n    pass\n")
     assert {problem.where for problem in caught.value.problems} == {f"{tmp_path / 'mine.py'}:4"}
     assert [problem.message.partition(";")[0] for problem in caught.value.problems] == [
-        "class Mine lacks modality", "class Mine lacks unit", "class Mine lacks _encode", "class Mine lacks dim"]  # fmt: skip
+        "class Mine lacks modality",
+        "class Mine lacks unit",
+        "class Mine lacks _encode",
+        "class Mine lacks dim",
+    ]
     with pytest.raises(ValidationError) as caught:
         define(tmp_path, 'class Mine(TorchEncoder):\n    modality, dim, unit = "video", 3, "frame"\n')
     assert {problem.message.split()[3] for problem in caught.value.problems} == {"_load;", "items;", "forward;"}
 
 
-@pytest.mark.parametrize("line, message", [
-    ('modality = "visual"', "states modality = 'visual'; expected one of video, audio, video+audio"),
-    ('dim = "512"', "states dim = '512'; expected the number of columns"),
-    ("dim = 0", "states dim = 0; expected the number of columns"),
-    ("dim = True", "states dim = True; expected the number of columns"),
-    ('unit = " "', "states unit = ' '; expected what one row is"),
-    ('name = "a/b"', "states name = 'a/b'; expected a folder's name"),
-    ('name = "..x"', "states name = '..x'; expected a folder's name"),
-    ('presets = ("reference")', "states presets = 'reference'; expected at least one name in a tuple"),
-    ("presets = ()", "states presets = (); expected at least one name"),
-    ('suffixes = ("mov",)', "states suffixes = ('mov',); expected at least one ending"),
-    ('packages = "torch"', "states packages = 'torch'; expected names of packages"),
-    ("revision = 2", "states revision = 2; expected a text"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ('modality = "visual"', "states modality = 'visual'; expected one of video, audio, video+audio"),
+        ('dim = "512"', "states dim = '512'; expected the number of columns"),
+        ("dim = 0", "states dim = 0; expected the number of columns"),
+        ("dim = True", "states dim = True; expected the number of columns"),
+        ('unit = " "', "states unit = ' '; expected what one row is"),
+        ('name = "a/b"', "states name = 'a/b'; expected a folder's name"),
+        ('name = "..x"', "states name = '..x'; expected a folder's name"),
+        ('presets = ("reference")', "states presets = 'reference'; expected at least one name in a tuple"),
+        ("presets = ()", "states presets = (); expected at least one name"),
+        ('suffixes = ("mov",)', "states suffixes = ('mov',); expected at least one ending"),
+        ('packages = "torch"', "states packages = 'torch'; expected names of packages"),
+        ("revision = 2", "states revision = 2; expected a text"),
+    ],
+)
 def test_what_cannot_be_is_named(tmp_path, line, message):
     body = 'class Mine(Encoder):\n    modality, dim, unit = "audio", 3, "clip"\n    def _encode(self, clip): ...\n'
     with pytest.raises(ValidationError) as caught:
@@ -177,15 +194,21 @@ def test_a_property_is_a_part_too(tmp_path):
     assert kind().dim == 7
 
 
-@pytest.mark.parametrize("text, place, message", [
-    ("import nothing_at_all\n", 4, "cannot be imported: ModuleNotFoundError: No module named 'nothing_at_all'"),
-    ("class Mine(Encoder:\n", 4, "cannot be imported: SyntaxError"),
-    ("\nx = 1 / 0\n", 5, "cannot be imported: ZeroDivisionError: division by zero"),
-    ("def f():\n    raise SystemExit(3)\nf()\n", 5, "cannot be imported: SystemExit: 3"),
-    ("Mine = 3\n", None, "'Mine' is no encoder; expected a subclass of"),
-    ('class Other(Encoder):\n    modality, dim, unit = "audio", 1, "clip"\n    def _encode(self, clip): ...\n', None,
-     "'Mine' is no encoder; expected one of its encoders: Other"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, place, message",
+    [
+        ("import nothing_at_all\n", 4, "cannot be imported: ModuleNotFoundError: No module named 'nothing_at_all'"),
+        ("class Mine(Encoder:\n", 4, "cannot be imported: SyntaxError"),
+        ("\nx = 1 / 0\n", 5, "cannot be imported: ZeroDivisionError: division by zero"),
+        ("def f():\n    raise SystemExit(3)\nf()\n", 5, "cannot be imported: SystemExit: 3"),
+        ("Mine = 3\n", None, "'Mine' is no encoder; expected a subclass of"),
+        (
+            'class Other(Encoder):\n    modality, dim, unit = "audio", 1, "clip"\n    def _encode(self, clip): ...\n',
+            None,
+            "'Mine' is no encoder; expected one of its encoders: Other",
+        ),
+    ],
+)
 def test_a_file_that_cannot_be_used(tmp_path, text, place, message):
     with pytest.raises(ValidationError) as caught:
         define(tmp_path, text)

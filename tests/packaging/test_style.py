@@ -1,5 +1,5 @@
-"""Style: what ruff asks, and what it cannot: short functions, no conditional expression within another, no lambda with a
-name, variables that are nouns.
+"""Style: what ruff asks, and what it cannot: short functions, no conditional expression in another, no named lambda,
+variables that are nouns.
 """
 
 import ast
