@@ -167,10 +167,10 @@ blemore-baselines template --out submission_template
 blemore-score --check submission_template/submission_template.zip
 ```
 
-With `--ids test_metadata.csv` the first writes a template for the clips of that table, and the second also sees that
-each of them is there. `blemore-baselines predict` and `decode` write finished submissions; nobody has to edit this
-one by hand. The check comes with `pip install .` in the kit's folder; `blemore-baselines` needs
-`pip install '.[baselines]'`.
+In the kit's folder, `pip install .` installs the second command, and `pip install '.[baselines]'` both.
+
+With `--ids test_metadata.csv` the first writes a template for the clips of that table, and the second also sees that each
+of them is there. `blemore-baselines predict` and `decode` write finished submissions; nobody has to edit this one by hand.
 
 ## What a submission looks like
 

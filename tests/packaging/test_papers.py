@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,23 @@ def test_contributing_is_a_screenful():
     assert len(text.splitlines()) <= 60
     for named in re.findall(r"`((?:baselines|tests|scoring_program)/[\w/.]+|competition)`", text):
         assert (ROOT / named).exists(), named
+
+
+def test_the_workflow_runs_the_same_script_on_every_python():
+    text = (ROOT / ".github" / "workflows" / "tests.yml").read_text("utf-8")
+    (job,) = yaml.safe_load(text)["jobs"].values()
+    pythons = job["strategy"]["matrix"]["python"]
+    assert [f"Programming Language :: Python :: {python}" for python in pythons] == re.findall(
+        r"^ +(Programming Language :: Python :: 3\.\d+)$", (ROOT / "setup.cfg").read_text("utf-8"), re.M
+    )
+    assert job["strategy"]["matrix"]["include"] == [{"python": "3.11", "options": "--lowest"}]
+    assert job["steps"][-1]["run"] == ".ci/run ${{ matrix.options }}"
+    assert "PYTHON" in job["steps"][-1]["env"] and not re.search("secrets|https?:|index", text)
+
+
+def test_the_tests_with_the_lowest_versions_are_there():
+    lines = (ROOT / ".ci" / "run").read_text("utf-8").replace("\\\n", " ")
+    words = re.search(r"\.venv-lowest/bin/python -P -m pytest (.+)", lines)[1]
+    shown = subprocess.run(["bash", "-c", f"printf '%s\\n' {words}"], capture_output=True, text=True, check=True)
+    assert len(shown.stdout.split()) > 10
+    assert not [name for name in shown.stdout.split() if not (ROOT / name).exists()]

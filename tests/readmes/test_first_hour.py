@@ -68,7 +68,9 @@ def newcomer(tmp_path_factory, pytestconfig):
 
 
 def test_from_a_clone_to_a_checked_submission_and_a_leaderboard_entry(newcomer):
-    participant, organiser = section("Participants")[0], section("Organisers")[0]
+    participant, (scorer_alone, organiser, *_) = section("Participants")[0], section("Organisers")
+    refused = "if blemore-baselines --help || python -c 'import torch'; then exit 1; fi"
+    newcomer(f"{scorer_alone}\nblemore-score --help\nblemore-codabench --help\n{refused}")
     done = newcomer(participant + "\npwd")
     *said, place = done.stdout.splitlines()
     assert "valid: submission.zip" in said and "36 clips: " in said[-1], (
