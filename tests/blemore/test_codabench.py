@@ -216,6 +216,13 @@ def test_labels_must_have_the_hash_that_the_settings_name(platform):
     assert platform.run() == 4
 
 
+def test_labels_on_the_worker_that_cannot_be_read(platform, capsys):
+    """As with a file that only its owner may read: to pass over it would say that none is there."""
+    (platform.root / "worker.json").mkdir()
+    assert platform.run() == 4 and platform.scores() is None
+    assert "mode 0644" in capsys.readouterr().err
+
+
 SECRET = "zzsecret"
 
 

@@ -1,6 +1,7 @@
 """What the worker would do with a submission, and what a participant would see."""
 
 import json
+import re
 import struct
 import zipfile
 
@@ -9,8 +10,9 @@ from click.testing import CliRunner
 from helpers import zipped
 
 from blemore.codabench import SCORE_KEYS, hmac_of
-from blemore.evaluate import evaluate
+from blemore.evaluate import evaluate, read_reference
 from blemore.io import zip_bytes
+from blemore.report import to_dict
 from blemore_codabench.build import build
 from blemore_codabench.bundle import Bundle, pack
 from blemore_codabench.cli import main
@@ -94,6 +96,23 @@ def test_labels_that_stay_on_the_worker(built, tmp_path):
         ]
         == 1.0
     )
+
+
+def test_the_organisers_own_signature_is_that_of_the_page(built, tmp_path):
+    """With the labels' file, and so the secret, both key the hash alike."""
+    build(built.options._replace(labels_on_worker=True, queue=QUEUE, out=tmp_path / "b.zip"))
+    sent = submission(tmp_path, {"predictions": built.labels["labels"]})
+    labels = tmp_path / "b.labels.json"
+    simulate(Bundle(tmp_path / "b.zip"), sent, tmp_path / "out", worker_labels=labels)
+    mine = signature_fields(to_dict(evaluate(built.labels["labels"], read_reference(labels)))["signature"])
+    text = (tmp_path / "out/detailed_results.html").read_text().replace("<wbr>", "")
+    shown = signature_fields(re.search("<code>(.*)</code>", text)[1])
+    assert shown.items() <= mine.items() and shown["labels"].startswith("keyed-")
+    assert set(mine) - set(shown) == {"blends", "subset"}
+
+
+def signature_fields(line):
+    return dict(part.split(":", 1) for part in line.split("|"))
 
 
 # ------------------------------------------------------------------------------------------ layout

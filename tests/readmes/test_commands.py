@@ -10,14 +10,13 @@ import os
 import re
 import shutil
 import subprocess
-from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from kit import PROGRAMS, call
-from pages import ROOT, blocks, pages, text_of
+from pages import ROOT, blocks, fill_in, pages, text_of
 
 from blemore_baselines.engines import one_thread_each
 
@@ -38,12 +37,6 @@ NOT_HERE = {
     r"jupyter lab": "opens a browser",
     r"python -m nbconvert|python starting_kit/": "the notebook's own tests run it",
     r"python benchmarks/": "takes minutes, and measures this machine",
-}
-# What every organiser has another one of; dates would age.
-PLACEHOLDERS = {
-    "--queue KEY": "b1946ac9-2a6c-4a5e-9f0e-1c3e4d5f6a7b",
-    "--start YYYY-MM-DD": f"{date.today() + timedelta(days=40)}",
-    "--end YYYY-MM-DD": f"{date.today() + timedelta(days=70)}",
 }
 OWN_PATHS = ("baselines/run_all.sh", "tests/run.sh", ".ci/run")
 
@@ -116,7 +109,7 @@ def reason(command):
 
 def run(command, desk, wheels):
     """Run one of the kit's commands, with what a test has at hand."""
-    words = [PLACEHOLDERS.get(f"{option} {word}", word) for option, word in zip(("", *command.words), command.words)]
+    words = fill_in("\n".join(command.words), "\n").split("\n")
     assert words[0] in PROGRAMS, f"{command}: neither a command of the kit nor one that NOT_HERE knows"
     os.chdir(command.folder)
     if words[1] == "demo":

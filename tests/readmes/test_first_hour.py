@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pages import FENCE, ROOT, text_of
+from pages import FENCE, ROOT, fill_in, text_of
 
 # What the scripts of venv and any terminal have. No compiler, no git, no other Python.
 TOOLS = "bash sh cat cp dirname env ls mkdir mktemp mv rm sed uname".split()
@@ -79,7 +79,7 @@ def test_from_a_clone_to_a_checked_submission_and_a_leaderboard_entry(newcomer):
 
     # What an organiser brings along, here the demo's; the submission is the participant's.
     activate = ". ~/kit/.venv/bin/activate\n"
-    labels = newcomer(f"cp data/test_labels.json .\n{activate}{organiser}", place)
+    labels = newcomer(f"cp data/test_labels.json data/test_metadata.csv .\n{activate}{fill_in(organiser)}", place)
     entry = json.loads(labels.stdout.splitlines()[-1])
     assert (
         entry["status"] == "Finished"
