@@ -197,7 +197,7 @@ def best_fold_final(test_protocol: str, recipe: Recipe, metrics: Mapping) -> Fin
 def fit_final(
     dataset: Dataset, features: Features, head: str, recipe: Recipe, seed: int, final: Final
 ) -> tuple[torch.nn.Module, Scaler]:
-    """Train the final model; a fold's own model comes out as it was in cross-validation."""
+    """Train the final model. A fold's own model comes out as in cross-validation, up to rounding."""
     inside = dataset.folds[features.owner] != final.without
     scaler = fit_scaler(features.X[inside])
     with one_thread_each(), tqdm(total=final.epochs, desc="final model", unit="epoch", disable=None) as progress:
