@@ -169,8 +169,9 @@ blemore-score --check submission_template/submission_template.zip
 
 In the kit's folder, `pip install .` installs the second command, and `pip install '.[baselines]'` both.
 
-With `--ids test_metadata.csv` the first writes a template for the clips of that table, and the second also sees that each
-of them is there. `blemore-baselines predict` and `decode` write finished submissions; nobody has to edit this one by hand.
+With `--ids test_metadata.csv` the first writes a template for the clips of that table, and the second also sees that
+each of them is there. `blemore-baselines predict` and `decode` write finished submissions; nobody has to edit this
+one by hand.
 
 ## What a submission looks like
 
