@@ -151,8 +151,10 @@ def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata"
 
 def _demand_empty_cells(rows: Sequence[Mapping[str, str]], where: str) -> None:
     """Refuse words that stand for an empty cell, in one problem for all rows."""
-    columns = ("emotion_1", "emotion_2", "emotion_1_salience", "emotion_2_salience", "mix", "fold")
-    words = [(name, row[name]) for row in rows for name in columns if row.get(name) in WORDS_FOR_NOTHING]
+    always, of_singles = ("emotion_1", "mix", "fold"), ("emotion_2", "emotion_1_salience", "emotion_2_salience")
+    # In a blend, a missing salience is a wrong label, which is reported with its line.
+    cells = ((row, name) for row in rows for name in (always if row.get("mix") == "1" else (*always, *of_singles)))
+    words = [(name, row[name]) for row, name in cells if row.get(name) in WORDS_FOR_NOTHING]
     if words:
         names, spellings = (sorted(set(column)) for column in zip(*words))
         message = f"{len(words):,} cells of {', '.join(names)} hold {', '.join(spellings)}; expected empty cells"

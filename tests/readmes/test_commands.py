@@ -35,6 +35,7 @@ NOT_HERE = {
     r"blemore-baselines extract .*--encoder my_encoder\.py": "needs that file: tests/baselines/test_own_encoders.py",
     r"blemore-baselines train .*--features features/train/my_encoder": "needs its features",
     r"jupyter lab": "opens a browser",
+    r"python -m ruff": "tests/packaging/test_style.py runs it",
     r"python -m nbconvert|python starting_kit/": "the notebook's own tests run it",
     r"python benchmarks/": "takes minutes, and measures this machine",
 }
