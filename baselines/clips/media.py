@@ -114,8 +114,9 @@ class Clip:
             stream = _video_stream(container, self.path)
             for frame in _decode(container, stream, self.path):
                 time = frame.time if frame.time is not None else first or 0.0
-                first = time if first is None else first
-                yield time - first, _as_shown(frame, stream.sample_aspect_ratio, self.path)
+                if first is None:
+                    first, orient = time, _orientation(frame, self.path)
+                yield time - first, orient(_picture(frame, stream.sample_aspect_ratio))
         if first is None:
             raise MediaError(
                 "no-frames", self.path, "its video stream holds no frame; expected at least one", CUT_SHORT
@@ -288,22 +289,32 @@ def _read_sound_stream(path: Path) -> list[Run]:
         ]
 
 
-def _as_shown(frame, pixel_shape: Fraction | None, path: Path) -> np.ndarray:
-    """A decoded frame as RGB (height, width, 3), in its true proportions and the right way up."""
-    width = round(frame.width * (pixel_shape or 1))  # the shape is a pixel's width over its height
-    picture = frame.to_ndarray(format="rgb24", width=max(1, width), height=frame.height)
+def _orientation(frame, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns or mirrors the pictures of a stream as they are to be shown, by the matrix in its first frame.
+
+    One frame is asked: a frame that was asked for its side data is freed by the next collection of garbage alone.
+    """
     matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
     if matrix is None:
-        return picture
+        return np.asarray
     # Where the unit steps to the right and down in the file lead on the screen: (a, b) and (c, d).
     a, b, _, c, d = np.sign(np.frombuffer(matrix, np.int32)[:5])
     if (a and d) and not (b or c):
-        return np.ascontiguousarray(picture[::d, ::a])
+        return lambda picture: np.ascontiguousarray(picture[::d, ::a])
     if (b and c) and not (a or d):
-        return np.ascontiguousarray(picture.transpose(1, 0, 2)[::b, ::c])
+        return lambda picture: np.ascontiguousarray(picture.transpose(1, 0, 2)[::b, ::c])
     raise MediaError(
         "unreadable", path, "is to be shown turned by other than a quarter", "Convert it to upright frames."
     )
+
+
+def _picture(frame, pixel_shape: Fraction | None) -> np.ndarray:
+    """A decoded frame as RGB (height, width, 3), in its true proportions.
+
+    pixel_shape: a pixel's width over its height
+    """
+    width = round(frame.width * (pixel_shape or 1))
+    return frame.to_ndarray(format="rgb24", width=max(1, width), height=frame.height)
 
 
 def _mono(frame) -> np.ndarray:
