@@ -27,7 +27,7 @@ def main() -> None:
     """
 
 
-COMMANDS = (
+COMMANDS: tuple[click.Command, ...] = (
     pipeline.run,
     clips.demo,
     clips.encoders,

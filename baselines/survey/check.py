@@ -329,7 +329,7 @@ def _sequences(folder: Path) -> tuple[list[str], dict[str, str], dict[str, tuple
     for clip, path in tqdm(files, desc=f"reading {folder.name}", unit="clip", disable=None):
         try:
             sequence = read_sequence(path)
-            shapes[clip] = sequence.shape
+            shapes[clip] = len(sequence), sequence.shape[1]
             if not np.isfinite(sequence).all():
                 unreadable[clip] = "holds NaN or Infinity"
         except (ValueError, OSError) as error:
