@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SETUP = r"""
@@ -67,20 +67,32 @@ def run(
     outer = [unshare, "--user", "--map-root-user", "--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child"]
     places = map(str, (root, program, output, prefix, ready))
     environment = {"PATH": f"{prefix}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/tmp"}
+    try:
+        code = capture([*outer, "--", "/bin/sh", "-c", SETUP, "sh", *places, *words], log, environment, time_limit)
+    except OSError:
+        raise NoSandbox from None
+    if code is not None and not ready.exists():
+        raise NoSandbox
+    return code
+
+
+def capture(
+    argv: Sequence[str], log: Path, environment: Mapping[str, str], time_limit: float, folder: Path | None = None
+) -> int | None:
+    """Run a command in `folder`, and write what it prints to `log`, as stdout.txt and stderr.txt.
+
+    Returns its exit code; None: it took more than `time_limit` seconds. Raises OSError: it cannot be run.
+    """
     with open(log / "stdout.txt", "wb") as out, open(log / "stderr.txt", "wb") as err:
         try:
-            process = subprocess.run(
-                [*outer, "--", "/bin/sh", "-c", SETUP, "sh", *places, *words],
+            return subprocess.run(
+                argv,
+                cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 timeout=time_limit,
-            )
+            ).returncode
         except subprocess.TimeoutExpired:
             return None
-        except OSError:
-            raise NoSandbox from None
-    if not ready.exists():
-        raise NoSandbox
-    return process.returncode

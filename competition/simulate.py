@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -222,22 +221,11 @@ def execute(
 
 
 def _run(argv: list[str], app: Path, output: Path, environment: Mapping[str, str], time_limit: float) -> Run:
-    with open(output / "stdout.txt", "wb") as out, open(output / "stderr.txt", "wb") as err:
-        try:
-            process = subprocess.run(
-                argv,
-                cwd=app / "program",
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                timeout=time_limit,
-            )
-        except subprocess.TimeoutExpired:
-            return Run(None, f"stopped after {time_limit} s")
-        except OSError as error:
-            return Run(None, f"the command cannot be run: {error}")
-    return Run(process.returncode)
+    try:
+        code = sandbox.capture(argv, output, environment, time_limit, app / "program")
+    except OSError as error:
+        return Run(None, f"the command cannot be run: {error}")
+    return Run(None, f"stopped after {time_limit} s") if code is None else Run(code)
 
 
 def _lay_out(folder: Path, files: Mapping[str, bytes]) -> None:
