@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from blemore import trivial
-from blemore.errors import FileError, Problem, ValidationError, printable
+from blemore.errors import FileError, Problem, ValidationError
 from blemore.evaluate import Report
 from blemore.io import write_atomic
 from blemore.labels import LABEL_INDEX, LABELS
-from blemore.page import STYLE
+from blemore.page import STYLE, safe
 from blemore.report import to_text
 from blemore.significance import bootstrap, compare
 from blemore_baselines.dataset import SET_OF_LABEL
@@ -355,7 +355,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def _page(run: Run, sections: Sequence[Section]) -> str:
-    config, title = run.config, _safe(" + ".join(run.encoders))
+    config, title = run.config, safe(" + ".join(run.encoders))
     intro = (
         f"{config['head']} head, {config['method']}, preset {config['preset']}, seed {config['seed']},"
         f" {config['train']['clips']:,} clips"
@@ -366,7 +366,7 @@ def _page(run: Run, sections: Sequence[Section]) -> str:
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{title}</title>\n<style>{STYLE}{MORE_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
-            f'<p class="soft">{_safe(intro)}</p>',
+            f'<p class="soft">{safe(intro)}</p>',
             _tiles(sections[0].tables["results"], "decoded by thresholds" if "structured" in run.metrics else ""),
             *map(_section, sections),
             f"<h2>Signature of the run</h2><p>{_signature(run.signature)}</p>",
@@ -394,8 +394,8 @@ def _interval(low: Cell, high: Cell) -> str:
 
 def _section(section: Section) -> str:
     parts = [
-        f"<h2>{_safe(section.title)}</h2>",
-        *(f"<p>{_safe(text)}</p>" for text in section.text),
+        f"<h2>{safe(section.title)}</h2>",
+        *(f"<p>{safe(text)}</p>" for text in section.text),
         *map(to_html, section.tables.values()),
     ]
     if section.pre:
@@ -403,8 +403,8 @@ def _section(section: Section) -> str:
     for name, (png, caption) in section.figures.items():
         source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         parts.append(
-            f'<figure><img alt="{_safe(name.replace("_", " "))}"'
-            f' src="{source}"><figcaption>{_safe(caption)}</figcaption></figure>'
+            f'<figure><img alt="{safe(name.replace("_", " "))}"'
+            f' src="{source}"><figcaption>{safe(caption)}</figcaption></figure>'
         )
     if section.signature:
         parts.append(f'<p class="soft">Signature of the study: {_signature(section.signature)}</p>')
@@ -412,8 +412,4 @@ def _section(section: Section) -> str:
 
 
 def _signature(line: str) -> str:
-    return f"<code>{_safe(line).replace('|', '|<wbr>')}</code>"
-
-
-def _safe(text: str) -> str:
-    return html.escape(printable(text))
+    return f"<code>{safe(line).replace('|', '|<wbr>')}</code>"

@@ -88,7 +88,7 @@ def scored(report: Report, bootstrap: Bootstrap | None = None, level: str = "ful
 
 
 def _signed_page(body: Sequence[str], line: str) -> str:
-    code = _safe(line).replace("|", "|<wbr>")
+    code = safe(line).replace("|", "|<wbr>")
     return _page("BLEMORE: scored", [*body, "<h2>Signature</h2>", f"<p><code>{code}</code></p>"])
 
 
@@ -128,13 +128,14 @@ def _page(title: str, body: Iterable[str]) -> str:
     )
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
+    """Any text as HTML that shows it and does nothing else."""
     return html.escape(printable(text))
 
 
 def _problem(problem: Problem) -> str:
     text, hint = str(problem._replace(hint=None)), problem.hint
-    return _safe(text) + (f'<span class="soft">{_safe(hint)}</span>' if hint else "")
+    return safe(text) + (f'<span class="soft">{safe(hint)}</span>' if hint else "")
 
 
 def _number(value: float | None, digits: int = 4) -> str:
@@ -158,7 +159,7 @@ def _figures(report: Report, bootstrap: Bootstrap) -> str:
         for figure in TOTALS
     )
     note = f"{bootstrap.note[0].upper()}{bootstrap.note[1:]}." if bootstrap.note else ""
-    subset = "" if report.subset == "all" else f" Scored on {_safe(report.subset)} alone."
+    subset = "" if report.subset == "all" else f" Scored on {safe(report.subset)} alone."
     exact = ""
     if any(entry.rounded != entry.label for entry in report.predictions.values()):
         by_percentages = _number(report.counts.acc_salience_exact)
@@ -166,7 +167,7 @@ def _figures(report: Report, bootstrap: Bootstrap) -> str:
             f"<p>By rounded percentages instead of the relation, ACC<sub>salience</sub> would be {by_percentages}.</p>"
         )
     return (
-        f'<p class="soft">Reference: {_safe(composition(report.labels))}.{subset}</p><div'
+        f'<p class="soft">Reference: {safe(composition(report.labels))}.{subset}</p><div'
         f' class="figures">{tiles}</div>{exact}<p class="soft">Below each figure: its 95 % interval, by a bootstrap'
         f" over {bootstrap.units:,} {bootstrap.unit}s. {note}</p>"
     )
