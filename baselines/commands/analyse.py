@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from blemore.cli import PATH
-from blemore_baselines.commands.common import features_option, metadata_option, talk
-from blemore_baselines.models.recipes import HEADS, PRESETS, Recipe
+from blemore_baselines.commands.common import features_option, head_option, metadata_option, seed_option, talk
+from blemore_baselines.models.recipes import PRESETS, Recipe
 from blemore_baselines.studies import STUDIES, Entry
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ instead_of_scores_option = click.option(
 )
 training_options = (
     click.option("--preset", type=click.Choice(list(PRESETS)), default="fast", show_default=True, help="As in train."),
-    click.option("--head", type=click.Choice(list(HEADS)), default="mlp512", show_default=True),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+    head_option,
+    seed_option,
     click.option(
         "--out", type=PATH, required=True, metavar="DIR", help="Where the study's JSON, tables and figures go."
     ),

@@ -8,6 +8,7 @@ import click
 
 from blemore.cli import PATH
 from blemore.errors import printable
+from blemore_baselines.models.recipes import HEADS, PRESETS
 
 
 def talk(text: str) -> None:
@@ -36,3 +37,15 @@ features_option = click.option(
     metavar="PATH",
     help="An aggregated .npz, a CSV table, or a folder with a file a clip. Several are fused.",
 )
+preset_option = click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="published",
+    show_default=True,
+    help=(
+        "published: the paper's protocol; fast: with the MLP heads as good on nested figures, in a twentieth of the"
+        " time or less."
+    ),
+)
+head_option = click.option("--head", type=click.Choice(list(HEADS)), default="mlp512", show_default=True)
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)

@@ -15,9 +15,16 @@ from blemore.cli import OUT_FOLDER, PATH, FilePath
 from blemore.errors import Problem, ValidationError, some
 from blemore.evaluate import read_ids, read_reference
 from blemore.io import read_table, to_json, write_atomic
-from blemore_baselines.commands.common import features_option, metadata_option, talk
+from blemore_baselines.commands.common import (
+    features_option,
+    head_option,
+    metadata_option,
+    preset_option,
+    seed_option,
+    talk,
+)
 from blemore_baselines.decoding.decoders import DECODERS
-from blemore_baselines.models.recipes import HEADS, METHODS, PRESETS, TEST_PROTOCOLS
+from blemore_baselines.models.recipes import METHODS, TEST_PROTOCOLS
 
 if TYPE_CHECKING:
     from blemore_baselines.decoding.decoders import Answers
@@ -63,17 +70,8 @@ def _decoder_options(decoder: str, **values: float | None) -> dict[str, float]:
     show_default=True,
     help="One row a clip, or each of its rows an example.",
 )
-@click.option("--head", type=click.Choice(list(HEADS)), default="mlp512", show_default=True)
-@click.option(
-    "--preset",
-    type=click.Choice(list(PRESETS)),
-    default="published",
-    show_default=True,
-    help=(
-        "published: the paper's protocol; fast: with the MLP heads as good on nested figures, in a twentieth of the"
-        " time or less."
-    ),
-)
+@head_option
+@preset_option
 @click.option(
     "--test-protocol",
     type=click.Choice(TEST_PROTOCOLS),
@@ -86,7 +84,7 @@ def _decoder_options(decoder: str, **values: float | None) -> dict[str, float]:
 )
 @decoder_option
 @weight_option
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@seed_option
 @click.option(
     "--out", type=OUT_FOLDER, required=True, metavar="RUN", help="The run folder; a run that was stopped goes on."
 )

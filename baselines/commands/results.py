@@ -10,8 +10,8 @@ import click
 from blemore.cli import OUT_FOLDER, PATH
 from blemore.evaluate import evaluate, read_reference
 from blemore.io import read_json
-from blemore_baselines.commands.common import metadata_option, talk
-from blemore_baselines.models.recipes import PRESETS, TEST_PROTOCOLS
+from blemore_baselines.commands.common import metadata_option, preset_option, seed_option, talk
+from blemore_baselines.models.recipes import TEST_PROTOCOLS
 
 
 @click.command()
@@ -64,16 +64,7 @@ def report(folder: Path, features: tuple, analysis: Path | None, submission: Pat
     metavar="CSV",
     help="Predict these clips, too: test_metadata.csv; scored where it holds labels.",
 )
-@click.option(
-    "--preset",
-    type=click.Choice(list(PRESETS)),
-    default="published",
-    show_default=True,
-    help=(
-        "published: the paper's protocol; fast: with the MLP heads as good on nested figures, in a twentieth of the"
-        " time."
-    ),
-)
+@preset_option
 @click.option(
     "--test-protocol",
     type=click.Choice(TEST_PROTOCOLS[1:]),
@@ -84,7 +75,7 @@ def report(folder: Path, features: tuple, analysis: Path | None, submission: Pat
         " best-fold: that fold's own model."
     ),
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@seed_option
 @click.option(
     "--out",
     type=OUT_FOLDER,
