@@ -325,8 +325,9 @@ def _choose(clip: str, paths: list[Path], modality: str) -> Path | Failure:
         return (own or paths)[0]
     if not paths:
         return Failure(clip, "missing-file", "no media file of this name under the folder of the clips")
-    doubles = sorted(map(str, own or paths))
-    message = f"{len(doubles)} files bear this name ({some(doubles)}); expected one. Move the others elsewhere."
+    folder = os.path.commonpath([path.parent for path in own or paths])  # long paths would be cut before they differ
+    doubles = sorted(str(path.relative_to(folder)) for path in own or paths)
+    message = f"{len(doubles)} files have this name ({some(doubles)}); expected one. Move the others elsewhere."
     return Failure(clip, "ambiguous", message)
 
 

@@ -53,6 +53,7 @@ def wheels(request, tmp_path_factory):
     """A folder with the wheels that travel with the scoring program; fetched once and kept in pytest's cache, if it has
     one.
     """
+    from blemore.io import write_atomic
     from blemore_codabench import vendor
     from blemore_codabench.bundle import BundleError
 
@@ -61,8 +62,11 @@ def wheels(request, tmp_path_factory):
     try:
         vendor.vendored(folder)
     except BundleError:
+        download = tmp_path_factory.mktemp("download")  # another process may be fetching them, too
         try:
-            vendor.fetch(folder)
+            vendor.fetch(download)
+            for path in download.iterdir():
+                write_atomic(folder / path.name, path.read_bytes())
         except BundleError as error:
             pytest.skip(f"no wheels: {error}")
     return folder
