@@ -115,17 +115,14 @@ def decode(
     for models in filter(None, (train, test)):
         _tell_missing(models)
     decoded = transductive.fit(decoder, dataset, train, normalise, **options)
-    figures = decoded.figures
     if test and out:
         _submit(test, decoded.apply(test, actors), out)
-        rows = [{"path": str(path), "missing": missing} for path, missing in zip(test.paths, test.missing)]
-        figures = {**figures, "test": rows}
     if oof_out:
         write_submission(dataset.ids, decoded.nested, oof_out)
         talk(f"{oof_out}: the nested predictions of the train clips")
     if report:
-        _write_report(report, figures)
-    click.echo(decoder_to_text(decoder, figures))
+        _write_report(report, decoded.figures, test)
+    click.echo(decoder_to_text(decoder, decoded.figures))
     if test:
         click.echo(f"\n{out}: {len(test.ids)} clips, checked")
 
@@ -185,8 +182,11 @@ def _submit(test: Models, answers: Answers, out: Path) -> None:
     write_expected(out, test.ids, answers)
 
 
-def _write_report(report: Path, figures: dict) -> None:
+def _write_report(report: Path, figures: dict, test: Models | None) -> None:
     """The figures as JSON, and a diagram of reliability beside them where the decoder has a posterior."""
+    if test:
+        rows = [{"path": str(path), "missing": missing} for path, missing in zip(test.paths, test.missing)]
+        figures = {**figures, "test": rows}
     write_atomic(report, to_json(figures))
     if "calibration" in figures:
         from blemore_baselines.results.plots import reliability
