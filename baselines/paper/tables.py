@@ -14,12 +14,12 @@ from blemore import trivial
 from blemore.io import to_json, write_atomic
 from blemore.labels import LABELS, Label
 from blemore.signature import digest, line
+from blemore.tables import Cell, Table, to_csv, to_latex, to_text
 from blemore.validate import Reference
 from blemore.version import VERSION
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.results import plots
 from blemore_baselines.results.published import Published, read_published_trivial
-from blemore_baselines.results.tables import Cell, Table, to_csv, to_latex, to_text
 
 HEAD = "mlp512"  # the published one
 METRICS = {"acc_presence": "presence", "acc_salience": "salience"}

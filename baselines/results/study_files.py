@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from blemore.errors import Problem, ValidationError, show
 from blemore.io import read_bytes, read_json, to_json, write_atomic
-from blemore_baselines.results.tables import Cell, Table, to_files, to_text
+from blemore.tables import Cell, Table, to_files, to_text
 
 
 class Study(NamedTuple):

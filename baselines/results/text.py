@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from blemore.metrics import Counts
-from blemore.report import comparison_lines
-from blemore.significance import Comparison, Difference, Interval
+from blemore.report import comparison_lines, difference_lines
+from blemore.significance import Comparison, Difference, Estimate, SignFlip
+from blemore.tables import Table, to_text
 from blemore.trivial import Trivial
-from blemore_baselines.results.tables import Table, to_text
 
 METRICS = {"acc_presence": "ACC_presence", "acc_salience": "ACC_salience", "score": "score"}
 ACCOUNTS = {
@@ -120,14 +120,21 @@ def _posterior_table(calibration: Mapping) -> Table:
     )
 
 
-def _difference(against: Mapping) -> list[str]:
+def _difference(against: Mapping | list[Mapping]) -> list[str]:
     """The paired difference to thresholds, in the words of `blemore.report`; from what JSON keeps of it."""
-    differences = {
-        metric: Difference(one["delta"], one["interval"] and Interval(*one["interval"]), one["p"])
-        for metric, one in against["differences"].items()
-    }
-    comparison = Comparison(differences, *(against[name] for name in Comparison._fields[1:]))
-    return comparison_lines(comparison, "thresholds on the same scores, nested as well")
+    if isinstance(against, list):
+        return comparison_lines({one["name"]: _comparison(one) for one in against})
+    lines = difference_lines("thresholds on the same scores, nested as well", _comparison(against))
+    return [*lines, "Intervals and p are by the bootstrap of version 0.2. Train or decode again to have today's."]
+
+
+def _comparison(content: Mapping) -> Comparison:
+    differences = {}
+    for metric, one in content["differences"].items():
+        estimate = Estimate(one["delta"], *(one["interval"] or (None, None)), one["p"], one.get("reason"))
+        flips = one.get("sign_flip")
+        differences[metric] = Difference(estimate, one.get("p_holm"), flips and SignFlip(**flips))
+    return Comparison(differences, content["unit"], content["units"], content.get("without_blends", 0))
 
 
 TRIVIAL_NOTES = {
