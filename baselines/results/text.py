@@ -131,7 +131,8 @@ def _difference(against: Mapping | list[Mapping]) -> list[str]:
 def _comparison(content: Mapping) -> Comparison:
     differences = {}
     for metric, one in content["differences"].items():
-        estimate = Estimate(one["delta"], *(one["interval"] or (None, None)), one["p"], one.get("reason"))
+        low, high = one["interval"] or (None, None)
+        estimate = Estimate(one["delta"], low, high, one["p"], one.get("reason"))
         flips = one.get("sign_flip")
         differences[metric] = Difference(estimate, one.get("p_holm"), flips and SignFlip(**flips))
     return Comparison(differences, content["unit"], content["units"], content.get("without_blends", 0))

@@ -122,7 +122,7 @@ def failed(problems: Sequence[Problem], organiser: bool = False) -> str:
         if organiser
         else "It does not count as scored: mend it and submit it again."
     )
-    items = [f"<li>{_problem(problem)}</li>" for problem in problems[:MOST_PROBLEMS]]
+    items = [f"<li>{problem_part(problem)}</li>" for problem in problems[:MOST_PROBLEMS]]
     more = len(problems) - len(items)
     return document(
         "BLEMORE: no score",
@@ -157,7 +157,7 @@ def safe(text: str) -> str:
     return html.escape(printable(text))
 
 
-def _problem(problem: Problem) -> str:
+def problem_part(problem: Problem) -> str:
     text, hint = str(problem._replace(hint=None)), problem.hint
     return safe(text) + (f'<span class="soft">{safe(hint)}</span>' if hint else "")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from blemore.page import document, safe, signature_part
+from blemore.page import document, problem_part, safe, signature_part
 from blemore.rank_report import LeftOut, pairs_table, rank_in_words, ranking_table
 from blemore.ranking import Ranking, System
 from blemore.significance import LEVEL
@@ -21,21 +21,21 @@ STYLE = """.stability { display: block; width: 100%; max-width: 44rem; margin: .
 .stability .own { fill: none; stroke: var(--ink); stroke-width: 1.5 }
 .apart td { text-align: center; min-width: 1.6rem; border: 1px solid var(--line); padding: .1rem .2rem }
 .apart td.yes { background: rgba(var(--shade), .55); color: var(--deep) } .apart td.no { color: var(--soft) }
-.apart thead th { text-align: center; min-width: 0 } .apart th { padding-right: .5rem }
+.wide tbody th { white-space: normal; min-width: 7rem; position: sticky; left: 0; background: var(--paper) }
+.apart tbody th { min-width: 9rem } .apart thead td { border: 0 } .apart thead th { text-align: center; min-width: 0 }
 details { margin: .75rem 0 } summary { cursor: pointer }
 """
 WIDTH, NAMES, EDGE, TOP, ROW = 440, 120, 14, 22, 20  # of the drawing: whole, names, margin, axis and each row
+MOST_PROBLEMS = 10  # of each submission; the command prints all of them
 LONGEST_NAME = 19  # characters that fit into NAMES
 
 
 def rank_page(ranking: Ranking, left_out: Sequence[LeftOut]) -> str:
     """The whole page."""
-    counts = ranking.systems[0].counts
     words = "".join(f"<p>{safe(line)}</p>" for line in rank_in_words(ranking, left_out))
     body = [
-        f'<p class="soft">{counts.n:,} clips, {counts.n_blends:,} blends, {ranking.units:,} {ranking.unit}s.</p>',
-        words,
         to_html(ranking_table(ranking)),
+        words,
         *_stability(ranking),
         *_pairs(ranking),
         *_left_out(left_out),
@@ -148,8 +148,8 @@ def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
     if not left_out:
         return []
     items = "".join(
-        f"<li>{safe(one.name)} ({safe(one.file)}): {len(one.problems):,} problems, the first:"
-        f' <span class="soft">{safe(str(one.problems[0]))}</span></li>'
+        f"<li>{safe(one.name)}: {len(one.problems):,} problem{'s' if len(one.problems) > 1 else ''}"
+        f"<ul>{''.join(f'<li>{problem_part(problem)}</li>' for problem in one.problems[:MOST_PROBLEMS])}</ul></li>"
         for one in left_out
     )
     return ['<h2 class="bad">Left out, since they are invalid</h2>', f"<ol>{items}</ol>"]

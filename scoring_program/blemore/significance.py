@@ -211,10 +211,10 @@ def contrast(first: Records, second: Records) -> Comparison:
     pairs = [(first.by_unit[name], second.by_unit[name]) for name in first.by_unit]
     flips = _sign_flips(pairs)
     differences = {}
-    for figure, ours in first.figures.items():
-        theirs = second.figures[figure]
-        left_out = [None if a is None or b is None else a - b for a, b in zip(ours.left_out, theirs.left_out)]
-        estimate = infer(ours.value - theirs.value, left_out, (-1, 1))
+    for figure, one in first.figures.items():
+        other = second.figures[figure]
+        left_out = [None if a is None or b is None else a - b for a, b in zip(one.left_out, other.left_out)]
+        estimate = infer(one.value - other.value, left_out, (-1, 1))
         differences[figure] = Difference(estimate, estimate.p, flips[figure])
     return Comparison(differences, first.unit, len(first.by_unit), first.without_blends)
 

@@ -4,7 +4,8 @@ A cell is a text, a whole number, a fraction (four digits; CSV keeps them all) o
 signature says in one line what the figures were computed from.
 
 Names of columns have a meaning in two cases. `p`, `Holm p` and `p of …` are p-values, of which none shows as 0. Two
-neighbours ending in `low` and `high`, or in `from` and `to`, are the ends of an interval: LaTeX has one column for it.
+neighbours ending in `low` and `high`, or in `from` and `to`, are the ends of an interval: LaTeX and pages have one
+column for it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import NamedTuple, Optional, Union
 from blemore.errors import printable
 from blemore.io import csv_text
 
+CELLS = (str, int, float, type(None))
 Cell = Optional[Union[str, int, float]]  # in this form for Python 3.9
 
 
@@ -114,7 +116,7 @@ def to_latex(table: Table, signature: str, label: str) -> str:
 
     label: for `\\ref`; what is neither a letter, a digit nor one of `:_-` becomes a hyphen
     """
-    columns, rows = _joined(table)
+    columns, rows = _joined(table, 3)
     comments = (signature, r"\usepackage{booktabs}")
     lines = [
         *(f"% {printable(' '.join(text.split()))}" for text in comments),
@@ -134,9 +136,9 @@ def to_latex(table: Table, signature: str, label: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _joined(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Header and rows as texts, three digits, with one column for both ends of an interval."""
-    columns, rows = list(table.columns), [_shown_cells(table, row, 3) for row in table.rows]
+def _joined(table: Table, digits: int) -> tuple[list[str], list[list[str]]]:
+    """Header and rows as texts, with one column for both ends of an interval."""
+    columns, rows = list(table.columns), [_shown_cells(table, row, digits) for row in table.rows]
     for first in reversed(range(len(columns) - 1)):
         prefix, _, name = columns[first].rpartition(" ")
         second, title = ENDS.get(name, ("", ""))
@@ -165,8 +167,8 @@ def to_files(name: str, table: Table, signature: str) -> dict[str, str]:
 
 def to_html(table: Table) -> str:
     """For a page in the style of `blemore.page`; wider than the page, it scrolls."""
-    header = _html_cells("th", table.columns)
-    rows = [_shown_cells(table, row) for row in table.rows]
+    columns, rows = _joined(table, 4)
+    header = _html_cells("th", columns)
     body = "".join(f"<tr>{_html_cells('th', row[:1])}{_html_cells('td', row[1:])}</tr>" for row in rows)
     title = f'<p class="soft">{html.escape(table.title)}</p>'  # a caption would scroll away
     content = f'<table class="rows"><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>'
