@@ -111,9 +111,8 @@ def write_results(
     text = "\n".join([*sections, *_reasons(not_run), *_passed_over(sources), signature]) + "\n"
     write_atomic(out / "results.txt", text)
     write_atomic(out / "results.csv", to_csv(flat_table(results), signature))
-    write_atomic(
-        out / "results.tex", "\n".join(to_latex(table, signature, f"tab:{name}") for name, table in tables.items())
-    )
+    latex = (to_latex(table, signature, f"tab:{name}") for name, table in tables.items())
+    write_atomic(out / "results.tex", "\n".join(latex))
     if results:
         write_atomic(out / "results.png", _draw(results, signature))
     write_atomic(out / "results.json", to_json(_to_dict(results, not_run, setting, signature)))
