@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from blemore.evaluate import Report
 from blemore.labels import EMOTIONS
-from blemore.report import equals_p
+from blemore.report import equals_p, interval_text
 from blemore.significance import compare
 from blemore_baselines.dataset import TARGETS, Dataset, read_dataset
 from blemore_baselines.decoding.accounts import accuracies, scored
@@ -186,8 +186,8 @@ class Record(NamedTuple):
         log_loss = calibration(posteriors, labels)["log_loss"]
         row = self.rows[name] = {**accuracies(report.counts), "log_loss": log_loss, "difference": gain._asdict()}
         figures = " ".join(f"{row[figure]:>8.4f}" for figure in ("acc_presence", "acc_salience", "score", "log_loss"))
-        interval = f"{gain.interval.low:+.4f} to {gain.interval.high:+.4f}"
-        print(f"{name:<68} {figures}  {gain.value:+.4f} ({interval}), {equals_p(gain.p)}", flush=True)
+        interval = interval_text(gain.interval, "+.4f")
+        print(f"{name:<68} {figures}  {gain.value:+.4f} {interval}, {equals_p(gain.p)}", flush=True)
 
 
 def compare_ways(record: Record, logs: np.ndarray) -> list[str]:

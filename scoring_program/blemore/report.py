@@ -172,7 +172,7 @@ def interval_text(interval: Interval | None, width: str = ".4f") -> str:
 
 def equals_p(p: float | None) -> str:
     """`p = 0.012`, `p < 0.001`."""
-    text = p_text(p)
+    text = "n/a" if p is None else p_text(p)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
