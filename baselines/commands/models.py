@@ -182,6 +182,10 @@ def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
 
 def _write_expected(out: Path, clips: Sequence[str], answers: Answers) -> None:
     """Beside the submission what each clip is expected to gain, where the decoder knows it."""
+    for number, excess in enumerate([] if answers.excess is None else answers.excess, start=1):
+        if excess > 1:
+            model = f"model {number}" if len(answers.excess) > 1 else "the model"
+            talk(f"{model}: scores are {excess:.3f} times as spread out as out of fold, and were divided by that")
     if answers.expected is not None:
         from blemore_baselines.predict import expected_csv
 
