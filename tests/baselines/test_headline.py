@@ -1,0 +1,57 @@
+"""What a run reports is what its saved model reaches: nested figures beside those of actors that nothing has seen."""
+
+import numpy as np
+import pytest
+
+from blemore.significance import bootstrap
+from blemore_baselines.dataset import TARGETS, Dataset
+from blemore_baselines.decoding.accounts import scored
+from blemore_baselines.features import read_features
+from blemore_baselines.models.recipes import PRESETS
+from blemore_baselines.predict import predict
+from blemore_baselines.results.run import read_run
+from blemore_baselines.train import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ACTORS, CLIPS, FOLDS = 12, 18, 5
+
+
+def people(seed, dim=1000):
+    """Clips of as many known actors in five folds as of new ones: their soft labels in a basis of `dim` columns, noise,
+    and something of each actor's own.
+    """
+    rng = np.random.default_rng(seed)
+    basis = rng.normal(size=(6, dim))
+    parts = []
+    for name in ("known", "new"):
+        labels, actor = rng.integers(0, 36, ACTORS * CLIPS), np.repeat(np.arange(ACTORS), CLIPS)
+        own = 0.3 * rng.normal(size=(ACTORS, dim))
+        X = TARGETS[labels] @ basis + rng.normal(size=(len(labels), dim)) + own[actor]
+        ids = [f"{name}{k:03}" for k in range(len(labels))]
+        parts.append((Dataset(ids, labels, actor % FOLDS, [f"{name}{k}" for k in actor]), X.astype(np.float32)))
+    return parts
+
+
+def reported_and_reached(folder, preset, head, seed):
+    """The nested report of a run, and the report of its saved model's predictions of new actors' clips."""
+    (known, X), (new, X_new) = people(seed)
+    for name, ids, rows in (("known", known.ids, X), ("new", new.ids, X_new)):
+        (folder / name).mkdir()
+        np.savez(folder / name / "table.npz", X=rows, filenames=np.array(ids))
+    features = [read_features(folder / "known" / "table.npz", known.ids)]
+    choices = {"method": "aggregate", "head": head, "preset": preset}
+    train(known, features, [folder / "known" / "table.npz"], **choices, seed=seed, out=folder / "run")
+    run = read_run(folder / "run")
+    _, labels = predict(folder / "run", [folder / "new" / "table.npz"], new.ids)
+    return run, scored(known, run.decoded("nested")), scored(new, labels)
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_the_saved_model_reaches_what_the_run_reports(tmp_path, preset, long):
+    for seed, head in [(0, "linear"), *((seed, "mlp256") for seed in (range(1, 4) if long else ()))]:
+        folder = tmp_path / f"{head}{seed}"
+        folder.mkdir()
+        run, nested, reached = reported_and_reached(folder, preset, head, seed)
+        low, high = bootstrap(nested).intervals["score"]
+        assert low <= reached.counts.score <= high, (preset, head, seed)
+        assert {fold["epoch"] for fold in run.metrics["nested"]["folds"]} == {run.metrics["final"]["epochs"]}
