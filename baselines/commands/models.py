@@ -147,7 +147,9 @@ def predict(model: Path, features: tuple, ids: Path, groups: Path | None, withou
     if groups and without_groups:
         raise click.UsageError("--groups and --without-groups exclude each other")
     clips = read_ids(ids)
-    actors = clips if without_groups else groups and read_groups(groups, clips)
+    actors = read_groups(groups, clips) if groups else None
+    if without_groups:
+        actors = clips  # each alone, which leaves it as it is
     logits, labels = run(model, features, clips, actors)
     write_submission(clips, labels, out)
     is_run = (model / RUN_OOF).exists() and os.access(model, os.W_OK)

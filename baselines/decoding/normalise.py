@@ -79,15 +79,15 @@ def normalise_models(models: Models, actors: Sequence[str], method: str, referen
     """Every model's log-probabilities, normalised over the clips that it knows. actors: (N,), one for each clip."""
     logs, names = models.logs.copy(), np.asarray(actors)
     for log, reference in zip(logs, references, strict=True):
-        known = ~np.isnan(log[:, 0])
-        log[known] = log_softmax(normalise(log[known], names[known], method, reference))
+        present = ~np.isnan(log[:, 0])
+        log[present] = log_softmax(normalise(log[present], names[present], method, reference))
     return models._replace(logs=logs, probabilities=softmax(logs))
 
 
 def fit_references(models: Models, actors: Sequence[str]) -> list[Reference]:
     """What each model's log-probabilities are brought to, from the clips that it knows."""
     names = np.asarray(actors)
-    return [fit_reference(log[known], names[known]) for log in models.logs for known in [~np.isnan(log[:, 0])]]
+    return [fit_reference(log[present], names[present]) for log in models.logs for present in [~np.isnan(log[:, 0])]]
 
 
 def _groups(actors: Sequence[str]) -> list[np.ndarray]:

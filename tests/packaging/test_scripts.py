@@ -380,5 +380,5 @@ def test_arguments_are_refused_with_the_usage(kit):
     kit.python()
     result = kit.run("baselines/run_all.sh", "/data")
     assert result.returncode == 1 and kit.calls() == []
-    for variable in ("BLEMORE_DATA=/path/to/dataset", "BLEMORE_ENCODERS=", "BLEMORE_OUT="):
+    for variable in ("BLEMORE_DATA=/path/to/dataset", "BLEMORE_ENCODERS=", "BLEMORE_NORMALISE=", "BLEMORE_OUT="):
         assert variable in result.err
