@@ -10,6 +10,7 @@ from blemore_baselines.features import read_features
 from blemore_baselines.models.recipes import PRESETS
 from blemore_baselines.predict import predict
 from blemore_baselines.results.run import read_run
+from blemore_baselines.results.text import nested_model
 from blemore_baselines.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,6 +53,36 @@ def test_the_saved_model_reaches_what_the_run_reports(tmp_path, preset, long):
         folder = tmp_path / f"{head}{seed}"
         folder.mkdir()
         run, nested, reached = reported_and_reached(folder, preset, head, seed)
-        low, high = bootstrap(nested).intervals["score"]
-        assert low <= reached.counts.score <= high, (preset, head, seed)
+        # Both are of so many actors: the interval of a difference of independent figures.
+        widths = [(high - low) / 2 for low, high in (bootstrap(one).intervals["score"] for one in (nested, reached))]
+        off = reached.counts.score - nested.counts.score
+        assert abs(off) <= np.hypot(*widths), (preset, head, seed, nested.counts.score, reached.counts.score)
         assert {fold["epoch"] for fold in run.metrics["nested"]["folds"]} == {run.metrics["final"]["epochs"]}
+
+
+def run_metrics(epochs, final, test_protocol="pooled"):
+    return {
+        "nested": {"folds": [{"epoch": epoch} for epoch in epochs]},
+        "final": {"epochs": final, "test_protocol": test_protocol},
+    }
+
+
+@pytest.mark.parametrize(
+    ("metrics", "says"),
+    [
+        (run_metrics([200, 200], 200), "are of the model for new clips: every fold's is trained for 200 epochs, too"),
+        (
+            run_metrics([100, 100], 100, "retrain"),
+            "number of epochs, 100, but of thresholds that all other folds chose",
+        ),
+        (run_metrics([150, 150], 150, "best-fold"), "of thresholds that all other folds chose"),
+        # A run of before, and one whose folds have fewer epochs than the final model
+        (
+            run_metrics([190, 151], 100),
+            "they take each fold at epoch 151 to 190, and that one is trained for 100 epochs",
+        ),
+        (run_metrics([4, 4], 7, "retrain"), "they take each fold at epoch 4, and that one is trained for 7 epochs"),
+    ],
+)
+def test_a_run_says_which_model_its_nested_figures_are_of(metrics, says):
+    assert says in nested_model(metrics)
