@@ -10,7 +10,7 @@ A run folder:
     folds/              a finished fold's logits and losses, until all are finished
     labels.csv          the clips' true labels (index in blemore.labels.LABELS), actors and folds
     oof_logits.npz      (epochs, N, 6) float32, with filenames and folds
-    oof_logits.csv      the same at the final model's number of epochs, as a score table
+    oof_logits.csv      the same at the final model's number of epochs, as a score table (of fewer epochs: at the last)
     model.safetensors   the final model's head and scaler
     model.json          everything else that a prediction needs
     test_logits.csv     of the last `predict` with this model; not there before
@@ -132,12 +132,12 @@ def _run(
     features, reference = _normalised(dataset, features, config.get("normalise", "none"))
     result = cross_validate(dataset, features, recipe, [config["head"]], [config["seed"]], keep=out / "folds")
     logits, losses = result.logits[0, 0], {fold: curves[0, 0] for fold, curves in result.losses.items()}
-    last = logits[recipe.oof_epoch - 1]  # at the final model's number of epochs
-    metrics = figures(softmax(logits), dataset.labels, dataset.folds)
+    metrics = figures(softmax(logits), dataset.labels, dataset.folds, nested_epoch(config["test_protocol"], recipe))
     if config["test_protocol"] == "pooled":
         final = pooled_final(recipe, softmax(logits), dataset)
     else:
         final = best_fold_final(config["test_protocol"], recipe, metrics)
+    last = logits[min(final.epochs, recipe.epochs) - 1]
     spec = to_spec(final.thresholds)
     if decoder != "thresholds":  # whose accounts every run has
         models = Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis], log_softmax(last)[np.newaxis])
@@ -185,13 +185,20 @@ class Final(NamedTuple):
     fitted_on: str
 
 
-def pooled_final(recipe: Recipe, probabilities: np.ndarray, dataset: Dataset) -> Final:
-    """Trained on all of train, with the best thresholds of all, not of the grid: the middle of what is best on all
-    out-of-fold probabilities (epochs, N, 6) of its number of epochs.
+def nested_epoch(test_protocol: str, recipe: Recipe) -> int | None:
+    """The epoch (from 1) of the nested account: the final model's, so that the figure is of the model for new clips.
+
+    None: the other folds choose, as the best fold does for `best-fold`.
     """
-    epoch = recipe.oof_epoch
-    thresholds = fit_exact(probabilities[epoch - 1], dataset.labels).thresholds
-    return Final(-1, recipe.final_epochs, thresholds, f"pooled out-of-fold logits of epoch {epoch}")
+    return {"pooled": recipe.epochs, "retrain": recipe.oof_epoch, "best-fold": None}[test_protocol]
+
+
+def pooled_final(recipe: Recipe, probabilities: np.ndarray, dataset: Dataset) -> Final:
+    """Trained on all of train for as many epochs as each fold, with the best thresholds of all, not of the grid: the
+    middle of what is best on all out-of-fold probabilities (epochs, N, 6) of the last epoch.
+    """
+    thresholds = fit_exact(probabilities[-1], dataset.labels).thresholds
+    return Final(-1, recipe.epochs, thresholds, f"pooled out-of-fold logits of epoch {recipe.epochs}")
 
 
 def best_fold_final(test_protocol: str, recipe: Recipe, metrics: Mapping) -> Final:

@@ -66,7 +66,7 @@ def read(spec: dict, where: str) -> Callable[[np.ndarray], Answers]:
 
 
 def _decode(model: posterior.Model, logs: np.ndarray, weight: float) -> Answers:
-    return Answers(*decide(posterior.posterior(model, logs), model.share, weight))
+    return Answers(*decide(posterior.posterior(model, logs), model.share, weight), posterior.excess(model, logs))
 
 
 def _nested_thresholds(dataset: Dataset, models: Models) -> np.ndarray:

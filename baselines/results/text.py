@@ -84,14 +84,40 @@ def folds_table(figures: Mapping, account: str) -> Table:
 
 
 def figures_to_text(figures: Mapping) -> str:
-    """Both accounts, and the final thresholds where there are any."""
+    """Both accounts, the final thresholds where there are any, and for a run which model the nested figures are of."""
     lines = [to_text(folds_table(figures, account)) for account in ACCOUNTS]
     if "final" in figures:
         final = figures["final"]
         lines.append(
             f"Final thresholds: alpha {final['alpha']:.6f}, beta {final['beta']:.6f}, fitted on {final['fitted_on']}"
         )
+        lines += [nested_model(figures)] if "epochs" in final else []
     return "\n".join(lines)
+
+
+def nested_model(metrics: Mapping) -> str:
+    """Whether a run's nested figures are those of its model for new clips, by what `train` wrote."""
+    final, fitted = metrics["final"], epochs(metrics["nested"])
+    if fitted != str(final["epochs"]):
+        return (
+            "The nested figures are of other models than the one for new clips: they take each fold at epoch"
+            f" {fitted}, and that one is trained for {final['epochs']} epochs."
+        )
+    if final["test_protocol"] != "pooled":
+        return (
+            f"The nested figures are of the final model's number of epochs, {fitted}, but of thresholds that all other"
+            " folds chose; the final model has those of one fold."
+        )
+    return (
+        f"The nested figures are of the model for new clips: every fold's is trained for {fitted} epochs, too, and"
+        " decoded with thresholds that were chosen on other clips."
+    )
+
+
+def epochs(account: Mapping) -> str:
+    """The epochs that an account takes its folds at, as "200" or "150 to 198"."""
+    numbers = [fold["epoch"] for fold in account["folds"]]
+    return " to ".join(map(str, sorted({min(numbers), max(numbers)})))
 
 
 def structured_to_text(figures: Mapping) -> str:
