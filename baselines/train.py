@@ -86,7 +86,7 @@ def train(
         "preset": preset,
         "recipe": recipe._asdict(),
         "test_protocol": test_protocol,
-        **_decoder_config(decoder, options),
+        **decoder_config(decoder, options),
         "seed": seed,
         "features": [describe(source, path) for source, path in zip(sources, paths)],
         "train": {"clips": len(dataset.ids), "digest": dataset.digest},
@@ -108,7 +108,7 @@ def _demand_protocol(test_protocol: str, decoder: str) -> None:
         )
 
 
-def _decoder_config(decoder: str, options: Mapping[str, float]) -> dict:
+def decoder_config(decoder: str, options: Mapping[str, float]) -> dict:
     """The decoder in config.json. For the first two it is `structured_weight` alone, null for thresholds: versions that
     had no others read and wrote it so.
     """
@@ -130,26 +130,44 @@ def _run(
         final = pooled_final(recipe, softmax(logits), dataset)
     else:
         final = best_fold_final(config["test_protocol"], recipe, metrics)
+    spec = fit_final_decoder(dataset, last, final, decoder, options, metrics)
+    metrics["final"]["test_protocol"] = config["test_protocol"]
+    _save_model(dataset, features, config, final, spec, out)
+    write_results(dataset, logits, losses, last, metrics, out)
+    shutil.rmtree(out / "folds")
+    return metrics
+
+
+def fit_final_decoder(
+    dataset: Dataset, last: np.ndarray, final: Final, decoder: str, options: Mapping[str, float], metrics: dict
+) -> dict:
+    """The artefact's decoder, fitted on out-of-fold logits (N, 6); its figures and the final model go into `metrics`."""
     spec = to_spec(final.thresholds)
     if decoder != "thresholds":  # whose accounts every run has
         models = Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis], log_softmax(last)[np.newaxis])
         decoded = decoders.fit(decoder, dataset, models, **options)
         spec, metrics[decoder] = decoded.spec, decoded.figures
-    metrics["final"] = {
-        "test_protocol": config["test_protocol"],
-        "epochs": final.epochs,
-        **final.thresholds._asdict(),
-        "fitted_on": final.fitted_on,
-    }
-    _save_model(dataset, features, config, final, spec, out)
+    metrics["final"] = {"epochs": final.epochs, **final.thresholds._asdict(), "fitted_on": final.fitted_on}
+    return spec
+
+
+def write_results(
+    dataset: Dataset,
+    logits: np.ndarray,
+    losses: Mapping[int, Sequence[float]],
+    last: np.ndarray,
+    metrics: dict,
+    out: Path,
+) -> None:
+    """A run folder's tables: of the logits (epochs, N, 6), fold → mean training losses (epochs,), and the logits (N, 6)
+    that stand for the final model's. metrics.json is the last.
+    """
     write_atomic(out / "labels.csv", _labels_csv(dataset))
     write_atomic(out / "oof_logits.npz", npz_bytes(logits=logits, filenames=np.array(dataset.ids), folds=dataset.folds))
     write_atomic(out / RUN_OOF, scores_csv(dataset.ids, last))
     write_atomic(out / "learning_curves.csv", _learning_curves(dataset, logits, losses))
     write_atomic(out / "folds.csv", _folds_csv(metrics))
     write_atomic(out / "metrics.json", to_json(metrics))
-    shutil.rmtree(out / "folds")
-    return metrics
 
 
 # -------------------------------------------------------------------------- the final model
@@ -320,7 +338,7 @@ def _labels_csv(dataset: Dataset) -> str:
     )
 
 
-def _learning_curves(dataset: Dataset, logits: np.ndarray, losses: dict) -> str:
+def _learning_curves(dataset: Dataset, logits: np.ndarray, losses: Mapping[int, Sequence[float]]) -> str:
     rows: list[tuple] = [("fold", "epoch", "train_loss", "validation_loss", "published_score")]
     for fold, fold_losses in losses.items():
         inside = dataset.folds == fold

@@ -27,6 +27,8 @@ from blemore_baselines.decoding.decoders import DECODERS
 from blemore_baselines.models.recipes import METHODS, TEST_PROTOCOLS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from blemore_baselines.decoding.decoders import Answers
     from blemore_baselines.decoding.scores import Models
 
@@ -50,7 +52,7 @@ weight_option = click.option(
 )
 
 
-def _decoder_options(decoder: str, **values: float | None) -> dict[str, float]:
+def decoder_options(decoder: str, **values: float | None) -> dict[str, float]:
     """The options that were given, for the decoder; it must have them."""
     options = {name: value for name, value in values.items() if value is not None}
     for name in options:
@@ -106,7 +108,7 @@ def train(
     Example:
       blemore-baselines train --metadata demo/train_metadata.csv --features logmel.npz --out run
     """
-    options = _decoder_options(decoder, weight=weight)
+    options = decoder_options(decoder, weight=weight)
     if decoder != "thresholds" and test_protocol != "pooled":
         raise click.UsageError(f"--decoder {decoder} goes with --test-protocol pooled; the others are about thresholds")
     from blemore_baselines.dataset import read_dataset
@@ -141,7 +143,16 @@ def train(
     metavar="RUN",
     help="A run folder, or its model.json and model.safetensors alone.",
 )
-@features_option
+@click.option(
+    "--features",
+    type=PATH,
+    multiple=True,
+    metavar="PATH",
+    help="As for `train`, where the model was trained on features.",
+)
+@click.option("--clips", type=PATH, metavar="DIR", help="The folder of the clips, where the model was fine-tuned.")
+@click.option("--faces", type=PATH, metavar="DIR", help="With --clips: the clips' aligned faces.")
+@click.option("--cache", type=OUT_FOLDER, metavar="DIR", help="With --clips: as for `finetune`.")
 @click.option("--ids", type=PATH, required=True, metavar="CSV", help="The clips to predict: test_metadata.csv.")
 @click.option(
     "--out",
@@ -149,35 +160,62 @@ def train(
     required=True,
     metavar="submission.zip",
 )
-def predict(model: Path, features: tuple, ids: Path, out: Path) -> None:
+def predict(
+    model: Path,
+    features: tuple,
+    clips: Path | None,
+    faces: Path | None,
+    cache: Path | None,
+    ids: Path,
+    out: Path,
+) -> None:
     """Predict clips with a trained model: a submission that has passed the check.
 
     The logits go beside it, as submission.logits.csv, and into the run folder, where `decode` finds the last ones; with
     a structured decoder also what each clip is expected to gain, as submission.expected.csv.
 
     \b
-    Example:
+    Examples:
       blemore-baselines predict --model run --features test.npz --ids demo/test_metadata.csv --out run/submission.zip
+      blemore-baselines predict --model run --clips test --faces faces/test --ids test_metadata.csv --out submission.zip
     """
+    if bool(features) == bool(clips) or not clips and (faces or cache):
+        raise click.UsageError("expected --features, or of a fine-tuned model --clips, with --faces if it saw faces")
     from blemore_baselines.features import RUN_OOF, RUN_TEST, scores_csv
     from blemore_baselines.predict import decode, write_submission
-    from blemore_baselines.predict import predict as run
 
-    clips = read_ids(ids)
-    logits, labels = run(model, features, clips)
-    write_submission(clips, labels, out)
+    names = read_ids(ids)
+    logits = _logits(model, features, clips, faces, cache, names)
+    answers = decode(model, logits)
+    write_submission(names, answers.labels, out)
     is_run = (model / RUN_OOF).exists() and os.access(model, os.W_OK)
     for table in (out.with_suffix(LOGITS), *([model / RUN_TEST] if is_run else [])):
-        write_atomic(table, scores_csv(clips, logits))
+        write_atomic(table, scores_csv(names, logits))
         talk(f"{table}: the logits")
-    _write_expected(out, clips, decode(model, logits))
-    overlap = _clips_of_run(model).intersection(clips)
+    _write_expected(out, names, answers)
+    overlap = _clips_of_run(model).intersection(names)
     if overlap:
         talk(
-            f"note: the model was trained or chosen on {len(overlap):,} of the {len(clips):,} clips: a score on them"
+            f"note: the model was trained or chosen on {len(overlap):,} of the {len(names):,} clips: a score on them"
             " says nothing about new ones"
         )
-    click.echo(f"{out}: {len(clips)} clips, checked")
+    click.echo(f"{out}: {len(names)} clips, checked")
+
+
+def _logits(
+    model: Path, features: tuple, clips: Path | None, faces: Path | None, cache: Path | None, names: Sequence[str]
+) -> np.ndarray:
+    """(N, 6), from features or from the clips themselves."""
+    if clips is None:
+        from blemore_baselines.predict import predict as run
+
+        return run(model, features, names)[0]
+    from blemore_baselines.engines import available_cores
+    from blemore_baselines.finetuning.run import Computing
+    from blemore_baselines.finetuning.run import predict as run_on_clips
+
+    computing = Computing(cache or model.resolve().parent / "cache", workers=min(8, available_cores()))
+    return run_on_clips(model, names, clips, faces, computing)
 
 
 def _write_expected(out: Path, clips: Sequence[str], answers: Answers) -> None:
@@ -254,7 +292,7 @@ def decode(
           --out submission.zip
     """
     _demand_pairs(scores, test_scores, out)
-    options = _decoder_options(decoder, weight=weight)
+    options = decoder_options(decoder, weight=weight)
     from blemore_baselines.dataset import read_dataset
     from blemore_baselines.decoding import decoders
     from blemore_baselines.decoding.scores import read_models

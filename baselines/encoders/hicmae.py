@@ -98,10 +98,10 @@ class HiCMAE(TorchEncoder):
             )
         path = self.checkpoint
         state = read(path)
-        own = measure(state, path)
-        self.dim = 4 * own.width
-        self.model = build(HiCMAEModel, *own)
-        initial = HiCMAEModel.initial(own.width, own.depth)
+        self.sizes = measure(state, path)
+        self.dim = 4 * self.sizes.width
+        self.model = build(HiCMAEModel, *self.sizes)
+        initial = HiCMAEModel.initial(self.sizes.width, self.sizes.depth)
         if not initial.keys() & state.keys():
             state |= initial
         # Whatever else there is belongs to the pre-training (decoders, contrasts) or is a head.

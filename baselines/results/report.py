@@ -26,7 +26,6 @@ from blemore_baselines.dataset import SET_OF_LABEL
 from blemore_baselines.decoding.accounts import scored
 from blemore_baselines.decoding.thresholds import Thresholds
 from blemore_baselines.features import read_features
-from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.results import failures, plots, stability
 from blemore_baselines.results.published import paper_name, read_published
 from blemore_baselines.results.run import Run, read_run
@@ -245,8 +244,7 @@ def _folds(run: Run) -> Section:
 
 
 def _stability(run: Run) -> Section:
-    recipe, dataset = run.config["recipe"], run.dataset
-    epoch = Recipe(**recipe).oof_epoch
+    dataset, epoch = run.dataset, run.oof_epoch
     measures = stability.measure(run.probabilities[epoch - 1], dataset.labels, dataset.folds, dataset.actors)
     pooled, final, near = measures.pooled, run.metrics["final"], stability.NEAR
     map_caption = (
