@@ -1,11 +1,11 @@
 """Scores that pose as out of fold, but come from models that have seen the very clips: two signs of it.
 
 Every figure of such scores is worthless, and nothing in a table of scores says how it was made. Both signs are
-one-sided tests over actors, at LEVEL: at most one warning in a thousand sets of honest scores is false, as long as these
-are what the sign takes them for.
+one-sided tests over actors, at LEVEL: of a thousand sets of honest scores at most one is warned of, as long as honest
+scores are what the sign takes them for.
 
-- *Surer than on new clips.* A model is surer of clips that it has seen. Honest scores of train clips are spread no wider
-  over the emotions than the same model's scores of new clips; on four real runs these are spread 9 to 13 % wider.
+- *Surer than on new clips.* A model is surer of clips that it has seen. Honest scores of train clips are spread no
+  wider over the emotions than the same model's scores of new clips; on four real runs these are 9 to 13 % wider.
 - *Relations too good.* Which of two emotions dominates is the hard half of the challenge: of the blends whose pair they
   get right, four real runs get 43 to 45 % of the relations right, where 33 % are chance. Honest scores are taken to be
   right in at most BEST of them.
