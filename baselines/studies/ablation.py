@@ -205,7 +205,7 @@ def _reliance_in_words(single: Mapping[str, ByName], losses: ByDisturbance) -> s
     )
 
 
-def _draw_pairs(pairs: Mapping[str, ByName]) -> bytes:
+def _draw_pairs(pairs: Mapping[str, ByName]) -> plots.Picture:
     canvas, axes = plots.figure(8.5, 4.6)
     axis = axes[0, 0]
     for k, (name, by_pair) in enumerate(pairs.items()):
@@ -213,10 +213,10 @@ def _draw_pairs(pairs: Mapping[str, ByName]) -> bytes:
         draw(axis, list(by_pair), gains, plots.COLOURS[k], f"over {name} alone", shift=0.24 * k - 0.12)
     axis.set(xlabel="presence gained by both, 95 % interval over actors")
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return plots.png(canvas)
+    return plots.picture(canvas)
 
 
-def _draw_disturbed(both: ByName, losses: ByDisturbance) -> bytes:
+def _draw_disturbed(both: ByName, losses: ByDisturbance) -> plots.Picture:
     """What is left of each figure, and lost with its interval."""
     canvas, axes = plots.figure(11, 3.3, columns=len(FIGURES), sharey=True)
     for axis, figure in zip(axes[0], FIGURES):
@@ -225,4 +225,4 @@ def _draw_disturbed(both: ByName, losses: ByDisturbance) -> bytes:
             draw(axis, list(DISTURB), estimates, plots.COLOURS[k], modality, shift=0.24 * k - 0.12)
         axis.set(xlabel=f"{figure} lost", title=f"{figure}: {both[figure].value:.3f} undisturbed")
     axes[0, -1].legend(frameon=False, title="disturbed", loc="upper left", bbox_to_anchor=(1, 1))
-    return plots.png(canvas)
+    return plots.picture(canvas)

@@ -252,15 +252,15 @@ def _interval(gate: Estimate) -> str:
     return "" if gate.low is None else f" ({gate.low:.3f} to {gate.high:.3f})"
 
 
-def _draw_gains(gains: Mapping[str, Mapping[str, Estimate]]) -> bytes:
+def _draw_gains(gains: Mapping[str, Mapping[str, Estimate]]) -> plots.Picture:
     canvas, axes = plots.figure(10, 2.2, columns=len(gains), sharey=True)
     for axis, colour, (figure, by_name) in zip(axes[0], plots.COLOURS, gains.items()):
         draw(axis, list(by_name), list(by_name.values()), colour)
         axis.set(xlabel=f"{figure} gained over concatenation")
-    return plots.png(canvas)
+    return plots.picture(canvas)
 
 
-def _draw_gates(names: Sequence[str], by_emotion: Mapping[str, Sequence[Estimate]]) -> bytes:
+def _draw_gates(names: Sequence[str], by_emotion: Mapping[str, Sequence[Estimate]]) -> plots.Picture:
     canvas, axes = plots.figure(7.5, 1 + 0.36 * len(by_emotion) + 0.22 * len(names))
     axis = axes[0, 0]
     for k, name in enumerate(names):
@@ -269,4 +269,4 @@ def _draw_gates(names: Sequence[str], by_emotion: Mapping[str, Sequence[Estimate
     axis.axvline(1 / len(names), color="0.6", linestyle="dashed", linewidth=1, zorder=0)
     axis.set(xlim=(0, 1), xlabel="mean gate of held-out clips (dashed: even)", ylabel="clips with")
     canvas.legend(loc="outside upper center", frameon=False)
-    return plots.png(canvas)
+    return plots.picture(canvas)

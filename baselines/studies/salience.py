@@ -155,7 +155,7 @@ def _findings(
     ]
 
 
-def _draw_shares(results: Mapping[str, Result], true: np.ndarray, wrong: Mapping[str, Errors]) -> bytes:
+def _draw_shares(results: Mapping[str, Result], true: np.ndarray, wrong: Mapping[str, Errors]) -> plots.Picture:
     """How the predicted shares lie, for each true one."""
     canvas, axes = plots.figure(10, 3.4, columns=len(results), sharey=True)
     for axis, (name, result) in zip(axes[0], results.items()):
@@ -166,7 +166,7 @@ def _draw_shares(results: Mapping[str, Result], true: np.ndarray, wrong: Mapping
         axis.set(xlabel="true share, %", ylim=(0, 100))
     axes[0, 0].set_ylabel("predicted share of the\nfirst emotion, %")
     canvas.suptitle("Each true blend in order; bars: means; dashed: the truth", x=0.01, ha="left", fontsize=10)
-    return plots.png(canvas)
+    return plots.picture(canvas)
 
 
 def _draw_share(axis: plots.Axes, place: int, share: float, predicted: np.ndarray) -> None:
@@ -178,10 +178,10 @@ def _draw_share(axis: plots.Axes, place: int, share: float, predicted: np.ndarra
     axis.hlines(100 * share, place - 0.4, place + 0.4, color="0.5", linestyles="dashed", linewidth=1)
 
 
-def _draw_gains(gains: Mapping[str, Estimate], nearer: Mapping[str, Estimate]) -> bytes:
+def _draw_gains(gains: Mapping[str, Estimate], nearer: Mapping[str, Estimate]) -> plots.Picture:
     canvas, axes = plots.figure(9, 2.6, columns=2)
     draw(axes[0, 0], list(gains), list(gains.values()), plots.COLOURS[0])
     axes[0, 0].set(xlabel=f"score gained over {BASELINE}")
     draw(axes[0, 1], list(nearer), list(nearer.values()), plots.COLOURS[1])
     axes[0, 1].set(xlabel="RMSE beside always saying 50 (points; left is better)")
-    return plots.png(canvas)
+    return plots.picture(canvas)
