@@ -173,7 +173,7 @@ def _columns(account: str, real: bool) -> list[str]:
     return [f"{metric}, {kind}" for metric in METRICS.values() for kind in kinds]
 
 
-def _nested(accounts: Mapping, metric: str) -> list[Cell]:
+def _nested(accounts: Mapping, metric: str) -> list[float | None]:
     """The nested figure, pooled over all clips, and the ends of its interval over actors."""
     nested = accounts["nested"]
     intervals = nested["ci"]["intervals"] if "ci" in nested else {}  # an earlier version wrote none
