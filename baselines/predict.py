@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +20,38 @@ from blemore.evaluate import check
 from blemore.io import csv_text, read_bytes, to_json, write_atomic, zip_bytes
 from blemore.labels import EMOTIONS, LABELS, to_entry
 from blemore_baselines.decoding.decoders import Answers, read
+from blemore_baselines.decoding.normalise import Reference, normalise
 from blemore_baselines.features import MADE_BY, Features, fuse, read_features, unfinished
 from blemore_baselines.models.heads import Scaler, build_head, clip_logits
-from blemore_baselines.models.recipes import HEADS, PRESETS
+from blemore_baselines.models.recipes import HEADS, NORMALISATIONS, PRESETS
 
 COPY_AGAIN = "Was the run copied whole? Copy it again, or train again."
 
 
-def predict(model: Path, feature_paths: Sequence[Path], ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def predict(
+    model: Path, feature_paths: Sequence[Path], ids: Sequence[str], actors: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The artefact's logits (N, 6) and label indices (N,) for the clips `ids`.
+
+    actors: who is in each clip; needed if and only if the model was trained on features that are normalised per actor
 
     Raises FileError: the artefact or the features cannot be opened; ValidationError: the features do
     not match what the model was trained on (every difference is named), or are themselves wrong.
     """
-    _demand_artefact(model)
-    spec = _load(model / "model.json", _parse_spec)
-    head, scaler = _load(model / "model.safetensors", lambda raw: _parse_tensors(raw, spec))
+    if "finetuned" in read_artefact(model):
+        message = "was fine-tuned on clips; expected a model of features"
+        hint = "Give it the clips themselves: predict --model RUN --clips DIR …"
+        raise ValidationError(Problem("fine-tuned-model", str(model), message, hint=hint))
+    spec = parse_or_refuse(model / "model.json", _parse_spec)
+    method = spec.get("normalise", "none")
+    _demand_groups(model, method, actors)
+    head, scaler, reference = parse_or_refuse(model / "model.safetensors", lambda raw: _parse_tensors(raw, spec))
     aggregated = spec["method"] == "aggregate"
     sources = match([read_features(path, ids, aggregated) for path in feature_paths], feature_paths, spec["features"])
     features = fuse(sources)
+    if actors:
+        rows = normalise(features.X, np.array(actors)[features.owner], method, reference, features.owner)
+        features = features._replace(X=rows)
     with np.errstate(all="ignore"):  # refused below
         # In float64 and rounded: in what order a processor adds up must not decide anything.
         logits = clip_logits(head, scaler(features.X).astype(np.float64), features.owner, len(ids)).round(9)
@@ -50,8 +63,27 @@ def predict(model: Path, feature_paths: Sequence[Path], ids: Sequence[str]) -> t
 
 def decode(model: Path, logits: np.ndarray) -> Answers:
     """The artefact's logits (N, 6), decoded by its own decoder. Raises as `predict`."""
-    path = model / "model.json"
-    return read(_load(path, _parse_spec)["decoder"], str(path))(logits)
+    return read(read_artefact(model)["decoder"], str(model / "model.json"))(logits)
+
+
+def read_artefact(model: Path) -> dict:
+    """What model.json holds: its `decoder` is there, all else is not yet looked at. Raises as `predict`."""
+    _demand_artefact(model)
+    return parse_or_refuse(model / "model.json", _parse_artefact)
+
+
+def _demand_groups(model: Path, method: str, actors: Sequence[str] | None) -> None:
+    """ValidationError: the model needs groups and there are none, or the other way round."""
+    if method != "none" and actors is None:
+        message = f"was trained with --normalise {method}; expected to be told who is in each clip"
+        hint = (
+            "Give --groups CSV (filename,actor), such as `blemore-baselines actors` writes; or --without-groups, which"
+            " takes each clip as it is."
+        )
+        raise ValidationError(Problem("no-groups", str(model), message, hint=hint))
+    if method == "none" and actors is not None:
+        message = "was trained without --normalise, so it has no use for groups"
+        raise ValidationError(Problem("unwanted-groups", str(model), message, hint="Leave the groups out."))
 
 
 def _demand_artefact(model: Path) -> None:
@@ -66,7 +98,7 @@ def _demand_artefact(model: Path) -> None:
     )
 
 
-def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
+def parse_or_refuse(path: Path, parse: Callable[[bytes], Any]) -> Any:
     """What a file of the artefact holds; ValidationError: it is damaged or something else."""
     raw = read_bytes(path)
     try:
@@ -75,27 +107,39 @@ def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
         raise ValidationError(Problem("bad-model", str(path), f"cannot be read: {error}", hint=COPY_AGAIN)) from None
 
 
-def _parse_spec(raw: bytes) -> dict:
-    """What model.json holds, as far as a prediction needs it; ValueError says what is wrong.
+def _parse_artefact(raw: bytes) -> dict:
+    """What is common to models of features and fine-tuned ones; ValueError says what is wrong.
 
     What is in `decoder` is checked by the decoder itself.
     """
     spec = json.loads(raw, parse_constant=int)  # which refuses NaN and Infinity
     if not isinstance(spec, dict) or spec.get("emotions") != list(EMOTIONS):
         raise ValueError("not an artefact of `train`, whose emotions are " + ", ".join(EMOTIONS))
+    demand_parts(spec, {"decoder": isinstance(spec.get("decoder"), dict)})
+    return spec
+
+
+def _parse_spec(raw: bytes) -> dict:
+    """What model.json holds, as far as a prediction from features needs it; ValueError says what is wrong."""
+    spec = _parse_artefact(raw)
     features = spec.get("features")
     sound = {
         "head": spec.get("head") in tuple(HEADS),
         "method": spec.get("method") in tuple(PRESETS["published"]),
         "features": isinstance(features, list) and bool(features) and all(map(_is_source, features)),
-        "decoder": isinstance(spec.get("decoder"), dict),
+        "normalise": spec.get("normalise", "none") in NORMALISATIONS,
     }
+    demand_parts(spec, sound)
+    return spec
+
+
+def demand_parts(spec: dict, sound: Mapping[str, bool]) -> None:
+    """ValueError: parts of a spec are not as they should be, by their names."""
     wrong = [
         f"{key} is {show(str(spec[key])) if key in spec else 'missing'}" for key, fine in sound.items() if not fine
     ]
     if wrong:
         raise ValueError(f"{'; '.join(wrong)}; expected what `train` writes")
-    return spec
 
 
 def _is_source(entry: object) -> bool:
@@ -105,13 +149,17 @@ def _is_source(entry: object) -> bool:
     return isinstance(entry.get("path"), str) and isinstance(entry.get("dim"), int) and 0 < entry["dim"] < 2**31
 
 
-def _parse_tensors(raw: bytes, spec: dict) -> tuple[nn.Module, Scaler]:
-    """The head, in float64, and the scaler; ValueError: there are other arrays, or of other shapes."""
+def _parse_tensors(raw: bytes, spec: dict) -> tuple[nn.Module, Scaler, Reference | None]:
+    """The head, in float64, the scaler, and what actors are normalised to; ValueError: there are other arrays, or of
+    other shapes.
+    """
     tensors, dim = safetensors.torch.load(raw), sum(source["dim"] for source in spec["features"])
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     with torch.device("meta"):  # without its numbers: whether there is room for so many columns is not known yet
         head = build_head(spec["head"], dim, seed=0)
+    is_normalised = spec.get("normalise", "none") != "none"
     expected = {
+        **({f"normalise.{name}": (dim,) for name in Reference._fields} if is_normalised else {}),
         "scaler.mean": (dim,),
         "scaler.scale": (dim,),
         **{f"head.{name}": tuple(one.shape) for name, one in head.state_dict().items()},
@@ -120,8 +168,11 @@ def _parse_tensors(raw: bytes, spec: dict) -> tuple[nn.Module, Scaler]:
         raise ValueError(f"found the arrays {show(str(shapes), 300)}; expected {expected}, as model.json tells them")
     tensors = {name: tensor.double() for name, tensor in tensors.items()}
     scaler = Scaler(tensors.pop("scaler.mean").numpy(), tensors.pop("scaler.scale").numpy())
+    reference = None
+    if is_normalised:
+        reference = Reference(*(tensors.pop(f"normalise.{name}").numpy() for name in Reference._fields))
     head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in tensors.items()}, assign=True)
-    return head, scaler
+    return head, scaler, reference
 
 
 def match(sources: Sequence[Features], paths: Sequence[Path], wants: Sequence[dict]) -> list[Features]:

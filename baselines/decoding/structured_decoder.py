@@ -54,7 +54,7 @@ def fit(dataset: Dataset, models: Models, weight: float) -> Decoded:
         "final": {"strength": final.strength, "share_of_blends": final.share},
     }
     spec = {"name": "structured", "weight": weight, **posterior.to_dict(final)}
-    return Decoded(figures, spec, lambda new: _decode(final, new.logs, weight))
+    return Decoded(figures, labels, spec, lambda new: _decode(final, new.logs, weight))
 
 
 def read(spec: dict, where: str) -> Callable[[np.ndarray], Answers]:
@@ -66,7 +66,7 @@ def read(spec: dict, where: str) -> Callable[[np.ndarray], Answers]:
 
 
 def _decode(model: posterior.Model, logs: np.ndarray, weight: float) -> Answers:
-    return Answers(*decide(posterior.posterior(model, logs), model.share, weight))
+    return Answers(*decide(posterior.posterior(model, logs), model.share, weight), posterior.excess(model, logs))
 
 
 def _nested_thresholds(dataset: Dataset, models: Models) -> np.ndarray:

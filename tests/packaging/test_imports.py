@@ -34,7 +34,7 @@ LAYERS = {
         ("models", "decoding"),
         ("train",),
         ("predict",),
-        ("results", "demo"),
+        ("results", "demo", "finetuning"),
         ("paper", "pipeline", "studies", "survey"),
         ("commands", "cli", "__main__"),
     ],

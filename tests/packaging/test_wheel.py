@@ -20,9 +20,10 @@ BASELINES = {
 EXTRAS = {
     "baselines": set(),
     "cluster": {"baselines"},
+    "finetune": {"baselines"},
     "opensmile": {"baselines"},
     "notebook": {"baselines"},
-    "test": {"cluster", "notebook"},
+    "test": {"cluster", "finetune", "notebook"},
 }
 # What runs and tests leave in a working folder, and some in places where a careless pattern would collect it.
 ARTEFACTS = [
