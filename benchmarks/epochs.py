@@ -3,8 +3,8 @@
     python benchmarks/epochs.py [--seeds N] [--demo DIR]
 
 On fabricated clips of 12 actors in five folds, with as many new actors (clean: soft labels in 600 columns with noise as
-large as they are; noisy: three times as much), and on the demo (`gray_flow` and `logmel`; without --demo it is
-generated first). Nested scores, and what a model of all actors reaches on the new ones after as many epochs, with the best
+large as they are; noisy: three times as much), and on the demo (`gray_flow` and `logmel`; without --demo it is made).
+Nested scores, and what a model of all actors reaches on the new ones after as many epochs, with the best
 thresholds of all out-of-fold logits of that epoch. Means over seeds; the last line is one JSON object with the figures.
 """
 
