@@ -93,7 +93,7 @@ def train(
         "recipe": recipe._asdict(),
         "test_protocol": test_protocol,
         **({} if normalise == "none" else {"normalise": normalise}),
-        **_decoder_config(decoder, options),
+        **decoder_config(decoder, options),
         "seed": seed,
         "features": [describe(source, path) for source, path in zip(sources, paths)],
         "train": {"clips": len(dataset.ids), "digest": dataset.digest},
@@ -115,7 +115,7 @@ def _demand_protocol(test_protocol: str, decoder: str) -> None:
         )
 
 
-def _decoder_config(decoder: str, options: Mapping[str, float]) -> dict:
+def decoder_config(decoder: str, options: Mapping[str, float]) -> dict:
     """The decoder in config.json. For the first two it is `structured_weight` alone, null for thresholds: versions that
     had no others read and wrote it so.
     """
@@ -138,28 +138,48 @@ def _run(
     else:
         final = best_fold_final(config["test_protocol"], recipe, metrics)
     last = logits[min(final.epochs, recipe.epochs) - 1]
+    spec = fit_final_decoder(dataset, last, final, decoder, options, metrics)
+    metrics["final"]["test_protocol"] = config["test_protocol"]
+    if reference:
+        metrics["normalise"] = {"method": config["normalise"], "account": "transductive"}
+    _save_model(dataset, features, reference, config, final, spec, out)
+    write_results(dataset, logits, losses, last, metrics, out)
+    shutil.rmtree(out / "folds")
+    return metrics
+
+
+def fit_final_decoder(
+    dataset: Dataset, last: np.ndarray, final: Final, decoder: str, options: Mapping[str, float], metrics: dict
+) -> dict:
+    """The artefact's decoder, fitted on out-of-fold logits (N, 6). Its figures, and what the final model is, go into
+    `metrics`.
+    """
     spec = to_spec(final.thresholds)
     if decoder != "thresholds":  # whose accounts every run has
         models = Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis], log_softmax(last)[np.newaxis])
         decoded = decoders.fit(decoder, dataset, models, **options)
         spec, metrics[decoder] = decoded.spec, decoded.figures
-    metrics["final"] = {
-        "test_protocol": config["test_protocol"],
-        "epochs": final.epochs,
-        **final.thresholds._asdict(),
-        "fitted_on": final.fitted_on,
-    }
-    if reference:
-        metrics["normalise"] = {"method": config["normalise"], "account": "transductive"}
-    _save_model(dataset, features, reference, config, final, spec, out)
+    metrics["final"] = {"epochs": final.epochs, **final.thresholds._asdict(), "fitted_on": final.fitted_on}
+    return spec
+
+
+def write_results(
+    dataset: Dataset,
+    logits: np.ndarray,
+    losses: Mapping[int, Sequence[float]],
+    last: np.ndarray,
+    metrics: dict,
+    out: Path,
+) -> None:
+    """A run folder's tables: of the logits (epochs, N, 6), fold → mean training losses (epochs,), and the logits (N, 6)
+    that stand for the final model's. metrics.json is the last.
+    """
     write_atomic(out / "labels.csv", _labels_csv(dataset))
     write_atomic(out / "oof_logits.npz", npz_bytes(logits=logits, filenames=np.array(dataset.ids), folds=dataset.folds))
     write_atomic(out / RUN_OOF, scores_csv(dataset.ids, last))
     write_atomic(out / "learning_curves.csv", _learning_curves(dataset, logits, losses))
     write_atomic(out / "folds.csv", _folds_csv(metrics))
     write_atomic(out / "metrics.json", to_json(metrics))
-    shutil.rmtree(out / "folds")
-    return metrics
 
 
 def _normalised(dataset: Dataset, features: Features, method: str) -> tuple[Features, Reference | None]:
@@ -357,7 +377,7 @@ def _labels_csv(dataset: Dataset) -> str:
     )
 
 
-def _learning_curves(dataset: Dataset, logits: np.ndarray, losses: dict) -> str:
+def _learning_curves(dataset: Dataset, logits: np.ndarray, losses: Mapping[int, Sequence[float]]) -> str:
     rows: list[tuple] = [("fold", "epoch", "train_loss", "validation_loss", "published_score")]
     for fold, fold_losses in losses.items():
         inside = dataset.folds == fold

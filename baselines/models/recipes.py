@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from blemore.signature import digest
@@ -31,7 +32,11 @@ class Recipe(NamedTuple):
 
     @property
     def digest(self) -> str:
-        return digest(f"{name}\t{value!r}" for name, value in self._asdict().items())
+        return recipe_digest(self._asdict())
+
+
+def recipe_digest(recipe: Mapping[str, object]) -> str:
+    return digest(f"{name}\t{value!r}" for name, value in recipe.items())
 
 
 PRESETS = {

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from blemore.tables import Table
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding.thresholds import Plateau
 from blemore_baselines.models.recipes import PRESETS
@@ -30,7 +31,6 @@ from blemore_baselines.results import plots
 from blemore_baselines.results.published import read_published
 from blemore_baselines.results.stability import reach
 from blemore_baselines.results.study_files import Study
-from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.intervals import FIGURES, Estimate, compare
 from blemore_baselines.studies.intervals import draw as draw_estimates
 from blemore_baselines.studies.study import check_folds, signed
@@ -117,7 +117,7 @@ def _mismatch_table(lost: Losses, beyond: Chances, deals: int) -> Table:
         f"Lost by thresholds that others chose, all clips; by chance: mean of {deals} random deals of the clips, and"
         " how often one loses as much",
         ("chosen by", "of", "mismatch", "low", "high", "p", "by chance", "beyond", "p of deals"),
-        [[way, name, *loss, *beyond[way][name]] for way, losses in lost.items() for name, loss in losses.items()],
+        [[way, name, *loss[:4], *beyond[way][name]] for way, losses in lost.items() for name, loss in losses.items()],
     )
 
 

@@ -153,7 +153,7 @@ def test_the_account_of_structured_decoding():
     assert one["weight"] > 0.9 and one["weight"] + nothing["weight"] == pytest.approx(
         1
     )  # a model of noise hardly counts
-    difference = found["nested"]["against"]["differences"]["score"]["delta"]
+    difference = found["nested"]["against"][0]["differences"]["score"]["delta"]
     assert difference == pytest.approx(found["nested"]["score"] - found["nested_thresholds"]["score"])
     told = found["calibration"]
     assert sum(one["clips"] for one in told["sets"]) == sum(one["clips"] for one in told["scores"]) == 300
