@@ -42,9 +42,9 @@ def fabricated(noise, seed):
     return [(dataset, Features(dataset.ids, X, np.arange(len(X)), {})) for dataset, X in parts]
 
 
-def measure(preset, seed, known, new=None):
+def measure(preset, seed, train, new=None):
     """Way → nested score, and what is reached on new clips; the epoch that all folds choose comes last."""
-    dataset, features = known
+    dataset, features = train
     recipe = PRESETS[preset]["aggregate"]
     probabilities = softmax(cross_validate(dataset, features, recipe, [HEAD], [seed]).logits[0, 0])
     chosen = choose(probabilities, dataset.labels)[0] + 1
