@@ -47,9 +47,9 @@ def measure(preset, seed, train, new=None):
     dataset, features = train
     recipe = PRESETS[preset]["aggregate"]
     probabilities = softmax(cross_validate(dataset, features, recipe, [HEAD], [seed]).logits[0, 0])
-    chosen = choose(probabilities, dataset.labels)[0] + 1
+    best_epoch = choose(probabilities, dataset.labels)[0] + 1
     ways = {
-        "chosen": (None, chosen),
+        "chosen": (None, best_epoch),
         "as in retrain": (recipe.oof_epoch, recipe.oof_epoch),
         "as each fold": (recipe.epochs, recipe.epochs),
     }
@@ -63,7 +63,7 @@ def measure(preset, seed, train, new=None):
             logits = clip_logits(model, scaler(new[1].X), new[1].owner, len(new[0].ids))
             reached = count(decode_thresholds(softmax(logits), thresholds), new[0].labels).score
         row[way] = (nested, reached)
-    return row, chosen
+    return row, best_epoch
 
 
 def main():
@@ -81,8 +81,8 @@ def main():
         }
         for case, make in cases.items():
             for preset in PRESETS:
-                rows, chosen = zip(*(measure(preset, seed, *make(seed)) for seed in range(options.seeds)))
-                print(f"{case}, {preset}: chosen epochs {', '.join(map(str, chosen))}", flush=True)
+                rows, best_epochs = zip(*(measure(preset, seed, *make(seed)) for seed in range(options.seeds)))
+                print(f"{case}, {preset}: chosen epochs {', '.join(map(str, best_epochs))}", flush=True)
                 for way in rows[0]:
                     nested, reached = zip(*(row[way] for row in rows))
                     mean = None if None in reached else float(np.mean(reached))

@@ -109,8 +109,8 @@ def nested_model(metrics: Mapping) -> str:
             " folds chose; the final model has those of one fold."
         )
     return (
-        f"The nested figures are of the model for new clips: every fold's is trained for {fold_epochs} epochs, too, and"
-        " decoded with thresholds that were chosen on other clips."
+        "The nested figures are of the model for new clips: every fold's is trained for"
+        f" {fold_epochs} epochs, too, and decoded with thresholds that were chosen on other clips."
     )
 
 
