@@ -105,8 +105,8 @@ def nested_model(metrics: Mapping) -> str:
         )
     if final["test_protocol"] != "pooled":
         return (
-            f"The nested figures are of the final model's number of epochs, {fold_epochs}, but of thresholds that all other"
-            " folds chose; the final model has those of one fold."
+            f"The nested figures are of the final model's number of epochs, {fold_epochs}, but of thresholds that all"
+            " other folds chose; the final model has those of one fold."
         )
     return (
         "The nested figures are of the model for new clips: every fold's is trained for"
