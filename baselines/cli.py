@@ -9,7 +9,7 @@ import click
 
 from blemore.cli import Group
 from blemore.version import VERSION
-from blemore_baselines.commands import analyse, clips, data, models, pipeline, results, weights
+from blemore_baselines.commands import analyse, clips, data, decode, models, pipeline, results, weights
 
 
 @click.group(cls=Group, goes_on=("run", "demo", "extract", "train", "reproduce"))
@@ -36,7 +36,7 @@ COMMANDS: tuple[click.Command, ...] = (
     clips.aggregate,
     models.train,
     models.predict,
-    models.decode,
+    decode.decode,
     models.trivial,
     results.report,
     results.reproduce,

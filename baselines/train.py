@@ -39,6 +39,8 @@ from blemore.version import VERSION
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding import decoders
 from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.decoding.normalise import Reference, fit_reference
+from blemore_baselines.decoding.normalise import normalise as normalise_rows
 from blemore_baselines.decoding.scores import Models, log_softmax, softmax
 from blemore_baselines.decoding.thresholds import Thresholds, fit_exact, fit_grid
 from blemore_baselines.decoding.thresholds_decoder import to_spec
@@ -48,6 +50,8 @@ from blemore_baselines.models.crossval import cross_validate, fold_seed
 from blemore_baselines.models.heads import Scaler, fit_scaler, row_losses
 from blemore_baselines.models.loop import fit_model
 from blemore_baselines.models.recipes import PRESETS, TEST_PROTOCOLS, Recipe
+
+OPTIONAL = {"normalise", "decoder", "structured_weight"}  # keys that config.json may lack
 
 
 def train(
@@ -61,6 +65,7 @@ def train(
     seed: int,
     out: Path,
     test_protocol: str = "pooled",
+    normalise: str = "none",
     decoder: str = "thresholds",
     **options: float,
 ) -> dict:
@@ -68,6 +73,7 @@ def train(
 
     sources: features of the dataset's clips, in its order (early fusion where there are several);
              `paths` are where they came from, for the record
+    normalise: the features, per actor; then the figures are transductive (decoding/normalise.py)
     decoder: of the final model, fitted on the out-of-fold logits at its number of epochs; with the `options` that it
              takes (decoders.py)
 
@@ -86,6 +92,7 @@ def train(
         "preset": preset,
         "recipe": recipe._asdict(),
         "test_protocol": test_protocol,
+        **({} if normalise == "none" else {"normalise": normalise}),
         **_decoder_config(decoder, options),
         "seed": seed,
         "features": [describe(source, path) for source, path in zip(sources, paths)],
@@ -122,6 +129,7 @@ def _run(
 ) -> dict:
     """Train, and write the run folder's files, metrics.json last; returns what that holds."""
     recipe = Recipe(**config["recipe"])
+    features, reference = _normalised(dataset, features, config.get("normalise", "none"))
     result = cross_validate(dataset, features, recipe, [config["head"]], [config["seed"]], keep=out / "folds")
     logits, losses = result.logits[0, 0], {fold: curves[0, 0] for fold, curves in result.losses.items()}
     last = logits[recipe.oof_epoch - 1]  # at the final model's number of epochs
@@ -141,7 +149,9 @@ def _run(
         **final.thresholds._asdict(),
         "fitted_on": final.fitted_on,
     }
-    _save_model(dataset, features, config, final, spec, out)
+    if reference:
+        metrics["normalise"] = {"method": config["normalise"], "account": "transductive"}
+    _save_model(dataset, features, reference, config, final, spec, out)
     write_atomic(out / "labels.csv", _labels_csv(dataset))
     write_atomic(out / "oof_logits.npz", npz_bytes(logits=logits, filenames=np.array(dataset.ids), folds=dataset.folds))
     write_atomic(out / RUN_OOF, scores_csv(dataset.ids, last))
@@ -150,6 +160,15 @@ def _run(
     write_atomic(out / "metrics.json", to_json(metrics))
     shutil.rmtree(out / "folds")
     return metrics
+
+
+def _normalised(dataset: Dataset, features: Features, method: str) -> tuple[Features, Reference | None]:
+    """The features with every actor's brought to the same mean, or mean and spread; and to which, for new clips."""
+    if method == "none":
+        return features, None
+    actors = np.array(dataset.actors)[features.owner]
+    reference = fit_reference(features.X, actors)
+    return features._replace(X=normalise_rows(features.X, actors, method, reference, features.owner)), reference
 
 
 # -------------------------------------------------------------------------- the final model
@@ -213,15 +232,26 @@ def fit_final(
     return model, scaler
 
 
-def _save_model(dataset: Dataset, features: Features, config: dict, final: Final, decoder: dict, out: Path) -> None:
+def _save_model(
+    dataset: Dataset,
+    features: Features,
+    reference: Reference | None,
+    config: dict,
+    final: Final,
+    decoder: dict,
+    out: Path,
+) -> None:
     """Train the final model and write the artefact."""
     model, scaler = fit_final(dataset, features, config["head"], Recipe(**config["recipe"]), config["seed"], final)
     tensors = {f"head.{name}": tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     tensors |= {"scaler.mean": torch.from_numpy(scaler.mean), "scaler.scale": torch.from_numpy(scaler.scale)}
+    if reference:
+        tensors |= {f"normalise.{name}": torch.from_numpy(values) for name, values in reference._asdict().items()}
     write_atomic(out / "model.safetensors", safetensors.torch.save(tensors))
     shared = ("head", "method", "features", "test_protocol", "recipe", "seed", "versions")
     spec = {
         **{key: config[key] for key in shared},
+        **({"normalise": config["normalise"]} if reference else {}),
         "emotions": list(EMOTIONS),
         "decoder": decoder,
         "folds": sorted({int(fold) for fold in dataset.folds if fold != final.without}),
@@ -275,7 +305,7 @@ def claim(out: Path, config: dict) -> None:
     if before is None and not (out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())):
         write_atomic(out / "config.json", to_json(config))
         return
-    if not isinstance(before, dict) or set(before) != set(config):
+    if not isinstance(before, dict) or set(before) - OPTIONAL != set(config) - OPTIONAL:
         message = "the folder is not empty and holds no run"
         raise ValidationError(Problem("other-run", str(out), message, hint="Choose another --out."))
     problems = _differences(_settings(before), _settings(config), str(out / "config.json"))

@@ -51,13 +51,15 @@ class Decoded(NamedTuple):
     """A fitted decoder.
 
     figures: how well it does, for JSON
+    nested:  (N,) each clip's label, by what was fitted on the other folds
     spec:    what `read` needs to decode one model's logits, for JSON; its `name` is the decoder's
     apply:   decodes the same models' scores of other clips
     """
 
     figures: dict
+    nested: np.ndarray
     spec: dict
-    apply: Callable[[Models], Answers]
+    apply: Callable[..., Answers]
 
 
 def complete(name: str, options: Mapping[str, float]) -> dict[str, float]:

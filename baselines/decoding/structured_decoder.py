@@ -52,7 +52,7 @@ def fit(dataset: Dataset, models: Models, weight: float) -> Decoded:
         "final": {"strength": final.strength, "share_of_blends": final.share},
     }
     spec = {"name": "structured", "weight": weight, **posterior.to_dict(final)}
-    return Decoded(figures, spec, lambda new: _decode(final, new.logs, weight))
+    return Decoded(figures, labels, spec, lambda new: _decode(final, new.logs, weight))
 
 
 def read(spec: dict, where: str) -> Callable[[np.ndarray], Answers]:

@@ -8,6 +8,7 @@ from blemore.signature import digest
 
 HEADS: dict[str, int | None] = {"linear": None, "mlp256": 256, "mlp512": 512}  # width of the hidden layer
 METHODS = ("aggregate", "subsample")
+NORMALISATIONS = ("none", "centre", "standardise")  # per actor (decoding/normalise.py)
 TEST_PROTOCOLS = ("pooled", "retrain", "best-fold")  # how the model for new clips is made (train.py)
 
 

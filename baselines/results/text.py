@@ -8,7 +8,7 @@ from blemore.metrics import Counts
 from blemore.report import comparison_lines
 from blemore.significance import Comparison, Difference, Interval
 from blemore.trivial import Trivial
-from blemore_baselines.results.tables import Table, to_text
+from blemore_baselines.results.tables import Cell, Table, to_text
 
 METRICS = {"acc_presence": "ACC_presence", "acc_salience": "ACC_salience", "score": "score"}
 ACCOUNTS = {
@@ -20,12 +20,49 @@ ACCOUNTS = {
 def run_to_text(metrics: Mapping) -> str:
     """What `train` returns: the accounts of thresholds, and those of another decoder where the run has one."""
     others = [show(metrics[name]) for name, show in DECODER_TEXTS.items() if name in metrics]
-    return "\n".join([figures_to_text(metrics), *others])
+    return "\n".join([*_transductive_note(metrics), figures_to_text(metrics), *others])
+
+
+def _transductive_note(metrics: Mapping) -> list[str]:
+    """What a reader must know of a run whose features were normalised per actor."""
+    if "normalise" not in metrics:
+        return []
+    method = metrics["normalise"]["method"]
+    return [
+        f"Features normalised per actor ({method}), over all clips of an actor at once: every figure is transductive.\n"
+    ]
 
 
 def decoder_to_text(name: str, figures: Mapping) -> str:
-    """The figures of a fitted decoder, `decoders.Decoded.figures`, by its name."""
-    return DECODER_TEXTS[name](figures)
+    """The figures of a fitted decoder, `decoders.Decoded.figures`, by its name; with those of normalised scores, beside
+    the inductive account.
+    """
+    text = DECODER_TEXTS[name](figures)
+    return "\n".join([text, *_normalised_lines(figures["normalise"])]) if "normalise" in figures else text
+
+
+def _normalised_lines(normalise: Mapping) -> list[str]:
+    """Both accounts of `decoding.transductive.fit`, and their difference."""
+    accounts = {
+        f"transductive: scores normalised per actor ({normalise['method']})": normalise["transductive"],
+        "inductive: each clip by itself": normalise["inductive"],
+    }
+    rows: list[list[Cell]] = []
+    for name, account in accounts.items():
+        intervals = account["ci"]["intervals"]
+        rows.append([name, *(account[metric] for metric in METRICS)])
+        rows += [
+            [f"  {end} end of the 95 % interval", *(intervals[m][k] if m in intervals else None for m in METRICS)]
+            for k, end in enumerate(("lower", "upper"))
+        ]
+    title = "nested, with and without all clips of an actor at once; all other figures above are transductive"
+    return [
+        "",
+        to_text(Table(title, ["", *METRICS.values()], rows)),
+        *_difference(normalise["transductive"]["against"], "each clip by itself"),
+        "",
+        normalise["transductive"]["signature"],
+    ]
 
 
 def folds_table(figures: Mapping, account: str) -> Table:
@@ -67,7 +104,7 @@ def structured_to_text(figures: Mapping) -> str:
     return "\n".join(
         [
             to_text(_structured_folds(nested, figures["nested_thresholds"])),
-            *_difference(nested["against"]),
+            *_difference(nested["against"], "thresholds on the same scores, nested as well"),
             "",
             to_text(_models_table(figures["models"])),
             to_text(_posterior_table(calibration)),
@@ -120,14 +157,14 @@ def _posterior_table(calibration: Mapping) -> Table:
     )
 
 
-def _difference(against: Mapping) -> list[str]:
+def _difference(against: Mapping, rival: str) -> list[str]:
     """The paired difference to thresholds, in the words of `blemore.report`; from what JSON keeps of it."""
     differences = {
         metric: Difference(one["delta"], one["interval"] and Interval(*one["interval"]), one["p"])
         for metric, one in against["differences"].items()
     }
     comparison = Comparison(differences, *(against[name] for name in Comparison._fields[1:]))
-    return comparison_lines(comparison, "thresholds on the same scores, nested as well")
+    return comparison_lines(comparison, rival)
 
 
 TRIVIAL_NOTES = {
