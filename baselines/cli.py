@@ -9,7 +9,7 @@ import click
 
 from blemore.cli import Group
 from blemore.version import VERSION
-from blemore_baselines.commands import analyse, clips, data, decode, models, pipeline, results, weights
+from blemore_baselines.commands import actors, analyse, clips, data, decode, models, pipeline, results, weights
 
 
 @click.group(cls=Group, goes_on=("run", "demo", "extract", "train", "reproduce"))
@@ -34,6 +34,7 @@ COMMANDS: tuple[click.Command, ...] = (
     weights.weights,
     clips.extract,
     clips.aggregate,
+    actors.actors,
     models.train,
     models.predict,
     decode.decode,
