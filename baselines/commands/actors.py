@@ -44,9 +44,9 @@ def actors(
         raise click.UsageError("expected either --ids or --metadata")
     if number and metadata:
         raise click.UsageError("--number goes with --ids: train's number is known, and the last column is with it")
+    from blemore.tables import Table, to_text
     from blemore_baselines.dataset import GROUP_COLUMNS, read_dataset
     from blemore_baselines.features import read_features
-    from blemore_baselines.results.tables import Table, to_text
     from blemore_baselines.survey.persons import cluster, judge
 
     dataset = read_dataset(metadata) if metadata else None

@@ -1,12 +1,12 @@
 """How wrong may groups be? Scores that are normalised per actor, where clips were assigned to the wrong people.
 
 Each fold in turn plays the test partition. What its scores are brought to, and the structured decoder, come from the
-other folds with their true actors. The fold's own groups are then spoilt (group_errors.py says how), its scores normalised by
-them and decoded. Random errors are drawn DRAWS times; a clip's record is the mean over draws.
+other folds with their true actors. The fold's own groups are then spoilt (group_errors.py says how), its scores
+normalised by them and decoded. Random errors are drawn DRAWS times; a clip's record is the mean over draws.
 
 Beside this stands a step after normalising: each actor was asked for all labels, so the labels predicted for an actor
-should be about as frequent as in the training set. The posterior of an actor's clips is scaled until they are (Sinkhorn
-and Knopp 1967: columns and rows in turn), before labels are decided.
+should be about as frequent as in the training set. The posterior of an actor's clips is scaled until they are (columns
+and rows in turn, as Sinkhorn and Knopp 1967), before labels are decided.
 
 Everything here is transductive (`decoding.normalise`), but for `no groups`.
 """
@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from blemore.labels import LABELS
+from blemore.tables import Table
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding import posterior as posteriors
 from blemore_baselines.decoding.normalise import fit_reference, normalise
@@ -27,9 +28,8 @@ from blemore_baselines.decoding.scores import FLOOR, log_softmax
 from blemore_baselines.decoding.structured import cross_validate, decide
 from blemore_baselines.results import plots
 from blemore_baselines.results.study_files import Study
-from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.group_errors import ERRORS, NO_ERRORS
-from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, draw, estimate, in_words, outcomes
+from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, draw, estimate_figure, in_words, outcomes
 from blemore_baselines.studies.study import check_folds
 
 METHODS = ("centre", "standardise")
@@ -60,8 +60,12 @@ def actors(dataset: Dataset, probabilities: np.ndarray, seed: int, signature: st
         method: {name: _result(rows, by_name[NO_ERRORS], dataset.actors) for name, rows in by_name.items()}
         for method, by_name in records.items()
     }
+    gains = {
+        method: compare(by_name[NO_ERRORS], by_name[NO_GROUPS], dataset.actors) for method, by_name in records.items()
+    }
     values = {
         "draws": draws,
+        "gained": {method: gain._asdict() for method, gain in gains.items()},
         "methods": {
             method: {
                 name: {
@@ -79,7 +83,7 @@ def actors(dataset: Dataset, probabilities: np.ndarray, seed: int, signature: st
         "How wrong may groups be?",
         tables,
         {"errors": _draw(results)},
-        [finding for method, by_name in results.items() for finding in _findings(method, by_name)],
+        [finding for method, by_name in results.items() for finding in _findings(method, by_name, gains[method])],
         values,
         signature,
     )
@@ -110,7 +114,7 @@ def measure(dataset: Dataset, logs: np.ndarray, seed: int, draws: int) -> Record
 
 
 def _reader(dataset: Dataset, logs: np.ndarray, others: np.ndarray, method: str) -> Callable[..., np.ndarray]:
-    """What reads labels (n,) from logs (n, 6), groups (n,) and whether to match labels; fitted on the clips `others`."""
+    """What reads labels (n,) from logs (n, 6), groups (n,) and whether to match labels; fitted on `others` alone."""
     names, labels = np.array(dataset.actors), dataset.labels[others]
     reference = fit_reference(logs[others], names[others])
     normal = log_softmax(normalise(logs[others], names[others], method, reference))
@@ -144,7 +148,7 @@ def match(chances: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
 
 
 def _result(rows: np.ndarray, right: np.ndarray, owners: Sequence[str]) -> Result:
-    figures = {name: estimate(rows, owners, figure) for name, figure in FIGURES.items()}
+    figures = {name: estimate_figure(rows, owners, name) for name in FIGURES}
     return Result(figures, compare(rows, right, owners))
 
 
@@ -154,16 +158,14 @@ def _table(method: str, results: Mapping[str, Result]) -> Table:
         ("groups", "presence", "salience", "score", "difference", "low", "high", "p"),
         [
             [name, *(result.figures[figure].value for figure in FIGURES)]
-            + ([None] * 4 if name == NO_ERRORS else [*result.difference])
+            + ([None] * 4 if name == NO_ERRORS else [*result.difference[:4]])
             for name, result in results.items()
         ],
     )
 
 
-def _findings(method: str, results: Mapping[str, Result]) -> Iterator[str]:
-    gain = results[NO_GROUPS].difference
-    reverse = Estimate(-gain.value, _negative(gain.high), _negative(gain.low), gain.p)
-    yield f"--normalise {method}: with the true actors, the score changes by {in_words(reverse)}."
+def _findings(method: str, results: Mapping[str, Result], gain: Estimate) -> Iterator[str]:
+    yield f"--normalise {method}, the true actors against no groups: {in_words(gain)}."
     costs = [f"{name}: {in_words(results[name].difference)}" for name in ERRORS]
     yield f"--normalise {method}, errors against no errors: {'; '.join(costs)}."
     worse = [
@@ -175,10 +177,6 @@ def _findings(method: str, results: Mapping[str, Result]) -> Iterator[str]:
         else f"--normalise {method}: groups with any of these errors score higher than none."
     )
     yield f"--normalise {method}, matching each actor's labels: {in_words(results[MATCHED].difference)}."
-
-
-def _negative(bound: float | None) -> float | None:
-    return None if bound is None else -bound
 
 
 def _draw(results: Mapping[str, Mapping[str, Result]]) -> bytes:

@@ -29,9 +29,9 @@ from sklearn.metrics import adjusted_rand_score, completeness_score, homogeneity
 from tqdm import tqdm
 
 from blemore.errors import Problem, ValidationError
+from blemore.tables import Cell, Table
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.features import Features
-from blemore_baselines.results.tables import Cell, Table
 
 FEWEST = 10  # clips of a person on average, where their number is estimated
 FINER = 1.5  # times as many clusters at first: on simulated clips, this mended most of what Ward's method merged
