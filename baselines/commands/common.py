@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,16 @@ def table(rows: Sequence[Sequence]) -> str:
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in list(zip(*cells))[:-1]] + [0]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+
+
+def agrees(question: str, needed: str) -> bool:
+    """Ask, where somebody is there to answer. UsageError: nobody is; `needed`: for what --yes stands in."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError(f"nobody is there to {needed}; --yes does") from None
 
 
 metadata_option = click.option(

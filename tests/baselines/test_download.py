@@ -15,16 +15,19 @@ from click.testing import CliRunner
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from blemore.errors import FileError, ValidationError
-from blemore_baselines import cli
+from blemore_baselines import cli, download
 from blemore_baselines.clips.media import ArrayClip
 from blemore_baselines.commands import weights as command
-from blemore_baselines.encoders import create, download
-from blemore_baselines.encoders.download import LOCK, Remote, fetch
+from blemore_baselines.download import Publisher, Remote
+from blemore_baselines.encoders import create
+from blemore_baselines.encoders import download as weights
+from blemore_baselines.encoders.download import LOCK
 from blemore_baselines.encoders.videoswin import VideoSwinT
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 NAME = "model.pth"
+SHA, MD5 = f"sha256:{SHA256}", f"md5:{hashlib.md5(CONTENT).hexdigest()}"
 
 
 class Server(ThreadingHTTPServer):
@@ -102,6 +105,10 @@ def remote(server, **facts):
     return Remote(f"{server.url}/{NAME}", NAME, **facts)
 
 
+def fetch(remote, folder):
+    return download.fetch(remote, folder, Publisher({}, "Is an account needed?", "SOME_FOLDER", "It has changed."))
+
+
 def refused(server, folder, code, **facts):
     """The only problem of a download that must fail; nothing is left where an encoder would look."""
     with pytest.raises(FileError) as caught:
@@ -115,11 +122,12 @@ def refused(server, folder, code, **facts):
 # ------------------------------------------------------------------------------------ one file
 
 
-@pytest.mark.parametrize("facts", [{}, {"size": len(CONTENT)}, {"sha256": SHA256}, {"sha256": SHA256[:8]}])
+@pytest.mark.parametrize(
+    "facts", [{}, {"size": len(CONTENT)}, {"checksum": SHA}, {"checksum": SHA[:15]}, {"checksum": MD5}]
+)
 def test_a_file_arrives_whole(server, folder, facts):
-    entry = fetch(remote(server, **facts), folder)
-    assert (folder / NAME).read_bytes() == CONTENT
-    assert entry == {"url": f"{server.url}/{NAME}", "size": len(CONTENT), "sha256": SHA256}
+    path = fetch(remote(server, **facts), folder)
+    assert path == folder / NAME and path.read_bytes() == CONTENT
     assert [path.name for path in folder.iterdir()] == [NAME], "nothing is left beside it"
     fetch(remote(server, **facts), folder)
     assert len(server.seen) == 1, "it is there already"
@@ -127,7 +135,7 @@ def test_a_file_arrives_whole(server, folder, facts):
 
 def test_a_connection_that_breaks_off_goes_on_where_it_was(server, folder):
     server.breaks = [140_000, 100_000]
-    fetch(remote(server, sha256=SHA256), folder)
+    fetch(remote(server, checksum=SHA), folder)
     ranges = [int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0 for _, asked in server.seen]
     assert (folder / NAME).read_bytes() == CONTENT and len(ranges) == 3
     assert 0 < ranges[1] <= 140_000 and ranges[1] < ranges[2] <= 240_000
@@ -186,7 +194,7 @@ def test_wrong_length(server, folder):
 
 @pytest.mark.parametrize("digits", [8, 64])
 def test_wrong_hash(server, folder, digits):
-    message = refused(server, folder, "wrong-hash", sha256=("0" * 64)[:digits])
+    message = refused(server, folder, "wrong-hash", checksum="sha256:" + ("0" * 64)[:digits])
     assert SHA256 in message and "It was not kept" in message
     assert not list(folder.iterdir())
 
@@ -194,17 +202,18 @@ def test_wrong_hash(server, folder, digits):
 def test_wrong_hash_of_a_file_that_was_there(server, folder):
     (folder / NAME).write_bytes(b"by hand")
     with pytest.raises(FileError, match=rf"Delete {folder / NAME} to download it anew"):
-        fetch(remote(server, sha256=SHA256[:8]), folder)
+        fetch(remote(server, checksum=SHA[:15]), folder)
     assert (folder / NAME).read_bytes() == b"by hand"
 
 
-@pytest.mark.parametrize("status, message", [
-    (404, "answers 404 Not Found"), (403, "answers 403 Forbidden"), (500, "answers 500 Internal Server Error"),
+@pytest.mark.parametrize("status, message, hint", [
+    (404, "answers 404 Not Found", "Has it moved?"), (403, "answers 403 Forbidden", "Is an account needed?"),
+    (500, "answers 500 Internal Server Error", "Try again later"), (429, "answers 429", "Try again later"),
 ])  # fmt: skip
-def test_other_answers(server, folder, status, message):
+def test_other_answers(server, folder, status, message, hint):
     server.status = status
     text = refused(server, folder, "http-error")
-    assert message in text and ("account" in text if status == 403 else "Has it moved" in text)
+    assert message in text and hint in text
 
 
 def test_no_network(server, folder):
@@ -246,11 +255,13 @@ def test_a_folder_that_cannot_be_written(server, tmp_path):
 ])  # fmt: skip
 def test_every_encoder_says_how_its_weights_are_published(name, by_hand):
     encoder = create(name)
-    assert download.is_by_hand(encoder.weights, encoder.file) == by_hand
+    assert weights.is_by_hand(encoder.weights, encoder.file) == by_hand
     if "swin" in name:
-        [file] = download.published(name, encoder.weights, encoder.file).files
+        [file] = weights.published(name, encoder.weights, encoder.file).files
         assert (
-            len(file.sha256) == 8 and file.sha256 in file.path and file.url.startswith("https://download.pytorch.org/")
+            re.fullmatch(r"sha256:[0-9a-f]{8}", file.checksum)
+            and file.checksum[7:] in file.path
+            and file.url.startswith("https://download.pytorch.org/")
         )
 
 
@@ -401,32 +412,32 @@ def test_a_model_of_the_hub_stays_at_its_commit(hub, folder):
 
 
 def test_a_file_on_a_page_of_the_hub(hub, folder):
-    [path] = download.get("mine", "https://huggingface.co/some/files", NAME)
+    [path] = weights.get("mine", "https://huggingface.co/some/files", NAME)
     assert path == folder / NAME and path.read_bytes() == CONTENT
     with pytest.raises(FileError, match=r"some/files: has no other\.pth among its 2 files"):
-        download.get("mine", "https://huggingface.co/some/files", "other.pth")
+        weights.get("mine", "https://huggingface.co/some/files", "other.pth")
 
 
 def test_a_file_of_the_hub_is_checked_and_goes_on(hub, folder):
     [address] = [path for path in hub.pages if path.endswith(NAME)]
     hub.breaks = [10**6, 100_000]  # the page itself first
-    download.get("mine", "https://huggingface.co/some/files", NAME)
+    weights.get("mine", "https://huggingface.co/some/files", NAME)
     assert hub.seen[-1][0] == address and hub.seen[-1][1] and (folder / NAME).read_bytes() == CONTENT
     (folder / NAME).unlink()
     (folder / LOCK).unlink()
     hub.pages[address] = CONTENT[:-1] + b"!"
     with pytest.raises(FileError, match="its SHA-256 is"):
-        download.get("mine", "https://huggingface.co/some/files", NAME)
+        weights.get("mine", "https://huggingface.co/some/files", NAME)
     assert not (folder / NAME).exists()
 
 
 def test_a_hub_that_does_not_answer(hub, folder, monkeypatch):
     with pytest.raises(FileError) as caught:
-        download.get("mine", "some/nothing", None)
+        weights.get("mine", "some/nothing", None)
     assert caught.value.problems[0].code == "http-error" and "404" in str(caught.value)
     name_hub(monkeypatch, "http://no-such-host.invalid")
     with pytest.raises(FileError) as caught:
-        download.get("mine", "some/clip", None)
+        weights.get("mine", "some/clip", None)
     assert caught.value.problems[0].code == "no-network"
 
 

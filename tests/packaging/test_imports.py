@@ -26,7 +26,7 @@ LAYERS = {
         ("cli", "codabench"),
     ],
     "blemore_baselines": [
-        ("dataset", "clips", "engines", "steps", "template"),
+        ("dataset", "clips", "download", "engines", "steps", "template"),
         ("encoders",),
         ("extract",),
         ("features",),
