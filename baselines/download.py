@@ -1,8 +1,8 @@
 """One file from its publisher, whole and checked: everything that the kit downloads comes through here.
 
 What arrives must have the length and the hash that the publisher states. A download that was interrupted goes on where
-it stopped, as long as the publisher still has the same file: known by the hash that is stated, else by the server's tag.
-Until it is whole, a file is a hidden one beside its place.
+it stopped, as long as the publisher still has the same file: the hash that is stated tells, else the server's tag.
+Until a file is whole, it is a hidden one beside its place.
 """
 
 from __future__ import annotations
@@ -75,7 +75,12 @@ def fetch(remote: Remote, folder: Path, publisher: Publisher) -> Path:
     path = folder / remote.path
     with _in_words(remote, path, publisher):
         if path.exists():
-            _check_checksum(remote, path, f"Delete {path} to download it anew.")
+            hint = f"Delete {path} to download it anew."
+            size = path.stat().st_size
+            if remote.size not in (None, size):
+                message = f"{size:,} bytes here; its publisher states {remote.size:,}"
+                raise FileError(Problem("wrong-length", remote.url, message, hint=hint))
+            _check_checksum(remote, path, hint)
         else:
             downloader = _Resuming(remote, path, publisher)
             whole = remote.checksum if remote.is_pinned else None

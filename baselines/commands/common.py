@@ -34,14 +34,14 @@ def table(rows: Sequence[Sequence]) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
-def agrees(question: str, needed: str) -> bool:
-    """Ask, where somebody is there to answer. UsageError: nobody is; `needed`: for what --yes stands in."""
+def agrees(question: str) -> bool:
+    """Ask whether a licence is agreed to. UsageError: nobody is there to answer."""
     try:
         return click.confirm(question, err=True)
     except click.Abort:
         if sys.stdin.isatty():
             raise
-        raise click.UsageError(f"nobody is there to {needed}; --yes does") from None
+        raise click.UsageError("nobody is there to agree to the licence; --yes agrees to it") from None
 
 
 metadata_option = click.option(

@@ -65,7 +65,7 @@ def get(out: Path, only: str | None, number: int | None, yes: bool) -> None:
     talk(_listing(record, files, out))
     records.demand_room(files, out)
     is_complete = all((out / remote.path).exists() for remote in files)
-    if not (yes or is_complete or agrees("Fetch them, under that licence?", "agree to the licence and the download")):
+    if not (yes or is_complete or agrees("Fetch them, and agree to that licence?")):
         talk("nothing was fetched")
         sys.exit(1)
     paths = records.fetch_all(record, files, out)

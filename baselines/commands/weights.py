@@ -58,7 +58,7 @@ def get(name: str, yes: bool) -> None:
     folder = download.weights_folder()
     talk(f"{name}: {encoder.weights}\nlicence: {encoder.licence or 'not stated; see its page'}")
     is_known = download.read_lock(folder).get(name, {}).get("licence") == encoder.licence
-    if not (yes or is_known or agrees("Do you agree to it?", "agree to the licence")):
+    if not (yes or is_known or agrees("Do you agree to it?")):
         talk("nothing was fetched")
         sys.exit(1)
     download.note(name, licence=encoder.licence)

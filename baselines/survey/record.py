@@ -1,8 +1,8 @@
 """The files of the dataset's record on Zenodo, and fetching them.
 
 The record is read through the repository's public API (https://developers.zenodo.org), which states the length and the
-MD5 of every file. A restricted record needs the access token of an account that may read it, in the environment variable
-ZENODO_TOKEN. The token goes to the API's own host alone, and is never shown.
+MD5 of every file. A restricted record needs the access token of an account that may read it, in the environment
+variable ZENODO_TOKEN. The token goes to the API's own host alone, and is never shown.
 """
 
 from __future__ import annotations

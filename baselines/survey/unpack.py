@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from blemore.errors import FileError, Problem, ValidationError, show
+from blemore.errors import FileError, Problem, ValidationError
 from blemore_baselines.download import BLOCK, cannot_write, demand_space, progress_bar
 
 OTHER_ARCHIVES = re.compile(r"\.(7z|rar|tar|t?gz|tgz|bz2|xz|zst|z\d\d|zip\.\d+)$", re.IGNORECASE)
@@ -61,7 +61,8 @@ def unpack(archives: Sequence[Path], folder: Path) -> Outcome:
     Raises ValidationError: an archive is damaged, or holds what may not be unpacked, or a file is there already with
     other content; FileError: a file cannot be read or written.
     """
-    entries, problems = [], []
+    entries: list[Entry] = []
+    problems: list[Problem] = []
     for archive in archives:
         try:
             entries += list(_entries(archive, folder))
@@ -69,12 +70,8 @@ def unpack(archives: Sequence[Path], folder: Path) -> Outcome:
             problems += error.problems
     entries, collisions = _without_repeats(entries)
     problems += collisions
-    missing = []
-    try:
-        problems += _different(entries, missing)
-    except OSError as error:
-        where, message = str(error.filename or folder), f"cannot be read: {error.strerror or error}"
-        raise FileError(Problem("cannot-open", where, message, hint="May its files be read?")) from None
+    missing, differences = _compare(entries)
+    problems += differences
     unreadable = [entry for entry in missing if entry.info.flag_bits & 1 or entry.info.compress_type not in METHODS]
     problems += [_unreadable(archive, unreadable) for archive in archives if _of(archive, unreadable)]
     if problems:
@@ -155,24 +152,28 @@ def _content(entry: Entry) -> tuple[int, int]:
     return entry.info.file_size, entry.info.CRC
 
 
-def _different(entries: Sequence[Entry], missing: list[Entry]) -> Iterator[Problem]:
-    """A problem for each file that is there with other content; `missing` receives what is not there.
-
-    Raises OSError: a file cannot be read.
-    """
-    sizes = {entry.path: entry.path.stat().st_size for entry in entries if entry.path.is_file()}
-    with progress_bar(sum(sizes.values()), 0, "checking what is unpacked") as progress:
-        for entry in entries:
-            barrier = next((place for place in entry.path.parents if place.exists() and not place.is_dir()), None)
-            if barrier:
-                yield _in_the_way(entry, barrier, "is a file; expected a folder")
-            elif not os.path.lexists(entry.path):
-                missing.append(entry)
-            elif entry.path not in sizes:
-                yield _in_the_way(entry, entry.path, "is no file; expected one")
-            elif (sizes[entry.path], _crc(entry.path, progress)) != _content(entry):
-                message = f"is there with other content than in {entry.archive.name}; nothing is overwritten"
-                yield _in_the_way(entry, entry.path, message)
+def _compare(entries: Sequence[Entry]) -> tuple[list[Entry], list[Problem]]:
+    """Which files are not there, and a problem for each that is there with other content. Raises FileError."""
+    missing: list[Entry] = []
+    problems: list[Problem] = []
+    try:
+        sizes = {entry.path: entry.path.stat().st_size for entry in entries if entry.path.is_file()}
+        with progress_bar(sum(sizes.values()), 0, "checking what is unpacked") as progress:
+            for entry in entries:
+                barrier = next((place for place in entry.path.parents if place.exists() and not place.is_dir()), None)
+                if barrier:
+                    problems.append(_in_the_way(entry, barrier, "is a file; expected a folder"))
+                elif not os.path.lexists(entry.path):
+                    missing.append(entry)
+                elif entry.path not in sizes:
+                    problems.append(_in_the_way(entry, entry.path, "is no file; expected one"))
+                elif (sizes[entry.path], _crc(entry.path, progress)) != _content(entry):
+                    message = f"is there with other content than in {entry.archive.name}; nothing is overwritten"
+                    problems.append(_in_the_way(entry, entry.path, message))
+    except OSError as error:
+        where, message = str(error.filename), f"cannot be read: {error.strerror or error}"
+        raise FileError(Problem("cannot-open", where, message, hint="May its files be read?")) from None
+    return missing, problems
 
 
 def _in_the_way(entry: Entry, path: Path, message: str) -> Problem:

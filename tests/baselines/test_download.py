@@ -1,17 +1,15 @@
 """Fetching weights, against servers on this machine: a plain one that misbehaves on demand, and one like the hub."""
 
-import contextlib
 import hashlib
 import json
 import re
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from servers import CONTENT, Handler, serving
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from blemore.errors import FileError, ValidationError
@@ -24,62 +22,9 @@ from blemore_baselines.encoders import download as weights
 from blemore_baselines.encoders.download import LOCK
 from blemore_baselines.encoders.videoswin import VideoSwinT
 
-CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 NAME = "model.pth"
 SHA, MD5 = f"sha256:{SHA256}", f"md5:{hashlib.md5(CONTENT).hexdigest()}"
-
-
-class Server(ThreadingHTTPServer):
-    """Serves CONTENT under every path; what it does wrong is set from outside.
-
-    breaks:  after how many bytes each answer in turn is cut off
-    length:  the length that it states, where that is not the content's
-    """
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.status, self.breaks, self.length = CONTENT, 200, [], None
-        self.etag, self.ranges, self.pages, self.seen = '"one"', True, {}, []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, request, client_address):
-        pass  # what was cut off on purpose
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        server, path = self.server, self.path.partition("?")[0]
-        server.seen.append((path, self.headers.get("Range")))
-        content = server.pages.get(path, server.content) if not server.pages or path in server.pages else None
-        if server.status != 200 or content is None:
-            status = server.status if server.status != 200 else 404
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        partial = start and server.ranges and self.headers.get("If-Range") == server.etag
-        rest = content[int(start[1]) :] if partial else content
-        self.send_response(206 if partial else 200)
-        if server.etag:
-            self.send_header("ETag", server.etag)
-        self.send_header("Content-Length", str(server.length or len(rest)))
-        self.end_headers()
-        end = server.breaks.pop(0) if server.breaks else None
-        self.wfile.write(rest[:end])
-        if end is not None or server.length:
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
 
 
 @pytest.fixture
@@ -88,11 +33,8 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("BLEMORE_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
     monkeypatch.chdir(tmp_path)
-    with contextlib.closing(Server()) as running:
-        running.close = running.shutdown
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+    with serving() as running:
         yield running
-    running.server_close()
 
 
 @pytest.fixture
