@@ -58,6 +58,7 @@ def go_on(tiny, out, **decoder):
         head="linear",
         preset="fast",
         seed=0,
+        metadata=tiny.train,
         out=out,
         **decoder,
     )
