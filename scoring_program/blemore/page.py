@@ -74,8 +74,8 @@ code { font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", mono
 ol { padding-left: 1.6rem } li { margin: .5rem 0 } li .soft { display: block }
 @media print {
   :root { --paper: #fff; --ink: #000; --soft: #444; --line: #bbb; --shade: 37, 99, 175; --deep: #fff }
-  body { max-width: none; font-size: 11pt } table, .figures { break-inside: avoid } .wide, pre { background: none } h2 { break-after: avoid }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact }
+  body { max-width: none; font-size: 11pt } table, .figures { break-inside: avoid } h2 { break-after: avoid }
+  .wide, pre { background: none } * { print-color-adjust: exact; -webkit-print-color-adjust: exact }
 }
 """
 
