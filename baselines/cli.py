@@ -9,10 +9,10 @@ import click
 
 from blemore.cli import Group
 from blemore.version import VERSION
-from blemore_baselines.commands import analyse, clips, data, decode, models, pipeline, results, weights
+from blemore_baselines.commands import analyse, clips, data, decode, finetuning, models, pipeline, results, weights
 
 
-@click.group(cls=Group, goes_on=("run", "demo", "extract", "train", "reproduce"))
+@click.group(cls=Group, goes_on=("run", "demo", "faces", "extract", "train", "finetune", "reproduce"))
 @click.version_option(VERSION, prog_name="blemore-baselines")
 def main() -> None:
     """The BLEMORE baselines: from clips to features, models and submissions.
@@ -32,9 +32,11 @@ COMMANDS: tuple[click.Command, ...] = (
     clips.demo,
     clips.encoders,
     weights.weights,
+    finetuning.faces,
     clips.extract,
     clips.aggregate,
     models.train,
+    finetuning.finetune,
     models.predict,
     decode.decode,
     models.trivial,

@@ -160,7 +160,7 @@ def _plan(
     outcomes: list[dict[str, Failure | None]] = [{} for _ in skipped]  # by clip; None: encoded now
     for clip in clips:
         indices = tuple(index for index, before in enumerate(skipped) if clip not in before)
-        path = _choose(clip, files.get(clip, []), modality) if indices else None
+        path = choose(clip, files.get(clip, []), modality) if indices else None
         if isinstance(path, Failure):
             for index in indices:
                 outcomes[index][clip] = path
@@ -319,7 +319,7 @@ def _demand_clips(folder: Path, files: dict[tuple[str, ...], dict[str, list[Path
         raise ValidationError(problems)
 
 
-def _choose(clip: str, paths: list[Path], modality: str) -> Path | Failure:
+def choose(clip: str, paths: list[Path], modality: str) -> Path | Failure:
     """The file to read for a clip, or why there is none. Tables come before clips, for encoders that read both."""
     own = [path for path in paths if path.suffix.lower() == TABLE_SUFFIX]
     own = own or [path for path in paths if (path.suffix.lower() in SOUND_SUFFIXES) == (modality == "audio")]

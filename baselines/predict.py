@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,14 @@ def predict(
     Raises FileError: the artefact or the features cannot be opened; ValidationError: the features do
     not match what the model was trained on (every difference is named), or are themselves wrong.
     """
-    _demand_artefact(model)
-    spec = _load(model / "model.json", _parse_spec)
+    if "finetuned" in read_artefact(model):
+        message = "was fine-tuned on clips; expected a model of features"
+        hint = "Give it the clips themselves: predict --model RUN --clips DIR …"
+        raise ValidationError(Problem("fine-tuned-model", str(model), message, hint=hint))
+    spec = parse_or_refuse(model / "model.json", _parse_spec)
     method = spec.get("normalise", "none")
     _demand_groups(model, method, actors)
-    head, scaler, reference = _load(model / "model.safetensors", lambda raw: _parse_tensors(raw, spec))
+    head, scaler, reference = parse_or_refuse(model / "model.safetensors", lambda raw: _parse_tensors(raw, spec))
     aggregated = spec["method"] == "aggregate"
     sources = match([read_features(path, ids, aggregated) for path in feature_paths], feature_paths, spec["features"])
     features = fuse(sources)
@@ -60,8 +63,13 @@ def predict(
 
 def decode(model: Path, logits: np.ndarray) -> Answers:
     """The artefact's logits (N, 6), decoded by its own decoder. Raises as `predict`."""
-    path = model / "model.json"
-    return read(_load(path, _parse_spec)["decoder"], str(path))(logits)
+    return read(read_artefact(model)["decoder"], str(model / "model.json"))(logits)
+
+
+def read_artefact(model: Path) -> dict:
+    """What model.json holds: its `decoder` is there, all else is not yet looked at. Raises as `predict`."""
+    _demand_artefact(model)
+    return parse_or_refuse(model / "model.json", _parse_artefact)
 
 
 def _demand_groups(model: Path, method: str, actors: Sequence[str] | None) -> None:
@@ -90,7 +98,7 @@ def _demand_artefact(model: Path) -> None:
     )
 
 
-def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
+def parse_or_refuse(path: Path, parse: Callable[[bytes], Any]) -> Any:
     """What a file of the artefact holds; ValidationError: it is damaged or something else."""
     raw = read_bytes(path)
     try:
@@ -99,28 +107,39 @@ def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
         raise ValidationError(Problem("bad-model", str(path), f"cannot be read: {error}", hint=COPY_AGAIN)) from None
 
 
-def _parse_spec(raw: bytes) -> dict:
-    """What model.json holds, as far as a prediction needs it; ValueError says what is wrong.
+def _parse_artefact(raw: bytes) -> dict:
+    """What is common to models of features and fine-tuned ones; ValueError says what is wrong.
 
     What is in `decoder` is checked by the decoder itself.
     """
     spec = json.loads(raw, parse_constant=int)  # which refuses NaN and Infinity
     if not isinstance(spec, dict) or spec.get("emotions") != list(EMOTIONS):
         raise ValueError("not an artefact of `train`, whose emotions are " + ", ".join(EMOTIONS))
+    demand_parts(spec, {"decoder": isinstance(spec.get("decoder"), dict)})
+    return spec
+
+
+def _parse_spec(raw: bytes) -> dict:
+    """What model.json holds, as far as a prediction from features needs it; ValueError says what is wrong."""
+    spec = _parse_artefact(raw)
     features = spec.get("features")
     sound = {
         "head": spec.get("head") in tuple(HEADS),
         "method": spec.get("method") in tuple(PRESETS["published"]),
         "features": isinstance(features, list) and bool(features) and all(map(_is_source, features)),
-        "decoder": isinstance(spec.get("decoder"), dict),
         "normalise": spec.get("normalise", "none") in NORMALISATIONS,
     }
+    demand_parts(spec, sound)
+    return spec
+
+
+def demand_parts(spec: dict, sound: Mapping[str, bool]) -> None:
+    """ValueError: parts of a spec are not as they should be, by their names."""
     wrong = [
         f"{key} is {show(str(spec[key])) if key in spec else 'missing'}" for key, fine in sound.items() if not fine
     ]
     if wrong:
         raise ValueError(f"{'; '.join(wrong)}; expected what `train` writes")
-    return spec
 
 
 def _is_source(entry: object) -> bool:

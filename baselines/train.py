@@ -10,7 +10,7 @@ A run folder:
     folds/              a finished fold's logits and losses, until all are finished
     labels.csv          the clips' true labels (index in blemore.labels.LABELS), actors and folds
     oof_logits.npz      (epochs, N, 6) float32, with filenames and folds
-    oof_logits.csv      the same at the final model's number of epochs, as a score table
+    oof_logits.csv      the same at the final model's number of epochs, as a score table (of fewer epochs: at the last)
     model.safetensors   the final model's head and scaler
     model.json          everything else that a prediction needs
     test_logits.csv     of the last `predict` with this model; not there before
@@ -94,7 +94,7 @@ def train(
         "recipe": recipe._asdict(),
         "test_protocol": test_protocol,
         **({} if normalise == "none" else {"normalise": normalise}),
-        **_decoder_config(decoder, options),
+        **decoder_config(decoder, options),
         "seed": seed,
         "features": [describe(source, path) for source, path in zip(sources, paths)],
         "train": _describe_clips(dataset, metadata),
@@ -116,7 +116,7 @@ def _demand_protocol(test_protocol: str, decoder: str) -> None:
         )
 
 
-def _decoder_config(decoder: str, options: Mapping[str, float]) -> dict:
+def decoder_config(decoder: str, options: Mapping[str, float]) -> dict:
     """The decoder in config.json. For the first two it is `structured_weight` alone, null for thresholds: versions that
     had no others read and wrote it so.
     """
@@ -133,34 +133,54 @@ def _run(
     features, reference = _normalised(dataset, features, config.get("normalise", "none"))
     result = cross_validate(dataset, features, recipe, [config["head"]], [config["seed"]], keep=out / "folds")
     logits, losses = result.logits[0, 0], {fold: curves[0, 0] for fold, curves in result.losses.items()}
-    last = logits[recipe.oof_epoch - 1]  # at the final model's number of epochs
-    metrics = figures(softmax(logits), dataset.labels, dataset.folds)
+    metrics = figures(softmax(logits), dataset.labels, dataset.folds, nested_epoch(config["test_protocol"], recipe))
     if config["test_protocol"] == "pooled":
         final = pooled_final(recipe, softmax(logits), dataset)
     else:
         final = best_fold_final(config["test_protocol"], recipe, metrics)
+    last = logits[min(final.epochs, recipe.epochs) - 1]
+    spec = fit_final_decoder(dataset, last, final, decoder, options, metrics)
+    metrics["final"]["test_protocol"] = config["test_protocol"]
+    if reference:
+        metrics["normalise"] = {"method": config["normalise"], "account": "transductive"}
+    _save_model(dataset, features, reference, config, final, spec, out)
+    write_results(dataset, logits, losses, last, metrics, out)
+    shutil.rmtree(out / "folds")
+    return metrics
+
+
+def fit_final_decoder(
+    dataset: Dataset, last: np.ndarray, final: Final, decoder: str, options: Mapping[str, float], metrics: dict
+) -> dict:
+    """The artefact's decoder, fitted on out-of-fold logits (N, 6). Its figures, and what the final model is, go into
+    `metrics`.
+    """
     spec = to_spec(final.thresholds)
     if decoder != "thresholds":  # whose accounts every run has
         models = Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis], log_softmax(last)[np.newaxis])
         decoded = decoders.fit(decoder, dataset, models, **options)
         spec, metrics[decoder] = decoded.spec, decoded.figures
-    metrics["final"] = {
-        "test_protocol": config["test_protocol"],
-        "epochs": final.epochs,
-        **final.thresholds._asdict(),
-        "fitted_on": final.fitted_on,
-    }
-    if reference:
-        metrics["normalise"] = {"method": config["normalise"], "account": "transductive"}
-    _save_model(dataset, features, reference, config, final, spec, out)
+    metrics["final"] = {"epochs": final.epochs, **final.thresholds._asdict(), "fitted_on": final.fitted_on}
+    return spec
+
+
+def write_results(
+    dataset: Dataset,
+    logits: np.ndarray,
+    losses: Mapping[int, Sequence[float]],
+    last: np.ndarray,
+    metrics: dict,
+    out: Path,
+) -> None:
+    """A run folder's tables: of the logits (epochs, N, 6), fold → mean training losses (epochs,), and the logits (N, 6)
+    that stand for the final model's. metrics.json is the last.
+    """
     write_atomic(out / "labels.csv", _labels_csv(dataset))
     write_atomic(out / "oof_logits.npz", npz_bytes(logits=logits, filenames=np.array(dataset.ids), folds=dataset.folds))
     write_atomic(out / RUN_OOF, scores_csv(dataset.ids, last))
     write_atomic(out / "learning_curves.csv", _learning_curves(dataset, logits, losses))
     write_atomic(out / "folds.csv", _folds_csv(metrics))
     write_atomic(out / "metrics.json", to_json(metrics))
-    shutil.rmtree(out / "folds")
-    return metrics
 
 
 def _normalised(dataset: Dataset, features: Features, method: str) -> tuple[Features, Reference | None]:
@@ -186,13 +206,20 @@ class Final(NamedTuple):
     fitted_on: str
 
 
-def pooled_final(recipe: Recipe, probabilities: np.ndarray, dataset: Dataset) -> Final:
-    """Trained on all of train, with the best thresholds of all, not of the grid: the middle of what is best on all
-    out-of-fold probabilities (epochs, N, 6) of its number of epochs.
+def nested_epoch(test_protocol: str, recipe: Recipe) -> int | None:
+    """The epoch (from 1) of the nested account: the final model's, so that the figure is of the model for new clips.
+
+    None: the other folds choose, as the best fold does for `best-fold`.
     """
-    epoch = recipe.oof_epoch
-    thresholds = fit_exact(probabilities[epoch - 1], dataset.labels).thresholds
-    return Final(-1, recipe.final_epochs, thresholds, f"pooled out-of-fold logits of epoch {epoch}")
+    return {"pooled": recipe.epochs, "retrain": recipe.oof_epoch, "best-fold": None}[test_protocol]
+
+
+def pooled_final(recipe: Recipe, probabilities: np.ndarray, dataset: Dataset) -> Final:
+    """Trained on all of train for as many epochs as each fold, with the best thresholds of all, not of the grid: the
+    middle of what is best on all out-of-fold probabilities (epochs, N, 6) of the last epoch.
+    """
+    thresholds = fit_exact(probabilities[-1], dataset.labels).thresholds
+    return Final(-1, recipe.epochs, thresholds, f"pooled out-of-fold logits of epoch {recipe.epochs}")
 
 
 def best_fold_final(test_protocol: str, recipe: Recipe, metrics: Mapping) -> Final:
@@ -359,7 +386,7 @@ def _labels_csv(dataset: Dataset) -> str:
     )
 
 
-def _learning_curves(dataset: Dataset, logits: np.ndarray, losses: dict) -> str:
+def _learning_curves(dataset: Dataset, logits: np.ndarray, losses: Mapping[int, Sequence[float]]) -> str:
     rows: list[tuple] = [("fold", "epoch", "train_loss", "validation_loss", "published_score")]
     for fold, fold_losses in losses.items():
         inside = dataset.folds == fold

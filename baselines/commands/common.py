@@ -100,7 +100,14 @@ def decoder_options(decoder: str, **values: float | None) -> dict[str, float]:
 
 
 def write_expected(out: Path, clips: Sequence[str], answers: Answers) -> None:
-    """Beside the submission what each clip is expected to gain, where the decoder knows it."""
+    """Beside the submission what each clip is expected to gain, where the decoder knows it; says which scores were
+    calmed.
+    """
+    excess = [] if answers.excess is None else answers.excess.tolist()
+    for number, factor in enumerate(excess, start=1):
+        if factor > 1:
+            model = f"model {number}" if len(excess) > 1 else "the model"
+            talk(f"{model}: its scores are spread {factor:.3f} times as wide as out of fold; divided by that")
     if answers.expected is not None:
         from blemore_baselines.predict import expected_csv
 

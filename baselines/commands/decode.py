@@ -115,13 +115,12 @@ def decode(
     for models in filter(None, (train, test)):
         _tell_missing(models)
     decoded = transductive.fit(decoder, dataset, train, normalise, **options)
-    if test and out:
-        _submit(test, decoded.apply(test, actors), out)
+    rows = _submit(test, decoded.apply(test, actors), out) if test and out else []
     if oof_out:
         write_submission(dataset.ids, decoded.nested, oof_out)
         talk(f"{oof_out}: the nested predictions of the train clips")
     if report:
-        _write_report(report, decoded.figures, test)
+        _write_report(report, decoded.figures, rows)
     click.echo(decoder_to_text(decoder, decoded.figures))
     if test:
         click.echo(f"\n{out}: {len(test.ids)} clips, checked")
@@ -175,18 +174,21 @@ def _tell_missing(models: Models) -> None:
             )
 
 
-def _submit(test: Models, answers: Answers, out: Path) -> None:
+def _submit(test: Models, answers: Answers, out: Path) -> list[dict]:
+    """Write the submission; what the report says of each model's scores of its clips."""
     from blemore_baselines.predict import write_submission
 
     write_submission(test.ids, answers.labels, out)
     write_expected(out, test.ids, answers)
+    rows = [{"path": str(path), "missing": missing} for path, missing in zip(test.paths, test.missing)]
+    if answers.excess is None:
+        return rows
+    return [{**row, "excess_spread": excess} for row, excess in zip(rows, answers.excess.tolist())]
 
 
-def _write_report(report: Path, figures: dict, test: Models | None) -> None:
+def _write_report(report: Path, figures: dict, test: list[dict]) -> None:
     """The figures as JSON, and a diagram of reliability beside them where the decoder has a posterior."""
-    if test:
-        rows = [{"path": str(path), "missing": missing} for path, missing in zip(test.paths, test.missing)]
-        figures = {**figures, "test": rows}
+    figures = {**figures, "test": test} if test else figures
     write_atomic(report, to_json(figures))
     if "calibration" in figures:
         from blemore_baselines.results.plots import reliability

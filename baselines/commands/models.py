@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from blemore_baselines.commands.common import (
 from blemore_baselines.models.recipes import METHODS, TEST_PROTOCOLS
 
 if TYPE_CHECKING:
-    pass
+    import numpy as np
 
 LOGITS = ".logits.csv"  # beside a submission
 
@@ -120,7 +121,16 @@ def train(
     metavar="RUN",
     help="A run folder, or its model.json and model.safetensors alone.",
 )
-@features_option
+@click.option(
+    "--features",
+    type=PATH,
+    multiple=True,
+    metavar="PATH",
+    help="As for `train`, where the model was trained on features.",
+)
+@click.option("--clips", type=PATH, metavar="DIR", help="The folder of the clips, where the model was fine-tuned.")
+@click.option("--faces", type=PATH, metavar="DIR", help="With --clips: the clips' aligned faces.")
+@click.option("--cache", type=OUT_FOLDER, metavar="DIR", help="With --clips: as for `finetune`.")
 @click.option("--ids", type=PATH, required=True, metavar="CSV", help="The clips to predict: test_metadata.csv.")
 @groups_option
 @click.option("--without-groups", is_flag=True, help="Take each clip as it is, with a model trained with --normalise.")
@@ -130,41 +140,76 @@ def train(
     required=True,
     metavar="submission.zip",
 )
-def predict(model: Path, features: tuple, ids: Path, groups: Path | None, without_groups: bool, out: Path) -> None:
+def predict(
+    model: Path,
+    features: tuple,
+    clips: Path | None,
+    faces: Path | None,
+    cache: Path | None,
+    ids: Path,
+    groups: Path | None,
+    without_groups: bool,
+    out: Path,
+) -> None:
     """Predict clips with a trained model: a submission that has passed the check.
 
     The logits go beside it, as submission.logits.csv, and into the run folder, where `decode` finds the last ones; with
     a structured decoder also what each clip is expected to gain, as submission.expected.csv.
 
     \b
-    Example:
+    Examples:
       blemore-baselines predict --model run --features test.npz --ids demo/test_metadata.csv --out run/submission.zip
+      blemore-baselines predict --model run --clips test --faces faces/test --ids test_metadata.csv --out submission.zip
     """
+    if bool(features) == bool(clips) or not clips and (faces or cache):
+        raise click.UsageError("expected --features, or of a fine-tuned model --clips, with --faces if it saw faces")
+    if groups and without_groups or clips and (groups or without_groups):
+        raise click.UsageError("--groups, --without-groups and --clips exclude each other")
     from blemore_baselines.dataset import read_groups
     from blemore_baselines.features import RUN_OOF, RUN_TEST, scores_csv
     from blemore_baselines.predict import decode, write_submission
-    from blemore_baselines.predict import predict as run
 
-    if groups and without_groups:
-        raise click.UsageError("--groups and --without-groups exclude each other")
-    clips = read_ids(ids)
-    actors = read_groups(groups, clips) if groups else None
+    names = read_ids(ids)
+    actors = read_groups(groups, names) if groups else None
     if without_groups:
-        actors = clips  # each alone, which leaves it as it is
-    logits, labels = run(model, features, clips, actors)
-    write_submission(clips, labels, out)
+        actors = names  # each alone, which leaves it as it is
+    logits = _logits(model, features, actors, clips, faces, cache, names)
+    answers = decode(model, logits)
+    write_submission(names, answers.labels, out)
     is_run = (model / RUN_OOF).exists() and os.access(model, os.W_OK)
     for table in (out.with_suffix(LOGITS), *([model / RUN_TEST] if is_run else [])):
-        write_atomic(table, scores_csv(clips, logits))
+        write_atomic(table, scores_csv(names, logits))
         talk(f"{table}: the logits")
-    write_expected(out, clips, decode(model, logits))
-    overlap = _clips_of_run(model).intersection(clips)
+    write_expected(out, names, answers)
+    overlap = _clips_of_run(model).intersection(names)
     if overlap:
         talk(
-            f"note: the model was trained or chosen on {len(overlap):,} of the {len(clips):,} clips: a score on them"
+            f"note: the model was trained or chosen on {len(overlap):,} of the {len(names):,} clips: a score on them"
             " says nothing about new ones"
         )
-    click.echo(f"{out}: {len(clips)} clips, checked")
+    click.echo(f"{out}: {len(names)} clips, checked")
+
+
+def _logits(
+    model: Path,
+    features: tuple,
+    actors: Sequence[str] | None,
+    clips: Path | None,
+    faces: Path | None,
+    cache: Path | None,
+    names: Sequence[str],
+) -> np.ndarray:
+    """(N, 6), from features or from the clips themselves."""
+    if clips is None:
+        from blemore_baselines.predict import predict as run
+
+        return run(model, features, names, actors)[0]
+    from blemore_baselines.engines import available_cores
+    from blemore_baselines.finetuning.run import Computing
+    from blemore_baselines.finetuning.run import predict as run_on_clips
+
+    computing = Computing(cache or model.resolve().parent / "cache", workers=min(8, available_cores()))
+    return run_on_clips(model, names, clips, faces, computing)
 
 
 def _clips_of_run(model: Path) -> set[str]:

@@ -41,10 +41,13 @@ DECODERS = {
 
 
 class Answers(NamedTuple):
-    """Label indices (N,), and each clip's expected score (N,) where the decoder knows it."""
+    """Label indices (N,), and where the decoder knows them each clip's expected score (N,), and how much wider than out
+    of fold each model's scores are spread (M,), at least 1: what the decoder has divided them by.
+    """
 
     labels: np.ndarray
     expected: np.ndarray | None
+    excess: np.ndarray | None = None
 
 
 class Decoded(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blemore.report import to_dict
-from blemore.significance import bootstrap, compare
+from blemore.significance import compare, intervals
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding import decoders
 from blemore_baselines.decoding.accounts import scored
@@ -31,11 +31,11 @@ def fit(name: str, dataset: Dataset, models: Models, method: str, **options: flo
     normalised = normalise_models(models, dataset.actors, method, references)
     decoded = decoders.fit(name, dataset, normalised, **options)
     with_it, without = (scored(dataset, one.nested) for one in (decoded, inductive))
-    account = to_dict(with_it, bootstrap(with_it), compare(with_it, without))
+    account = to_dict(with_it, intervals(with_it), {"each clip by itself": compare(with_it, without)})
     account["signature"] += f"|normalise:{method}"
     figures = {
         **decoded.figures,
-        "normalise": {"method": method, "transductive": account, "inductive": to_dict(without, bootstrap(without))},
+        "normalise": {"method": method, "transductive": account, "inductive": to_dict(without, intervals(without))},
     }
 
     def apply(new: Models, actors: Sequence[str] | None) -> Answers:

@@ -40,7 +40,7 @@ from transformers.audio_utils import mel_filter_bank, spectrogram, window_functi
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip, MediaError, spellings
 from blemore_baselines.encoders.frames import IMAGENET_MEAN, IMAGENET_STD, centre, normalise, windows
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
-from blemore_baselines.encoders.weights import build, fill, read, sizes
+from blemore_baselines.encoders.weights import State, build, count, fill, read, sizes
 
 FRAMES, EVERY, SIDE = 16, 4, 160
 TIMES, BANDS = 256, 128  # of the spectrogram: 10 ms each
@@ -98,10 +98,10 @@ class HiCMAE(TorchEncoder):
             )
         path = self.checkpoint
         state = read(path)
-        width = sizes(state, "encoder.patch_embed.proj.weight", path, axes=5)[0]
-        self.dim = 4 * width
-        self.model = build(HiCMAEModel, width)
-        initial = HiCMAEModel.initial(width)
+        self.sizes = measure(state, path)
+        self.dim = 4 * self.sizes.width
+        self.model = build(HiCMAEModel, *self.sizes)
+        initial = HiCMAEModel.initial(self.sizes.width, self.sizes.depth)
         if not initial.keys() & state.keys():
             state |= initial
         # Whatever else there is belongs to the pre-training (decoders, contrasts) or is a head.
@@ -140,12 +140,16 @@ class HiCMAE(TorchEncoder):
 def published(faces: list[Face], count: int, sound: np.ndarray) -> Iterator[tuple[list[Face], np.ndarray]]:
     """Each window of at most 16 faces with its sound, as the challenge's extraction cut a clip of `count` frames."""
     faces = faces + faces[-1:] * (FRAMES - len(faces))
-    length, end = len(sound), max(count - 1, 1)
     for start in range(0, len(faces), FRAMES):
         window = faces[start : start + FRAMES]
-        first, last = window[0].number, min(window[-1].number + EVERY, end)
-        part = sound[int(first / end * length) : int(last / end * length)]
-        yield window, np.pad(part, (0, max(0, SHORTEST - len(part))))
+        yield window, share_of_sound(sound, window[0].number, window[-1].number + EVERY, count)
+
+
+def share_of_sound(sound: np.ndarray, first: int, last: int, count: int) -> np.ndarray:
+    """The sound of the frames from `first` to `last` of `count`, by shares of the clip; at least `SHORTEST` samples."""
+    length, end = len(sound), max(count - 1, 1)
+    part = sound[int(first / end * length) : int(min(last, end) / end * length)]
+    return np.pad(part, (0, max(0, SHORTEST - len(part))))
 
 
 def reference(faces: list[Face], sound: np.ndarray, offset: float) -> Iterator[tuple[list[Face], np.ndarray]]:
@@ -168,10 +172,10 @@ def pixels(window: list[Face]) -> np.ndarray:
     return batch
 
 
-def resized(picture: np.ndarray) -> np.ndarray:
-    """(160, 160, 3) uint8, of a picture of any size."""
+def resized(picture: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """(side, side, 3) uint8, of a picture of any size."""
     image = Image.fromarray(np.ascontiguousarray(picture))
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def face_files(folder: Path, clip: str) -> list[Path]:
@@ -237,22 +241,47 @@ def _filters() -> np.ndarray:
 # Tokens are (B, N, C). Attention has biases for queries and values, none for keys.
 
 
-class HiCMAEModel(nn.Module):
-    """Pixels (B, 3, 16, 160, 160) and spectrograms (B, 1, 256, 128) to (B, 4 · width)."""
+class Sizes(NamedTuple):
+    """Of a model; the defaults are HiCMAE-B's. Patches: frames × height × width, and times × bands."""
 
-    def __init__(self, width: int):
+    width: int = 512
+    depth: int = DEPTH
+    fused: int = FUSED
+    video_patch: tuple[int, ...] = (2, 16, 16)
+    audio_patch: tuple[int, ...] = (16, 16)
+
+
+def measure(state: State, path: Path) -> Sizes:
+    """The sizes of the model that a checkpoint is of. Raises ValidationError: it is of none."""
+    width, _, *video_patch = sizes(state, "encoder.patch_embed.proj.weight", path, axes=5)
+    audio_patch = sizes(state, "encoder_audio.patch_embed.proj.weight", path, axes=4)[2:]
+    depth, fused = count(state, r"encoder\.blocks\.(\d+)\."), count(state, r"encoder_fusion\.blocks\.(\d+)\.")
+    return Sizes(width, depth, fused, tuple(video_patch), tuple(audio_patch))
+
+
+class HiCMAEModel(nn.Module):
+    """Pixels (B, 3, 16, 160, 160) and spectrograms (B, 1, 256, 128) to (B, 4 · width). Arguments: see `Sizes`."""
+
+    def __init__(
+        self,
+        width: int,
+        depth: int = DEPTH,
+        fused: int = FUSED,
+        video_patch: tuple[int, ...] = Sizes().video_patch,
+        audio_patch: tuple[int, ...] = Sizes().audio_patch,
+    ):
         super().__init__()
-        self.encoder = Trunk(nn.Conv3d(3, width, (2, 16, 16), (2, 16, 16)), width)
-        self.encoder_audio = Trunk(nn.Conv2d(1, width, 16, 16), width)
-        self.encoder_fusion = Fusion(width)
-        self.video_layer_weights = nn.Parameter(torch.empty(DEPTH))
-        self.audio_layer_weights = nn.Parameter(torch.empty(DEPTH))
+        self.encoder = Trunk(nn.Conv3d(3, width, video_patch, video_patch), width, depth)
+        self.encoder_audio = Trunk(nn.Conv2d(1, width, audio_patch, audio_patch), width, depth)
+        self.encoder_fusion = Fusion(width, fused)
+        self.video_layer_weights = nn.Parameter(torch.empty(depth))
+        self.audio_layer_weights = nn.Parameter(torch.empty(depth))
         self.fc_norm = nn.LayerNorm(4 * width, eps=1e-6)
 
     @staticmethod
-    def initial(width: int) -> dict[str, torch.Tensor]:
+    def initial(width: int, depth: int = DEPTH) -> dict[str, torch.Tensor]:
         """What a checkpoint of the pre-training lacks."""
-        even = {f"{kind}_layer_weights": torch.full((DEPTH,), 1 / DEPTH) for kind in ("video", "audio")}
+        even = {f"{kind}_layer_weights": torch.full((depth,), 0.1) for kind in ("video", "audio")}
         return {**even, "fc_norm.weight": torch.ones(4 * width), "fc_norm.bias": torch.zeros(4 * width)}
 
     def forward(self, video: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
@@ -265,12 +294,12 @@ class HiCMAEModel(nn.Module):
 
 
 class Trunk(nn.Module):
-    """One modality: patches to tokens (B, N, width), and the means over tokens of every layer (DEPTH, B, width)."""
+    """One modality: patches to tokens (B, N, width), and the means over tokens of every layer (depth, B, width)."""
 
-    def __init__(self, patches: nn.Module, width: int):
+    def __init__(self, patches: nn.Module, width: int, depth: int):
         super().__init__()
         self.patch_embed = nn.ModuleDict({"proj": patches})
-        self.blocks = nn.ModuleList(Block(width) for _ in range(DEPTH))
+        self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -285,10 +314,10 @@ class Trunk(nn.Module):
 class Fusion(nn.Module):
     """Each modality attends to the other as it was before the layer, then to itself."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, fused: int):
         super().__init__()
-        self.blocks = nn.ModuleList(CrossBlock(width) for _ in range(FUSED))
-        self.blocks_audio = nn.ModuleList(CrossBlock(width) for _ in range(FUSED))
+        self.blocks = nn.ModuleList(CrossBlock(width) for _ in range(fused))
+        self.blocks_audio = nn.ModuleList(CrossBlock(width) for _ in range(fused))
         self.norm, self.norm_audio = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, video: torch.Tensor, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

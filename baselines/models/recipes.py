@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from blemore.signature import digest
@@ -19,17 +20,23 @@ class Recipe(NamedTuple):
     weight_decay: float
     batch_size: int  # rows
     epochs: int  # in cross-validation
-    final_epochs: int  # on all of train
+    final_epochs: int  # on all of train, by the published test protocol `retrain`
     span: int | None = None  # write rows in a basis of their span (basis.py), of at most this many dimensions
 
     @property
     def oof_epoch(self) -> int:
-        """The epoch (from 1) whose out-of-fold logits stand for the final model's: the nearest one to its last."""
+        """The epoch (from 1) whose out-of-fold logits are the nearest to `retrain`'s model: its last, if there are so
+        many.
+        """
         return min(self.final_epochs, self.epochs)
 
     @property
     def digest(self) -> str:
-        return digest(f"{name}\t{value!r}" for name, value in self._asdict().items())
+        return recipe_digest(self._asdict())
+
+
+def recipe_digest(recipe: Mapping[str, object]) -> str:
+    return digest(f"{name}\t{value!r}" for name, value in recipe.items())
 
 
 PRESETS = {

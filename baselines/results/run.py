@@ -14,13 +14,13 @@ import pandas as pd
 from blemore.errors import FileError, Problem, ValidationError
 from blemore.io import read_bytes, read_json, read_table
 from blemore.signature import line
+from blemore.tables import shown
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding.accounts import accuracies, scored
 from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds
 from blemore_baselines.features import encoder_name, unfinished
-from blemore_baselines.models.recipes import Recipe
-from blemore_baselines.results.tables import shown
+from blemore_baselines.models.recipes import Recipe, recipe_digest
 from blemore_baselines.results.text import METRICS
 
 CURVES = ["fold", "epoch", "train_loss", "validation_loss", "published_score"]
@@ -51,10 +51,14 @@ class Run(NamedTuple):
             "train": config["train"]["digest"],
             "features": "+".join(source["digest"] for source in config["features"]),
             "head": config["head"],
-            "recipe": Recipe(**config["recipe"]).digest,
+            "recipe": recipe_digest(config["recipe"]) if self.is_finetuned else Recipe(**config["recipe"]).digest,
             "seed": config["seed"],
             "version": config["versions"]["blemore"],
         }
+
+    @property
+    def is_finetuned(self) -> bool:
+        return self.config["method"] == "fine-tuned"
 
     @property
     def signature(self) -> str:

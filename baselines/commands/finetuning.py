@@ -1,0 +1,203 @@
+"""Encoders trained end to end: finetune, and the faces that some of them see."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from blemore.cli import OUT_FOLDER, PATH
+from blemore.evaluate import read_ids
+from blemore_baselines.commands.common import (
+    decoder_option,
+    decoder_options,
+    metadata_option,
+    seed_option,
+    table,
+    talk,
+    weight_option,
+)
+from blemore_baselines.finetuning import RECIPES
+
+
+def _folds(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[int]:
+    """Numbers of folds; −1 for `final`."""
+    try:
+        return [-1 if value == "final" else abs(int(value)) for value in values]
+    except ValueError:
+        raise click.BadParameter("expected the number of a fold, or final", param_hint=parameter.opts[0]) from None
+
+
+at_once_option = click.option(
+    "--at-once",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Clips on a device at once; the batch stays as large, by accumulating gradients.",
+)
+cache_option = click.option(
+    "--cache", type=OUT_FOLDER, metavar="DIR", help="The folder of decoded clips.  [default: cache, beside RUN]"
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Clips decoded at once.  [default: cores, at most 8]"
+)
+
+
+def workers_or_default(workers: int | None) -> int:
+    from blemore_baselines.engines import available_cores
+
+    return workers or min(8, available_cores())
+
+
+@click.command()
+@metadata_option
+@click.option(
+    "--clips", type=PATH, required=True, metavar="DIR", help="Searched for the clips' files, with its subfolders."
+)
+@click.option("--faces", type=PATH, metavar="DIR", help="The clips' aligned faces, in place of their own frames.")
+@click.option(
+    "--encoder",
+    required=True,
+    metavar="NAME",
+    help="hicmae, videomaev2-base, hubert, wavlm, hf-video:ID or hf-audio:ID.",
+)
+@click.option("--weights", metavar="PATH", help="A local file or folder, or a hub id, in place of the encoder's own.")
+@click.option(
+    "--recipe",
+    "recipe_name",
+    type=click.Choice(RECIPES),
+    default="reference",
+    show_default=True,
+    help="published: hicmae as the challenge fine-tuned it.",
+)
+@click.option("--epochs", type=click.IntRange(1), metavar="N", help="In place of the recipe's.")
+@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Clips, on all devices; the rate follows it.")
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, min_open=True), metavar="RATE", help="Its peak, for 256 clips a batch."
+)
+@click.option(
+    "--folds",
+    multiple=True,
+    callback=_folds,
+    metavar="K",
+    help="Train fold K alone, or `final`. Repeatable. [default: all]",
+)
+@decoder_option
+@weight_option
+@seed_option
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="Of the training; auto: bf16 where the GPU has it.",
+)
+@at_once_option
+@workers_option
+@cache_option
+@click.option(
+    "--out", type=OUT_FOLDER, required=True, metavar="RUN", help="The run folder; a run that was stopped goes on."
+)
+def finetune(
+    metadata: Path,
+    clips: Path,
+    faces: Path | None,
+    encoder: str,
+    weights: str | None,
+    recipe_name: str,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    folds: list[int],
+    decoder: str,
+    weight: float | None,
+    seed: int,
+    precision: str,
+    at_once: int,
+    workers: int | None,
+    cache: Path | None,
+    out: Path,
+) -> None:
+    """Train an encoder end to end: for each predefined fold, then on all of train.
+
+    The run folder is like that of `train`: decode, report and predict read it. On several GPUs or machines, start it by
+    `accelerate launch -m blemore_baselines finetune …`.
+
+    \b
+    Example:
+      blemore-baselines finetune --encoder hicmae --metadata train_metadata.csv --clips train --faces faces/train \\
+          --weights checkpoint-99.pth --recipe published --out run
+    """
+    options = decoder_options(decoder, weight=weight)
+    from blemore_baselines.dataset import read_dataset
+    from blemore_baselines.finetuning import family_class
+    from blemore_baselines.finetuning.run import Computing
+    from blemore_baselines.finetuning.run import finetune as run
+    from blemore_baselines.results.text import run_to_text
+
+    recipes = family_class(encoder).recipes
+    if recipe_name not in recipes:
+        raise click.UsageError(f"--recipe {recipe_name}: {encoder} has {', '.join(recipes)}")
+    recipe = recipes[recipe_name].changed(epochs, batch_size, learning_rate)
+    computing = Computing(cache or out.parent / "cache", at_once, workers_or_default(workers), precision)
+    metrics = run(
+        read_dataset(metadata),
+        encoder,
+        clips,
+        out,
+        recipe,
+        computing,
+        weights=weights,
+        faces=faces,
+        seed=seed,
+        folds=folds,
+        decoder=decoder,
+        **options,
+    )
+    if metrics:
+        click.echo(run_to_text(metrics))
+        talk(f"The run is in {out}")
+    else:
+        click.echo(f"{out}: some folds are not trained yet; the same command without --folds trains the others")
+
+
+@click.command()
+@click.option(
+    "--clips", type=PATH, required=True, metavar="DIR", help="Searched for the clips' files, with its subfolders."
+)
+@click.option(
+    "--metadata",
+    type=PATH,
+    metavar="CSV",
+    help="Whose faces: train_metadata.csv or test_metadata.csv (default: all in DIR).",
+)
+@workers_option
+@click.option("--out", type=OUT_FOLDER, required=True, metavar="FACES", help="Pictures go to FACES/<clip>/.")
+def faces(clips: Path, metadata: Path | None, workers: int | None, out: Path) -> None:
+    """Align the faces of clips with OpenFace 2, where it is installed. Can be stopped and started again.
+
+    Ends with 1 if clips failed.
+
+    \b
+    Example:
+      blemore-baselines faces --clips train --metadata train_metadata.csv --out faces/train
+    """
+    from blemore_baselines.extract import FAILURES
+    from blemore_baselines.finetuning.faces import TABLE, align
+
+    outcome = align(read_ids(metadata) if metadata else None, clips, out, workers_or_default(workers))
+    bridged = [row for row in outcome.done if row.lost]
+    if bridged:
+        worst = sorted(bridged, key=lambda row: row.lost / row.frames, reverse=True)[:20]
+        talk(table([("clip", "frames", "without a face", "in a row"), *worst]))
+        talk(f"{len(bridged)} clips have frames without a face, which got their neighbour's: all in {out / TABLE}")
+    if outcome.failures:
+        talk(table([("clip", "failure", "what was found"), *outcome.failures[:20]]))
+        talk(f"all in {out / FAILURES}; the same command tries them again")
+    click.echo(
+        f"{out}: {len(outcome.done)} clips aligned, {len(outcome.skipped)} there already, {len(outcome.failures)} failed"
+    )
+    if outcome.failures:
+        sys.exit(1)

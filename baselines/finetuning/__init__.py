@@ -1,0 +1,37 @@
+"""Encoders trained end to end: from clips to a run folder like that of `train`.
+
+The encoders that can be fine-tuned, by the names that `extract` knows them by. One of another family is a file beside
+this, with a subclass of `family.Family`, and a line in `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from blemore.errors import Problem, ValidationError
+
+if TYPE_CHECKING:
+    from blemore_baselines.finetuning.family import Family
+
+# name (before the colon) → module in this folder : class
+FAMILIES = {
+    "hicmae": "hicmae:HiCMAEFamily",
+    "videomaev2-base": "video:VideoFamily",
+    "hf-video": "video:VideoFamily",
+    "hubert": "speech:SpeechFamily",
+    "wavlm": "speech:SpeechFamily",
+    "hf-audio": "speech:SpeechFamily",
+}
+RECIPES = ("reference", "published")
+
+
+def family_class(encoder: str) -> type[Family]:
+    """The class that trains an encoder. Raises ValidationError: none does."""
+    place = FAMILIES.get(encoder.partition(":")[0])
+    if place is None:
+        names = ", ".join(f"{name}:ID" if name.startswith("hf-") else name for name in FAMILIES)
+        message = f"cannot be fine-tuned; expected one of {names}"
+        raise ValidationError(Problem("unknown-encoder", f"encoder {encoder!r}", message))
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(f"{__name__}.{module}"), attribute)

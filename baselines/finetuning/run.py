@@ -1,0 +1,286 @@
+"""From clips to a run folder of a fine-tuned encoder, which `decode`, `report` and `predict` read like one of `train`.
+
+Beside what `train` writes (train.py; `oof_logits.npz` holds the last epoch alone, which is the one that counts):
+    folds/        a fold's logits and losses; while it is trained, its states (state.py)
+    losses.csv    every fold's training loss, every epoch
+    tensorboard/  loss, gradient norm and learning rate, every update
+    model.safetensors, model.json   the whole model, under its encoder's own names; how to build it, and its decoder
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import safetensors.torch
+import torch
+from tqdm import tqdm
+
+from blemore.errors import Problem, ValidationError
+from blemore.io import csv_text, read_bytes, to_json, write_atomic
+from blemore.labels import EMOTIONS
+from blemore_baselines.dataset import Dataset
+from blemore_baselines.decoding import decoders
+from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.decoding.thresholds import fit_exact
+from blemore_baselines.encoders import create
+from blemore_baselines.encoders.torch_encoder import TorchEncoder
+from blemore_baselines.features import npz_bytes
+from blemore_baselines.finetuning import family_class
+from blemore_baselines.finetuning.cache import Cache, Kind, Source, demand_none, fill, find_sources
+from blemore_baselines.finetuning.family import Family
+from blemore_baselines.finetuning.loop import Setup, clip_logits, held_out_logits, train_fold
+from blemore_baselines.finetuning.recipes import Recipe
+from blemore_baselines.predict import parse_or_refuse, read_artefact
+from blemore_baselines.train import Final, claim, decoder_config, fit_final_decoder, versions, write_results
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+FINAL = -1  # in place of a fold's number: trained on all of train
+PACKAGES = ("accelerate", "safetensors", "transformers")
+
+
+class Computing(NamedTuple):
+    """How to compute, which changes results by rounding at most.
+
+    cache:     the folder of decoded clips, shared by runs
+    at_once:   clips on a device at once
+    workers:   processes that decode and load clips
+    precision: of the training: fp32, bf16, or auto, which takes bf16 where the GPU has it
+    """
+
+    cache: Path
+    at_once: int = 8
+    workers: int = 1
+    precision: str = "auto"
+
+
+def finetune(
+    dataset: Dataset,
+    encoder: str,
+    clips: Path,
+    out: Path,
+    recipe: Recipe,
+    computing: Computing,
+    *,
+    weights: str | Path | None = None,
+    faces: Path | None = None,
+    seed: int = 0,
+    folds: Sequence[int] = (),
+    decoder: str = "thresholds",
+    **options: float,
+) -> dict | None:
+    """Run, or go on with, the run folder `out`; what metrics.json holds, or None while some folds are not trained yet.
+
+    weights: as of the encoder; None: its own source
+    faces:   the folder of the clips' aligned faces; None: the middle of the clips' own frames
+    folds:   what to train now, `FINAL` for the final model; none: all
+    decoder: of the final model, with its `options`, as for `train.train`
+
+    Raises ValidationError: `out` holds another run, clips cannot be used, the encoder cannot be fine-tuned, the decoder
+    cannot be fitted, or as `train_fold`; FileError: weights or clips are not there, or something cannot be written.
+    """
+    accelerator, numbers = start(), [*np.unique(dataset.folds).tolist(), FINAL]
+    _demand_folds(folds, numbers)
+    options = decoders.complete(decoder, options)
+    decoders.demand(decoder, dataset)
+    source = _encoder(encoder, weights, faces)
+    sources = find_sources(dataset.ids, clips, faces, source.modality)
+    config = {
+        "method": "fine-tuned",
+        "head": "linear",
+        "preset": "published" if recipe.published else "reference",
+        "recipe": recipe._asdict(),
+        "test_protocol": "pooled",
+        **decoder_config(decoder, options),
+        "seed": seed,
+        "features": [{"encoder": encoder, "digest": source.revision, "faces": faces is not None, "path": str(clips)}],
+        "train": {"clips": len(dataset.ids), "digest": dataset.digest},
+        "versions": {**versions(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
+    }
+    claim(out, config)
+    if not (out / "metrics.json").exists():
+        family, initial = family_class(encoder).pretrained(source)
+        if faces and not family.side:
+            message = "hears alone; expected no --faces"
+            raise ValidationError(Problem("unwanted-faces", f"encoder {encoder!r}", message))
+        cache = _fill(family, sources, computing, accelerator)
+        setup = Setup(family, recipe, initial, cache, seed, out, computing.at_once, *_engine(computing, accelerator))
+        _train(setup, accelerator, dataset, folds or numbers)
+        if accelerator.is_main_process and all(_result(setup, fold).exists() for fold in numbers):
+            _assemble(setup, dataset, config, decoder, options)
+        accelerator.wait_for_everyone()
+    path = out / "metrics.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def start() -> Accelerator:
+    """This process, as accelerate started it, or on its own.
+
+    Raises ValidationError: packages are missing, or the processes are to share more than gradients.
+    """
+    try:
+        import torch.utils.tensorboard  # noqa: F401  # now, not after the first fold
+        from accelerate import Accelerator, DistributedType
+        from accelerate.utils import InitProcessGroupKwargs
+    except ImportError as error:
+        message, hint = f"the package {error.name} is not installed", "pip install 'blemore[finetune]'"
+        raise ValidationError(Problem("missing-package", "fine-tuning", message, hint=hint)) from None
+    # Others wait while one decodes; precision is our own.
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
+    accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[patience])
+    if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        message = f"of the type {accelerator.distributed_type.value}; expected MULTI_GPU, MULTI_CPU or one process"
+        hint = "Take out --use_deepspeed, --use_fsdp and the like."
+        raise ValidationError(Problem("bad-launch", "accelerate", message, hint=hint))
+    return accelerator
+
+
+def _demand_folds(folds: Sequence[int], numbers: Sequence[int]) -> None:
+    unknown = sorted(set(folds) - set(numbers))
+    if unknown:
+        expected = ", ".join([*map(str, numbers[:-1]), "final"])
+        raise ValidationError(Problem("unknown-fold", "folds", f"{unknown} are not there; expected some of {expected}"))
+
+
+def _encoder(name: str, weights: str | Path | None, faces: Path | None) -> TorchEncoder:
+    family_class(name)  # before weights are looked for
+    arguments: dict = {"weights": weights} if weights else {}
+    if weights and ":" in name:
+        message = "has its weights in its name; expected no --weights"
+        raise ValidationError(Problem("unwanted-weights", f"encoder {name!r}", message))
+    if name == "hicmae" and faces:
+        arguments["faces"] = faces
+    encoder = create(name, "reference", device="cpu", **arguments)
+    assert isinstance(encoder, TorchEncoder)
+    return encoder
+
+
+def _engine(computing: Computing, accelerator: Accelerator) -> tuple[int, str]:
+    """Processes that load clips, and the precision. On the CPU the model needs all cores for itself."""
+    on_gpu = accelerator.device.type == "cuda"
+    precision = computing.precision
+    if precision == "auto":
+        precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return computing.workers if on_gpu else 0, precision
+
+
+def _fill(family: Family, sources: Sequence[Source], computing: Computing, accelerator: Accelerator | None) -> Cache:
+    """The cache, with all clips in it; each process has decoded a part of them."""
+    kind = Kind(family.side, family.has_sound)
+    cache = Cache(computing.cache / kind.name(sources[0].faces is not None))
+    part = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    failures = fill(kind, cache, sources, computing.workers, part)
+    if accelerator:
+        from accelerate.utils import gather_object
+
+        failures = gather_object(failures)
+    demand_none(failures, len(sources), str(sources[0].path.parent))
+    return cache
+
+
+# ---------------------------------------------------------------------------------- the folds
+
+
+def _result(setup: Setup, fold: int) -> Path:
+    """Of a fold that is finished."""
+    folder = setup.folder(fold)
+    return folder.with_name(f"{folder.name}.npz")
+
+
+def _train(setup: Setup, accelerator: Accelerator, dataset: Dataset, folds: Sequence[int]) -> None:
+    for fold in folds:
+        if _result(setup, fold).exists():
+            continue
+        inside = np.flatnonzero(dataset.folds != fold)
+        ids, outside = [dataset.ids[place] for place in inside], np.flatnonzero(dataset.folds == fold)
+        module, losses = train_fold(setup, accelerator, fold, ids, dataset.targets[inside])
+        logits = np.zeros((0, len(EMOTIONS)), np.float32)
+        if fold != FINAL:
+            held_out = [dataset.ids[place] for place in outside]
+            logits = held_out_logits(setup, accelerator, module, held_out, f"fold {fold}, held out")
+        if accelerator.is_main_process:
+            if fold == FINAL:
+                tensors = {name: value.cpu().contiguous() for name, value in module.state_dict().items()}
+                write_atomic(setup.out / "model.safetensors", safetensors.torch.save(tensors))
+            write_atomic(_result(setup, fold), npz_bytes(logits=logits, losses=np.array(losses)))
+            shutil.rmtree(setup.folder(fold))
+        accelerator.wait_for_everyone()
+
+
+def _assemble(setup: Setup, dataset: Dataset, config: dict, decoder: str, options: Mapping[str, float]) -> None:
+    """Write the run folder's files, metrics.json last."""
+    logits, losses = np.zeros((1, len(dataset.ids), len(EMOTIONS)), np.float32), {}
+    for fold in [*np.unique(dataset.folds).tolist(), FINAL]:
+        with np.load(io.BytesIO(read_bytes(_result(setup, fold))), allow_pickle=False) as result:
+            losses[fold] = result["losses"].tolist()
+            logits[0, dataset.folds == fold] = result["logits"]
+    metrics = figures(softmax(logits), dataset.labels, dataset.folds)
+    thresholds = fit_exact(softmax(logits[0]), dataset.labels).thresholds
+    final = Final(FINAL, setup.recipe.epochs, thresholds, "pooled out-of-fold logits of the last epoch")
+    decoder_spec = fit_final_decoder(dataset, logits[0], final, decoder, options, metrics)
+    metrics["final"]["test_protocol"] = config["test_protocol"]
+    faces = config["features"][0]["faces"]
+    spec = {
+        "finetuned": {"encoder": config["features"][0]["encoder"], "settings": setup.family.settings, "faces": faces},
+        **{key: config[key] for key in ("head", "method", "features", "recipe", "seed", "versions")},
+        "emotions": list(EMOTIONS),
+        "decoder": decoder_spec,
+        "folds": np.unique(dataset.folds).tolist(),
+        "epochs": final.epochs,
+    }
+    rows = [(fold, epoch, f"{loss:.6f}") for fold in losses for epoch, loss in enumerate(losses[fold], start=1)]
+    write_atomic(setup.out / "model.json", to_json(spec))
+    write_atomic(setup.out / "losses.csv", csv_text([("fold", "epoch", "train_loss"), *rows]))
+    last = {fold: values[-1:] for fold, values in losses.items() if fold != FINAL}
+    write_results(dataset, logits, last, logits[0], metrics, setup.out)
+
+
+# -------------------------------------------------------------------------------- new clips
+
+
+def predict(model: Path, ids: Sequence[str], clips: Path, faces: Path | None, computing: Computing) -> np.ndarray:
+    """The logits (N, 6) of a fine-tuned model for clips: the mean over their test views.
+
+    Raises FileError: the model, or clips cannot be opened; ValidationError: the model is damaged, or of features; it saw
+    faces and there are none here, or the other way about; clips cannot be used.
+    """
+    spec, path = read_artefact(model).get("finetuned"), model / "model.json"
+    if spec is None:
+        hint = "Give it features: predict --model RUN --features PATH …"
+        raise ValidationError(Problem("not-fine-tuned", str(path), "is a model of features, not of clips", hint=hint))
+    family = parse_or_refuse(path, lambda raw: family_class(spec["encoder"])(spec["settings"]))
+    recipe = parse_or_refuse(path, lambda raw: Recipe(**json.loads(raw)["recipe"]))
+    if spec["faces"] != (faces is not None):
+        seen = "aligned faces" if spec["faces"] else "the clips' own frames"
+        hint = "Name their folder with --faces." if spec["faces"] else "Leave out --faces."
+        raise ValidationError(Problem("other-input", str(path), f"the model was trained on {seen}", hint=hint))
+    module = parse_or_refuse(model / "model.safetensors", lambda raw: _filled(family, raw))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module.to(device).eval()
+    modality = "video" if family.side else "audio"
+    cache = _fill(family, find_sources(ids, clips, faces, modality), computing, None)
+    logits = []
+    for clip in tqdm(ids, desc="predict", unit="clip", disable=None):
+        views = family.test_views(cache.read(clip), recipe)
+        logits.append(clip_logits(family, module, views, computing.at_once, device))
+    return np.stack(logits).astype(np.float64)
+
+
+def _filled(family: Family, raw: bytes) -> torch.nn.Module:
+    """ValueError: the weights are of other shapes."""
+    module = family.build()
+    try:
+        module.load_state_dict(safetensors.torch.load(raw))
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
+    return module

@@ -1,0 +1,134 @@
+"""HuBERT, WavLM and their kin: sound in, the mean over time, a linear layer.
+
+The convolutions below the layers stay as they are. The layers' outputs are summed by the softmax of learned weights, as
+SUPERB does (Yang et al. 2021). What these models skip, mask or drop at random in their pre-training is off, since every
+random number here is tied to a clip; branches are skipped by the recipe's `drop_path` instead.
+
+A training view is 4 s of the clip, or all of a shorter one; the test view is the whole clip. Sounds of different length
+are never padded, which would change what these models hear: they are encoded one length at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel
+
+from blemore.errors import Problem, ValidationError
+from blemore.labels import EMOTIONS
+from blemore_baselines.clips.media import SAMPLE_RATE
+from blemore_baselines.encoders.speech import EPSILON, FIELD, HFAudio, normalised
+from blemore_baselines.encoders.torch_encoder import TorchEncoder
+from blemore_baselines.encoders.weights import build
+from blemore_baselines.finetuning.augment import Plan
+from blemore_baselines.finetuning.family import DropPath, Family, Stored, View, shares
+from blemore_baselines.finetuning.recipes import Recipe
+
+WINDOW = 4 * SAMPLE_RATE  # samples of a training view
+AT_RANDOM = ("layerdrop", "mask_time_prob", "mask_feature_prob", "hidden_dropout", "attention_dropout")
+AT_RANDOM += ("activation_dropout", "feat_proj_dropout", "final_dropout")
+
+
+class Classifier(nn.Module):
+    """Sounds (B, samples), each as long as its entry in lengths (B,) says, to logits (B, 6)."""
+
+    def __init__(self, settings: dict):
+        super().__init__()
+        self.trunk = AutoModel.from_config(AutoConfig.for_model(**settings))
+        self.trunk.freeze_feature_encoder()
+        self.layer_weights = nn.Parameter(torch.zeros(settings["num_hidden_layers"] + 1))
+        self.head = nn.Linear(settings["hidden_size"], len(EMOTIONS))
+        self.paths: DropPath | None = None
+
+    def forward(self, sound: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        groups = [(lengths == length).nonzero()[:, 0] for length in lengths.unique()]
+        logits, rows = [], self.paths.rows if self.paths else None
+        for members in groups:
+            if self.paths and rows is not None:
+                self.paths.rows = rows[members]
+            logits.append(self._encode(sound[members, : int(lengths[members[0]])]))
+        return torch.cat(logits)[torch.cat(groups).argsort()]
+
+    def _encode(self, sound: torch.Tensor) -> torch.Tensor:
+        output = self.trunk(sound, output_hidden_states=True)
+        # The last layer's output as the model gives it: normalised once more in large models.
+        layers = torch.stack([*output.hidden_states[:-1], output.last_hidden_state])
+        return self.head(torch.einsum("lbtc,l->bc", layers, self.layer_weights.softmax(0)) / layers.shape[2])
+
+
+class SpeechFamily(Family):
+    recipes = {
+        "reference": Recipe(
+            learning_rate=8e-4,
+            weight_decay=0.01,
+            layer_decay=0.9,
+            batch_size=32,
+            epochs=30,
+            warmup=3,
+            drop_path=0.1,
+            max_norm=1.0,
+            gain=True,
+        )
+    }
+    has_sound = True
+    layer_pattern = r"trunk\.encoder\.layers\.(\d+)\."
+    first_pattern = r"trunk\.(feature_projection|encoder\.pos_conv_embed|masked_spec_embed)"
+    side = None
+
+    @classmethod
+    def pretrained(cls, encoder: TorchEncoder) -> tuple[Family, dict[str, torch.Tensor]]:
+        encoder.load()
+        model, is_normalised = encoder.model, True
+        if isinstance(encoder, HFAudio):
+            is_normalised = bool(getattr(encoder.extractor, "do_normalize", False))
+            rate = encoder.extractor.sampling_rate
+            if not hasattr(model, "freeze_feature_encoder") or rate != SAMPLE_RATE:
+                message = (
+                    f"a model of the type {model.config.model_type} for sound at {rate:,} Hz; expected one of HuBERT's"
+                    f" kind (wav2vec2, hubert, wavlm) at {SAMPLE_RATE:,} Hz"
+                )
+                raise ValidationError(Problem("bad-weights", str(encoder.checkpoint), message))
+        config = {**model.config.to_dict(), **dict.fromkeys(AT_RANDOM, 0.0), "apply_spec_augment": False}
+        state = {f"trunk.{name}": value for name, value in model.state_dict().items()}
+        state["layer_weights"] = torch.zeros(config["num_hidden_layers"] + 1)
+        return cls({"config": config, "normalised": is_normalised}), state
+
+    @property
+    def depth(self) -> int:
+        return self.settings["config"]["num_hidden_layers"]
+
+    def build(self) -> nn.Module:
+        return build(Classifier, self.settings["config"])
+
+    def branches(self, model: Any) -> list[tuple[nn.Module, float]]:
+        return [
+            (part, share)
+            for layer, share in zip(model.trunk.encoder.layers, shares(self.depth))
+            for part in (layer.attention, layer.feed_forward.output_dense)
+        ]
+
+    def train_view(self, stored: Stored, recipe: Recipe, rng: np.random.Generator) -> View:
+        sound = self._sound(stored)
+        start = int(rng.integers(max(1, len(sound) - WINDOW + 1)))
+        gain = rng.beta(10, 10) + 0.5 if recipe.gain else 1
+        return _view(sound[start : start + WINDOW] * np.float32(gain))
+
+    def test_views(self, stored: Stored, recipe: Recipe) -> list[View]:
+        return [_view(self._sound(stored))]
+
+    def _sound(self, stored: Stored) -> np.ndarray:
+        """As the model wants it, at least as long as one row sees."""
+        if self.settings["normalised"]:
+            return normalised(stored.wave, EPSILON["reference"])
+        return np.pad(stored.wave, (0, max(0, FIELD - len(stored.wave))))
+
+    def inputs(self, views: View, plans: Sequence[Plan | None]) -> View:
+        return views
+
+
+def _view(sound: np.ndarray) -> View:
+    return {"sound": torch.from_numpy(sound), "lengths": torch.tensor(len(sound))}
