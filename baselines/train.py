@@ -79,8 +79,7 @@ def train(
              takes (decoders.py)
 
     Raises ValidationError: `out` holds another run, the sources cannot be fused or hold nothing to learn from, or the
-    decoder cannot be fitted on the dataset. ValueError: there is no such test protocol, decoder or option, or the
-    protocol is not `pooled`, as every decoder but thresholds needs.
+    decoder cannot be fitted on the dataset. ValueError: see `_demand_protocol` and `decoders.complete`.
     """
     _demand_protocol(test_protocol, decoder)
     options = decoders.complete(decoder, options)

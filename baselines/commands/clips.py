@@ -149,8 +149,8 @@ class Shard(click.ParamType):
     multiple=True,
     metavar="NAME",
     help=(
-        "One that `blemore-baselines encoders` lists; hf-image:ID, hf-video:ID or hf-audio:ID, for a model of the hub or"
-        " a local folder; or FILE.py:CLASS. Those of one modality share one decoding."
+        "One that `blemore-baselines encoders` lists; hf-image:ID, hf-video:ID or hf-audio:ID, for a model of the hub"
+        " or in a folder; or FILE.py:CLASS. Those of one modality share one decoding."
     ),
 )
 @click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="Features go to DIR/NAME/<clip>.npy.")

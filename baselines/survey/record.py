@@ -180,9 +180,9 @@ def demand_room(files: Sequence[Remote], folder: Path) -> None:
 
     What an archive unpacks to is not stated. Videos and features hardly shrink in one, so its own size is taken.
     """
-    lacking = [remote for remote in files if not (folder / remote.path).exists()]
-    download = sum((remote.size or 0) - begun(remote, folder) for remote in lacking)
-    unpacked = sum(remote.size or 0 for remote in lacking if is_archive(Path(remote.path)))
+    absent = [remote for remote in files if not (folder / remote.path).exists()]
+    download = sum((remote.size or 0) - begun(remote, folder) for remote in absent)
+    unpacked = sum(remote.size or 0 for remote in absent if is_archive(Path(remote.path)))
     purpose = f" ({size_text(download)} to download, and about {size_text(unpacked)} to unpack the archives)"
     try:
         demand_space(folder, download + unpacked, purpose)
