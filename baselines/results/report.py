@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +32,7 @@ from blemore_baselines.features import read_features
 from blemore_baselines.results import failures, plots, stability
 from blemore_baselines.results.published import paper_name, read_published
 from blemore_baselines.results.run import Run, read_run
-from blemore_baselines.results.studies_of_run import command, read_studies
+from blemore_baselines.results.studies_of_run import features_options, identity_command, read_studies
 from blemore_baselines.results.study_files import Study
 from blemore_baselines.results.text import ACCOUNTS, METRICS, epochs, folds_table, nested_model, structured_to_text
 
@@ -236,12 +237,17 @@ def _identity(run: Run, study: Study | None, analysis: Path) -> Section:
                 " aggregated features, and this run has none."
             ],
         )
+    call = identity_command(run, analysis)
+    how = (
+        "run this" if call else "give blemore-baselines analyse identity the metadata and features that train was given"
+    )
     return Section(
         title,
         [
-            "Not measured yet: whether the model does better on actors that it has seen. This command measures it:"
-            f" {command('identity', run, analysis)}. Then write the report again."
+            "Not measured yet: whether the model does better on actors that it has seen. To measure it,"
+            f" {how}, and write the report again."
         ],
+        pre=call or "",
     )
 
 
@@ -327,13 +333,8 @@ def _labels_table(truth: np.ndarray, predicted: np.ndarray) -> Table:
 def _features(run: Run, paths: Sequence[Path]) -> Section:
     title = "What the features tell apart"
     if not paths:
-        return Section(
-            title,
-            [
-                "Principal components are shown where the features are given: blemore-baselines report RUN --features"
-                " PATH."
-            ],
-        )
+        call = shlex.join(["blemore-baselines", "report", str(run.folder), *features_options(run)])
+        return Section(title, ["Principal components are shown where the features are given, as here:"], pre=call)
     dataset, expected = run.dataset, [source["digest"] for source in run.config["features"]]
     sources = [read_features(path, dataset.ids, aggregated=run.config["method"] == "aggregate") for path in paths]
     digests = [source.digest for source in sources]
@@ -365,7 +366,7 @@ MORE_STYLE = (
     "\nfigure { margin: 1rem 0; overflow-x: auto }"
     " figure img { width: 100%; min-width: 30rem; display: block; background: #fff; border-radius: 6px }\n"
     "figcaption { position: sticky; left: 0; color: var(--soft); font-size: .87rem; padding-top: .3rem }\n"
-    'pre { overflow-x: auto; font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }\n'
+    'pre { font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }\n'
 )
 # Should something slip through the escaping after all, a browser still loads and runs nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

@@ -32,6 +32,7 @@ NOT_HERE = {
     r"sbatch": "needs a Slurm cluster",
     r"blemore-baselines extract .*--encoder (clip|imagebind|wavlm|hubert|videomaev2|hf-\w+:)\b": "downloads weights",
     r"blemore-baselines weights get": "downloads weights: tests/baselines/test_download.py",
+    r"blemore-baselines data get": "downloads the dataset: tests/baselines/test_record.py",
     r"blemore-baselines extract .*--encoder my_encoder\.py": "needs that file: tests/baselines/test_own_encoders.py",
     r"blemore-baselines train .*--features features/train/my_encoder": "needs its features",
     r"jupyter lab": "opens a browser",
