@@ -141,7 +141,9 @@ def _run(
 def fit_final_decoder(
     dataset: Dataset, last: np.ndarray, final: Final, decoder: str, options: Mapping[str, float], metrics: dict
 ) -> dict:
-    """The artefact's decoder, fitted on out-of-fold logits (N, 6); its figures and the final model go into `metrics`."""
+    """The artefact's decoder, fitted on out-of-fold logits (N, 6); what `metrics` lack is put there: the decoder's own
+    figures, and what the final model is.
+    """
     spec = to_spec(final.thresholds)
     if decoder != "thresholds":  # whose accounts every run has
         models = Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis], log_softmax(last)[np.newaxis])

@@ -189,8 +189,7 @@ def faces(clips: Path, metadata: Path | None, workers: int | None, out: Path) ->
     if outcome.failures:
         talk(table([("clip", "failure", "what was found"), *outcome.failures[:20]]))
         talk(f"all in {out / FAILURES}; the same command tries them again")
-    click.echo(
-        f"{out}: {len(outcome.done)} clips aligned, {len(outcome.skipped)} there already, {len(outcome.failures)} failed"
-    )
+    aligned, before, failed = map(len, outcome)
+    click.echo(f"{out}: {aligned} clips aligned, {before} there already, {failed} failed")
     if outcome.failures:
         sys.exit(1)

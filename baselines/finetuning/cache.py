@@ -1,8 +1,8 @@
 """Clips, decoded once: small frames and the sound, for all folds and all runs that see them at the same size.
 
-A clip is one file, `DIR/<kind>/<clip>.safetensors`, written whole or not at all, from which the frames of a view are read
-without the others. It says from what it was made, by size and time of change: a clip that changed is decoded again. A
-kind is what was cut out, at which size, and whether there is sound: `faces-160-sound`, `frames-224`, `sound`.
+A clip is one file, `DIR/<kind>/<clip>.safetensors`, written whole or not at all, from which the frames of a view are
+read without the others. It says from what it was made, by size and time of change: a clip that changed is decoded
+again. A kind is what was cut out, at which size, and whether there is sound: `faces-160-sound`, `frames-224`, `sound`.
 """
 
 from __future__ import annotations

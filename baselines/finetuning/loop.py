@@ -1,7 +1,8 @@
 """The training of one fold, on one device or many, and its logits for the clips that it has not seen.
 
-Accelerate starts the processes, places the model and sums the gradients; each process computes its share of every batch,
-`at_once` clips at a time. However a batch is shared out, the sum of its clips' losses is the same, up to rounding.
+Accelerate starts the processes, places the model and sums the gradients; each process computes its share of every
+batch, `at_once` clips at a time. However a batch is shared out, the sum of its clips' losses is the same, up to
+rounding.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 MEMORY_HINT = (
-    "Give a smaller --at-once: the batch stays as large, and the result the same up to rounding. On a GPU --precision bf16"
-    " takes less, too. The same command goes on from the last epoch."
+    "Give a smaller --at-once: the batch stays as large, and the result the same up to rounding. On a GPU --precision"
+    " bf16 takes less, too. The same command goes on from the last epoch."
 )
 
 

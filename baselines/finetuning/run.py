@@ -251,8 +251,8 @@ def _assemble(setup: Setup, dataset: Dataset, config: dict, decoder: str, option
 def predict(model: Path, ids: Sequence[str], clips: Path, faces: Path | None, computing: Computing) -> np.ndarray:
     """The logits (N, 6) of a fine-tuned model for clips: the mean over their test views.
 
-    Raises FileError: the model, or clips cannot be opened; ValidationError: the model is damaged, or of features; it saw
-    faces and there are none here, or the other way about; clips cannot be used.
+    Raises FileError: the model, or clips cannot be opened; ValidationError: the model is damaged, or of features; it
+    saw faces and there are none here, or the other way about; clips cannot be used.
     """
     spec, path = read_artefact(model).get("finetuned"), model / "model.json"
     if spec is None:
