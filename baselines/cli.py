@@ -9,7 +9,7 @@ import click
 
 from blemore.cli import Group
 from blemore.version import VERSION
-from blemore_baselines.commands import analyse, clips, data, finetuning, models, pipeline, results, weights
+from blemore_baselines.commands import analyse, clips, data, decode, finetuning, models, pipeline, results, weights
 
 
 @click.group(cls=Group, goes_on=("run", "demo", "faces", "extract", "train", "finetune", "reproduce"))
@@ -38,7 +38,7 @@ COMMANDS: tuple[click.Command, ...] = (
     models.train,
     finetuning.finetune,
     models.predict,
-    models.decode,
+    decode.decode,
     models.trivial,
     results.report,
     results.reproduce,

@@ -6,17 +6,19 @@ index order (70/30 → 0.7 and 0.3). Everything is keyed by clip id.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 
 from blemore.errors import Problem, ValidationError, some
 from blemore.io import read_table
-from blemore.labels import BLEND_SALIENCES, EMOTIONS, LABEL_INDEX, LABELS, PAIRS, parse_filename
+from blemore.labels import BLEND_SALIENCES, EMOTIONS, LABEL_INDEX, LABELS, PAIRS, clip_id, parse_filename
 from blemore.signature import digest
-from blemore.validate import Reference, validate_metadata
+from blemore.validate import Reference, folders_hint, validate_metadata
 
 # (36, 6): the soft target of each label
 TARGETS = np.zeros((len(LABELS), len(EMOTIONS)), dtype=np.float32)
@@ -32,6 +34,9 @@ IS_BLEND = np.array([label.is_blend for label in LABELS])
 SET_OF_LABEL = np.array([_SETS.index(label.emotions) for label in LABELS])
 PAIR_OF_LABEL = np.array([PAIRS.index(label.emotions) if label.is_blend else -1 for label in LABELS])
 RELATION_OF_LABEL = np.array([BLEND_SALIENCES.index(label.saliences) if label.is_blend else -1 for label in LABELS])
+
+
+GROUP_COLUMNS = ("filename", "actor")  # of a groups CSV
 
 
 class Dataset(NamedTuple):
@@ -84,6 +89,73 @@ def read_dataset(path: Path) -> Dataset:
         np.array([reference.folds[clip] for clip in ids]),
         [reference.groups[clip] for clip in ids],
     )
+
+
+def read_groups(path: Path, ids: Sequence[str]) -> list[str]:
+    """Who is in each clip of `ids`, in their order: the column `actor` of a CSV with `filename` and `actor`.
+
+    Rows may come in any order, and other columns may stand beside these two.
+
+    Raises FileError: it cannot be opened; ValidationError: a column is missing, or a clip is missing, unknown, there
+    twice or without an actor. Every problem is listed.
+    """
+    rows, where = read_table(path), str(path)
+    absent = [name for name in GROUP_COLUMNS if rows and name not in rows[0]]
+    if not rows or absent:
+        fault = f"no column {' and no column '.join(absent)}" if rows else "no rows"
+        hint = "The dataset's metadata calls the actor video_id. Rename that column, or write a table with these two."
+        raise ValidationError(
+            Problem(
+                "bad-table",
+                where,
+                f"{fault}; expected the columns {' and '.join(GROUP_COLUMNS)}",
+                hint=hint if rows and "video_id" in rows[0] else None,
+            )
+        )
+    expected = [normalize("NFC", clip) for clip in ids]
+    names = [normalize("NFC", row["filename"]) for row in rows]
+    known_clips = set(expected)
+    clips = [name if name in known_clips else clip_id(name) for name in names]
+    problems = list(_group_problems(rows, clips, expected, where))
+    if problems:
+        raise ValidationError(problems)
+    actors = {clip: row["actor"] for clip, row in zip(clips, rows)}
+    return [actors[clip] for clip in expected]
+
+
+def _group_problems(
+    rows: Sequence[Mapping[str, str]], clips: Sequence[str], expected: Sequence[str], where: str
+) -> Iterator[Problem]:
+    """What is wrong with a groups CSV; `clips` are the clips of its rows, `expected` those that it must have."""
+    nameless = [row[""] for row, clip in zip(rows, clips) if not clip]
+    if nameless:
+        yield Problem("bad-table", where, f"lines without a filename: {some(nameless)}; expected one in each")
+    present, needed = Counter(filter(None, clips)), set(expected)
+    unknown = sorted(set(present) - needed)
+    faults = [
+        (
+            "missing-clips",
+            [clip for clip in expected if clip not in present],
+            "are missing",
+            "Each clip needs an actor. Was the table written for other clips?",
+        ),
+        ("unknown-clips", unknown, "are not known", folders_hint(unknown) or "Are they of another partition?"),
+        (
+            "duplicate-clip",
+            [clip for clip, count in present.items() if count > 1],
+            "stand in it more than once",
+            "A media suffix does not make another clip. Keep one row of each.",
+        ),
+        (
+            "no-actor",
+            [clip for row, clip in zip(rows, clips) if clip and not row["actor"]],
+            "have no actor",
+            "Where the person is not known, give the clip an actor of its own.",
+        ),
+    ]
+    for code, names, fault, hint in faults:
+        if names:
+            yield Problem(code, where, f"{len(names):,} clips {fault}: {some(names)}", hint=hint)
 
 
 def _leaks(reference: Reference, where: str) -> Iterator[Problem]:

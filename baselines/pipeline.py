@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from blemore.errors import FileError
+from blemore_baselines.models.recipes import NORMALISATIONS
 from blemore_baselines.steps import Step, perform, quote
 from blemore_baselines.survey.locate import ANYWHERE, Located, choose_encoders, locate
 
@@ -36,17 +37,20 @@ class Plan(NamedTuple):
     labels: Path | None
 
 
-def run(data: str, encoders: Sequence[str], out: str, say: Callable[[str], None]) -> str:
+def run(data: str, encoders: Sequence[str], normalise: str, out: str, say: Callable[[str], None]) -> str:
     """Do the steps that are not done yet; a summary of the results.
 
-    data:     the folder that the dataset was unpacked into; empty: the demo, which is made first
-    encoders: the features to use together, in place of those of `choose_encoders`; the demo has its own
-    out:      the output folder
-    say:      shows a message
+    data:      the folder that the dataset was unpacked into; empty: the demo, which is made first
+    encoders:  the features to use together, in place of those of `choose_encoders`; the demo has its own
+    normalise: of NORMALISATIONS; who is in the test clips is found out by their features
+    out:       the output folder
+    say:       shows a message
 
     Raises PipelineError: there is nothing to start from, or a step failed; ValidationError: a metadata table is itself
     wrong; KeyboardInterrupt: a step was interrupted.
     """
+    if normalise not in NORMALISATIONS:
+        raise PipelineError(f"BLEMORE_NORMALISE is {normalise}; expected one of {', '.join(NORMALISATIONS)}.")
     folder = Path(os.path.abspath(out))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,9 +60,9 @@ def run(data: str, encoders: Sequence[str], out: str, say: Callable[[str], None]
     say(f"Everything is written to {folder}")
     if data:
         located, encoders = find(data, encoders, say)
-        plan = plan_path(located, encoders, folder / "real")
+        plan = plan_path(located, encoders, folder / "real", normalise)
     else:
-        plan = plan_demo(folder / "demo")
+        plan = plan_demo(folder / "demo", normalise)
     for number, step in enumerate(plan.steps, 1):
         if not perform(step, f"[{number}] {step.title}", folder, say):
             raise PipelineError(
@@ -96,19 +100,21 @@ def find(data: str, encoders: Sequence[str], say: Callable[[str], None]) -> tupl
     return located, encoders
 
 
-def plan_demo(work: Path) -> Plan:
+def plan_demo(work: Path, normalise: str = "none") -> Plan:
     """The demo, and the path from its clips."""
     folder = work / "data"
     train, test, labels = folder / "train_metadata.csv", folder / "test_metadata.csv", folder / "test_labels.json"
     demo = Step("Make the demo dataset", labels, (), _baselines("demo", "--out", folder))
-    plan = plan_path(Located(train, test, {}, {}, folder / "train", folder / "test"), ANYWHERE, work, labels)
+    plan = plan_path(Located(train, test, {}, {}, folder / "train", folder / "test"), ANYWHERE, work, normalise, labels)
     return plan._replace(steps=[demo, *plan.steps])
 
 
 # -------------------------------------------------------------------------------------------- the path
 
 
-def plan_path(data: Located, encoders: Sequence[str], work: Path, labels: Path | None = None) -> Plan:
+def plan_path(
+    data: Located, encoders: Sequence[str], work: Path, normalise: str = "none", labels: Path | None = None
+) -> Plan:
     """From features or clips to a report.
 
     An encoder's features of both partitions are the dataset's own, if it has those of train; else they are extracted.
@@ -129,11 +135,11 @@ def plan_path(data: Located, encoders: Sequence[str], work: Path, labels: Path |
                 tables[part].append(table)
             else:
                 missing.append(encoder)
-    run = work / f"run-{'+'.join(encoders)}"
+    run = work / "-".join(["run", "+".join(encoders), *([] if normalise == "none" else [normalise])])
     submission = None if missing else run / "submission.zip"
-    steps += _train(data.train_metadata, encoders, tables["train"], work, run)
+    steps += _train(data.train_metadata, encoders, tables["train"], normalise, work, run)
     if data.test_metadata and submission:
-        steps += _submit(data.test_metadata, tables["test"], run, submission)
+        steps += _submit(data.test_metadata, tables["test"], normalise, run, submission)
     steps += _report(tables["train"], run, submission, labels)
     return Plan(steps, work, run, submission, missing, labels)
 
@@ -158,8 +164,12 @@ def _aggregate(part: str, encoder: str, metadata: Path, features: Path, work: Pa
     return [Step(f"Aggregate {encoder} ({part})", table, inputs, command)], table
 
 
-def _train(metadata: Path, encoders: Sequence[str], tables: list[Path], work: Path, run: Path) -> list[Step]:
-    recipe = ("--method", "aggregate", "--head", "mlp512", "--preset", "published")
+def _train(
+    metadata: Path, encoders: Sequence[str], tables: list[Path], normalise: str, work: Path, run: Path
+) -> list[Step]:
+    recipe = ["--method", "aggregate", "--head", "mlp512", "--preset", "published"]
+    if normalise != "none":
+        recipe += ["--normalise", normalise]
     train = _baselines("train", "--metadata", metadata, *_features(tables), *recipe, "--out", run)
     trivial = _baselines("trivial", "--metadata", metadata, "--fit", "scored")
     return [
@@ -168,11 +178,19 @@ def _train(metadata: Path, encoders: Sequence[str], tables: list[Path], work: Pa
     ]
 
 
-def _submit(metadata: Path, tables: list[Path], run: Path, submission: Path) -> list[Step]:
-    predict = _baselines("predict", "--model", run, *_features(tables), "--ids", metadata, "--out", submission)
+def _submit(metadata: Path, tables: list[Path], normalise: str, run: Path, submission: Path) -> list[Step]:
+    steps: list[Step] = []
+    inputs, more = [run / "metrics.json", metadata, *tables], list[object]()
+    if normalise != "none":
+        groups = run / "groups.csv"
+        actors = _baselines("actors", *_features(tables), "--ids", metadata, "--out", groups)
+        steps.append(Step("Group the test clips by actor", groups, (metadata, *tables), actors))
+        inputs, more = [*inputs, groups], ["--groups", groups]
+    predict = _baselines("predict", "--model", run, *_features(tables), "--ids", metadata, *more, "--out", submission)
     check = _score("--check", submission, "--ids", metadata)
     return [
-        Step("Predict the test clips", submission, (run / "metrics.json", metadata, *tables), predict),
+        *steps,
+        Step("Predict the test clips", submission, tuple(inputs), predict),
         Step("Check the submission", run / "check.txt", (submission, metadata), check, keep=True),
     ]
 

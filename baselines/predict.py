@@ -20,15 +20,20 @@ from blemore.evaluate import check
 from blemore.io import csv_text, read_bytes, to_json, write_atomic, zip_bytes
 from blemore.labels import EMOTIONS, LABELS, to_entry
 from blemore_baselines.decoding.decoders import Answers, read
+from blemore_baselines.decoding.normalise import Reference, normalise
 from blemore_baselines.features import MADE_BY, Features, fuse, read_features, unfinished
 from blemore_baselines.models.heads import Scaler, build_head, clip_logits
-from blemore_baselines.models.recipes import HEADS, PRESETS
+from blemore_baselines.models.recipes import HEADS, NORMALISATIONS, PRESETS
 
 COPY_AGAIN = "Was the run copied whole? Copy it again, or train again."
 
 
-def predict(model: Path, feature_paths: Sequence[Path], ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def predict(
+    model: Path, feature_paths: Sequence[Path], ids: Sequence[str], actors: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The artefact's logits (N, 6) and label indices (N,) for the clips `ids`.
+
+    actors: who is in each clip; needed if and only if the model was trained on features that are normalised per actor
 
     Raises FileError: the artefact or the features cannot be opened; ValidationError: the features do
     not match what the model was trained on (every difference is named), or are themselves wrong.
@@ -38,10 +43,15 @@ def predict(model: Path, feature_paths: Sequence[Path], ids: Sequence[str]) -> t
         hint = "Give it the clips themselves: predict --model RUN --clips DIR …"
         raise ValidationError(Problem("fine-tuned-model", str(model), message, hint=hint))
     spec = parse_or_refuse(model / "model.json", _parse_spec)
-    head, scaler = parse_or_refuse(model / "model.safetensors", lambda raw: _parse_tensors(raw, spec))
+    method = spec.get("normalise", "none")
+    _demand_groups(model, method, actors)
+    head, scaler, reference = parse_or_refuse(model / "model.safetensors", lambda raw: _parse_tensors(raw, spec))
     aggregated = spec["method"] == "aggregate"
     sources = match([read_features(path, ids, aggregated) for path in feature_paths], feature_paths, spec["features"])
     features = fuse(sources)
+    if actors:
+        rows = normalise(features.X, np.array(actors)[features.owner], method, reference, features.owner)
+        features = features._replace(X=rows)
     with np.errstate(all="ignore"):  # refused below
         # In float64 and rounded: in what order a processor adds up must not decide anything.
         logits = clip_logits(head, scaler(features.X).astype(np.float64), features.owner, len(ids)).round(9)
@@ -60,6 +70,20 @@ def read_artefact(model: Path) -> dict:
     """What model.json holds: its `decoder` is there, all else is not yet looked at. Raises as `predict`."""
     _demand_artefact(model)
     return parse_or_refuse(model / "model.json", _parse_artefact)
+
+
+def _demand_groups(model: Path, method: str, actors: Sequence[str] | None) -> None:
+    """ValidationError: the model needs groups and there are none, or the other way round."""
+    if method != "none" and actors is None:
+        message = f"was trained with --normalise {method}; expected to be told who is in each clip"
+        hint = (
+            "Give --groups CSV (filename,actor), such as `blemore-baselines actors` writes; or --without-groups, which"
+            " takes each clip as it is."
+        )
+        raise ValidationError(Problem("no-groups", str(model), message, hint=hint))
+    if method == "none" and actors is not None:
+        message = "was trained without --normalise, so it has no use for groups"
+        raise ValidationError(Problem("unwanted-groups", str(model), message, hint="Leave the groups out."))
 
 
 def _demand_artefact(model: Path) -> None:
@@ -103,6 +127,7 @@ def _parse_spec(raw: bytes) -> dict:
         "head": spec.get("head") in tuple(HEADS),
         "method": spec.get("method") in tuple(PRESETS["published"]),
         "features": isinstance(features, list) and bool(features) and all(map(_is_source, features)),
+        "normalise": spec.get("normalise", "none") in NORMALISATIONS,
     }
     demand_parts(spec, sound)
     return spec
@@ -124,13 +149,17 @@ def _is_source(entry: object) -> bool:
     return isinstance(entry.get("path"), str) and isinstance(entry.get("dim"), int) and 0 < entry["dim"] < 2**31
 
 
-def _parse_tensors(raw: bytes, spec: dict) -> tuple[nn.Module, Scaler]:
-    """The head, in float64, and the scaler; ValueError: there are other arrays, or of other shapes."""
+def _parse_tensors(raw: bytes, spec: dict) -> tuple[nn.Module, Scaler, Reference | None]:
+    """The head, in float64, the scaler, and what actors are normalised to; ValueError: there are other arrays, or of
+    other shapes.
+    """
     tensors, dim = safetensors.torch.load(raw), sum(source["dim"] for source in spec["features"])
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     with torch.device("meta"):  # without its numbers: whether there is room for so many columns is not known yet
         head = build_head(spec["head"], dim, seed=0)
+    is_normalised = spec.get("normalise", "none") != "none"
     expected = {
+        **({f"normalise.{name}": (dim,) for name in Reference._fields} if is_normalised else {}),
         "scaler.mean": (dim,),
         "scaler.scale": (dim,),
         **{f"head.{name}": tuple(one.shape) for name, one in head.state_dict().items()},
@@ -139,8 +168,11 @@ def _parse_tensors(raw: bytes, spec: dict) -> tuple[nn.Module, Scaler]:
         raise ValueError(f"found the arrays {show(str(shapes), 300)}; expected {expected}, as model.json tells them")
     tensors = {name: tensor.double() for name, tensor in tensors.items()}
     scaler = Scaler(tensors.pop("scaler.mean").numpy(), tensors.pop("scaler.scale").numpy())
+    reference = None
+    if is_normalised:
+        reference = Reference(*(tensors.pop(f"normalise.{name}").numpy() for name in Reference._fields))
     head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in tensors.items()}, assign=True)
-    return head, scaler
+    return head, scaler, reference
 
 
 def match(sources: Sequence[Features], paths: Sequence[Path], wants: Sequence[dict]) -> list[Features]:

@@ -4,6 +4,7 @@
 #     baselines/run_all.sh                                on a small demo dataset, which is made first
 #     BLEMORE_DATA=/path/to/dataset baselines/run_all.sh  on the real one, from its pre-extracted features if it has any
 #
+# BLEMORE_NORMALISE=standardise brings every actor to the same mean and spread.
 # BLEMORE_ENCODERS="ImageBind WavLM_large" names the features to use together (default: the paper's best pair, or all).
 # BLEMORE_OUT=/path is where everything is written instead of output/ in the repository's root.
 # What is done is not done again: stop it when you like and start it again. Delete the output folder to start afresh.

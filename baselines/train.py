@@ -10,7 +10,7 @@ A run folder:
     folds/              a finished fold's logits and losses, until all are finished
     labels.csv          the clips' true labels (index in blemore.labels.LABELS), actors and folds
     oof_logits.npz      (epochs, N, 6) float32, with filenames and folds
-    oof_logits.csv      the same at the final model's number of epochs, as a score table
+    oof_logits.csv      the same at the final model's number of epochs, as a score table (of fewer epochs: at the last)
     model.safetensors   the final model's head and scaler
     model.json          everything else that a prediction needs
     test_logits.csv     of the last `predict` with this model; not there before
@@ -39,6 +39,8 @@ from blemore.version import VERSION
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding import decoders
 from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.decoding.normalise import Reference, fit_reference
+from blemore_baselines.decoding.normalise import normalise as normalise_rows
 from blemore_baselines.decoding.scores import Models, log_softmax, softmax
 from blemore_baselines.decoding.thresholds import Thresholds, fit_exact, fit_grid
 from blemore_baselines.decoding.thresholds_decoder import to_spec
@@ -48,6 +50,8 @@ from blemore_baselines.models.crossval import cross_validate, fold_seed
 from blemore_baselines.models.heads import Scaler, fit_scaler, row_losses
 from blemore_baselines.models.loop import fit_model
 from blemore_baselines.models.recipes import PRESETS, TEST_PROTOCOLS, Recipe
+
+OPTIONAL = {"normalise", "decoder", "structured_weight"}  # keys that config.json may lack
 
 
 def train(
@@ -61,6 +65,7 @@ def train(
     seed: int,
     out: Path,
     test_protocol: str = "pooled",
+    normalise: str = "none",
     decoder: str = "thresholds",
     **options: float,
 ) -> dict:
@@ -68,6 +73,7 @@ def train(
 
     sources: features of the dataset's clips, in its order (early fusion where there are several);
              `paths` are where they came from, for the record
+    normalise: the features, per actor; then the figures are transductive (decoding/normalise.py)
     decoder: of the final model, fitted on the out-of-fold logits at its number of epochs; with the `options` that it
              takes (decoders.py)
 
@@ -86,6 +92,7 @@ def train(
         "preset": preset,
         "recipe": recipe._asdict(),
         "test_protocol": test_protocol,
+        **({} if normalise == "none" else {"normalise": normalise}),
         **decoder_config(decoder, options),
         "seed": seed,
         "features": [describe(source, path) for source, path in zip(sources, paths)],
@@ -122,17 +129,20 @@ def _run(
 ) -> dict:
     """Train, and write the run folder's files, metrics.json last; returns what that holds."""
     recipe = Recipe(**config["recipe"])
+    features, reference = _normalised(dataset, features, config.get("normalise", "none"))
     result = cross_validate(dataset, features, recipe, [config["head"]], [config["seed"]], keep=out / "folds")
     logits, losses = result.logits[0, 0], {fold: curves[0, 0] for fold, curves in result.losses.items()}
-    last = logits[recipe.oof_epoch - 1]  # at the final model's number of epochs
-    metrics = figures(softmax(logits), dataset.labels, dataset.folds)
+    metrics = figures(softmax(logits), dataset.labels, dataset.folds, nested_epoch(config["test_protocol"], recipe))
     if config["test_protocol"] == "pooled":
         final = pooled_final(recipe, softmax(logits), dataset)
     else:
         final = best_fold_final(config["test_protocol"], recipe, metrics)
+    last = logits[min(final.epochs, recipe.epochs) - 1]
     spec = fit_final_decoder(dataset, last, final, decoder, options, metrics)
     metrics["final"]["test_protocol"] = config["test_protocol"]
-    _save_model(dataset, features, config, final, spec, out)
+    if reference:
+        metrics["normalise"] = {"method": config["normalise"], "account": "transductive"}
+    _save_model(dataset, features, reference, config, final, spec, out)
     write_results(dataset, logits, losses, last, metrics, out)
     shutil.rmtree(out / "folds")
     return metrics
@@ -141,8 +151,8 @@ def _run(
 def fit_final_decoder(
     dataset: Dataset, last: np.ndarray, final: Final, decoder: str, options: Mapping[str, float], metrics: dict
 ) -> dict:
-    """The artefact's decoder, fitted on out-of-fold logits (N, 6); what `metrics` lack is put there: the decoder's own
-    figures, and what the final model is.
+    """The artefact's decoder, fitted on out-of-fold logits (N, 6). Its figures, and what the final model is, go into
+    `metrics`.
     """
     spec = to_spec(final.thresholds)
     if decoder != "thresholds":  # whose accounts every run has
@@ -172,6 +182,15 @@ def write_results(
     write_atomic(out / "metrics.json", to_json(metrics))
 
 
+def _normalised(dataset: Dataset, features: Features, method: str) -> tuple[Features, Reference | None]:
+    """The features with every actor's brought to the same mean, or mean and spread; and to which, for new clips."""
+    if method == "none":
+        return features, None
+    actors = np.array(dataset.actors)[features.owner]
+    reference = fit_reference(features.X, actors)
+    return features._replace(X=normalise_rows(features.X, actors, method, reference, features.owner)), reference
+
+
 # -------------------------------------------------------------------------- the final model
 
 
@@ -186,13 +205,20 @@ class Final(NamedTuple):
     fitted_on: str
 
 
-def pooled_final(recipe: Recipe, probabilities: np.ndarray, dataset: Dataset) -> Final:
-    """Trained on all of train, with the best thresholds of all, not of the grid: the middle of what is best on all
-    out-of-fold probabilities (epochs, N, 6) of its number of epochs.
+def nested_epoch(test_protocol: str, recipe: Recipe) -> int | None:
+    """The epoch (from 1) of the nested account: the final model's, so that the figure is of the model for new clips.
+
+    None: the other folds choose, as the best fold does for `best-fold`.
     """
-    epoch = recipe.oof_epoch
-    thresholds = fit_exact(probabilities[epoch - 1], dataset.labels).thresholds
-    return Final(-1, recipe.final_epochs, thresholds, f"pooled out-of-fold logits of epoch {epoch}")
+    return {"pooled": recipe.epochs, "retrain": recipe.oof_epoch, "best-fold": None}[test_protocol]
+
+
+def pooled_final(recipe: Recipe, probabilities: np.ndarray, dataset: Dataset) -> Final:
+    """Trained on all of train for as many epochs as each fold, with the best thresholds of all, not of the grid: the
+    middle of what is best on all out-of-fold probabilities (epochs, N, 6) of the last epoch.
+    """
+    thresholds = fit_exact(probabilities[-1], dataset.labels).thresholds
+    return Final(-1, recipe.epochs, thresholds, f"pooled out-of-fold logits of epoch {recipe.epochs}")
 
 
 def best_fold_final(test_protocol: str, recipe: Recipe, metrics: Mapping) -> Final:
@@ -233,15 +259,26 @@ def fit_final(
     return model, scaler
 
 
-def _save_model(dataset: Dataset, features: Features, config: dict, final: Final, decoder: dict, out: Path) -> None:
+def _save_model(
+    dataset: Dataset,
+    features: Features,
+    reference: Reference | None,
+    config: dict,
+    final: Final,
+    decoder: dict,
+    out: Path,
+) -> None:
     """Train the final model and write the artefact."""
     model, scaler = fit_final(dataset, features, config["head"], Recipe(**config["recipe"]), config["seed"], final)
     tensors = {f"head.{name}": tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     tensors |= {"scaler.mean": torch.from_numpy(scaler.mean), "scaler.scale": torch.from_numpy(scaler.scale)}
+    if reference:
+        tensors |= {f"normalise.{name}": torch.from_numpy(values) for name, values in reference._asdict().items()}
     write_atomic(out / "model.safetensors", safetensors.torch.save(tensors))
     shared = ("head", "method", "features", "test_protocol", "recipe", "seed", "versions")
     spec = {
         **{key: config[key] for key in shared},
+        **({"normalise": config["normalise"]} if reference else {}),
         "emotions": list(EMOTIONS),
         "decoder": decoder,
         "folds": sorted({int(fold) for fold in dataset.folds if fold != final.without}),
@@ -295,7 +332,7 @@ def claim(out: Path, config: dict) -> None:
     if before is None and not (out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())):
         write_atomic(out / "config.json", to_json(config))
         return
-    if not isinstance(before, dict) or set(before) != set(config):
+    if not isinstance(before, dict) or set(before) - OPTIONAL != set(config) - OPTIONAL:
         message = "the folder is not empty and holds no run"
         raise ValidationError(Problem("other-run", str(out), message, hint="Choose another --out."))
     problems = _differences(_settings(before), _settings(config), str(out / "config.json"))

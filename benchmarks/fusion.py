@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from blemore.evaluate import Report
 from blemore.labels import EMOTIONS
+from blemore.report import equals_p, interval_text
 from blemore.significance import compare
 from blemore_baselines.dataset import TARGETS, Dataset, read_dataset
 from blemore_baselines.decoding.accounts import accuracies, scored
@@ -181,12 +182,12 @@ class Record(NamedTuple):
         labels, folds = self.dataset.labels, self.dataset.folds
         share = np.array([(labels[folds != fold] >= len(EMOTIONS)).mean() for fold in folds])
         report = self.reports[name] = scored(self.dataset, decide(posteriors, share)[0])
-        gain = compare(report, self.reports[USED]).differences["score"]
+        gain = compare(report, self.reports[USED]).differences["score"].estimate
         log_loss = calibration(posteriors, labels)["log_loss"]
         row = self.rows[name] = {**accuracies(report.counts), "log_loss": log_loss, "difference": gain._asdict()}
         figures = " ".join(f"{row[figure]:>8.4f}" for figure in ("acc_presence", "acc_salience", "score", "log_loss"))
-        interval = f"{gain.interval.low:+.4f} to {gain.interval.high:+.4f}"
-        print(f"{name:<68} {figures}  {gain.delta:+.4f} ({interval}), p = {gain.p:.4f}", flush=True)
+        interval = interval_text(gain.interval, "+.4f")
+        print(f"{name:<68} {figures}  {gain.value:+.4f} {interval}, {equals_p(gain.p)}", flush=True)
 
 
 def compare_ways(record: Record, logs: np.ndarray) -> list[str]:

@@ -263,14 +263,16 @@ def _starting_kit(notes: list[str]) -> dict[str, bytes]:
 # --------------------------------------------------------------------------- the program's side
 
 
+COMMAND_LINES = ("cli.py", "rank_cli.py")  # which need click
+
+
 def scoring_program(wheels: Path | None = None) -> dict[str, bytes]:
     """The files of the scoring program: score.py, metadata.yaml, blemore without its command line, vendor/."""
     installed = HERE / "program"
     folder = installed if installed.is_dir() else HERE.parent / "scoring_program"
     files = {name: read_bytes(folder / name) for name in ("score.py", "metadata.yaml")}
-    files.update(
-        {f"blemore/{name}": raw for name, raw in _tree(Path(blemore.__file__).parent).items() if name != "cli.py"}
-    )
+    tree = _tree(Path(blemore.__file__).parent)
+    files.update({f"blemore/{name}": raw for name, raw in tree.items() if name not in COMMAND_LINES})
     files.update({f"vendor/{name}": raw for name, raw in vendored(wheels).items()})
     return files
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from blemore.cli import PATH
 from blemore.errors import printable
-from blemore_baselines.models.recipes import HEADS, PRESETS
+from blemore.io import write_atomic
+from blemore_baselines.decoding.decoders import DECODERS
+from blemore_baselines.models.recipes import HEADS, NORMALISATIONS, PRESETS
+
+if TYPE_CHECKING:
+    from blemore_baselines.decoding.decoders import Answers
+
+EXPECTED = ".expected.csv"  # beside a submission
 
 
 def talk(text: str) -> None:
@@ -49,3 +59,58 @@ preset_option = click.option(
 )
 head_option = click.option("--head", type=click.Choice(list(HEADS)), default="mlp512", show_default=True)
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+
+
+def _number(_: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuses NaN, which click takes to be in any range."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is not in the range 0<=x<=1.", param_hint=parameter.opts[0])
+    return value
+
+
+decoder_option = click.option("--decoder", type=click.Choice(list(DECODERS)), default="thresholds", show_default=True)
+weight_option = click.option(
+    "--weight",
+    type=click.FloatRange(0, 1),
+    callback=_number,
+    metavar="W",
+    help="structured: the part of ACC_presence in what is aimed at.  [default: 0.5]",
+)
+
+
+def decoder_options(decoder: str, **values: float | None) -> dict[str, float]:
+    """The options that were given, for the decoder; it must have them."""
+    options = {name: value for name, value in values.items() if value is not None}
+    for name in options:
+        if name not in DECODERS[decoder].options:
+            owners = [owner for owner in DECODERS if name in DECODERS[owner].options]
+            raise click.UsageError(f"--{name} goes with --decoder {' or '.join(owners)}")
+    return options
+
+
+def write_expected(out: Path, clips: Sequence[str], answers: Answers) -> None:
+    """Beside the submission what each clip is expected to gain, where the decoder knows it; says which scores were
+    calmed.
+    """
+    excess = [] if answers.excess is None else answers.excess.tolist()
+    for number, factor in enumerate(excess, start=1):
+        if factor > 1:
+            model = f"model {number}" if len(excess) > 1 else "the model"
+            talk(f"{model}: its scores are spread {factor:.3f} times as wide as out of fold; divided by that")
+    if answers.expected is not None:
+        from blemore_baselines.predict import expected_csv
+
+        write_atomic(out.with_suffix(EXPECTED), expected_csv(clips, answers.labels, answers.expected))
+        talk(f"{out.with_suffix(EXPECTED)}: what each clip is expected to gain")
+
+
+normalise_option = click.option(
+    "--normalise",
+    type=click.Choice(NORMALISATIONS),
+    default="none",
+    show_default=True,
+    help="Bring every actor to the same mean, or mean and spread, from all their clips and no label (transductive).",
+)
+groups_option = click.option(
+    "--groups", type=PATH, metavar="CSV", help="With --normalise: who is in each new clip (filename, actor)."
+)

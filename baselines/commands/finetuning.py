@@ -9,8 +9,15 @@ import click
 
 from blemore.cli import OUT_FOLDER, PATH
 from blemore.evaluate import read_ids
-from blemore_baselines.commands.common import metadata_option, seed_option, table, talk
-from blemore_baselines.commands.models import decoder_option, decoder_options, weight_option
+from blemore_baselines.commands.common import (
+    decoder_option,
+    decoder_options,
+    metadata_option,
+    seed_option,
+    table,
+    talk,
+    weight_option,
+)
 from blemore_baselines.finetuning import RECIPES
 
 

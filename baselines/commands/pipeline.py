@@ -23,6 +23,9 @@ def run() -> None:
                         features are used, if it has any, else its videos
       BLEMORE_ENCODERS  the features to use together, "ImageBind WavLM_large"
                         for example; without it the paper's best pair, else all
+      BLEMORE_NORMALISE centre or standardise: bring every actor to the same
+                        mean, or mean and spread, from all their clips; who is
+                        in the test clips is found out by their features
       BLEMORE_OUT       the output folder; without it `output` in the current
                         folder or, from run_all.sh, in that of the checkout
 
@@ -32,9 +35,11 @@ def run() -> None:
     """
     from blemore_baselines import pipeline
 
-    data, encoders, out = (os.environ.get(f"BLEMORE_{name}", "") for name in ("DATA", "ENCODERS", "OUT"))
+    data, encoders, normalise, out = (
+        os.environ.get(f"BLEMORE_{name}", "") for name in ("DATA", "ENCODERS", "NORMALISE", "OUT")
+    )
     try:
-        click.echo(pipeline.run(data, encoders.split(), out or "output", talk))
+        click.echo(pipeline.run(data, encoders.split(), normalise or "none", out or "output", talk))
     except pipeline.PipelineError as error:
         talk(str(error))
         sys.exit(1)

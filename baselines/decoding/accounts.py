@@ -6,8 +6,9 @@ Conventions: arrays are (N, 6) with emotions in index order, `labels` are (N,) i
 Two accounts of the same predictions:
 - *published*: a fold's epoch, α and β are those that are best on that very fold. Optimistic, since it
   selects and reports on the same clips, but it is what the paper's tables hold.
-- *nested*: a fold's epoch, α and β come from the other folds' out-of-fold scores. Pooled over all
-  clips into one presence, one salience and their mean: what can be expected of clips not seen.
+- *nested*: a fold's α and β come from the other folds' out-of-fold scores, and so does its epoch, unless the number of
+  epochs is fixed. Pooled over all clips into one presence, one salience and their mean: what can be expected of clips
+  not seen, by a model for which everything is chosen in the same way.
 """
 
 from __future__ import annotations
@@ -54,16 +55,30 @@ def published_folds(probabilities: np.ndarray, labels: np.ndarray, folds: np.nda
     return [_judge(probabilities, labels, folds == fold, folds == fold, int(fold)) for fold in np.unique(folds)]
 
 
-def nested_folds(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> list[Fold]:
-    """Each fold at the epoch, α and β that are best on the other folds. probabilities: (epochs, N, 6), out of fold."""
-    return [_judge(probabilities, labels, folds != fold, folds == fold, int(fold)) for fold in np.unique(folds)]
+def nested_folds(
+    probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, epoch: int | None = None
+) -> list[Fold]:
+    """Each fold at the epoch, α and β that are best on the other folds. probabilities: (epochs, N, 6), out of fold.
+
+    epoch: a fixed one (from 1), of which α and β alone are chosen
+    """
+    return [_judge(probabilities, labels, folds != fold, folds == fold, int(fold), epoch) for fold in np.unique(folds)]
 
 
-def _judge(probabilities: np.ndarray, labels: np.ndarray, choose_on: np.ndarray, inside: np.ndarray, fold: int) -> Fold:
+def _judge(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    choose_on: np.ndarray,
+    inside: np.ndarray,
+    fold: int,
+    epoch: int | None = None,
+) -> Fold:
     """The result on the clips that are inside (N,), with what is best on those to choose on (N,)."""
-    epoch, thresholds = choose(probabilities[:, choose_on], labels[choose_on])
-    predicted = decode_thresholds(probabilities[epoch, inside], thresholds)
-    return Fold(fold, epoch + 1, thresholds, count(predicted, labels[inside]))
+    first = 1 if epoch is None else epoch
+    candidates = probabilities[first - 1 : epoch]
+    place, thresholds = choose(candidates[:, choose_on], labels[choose_on])
+    predicted = decode_thresholds(candidates[place, inside], thresholds)
+    return Fold(fold, first + place, thresholds, count(predicted, labels[inside]))
 
 
 def choose(probabilities: np.ndarray, labels: np.ndarray) -> tuple[int, Thresholds]:
@@ -82,10 +97,13 @@ def predict_folds(probabilities: np.ndarray, folds: np.ndarray, choices: Sequenc
     return predicted
 
 
-def figures(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> dict:
-    """Both accounts as one object for JSON. probabilities: (epochs, N, 6), out of fold; figures are unrounded."""
+def figures(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, epoch: int | None = None) -> dict:
+    """Both accounts as one object for JSON. probabilities: (epochs, N, 6), out of fold; figures are unrounded.
+
+    epoch: that of the nested account (from 1), where it is fixed
+    """
     published = published_folds(probabilities, labels, folds)
-    nested = nested_folds(probabilities, labels, folds)
+    nested = nested_folds(probabilities, labels, folds, epoch)
     pooled = Counts(*np.sum([fold.counts for fold in nested], axis=0).tolist())
     return {
         "published": {**_over_folds(published), "folds": [_to_dict(fold) for fold in published]},

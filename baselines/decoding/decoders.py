@@ -41,23 +41,28 @@ DECODERS = {
 
 
 class Answers(NamedTuple):
-    """Label indices (N,), and each clip's expected score (N,) where the decoder knows it."""
+    """Label indices (N,), and where the decoder knows them each clip's expected score (N,), and how much wider than out
+    of fold each model's scores are spread (M,), at least 1: what the decoder has divided them by.
+    """
 
     labels: np.ndarray
     expected: np.ndarray | None
+    excess: np.ndarray | None = None
 
 
 class Decoded(NamedTuple):
     """A fitted decoder.
 
     figures: how well it does, for JSON
+    nested:  (N,) each clip's label, by what was fitted on the other folds
     spec:    what `read` needs to decode one model's logits, for JSON; its `name` is the decoder's
     apply:   decodes the same models' scores of other clips
     """
 
     figures: dict
+    nested: np.ndarray
     spec: dict
-    apply: Callable[[Models], Answers]
+    apply: Callable[..., Answers]
 
 
 def complete(name: str, options: Mapping[str, float]) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 Several models are pooled first: each one's log-probabilities times its inverse temperature, which makes them all as
 sure as they are right, then their mean over the models that know the clip, weighted by how much each knows, normalised
-again. So how sharp a model's scores are changes nothing.
+again. So how sharp a model is changes nothing, as long as its new scores are as sharp as those that it was fitted on.
+Where those are spread wider, they are first divided by how much (`excess`).
 
 From the pooled log-probabilities z of a clip, a small model gives P(set) over the 16 sets of emotions and
 P(relation | pair); both together are the posterior. It is a multinomial logistic regression in features that treat all
@@ -30,7 +31,8 @@ from blemore_baselines.decoding.scores import log_softmax, softmax, to_log_proba
 from blemore_baselines.engines import one_thread_each
 
 CHUNK = 4096  # clips at a time: what they need stays in the processor's cache
-SPECIFIC = 10.0  # how much harder weights than biases are pulled
+SPECIFIC = 10.0  # how much harder the sets' weights than their biases are pulled
+ENOUGH = 100  # clips, from which on their spread tells how sharp a model's scores are
 ROUNDING = 1e-12  # of a sum's parts: what is no more than this is nothing
 N_PAIRS = len(PAIRS)
 
@@ -64,10 +66,10 @@ _PARAMETERS = {
     "lead": _Parameter((), 0.3, 0.01),  # of the first emotion over the second, toward its dominance
     "equal": _Parameter((), 0.0, 0.01),
     "apart": _Parameter((), 0.0, 0.01),  # how far apart the two are, against 50/50
-    "dominance": _Parameter((len(EMOTIONS),), 0.0, SPECIFIC),  # of an emotion, whatever it is blended with
-    "pair_weights": _Parameter((N_PAIRS, len(EMOTIONS)), 0.0, SPECIFIC),
 }
-# The place of each number among all of them, (187,), and where all are pulled to, and how hard.
+# Up to 0.2 relations had weights of each emotion, too: models that were fitted with them are still read.
+_BEFORE = {"dominance": (len(EMOTIONS),), "pair_weights": (N_PAIRS, len(EMOTIONS))}
+# The place of each number among all of them, (121,), and where all are pulled to, and how hard.
 _ENDS = np.cumsum([parameter.size for parameter in _PARAMETERS.values()])
 _COLUMNS = {
     name: torch.arange(end - parameter.size, end).reshape(parameter.shape)
@@ -86,6 +88,8 @@ class Model(NamedTuple):
     parameters:           by name
     strength:             of the pull to zero that it was fitted with
     share:                of blends among the clips that it was fitted on
+    spread:               (M,) how far each model's log-probabilities of these clips vary over the emotions (root mean
+                          square); None in a model of a version that did not write it down
     """
 
     inverse_temperatures: np.ndarray
@@ -93,10 +97,11 @@ class Model(NamedTuple):
     parameters: dict[str, np.ndarray]
     strength: float
     share: float
+    spread: np.ndarray | None = None
 
 
 def _flat(model: Model) -> torch.Tensor:
-    """All parameters, (187,)."""
+    """The parameters, (121,), without those of _BEFORE."""
     return torch.from_numpy(np.concatenate([np.ravel(model.parameters[name]) for name in _PARAMETERS]))
 
 
@@ -123,8 +128,8 @@ def _log_probabilities(scores: np.ndarray, name: str) -> np.ndarray:
     return logs
 
 
-def by_model(logs: np.ndarray) -> np.ndarray:
-    """The log-probabilities as (M, N, 6). ValidationError: see `pool`."""
+def by_model(logs: np.ndarray, models: int | None = None) -> np.ndarray:
+    """The log-probabilities as (M, N, 6), of so many models. ValidationError: see `pool`."""
     logs = np.asarray(logs, dtype=np.float64)
     if logs.ndim not in (2, 3) or logs.shape[-1] != len(EMOTIONS):
         raise _bad_logs("wrong-shape", f"shape {logs.shape}; expected ([models,] clips, {len(EMOTIONS)})")
@@ -133,6 +138,9 @@ def by_model(logs: np.ndarray) -> np.ndarray:
     if not np.isfinite(logs[~unknown]).all():
         expected = "expected finite numbers, or NaN throughout where a model does not know a clip"
         raise _bad_logs("not-finite", f"found NaN or Infinity; {expected}")
+    if models not in (None, len(logs)):
+        message = f"{len(logs)} models; expected {models}, as the decoder was fitted on"
+        raise _bad_logs("wrong-models", message)
     nowhere = int(unknown.all(axis=0).sum())
     if nowhere:
         message = f"{nowhere:,} clips are NaN in every model; expected scores from one at least"
@@ -153,15 +161,35 @@ def pool(logs: np.ndarray, inverse_temperatures: np.ndarray, weights: np.ndarray
 
     Raises ValidationError: another shape, a number that is not finite, or a clip that no model knows.
     """
-    logs = by_model(logs)
-    if len(logs) != len(inverse_temperatures):
-        expected = f"expected {len(inverse_temperatures)}, as the decoder was fitted on"
-        raise _bad_logs("wrong-models", f"{len(logs)} models; {expected}")
+    logs = by_model(logs, len(inverse_temperatures))
     knows = ~np.isnan(logs[:, :, 0])
     total = weights @ knows
     scales = np.divide(1, total, out=np.zeros(len(total)), where=total > 0)
     logs = logs if knows.all() else np.where(knows[:, :, None], logs, 0)
     return log_softmax(scales[:, None] * np.tensordot(weights * inverse_temperatures, logs, axes=1))
+
+
+def excess(model: Model, logs: np.ndarray) -> np.ndarray:
+    """How much wider each model's log-probabilities (N, 6) or (M, N, 6) are spread than those that it was fitted on:
+    (M,), at least 1.
+
+    Scores of new clips are often sharper than out-of-fold ones, for their model was trained on more clips: the decoder
+    would take them for surer than they are right. It never becomes surer itself where they are less sharp, for then
+    they may be worse. 1 as well for models that know fewer than ENOUGH of the clips: few clips vary by themselves.
+
+    Raises ValidationError: see `pool`.
+    """
+    logs = by_model(logs, len(model.inverse_temperatures))
+    if model.spread is None:
+        return np.ones(len(logs))
+    ratios = np.divide(_spread(logs), model.spread, out=np.ones(len(logs)), where=model.spread > 0)
+    return np.where((~np.isnan(logs[:, :, 0])).sum(axis=1) >= ENOUGH, np.maximum(ratios, 1), 1)
+
+
+def _spread(logs: np.ndarray) -> np.ndarray:
+    """How far the log-probabilities (M, N, 6) vary over the emotions, (M,): root mean square over clips; 0 without."""
+    knows = ~np.isnan(logs[:, :, 0])
+    return np.sqrt(np.where(knows, logs.var(axis=2), 0).sum(axis=1) / np.maximum(knows.sum(axis=1), 1))
 
 
 def inverse_temperature(logs: np.ndarray, labels: np.ndarray) -> float:
@@ -194,17 +222,17 @@ def inverse_temperature(logs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def posterior(model: Model, logs: np.ndarray) -> np.ndarray:
-    """(N, 36) from log-probabilities (N, 6) or (M, N, 6): rows sum to 1.
+    """(N, 36) from log-probabilities (N, 6) or (M, N, 6): rows sum to 1. By `excess`, many clips are judged together.
 
     Raises ValidationError: see `pool`.
     """
-    z, parameters = pool(logs, model.inverse_temperatures, model.weights), _flat(model)
+    z, parameters = pool(logs, model.inverse_temperatures / excess(model, logs), model.weights), _flat(model)
     chances = np.empty((len(z), len(LABELS)))
     with one_thread_each():
         for start in range(0, len(z), CHUNK):
-            sets, *relations = (
-                _log_chances(parameters, design, columns) for design, columns in _designs(z[start : start + CHUNK])
-            )
+            part = z[start : start + CHUNK]
+            offsets = [0.0, *_leans(model, part)]
+            sets, *relations = (_log_chances(parameters, *one, offset) for one, offset in zip(_designs(part), offsets))
             joint = [sets[len(EMOTIONS) + pair] + relation for pair, relation in enumerate(relations)]
             chances[start : start + CHUNK] = torch.cat([sets[: len(EMOTIONS)], *joint]).exp_().T.numpy()
     return chances
@@ -216,11 +244,13 @@ def set_probabilities(posterior: np.ndarray) -> np.ndarray:
     return np.hstack([posterior[:, : len(EMOTIONS)], pairs])
 
 
-def _log_chances(theta: torch.Tensor, design: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities (C, N) of C classes, from a design (C, N, K) and the parameters (C, K) that its columns
-    multiply.
+def _log_chances(
+    theta: torch.Tensor, design: torch.Tensor, columns: torch.Tensor, offset: torch.Tensor | float = 0.0
+) -> torch.Tensor:
+    """Log-probabilities (C, N) of C classes, from a design (C, N, K), the parameters (C, K) that its columns multiply,
+    and what is added to them.
     """
-    return torch.log_softmax((design @ theta[columns][:, :, None])[:, :, 0], dim=0)
+    return torch.log_softmax((design @ theta[columns][:, :, None])[:, :, 0] + offset, dim=0)
 
 
 def _designs(logs: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -253,22 +283,22 @@ def _set_design(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _relation_design(z: torch.Tensor, pair: int) -> tuple[torch.Tensor, torch.Tensor]:
-    first, second = _FIRST[pair], _SECOND[pair]
-    lead = z[:, first] - z[:, second]
-    columns = torch.cat(
-        [
-            _COLUMNS["lead"].reshape(1),
-            _COLUMNS["dominance"][[first, second]],
-            _COLUMNS["pair_weights"][pair],
-            _COLUMNS["equal"].reshape(1),
-            _COLUMNS["apart"].reshape(1),
-        ]
-    )
+    lead = z[:, _FIRST[pair]] - z[:, _SECOND[pair]]
+    columns = torch.cat([_COLUMNS[name].reshape(1) for name in ("lead", "equal", "apart")])
     design = torch.zeros(N_RELATIONS, len(z), len(columns), dtype=torch.float64)
-    design[0, :, 0], design[0, :, 1], design[0, :, 2], design[0, :, 3:9] = lead, 1, -1, z
-    design[1, :, 9], design[1, :, 10] = 1, -lead.abs()
+    design[0, :, 0] = lead
+    design[1, :, 1], design[1, :, 2] = 1, -lead.abs()
     design[2] = -design[0]
     return design, columns.expand(N_RELATIONS, -1)
+
+
+def _leans(model: Model, z: np.ndarray) -> Sequence[torch.Tensor | float]:
+    """What the parameters of _BEFORE add to the log-odds of each pair's relations, (3, N) each; 0 without them."""
+    if not _BEFORE.keys() <= model.parameters.keys():
+        return [0.0] * N_PAIRS
+    dominance, weights = (torch.from_numpy(model.parameters[name]) for name in _BEFORE)
+    lean = (dominance[_FIRST] - dominance[_SECOND])[:, None] + weights @ torch.from_numpy(z).T
+    return list(lean[:, None] * torch.tensor([[1.0], [0.0], [-1.0]]))
 
 
 # ------------------------------------------------------------------------------- the fit
@@ -291,13 +321,12 @@ def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Model | No
         message = f"{len(labels)} clips without a blend; expected some to learn relations from"
         raise ValidationError(Problem("no-blends", "labels", message))
     scales = np.array([inverse_temperature(one, labels) for one in logs])
-    knows = ~np.isnan(logs[:, :, 0])
-    spread = scales * np.sqrt(np.where(knows, logs.var(axis=2), 0).sum(axis=1) / np.maximum(knows.sum(axis=1), 1))
-    weights = spread / (spread.sum() or 1)
+    spread = _spread(logs)
+    weights = scales * spread / ((scales * spread).sum() or 1)
     with one_thread_each():
         theta = _minimise(_flat(start) if start else _CENTRE, _terms(pool(logs, scales, weights), labels), strength)
     parameters = {name: theta[columns].numpy() for name, columns in _COLUMNS.items()}
-    return Model(scales, weights, parameters, strength, float(blend.mean()))
+    return Model(scales, weights, parameters, strength, float(blend.mean()), spread)
 
 
 def _terms(z: np.ndarray, labels: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -368,7 +397,8 @@ def to_dict(model: Model) -> dict:
         "share_of_blends": model.share,
         "inverse_temperatures": model.inverse_temperatures.tolist(),
         "weights": model.weights.tolist(),
-        "parameters": {name: model.parameters[name].tolist() for name in _PARAMETERS},
+        **({} if model.spread is None else {"spread": model.spread.tolist()}),
+        "parameters": {name: value.tolist() for name, value in model.parameters.items()},
     }
 
 
@@ -381,10 +411,12 @@ def from_dict(data: object, where: str = "decoder") -> Model:
     values = data if isinstance(data, dict) else {}
     parameters = values.get("parameters")
     parameters = parameters if isinstance(parameters, dict) else {}
+    expected = {name: parameter.shape for name, parameter in _PARAMETERS.items()}
+    expected |= _BEFORE if _BEFORE.keys() & parameters.keys() else {}
     problems = [
         Problem("bad-decoder", where, f"{show(name)} is unknown; expected the parameters of structured decoding alone")
         for name in parameters
-        if name not in _PARAMETERS
+        if name not in expected
     ]
 
     def read(name: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
@@ -398,17 +430,19 @@ def from_dict(data: object, where: str = "decoder") -> Model:
     models = (max(len(by_model), 1) if isinstance(by_model, list) else 1,)
     shapes = {"strength": (), "share_of_blends": (), "inverse_temperatures": models, "weights": models}
     strength, share, scales, weights = (read(name, values.get(name), shape) for name, shape in shapes.items())
-    arrays = {name: read(name, parameters.get(name), parameter.shape) for name, parameter in _PARAMETERS.items()}
-    if not problems and not (strength > 0 and 0 < share <= 1 and (scales >= 0).all() and (weights >= 0).all()):
+    spread = read("spread", values["spread"], models) if "spread" in values else None
+    arrays = {name: read(name, parameters.get(name), shape) for name, shape in expected.items()}
+    by_models = [scales, weights, *([] if spread is None else [spread])]
+    if not problems and not (strength > 0 and 0 < share <= 1 and all((row >= 0).all() for row in by_models)):
         message = (
             f"strength {strength:g}, share_of_blends {share:g}, inverse_temperatures {scales.tolist()}, weights"
-            f" {weights.tolist()}; expected above 0, in (0, 1], none below 0"
+            f" {weights.tolist()}, spread {values.get('spread')}; expected above 0, in (0, 1], none below 0"
         )
         problems.append(Problem("bad-decoder", where, message))
     if problems:
         hint = "Was the file copied whole? Copy it again, or fit again."
         raise ValidationError([*problems[:-1], problems[-1]._replace(hint=hint)])
-    return Model(scales, weights, arrays, float(strength), float(share))
+    return Model(scales, weights, arrays, float(strength), float(share), spread)
 
 
 def _numbers(value: object) -> np.ndarray:

@@ -12,13 +12,15 @@ import numpy as np
 from blemore.evaluate import Report
 from blemore.metrics import count
 from blemore.report import to_dict
-from blemore.significance import bootstrap, compare
+from blemore.significance import compare, intervals
 from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL, Dataset
 from blemore_baselines.decoding import calibration, posterior
 from blemore_baselines.decoding.accounts import accuracies, nested_folds, predict_folds, scored
 from blemore_baselines.decoding.decoders import Answers, Decoded, bad_spec
 from blemore_baselines.decoding.scores import Models, log_softmax
 from blemore_baselines.decoding.structured import CrossValidated, cross_validate, decide, demand_folds
+
+RIVAL = "thresholds on the same scores, nested as well"
 
 
 def demand(dataset: Dataset) -> None:
@@ -44,15 +46,15 @@ def fit(dataset: Dataset, models: Models, weight: float) -> Decoded:
             )
         ],
         "nested": {
-            **to_dict(report, bootstrap(report), compare(report, rival)),
+            **to_dict(report, intervals(report), {RIVAL: compare(report, rival)}),
             "folds": _by_fold(dataset, report, result),
         },
-        "nested_thresholds": to_dict(rival, bootstrap(rival)),
+        "nested_thresholds": to_dict(rival, intervals(rival)),
         "calibration": _calibration(dataset, result, labels, expected, weight),
         "final": {"strength": final.strength, "share_of_blends": final.share},
     }
     spec = {"name": "structured", "weight": weight, **posterior.to_dict(final)}
-    return Decoded(figures, spec, lambda new: _decode(final, new.logs, weight))
+    return Decoded(figures, labels, spec, lambda new: _decode(final, new.logs, weight))
 
 
 def read(spec: dict, where: str) -> Callable[[np.ndarray], Answers]:
@@ -64,7 +66,7 @@ def read(spec: dict, where: str) -> Callable[[np.ndarray], Answers]:
 
 
 def _decode(model: posterior.Model, logs: np.ndarray, weight: float) -> Answers:
-    return Answers(*decide(posterior.posterior(model, logs), model.share, weight))
+    return Answers(*decide(posterior.posterior(model, logs), model.share, weight), posterior.excess(model, logs))
 
 
 def _nested_thresholds(dataset: Dataset, models: Models) -> np.ndarray:

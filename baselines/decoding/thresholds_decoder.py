@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.decoding.accounts import figures, nested_folds, predict_folds
 from blemore_baselines.decoding.decoders import Answers, Decoded, bad_spec
 from blemore_baselines.decoding.scores import Models, softmax
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_exact
@@ -24,16 +24,18 @@ def fit(dataset: Dataset, models: Models) -> Decoded:
     worse.
     """
     probabilities = models.average()
+    epochs = probabilities[np.newaxis]  # one
+    nested = predict_folds(epochs, dataset.folds, nested_folds(epochs, dataset.labels, dataset.folds))
     thresholds = fit_exact(probabilities, dataset.labels).thresholds
     results = {
-        **figures(probabilities[np.newaxis], dataset.labels, dataset.folds),
+        **figures(epochs, dataset.labels, dataset.folds),
         "final": {**thresholds._asdict(), "fitted_on": "pooled out-of-fold scores"},
         "models": [
             {"path": str(path), "weight": 1 / len(models.paths), "missing": missing}
             for path, missing in zip(models.paths, models.missing)
         ],
     }
-    return Decoded(results, to_spec(thresholds), lambda new: _decode(new.average(), thresholds))
+    return Decoded(results, nested, to_spec(thresholds), lambda new: _decode(new.average(), thresholds))
 
 
 def to_spec(thresholds: Thresholds) -> dict:

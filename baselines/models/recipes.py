@@ -9,6 +9,7 @@ from blemore.signature import digest
 
 HEADS: dict[str, int | None] = {"linear": None, "mlp256": 256, "mlp512": 512}  # width of the hidden layer
 METHODS = ("aggregate", "subsample")
+NORMALISATIONS = ("none", "centre", "standardise")  # per actor (decoding/normalise.py)
 TEST_PROTOCOLS = ("pooled", "retrain", "best-fold")  # how the model for new clips is made (train.py)
 
 
@@ -19,12 +20,14 @@ class Recipe(NamedTuple):
     weight_decay: float
     batch_size: int  # rows
     epochs: int  # in cross-validation
-    final_epochs: int  # on all of train
+    final_epochs: int  # on all of train, by the published test protocol `retrain`
     span: int | None = None  # write rows in a basis of their span (basis.py), of at most this many dimensions
 
     @property
     def oof_epoch(self) -> int:
-        """The epoch (from 1) whose out-of-fold logits stand for the final model's: the nearest one to its last."""
+        """The epoch (from 1) whose out-of-fold logits are the nearest to `retrain`'s model: its last, if there are so
+        many.
+        """
         return min(self.final_epochs, self.epochs)
 
     @property

@@ -14,12 +14,12 @@ from blemore import trivial
 from blemore.io import to_json, write_atomic
 from blemore.labels import LABELS, Label
 from blemore.signature import digest, line
+from blemore.tables import Cell, Table, to_csv, to_latex, to_text
 from blemore.validate import Reference
 from blemore.version import VERSION
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.results import plots
 from blemore_baselines.results.published import Published, read_published_trivial
-from blemore_baselines.results.tables import Cell, Table, to_csv, to_latex, to_text
 
 HEAD = "mlp512"  # the published one
 METRICS = {"acc_presence": "presence", "acc_salience": "salience"}
@@ -102,16 +102,17 @@ def write_results(
     sources: train | test → encoder → its features, of which the first was taken
     """
     out, signature = setting.out, _signature(results, setting)
-    tables = [validation_table(results, setting), heads_table(results)]
+    tables = {"validation": validation_table(results, setting), "heads": heads_table(results)}
     if setting.test_labels:
-        tables.append(test_table(results, setting, setting.test_labels))
-    sections = [to_text(table) for table in tables]
+        tables["test"] = test_table(results, setting, setting.test_labels)
+    sections = [to_text(table) for table in tables.values()]
     if setting.test_clips is not None and not setting.test_labels:
         sections.append("Test: the table has ids alone, so the submissions, one a row, are not scored here.\n")
     text = "\n".join([*sections, *_reasons(not_run), *_passed_over(sources), signature]) + "\n"
     write_atomic(out / "results.txt", text)
     write_atomic(out / "results.csv", to_csv(flat_table(results), signature))
-    write_atomic(out / "results.tex", "\n".join(to_latex(table, signature) for table in tables))
+    latex = (to_latex(table, signature, f"tab:{name}") for name, table in tables.items())
+    write_atomic(out / "results.tex", "\n".join(latex))
     if results:
         write_atomic(out / "results.png", _draw(results, signature))
     write_atomic(out / "results.json", to_json(_to_dict(results, not_run, setting, signature)))

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from blemore.significance import Comparison
+from blemore.tables import Cell, Table
 from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL
 from blemore_baselines.decoding.accounts import nested_folds
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_exact
-from blemore_baselines.results.tables import Cell, Table
 from blemore_baselines.results.text import METRICS
 
 DEALS = 40
@@ -186,10 +186,10 @@ def optimism_table(published: Sequence[float | None], nested: Sequence[float | N
     rows: list[list[Cell]] = []
     for metric, optimistic, honest in zip(METRICS, published, nested):
         difference = comparison.differences.get(metric)
-        delta, interval = (difference.delta, difference.interval) if difference else (None, None)
-        rows.append([METRICS[metric], optimistic, honest, delta, *(interval or (None, None))])
+        gap = difference.estimate[:3] if difference else [None] * 3
+        rows.append([METRICS[metric], optimistic, honest, *gap])
     return Table(
         "Both accounts pooled over all clips; the gap with its 95 % interval over actors",
-        ["", "published account", "nested", "gap", "from", "to"],
+        ["", "published account", "nested", "gap", "low", "high"],
         rows,
     )

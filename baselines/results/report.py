@@ -20,8 +20,9 @@ from blemore.evaluate import Report
 from blemore.io import write_atomic
 from blemore.labels import LABEL_INDEX, LABELS
 from blemore.page import STYLE, safe
-from blemore.report import to_text
-from blemore.significance import bootstrap, compare
+from blemore.report import intervals_in_words, to_text
+from blemore.significance import compare, intervals
+from blemore.tables import Cell, Table, shown, to_files, to_html
 from blemore_baselines.dataset import SET_OF_LABEL
 from blemore_baselines.decoding.accounts import scored
 from blemore_baselines.decoding.thresholds import Thresholds
@@ -31,8 +32,7 @@ from blemore_baselines.results.published import paper_name, read_published
 from blemore_baselines.results.run import Run, read_run
 from blemore_baselines.results.studies_of_run import command, read_studies
 from blemore_baselines.results.study_files import Study
-from blemore_baselines.results.tables import Cell, Table, shown, to_files, to_html
-from blemore_baselines.results.text import ACCOUNTS, METRICS, folds_table, structured_to_text
+from blemore_baselines.results.text import ACCOUNTS, METRICS, epochs, folds_table, nested_model, structured_to_text
 
 STRUCTURED = "What the model for new clips decodes by. Every other section is about thresholds on the same logits."
 
@@ -96,7 +96,7 @@ def gather(run: Run, submission: Report | None, features: Sequence[Path], analys
     studies = read_studies(analysis, run)
     sections = [
         _results(run, nested),
-        _optimism(nested, published),
+        _optimism(run, nested, published),
         _relations(run),
         _identity(run, studies.pop("identity", None), analysis),
         _folds(run),
@@ -121,19 +121,19 @@ def _submission(submission: Report) -> Section:
 
 
 RESULTS = (
-    "Nested: each clip's epoch, α and β were chosen on the other folds, all clips together; this is what to expect of"
-    " new clips. Published account: chosen on the fold that it reports, mean and standard deviation over folds, as in"
-    " the paper's tables."
+    "Nested: each clip's α and β, and its epoch unless it is fixed, were chosen on the other folds; all clips together."
+    " Published account: chosen on the fold that it reports, mean and standard deviation over folds, as in the paper's"
+    " tables."
 )
 
 
 def _results(run: Run, nested: Report) -> Section:
-    intervals, paper = bootstrap(nested), _paper(run)
+    inferred, paper = intervals(nested), _paper(run)
     floor = trivial.evaluate(trivial.fit(nested.labels.values()), nested.labels).values()
     rows: list[list[Cell]] = []
     dots: list[list[tuple]] = []  # of each metric, in the order of the series
     for metric, name in METRICS.items():
-        value, interval = getattr(nested.counts, metric), intervals.intervals.get(metric)
+        value, interval = getattr(nested.counts, metric), inferred.intervals.get(metric)
         low, high = interval or (None, None)
         spreads = [run.metrics["published"]["over_folds"][metric]]
         if paper:
@@ -143,17 +143,21 @@ def _results(run: Run, nested: Report) -> Section:
         constant = max((one for one in constants if one is not None), default=None)
         rows.append([name, value, low, high, *(cell for point in points for cell in point), constant])
         dots.append([(value, interval and interval.high - value), *points, (constant, None)])
-    columns = ["", "nested", "from", "to", "published account", "± std"]
+    columns = ["", "nested", "low", "high", "published account", "± std"]
     series = ["nested, 95 % interval", "published account, ± std"]
     if paper:
         columns += ["the paper", "the paper’s ± std"]
         series += ["the paper, ± std"]
     table = Table("Out of fold", [*columns, "best constant answer"], rows)
     panel = dict(zip([*series, "best constant answer"], map(list, zip(*dots))))
-    note = f" {intervals.note[0].upper()}{intervals.note[1:]}." if intervals.note else ""
-    bounds = f"Intervals: 95 %, a bootstrap over {intervals.units:,} {intervals.unit}s.{note}"
+    bounds = " ".join(intervals_in_words(inferred))
     picture = plots.intervals(list(METRICS.values()), {"": panel}, "", "")
-    return Section("Results", [f"{RESULTS} {bounds}"], {"results": table}, {"results": (picture, "The same figures.")})
+    return Section(
+        "Results",
+        [f"{RESULTS} {nested_model(run.metrics)} {bounds}"],
+        {"results": table},
+        {"results": (picture, "The same figures.")},
+    )
 
 
 def _paper(run: Run) -> Mapping | None:
@@ -163,13 +167,15 @@ def _paper(run: Run) -> Mapping | None:
     return rows[0].validation if rows and run.config["head"] == "mlp512" else None
 
 
-def _optimism(nested: Report, published: Report) -> Section:
+def _optimism(run: Run, nested: Report, published: Report) -> Section:
     optimistic, honest = ([getattr(report.counts, metric) for metric in METRICS] for report in (published, nested))
     return Section(
         "Failure 1: the optimistic-to-nested gap",
         [
             "What the published account gains by choosing epoch, α and β on the clips that it reports. On new clips"
-            " nothing of it can be expected."
+            " nothing of it can be expected. There are two causes: thresholds that are too good on these clips, and"
+            " epochs that the model for new clips does not have. The account takes its folds at epoch"
+            f" {epochs(run.metrics['published'])}; that model is trained for {run.metrics['final']['epochs']}."
         ],
         {"failure_optimism": failures.optimism_table(optimistic, honest, compare(published, nested))},
     )
@@ -244,7 +250,7 @@ def _folds(run: Run) -> Section:
 
 
 def _stability(run: Run) -> Section:
-    dataset, epoch = run.dataset, run.oof_epoch
+    dataset, epoch = run.dataset, min(run.metrics["final"]["epochs"], len(run.probabilities))
     measures = stability.measure(run.probabilities[epoch - 1], dataset.labels, dataset.folds, dataset.actors)
     pooled, final, near = measures.pooled, run.metrics["final"], stability.NEAR
     map_caption = (
@@ -339,11 +345,7 @@ def _features(run: Run, paths: Sequence[Path]) -> Section:
 # ---------------------------------------------------------------------------------- the page
 
 MORE_STYLE = (
-    "\n.wide { overflow-x: auto; overflow-wrap: normal } .wide table { width: auto; min-width: min(100%, 30rem) }"
-    " .wide th, .wide td { white-space: nowrap; padding-right: .75rem }\n"
-    ".wide thead th { white-space: normal; min-width: 3.4rem; vertical-align: bottom }"
-    " .wide caption { white-space: normal }\n"
-    "figure { margin: 1rem 0; overflow-x: auto }"
+    "\nfigure { margin: 1rem 0; overflow-x: auto }"
     " figure img { width: 100%; min-width: 30rem; display: block; background: #fff; border-radius: 6px }\n"
     "figcaption { position: sticky; left: 0; color: var(--soft); font-size: .87rem; padding-top: .3rem }\n"
     'pre { overflow-x: auto; font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }\n'
@@ -387,7 +389,7 @@ def _tiles(results: Table, how: str) -> str:
 
 
 def _interval(low: Cell, high: Cell) -> str:
-    return "no interval" if low is None else f"{shown(low, 3)} – {shown(high, 3)}"
+    return "n/a" if low is None else f"{shown(low, 3)} – {shown(high, 3)}"
 
 
 def _section(section: Section) -> str:

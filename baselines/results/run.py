@@ -14,13 +14,13 @@ import pandas as pd
 from blemore.errors import FileError, Problem, ValidationError
 from blemore.io import read_bytes, read_json, read_table
 from blemore.signature import line
+from blemore.tables import shown
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding.accounts import accuracies, scored
 from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds
 from blemore_baselines.features import encoder_name, unfinished
 from blemore_baselines.models.recipes import Recipe, recipe_digest
-from blemore_baselines.results.tables import shown
 from blemore_baselines.results.text import METRICS
 
 CURVES = ["fold", "epoch", "train_loss", "validation_loss", "published_score"]
@@ -59,11 +59,6 @@ class Run(NamedTuple):
     @property
     def is_finetuned(self) -> bool:
         return self.config["method"] == "fine-tuned"
-
-    @property
-    def oof_epoch(self) -> int:
-        """The epoch (from 1) of the logits that stand for the final model's; of a fine-tuned one there is the last."""
-        return len(self.probabilities) if self.is_finetuned else Recipe(**self.config["recipe"]).oof_epoch
 
     @property
     def signature(self) -> str:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from blemore.tables import Cell, Table
 from blemore_baselines.decoding.accounts import count
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_exact, surface
-from blemore_baselines.results.tables import Cell, Table
 
 ALPHAS = np.linspace(0, 0.5, 126)  # the second of two probabilities is never larger
 BETAS = np.linspace(0, 1, 126)

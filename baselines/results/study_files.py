@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from blemore.errors import Problem, ValidationError, show
 from blemore.io import read_bytes, read_json, to_json, write_atomic
-from blemore_baselines.results.tables import Cell, Table, to_files, to_text
+from blemore.tables import CELLS, Table, to_files, to_text
 
 
 class Study(NamedTuple):
@@ -125,7 +125,7 @@ def _is_table(content: object) -> bool:
         and isinstance(rows, list)
         and all(isinstance(name, str) for name in columns)
         and all(isinstance(row, list) and len(row) == len(columns) for row in rows)
-        and all(isinstance(cell, Cell) for row in rows for cell in row)
+        and all(isinstance(cell, CELLS) for row in rows for cell in row)
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from blemore.metrics import Counts
-from blemore.report import comparison_lines
-from blemore.significance import Comparison, Difference, Interval
+from blemore.report import comparison_lines, difference_lines
+from blemore.significance import Comparison, Difference, Estimate, SignFlip
+from blemore.tables import Cell, Table, to_text
 from blemore.trivial import Trivial
-from blemore_baselines.results.tables import Table, to_text
 
 METRICS = {"acc_presence": "ACC_presence", "acc_salience": "ACC_salience", "score": "score"}
 ACCOUNTS = {
@@ -20,12 +20,49 @@ ACCOUNTS = {
 def run_to_text(metrics: Mapping) -> str:
     """What `train` returns: the accounts of thresholds, and those of another decoder where the run has one."""
     others = [show(metrics[name]) for name, show in DECODER_TEXTS.items() if name in metrics]
-    return "\n".join([figures_to_text(metrics), *others])
+    return "\n".join([*_transductive_note(metrics), figures_to_text(metrics), *others])
+
+
+def _transductive_note(metrics: Mapping) -> list[str]:
+    """What a reader must know of a run whose features were normalised per actor."""
+    if "normalise" not in metrics:
+        return []
+    method = metrics["normalise"]["method"]
+    return [
+        f"Features normalised per actor ({method}), over all clips of an actor at once: every figure is transductive.\n"
+    ]
 
 
 def decoder_to_text(name: str, figures: Mapping) -> str:
-    """The figures of a fitted decoder, `decoders.Decoded.figures`, by its name."""
-    return DECODER_TEXTS[name](figures)
+    """The figures of a fitted decoder, `decoders.Decoded.figures`, by its name; with those of normalised scores, beside
+    the inductive account.
+    """
+    text = DECODER_TEXTS[name](figures)
+    return "\n".join([text, *_normalised_lines(figures["normalise"])]) if "normalise" in figures else text
+
+
+def _normalised_lines(normalise: Mapping) -> list[str]:
+    """Both accounts of `decoding.transductive.fit`, and their difference."""
+    accounts = {
+        f"transductive: scores normalised per actor ({normalise['method']})": normalise["transductive"],
+        "inductive: each clip by itself": normalise["inductive"],
+    }
+    rows: list[list[Cell]] = []
+    for name, account in accounts.items():
+        intervals = account["ci"]["intervals"]
+        rows.append([name, *(account[metric] for metric in METRICS)])
+        rows += [
+            [f"  {end} end of the 95 % interval", *(intervals[m][k] if m in intervals else None for m in METRICS)]
+            for k, end in enumerate(("lower", "upper"))
+        ]
+    title = "nested, with and without all clips of an actor at once; all other figures above are transductive"
+    return [
+        "",
+        to_text(Table(title, ["", *METRICS.values()], rows)),
+        *_difference(normalise["transductive"]["against"]),
+        "",
+        normalise["transductive"]["signature"],
+    ]
 
 
 def folds_table(figures: Mapping, account: str) -> Table:
@@ -47,14 +84,40 @@ def folds_table(figures: Mapping, account: str) -> Table:
 
 
 def figures_to_text(figures: Mapping) -> str:
-    """Both accounts, and the final thresholds where there are any."""
+    """Both accounts, the final thresholds where there are any, and for a run which model the nested figures are of."""
     lines = [to_text(folds_table(figures, account)) for account in ACCOUNTS]
     if "final" in figures:
         final = figures["final"]
         lines.append(
             f"Final thresholds: alpha {final['alpha']:.6f}, beta {final['beta']:.6f}, fitted on {final['fitted_on']}"
         )
+        lines += [nested_model(figures)] if "epochs" in final else []
     return "\n".join(lines)
+
+
+def nested_model(metrics: Mapping) -> str:
+    """Whether a run's nested figures are those of its model for new clips, by what `train` wrote."""
+    final, fitted = metrics["final"], epochs(metrics["nested"])
+    if fitted != str(final["epochs"]):
+        return (
+            "The nested figures are of other models than the one for new clips: they take each fold at epoch"
+            f" {fitted}, and that one is trained for {final['epochs']} epochs."
+        )
+    if final["test_protocol"] != "pooled":
+        return (
+            f"The nested figures are of the final model's number of epochs, {fitted}, but of thresholds that all other"
+            " folds chose; the final model has those of one fold."
+        )
+    return (
+        f"The nested figures are of the model for new clips: every fold's is trained for {fitted} epochs, too, and"
+        " decoded with thresholds that were chosen on other clips."
+    )
+
+
+def epochs(account: Mapping) -> str:
+    """The epochs that an account takes its folds at, as "200" or "150 to 198"."""
+    numbers = [fold["epoch"] for fold in account["folds"]]
+    return " to ".join(map(str, sorted({min(numbers), max(numbers)})))
 
 
 def structured_to_text(figures: Mapping) -> str:
@@ -120,14 +183,22 @@ def _posterior_table(calibration: Mapping) -> Table:
     )
 
 
-def _difference(against: Mapping) -> list[str]:
+def _difference(against: Mapping | list[Mapping]) -> list[str]:
     """The paired difference to thresholds, in the words of `blemore.report`; from what JSON keeps of it."""
-    differences = {
-        metric: Difference(one["delta"], one["interval"] and Interval(*one["interval"]), one["p"])
-        for metric, one in against["differences"].items()
-    }
-    comparison = Comparison(differences, *(against[name] for name in Comparison._fields[1:]))
-    return comparison_lines(comparison, "thresholds on the same scores, nested as well")
+    if isinstance(against, list):
+        return comparison_lines({one["name"]: _comparison(one) for one in against})
+    lines = difference_lines("thresholds on the same scores, nested as well", _comparison(against))
+    return [*lines, "Intervals and p are by the bootstrap of version 0.2. Train or decode again to have today's."]
+
+
+def _comparison(content: Mapping) -> Comparison:
+    differences = {}
+    for metric, one in content["differences"].items():
+        low, high = one["interval"] or (None, None)
+        estimate = Estimate(one["delta"], low, high, one["p"], one.get("reason"))
+        flips = one.get("sign_flip")
+        differences[metric] = Difference(estimate, one.get("p_holm"), flips and SignFlip(**flips))
+    return Comparison(differences, content["unit"], content["units"], content.get("without_blends", 0))
 
 
 TRIVIAL_NOTES = {

@@ -17,14 +17,14 @@ import numpy as np
 
 from blemore.errors import Problem, ValidationError
 from blemore.labels import PAIRS
+from blemore.tables import Cell, Table
 from blemore_baselines.dataset import PAIR_OF_LABEL, Dataset
 from blemore_baselines.features import Features, fuse
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.results import plots
 from blemore_baselines.results.study_files import Study
-from blemore_baselines.results.tables import Cell, Table
 from blemore_baselines.studies.held_out import DISTURB, judge_all, judge_disturbed
-from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, draw, estimate, in_words
+from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, draw, estimate_figure, in_words
 from blemore_baselines.studies.study import check_folds
 
 REPEATS = 10
@@ -59,7 +59,7 @@ def ablation(
     both, disturbed = judge_disturbed(dataset, modalities, recipe, head, seed, repeats)
     records = {**alone, "both": both}
     single = {
-        name: {figure: estimate(rows, dataset.actors, of) for figure, of in FIGURES.items()}
+        name: {figure: estimate_figure(rows, dataset.actors, figure) for figure in FIGURES}
         for name, rows in records.items()
     }
     gains = {name: _compare(dataset, both, rows) for name, rows in alone.items()}
@@ -105,7 +105,7 @@ def _gains_table(head: str, records: Mapping[str, np.ndarray], gains: Mapping[st
         f"{head} trained on each modality, nested; what both gain over it, intervals over actors",
         ("trained on", *FIGURES, "score gained by both", *INTERVAL),
         [
-            [name, *_figures(rows), *(gains[name]["score"] if name in gains else [None] * 4)]
+            [name, *_figures(rows), *(gains[name]["score"][:4] if name in gains else [None] * 4)]
             for name, rows in records.items()
         ],
     )
@@ -115,7 +115,7 @@ def _pairs_table(group: np.ndarray, records: Mapping[str, np.ndarray], pairs: Ma
     rows: list[list[Cell]] = []
     for name in pairs["video"]:
         presence = [float(outcomes[group == name, 1].mean()) for outcomes in records.values()]
-        rows.append([name, int((group == name).sum()), *presence, *pairs["video"][name], *pairs["audio"][name]])
+        rows.append([name, int((group == name).sum()), *presence, *pairs["video"][name][:4], *pairs["audio"][name][:4]])
     columns = ("over video", *INTERVAL, "over audio", *INTERVAL)
     return Table("Presence by pair of emotions, and what both gain", ("clips of", "clips", *records, *columns), rows)
 
@@ -125,7 +125,7 @@ def _losses_table(
 ) -> Table:
     rows: list[list[Cell]] = [["nothing", *_figures(both), *[None] * 4]]
     for key, records in disturbed.items():
-        rows.append([" ".join(key), *_figures(records), *losses[key]["score"]])
+        rows.append([" ".join(key), *_figures(records), *losses[key]["score"][:4]])
     return Table(
         f"The model of both, one modality disturbed at test time, mean of {repeats} draws; what is lost",
         ("disturbed", *FIGURES, "score lost", *INTERVAL),

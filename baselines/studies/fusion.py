@@ -22,6 +22,7 @@ from torch import nn
 from blemore.errors import Problem, ValidationError
 from blemore.labels import EMOTION_NAMES, EMOTIONS
 from blemore.metrics import Counts
+from blemore.tables import Cell, Table
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding.accounts import accuracies, count
 from blemore_baselines.decoding.scores import softmax
@@ -30,7 +31,6 @@ from blemore_baselines.models.heads import perceptron, seeded
 from blemore_baselines.models.recipes import HEADS, Recipe
 from blemore_baselines.results import plots
 from blemore_baselines.results.study_files import Study
-from blemore_baselines.results.tables import Cell, Table
 from blemore_baselines.studies.intervals import (
     FIGURES,
     Estimate,
@@ -189,7 +189,7 @@ def _fusions_table(
     gains: Mapping[str, Estimate],
 ) -> Table:
     rows: list[list[Cell]] = [
-        [name, parameters[name], one.acc_presence, one.acc_salience, one.score, *gains.get(name, [None] * 4)]
+        [name, parameters[name], one.acc_presence, one.acc_salience, one.score, *gains.get(name, [None] * 4)[:4]]
         for name, one in counts.items()
     ]
     return Table(

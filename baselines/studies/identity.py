@@ -14,6 +14,7 @@ import numpy as np
 
 from blemore.errors import Problem, ValidationError
 from blemore.significance import FIGURES as METRICS
+from blemore.tables import Table
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.features import Features
@@ -21,12 +22,11 @@ from blemore_baselines.models.crossval import cross_validate
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.results import plots
 from blemore_baselines.results.study_files import Study
-from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.intervals import (
     FIGURES,
     Estimate,
     compare,
-    estimate,
+    estimate_figure,
     in_words,
     outcomes,
     reach,
@@ -35,7 +35,7 @@ from blemore_baselines.studies.objectives import by_thresholds
 from blemore_baselines.studies.study import check_folds, signed
 
 DEALS = 5
-FIGURE_OF_METRIC = dict(zip(METRICS, FIGURES.values()))
+NAME_OF_METRIC = dict(zip(METRICS, FIGURES))
 ByMetric = Mapping[str, Estimate]
 
 
@@ -66,12 +66,12 @@ def identity(
     }
     means = {name: np.mean(records, axis=0) for name, records in runs.items()}
     single = {
-        name: {metric: estimate(records, dataset.actors, figure) for metric, figure in FIGURE_OF_METRIC.items()}
+        name: {metric: estimate_figure(records, dataset.actors, figure) for metric, figure in NAME_OF_METRIC.items()}
         for name, records in means.items()
     }
     gaps = {
         metric: compare(means["inclusive"], means["disjoint"], dataset.actors, name)
-        for metric, name in zip(METRICS, FIGURES)
+        for metric, name in NAME_OF_METRIC.items()
     }
     return Study(
         "identity",
@@ -125,13 +125,14 @@ def _values(accounts: Mapping[str, ByMetric], seeds: Sequence[int]) -> dict:
 def _table(head: str, single: Mapping[str, ByMetric], gaps: ByMetric, runs: Mapping[str, list[np.ndarray]]) -> Table:
     deals = len(runs["disjoint"])
     rows = []
-    for metric, figure in FIGURE_OF_METRIC.items():
+    for metric, name in NAME_OF_METRIC.items():
         inclusive, disjoint = (
-            np.array([figure(records.sum(axis=0)) for records in runs[name]]) for name in ("inclusive", "disjoint")
+            np.array([FIGURES[name](records.sum(axis=0)) for records in runs[folds]])
+            for folds in ("inclusive", "disjoint")
         )
         spread = float(np.std(inclusive - disjoint, ddof=min(1, deals - 1)))
         intervals = (*single["disjoint"][metric][:3], *single["inclusive"][metric][:3])
-        rows.append([metric, *intervals, *gaps[metric], spread])
+        rows.append([metric, *intervals, *gaps[metric][:4], spread])
     return Table(
         f"{head}, nested: actor-disjoint and actor-inclusive folds, means over {deals} seeds; 95 % intervals over"
         " actors",

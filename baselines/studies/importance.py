@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from blemore import trivial
 from blemore.labels import LABELS, PAIRS
+from blemore.tables import Table
 from blemore_baselines.dataset import PAIR_OF_LABEL, Dataset
 from blemore_baselines.engines import one_thread_each
 from blemore_baselines.features import Features, fuse
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.results import plots
 from blemore_baselines.results.study_files import Study
-from blemore_baselines.results.tables import Table
 from blemore_baselines.studies.held_out import held_out
 from blemore_baselines.studies.importance_columns import Group, find_groups
 from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, draw, in_words
@@ -131,7 +131,7 @@ def _groups_table(head: str, repeats: int, groups: Sequence[Group], losses: Loss
         " permutations, intervals over actors",
         ("group", "kind", "columns", *(column for figure in LOST for column in (figure, "low", "high", "p"))),
         [
-            [group.name, group.kind, len(group.columns), *losses["presence"][g], *losses["salience"][g]]
+            [group.name, group.kind, len(group.columns), *losses["presence"][g][:4], *losses["salience"][g][:4]]
             for g, group in enumerate(groups)
         ],
     )

@@ -15,6 +15,7 @@ from torch import nn
 
 from blemore.labels import PAIRS
 from blemore.metrics import Counts
+from blemore.tables import Cell, Table
 from blemore_baselines.dataset import IS_BLEND, PAIR_OF_LABEL, RELATION_OF_LABEL, Dataset
 from blemore_baselines.decoding.accounts import accuracies, count
 from blemore_baselines.features import Features
@@ -22,7 +23,6 @@ from blemore_baselines.models.heads import perceptron
 from blemore_baselines.models.recipes import HEADS, Recipe
 from blemore_baselines.results import plots
 from blemore_baselines.results.study_files import Study
-from blemore_baselines.results.tables import Cell, Table
 from blemore_baselines.studies.intervals import Estimate, compare, draw, estimate, in_words, outcomes
 from blemore_baselines.studies.objectives import OBJECTIVES, SHARES
 from blemore_baselines.studies.study import check_folds
@@ -126,7 +126,7 @@ def _table(
     blends: int,
 ) -> Table:
     rows: list[list[Cell]] = [
-        [name, one.acc_presence, one.acc_salience, one.score, *wrong[name], *gains.get(name, [None] * 4)]
+        [name, one.acc_presence, one.acc_salience, one.score, *wrong[name], *gains.get(name, [None] * 4)[:4]]
         for name, one in counts.items()
     ]
     return Table(

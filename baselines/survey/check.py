@@ -19,6 +19,7 @@ from blemore.evaluate import read_ids
 from blemore.io import write_atomic
 from blemore.labels import BLEND_SALIENCES, LABELS, PAIRS, SINGLES, VIDEO_SUFFIXES, Label
 from blemore.report import problems_to_text
+from blemore.tables import Table, to_text
 from blemore.trivial import train_counts
 from blemore_baselines.clips.media import Clip, MediaError
 from blemore_baselines.dataset import Dataset, read_dataset
@@ -26,7 +27,6 @@ from blemore_baselines.demo.generator import MARKER
 from blemore_baselines.extract import find_clips
 from blemore_baselines.features import clip_files, holds_sequences, read_features, read_sequence
 from blemore_baselines.results.plots import COLOURS, figure, label_counts, png
-from blemore_baselines.results.tables import Table, to_text
 from blemore_baselines.survey.locate import Located, locate
 from blemore_baselines.template import OFFICIAL_IDS
 

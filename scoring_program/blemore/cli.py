@@ -9,7 +9,8 @@ import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from blemore.errors import (
     ValidationError,
     origin,
     printable,
+    some,
 )
 from blemore.evaluate import Report, evaluate, read_ids, read_reference, restrict
 from blemore.evaluate import check as run_check
@@ -197,8 +199,15 @@ def _let_go_of_stdout() -> None:
     metavar="FILE.html",
     help="Write a page with figures, intervals and confusions.",
 )
-@click.option("--ci", is_flag=True, help="Add 95 % intervals, by a bootstrap over actors.")
-@click.option("--against", type=PATH, metavar="OTHER", help="Compare with the submission OTHER, paired over actors.")
+@click.option("--ci", is_flag=True, help="Add 95 % intervals, by the jackknife over actors.")
+@click.option(
+    "--against",
+    "others",
+    type=PATH,
+    multiple=True,
+    metavar="OTHER",
+    help="Compare with the submission OTHER, paired over actors. Repeatable.",
+)
 @click.option(
     "--max-mib",
     type=click.IntRange(1),
@@ -218,7 +227,7 @@ def main(
     per_clip: Path | None,
     html: Path | None,
     ci: bool,
-    against: Path | None,
+    others: tuple[Path, ...],
     max_mib: int,
 ) -> None:
     """Score the predictions PREDS against LABELS.
@@ -229,12 +238,12 @@ def main(
     \b
     Examples:
       blemore-score submission.zip train_metadata.csv --fold 0
-      blemore-score submission.zip train_metadata.csv --ci --against other.zip
+      blemore-score submission.zip train_metadata.csv --ci --against other.zip --against another.zip
       blemore-score --check submission.zip --ids test_metadata.csv
 
     Exit codes: 0 fine, 1 PREDS is invalid, 2 usage, 3 a file cannot be opened, 4 LABELS are invalid.
     """
-    if check and (labels or folds or per_clip or html or ci or against):
+    if check and (labels or folds or per_clip or html or ci or others):
         raise click.UsageError("--check takes PREDS alone: no LABELS, and none of the options that need them")
     if not check and labels is None:
         raise click.UsageError(
@@ -242,13 +251,18 @@ def main(
         )
     if not check and ids:
         raise click.UsageError("--ids goes with --check; with LABELS, they name the clips")
+    for path in (preds, *others):
+        demand_file(path, "Name a submission in it. All of a folder are ranked by: blemore-rank FOLDER LABELS.")
+    for path in filter(None, (labels, ids)):
+        demand_file(path, "Name a file in it: labels or clips as JSON, or the dataset's metadata as CSV.")
     max_bytes = max_mib * 2**20
     if check or labels is None:
         check_only(preds, ids, as_json, max_bytes)
     else:
         reference = read_reference(labels, max_bytes)
-        _demand_folds(reference, folds)
-        score(reference, preds, against, folds, as_json, per_clip, html, ci, max_bytes)
+        demand_folds(reference, folds)
+        _demand_each_once(others)
+        score(reference, preds, others, folds, as_json, per_clip, html, ci, max_bytes)
 
 
 def check_only(preds: Path, ids: Path | None, as_json: bool, max_bytes: int) -> None:
@@ -272,7 +286,13 @@ def check_only(preds: Path, ids: Path | None, as_json: bool, max_bytes: int) -> 
         click.echo("Not checked: whether every clip is there. Name them with --ids test_metadata.csv.", err=True)
 
 
-def _demand_folds(reference: Reference, folds: tuple[int, ...]) -> None:
+def demand_file(path: Path, hint: str) -> None:
+    """FileError: it is a folder."""
+    if path.is_dir():
+        raise FileError(Problem("cannot-open", str(path), "a folder; expected a file", hint=hint))
+
+
+def demand_folds(reference: Reference, folds: tuple[int, ...]) -> None:
     """A fold that is not there is a mistake in the call, not in a file."""
     try:
         restrict(reference, folds)
@@ -280,10 +300,17 @@ def _demand_folds(reference: Reference, folds: tuple[int, ...]) -> None:
         raise click.UsageError(error.problems[0].message, click.get_current_context()) from None
 
 
+def _demand_each_once(others: tuple[Path, ...]) -> None:
+    """Each comparison counts in the correction of all p-values, so none may stand there twice."""
+    twice = [str(path) for path, times in Counter(map(os.path.realpath, others)).items() if times > 1]
+    if twice:
+        raise click.UsageError(f"--against names {some(twice)} more than once", click.get_current_context())
+
+
 def score(
     reference: Reference,
     preds: Path,
-    against: Path | None,
+    others: Sequence[Path],
     folds: tuple[int, ...],
     as_json: bool,
     per_clip: Path | None,
@@ -291,16 +318,28 @@ def score(
     ci: bool,
     max_bytes: int,
 ) -> None:
-    def evaluated(path: Path) -> Report:
-        data, where = read_json(path, max_bytes)
-        return evaluate(data, reference, folds, where)
-
-    result = evaluated(preds)
-    comparison = significance.compare(result, evaluated(against)) if against else None
-    bootstrap = significance.bootstrap(result) if ci or html else None
+    """Score, compare, write the files and print."""
+    result, *rivals = evaluate_all([preds, *others], reference, folds, max_bytes)
+    comparisons = significance.corrected([significance.compare(result, rival) for rival in rivals])
+    by_name = {str(path): comparison for path, comparison in zip(others, comparisons)}
+    intervals = significance.intervals(result) if ci or html else None
     if per_clip:
         write_atomic(per_clip, report.per_clip_csv(result))
-    if html and bootstrap:
-        write_atomic(html, page.scored(result, bootstrap))
-    parts = (result, bootstrap if ci else None, comparison)
+    if html and intervals:
+        write_atomic(html, page.scored(result, intervals, by_name))
+    parts = (result, intervals if ci else None, by_name)
     click.echo(to_json(report.to_dict(*parts)) if as_json else report.to_text(*parts).lstrip("\n"), nl=not as_json)
+
+
+def evaluate_all(paths: Sequence[Path], reference: Reference, folds: Iterable[int], max_bytes: int) -> list[Report]:
+    """The reports of several submissions. ValidationError: with the problems of all that are invalid."""
+    reports, problems = [], []
+    for path in paths:
+        try:
+            data, where = read_json(path, max_bytes)
+            reports.append(evaluate(data, reference, folds, where))
+        except ValidationError as error:
+            problems += error.problems
+    if problems:
+        raise ValidationError(problems)
+    return reports

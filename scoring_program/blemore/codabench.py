@@ -113,10 +113,10 @@ def results(report: Report, level: str) -> Results:
     """What is shown at a level of `blemore.page`; the scores are on the leaderboard in any case."""
     scores = {key: getattr(report.counts, key) for key in SCORE_KEYS}
     if level == "full":
-        bootstrap = significance.bootstrap(report)
-        return Results(to_text(report, bootstrap).lstrip("\n"), page.scored(report, bootstrap, level), scores)
+        intervals = significance.intervals(report)
+        return Results(to_text(report, intervals).lstrip("\n"), page.scored(report, intervals, level=level), scores)
     text = "Scored." if level == "none" else hidden_text(report)
-    return Results(text, page.scored(report, None, level), scores)
+    return Results(text, page.scored(report, level=level), scores)
 
 
 def _fail(problems: Sequence[Problem], exit_code: int, output: Path) -> int:

@@ -1,7 +1,7 @@
 """The challenge's two metrics.
 
 Every clip gives a small record of counts, `Counts`; a score is a function of the sum of records, so
-subsets, folds, bootstrap resamples and the whole are all computed the same way.
+subsets, folds, resampled actors and the whole are all computed the same way.
 
 ACC_presence = clips whose predicted set of emotions is the true set / all clips
 ACC_salience = blends whose set and relation (equal, first or second dominant) are right / all blends
@@ -18,8 +18,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from blemore.errors import Problem, ValidationError
 from blemore.labels import Label, Prediction
 from blemore.validate import validate, validate_labels
+
+EXAMPLE = '{"test_0001": [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 30}]}'
 
 
 class Counts(NamedTuple):
@@ -77,6 +80,11 @@ def count(predictions: Mapping[str, Prediction], labels: Mapping[str, Label]) ->
 
 
 def _count_raw(predictions: object, labels: object) -> Counts:
+    others = [name for name, value in (("predictions", predictions), ("labels", labels)) if hasattr(value, "shape")]
+    if others:
+        message = f"found an array; expected a mapping of clips to entries, as {EXAMPLE}"
+        hint = "Scores of a model become labels by a decoder: see blemore_baselines.decoding."
+        raise ValidationError([Problem("wrong-type", name, message, hint=hint) for name in others])
     reference = validate_labels(labels).labels
     return count(validate(predictions, ids=reference), reference)
 

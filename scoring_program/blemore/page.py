@@ -15,14 +15,24 @@ it says which actors were right. So would a count of blends, a baseline on the r
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from blemore import trivial
 from blemore.errors import Problem, printable
 from blemore.evaluate import RELATIONS, SETS, Report, detections, relation_confusion, set_confusion
 from blemore.labels import EMOTION_NAMES
-from blemore.report import composition, signed, signed_hidden
-from blemore.significance import FIGURES, Bootstrap, Interval
+from blemore.report import (
+    FIGURE_NAMES,
+    composition,
+    inference_in_words,
+    interval_text,
+    intervals_in_words,
+    signed,
+    signed_hidden,
+)
+from blemore.significance import FIGURES, Comparison, Difference, Interval, Intervals
+from blemore.tables import p_text
 
 LEVELS = ("full", "aggregate", "none")
 NAMES = {"acc_presence": "ACC<sub>presence</sub>", "acc_salience": "ACC<sub>salience</sub>", "score": "score"}
@@ -51,6 +61,9 @@ table { border-collapse: collapse; width: 100%; margin: .5rem 0; font-variant-nu
 caption { text-align: left; color: var(--soft); font-size: .87rem; padding-bottom: .3rem }
 th { font-weight: 500; text-align: left } td { text-align: right; white-space: nowrap }
 thead th { overflow-wrap: normal }
+.wide { overflow-x: auto; overflow-wrap: normal } .wide table { width: auto; min-width: min(100%, 30rem) }
+.wide th, .wide td { white-space: nowrap; padding-right: .75rem }
+.wide thead th { white-space: normal; min-width: 3.4rem; vertical-align: bottom } .wide caption { white-space: normal }
 .rows th, .rows td { border-top: 1px solid var(--line); padding: .3rem .25rem }
 .rows thead th { border: 0; color: var(--soft); font-size: .87rem }
 .rows thead th + th { text-align: right }
@@ -75,21 +88,31 @@ ol { padding-left: 1.6rem } li { margin: .5rem 0 } li .soft { display: block }
 """
 
 
-def scored(report: Report, bootstrap: Bootstrap | None = None, level: str = "full") -> str:
+def scored(
+    report: Report,
+    intervals: Intervals | None = None,
+    comparisons: Mapping[str, Comparison] = MappingProxyType({}),
+    level: str = "full",
+) -> str:
     """The page of a scored submission. ValueError: no such level, or `full` without its intervals."""
     if level not in LEVELS:
         raise ValueError(f"level {level!r}; expected one of {', '.join(LEVELS)}")
     if level != "full":
         return _signed_page([_totals(report) if level == "aggregate" else NO_FIGURES], signed_hidden(report))
-    if bootstrap is None:
-        raise ValueError("the full page needs intervals; expected a bootstrap")
-    body = [_figures(report, bootstrap), _baselines(report), _detections(report), _sets(report), _relations(report)]
-    return _signed_page(body, signed(report, bootstrap))
+    if intervals is None:
+        raise ValueError("the full page needs intervals")
+    parts = (_baselines, _detections, _sets, _relations)
+    body = [_figures(report, intervals), _comparisons(comparisons), *(part(report) for part in parts)]
+    return _signed_page(body, signed(report, intervals, comparisons))
 
 
 def _signed_page(body: Sequence[str], line: str) -> str:
+    return document("BLEMORE: scored", [*body, *signature_part(line)])
+
+
+def signature_part(line: str) -> list[str]:
     code = safe(line).replace("|", "|<wbr>")
-    return _page("BLEMORE: scored", [*body, "<h2>Signature</h2>", f"<p><code>{code}</code></p>"])
+    return ["<h2>Signature</h2>", f"<p><code>{code}</code></p>"]
 
 
 def failed(problems: Sequence[Problem], organiser: bool = False) -> str:
@@ -99,9 +122,9 @@ def failed(problems: Sequence[Problem], organiser: bool = False) -> str:
         if organiser
         else "It does not count as scored: mend it and submit it again."
     )
-    items = [f"<li>{_problem(problem)}</li>" for problem in problems[:MOST_PROBLEMS]]
+    items = [f"<li>{problem_part(problem)}</li>" for problem in problems[:MOST_PROBLEMS]]
     more = len(problems) - len(items)
-    return _page(
+    return document(
         "BLEMORE: no score",
         [
             (
@@ -114,14 +137,15 @@ def failed(problems: Sequence[Problem], organiser: bool = False) -> str:
     )
 
 
-def _page(title: str, body: Iterable[str]) -> str:
+def document(title: str, body: Iterable[str], style: str = "") -> str:
+    """A whole page of ready-made parts. title: as HTML"""
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             # Should something slip through the escaping after all, a browser still loads and runs nothing.
             """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">""",
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
+            f"<title>{title}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n<h1>{title}</h1>",
             *body,
             "</body>\n</html>\n",
         ]
@@ -133,7 +157,7 @@ def safe(text: str) -> str:
     return html.escape(printable(text))
 
 
-def _problem(problem: Problem) -> str:
+def problem_part(problem: Problem) -> str:
     text, hint = str(problem._replace(hint=None)), problem.hint
     return safe(text) + (f'<span class="soft">{safe(hint)}</span>' if hint else "")
 
@@ -143,7 +167,7 @@ def _number(value: float | None, digits: int = 4) -> str:
 
 
 def _range(interval: Interval | None) -> str:
-    return f"{interval.low:.3f} – {interval.high:.3f}" if interval else "no interval"
+    return f"{interval.low:.3f} – {interval.high:.3f}" if interval else "n/a"
 
 
 def _totals(report: Report) -> str:
@@ -152,13 +176,12 @@ def _totals(report: Report) -> str:
     return f'<div class="figures">{tiles}</div><p class="soft">{note}</p>'
 
 
-def _figures(report: Report, bootstrap: Bootstrap) -> str:
+def _figures(report: Report, intervals: Intervals) -> str:
     tiles = "".join(
         f"<div>{NAMES[figure]}<b>{_number(getattr(report.counts, figure))}</b><span"
-        f' class="soft">{_range(bootstrap.intervals.get(figure))}</span></div>'
+        f' class="soft">{_range(intervals.intervals.get(figure))}</span></div>'
         for figure in TOTALS
     )
-    note = f"{bootstrap.note[0].upper()}{bootstrap.note[1:]}." if bootstrap.note else ""
     subset = "" if report.subset == "all" else f" Scored on {safe(report.subset)} alone."
     exact = ""
     if any(entry.rounded != entry.label for entry in report.predictions.values()):
@@ -168,9 +191,34 @@ def _figures(report: Report, bootstrap: Bootstrap) -> str:
         )
     return (
         f'<p class="soft">Reference: {safe(composition(report.labels))}.{subset}</p><div'
-        f' class="figures">{tiles}</div>{exact}<p class="soft">Below each figure: its 95 % interval, by a bootstrap'
-        f" over {bootstrap.units:,} {bootstrap.unit}s. {note}</p>"
+        f' class="figures">{tiles}</div>{exact}<p class="soft">Below each figure: its interval.'
+        f" {safe(' '.join(intervals_in_words(intervals)))}</p>"
     )
+
+
+def _comparisons(comparisons: Mapping[str, Comparison]) -> str:
+    if not comparisons:
+        return ""
+    rows = [
+        [safe(name), FIGURE_NAMES[figure], *_difference(one)]
+        for name, comparison in comparisons.items()
+        for figure, one in comparison.differences.items()
+    ]
+    header = ["", "figure", "difference", "95 % interval", "p", "Holm p", "p of sign flips"]
+    notes = [*inference_in_words(comparisons), *{f"{one.note}." for one in comparisons.values() if one.note}]
+    return (
+        "<h2>Beside other submissions</h2>"
+        f'<div class="wide">{_rows(header, rows)}</div><p class="soft">{safe(" ".join(notes))}</p>'
+    )
+
+
+def _difference(difference: Difference) -> list[str]:
+    estimate, flips = difference.estimate, difference.sign_flip
+    if estimate.reason:
+        return [f"{estimate.value:+.4f}", f"n/a: {safe(estimate.reason)}", "n/a", "n/a", "n/a"]
+    p_values = (estimate.p, difference.p_holm, flips and flips.p)
+    cells = [f"{estimate.value:+.4f}", interval_text(estimate.interval, "+.4f"), *map(p_text, p_values)]
+    return [safe(cell.replace("-", "−")) for cell in cells]
 
 
 def _baselines(report: Report) -> str:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from blemore.errors import Problem
+from blemore.errors import Problem, printable
 from blemore.evaluate import Report, error_kind
 from blemore.io import csv_text
 from blemore.labels import Label
 from blemore.signature import hidden_signature, signature
-from blemore.significance import FIGURES, Bootstrap, Comparison, Interval
+from blemore.significance import FIGURES, LEVEL, METHOD, Comparison, Difference, Interval, Intervals
+from blemore.tables import p_text
 
 NO_BLENDS = "the reference holds no blend, so acc_salience and score are undefined"
+FIGURE_NAMES = dict(zip(FIGURES, ("ACC_presence", "ACC_salience", "score")))
 
 
-def signed(report: Report, bootstrap: Bootstrap | None = None) -> str:
-    """The report's signature, with the settings of its intervals."""
-    settings = (
-        {"ci": f"{bootstrap.unit}s {bootstrap.units}", "resamples": bootstrap.resamples, "seed": bootstrap.seed}
-        if bootstrap
-        else {}
-    )
+def signed(
+    report: Report, intervals: Intervals | None = None, comparisons: Mapping[str, Comparison] = MappingProxyType({})
+) -> str:
+    """The report's signature, with the hashes of the submissions that it is compared with, and the inference."""
+    settings: dict[str, object] = {}
+    if comparisons:
+        settings["against"] = ",".join(comparison.against for comparison in comparisons.values())
+    for one in (intervals, *comparisons.values()):
+        if one:
+            settings.update({"method": METHOD, "level": LEVEL, f"{one.unit}s": one.units})
+    if len(comparisons) > 1:
+        settings["p_holm"] = f"{len(comparisons)} a figure"
     return signature(report.predictions, report.labels, report.counts, report.subset, settings, report.secret)
 
 
@@ -37,8 +45,10 @@ def hidden_text(report: Report) -> str:
     return "\n".join([*(f"{name:<13} {_four(value):>7}" for name, value in totals), "", signed_hidden(report)])
 
 
-def to_dict(report: Report, bootstrap: Bootstrap | None = None, comparison: Comparison | None = None) -> dict[str, Any]:
-    """The figures, unrounded, as one object for JSON; intervals and a comparison where they are given."""
+def to_dict(
+    report: Report, intervals: Intervals | None = None, comparisons: Mapping[str, Comparison] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The figures, unrounded, as one object for JSON; with intervals, and comparisons by the other's name."""
     counts = report.counts
     figures: dict[str, Any] = {
         "acc_presence": counts.acc_presence,
@@ -48,25 +58,64 @@ def to_dict(report: Report, bootstrap: Bootstrap | None = None, comparison: Comp
         "n": counts.n,
         "n_blends": counts.n_blends,
         "subset": report.subset,
-        "signature": signed(report, bootstrap),
+        "signature": signed(report, intervals, comparisons),
     }
     if not counts.n_blends:
         figures["reason"] = NO_BLENDS
-    if bootstrap:
-        figures["ci"] = {**bootstrap._asdict(), "note": bootstrap.note}
-    if comparison:
-        differences = {figure: difference._asdict() for figure, difference in comparison.differences.items()}
-        figures["against"] = {**comparison._asdict(), "differences": differences, "note": comparison.note}
+    if intervals:
+        figures["ci"] = intervals_to_dict(intervals)
+    if comparisons:
+        figures["against"] = [
+            {"name": name, "preds": one.against, **comparison_to_dict(one)} for name, one in comparisons.items()
+        ]
     return figures
+
+
+def intervals_to_dict(intervals: Intervals) -> dict[str, Any]:
+    """Intervals by figure; where a figure has none, `reasons` says why."""
+    return {
+        "intervals": intervals.intervals,
+        "reasons": {figure: one.reason for figure, one in intervals.estimates.items() if one.reason},
+        "method": METHOD,
+        "level": LEVEL,
+        "unit": intervals.unit,
+        "units": intervals.units,
+        "without_blends": intervals.without_blends,
+        "note": intervals.note,
+    }
+
+
+def comparison_to_dict(comparison: Comparison) -> dict[str, Any]:
+    """Differences by figure; where one has no interval and no p, `reason` says why."""
+    return {
+        "differences": {figure: _difference_to_dict(one) for figure, one in comparison.differences.items()},
+        "method": METHOD,
+        "level": LEVEL,
+        "unit": comparison.unit,
+        "units": comparison.units,
+        "without_blends": comparison.without_blends,
+        "note": comparison.note,
+    }
+
+
+def _difference_to_dict(difference: Difference) -> dict[str, Any]:
+    estimate, flips = difference.estimate, difference.sign_flip
+    return {
+        "delta": estimate.value,
+        "interval": estimate.interval,
+        "p": estimate.p,
+        "p_holm": difference.p_holm,
+        "sign_flip": flips and flips._asdict(),
+        "reason": estimate.reason,
+    }
 
 
 def to_text(
     report: Report,
-    bootstrap: Bootstrap | None = None,
-    comparison: Comparison | None = None,
-    other: str = "the other submission",
+    intervals: Intervals | None = None,
+    comparisons: Mapping[str, Comparison] = MappingProxyType({}),
 ) -> str:
-    """The figures as a table to read; with 95 % intervals and a comparison with `other` where they are given."""
+    """The figures as a table to read; with 95 % intervals, and comparisons by the other's name."""
     counts = report.counts
     rows = [
         ("ACC_presence", "acc_presence", f"{counts.presence:,} of {counts.n:,} clips with the right set of emotions"),
@@ -87,42 +136,81 @@ def to_text(
     rows.append(("score", "score", "mean of ACC_presence and ACC_salience"))
     lines = []
     for name, figure, note in rows:
-        value = getattr(counts, figure)
-        interval = f"{_interval(bootstrap.intervals.get(figure)):<18}" if bootstrap else ""
-        lines.append(f"{name:<13} {_four(value):>7}   {interval}{note}")
+        interval = f"{_of_figure(intervals, figure):<18}" if intervals else ""
+        lines.append(f"{name:<13} {_four(getattr(counts, figure)):>7}   {interval}{note}")
     if not counts.n_blends:
         lines.append(f"Note: {NO_BLENDS}.")
     if report.subset != "all":
         lines.append(f"Scored on {report.subset} alone.")
-    if bootstrap:
-        lines.append(
-            f"95 % intervals over {bootstrap.units:,}"
-            f" {bootstrap.unit}s{f'; {bootstrap.note}' if bootstrap.note else ''}."
-        )
-    if comparison:
-        lines += ["", *comparison_lines(comparison, other)]
-    return "\n".join(["", *lines, "", signed(report, bootstrap)])
+    if intervals:
+        lines += intervals_in_words(intervals)
+    if comparisons:
+        lines += ["", *comparison_lines(comparisons)]
+    return "\n".join(["", *lines, "", signed(report, intervals, comparisons)])
+
+
+def intervals_in_words(intervals: Intervals) -> list[str]:
+    """What the intervals are, and why figures have none."""
+    note = f"; {intervals.note}" if intervals.note else ""
+    lines = [f"95 % intervals: jackknife over {intervals.units:,} {intervals.unit}s, Student's t{note}."]
+    reasons = {one.reason: None for one in intervals.estimates.values() if one.reason}
+    return [*lines, *(f"n/a: no interval, {reason}." for reason in reasons)]
 
 
 def _four(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _interval(interval: Interval | None, width: str = ".4f") -> str:
-    return "–" if interval is None else f"[{interval.low:{width}}, {interval.high:{width}}]"
+def _of_figure(intervals: Intervals, figure: str) -> str:
+    estimate = intervals.estimates.get(figure)
+    return interval_text(estimate.interval) if estimate else "–"
 
 
-def comparison_lines(comparison: Comparison, other: str) -> list[str]:
-    """Differences, their 95 % intervals and p-values."""
-    lines = [
-        f"Difference to {other}, paired over {comparison.units:,} {comparison.unit}s ({comparison.resamples:,}"
-        " resamples):"
-    ]
-    for figure, name in zip(FIGURES, ("ACC_presence", "ACC_salience", "score")):
+def interval_text(interval: Interval | None, width: str = ".4f") -> str:
+    return "n/a" if interval is None else f"[{interval.low:{width}}, {interval.high:{width}}]"
+
+
+def equals_p(p: float | None) -> str:
+    """`p = 0.012`, `p < 0.001`."""
+    text = "n/a" if p is None else p_text(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def comparison_lines(comparisons: Mapping[str, Comparison]) -> list[str]:
+    """Differences to each other submission, by its name: 95 % intervals and p-values, and below what they are."""
+    lines = [line for other, one in comparisons.items() for line in difference_lines(other, one, len(comparisons) > 1)]
+    return [*lines, *inference_in_words(comparisons)]
+
+
+def difference_lines(other: str, comparison: Comparison, with_holm: bool = False) -> list[str]:
+    """The differences to one other submission, a line for each figure."""
+    note = f" ({comparison.note})" if comparison.note else ""
+    lines = [f"Difference to {printable(other)}, paired over {comparison.units:,} {comparison.unit}s{note}:"]
+    for figure, name in FIGURE_NAMES.items():
         if figure in comparison.differences:
-            delta, interval, p = comparison.differences[figure]
-            lines.append(f"{name:<13} {delta:+7.4f}   {_interval(interval, '+.4f'):<20} p = {p:.4f}")
-    return [*lines, f"{comparison.note[0].upper()}{comparison.note[1:]}."] if comparison.note else lines
+            lines.append(_difference_line(name, comparison.differences[figure], with_holm))
+    return lines
+
+
+def _difference_line(name: str, difference: Difference, with_holm: bool) -> str:
+    estimate, flips = difference.estimate, difference.sign_flip
+    start = f"{name:<13} {estimate.value:+7.4f}   "
+    if estimate.reason:
+        return f"{start}n/a: {estimate.reason}"
+    holm = f"   Holm {equals_p(difference.p_holm)}" if with_holm else ""
+    check = f"   sign flips {equals_p(flips.p)}" if flips else ""
+    return f"{start}{interval_text(estimate.interval, '+.4f'):<20} {equals_p(estimate.p)}{holm}{check}"
+
+
+def inference_in_words(comparisons: Mapping[str, Comparison]) -> list[str]:
+    """What the intervals and p-values of a set of comparisons are."""
+    lines = ["Intervals (95 %) and p: jackknife over actors, Student's t. Sign flips: a check without a distribution."]
+    if len(comparisons) > 1:
+        lines.append(
+            f"Holm p: corrected for the {len(comparisons):,} comparisons of each figure. Intervals, p and sign flips"
+            " are not corrected."
+        )
+    return lines
 
 
 def per_clip_csv(report: Report) -> str:

@@ -419,7 +419,7 @@ def _kind(value: object) -> str:
 def _type_hint(value: object, expected: str, field: object, path: list[Any]) -> str | None:
     if field == "salience" and isinstance(value, str):
         return "Write the number without quotes."
-    if not path and isinstance(value, list):
+    if not path:
         return (
             'Map each clip to its emotions: {"predictions": {"test_0001.mov": [{"emotion": "sad", "salience": 100}],'
             " …}}."

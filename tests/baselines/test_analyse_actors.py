@@ -9,7 +9,8 @@ from blemore import significance
 from blemore.evaluate import Report
 from blemore.labels import LABELS, to_prediction
 from blemore.metrics import count
-from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, estimate, in_words, outcomes
+from blemore.significance import Estimate
+from blemore_baselines.studies.intervals import FIGURES, compare, estimate, estimate_figure, in_words, outcomes
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def test_outcomes_by_hand():
 
 
 def test_figures_and_intervals_are_those_of_the_package(two):
-    """Another generator draws the actors, so intervals agree as two seeds do."""
     labels, actors, first, second = two
+    labels[actors == "A07"] = 3  # an actor without blends
     truth = {str(k): LABELS[label] for k, label in enumerate(labels)}
     reports = []
     for predicted in (first, second):
@@ -44,13 +45,11 @@ def test_figures_and_intervals_are_those_of_the_package(two):
             )
         )
     theirs = significance.compare(*reports).differences
-    alone = significance.bootstrap(reports[0]).intervals
+    alone = significance.intervals(reports[0]).estimates
     for name, key in zip(FIGURES, significance.FIGURES):
         ours = compare(outcomes(first, labels), outcomes(second, labels), actors, name)
-        assert ours.value == pytest.approx(theirs[key].delta)
-        assert (ours.low, ours.high) == pytest.approx(theirs[key].interval, abs=0.01)
-        single = estimate(outcomes(first, labels), actors, FIGURES[name])
-        assert (single.low, single.high) == pytest.approx(alone[key], abs=0.01)
+        assert ours == pytest.approx(theirs[key].estimate)
+        assert estimate_figure(outcomes(first, labels), actors, name) == pytest.approx(alone[key])
 
 
 def chance(rng, actors=12, clips=20):
@@ -94,12 +93,12 @@ def test_sums_in_another_order_are_no_difference(two):
     labels, actors, first, _ = two
     tenth = sum([outcomes(first, labels) / 10] * 10)
     assert (tenth != outcomes(first, labels)).any()
-    assert compare(tenth, outcomes(first, labels), actors) == (0, 0, 0, 1)
+    assert compare(tenth, outcomes(first, labels), actors) == (0, None, None, None, "no difference")
 
 
-def test_the_same_gain_with_every_actor_is_beyond_chance():
+def test_of_the_same_gain_with_every_actor_nothing_is_inferred():
     labels, actors = np.zeros(8, dtype=int), np.repeat(["A", "B"], 4)
-    assert compare(outcomes(labels, labels), outcomes(labels + 1, labels), actors, "presence") == (1, 1, 1, 0)
+    assert compare(outcomes(labels, labels), outcomes(labels + 1, labels), actors, "presence")[:2] == (1, None)
 
 
 def test_the_order_of_clips_does_not_matter(two):
@@ -111,14 +110,14 @@ def test_the_order_of_clips_does_not_matter(two):
 
 def test_equal_predictions_differ_by_nothing(two):
     labels, actors, first, _ = two
-    assert compare(outcomes(first, labels), outcomes(first, labels), actors) == (0, 0, 0, 1)
+    assert compare(outcomes(first, labels), outcomes(first, labels), actors) == (0, None, None, None, "no difference")
 
 
 def test_a_single_actor_gives_no_interval(two):
     labels, _, first, _ = two
     found = estimate(outcomes(first, labels), ["A1"] * len(labels), FIGURES["presence"])
     assert found.low is None and found.high is None
-    assert in_words(found) == f"+{found.value:.3f} (a single actor: no interval)"
+    assert in_words(found) == f"+{found.value:.3f} (no interval: a single actor)"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from safetensors.numpy import save_file
 from blemore.errors import ValidationError
 from blemore.labels import LABELS
 from blemore_baselines import train
+from blemore_baselines.decoding.decoders import read
+from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.predict import decode, predict
 
 VERSIONS = {"blemore": "0.1.0", "python": "3.11.7", "numpy": "2.4.6", "torch": "2.13.0+cpu"}
@@ -166,17 +168,45 @@ PARAMETERS = {
 }
 
 
-def test_an_artefact_with_a_structured_decoder(tmp_path):
-    decoder = {
+def structured(**parameters):
+    """What is in model.json of a structured decoder: it has no spread, and relations with weights of each emotion."""
+    return {
         "name": "structured",
         "weight": 0.8,
         "strength": 3.0,
         "share_of_blends": 0.5,
         "inverse_temperatures": [2.0],
         "weights": [1.0],
-        "parameters": PARAMETERS,
+        "parameters": {**PARAMETERS, **parameters},
     }
+
+
+def test_the_relations_weights_of_each_emotion_still_count(tmp_path):
+    # Pairs alone, all of them alike but ang+disg, the seventh set. Its relations, at twice the log-probabilities z:
+    #   log-odds of 70/30 ± [v(ang) − v(disg) + V·z] = ±[1.5 − 0.5 + 0.25 z(ang)],   of 50/50 0.3
+    bias, weights = [0.0] * 6 + [9.0] + [0.0] * 9, [[0.25, 0, 0, 0, 0, 0]] + [[0.0] * 6] * 9
+    decoder = structured(
+        is_pair=100.0, set_bias=bias, equal=0.3, dominance=[1.5, 0.5, 0, 0, 0, 0], pair_weights=weights
+    )
     names, expected = predicted(artefact(tmp_path / "run", decoder))
+    z = 2 * LOGITS - np.log(np.exp(2 * LOGITS).sum(axis=1, keepdims=True))
+    lean = 1 + 0.25 * z[:, 0]
+    odds = np.exp([lean, np.full(3, 0.3), -lean])
+    relations = odds / odds.sum(axis=0)
+    pair = np.exp(9) / (np.exp(9) + 9)
+    assert names == [f"ang+disg {('70/30', '50/50', '30/70')[k]}" for k in relations.argmax(axis=0)]
+    assert len(set(names)) > 1
+    assert expected == pytest.approx(0.8 * pair + 0.2 * pair * relations.max(axis=0) / 0.5, abs=1e-5)
+
+
+def test_scores_are_taken_as_they_are_by_a_decoder_without_a_spread():
+    logits = 3 * np.random.default_rng(0).normal(size=(300, 6))
+    answers = read(structured())(logits)
+    assert answers.expected == pytest.approx(0.8 * softmax(2 * logits).max(axis=1)) and (answers.excess == 1).all()
+
+
+def test_an_artefact_with_a_structured_decoder(tmp_path):
+    names, expected = predicted(artefact(tmp_path / "run", structured()))
     assert names == ["ang", "disg", "hap"]
     # At twice the logits; w · P(set) for a single.
     chances = np.exp(2 * LOGITS) / np.exp(2 * LOGITS).sum(axis=1, keepdims=True)

@@ -5,7 +5,7 @@ import pytest
 
 from blemore.errors import FileError, ValidationError
 from blemore.labels import LABELS
-from blemore_baselines.dataset import TARGETS, read_dataset
+from blemore_baselines.dataset import TARGETS, read_dataset, read_groups
 
 HEADER = (
     "filename,video_id,mix,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience,"
@@ -139,3 +139,68 @@ def test_a_label_that_disagrees_with_the_name_is_refused(tmp_path):
     assert problems_of(tmp_path, rows) == [
         ("other-label", "labels that disagree with the clip's name (1): A10_mix_ang_hap_30_70_ver1 is ang+hap 70/30")
     ]
+
+
+# --------------------------------------------------------------------------------------------- groups
+
+
+@pytest.fixture
+def groups(tmp_path):
+    def write(text):
+        path = tmp_path / "groups.csv"
+        path.write_text(text, encoding="utf-8", newline="")
+        return path
+
+    return write
+
+
+def test_groups_come_in_the_order_of_the_clips(groups):
+    # Another order of rows and columns, a byte-order mark, Windows' line ends, suffixes, blanks, a column too many.
+    path = groups(
+        "\ufeffactor,note,filename\r\nperson_02,x,test_0003.mov\r\n person_01 ,,test_0001.MP4\r\nP,,test_0002\r\n"
+    )
+    assert read_groups(path, ["test_0001", "test_0002", "test_0003"]) == ["person_01", "P", "person_02"]
+
+
+def test_groups_are_matched_whatever_form_the_accents_have(groups):
+    # é as one character in the list of clips, as two in the table; and a clip whose id ends in a suffix.
+    assert read_groups(groups("filename,actor\ne\u0301,A\nIMG_1.MOV,B\n"), ["\u00e9", "IMG_1.MOV"]) == ["A", "B"]
+
+
+def test_every_problem_of_groups_is_told_at_once(groups):
+    #                                 no actor  twice           of no clip  no filename (line 6)
+    path = groups("filename,actor\na,\nb,P1\nb.mov,P1\nz,P2\n,P3\n")
+    with pytest.raises(ValidationError) as refused:
+        read_groups(path, ["a", "b", "c", "d"])
+    assert [(problem.code, problem.message) for problem in refused.value.problems] == [
+        ("bad-table", "lines without a filename: 6; expected one in each"),
+        ("missing-clips", "2 clips are missing: c, d"),
+        ("unknown-clips", "1 clips are not known: z"),
+        ("duplicate-clip", "1 clips stand in it more than once: b"),
+        ("no-actor", "1 clips have no actor: a"),
+    ]
+    assert all(problem.hint for problem in refused.value.problems[1:])
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("", "an empty file"),
+        ("filename,actor\n", "no rows"),
+        ("filename;actor\na;P\n", "separated by semicolons"),
+        ("filename,video_id\na,A1\n", "no column actor"),
+        ("filename,video_id\na,A1\n", "Rename that column"),
+        ("clip,person\na,A1\n", "no column filename and no column actor"),
+        ("filename,actor\na\n", "1 cells; expected 2"),
+        ("filename,actor\nfolder/a,P\n", "file name, without folders"),
+    ],
+)
+def test_unsound_groups_are_refused(groups, text, expected):
+    with pytest.raises(ValidationError) as refused:
+        read_groups(groups(text), ["a"])
+    assert expected in str(refused.value)
+
+
+def test_a_missing_groups_file(tmp_path):
+    with pytest.raises(FileError):
+        read_groups(tmp_path / "none.csv", ["a"])

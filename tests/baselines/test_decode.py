@@ -275,6 +275,20 @@ def test_nested_figures_are_pooled_over_clips_not_averaged_over_folds():
     assert "acc_presence" not in figures["published"]  # optimistic figures are not pooled into a headline
 
 
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+def test_at_a_fixed_epoch_the_other_folds_choose_thresholds_alone(epoch):
+    p, labels, folds = a_run(seed=4)
+    for result in decode.nested_folds(p, labels, folds, epoch):
+        inside = folds == result.fold
+        _, alpha, beta = naive_choice(p[epoch - 1 : epoch, ~inside].tolist(), truths(labels[~inside]))
+        assert (result.epoch, result.thresholds) == (epoch, (alpha, beta))
+        predicted = [naive_label(row, alpha, beta) for row in p[epoch - 1, inside].tolist()]
+        assert result.counts.score == pytest.approx(float(naive_score(predicted, truths(labels[inside]))), abs=1e-12)
+    fixed = decode.figures(p, labels, folds, epoch)
+    assert [fold["epoch"] for fold in fixed["nested"]["folds"]] == [epoch] * 3
+    assert fixed["published"] == decode.figures(p, labels, folds)["published"]  # whose folds choose among all
+
+
 def test_folds_without_blends_have_no_salience():
     p, labels, folds = a_run()
     labels = np.where(folds == 2, labels % 6, labels)

@@ -118,7 +118,7 @@ def test_every_decoder_keeps_the_contract(name):
     one = Models(models.ids, models.paths[:1], models.probabilities[:1], models.logs[:1])
     demand(name, dataset)
     decoded = fit(name, dataset, one)
-    labels, expected = decoded.apply(one)
+    labels, expected, _ = decoded.apply(one)
     spec = json.loads(json.dumps(decoded.spec, allow_nan=False))
     assert spec["name"] == name and json.dumps(decoded.figures, allow_nan=False)
     again = read(spec)(one.logs[0])
@@ -153,7 +153,7 @@ def test_the_account_of_structured_decoding():
     assert one["weight"] > 0.9 and one["weight"] + nothing["weight"] == pytest.approx(
         1
     )  # a model of noise hardly counts
-    difference = found["nested"]["against"]["differences"]["score"]["delta"]
+    difference = found["nested"]["against"][0]["differences"]["score"]["delta"]
     assert difference == pytest.approx(found["nested"]["score"] - found["nested_thresholds"]["score"])
     told = found["calibration"]
     assert sum(one["clips"] for one in told["sets"]) == sum(one["clips"] for one in told["scores"]) == 300
@@ -180,9 +180,9 @@ def test_the_account_of_structured_decoding():
 def test_new_clips_are_decoded_with_the_final_model_whatever_their_order():
     dataset, models = planted()
     for decoded in (fit("structured", dataset, models, weight=0.7), fit("thresholds", dataset, models)):
-        labels, expected = decoded.apply(models)
+        labels, expected, _ = decoded.apply(models)
         order = np.random.default_rng(1).permutation(len(labels))
-        shuffled, again = decoded.apply(
+        shuffled, again, _ = decoded.apply(
             Models([models.ids[k] for k in order], models.paths, models.probabilities[:, order], models.logs[:, order])
         )
         assert (shuffled == labels[order]).all() and (expected is None or again == pytest.approx(expected[order]))
@@ -215,6 +215,35 @@ def test_how_sharp_scores_are_changes_no_label_of_a_submission(tiny, tmp_path):
         )
     once, *others = ((tmp_path / f"s{sharper}.expected.csv").read_text() for sharper in (1, 10, 30))
     assert others == [once, once]
+
+
+def test_scores_that_are_sharper_than_out_of_fold_are_calmed_and_it_is_said(tiny, tmp_path):
+    rng = np.random.default_rng(6)
+    ids = {"train": tiny.dataset.ids, "test": [f"test_{k:04}" for k in range(1, 121)]}
+    # The second model's scores of new clips are twice as sharp as out of fold, the first one's are not as sharp.
+    logits = {"train": rng.normal(size=(36, 6)) + 4 * tiny.dataset.targets, "test": 6 * rng.normal(size=(120, 6))}
+    found = {}
+    for sharper in (1, 2):
+        arguments = []
+        for model, factors in (("one", (1, 0.1)), ("two", (1, sharper))):
+            for (part, clips), factor in zip(ids.items(), factors):
+                path = tmp_path / f"{model}_{part}_{sharper}.csv"
+                path.write_text(scores_csv(clips, factor * logits[part]))
+                arguments += ["--scores" if part == "train" else "--test-scores", path]
+        out, report = tmp_path / f"s{sharper}.zip", tmp_path / f"figures{sharper}.json"
+        said = decode(
+            "--metadata", tiny.train, *arguments, "--decoder", "structured", "--report", report, "--out", out
+        ).stderr
+        rows = list(csv.DictReader(open(tmp_path / f"s{sharper}.expected.csv")))
+        told = [row["excess_spread"] for row in json.loads(report.read_text())["test"]]
+        found[sharper] = said, told, rows
+    (_, before, once), (said, after, twice) = found[1], found[2]
+    assert before[0] == after[0] == 1 and after[1] == pytest.approx(2 * before[1]) and before[1] > 1
+    assert f"model 2: its scores are spread {after[1]:.3f} times as wide as out of fold" in said
+    assert "model 1" not in said
+    for one, other in zip(once, twice):  # the labels and expectations of calm scores
+        assert one["label"] == other["label"]
+        assert float(one["expected_score"]) == pytest.approx(float(other["expected_score"]), abs=2e-6)
 
 
 def test_a_weight_that_is_no_number_is_refused(tiny, tables, tmp_path):

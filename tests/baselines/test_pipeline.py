@@ -54,7 +54,7 @@ def stand_in(command, capture):
     elif arguments[0] == "extract":
         names = ("a.npy", "meta.json", "failures.csv")
         paths = [option("--out") / option("--encoder") / name for name in names]
-    elif arguments[0] in ("aggregate", "predict"):
+    elif arguments[0] in ("aggregate", "actors", "predict"):
         paths = [option("--out")]
     elif arguments[0] == "train":
         paths = [option("--out") / "metrics.json"]
@@ -75,7 +75,7 @@ class Kit:
     def __init__(self, folder: Path, monkeypatch):
         self.out, self.calls, self.last, self.fails = folder / "an output folder" / "output", [], (), None
         monkeypatch.setattr(steps, "execute", self.execute)
-        for name in ("DATA", "ENCODERS", "OUT"):
+        for name in ("DATA", "ENCODERS", "NORMALISE", "OUT"):
             monkeypatch.delenv(f"BLEMORE_{name}", raising=False)
         (folder / "elsewhere").mkdir()
         monkeypatch.chdir(folder / "elsewhere")
@@ -299,6 +299,19 @@ def test_dataset_with_official_features(kit, dataset):
     assert "Next: upload it" in result.stdout
     result, calls = real(kit, dataset())
     assert calls == []
+
+
+def test_normalising_groups_the_test_clips_first(kit, dataset):
+    _, calls = real(kit, dataset("ImageBind_train/a.npy", "ImageBind_test/a.npy"), NORMALISE="centre")
+    run, test = "OUT/real/run-ImageBind-centre", "--features OUT/real/features/test/ImageBind.npz"
+    ids = "--ids DATA/test_metadata.csv"
+    assert calls[2].endswith(f"--preset published --normalise centre --out {run}")
+    assert calls[4:6] == [
+        f"blemore-baselines actors {test} {ids} --out {run}/groups.csv",
+        f"blemore-baselines predict --model {run} {test} {ids} --groups {run}/groups.csv --out {run}/submission.zip",
+    ]
+    refused = real(kit, dataset("ImageBind_train/a.npy"), 1, NORMALISE="center")[0].stderr
+    assert "BLEMORE_NORMALISE is center; expected one of none, centre, standardise." in refused
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from blemore_baselines.decoding import posterior as posterior_module
 from blemore_baselines.decoding.accounts import count
 from blemore_baselines.decoding.calibration import calibration, calibration_error, frequencies, reliability
 from blemore_baselines.decoding.posterior import (
+    excess,
     fit,
     from_dict,
     inverse_temperature,
@@ -226,6 +227,56 @@ def test_how_sharp_a_model_is_changes_nothing(sharper):
     )
 
 
+@pytest.mark.parametrize("sharper", [1.0, 1.13, 2.0, 50.0])
+def test_new_scores_that_are_sharper_are_decoded_as_if_they_were_not(sharper):
+    labels, seen, _ = world(400, seed=14, noise=0.3)
+    (logs,) = log_probabilities([3 * seen], ["model"])
+    model = fit(logs, labels, 3.0)
+    assert excess(model, sharper * logs) == pytest.approx([sharper])
+    assert posterior(model, sharper * logs) == pytest.approx(posterior(model, logs), abs=1e-9)
+    assert sharper > 1 or excess(model, logs).tolist() == [1]  # to the last bit
+
+
+def test_scores_are_calmed_model_by_model():
+    labels, seen, _ = world(400, seed=14, noise=0.3)
+    logs = log_probabilities([3 * seen, 2 * seen[::-1]], ["one", "two"])
+    model = fit(logs, labels, 3.0)
+    new = np.stack([logs[0], 1.5 * logs[1]])
+    assert excess(model, new) == pytest.approx([1, 1.5])
+    assert posterior(model, new) == pytest.approx(posterior(model, logs), abs=1e-9)
+    new[1, 99:] = np.nan  # knows too few clips to tell
+    assert excess(model, new).tolist() == [1, 1]
+    assert excess(model._replace(spread=None), 9 * logs).tolist() == [1, 1]
+
+
+def test_the_spread_by_hand():
+    # Log-probabilities ±1 around their mean vary by 1, ±3 by 3: together √((1 + 9) / 2).
+    row = np.array([1.0, -1, 1, -1, 1, -1])
+    logs = np.tile([row, 3 * row], (60, 1))
+    model = fit(logs, np.arange(120) % 36, 1.0)
+    assert model.spread == pytest.approx([5**0.5])
+    assert excess(model, np.tile(3 * row, (100, 1))) == pytest.approx([3 / 5**0.5])
+
+
+@pytest.mark.parametrize("clips", [1, 99])
+def test_few_clips_are_taken_as_they_are(clips):
+    labels, seen, _ = world(400, seed=14, noise=0.3)
+    model = fit(3 * seen, labels, 3.0)
+    assert excess(model, 60 * seen[:clips]) == [1]
+    one_by_one = np.vstack([posterior(model, 60 * row[None]) for row in seen[:clips]])
+    assert posterior(model, 60 * seen[:clips]) == pytest.approx(one_by_one)
+
+
+def test_duller_scores_make_the_decoder_no_surer():
+    labels, seen, _ = world(400, seed=14, noise=0.3)
+    model = fit(3 * seen, labels, 3.0)
+    for dull in (0.5 * 3 * seen, np.zeros_like(seen)):
+        assert excess(model, dull) == [1]
+        assert decide(posterior(model, dull), 0.8)[1].mean() < decide(posterior(model, 3 * seen), 0.8)[1].mean()
+    flat = fit(np.zeros_like(seen), labels, 3.0)  # of a model that knows nothing there is no spread to compare with
+    assert excess(flat, 3 * seen) == [1] and np.isfinite(posterior(flat, 3 * seen)).all()
+
+
 def test_an_inverse_temperature_is_found_at_any_scale():
     labels, seen, _ = world(300, seed=9)
     found = inverse_temperature(seen, labels)
@@ -369,7 +420,7 @@ def test_a_model_comes_back_from_json_to_the_last_bit():
     labels, seen, _ = world(120, seed=7)
     model = fit(3 * seen, labels, 3.0)
     again = from_dict(json.loads(to_json(to_dict(model))))
-    assert (again.strength, again.share) == (model.strength, model.share)
+    assert (again.strength, again.share, again.spread) == (model.strength, model.share, model.spread)
     assert list(again.parameters) == list(model.parameters)
     assert all(
         again.parameters[name].tobytes() == value.tobytes() and again.parameters[name].shape == value.shape
@@ -388,14 +439,17 @@ def test_a_model_comes_back_from_json_to_the_last_bit():
         (lambda told: told["parameters"].update(equal="1.5"), 'equal: found "1.5"'),
         (lambda told: told["parameters"].update(equal=float("nan")), "equal: found nan"),
         (lambda told: told["parameters"].update(colour=1.0), "colour.* is unknown"),
-        (lambda told: told.update(parameters=None), "pair_weights"),
+        (lambda told: told["parameters"].update(pair_weights=[[0.0] * 6] * 10), "dominance: found null"),
+        (lambda told: told.update(parameters=None), "apart"),
+        (lambda told: told.update(spread=[1.0, 2.0]), "spread: .* of shape \\(1,\\)"),
+        (lambda told: told.update(spread=[-1.0]), "spread \\[-1.0\\]; expected .* none below 0"),
         (lambda told: told.update(strength=0), "strength 0, .* expected above 0, in \\(0, 1\\]"),
         (lambda told: told.update(share_of_blends=1.5), "share_of_blends 1.5"),
         (lambda told: told.clear(), "strength: found null"),
         (lambda told: told.update(inverse_temperatures=[]), "inverse_temperatures: .* of shape \\(1,\\)"),
         (
             lambda told: told.update(inverse_temperatures=[-0.5]),
-            "inverse_temperatures \\[-0.5\\], weights \\[1.0\\]; expected .* none below 0",
+            "inverse_temperatures \\[-0.5\\], weights \\[1.0\\], spread .*; expected .* none below 0",
         ),
         (lambda told: told.update(weights=[0.5, 0.5]), "weights: .* of shape \\(1,\\)"),
         (lambda told: told.pop("weights"), "weights: found null"),

@@ -6,9 +6,9 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from blemore.tables import Table
 from blemore_baselines.results import study_files
 from blemore_baselines.results.study_files import Study
-from blemore_baselines.results.tables import Table
 
 
 @pytest.fixture

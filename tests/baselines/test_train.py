@@ -120,16 +120,19 @@ def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, t
     assert saved["filenames"].tolist() == tiny.dataset.ids and (saved["folds"] == tiny.dataset.folds).all()
     assert json.loads((out / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
 
-    expected = decode.figures(decode.softmax(saved["logits"]), tiny.dataset.labels, tiny.dataset.folds)
-    assert metrics["nested"] == expected["nested"] and metrics["published"] == expected["published"]
-    # The final model trains for 3 epochs: its thresholds, and the score table, are those of epoch 3.
-    thresholds = decode.fit_exact(decode.softmax(saved["logits"][2]), tiny.dataset.labels).thresholds
-    (pooled,) = [probabilities for probabilities in fitted_on if len(probabilities) == 36]
-    assert (pooled == decode.softmax(saved["logits"][2])).all()
-    assert (metrics["final"]["alpha"], metrics["final"]["beta"], metrics["final"]["epochs"]) == (*thresholds, 3)
+    # The final model trains for 4 epochs: its nested account, its thresholds and the score table are of epoch 4.
+    probabilities = decode.softmax(saved["logits"])
+    last = decode.figures(probabilities[3:], tiny.dataset.labels, tiny.dataset.folds)["nested"]
+    assert metrics["nested"] == {**last, "folds": [{**fold, "epoch": 4} for fold in last["folds"]]}
+    published = decode.figures(probabilities, tiny.dataset.labels, tiny.dataset.folds)["published"]
+    assert metrics["published"] == published  # of all epochs
+    thresholds = decode.fit_exact(probabilities[3], tiny.dataset.labels).thresholds
+    (pooled,) = [one for one in fitted_on if len(one) == 36]
+    assert (pooled == probabilities[3]).all()
+    assert (metrics["final"]["alpha"], metrics["final"]["beta"], metrics["final"]["epochs"]) == (*thresholds, 4)
     from blemore_baselines.features import read_scores
 
-    assert np.float32(read_scores(out, tiny.dataset.ids).X).tolist() == saved["logits"][2].tolist()
+    assert np.float32(read_scores(out, tiny.dataset.ids).X).tolist() == saved["logits"][3].tolist()
     check_model(out, thresholds, quick)
     scaler = fit_scaler(tiny.read(tiny.sound).X)  # of all of train
     tensors = load_file(out / "model.safetensors")
@@ -179,10 +182,12 @@ def test_retrain_takes_the_thresholds_of_the_best_fold(tiny, tmp_path):
         [0, 1, 2],
         f"fold {best['fold']} at its epoch {best['epoch']}",
     )
-    run(tiny, tmp_path / "pooled")  # the same weights
-    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (
-        tmp_path / "pooled" / "model.safetensors"
-    ).read_bytes()
+    # The nested account is at its number of epochs, 3 of 4, and so is the score table.
+    assert {fold["epoch"] for fold in metrics["nested"]["folds"]} == {3}
+    from blemore_baselines.features import read_scores
+
+    table, logits = read_scores(tmp_path / "run", tiny.dataset.ids).X, oof(tmp_path / "run")["logits"]
+    assert np.float32(table).tolist() == logits[2].tolist()
 
 
 @pytest.mark.parametrize(
@@ -249,6 +254,10 @@ def test_the_best_fold_s_own_model_comes_with_its_own_scaler_and_gives_its_out_o
     )
     assert logits == pytest.approx(oof(tmp_path / "run")["logits"][best["epoch"] - 1, inside], abs=1e-6)
     assert decode.count(labels, tiny.dataset.labels[inside]).score == best["score"]
+    logits = oof(tmp_path / "run")["logits"]
+    assert (
+        metrics["nested"] == decode.figures(decode.softmax(logits), tiny.dataset.labels, tiny.dataset.folds)["nested"]
+    )
 
 
 def test_a_structured_decoder_goes_with_the_artefact(tiny, tmp_path):

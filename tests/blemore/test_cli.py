@@ -46,6 +46,25 @@ def run(*arguments):
     return result
 
 
+# ----------------------------------------------------------------------------------- folders
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ([".", "labels.json"], "blemore-rank FOLDER LABELS"),
+        (["--check", "."], "blemore-rank FOLDER LABELS"),
+        (["preds.json", "labels.json", "--against", "."], "blemore-rank FOLDER LABELS"),
+        (["preds.json", "."], "Name a file in it: labels"),
+        (["--check", "preds.json", "--ids", "."], "Name a file in it"),
+    ],
+)
+def test_a_folder_in_place_of_a_file(folder, arguments, hint):
+    result = run(*arguments)
+    assert result.exit_code == 3 and result.stdout == ""
+    assert result.stderr.startswith(".: a folder; expected a file\n") and hint in result.stderr
+
+
 # ----------------------------------------------------------------------------------- scoring
 
 
@@ -319,7 +338,7 @@ def test_check_against_the_real_test_list(folder, shared):
         (["absent.json", "labels.json"], 3, "cannot be opened"),
         (["preds.json", "absent.json"], 3, "cannot be opened"),
         (["preds.json", "absent.csv"], 3, "cannot be opened"),
-        (["preds.json", "."], 3, "cannot be opened"),
+        (["preds.json", "."], 3, "a folder; expected a file"),
         (["--check", "preds.json", "--ids", "absent.csv"], 3, "cannot be opened"),
         (["preds.json", "bad.json"], 4, "not JSON"),
         (["preds.json", "preds.json"], 4, "expected a list"),

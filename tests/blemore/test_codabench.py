@@ -391,15 +391,15 @@ def test_participants_text_is_escaped():
 
 
 def test_levels():
-    bootstrap = significance.bootstrap(REPORT, 50)
-    full, aggregate, none = (page.scored(REPORT, bootstrap, level) for level in page.LEVELS)
+    intervals = significance.intervals(REPORT)
+    full, aggregate, none = (page.scored(REPORT, intervals, level=level) for level in page.LEVELS)
     assert len(full) > len(aggregate) > len(none)
-    assert "so few actors (7) are rough" in full and "always fea" in full
+    assert "jackknife over 7 actors" in full and "always fea" in full
     assert not [word for word in ("interval", "always fea", "ci:", "blends") if word in aggregate + none]
     with pytest.raises(ValueError, match="intervals"):
-        page.scored(REPORT, None, "full")
+        page.scored(REPORT, None, level="full")
     with pytest.raises(ValueError, match="level"):
-        page.scored(REPORT, bootstrap, "all")
+        page.scored(REPORT, intervals, level="all")
 
 
 # -------------------------------------------------------------------- its looks, where a browser is there
@@ -421,9 +421,9 @@ FRAME = '<iframe style="border:0;width:{}px;height:900px" srcdoc="{}"></iframe>'
 @pytest.mark.parametrize("scheme, paper", [("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 23, 26)")])
 def test_the_page_in_a_browser(tmp_path, width, scheme, paper):
     """In a frame: no horizontal scroll, nothing beyond the edge, no request, the scheme's own paper."""
-    bootstrap = significance.bootstrap(REPORT, 50)
+    intervals = significance.intervals(REPORT)
     pages = [
-        *(page.scored(REPORT, bootstrap, level) for level in page.LEVELS),
+        *(page.scored(REPORT, intervals, level=level) for level in page.LEVELS),
         page.failed([Problem("x", "s.json", "y" * 400, hint="h" * 400)] * 3),
     ]
     frames = "".join(FRAME.format(width, html.escape(text)) for text in pages)
@@ -464,7 +464,7 @@ def title_in_chromium(path, scheme):
 
 
 def test_nothing_in_the_page_can_load_anything():
-    text = page.scored(REPORT, significance.bootstrap(REPORT, 50))
+    text = page.scored(REPORT, significance.intervals(REPORT))
     assert "default-src 'none'" in text
     assert not [part for part in ("<script", "src=", "href=", "url(", "@import", "http:", "https:") if part in text]
 

@@ -67,7 +67,7 @@ def test_a_hidden_phase_tells_what_its_totals_tell(level):
 
 def test_the_full_page_would_tell_more():
     """That of a phase whose labels are public. So the measure finds a leak where there is one."""
-    reports = [report(labels) for labels in assignments(UNKNOWN[:4])]
+    reports = [report(labels) for labels in assignments(UNKNOWN[:8])]
     assert bits(shown("full", one) for one in reports) > 1.5 * bits(map(totals, reports))
 
 

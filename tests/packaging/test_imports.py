@@ -18,12 +18,13 @@ PACKAGES = {
 LAYERS = {
     "blemore": [
         ("labels", "errors"),
-        ("io", "validate"),
+        ("io", "validate", "tables"),
         ("metrics",),
         ("evaluate",),
         ("significance", "trivial", "signature"),
-        ("report", "page"),
-        ("cli", "codabench"),
+        ("ranking",),
+        ("report", "page", "rank_report", "rank_page"),
+        ("cli", "codabench", "rank_cli"),
     ],
     "blemore_baselines": [
         ("dataset", "clips", "engines", "steps", "template"),
@@ -143,7 +144,9 @@ def test_modules_import_from_their_own_layer_or_lower(package, name, path):
 def test_blemore_needs_the_standard_library_and_jsonschema_alone(package, name, path):
     if package != "blemore":
         return
-    allowed = {"blemore", "jsonschema", *sys.stdlib_module_names} | ({"click"} if name == "blemore.cli" else set())
+    allowed = {"blemore", "jsonschema", *sys.stdlib_module_names}
+    if name in ("blemore.cli", "blemore.rank_cli"):
+        allowed.add("click")
     assert {target.split(".")[0] for target in imported(path, home(name, path))} <= allowed
 
 

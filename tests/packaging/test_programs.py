@@ -1,4 +1,4 @@
-"""What the three programs have in common: help with examples, and how they tell what went wrong."""
+"""What the programs have in common: help with examples, and how they tell what went wrong."""
 
 import os
 import pty
@@ -13,20 +13,27 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from blemore import cli
+from blemore import cli, rank_cli
 from blemore.errors import BROKEN_PIPE, BUG, INTERRUPTED
 from blemore_baselines.cli import main as blemore_baselines
 from blemore_codabench.cli import main as blemore_codabench
 
-PROGRAMS = {"blemore-score": cli.main, "blemore-baselines": blemore_baselines, "blemore-codabench": blemore_codabench}
+PROGRAMS = {
+    "blemore-score": cli.main,
+    "blemore-rank": rank_cli.main,
+    "blemore-baselines": blemore_baselines,
+    "blemore-codabench": blemore_codabench,
+}
 MODULES = {
     "blemore-score": "blemore.cli",
+    "blemore-rank": "blemore.rank_cli",
     "blemore-baselines": "blemore_baselines.cli",
     "blemore-codabench": "blemore_codabench.cli",
 }
 # Of each program: a mistake, and its exit code.
 MISTAKES = {
     "blemore-score": (["nowhere.zip", "nowhere.csv"], 3),
+    "blemore-rank": (["nowhere.zip", "nowhere.csv"], 3),
     "blemore-baselines": (["trivial", "--metadata", "nowhere.csv"], 3),
     "blemore-codabench": (["check", "nowhere.zip"], 3),
 }

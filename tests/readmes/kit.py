@@ -6,11 +6,13 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from blemore.cli import main as blemore_score
+from blemore.rank_cli import main as blemore_rank
 from blemore_baselines.cli import main as blemore_baselines
 from blemore_codabench.cli import main as blemore_codabench
 
 PROGRAMS = {
     "blemore-score": blemore_score,
+    "blemore-rank": blemore_rank,
     "blemore-baselines": blemore_baselines,
     "blemore-codabench": blemore_codabench,
 }

@@ -1,0 +1,72 @@
+"""Scores that pose as out of fold, but come from models that have seen the very clips: two signs of it.
+
+Every figure of such scores is worthless, and nothing in a table of scores says how it was made. Both signs are
+one-sided tests over actors, at LEVEL: of a thousand sets of honest scores at most one is warned of, as long as honest
+scores are what the sign takes them for.
+
+- *Surer than on new clips.* A model is surer of clips that it has seen. Honest scores of train clips are spread no
+  wider over the emotions than the same model's scores of new clips; on four real runs these are 9 to 13 % wider.
+- *Relations too good.* Which of two emotions dominates is the hard half of the challenge: of the blends whose pair they
+  get right, four real runs get 43 to 45 % of the relations right, where 33 % are chance. Honest scores are taken to be
+  right in at most BEST of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from blemore.significance import t_tails
+from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL, Dataset
+from blemore_baselines.decoding.scores import Models
+
+LEVEL = 0.001
+BEST = 0.65  # of the relations, in blends with the right pair
+
+
+def surer_than_new(train: Models, actors: Sequence[str], test: Models) -> list[float | None]:
+    """For each model, how many times as wide its scores of train clips are spread as those of new clips, where that is
+    more than chance would have it; else None.
+
+    actors: of the train clips. How far the spread varies between those of the new clips is taken from these.
+    """
+    return [_surer(log, np.asarray(actors), new) for log, new in zip(train.logs, test.logs, strict=True)]
+
+
+def _surer(log: np.ndarray, actors: np.ndarray, new: np.ndarray) -> float | None:
+    present = ~np.isnan(log[:, 0])
+    squares, names = log[present].var(axis=1), actors[present]
+    others = new[~np.isnan(new[:, 0])].var(axis=1)
+    if not (len(others) and others.mean() > 0 and squares.mean() > 0):
+        return None
+    ratio = math.sqrt(squares.mean() / others.mean())
+    units = np.unique(names)
+    if len(units) < 2:
+        return None
+    left_out = np.array([math.log(squares[names != name].mean() or 1) / 2 for name in units])
+    variance = left_out.var() * (len(units) - 1) * (1 + len(squares) / len(others))
+    return ratio if _is_beyond(math.log(ratio), variance, len(units)) else None
+
+
+def relations_too_good(dataset: Dataset, predicted: np.ndarray) -> float | None:
+    """The share of right relations in blends whose predicted (N,) pair is right, where that is beyond BEST by more than
+    chance would have it; else None.
+    """
+    pair_right = IS_BLEND[dataset.labels] & (SET_OF_LABEL[predicted] == SET_OF_LABEL[dataset.labels])
+    right, actors = (predicted == dataset.labels)[pair_right], np.asarray(dataset.actors)[pair_right]
+    units = np.unique(actors)
+    if len(units) < 2:
+        return None
+    left_out = np.array([right[actors != name].mean() for name in units])
+    # At least what relations would vary by if each were right by itself with the probability BEST.
+    variance = max(left_out.var() * (len(units) - 1), BEST * (1 - BEST) / len(right))
+    return float(right.mean()) if _is_beyond(right.mean() - BEST, variance, len(units)) else None
+
+
+def _is_beyond(distance: float, variance: float, units: int) -> bool:
+    """Whether a distance above 0 is beyond chance: Student's t with one degree of freedom less than there are units."""
+    if distance <= 0:
+        return False
+    return variance == 0 or t_tails(distance / math.sqrt(variance), units - 1) / 2 < LEVEL

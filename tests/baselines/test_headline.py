@@ -1,0 +1,88 @@
+"""What a run reports is what its saved model reaches: nested figures beside those of actors that nothing has seen."""
+
+import numpy as np
+import pytest
+
+from blemore.significance import bootstrap
+from blemore_baselines.dataset import TARGETS, Dataset
+from blemore_baselines.decoding.accounts import scored
+from blemore_baselines.features import read_features
+from blemore_baselines.models.recipes import PRESETS
+from blemore_baselines.predict import predict
+from blemore_baselines.results.run import read_run
+from blemore_baselines.results.text import nested_model
+from blemore_baselines.train import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ACTORS, CLIPS, FOLDS = 12, 18, 5
+
+
+def people(seed, dim=1000):
+    """Clips of as many known actors in five folds as of new ones: their soft labels in a basis of `dim` columns, noise,
+    and something of each actor's own.
+    """
+    rng = np.random.default_rng(seed)
+    basis = rng.normal(size=(6, dim))
+    parts = []
+    for name in ("known", "new"):
+        labels, actor = rng.integers(0, 36, ACTORS * CLIPS), np.repeat(np.arange(ACTORS), CLIPS)
+        own = 0.3 * rng.normal(size=(ACTORS, dim))
+        X = TARGETS[labels] @ basis + rng.normal(size=(len(labels), dim)) + own[actor]
+        ids = [f"{name}{k:03}" for k in range(len(labels))]
+        parts.append((Dataset(ids, labels, actor % FOLDS, [f"{name}{k}" for k in actor]), X.astype(np.float32)))
+    return parts
+
+
+def reported_and_reached(folder, preset, head, seed):
+    """The nested report of a run, and the report of its saved model's predictions of new actors' clips."""
+    (known, X), (new, X_new) = people(seed)
+    for name, ids, rows in (("known", known.ids, X), ("new", new.ids, X_new)):
+        (folder / name).mkdir()
+        np.savez(folder / name / "table.npz", X=rows, filenames=np.array(ids))
+    features = [read_features(folder / "known" / "table.npz", known.ids)]
+    choices = {"method": "aggregate", "head": head, "preset": preset}
+    train(known, features, [folder / "known" / "table.npz"], **choices, seed=seed, out=folder / "run")
+    run = read_run(folder / "run")
+    _, labels = predict(folder / "run", [folder / "new" / "table.npz"], new.ids)
+    return run, scored(known, run.decoded("nested")), scored(new, labels)
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_the_saved_model_reaches_what_the_run_reports(tmp_path, preset, long):
+    for seed, head in [(0, "linear"), *((seed, "mlp256") for seed in (range(1, 4) if long else ()))]:
+        folder = tmp_path / f"{head}{seed}"
+        folder.mkdir()
+        run, nested, reached = reported_and_reached(folder, preset, head, seed)
+        # Both are of so many actors: the interval of a difference of independent figures.
+        widths = [(high - low) / 2 for low, high in (bootstrap(one).intervals["score"] for one in (nested, reached))]
+        off = reached.counts.score - nested.counts.score
+        assert abs(off) <= np.hypot(*widths), (preset, head, seed, nested.counts.score, reached.counts.score)
+        assert {fold["epoch"] for fold in run.metrics["nested"]["folds"]} == {run.metrics["final"]["epochs"]}
+
+
+def run_metrics(epochs, final, test_protocol="pooled"):
+    return {
+        "nested": {"folds": [{"epoch": epoch} for epoch in epochs]},
+        "final": {"epochs": final, "test_protocol": test_protocol},
+    }
+
+
+@pytest.mark.parametrize(
+    ("metrics", "says"),
+    [
+        (run_metrics([200, 200], 200), "are of the model for new clips: every fold's is trained for 200 epochs, too"),
+        (
+            run_metrics([100, 100], 100, "retrain"),
+            "number of epochs, 100, but of thresholds that all other folds chose",
+        ),
+        (run_metrics([150, 150], 150, "best-fold"), "of thresholds that all other folds chose"),
+        # A run of before, and one whose folds have fewer epochs than the final model
+        (
+            run_metrics([190, 151], 100),
+            "they take each fold at epoch 151 to 190, and that one is trained for 100 epochs",
+        ),
+        (run_metrics([4, 4], 7, "retrain"), "they take each fold at epoch 4, and that one is trained for 7 epochs"),
+    ],
+)
+def test_a_run_says_which_model_its_nested_figures_are_of(metrics, says):
+    assert says in nested_model(metrics)
