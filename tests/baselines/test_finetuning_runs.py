@@ -33,12 +33,12 @@ from blemore_baselines.finetuning.run import FINAL, Computing, finetune, predict
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLIPS = 18
 PLAIN = Recipe(learning_rate=0.1, weight_decay=0.01, layer_decay=0.9, batch_size=4, epochs=2, warmup=0.5, drop_path=0.1)
-TINY = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Metadata of 18 train clips in three folds, their sounds, faces and a tiny HiCMAE; test clips are the first four."""
+    """18 train clips in three folds, four test clips like the first ones, their sounds and faces, and a tiny HiCMAE."""
     root = tmp_path_factory.mktemp("world")
     labels = np.arange(CLIPS) % len(LABELS)
     (root / "train.csv").write_text(metadata_csv(labels))
@@ -273,10 +273,8 @@ def test_hicmae_beats_constant_answers_on_the_demo(tmp_path, long):
                 value, float(key.endswith("norm.weight") or ".norm" in key and "weight" in key)
             )
     torch.save(tensors, tmp_path / "random.pth")
-    recipe = PUBLISHED._replace(
-        **dict(learning_rate=8e-3, batch_size=16, epochs=15, warmup=2, layer_decay=1.0, drop_path=0.0),
-        **dict(operations=0, area=1.0, erasing=0.0, gain=False, published=False),
-    )
+    still = PUBLISHED._replace(operations=0, area=1.0, erasing=0.0, gain=False, published=False, drop_path=0.0)
+    recipe = still._replace(learning_rate=8e-3, batch_size=16, epochs=15, warmup=2, layer_decay=1.0)
     computing = Computing(tmp_path / "cache", at_once=16)
     metrics = finetune(
         dataset, "hicmae", demo.train, tmp_path / "run", recipe, computing, weights=tmp_path / "random.pth"
