@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -156,6 +157,8 @@ def finetune(
         decoder=decoder,
         **options,
     )
+    if int(os.environ.get("RANK", "0")):  # of several processes, the first tells
+        return
     if metrics:
         click.echo(run_to_text(metrics))
         talk(f"The run is in {out}")

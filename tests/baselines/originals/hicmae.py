@@ -57,7 +57,7 @@ def trunk(x, state, name, depth):
     for column in range(width):
         angle = torch.arange(count, dtype=torch.float64) / 10_000 ** (2 * (column // 2) / width)
         places[:, column] = torch.cos(angle) if column % 2 else torch.sin(angle)
-    tokens, means = tokens + places.to(tokens.dtype), []
+    tokens, means = tokens + places.float().to(tokens.dtype), []  # which are stored so
     for number in range(depth):
         tokens = block(tokens, None, state, f"{name}.blocks.{number}")
         means.append(norm(tokens, state, f"{name}.norm").mean(1))
