@@ -35,6 +35,7 @@ NOT_HERE = {
         "needs OpenFace and pretrained weights: tests/baselines/test_finetuning_runs.py, with tiny ones"
     ),
     r"blemore-baselines weights get": "downloads weights: tests/baselines/test_download.py",
+    r"blemore-baselines data get": "downloads the dataset: tests/baselines/test_record.py",
     r"blemore-baselines extract .*--encoder my_encoder\.py": "needs that file: tests/baselines/test_own_encoders.py",
     r"blemore-baselines train .*--features features/train/my_encoder": "needs its features",
     r"jupyter lab": "opens a browser",
