@@ -64,8 +64,8 @@ class Kind(NamedTuple):
     sound: bool
 
     def name(self, faces: bool) -> str:
-        frames = [f"{'faces' if faces else 'frames'}-{self.side}"] if self.side else []
-        return "-".join([*frames, *["sound"] * self.sound])
+        pictures = "faces" if faces else "frames"
+        return "-".join([*[f"{pictures}-{self.side}"] * bool(self.side), *["sound"] * self.sound])
 
     def decode(self, source: Source) -> Stored:
         """Raises MediaError: the clip cannot be read, or lacks what is needed."""

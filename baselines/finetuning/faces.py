@@ -51,7 +51,7 @@ class Row(NamedTuple):
 class Faces(NamedTuple):
     """What a run came to: clips aligned now, clips that were there already, and clips that failed."""
 
-    done: list[Row]
+    aligned: list[Row]
     skipped: list[str]
     failures: list[Failure]
 
@@ -68,7 +68,7 @@ def align(ids: Collection[str] | None, clips: Path, out: Path, workers: int = 1)
     paths = {clip: choose(clip, files.get(clip, []), "video") for clip in names if clip not in set(skipped)}
     failures = [path for path in paths.values() if isinstance(path, Failure)]
     tasks = [(clip, path) for clip, path in paths.items() if isinstance(path, Path)]
-    rows, done = _read_rows(out / TABLE), []
+    rows, aligned = _read_rows(out / TABLE), []
     for leftover in out.glob(".*.part"):
         shutil.rmtree(leftover, ignore_errors=True)
     with tqdm(total=len(names), initial=len(skipped), desc="faces", unit="clip", file=sys.stderr) as progress:
@@ -76,7 +76,7 @@ def align(ids: Collection[str] | None, clips: Path, out: Path, workers: int = 1)
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             else:
-                done.append(outcome)
+                aligned.append(outcome)
                 rows[outcome.clip] = outcome
                 write_atomic(out / TABLE, csv_text([Row._fields, *sorted(rows.values())]))
             progress.update()
@@ -84,7 +84,7 @@ def align(ids: Collection[str] | None, clips: Path, out: Path, workers: int = 1)
     on_record |= {one.clip: one for one in failures}
     if on_record or (out / FAILURES).exists():
         write_atomic(out / FAILURES, csv_text([Failure._fields, *sorted(on_record.values())]))
-    return Faces(sorted(done), skipped, sorted(failures))
+    return Faces(sorted(aligned), skipped, sorted(failures))
 
 
 def find_program() -> str:

@@ -306,6 +306,28 @@ def test_a_clip_is_decoded_again_when_its_source_changes(world, tmp_path, capsys
     assert folder.file("clip01").stat().st_mtime_ns > before[1]
 
 
+def test_a_video_is_cut_to_its_middle_and_keeps_its_times(tmp_path):
+    """12 frames at 25 a second; the sound begins with the first one, or a little off."""
+    from blemore_baselines.clips.media import Clip
+    from blemore_baselines.demo.generator import _mov
+    from blemore_baselines.demo.score import FPS, RATE, SIDE
+
+    frames = np.full((12, SIDE, SIDE, 3), 90, np.uint8)
+    (tmp_path / "a.mov").write_bytes(_mov(frames, np.zeros(RATE, np.float32)))
+    source = cache.Source("a", tmp_path / "a.mov", None)
+    stored = cache.Kind(32, True).decode(source)
+    assert stored.frames.shape == (12, 32, 32, 3) and np.abs(stored.frames.astype(int) - 90).max() < 6
+    expected = (np.arange(12) / FPS - Clip(source.path).offset) * 16_000
+    assert np.abs(stored.at - expected).max() <= 1 and abs(len(stored.sound) - 16_000) < 2000
+    assert not len(cache.Kind(32, False).decode(source).sound) and not len(cache.Kind(None, True).decode(source).frames)
+    names = [
+        cache.Kind(160, True).name(faces=True),
+        cache.Kind(224, False).name(faces=False),
+        cache.Kind(None, True).name(False),
+    ]
+    assert names == ["faces-160-sound", "frames-224", "sound"]
+
+
 def test_no_room_for_the_cache(world, tmp_path, monkeypatch):
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(FileError, match=r"18 clips to decode, about 0\.01 GB; 0\.0 GB are free(?s:.*)--cache"):
@@ -395,6 +417,12 @@ def test_too_little_memory_says_which_options_help(error, world, tmp_path, monke
     monkeypatch.setattr(loop, "_losses", lambda *_: (_ for _ in ()).throw(error))
     problem = refused(world, tmp_path / "run")[0]
     assert problem.code == "out-of-memory" and "3 clips at once" in problem.message and "--at-once" in problem.hint
+
+
+def test_without_the_extra_the_message_names_it(world, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    problem = refused(world, tmp_path / "run")[0]
+    assert problem.code == "missing-package" and "blemore[finetune]" in problem.hint
 
 
 def test_weights_of_another_shape(world, tmp_path):
