@@ -12,11 +12,14 @@ import torch
 import transformers as t
 from originals import hicmae as plain
 from originals import randomise
+from originals.videomaev2 import VideoMAEV2
 from PIL import Image, ImageEnhance, ImageOps
 
 from blemore.errors import ValidationError
-from blemore_baselines.encoders.hicmae import HiCMAEModel, fbank
+from blemore_baselines.encoders import create
+from blemore_baselines.encoders.hicmae import HiCMAE, HiCMAEModel, fbank
 from blemore_baselines.encoders.speech import normalised
+from blemore_baselines.encoders.videomaev2 import VideoMAEV2Base
 from blemore_baselines.finetuning import FAMILIES, family_class
 from blemore_baselines.finetuning.augment import OPERATIONS, Plan, augment, draw
 from blemore_baselines.finetuning.data import epoch_batches, parts_of, stack
@@ -285,6 +288,53 @@ def test_six_steps_are_those_of_a_plain_implementation():
         theirs.step(gradients, own_rates, {name: 0.05 * (leaves[name].ndim > 1) for name in leaves})
         for name, parameter in model.named_parameters():
             assert torch.allclose(parameter.detach(), theirs.state[name], rtol=0, atol=1e-9), name
+
+
+def same_features(encoder, name, pixels):
+    """What goes into the new head is what the encoder gives as its features."""
+    encoder.load()
+    family, state = family_class(name).pretrained(encoder)
+    model = family.build()
+    head = {f"head.{key}": value for key, value in model.head.state_dict().items()}
+    model.load_state_dict({**state, **head})
+    heard = []
+    model.head.register_forward_hook(lambda module, inputs, output: heard.append(inputs[0]))
+    model.eval()(**pixels)
+    return heard[0]
+
+
+def test_the_weights_of_videomae_v2_arrive(tmp_path):
+    torch.save(randomise(VideoMAEV2(128, 64, 2, 2, 56, 7)).state_dict(), tmp_path / "tiny.pth")
+    encoder = VideoMAEV2Base("reference", weights=tmp_path / "tiny.pth", device="cpu")
+    pixels = torch.randn(1, 16, 3, 224, 224)
+    features = same_features(encoder, "videomaev2-base", {"pixels": pixels})
+    assert torch.allclose(features, encoder.model(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_the_weights_of_any_videomae_arrive(pooled, tmp_path):
+    """A classifier's own norm is used where there is one; the norm of unpooled tokens is not."""
+    model = randomise(t.VideoMAEForVideoClassification(t.VideoMAEConfig(**{**VIDEO, "use_mean_pooling": pooled})))
+    model.save_pretrained(tmp_path)
+    t.VideoMAEImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        tmp_path
+    )
+    pixels = torch.randn(2, 16, 3, 32, 32)
+    features = same_features(create(f"hf-video:{tmp_path}", device="cpu"), "hf-video", {"pixels": pixels})
+    model.videomae.layernorm = None
+    tokens = model.videomae(pixels).last_hidden_state.mean(1)
+    if pooled:
+        assert torch.allclose(features, model.fc_norm(tokens), atol=1e-5)
+    else:
+        assert torch.allclose(features, torch.nn.functional.layer_norm(tokens, (32,), eps=1e-12), atol=1e-4)
+
+
+def test_hicmae_s_weights_arrive(tmp_path):
+    trunk = randomise(HiCMAEModel(*HiCMAEFamily(SMALL).sizes))
+    torch.save({"model": trunk.state_dict()}, tmp_path / "tiny.pth")
+    encoder = HiCMAE(weights=tmp_path / "tiny.pth", device="cpu")
+    inputs = {"video": torch.randn(1, 3, 16, 160, 160), "audio": torch.randn(1, 1, 256, 128)}
+    assert torch.allclose(same_features(encoder, "hicmae", inputs), trunk(**inputs), atol=1e-5)
 
 
 def test_the_loss_is_cross_entropy_less_the_targets_entropy():
