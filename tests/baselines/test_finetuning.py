@@ -383,10 +383,8 @@ def test_drop_path_grows_from_layer_to_layer():
 
 def test_sounds_of_any_length_are_encoded_as_if_alone():
     family = FAMILY["speech"]
-    model = randomise(family.build())
-    views = [
-        family.test_views(stored(1, samples=samples), family.recipes["reference"])[0] for samples in (900, 5000, 900)
-    ]
+    model, recipe = randomise(family.build()), family.recipes["reference"]
+    views = [family.test_views(stored(1, samples=samples), recipe)[0] for samples in (5000, 900, 2000, 900)]
     together = model(**stack(views))
     alone = torch.cat([model(**stack([view])) for view in views])
     assert torch.allclose(together, alone, atol=1e-5)
