@@ -25,6 +25,8 @@ from blemore.errors import BlemoreError, FileError, ValidationError
 from blemore.labels import LABELS
 from blemore_baselines import cli
 from blemore_baselines.dataset import TARGETS, read_dataset
+from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.encoders.hicmae import HiCMAEModel
 from blemore_baselines.finetuning import cache, loop, run, state
 from blemore_baselines.finetuning.hicmae import PUBLISHED
@@ -135,7 +137,9 @@ def test_folds_one_at_a_time_make_the_same_run(world, whole, tmp_path):
     assert content(tmp_path / "run") == content(whole)
 
 
-def test_clips_at_once_and_loaders_change_rounding_at_most(world, whole, tmp_path, monkeypatch):
+def test_clips_at_once_and_loaders_change_rounding_at_most(world, whole, tmp_path, monkeypatch, long):
+    if not long:
+        pytest.skip("processes for each fold: with --long")
     monkeypatch.setattr(run, "_engine", lambda computing, accelerator: (1, "fp32"))
     tune(world, tmp_path / "run", at_once=1)
     ours, theirs = losses(whole), losses(tmp_path / "run")
@@ -146,8 +150,10 @@ def test_clips_at_once_and_loaders_change_rounding_at_most(world, whole, tmp_pat
 
 
 @pytest.mark.parametrize("moment", ["update", "state", "result"])
-def test_a_stopped_run_goes_on_to_the_same_bytes(moment, world, whole, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_to_the_same_bytes(moment, world, whole, tmp_path, monkeypatch, long):
     """Stopped in the midst of an epoch, before a state is written, and after the training before its result is."""
+    if moment != "update" and not long:
+        pytest.skip("more moments: with --long")
     module, name = {"update": (loop, "_update"), "state": (state, "write"), "result": (run, "held_out_logits")}[moment]
     original, calls = getattr(module, name), []
 
@@ -273,11 +279,22 @@ def test_hicmae_beats_constant_answers_on_the_demo(tmp_path, long):
     torch.save(tensors, tmp_path / "random.pth")
     still = PUBLISHED._replace(operations=0, area=1.0, erasing=0.0, gain=False, published=False, drop_path=0.0)
     recipe = still._replace(learning_rate=8e-3, batch_size=16, epochs=15, warmup=2, layer_decay=1.0)
-    computing = Computing(tmp_path / "cache", at_once=16)
-    metrics = finetune(
-        dataset, "hicmae", demo.train, tmp_path / "run", recipe, computing, weights=tmp_path / "random.pth"
+    computing, folds = Computing(tmp_path / "cache", at_once=16), np.unique(dataset.folds).tolist()
+    finetune(
+        dataset,
+        "hicmae",
+        demo.train,
+        tmp_path / "run",
+        recipe,
+        computing,
+        weights=tmp_path / "random.pth",
+        folds=folds,
     )
-    nested, n = metrics["nested"], len(dataset.ids)
+    logits, n = np.zeros((1, len(dataset.ids), 6)), len(dataset.ids)
+    for fold in folds:
+        with np.load(tmp_path / "run" / "folds" / f"fold_{fold}.npz") as result:
+            logits[0, dataset.folds == fold] = result["logits"]
+    nested = figures(softmax(logits), dataset.labels, dataset.folds)["nested"]
     draws = np.random.default_rng(0).binomial(n, 11 / 144, 100_000)  # of what "always anger" would get
     chance = np.mean(draws >= round(nested["acc_presence"] * n))
     print(f"presence {nested['acc_presence']:.3f}, salience {nested['acc_salience']:.3f}, chance {chance:.4f}")
