@@ -57,7 +57,7 @@ class Dataset(NamedTuple):
         return digest("\t".join(map(str, row)) for row in zip(*self))
 
 
-def read_dataset(path: Path) -> Dataset:
+def read_dataset(path: Path | str) -> Dataset:
     """The train metadata.
 
     Raises ValidationError: its content is wrong, a clip has no fold or actor, an actor is in several folds, or a clip's

@@ -197,10 +197,10 @@ def _optimism(run: Run, nested: Report, published: Report) -> Section:
 def _second_cause(run: Run) -> str:
     if run.is_of_scores:
         return ""
+    best, last = epochs(run.metrics["published"]), run.metrics["final"]["epochs"]
     return (
         " There are two causes: thresholds that are too good on these clips, and epochs that the model for new clips"
-        f" does not have. The account takes its folds at epoch {epochs(run.metrics['published'])}; that model is trained"
-        f" for {run.metrics['final']['epochs']}."
+        f" does not have. The account takes its folds at epoch {best}; that model is trained for {last}."
     )
 
 
