@@ -61,8 +61,9 @@ class Section(NamedTuple):
 def write_report(
     run: Path | Run, submission: Report | None = None, features: Sequence[Path] = (), analysis: Path | None = None
 ) -> Path:
-    """Write `report.html`, `tables/` (CSV and LaTeX) and `figures/` (PNG and PDF) into a run's folder; returns the page's
-    path.
+    """Write `report.html`, `tables/` (CSV and LaTeX) and `figures/` (PNG and PDF) into a run's folder.
+
+    Returns the page's path.
 
     run:        its folder, or what was read from there
     submission: a scored submission, which gets a section of its own
