@@ -16,6 +16,7 @@ MODULES = (
     "pooch",
     "requests",
     "safetensors",
+    "sklearn",
     "soundfile",
     "soxr",
     "torch",

@@ -9,7 +9,18 @@ import click
 
 from blemore.cli import Group
 from blemore.version import VERSION
-from blemore_baselines.commands import analyse, clips, data, decode, finetuning, models, pipeline, results, weights
+from blemore_baselines.commands import (
+    actors,
+    analyse,
+    clips,
+    data,
+    decode,
+    finetuning,
+    models,
+    pipeline,
+    results,
+    weights,
+)
 
 
 @click.group(cls=Group, goes_on=("run", "demo", "faces", "extract", "train", "finetune", "reproduce"))
@@ -35,6 +46,7 @@ COMMANDS: tuple[click.Command, ...] = (
     finetuning.faces,
     clips.extract,
     clips.aggregate,
+    actors.actors,
     models.train,
     finetuning.finetune,
     models.predict,

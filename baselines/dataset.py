@@ -35,7 +35,6 @@ SET_OF_LABEL = np.array([_SETS.index(label.emotions) for label in LABELS])
 PAIR_OF_LABEL = np.array([PAIRS.index(label.emotions) if label.is_blend else -1 for label in LABELS])
 RELATION_OF_LABEL = np.array([BLEND_SALIENCES.index(label.saliences) if label.is_blend else -1 for label in LABELS])
 
-
 GROUP_COLUMNS = ("filename", "actor")  # of a groups CSV
 
 
@@ -58,7 +57,7 @@ class Dataset(NamedTuple):
         return digest("\t".join(map(str, row)) for row in zip(*self))
 
 
-def read_dataset(path: Path) -> Dataset:
+def read_dataset(path: Path | str) -> Dataset:
     """The train metadata.
 
     Raises ValidationError: its content is wrong, a clip has no fold or actor, an actor is in several folds, or a clip's

@@ -130,7 +130,9 @@ def _extract(
     on_gpu = any(str(getattr(encoder, "device", "cpu")).startswith("cuda") for encoder in job.encoders)
     frames, seconds, start = 0, 0.0, time.monotonic()
     names = ", ".join(encoder.name for encoder in job.encoders)
-    with tqdm(total=len(clips), initial=len(clips) - len(tasks), desc=names, unit="clip", file=sys.stderr) as progress:
+    pause = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log keeps every line that is drawn
+    bar = {"total": len(clips), "initial": len(clips) - len(tasks), "desc": names, "unit": "clip"}
+    with tqdm(**bar, file=sys.stderr, mininterval=pause) as progress:
         for outcome in engines.run(job, tasks, engine, workers, on_gpu, scheduler):
             for index, failure in outcome.failures.items():
                 stores[index].record({outcome.clip: failure})

@@ -67,7 +67,7 @@ class Features(NamedTuple):
         return hashlib.sha256(np.ascontiguousarray(self.X).tobytes() + self.owner.tobytes()).hexdigest()[:16]
 
 
-def read_features(path: Path, ids: Sequence[str] | None = None, aggregated: bool = True) -> Features:
+def read_features(path: Path | str, ids: Sequence[str] | None = None, aggregated: bool = True) -> Features:
     """The features of `ids` from any source.
 
     ids:        None takes the source's own clips, in its order
@@ -109,7 +109,7 @@ def read_features(path: Path, ids: Sequence[str] | None = None, aggregated: bool
     return Features(list(ids), X, np.arange(len(ids)), {**meta, "dim": X.shape[1]})
 
 
-def read_scores(path: Path, ids: Sequence[str] | None = None, test: bool = False) -> Features:
+def read_scores(path: Path | str, ids: Sequence[str] | None = None, test: bool = False) -> Features:
     """Scores (N, 6) in the emotions' index order, from a table, HiCMAE's raw files, or a run folder.
 
     Of a run folder it takes what the final model corresponds to: the out-of-fold logits at its number

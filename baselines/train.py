@@ -67,19 +67,19 @@ def train(
     test_protocol: str = "pooled",
     normalise: str = "none",
     decoder: str = "thresholds",
+    metadata: Path | None = None,
     **options: float,
 ) -> dict:
     """Run, or go on with, the run folder `out`; returns what metrics.json holds.
 
     sources: features of the dataset's clips, in its order (early fusion where there are several);
-             `paths` are where they came from, for the record
+             `paths` are where they came from, for the record, as `metadata` is where the dataset came from
     normalise: the features, per actor; then the figures are transductive (decoding/normalise.py)
     decoder: of the final model, fitted on the out-of-fold logits at its number of epochs; with the `options` that it
              takes (decoders.py)
 
     Raises ValidationError: `out` holds another run, the sources cannot be fused or hold nothing to learn from, or the
-    decoder cannot be fitted on the dataset. ValueError: there is no such test protocol, decoder or option, or the
-    protocol is not `pooled`, as every decoder but thresholds needs.
+    decoder cannot be fitted on the dataset. ValueError: see `_demand_protocol` and `decoders.complete`.
     """
     _demand_protocol(test_protocol, decoder)
     options = decoders.complete(decoder, options)
@@ -96,7 +96,7 @@ def train(
         **decoder_config(decoder, options),
         "seed": seed,
         "features": [describe(source, path) for source, path in zip(sources, paths)],
-        "train": {"clips": len(dataset.ids), "digest": dataset.digest},
+        "train": _describe_clips(dataset, metadata),
         "versions": versions(),
     }
     claim(out, config)
@@ -299,6 +299,14 @@ def describe(source: Features, path: Path) -> dict:
     }
 
 
+def _describe_clips(dataset: Dataset, metadata: Path | None) -> dict:
+    return {
+        "clips": len(dataset.ids),
+        "digest": dataset.digest,
+        **({"path": str(metadata)} if metadata else {}),
+    }
+
+
 def demand_variation(sources: Sequence[Features], paths: Sequence[Path]) -> None:
     """ValidationError: a source is the same for all clips, so that there is nothing to learn from.
 
@@ -357,8 +365,8 @@ def _differences(before: Mapping[str, object], now: Mapping[str, object], where:
 
 
 def _settings(value: object, name: str = "") -> dict[str, object]:
-    """What may not change between two calls, by names such as `features 1 digest`; where features lie, and versions,
-    may.
+    """What may not change between two calls, by names such as `features 1 digest`; where features and metadata are,
+    and versions, may.
     """
     if isinstance(value, dict):
         parts = [(str(key), part) for key, part in value.items() if key not in ("versions", "path")]

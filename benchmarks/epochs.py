@@ -3,8 +3,8 @@
     python benchmarks/epochs.py [--seeds N] [--demo DIR]
 
 On fabricated clips of 12 actors in five folds, with as many new actors (clean: soft labels in 600 columns with noise as
-large as they are; noisy: three times as much), and on the demo (`gray_flow` and `logmel`; without --demo it is
-generated first). Nested scores, and what a model of all actors reaches on the new ones after as many epochs, with the best
+large as they are; noisy: three times as much), and on the demo (`gray_flow` and `logmel`; without --demo it is made).
+Nested scores, and what a model of all actors reaches on the new ones after as many epochs, with the best
 thresholds of all out-of-fold logits of that epoch. Means over seeds; the last line is one JSON object with the figures.
 """
 
@@ -42,14 +42,14 @@ def fabricated(noise, seed):
     return [(dataset, Features(dataset.ids, X, np.arange(len(X)), {})) for dataset, X in parts]
 
 
-def measure(preset, seed, known, new=None):
+def measure(preset, seed, train, new=None):
     """Way → nested score, and what is reached on new clips; the epoch that all folds choose comes last."""
-    dataset, features = known
+    dataset, features = train
     recipe = PRESETS[preset]["aggregate"]
     probabilities = softmax(cross_validate(dataset, features, recipe, [HEAD], [seed]).logits[0, 0])
-    chosen = choose(probabilities, dataset.labels)[0] + 1
+    best_epoch = choose(probabilities, dataset.labels)[0] + 1
     ways = {
-        "chosen": (None, chosen),
+        "chosen": (None, best_epoch),
         "as in retrain": (recipe.oof_epoch, recipe.oof_epoch),
         "as each fold": (recipe.epochs, recipe.epochs),
     }
@@ -63,7 +63,7 @@ def measure(preset, seed, known, new=None):
             logits = clip_logits(model, scaler(new[1].X), new[1].owner, len(new[0].ids))
             reached = count(decode_thresholds(softmax(logits), thresholds), new[0].labels).score
         row[way] = (nested, reached)
-    return row, chosen
+    return row, best_epoch
 
 
 def main():
@@ -81,8 +81,8 @@ def main():
         }
         for case, make in cases.items():
             for preset in PRESETS:
-                rows, chosen = zip(*(measure(preset, seed, *make(seed)) for seed in range(options.seeds)))
-                print(f"{case}, {preset}: chosen epochs {', '.join(map(str, chosen))}", flush=True)
+                rows, best_epochs = zip(*(measure(preset, seed, *make(seed)) for seed in range(options.seeds)))
+                print(f"{case}, {preset}: chosen epochs {', '.join(map(str, best_epochs))}", flush=True)
                 for way in rows[0]:
                     nested, reached = zip(*(row[way] for row in rows))
                     mean = None if None in reached else float(np.mean(reached))

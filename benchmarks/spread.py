@@ -40,11 +40,11 @@ def compare_spreads(dataset, train, test):
     rows = {}
     for run, logs, new in zip(RUNS, train, test):
         folds = [spread(logs[dataset.folds == k]) / spread(logs[dataset.folds != k]) for k in np.unique(dataset.folds)]
-        drawn = [np.isin(actors, rng.choice(np.unique(actors), 11, replace=False)) for _ in range(SUBSETS)]
-        low, high = np.quantile([spread(logs[inside]) / spread(logs[~inside]) for inside in drawn], (0.025, 0.975))
+        subsets = [np.isin(actors, rng.choice(np.unique(actors), 11, replace=False)) for _ in range(SUBSETS)]
+        low, high = np.quantile([spread(logs[inside]) / spread(logs[~inside]) for inside in subsets], (0.025, 0.975))
         rows[run] = {"test": spread(new) / spread(logs), "folds": folds, "low": low, "high": high}
-        told = ", ".join(f"{one:.2f}" for one in folds)
-        print(f"{run:<12} test {rows[run]['test']:.3f}; folds {told}; 11 actors {low:.2f} to {high:.2f}", flush=True)
+        by_fold = ", ".join(f"{one:.2f}" for one in folds)
+        print(f"{run:<12} test {rows[run]['test']:.3f}; folds {by_fold}; 11 actors {low:.2f} to {high:.2f}", flush=True)
     return rows
 
 

@@ -39,6 +39,8 @@ def demo(out: Path) -> None:
 def encoders() -> None:
     """List the encoders: what they give, under which licence, and whether their weights are here.
 
+    hf-image:ID, hf-video:ID and hf-audio:ID are any models of these families: ID is a hub id or a local folder.
+
     \b
     Example:
       blemore-baselines encoders
@@ -146,7 +148,10 @@ class Shard(click.ParamType):
     required=True,
     multiple=True,
     metavar="NAME",
-    help="See `blemore-baselines encoders`, or FILE.py:CLASS. Those of one modality share one decoding.",
+    help=(
+        "One that `blemore-baselines encoders` lists; hf-image:ID, hf-video:ID or hf-audio:ID, for a model of the hub"
+        " or in a folder; or FILE.py:CLASS. Those of one modality share one decoding."
+    ),
 )
 @click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="Features go to DIR/NAME/<clip>.npy.")
 @click.option(

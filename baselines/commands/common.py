@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,16 @@ def table(rows: Sequence[Sequence]) -> str:
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in list(zip(*cells))[:-1]] + [0]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+
+
+def agrees(question: str) -> bool:
+    """Ask whether a licence is agreed to. UsageError: nobody is there to answer."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise click.UsageError("nobody is there to agree to the licence; --yes agrees to it") from None
 
 
 metadata_option = click.option(

@@ -25,7 +25,8 @@ from blemore_baselines.commands.common import (
 from blemore_baselines.results.pictures import SUFFIXES, write_figure
 
 if TYPE_CHECKING:
-    from blemore_baselines.decoding.decoders import Answers
+    from blemore_baselines.dataset import Dataset
+    from blemore_baselines.decoding.decoders import Answers, Decoded
     from blemore_baselines.decoding.scores import Models
 
 RELIABILITY = ".reliability"  # beside a report
@@ -116,6 +117,7 @@ def decode(
     for models in filter(None, (train, test)):
         _tell_missing(models)
     decoded = transductive.fit(decoder, dataset, train, normalise, **options)
+    _tell_in_sample(dataset, train, test, decoded)
     rows = _submit(test, decoded.apply(test, actors), out) if test and out else []
     if oof_out:
         write_submission(dataset.ids, decoded.nested, oof_out)
@@ -173,6 +175,19 @@ def _tell_missing(models: Models) -> None:
                 f"{path}: {len(missing):,} of {len(models.ids):,} clips are missing, and come from the other models"
                 f" alone: {some(missing)}"
             )
+
+
+def _tell_in_sample(dataset: Dataset, train: Models, test: Models | None, decoded: Decoded) -> None:
+    """A warning for each sign that --scores are not out of fold."""
+    from blemore_baselines.decoding.in_sample import relations_too_good, surer, surer_than_new, too_good
+
+    ratios = surer_than_new(train, dataset.actors, test) if test else []
+    for path, ratio in zip(train.paths, ratios):
+        if ratio is not None:
+            talk(f"warning: {path}: {surer(ratio)}.")
+    share = relations_too_good(dataset, decoded.nested)
+    if share is not None:
+        talk(f"warning: --scores: {too_good(share)}.")
 
 
 def _submit(test: Models, answers: Answers, out: Path) -> list[dict]:

@@ -106,6 +106,7 @@ def train(
         seed=seed,
         out=out,
         decoder=decoder,
+        metadata=metadata,
         **options,
     )
     click.echo(run_to_text(metrics))

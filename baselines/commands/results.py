@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from blemore.cli import OUT_FOLDER, PATH
+from blemore.errors import Problem, ValidationError
 from blemore.evaluate import evaluate, read_reference
 from blemore.io import read_json
 from blemore_baselines.commands.common import metadata_option, preset_option, seed_option, talk
 from blemore_baselines.models.recipes import TEST_PROTOCOLS
 
+if TYPE_CHECKING:
+    from blemore_baselines.results.run import Run
+
 
 @click.command()
-@click.argument("folder", type=PATH, metavar="RUN")
+@click.argument("folder", type=OUT_FOLDER, metavar="RUN")
+@click.option(
+    "--scores",
+    type=PATH,
+    multiple=True,
+    metavar="OOF",
+    help="In place of a run: out-of-fold scores of any model's. The page is written into the folder RUN.",
+)
+@click.option("--metadata", type=PATH, metavar="CSV", help="With --scores: the dataset's train_metadata.csv.")
 @click.option(
     "--features",
     type=PATH,
@@ -28,24 +41,49 @@ from blemore_baselines.models.recipes import TEST_PROTOCOLS
 )
 @click.option("--submission", type=PATH, metavar="ZIP", help="With --labels: score it too.")
 @click.option("--labels", type=PATH, metavar="FILE", help="Labels of the submission's clips, where they are known.")
-def report(folder: Path, features: tuple, analysis: Path | None, submission: Path | None, labels: Path | None) -> None:
+def report(
+    folder: Path,
+    scores: tuple,
+    metadata: Path | None,
+    features: tuple,
+    analysis: Path | None,
+    submission: Path | None,
+    labels: Path | None,
+) -> None:
     """Write RUN/report.html: results, known failures, folds, thresholds, errors, studies.
 
     Its tables are written to RUN/tables as CSV and LaTeX, its figures to RUN/figures.
 
     \b
-    Example:
+    Examples:
       blemore-baselines report run --features logmel.npz
+      blemore-baselines report my_report --metadata train_metadata.csv --scores oof.csv
     """
     if bool(submission) != bool(labels):
         raise click.UsageError("--submission and --labels go together")
+    if bool(scores) != bool(metadata) or scores and features:
+        raise click.UsageError("--scores and --metadata go together, without --features")
     from blemore_baselines.results.report import write_report
 
-    scores = None
+    result = None
     if submission and labels:
         data, where = read_json(submission)
-        scores = evaluate(data, read_reference(labels), where=where)
-    click.echo(write_report(folder, scores, features, analysis))
+        result = evaluate(data, read_reference(labels), where=where)
+    run = _run_of_scores(folder, scores, metadata) if metadata else folder
+    click.echo(write_report(run, result, features, analysis))
+
+
+def _run_of_scores(folder: Path, scores: tuple, metadata: Path) -> Run:
+    from blemore_baselines.dataset import read_dataset
+    from blemore_baselines.decoding.scores import read_models
+    from blemore_baselines.results.scores import run_of_scores
+
+    if (folder / "config.json").exists():
+        message = "holds a run; expected a folder for the page of --scores alone"
+        hint = "Name another folder, or leave --scores out."
+        raise ValidationError(Problem("other-run", str(folder), message, hint=hint))
+    dataset = read_dataset(metadata)
+    return run_of_scores(dataset, read_models(scores, dataset.ids), folder)
 
 
 @click.command()

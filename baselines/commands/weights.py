@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from blemore.errors import BlemoreError, Problem, ValidationError
-from blemore_baselines.commands.common import table, talk
+from blemore_baselines.commands.common import agrees, table, talk
 
 if TYPE_CHECKING:
     from blemore_baselines.encoders.torch_encoder import TorchEncoder
@@ -58,21 +58,12 @@ def get(name: str, yes: bool) -> None:
     folder = download.weights_folder()
     talk(f"{name}: {encoder.weights}\nlicence: {encoder.licence or 'not stated; see its page'}")
     is_known = download.read_lock(folder).get(name, {}).get("licence") == encoder.licence
-    if not (yes or is_known or _agrees()):
+    if not (yes or is_known or agrees("Do you agree to it?")):
         talk("nothing was fetched")
         sys.exit(1)
     download.note(name, licence=encoder.licence)
     for path in download.get(name, encoder.weights, encoder.file):
         click.echo(path)
-
-
-def _agrees() -> bool:
-    try:
-        return click.confirm("Do you agree to it?", err=True)
-    except click.Abort:
-        if sys.stdin.isatty():
-            raise
-        raise click.UsageError("nobody is there to agree to the licence; --yes agrees to it") from None
 
 
 def _encoder(name: str) -> TorchEncoder:

@@ -23,6 +23,7 @@ from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL, Dataset
 from blemore_baselines.decoding.scores import Models
 
 LEVEL = 0.001
+ROUNDING = 1e-12  # a smaller variance is none
 BEST = 0.65  # of the relations, in blends with the right pair
 
 
@@ -39,7 +40,7 @@ def _surer(log: np.ndarray, actors: np.ndarray, new: np.ndarray) -> float | None
     present = ~np.isnan(log[:, 0])
     squares, names = log[present].var(axis=1), actors[present]
     others = new[~np.isnan(new[:, 0])].var(axis=1)
-    if not (len(others) and others.mean() > 0 and squares.mean() > 0):
+    if not (len(others) and min(others.mean(), squares.mean()) > ROUNDING):
         return None
     ratio = math.sqrt(squares.mean() / others.mean())
     units = np.unique(names)
@@ -63,6 +64,24 @@ def relations_too_good(dataset: Dataset, predicted: np.ndarray) -> float | None:
     # At least what relations would vary by if each were right by itself with the probability BEST.
     variance = max(left_out.var() * (len(units) - 1), BEST * (1 - BEST) / len(right))
     return float(right.mean()) if _is_beyond(right.mean() - BEST, variance, len(units)) else None
+
+
+def too_good(share: float) -> str:
+    """What to say of `relations_too_good`."""
+    return (
+        f"of the blends whose pair is right, {share:.0%} have the right relation, too, which is better than any honest"
+        " scores known. Was each clip scored by a model that had not seen its fold? Scores of clips that a model was"
+        " trained on make every figure worthless"
+    )
+
+
+def surer(ratio: float) -> str:
+    """What to say of `surer_than_new`."""
+    return (
+        f"the scores of train clips are spread {ratio:.2f} times as wide as those of new clips, which is beyond chance."
+        " Was each train clip scored by a model that had not seen its fold? Scores of clips that a model was trained on"
+        " make every figure worthless"
+    )
 
 
 def _is_beyond(distance: float, variance: float, units: int) -> bool:

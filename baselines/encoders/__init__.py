@@ -15,6 +15,7 @@ from blemore_baselines.encoders.base import Encoder
 # name → module in this folder : class
 ENCODERS = {
     "gray_flow": "gray_flow:GrayFlow",
+    "looks": "looks:Looks",
     "logmel": "logmel:LogMel",
     "egemaps": "egemaps:EGeMAPS",
     "openface2": "openface:OpenFace2",

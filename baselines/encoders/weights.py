@@ -25,7 +25,8 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
 from blemore.errors import FileError, Problem, ValidationError, printable
-from blemore_baselines.encoders.download import HUB_ID, first_line, is_by_hand, snapshot, weights_folder
+from blemore_baselines.download import first_line
+from blemore_baselines.encoders.download import HUB_ID, is_by_hand, snapshot, weights_folder
 
 if TYPE_CHECKING:
     from blemore_baselines.encoders.torch_encoder import TorchEncoder

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from blemore.significance import compare, intervals
 from blemore.tables import Cell, Table, shown, to_files, to_html
 from blemore_baselines.dataset import SET_OF_LABEL
 from blemore_baselines.decoding.accounts import scored
+from blemore_baselines.decoding.in_sample import relations_too_good, too_good
 from blemore_baselines.decoding.thresholds import Thresholds
 from blemore_baselines.demo.generator import is_demo
 from blemore_baselines.features import read_features
@@ -32,7 +34,7 @@ from blemore_baselines.results import failures, plots, stability
 from blemore_baselines.results.pictures import Picture, write_figure
 from blemore_baselines.results.published import paper_name, read_published
 from blemore_baselines.results.run import Run, read_run
-from blemore_baselines.results.studies_of_run import command, read_studies
+from blemore_baselines.results.studies_of_run import features_options, identity_command, read_studies
 from blemore_baselines.results.study_files import Study
 from blemore_baselines.results.text import ACCOUNTS, METRICS, epochs, folds_table, nested_model, structured_to_text
 
@@ -57,10 +59,13 @@ class Section(NamedTuple):
 
 
 def write_report(
-    run: Path, submission: Report | None = None, features: Sequence[Path] = (), analysis: Path | None = None
+    run: Path | Run, submission: Report | None = None, features: Sequence[Path] = (), analysis: Path | None = None
 ) -> Path:
-    """Write `run/report.html`, `run/tables/` (CSV and LaTeX) and `run/figures/` (PNG and PDF); returns the page's path.
+    """Write `report.html`, `tables/` (CSV and LaTeX) and `figures/` (PNG and PDF) into a run's folder.
 
+    Returns the page's path.
+
+    run:        its folder, or what was read from there
     submission: a scored submission, which gets a section of its own
     features:   what the run was trained on, in the same order, for their principal components
     analysis:   the folder that `analyse` wrote its studies to; None: `run/analysis`, where there is one
@@ -68,7 +73,8 @@ def write_report(
     Raises FileError: `run` holds no finished run, or there is no such `analysis`; ValidationError: files disagree or
     are damaged, or the features or studies are others.
     """
-    content = read_run(run)
+    content = run if isinstance(run, Run) else read_run(run)
+    folder = content.folder
     if analysis and not analysis.is_dir():
         raise FileError(
             Problem(
@@ -78,16 +84,16 @@ def write_report(
                 hint="Name the folder that the studies were written to: analyse … --out DIR.",
             )
         )
-    sections = gather(content, submission, features, analysis or run / "analysis")
+    sections = gather(content, submission, features, analysis or folder / "analysis")
     for section in sections:
         signature = section.signature or content.signature
         for name, table in section.tables.items():
             for file, text in to_files(name, table, signature).items():
-                write_atomic(run / "tables" / file, text)
+                write_atomic(folder / "tables" / file, text)
         for name, (picture, _) in section.figures.items():  # a study's has its signature
-            write_figure(run / "figures", name, picture, None if section.signature else signature)
-    write_atomic(run / "report.html", _page(content, sections))
-    return run / "report.html"
+            write_figure(folder / "figures", name, picture, None if section.signature else signature)
+    write_atomic(folder / "report.html", _page(content, sections))
+    return folder / "report.html"
 
 
 # ---------------------------------------------------------------------------------- sections
@@ -105,8 +111,9 @@ def gather(run: Run, submission: Report | None, features: Sequence[Path], analys
         _folds(run),
         _stability(run),
         _confusion(run),
-        _features(run, features),
     ]
+    if not run.is_of_scores:
+        sections.append(_features(run, features))
     if "structured" in run.metrics:
         text = structured_to_text(run.metrics["structured"]).strip()
         sections.insert(1, Section("Structured decoding", [STRUCTURED], pre=text))
@@ -157,17 +164,27 @@ def _results(run: Run, nested: Report) -> Section:
     picture = plots.intervals(list(METRICS.values()), {"": panel}, "", "")
     return Section(
         "Results",
-        [f"{RESULTS} {nested_model(run.metrics)} {bounds}"],
+        [f"{RESULTS} {_nested_model(run)} {bounds}", *_doubts(run)],
         {"results": table},
         {"results": (picture, "The same figures.")},
     )
+
+
+def _nested_model(run: Run) -> str:
+    return "" if run.is_of_scores else nested_model(run.metrics)
+
+
+def _doubts(run: Run) -> list[str]:
+    """A warning where the scores are too good to be out of fold."""
+    share = relations_too_good(run.dataset, run.decoded("nested"))
+    return [] if share is None else [f"Warning: {too_good(share)}."]
 
 
 def _paper(run: Run) -> Mapping | None:
     """The paper's validation figures for these very encoders, method and head; None where it has none."""
     encoders = {paper_name(encoder) for encoder in run.encoders}
     rows = [row for row in read_published() if set(row.encoders) == encoders and row.method == run.config["method"]]
-    return rows[0].validation if rows and run.config["head"] == "mlp512" else None
+    return rows[0].validation if rows and run.config.get("head") == "mlp512" else None
 
 
 def _optimism(run: Run, nested: Report, published: Report) -> Section:
@@ -175,12 +192,20 @@ def _optimism(run: Run, nested: Report, published: Report) -> Section:
     return Section(
         "Failure 1: the optimistic-to-nested gap",
         [
-            "What the published account gains by choosing epoch, α and β on the clips that it reports. On new clips"
-            " nothing of it can be expected. There are two causes: thresholds that are too good on these clips, and"
-            " epochs that the model for new clips does not have. The account takes its folds at epoch"
-            f" {epochs(run.metrics['published'])}; that model is trained for {run.metrics['final']['epochs']}."
+            f"What the published account gains by choosing {'α' if run.is_of_scores else 'epoch, α'} and β on the clips"
+            f" that it reports. On new clips nothing of it can be expected.{_second_cause(run)}"
         ],
         {"failure_optimism": failures.optimism_table(optimistic, honest, compare(published, nested))},
+    )
+
+
+def _second_cause(run: Run) -> str:
+    if run.is_of_scores:
+        return ""
+    best, last = epochs(run.metrics["published"]), run.metrics["final"]["epochs"]
+    return (
+        " There are two causes: thresholds that are too good on these clips, and epochs that the model for new clips"
+        f" does not have. The account takes its folds at epoch {best}; that model is trained for {last}."
     )
 
 
@@ -214,15 +239,20 @@ def _identity(run: Run, study: Study | None, analysis: Path) -> Section:
             title,
             [
                 "Not measured: whether the model does better on actors that it has seen. The study of it takes"
-                " aggregated features, and this run does not."
+                " aggregated features, and this run has none."
             ],
         )
+    call = identity_command(run, analysis)
+    how = (
+        "run this" if call else "give blemore-baselines analyse identity the metadata and features that train was given"
+    )
     return Section(
         title,
         [
-            "Not measured yet: whether the model does better on actors that it has seen. This command measures it:"
-            f" {command('identity', run, analysis)}. Then write the report again."
+            "Not measured yet: whether the model does better on actors that it has seen. To measure it,"
+            f" {how}, and write the report again."
         ],
+        pre=call or "",
     )
 
 
@@ -236,20 +266,15 @@ def _study(study: Study, title: str) -> Section:
 
 
 def _folds(run: Run) -> Section:
-    return Section(
-        "Folds and learning curves",
-        [],
-        {f"folds_{account}": folds_table(run.metrics, account) for account in ACCOUNTS},
-        {
-            "learning_curves": (
-                plots.learning_curves(run.curves),
-                (
-                    "Loss on training and validation clips, and the score at each epoch's own best thresholds; dots:"
-                    " the epochs that the published account reports."
-                ),
-            )
-        },
+    tables = {f"folds_{account}": folds_table(run.metrics, account) for account in ACCOUNTS}
+    if run.curves is None:
+        return Section("Folds", [], tables)
+    caption = (
+        "Loss on training and validation clips, and the score at each epoch's own best thresholds; dots: the epochs"
+        " that the published account reports."
     )
+    figures = {"learning_curves": (plots.learning_curves(run.curves), caption)}
+    return Section("Folds and learning curves", [], tables, figures)
 
 
 def _stability(run: Run) -> Section:
@@ -313,13 +338,8 @@ def _labels_table(truth: np.ndarray, predicted: np.ndarray) -> Table:
 def _features(run: Run, paths: Sequence[Path]) -> Section:
     title = "What the features tell apart"
     if not paths:
-        return Section(
-            title,
-            [
-                "Principal components are shown where the features are given: blemore-baselines report RUN --features"
-                " PATH."
-            ],
-        )
+        call = shlex.join(["blemore-baselines", "report", str(run.folder), *features_options(run)])
+        return Section(title, ["Principal components are shown where the features are given, as here:"], pre=call)
     dataset, expected = run.dataset, [source["digest"] for source in run.config["features"]]
     sources = [read_features(path, dataset.ids, aggregated=run.config["method"] == "aggregate") for path in paths]
     digests = [source.digest for source in sources]
@@ -351,25 +371,21 @@ MORE_STYLE = (
     "\nfigure { margin: 1rem 0; overflow-x: auto }"
     " figure img { width: 100%; min-width: 30rem; display: block; background: #fff; border-radius: 6px }\n"
     "figcaption { position: sticky; left: 0; color: var(--soft); font-size: .87rem; padding-top: .3rem }\n"
-    'pre { overflow-x: auto; font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }\n'
+    'pre { font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }\n'
 )
 # Should something slip through the escaping after all, a browser still loads and runs nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def _page(run: Run, sections: Sequence[Section]) -> str:
-    config, title = run.config, safe(" + ".join(run.encoders))
-    intro = (
-        f"{config['head']} head, {config['method']}, preset {config['preset']}, seed {config['seed']},"
-        f" {config['train']['clips']:,} clips"
-    )
+    title = safe(" + ".join(run.encoders))
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{title}</title>\n<style>{STYLE}{MORE_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
-            f'<p class="soft">{safe(intro)}</p>',
+            f'<p class="soft">{safe(_intro(run))}</p>',
             *([f"<p><strong>{ON_DEMO}</strong></p>"] if is_demo(run.dataset.ids) else []),
             _tiles(sections[0].tables["results"], "decoded by thresholds" if "structured" in run.metrics else ""),
             *map(_section, sections),
@@ -380,6 +396,20 @@ def _page(run: Run, sections: Sequence[Section]) -> str:
             ),
             "</body>\n</html>\n",
         ]
+    )
+
+
+def _intro(run: Run) -> str:
+    """How the run was made, in a line."""
+    config, clips = run.config, f"{run.config['train']['clips']:,} clips"
+    if run.is_of_scores:
+        return f"Scores from {', '.join(source['path'] for source in config['features'])}; {clips}"
+    settings = f"{config['head']} head, {config['method']}, preset {config['preset']}, seed {config['seed']}, {clips}"
+    if "normalise" not in config:
+        return settings
+    return (
+        f"{settings}. Features normalised per actor ({config['normalise']}), over all clips of an actor at once: every"
+        " figure is transductive"
     )
 
 

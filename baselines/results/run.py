@@ -29,12 +29,16 @@ AGAIN = "Train again, into another folder: blemore-baselines train … --out RUN
 
 
 class Run(NamedTuple):
-    """What a run folder holds. probabilities: (epochs, N, 6), out of fold, of the dataset's clips in its order."""
+    """What a run folder holds; or what stands for it where there are scores alone (scores.py).
+
+    curves:        None for scores
+    probabilities: (epochs, N, 6), out of fold, of the dataset's clips in its order
+    """
 
     folder: Path
     config: Mapping
     metrics: Mapping
-    curves: pd.DataFrame
+    curves: pd.DataFrame | None
     dataset: Dataset
     probabilities: np.ndarray
 
@@ -45,20 +49,27 @@ class Run(NamedTuple):
     @property
     def fields(self) -> dict[str, object]:
         """Everything that the figures follow from, by the names that studies give it, too."""
-        config = self.config
+        config, digests = self.config, "+".join(source["digest"] for source in self.config["features"])
+        fields = {"clips": config["train"]["clips"], "train": config["train"]["digest"]}
+        if self.is_of_scores:
+            return {**fields, "scores": digests, "version": config["versions"]["blemore"]}
         return {
-            "clips": config["train"]["clips"],
-            "train": config["train"]["digest"],
-            "features": "+".join(source["digest"] for source in config["features"]),
+            **fields,
+            "features": digests,
             "head": config["head"],
             "recipe": recipe_digest(config["recipe"]) if self.is_finetuned else Recipe(**config["recipe"]).digest,
             "seed": config["seed"],
+            **({"normalise": config["normalise"]} if "normalise" in config else {}),
             "version": config["versions"]["blemore"],
         }
 
     @property
     def is_finetuned(self) -> bool:
         return self.config["method"] == "fine-tuned"
+
+    @property
+    def is_of_scores(self) -> bool:
+        return self.config["method"] == "scores"
 
     @property
     def signature(self) -> str:

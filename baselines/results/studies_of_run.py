@@ -36,15 +36,22 @@ def read_studies(folder: Path, run: Run) -> dict[str, Study]:
     return studies
 
 
-def command(study: str, run: Run, folder: Path) -> str:
-    """The call that writes a study of this run into a folder."""
-    if study != "identity":
-        return f"blemore-baselines analyse {study} --metadata CSV … --out {shlex.quote(str(folder))}"
-    sources = " ".join(f"--features {shlex.quote(source['path'])}" for source in run.config["features"])
-    return (
-        f"blemore-baselines analyse identity --metadata CSV {sources} --preset {run.config['preset']} --head"
-        f" {run.config['head']} --out {shlex.quote(str(folder))}"
-    )
+def identity_command(run: Run, folder: Path) -> str | None:
+    """The call that writes the study of identity of this run into a folder.
+
+    None: up to version 0.2.0, runs did not note where their metadata was.
+    """
+    metadata = run.config["train"].get("path")
+    if not metadata:
+        return None
+    words = ["blemore-baselines", "analyse", "identity", "--metadata", metadata, *features_options(run)]
+    words += ["--preset", run.config["preset"], "--head", run.config["head"], "--out", str(folder)]
+    return shlex.join(words)
+
+
+def features_options(run: Run) -> list[str]:
+    """What the run was trained on, as options of a command."""
+    return [word for source in run.config["features"] for word in ("--features", source["path"])]
 
 
 def _differences(study: Study, path: Path, run: Run) -> list[Problem]:
@@ -67,8 +74,14 @@ def _differences(study: Study, path: Path, run: Run) -> list[Problem]:
             "other-study",
             str(path),
             f"is of {SHARED[key]} than the run: {key} {show(study.fields.get(key))}; expected {show(value)}",
-            hint=f"Write it for this run: {command(study.name, run, path.parent)}. Or keep it elsewhere.",
+            hint=f"Keep it in another folder, or write it for this run: {_again(study, run, path.parent)}",
         )
         for key, value in expected.items()
         if study.fields.get(key) != value
     ]
+
+
+def _again(study: Study, run: Run, folder: Path) -> str:
+    """How to write a study for this run. What the others take than identity, a run does not tell."""
+    call = identity_command(run, folder) if study.name == "identity" else None
+    return call or f"blemore-baselines analyse {study.name}, with the metadata and features that train was given"

@@ -104,20 +104,20 @@ def figures_to_text(figures: Mapping) -> str:
 
 def nested_model(metrics: Mapping) -> str:
     """Whether a run's nested figures are those of its model for new clips, by what `train` wrote."""
-    final, fitted = metrics["final"], epochs(metrics["nested"])
-    if fitted != str(final["epochs"]):
+    final, fold_epochs = metrics["final"], epochs(metrics["nested"])
+    if fold_epochs != str(final["epochs"]):
         return (
             "The nested figures are of other models than the one for new clips: they take each fold at epoch"
-            f" {fitted}, and that one is trained for {final['epochs']} epochs."
+            f" {fold_epochs}, and that one is trained for {final['epochs']} epochs."
         )
     if final["test_protocol"] != "pooled":
         return (
-            f"The nested figures are of the final model's number of epochs, {fitted}, but of thresholds that all other"
-            " folds chose; the final model has those of one fold."
+            f"The nested figures are of the final model's number of epochs, {fold_epochs}, but of thresholds that all"
+            " other folds chose; the final model has those of one fold."
         )
     return (
-        f"The nested figures are of the model for new clips: every fold's is trained for {fitted} epochs, too, and"
-        " decoded with thresholds that were chosen on other clips."
+        "The nested figures are of the model for new clips: every fold's is trained for"
+        f" {fold_epochs} epochs, too, and decoded with thresholds that were chosen on other clips."
     )
 
 

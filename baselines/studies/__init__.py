@@ -35,6 +35,11 @@ STUDIES = {
         "Do α and β travel? Each fold with thresholds of the others, and what the drop is made of.",
         "--scores run --out run/analysis",
     ),
+    "actors": Entry(
+        "probabilities",
+        "How wrong may groups be? Scores normalised per actor, with clips in the wrong groups.",
+        "--scores run --out run/analysis",
+    ),
     "ablation": Entry(
         "modalities",
         "Video, audio and both; and a model of both with one zeroed, noised or swapped at test time.",

@@ -58,11 +58,16 @@ def identity(
             )
         )
     seeds = range(seed, seed + deals)
+    datasets_of = {
+        "disjoint": [dataset for _ in seeds],
+        "inclusive": [dataset._replace(folds=deal(dataset, number)) for number in seeds],
+    }
     runs = {
-        "disjoint": [_outcomes(dataset, features, recipe, head, number) for number in seeds],
-        "inclusive": [
-            _outcomes(dataset._replace(folds=deal(dataset, number)), features, recipe, head, number) for number in seeds
-        ],
+        name: [
+            _outcomes(one, features, recipe, head, number, f"actor-{name}, seed {number}")
+            for one, number in zip(datasets, seeds)
+        ]
+        for name, datasets in datasets_of.items()
     }
     means = {name: np.mean(records, axis=0) for name, records in runs.items()}
     single = {
@@ -106,9 +111,9 @@ def deal(dataset: Dataset, seed: int) -> np.ndarray:
     return shared
 
 
-def _outcomes(dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int) -> np.ndarray:
-    """Each clip's nested outcome (N, 4)."""
-    logits = cross_validate(dataset, features, recipe, [head], [seed], title=f"seed {seed}").logits[0, 0]
+def _outcomes(dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int, title: str) -> np.ndarray:
+    """Each clip's nested outcome (N, 4). `title`: of the progress bar."""
+    logits = cross_validate(dataset, features, recipe, [head], [seed], title=title).logits[0, 0]
     return outcomes(by_thresholds(softmax(logits), dataset).labels, dataset.labels)
 
 

@@ -35,6 +35,7 @@ from blemore_baselines.template import OFFICIAL_IDS
 
 FOLDS = (522, 486, 468, 472, 508)  # clips in each, Lachmann et al. 2026
 ACTORS = 47  # of train; those of test are not public
+PARTITIONS = ("train", "test")
 FEATURES = "Pre-extracted features"
 CURRENT = "Take it from the current record (see data/README.md)."
 
@@ -78,8 +79,10 @@ class Source(NamedTuple):
     shapes: dict[str, tuple[int, int]]  # (T, D) of the readable, by clip
 
 
-def survey(folder: Path) -> Survey:
+def survey(folder: Path, videos_of: Sequence[str] = PARTITIONS) -> Survey:
     """Look at everything in the folder: metadata, the header of every video, every file of the pre-extracted features.
+
+    videos_of: the partitions whose videos are expected
 
     Raises FileError: there is no train_metadata.csv to go by; ValidationError: a metadata table is itself wrong.
     """
@@ -91,7 +94,7 @@ def survey(folder: Path) -> Survey:
     parts = {"train": dataset.ids, "test": test}
     videos, sources = _probe(folder, located, [*dataset.ids, *test]), _sources(located, parts)
     problems = [] if demo else [*_deviations(dataset, str(located.train_metadata)), *_test_deviations(test, located)]
-    problems += _video_problems(videos, parts, folder)
+    problems += _video_problems(videos, {part: parts[part] for part in videos_of}, folder)
     problems += [problem for source in sources for problem in _feature_problems(source)]
     tables = [
         _partition_table(parts, videos, demo),

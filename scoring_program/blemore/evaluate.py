@@ -90,19 +90,19 @@ def check(path: Path, ids: Iterable[str] | None = None, max_bytes: int = MAX_JSO
     return validate(data, None if ids is None else set(ids), where)
 
 
-def read_reference(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Reference:
+def read_reference(path: Path | str, max_bytes: int = MAX_JSON_BYTES) -> Reference:
     """Labels JSON, or the dataset's metadata CSV. ReferenceLabelsError: they are themselves wrong."""
     try:
-        if path.suffix.lower() == ".csv":
+        if str(path).lower().endswith(".csv"):
             return validate_metadata(read_table(path), str(path))
         return validate_labels(*read_json(path, max_bytes))
     except ValidationError as error:
         raise ReferenceLabelsError(error.problems) from None
 
 
-def read_ids(path: Path) -> list[str]:
+def read_ids(path: Path | str) -> list[str]:
     """The clips that a submission must hold: the `filename` column of a CSV, or the keys of labels or a template."""
-    if path.suffix.lower() == ".csv":
+    if str(path).lower().endswith(".csv"):
         rows = read_table(path)
         names = [row.get("filename", "") for row in rows]
     else:

@@ -184,7 +184,7 @@ def _too_large(where: str, size: int, limit: int) -> Problem:
 # ---------------------------------------------------------------------------- files and zips
 
 
-def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
+def read_bytes(path: Path | str, max_bytes: int | None = None) -> bytes:
     """A file's content. FileError: it cannot be opened; ValidationError: it is larger than `max_bytes`."""
     try:
         with open(path, "rb") as file:
@@ -204,7 +204,7 @@ def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
     return raw
 
 
-def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Document:
+def read_json(path: Path | str, max_bytes: int = MAX_JSON_BYTES) -> Document:
     """A strict JSON file, or the one JSON file inside a zip (told by its content, not by its name)."""
     raw = read_bytes(path, max_bytes)
     where = str(path)
@@ -349,7 +349,7 @@ def other_separator(header: Sequence[str]) -> str | None:
     return None
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
+def read_table(path: Path | str) -> list[dict[str, str]]:
     """The rows of a CSV file with a header, as dicts of stripped text; a row's line is under the key `""`.
 
     Raises ValidationError: not UTF-8, no header, a column twice, rows longer or shorter than the header.

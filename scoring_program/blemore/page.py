@@ -78,12 +78,17 @@ thead th { overflow-wrap: normal }
 .relations col:first-child { width: 32% }
 .relations th { font-size: .87rem; padding: .15rem .3rem .15rem 0; overflow-wrap: normal }
 .relations thead th { text-align: center; vertical-align: bottom; padding-right: 0 } .relations td { padding: .4rem 0 }
+pre { overflow-x: auto } .wide, pre { background:
+  linear-gradient(to right, var(--paper) 40%, transparent) left / 2rem 100% no-repeat local,
+  linear-gradient(to left, var(--paper) 40%, transparent) right / 2rem 100% no-repeat local,
+  linear-gradient(to right, rgba(var(--shade), .5), transparent) left / .7rem 100% no-repeat,
+  linear-gradient(to left, rgba(var(--shade), .5), transparent) right / .7rem 100% no-repeat }
 code { font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }
 ol { padding-left: 1.6rem } li { margin: .5rem 0 } li .soft { display: block }
 @media print {
   :root { --paper: #fff; --ink: #000; --soft: #444; --line: #bbb; --shade: 37, 99, 175; --deep: #fff }
   body { max-width: none; font-size: 11pt } table, .figures { break-inside: avoid } h2 { break-after: avoid }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact }
+  .wide, pre { background: none } * { print-color-adjust: exact; -webkit-print-color-adjust: exact }
 }
 """
 

@@ -120,10 +120,10 @@ def _evaluate(
     Raises ValidationError: all of them are invalid; FileError: with all that cannot be opened.
     """
     reports, left_out, unreadable = {}, [], []
-    shown = len(by_name) if sys.stderr.isatty() else 0
+    on_terminal, last = sys.stderr.isatty(), len(by_name)
     for number, (name, path) in enumerate(by_name.items(), 1):
-        if shown:
-            click.echo(f"\r{number} of {shown} submissions", nl=number == shown, err=True)
+        if on_terminal:
+            click.echo(f"\r{number:,} of {last:,} submissions", nl=number == last, err=True)
         try:
             data, where = read_json(path)
             reports[name] = evaluate(data, reference, folds, where)
@@ -146,14 +146,14 @@ def _files(paths: Sequence[Path], except_for: Sequence[Path]) -> Iterator[Path]:
 
     Raises ValidationError: a folder has none.
     """
-    seen = {os.path.realpath(path) for path in except_for}
+    places = {os.path.realpath(path) for path in except_for}
     for path in paths:
         inside = list(_in_folder(path)) if path.is_dir() else [path]
-        others = [one for one in inside if os.path.realpath(one) not in seen]
+        others = [one for one in inside if os.path.realpath(one) not in places]
         if path.is_dir() and not inside:
             message = f"no submission in it; expected files that end in {' or '.join(SUFFIXES)}"
             raise ValidationError(Problem("no-submissions", str(path), message, hint="Is it the right folder?"))
-        seen.update(map(os.path.realpath, others))
+        places.update(map(os.path.realpath, others))
         yield from others
 
 

@@ -1,3 +1,3 @@
 """The kit's version, stated once: the package's metadata and every signature read it here."""
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"

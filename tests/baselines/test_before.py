@@ -60,6 +60,7 @@ def go_on(tiny, out, **decoder):
         head="linear",
         preset="fast",
         seed=0,
+        metadata=tiny.train,
         out=out,
         **decoder,
     )

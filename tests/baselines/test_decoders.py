@@ -340,3 +340,17 @@ def test_too_few_folds_with_blends_are_refused_before_the_training(tiny, tmp_pat
             decoder="structured",
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_runs_of_version_0_2_are_shown_with_their_own_inference():
+    """There, `against` was one object, its intervals by a bootstrap."""
+    figures = fit("structured", *planted()).figures
+    (new,) = figures["nested"]["against"]
+    old = {"unit": "actor", "units": 5, "resamples": 2000, "seed": 0, "note": None}
+    old["differences"] = {
+        metric: {"delta": one["delta"], "interval": [-0.1, 0.2], "p": 0.0005}
+        for metric, one in new["differences"].items()
+    }
+    text = structured_to_text({**figures, "nested": {**figures["nested"], "against": old}})
+    assert "[-0.1000, +0.2000]" in text and "p < 0.001" in text and "by the bootstrap of version 0.2" in text
+    assert "jackknife over" not in text and "jackknife over" in structured_to_text(figures)

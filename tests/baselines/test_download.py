@@ -1,82 +1,30 @@
 """Fetching weights, against servers on this machine: a plain one that misbehaves on demand, and one like the hub."""
 
-import contextlib
 import hashlib
 import json
 import re
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from servers import CONTENT, Handler, serving
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from blemore.errors import FileError, ValidationError
-from blemore_baselines import cli
+from blemore_baselines import cli, download
 from blemore_baselines.clips.media import ArrayClip
 from blemore_baselines.commands import weights as command
-from blemore_baselines.encoders import create, download
-from blemore_baselines.encoders.download import LOCK, Remote, fetch
+from blemore_baselines.download import Publisher, Remote
+from blemore_baselines.encoders import create
+from blemore_baselines.encoders import download as weights
+from blemore_baselines.encoders.download import LOCK
 from blemore_baselines.encoders.videoswin import VideoSwinT
 
-CONTENT = np.random.default_rng(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 NAME = "model.pth"
-
-
-class Server(ThreadingHTTPServer):
-    """Serves CONTENT under every path; what it does wrong is set from outside.
-
-    breaks:  after how many bytes each answer in turn is cut off
-    length:  the length that it states, where that is not the content's
-    """
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.status, self.breaks, self.length = CONTENT, 200, [], None
-        self.etag, self.ranges, self.pages, self.seen = '"one"', True, {}, []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, request, client_address):
-        pass  # what was cut off on purpose
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        server, path = self.server, self.path.partition("?")[0]
-        server.seen.append((path, self.headers.get("Range")))
-        content = server.pages.get(path, server.content) if not server.pages or path in server.pages else None
-        if server.status != 200 or content is None:
-            status = server.status if server.status != 200 else 404
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        start = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        partial = start and server.ranges and self.headers.get("If-Range") == server.etag
-        rest = content[int(start[1]) :] if partial else content
-        self.send_response(206 if partial else 200)
-        if server.etag:
-            self.send_header("ETag", server.etag)
-        self.send_header("Content-Length", str(server.length or len(rest)))
-        self.end_headers()
-        end = server.breaks.pop(0) if server.breaks else None
-        self.wfile.write(rest[:end])
-        if end is not None or server.length:
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
+SHA, MD5 = f"sha256:{SHA256}", f"md5:{hashlib.md5(CONTENT).hexdigest()}"
 
 
 @pytest.fixture
@@ -85,11 +33,8 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("BLEMORE_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
     monkeypatch.chdir(tmp_path)
-    with contextlib.closing(Server()) as running:
-        running.close = running.shutdown
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+    with serving() as running:
         yield running
-    running.server_close()
 
 
 @pytest.fixture
@@ -100,6 +45,10 @@ def folder(tmp_path):
 
 def remote(server, **facts):
     return Remote(f"{server.url}/{NAME}", NAME, **facts)
+
+
+def fetch(remote, folder):
+    return download.fetch(remote, folder, Publisher({}, "Is an account needed?", "SOME_FOLDER", "It has changed."))
 
 
 def refused(server, folder, code, **facts):
@@ -115,11 +64,12 @@ def refused(server, folder, code, **facts):
 # ------------------------------------------------------------------------------------ one file
 
 
-@pytest.mark.parametrize("facts", [{}, {"size": len(CONTENT)}, {"sha256": SHA256}, {"sha256": SHA256[:8]}])
+@pytest.mark.parametrize(
+    "facts", [{}, {"size": len(CONTENT)}, {"checksum": SHA}, {"checksum": SHA[:15]}, {"checksum": MD5}]
+)
 def test_a_file_arrives_whole(server, folder, facts):
-    entry = fetch(remote(server, **facts), folder)
-    assert (folder / NAME).read_bytes() == CONTENT
-    assert entry == {"url": f"{server.url}/{NAME}", "size": len(CONTENT), "sha256": SHA256}
+    path = fetch(remote(server, **facts), folder)
+    assert path == folder / NAME and path.read_bytes() == CONTENT
     assert [path.name for path in folder.iterdir()] == [NAME], "nothing is left beside it"
     fetch(remote(server, **facts), folder)
     assert len(server.seen) == 1, "it is there already"
@@ -127,7 +77,7 @@ def test_a_file_arrives_whole(server, folder, facts):
 
 def test_a_connection_that_breaks_off_goes_on_where_it_was(server, folder):
     server.breaks = [140_000, 100_000]
-    fetch(remote(server, sha256=SHA256), folder)
+    fetch(remote(server, checksum=SHA), folder)
     ranges = [int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0 for _, asked in server.seen]
     assert (folder / NAME).read_bytes() == CONTENT and len(ranges) == 3
     assert 0 < ranges[1] <= 140_000 and ranges[1] < ranges[2] <= 240_000
@@ -186,7 +136,7 @@ def test_wrong_length(server, folder):
 
 @pytest.mark.parametrize("digits", [8, 64])
 def test_wrong_hash(server, folder, digits):
-    message = refused(server, folder, "wrong-hash", sha256=("0" * 64)[:digits])
+    message = refused(server, folder, "wrong-hash", checksum="sha256:" + ("0" * 64)[:digits])
     assert SHA256 in message and "It was not kept" in message
     assert not list(folder.iterdir())
 
@@ -194,17 +144,18 @@ def test_wrong_hash(server, folder, digits):
 def test_wrong_hash_of_a_file_that_was_there(server, folder):
     (folder / NAME).write_bytes(b"by hand")
     with pytest.raises(FileError, match=rf"Delete {folder / NAME} to download it anew"):
-        fetch(remote(server, sha256=SHA256[:8]), folder)
+        fetch(remote(server, checksum=SHA[:15]), folder)
     assert (folder / NAME).read_bytes() == b"by hand"
 
 
-@pytest.mark.parametrize("status, message", [
-    (404, "answers 404 Not Found"), (403, "answers 403 Forbidden"), (500, "answers 500 Internal Server Error"),
+@pytest.mark.parametrize("status, message, hint", [
+    (404, "answers 404 Not Found", "Has it moved?"), (403, "answers 403 Forbidden", "Is an account needed?"),
+    (500, "answers 500 Internal Server Error", "Try again later"), (429, "answers 429", "Try again later"),
 ])  # fmt: skip
-def test_other_answers(server, folder, status, message):
+def test_other_answers(server, folder, status, message, hint):
     server.status = status
     text = refused(server, folder, "http-error")
-    assert message in text and ("account" in text if status == 403 else "Has it moved" in text)
+    assert message in text and hint in text
 
 
 def test_no_network(server, folder):
@@ -246,11 +197,13 @@ def test_a_folder_that_cannot_be_written(server, tmp_path):
 ])  # fmt: skip
 def test_every_encoder_says_how_its_weights_are_published(name, by_hand):
     encoder = create(name)
-    assert download.is_by_hand(encoder.weights, encoder.file) == by_hand
+    assert weights.is_by_hand(encoder.weights, encoder.file) == by_hand
     if "swin" in name:
-        [file] = download.published(name, encoder.weights, encoder.file).files
+        [file] = weights.published(name, encoder.weights, encoder.file).files
         assert (
-            len(file.sha256) == 8 and file.sha256 in file.path and file.url.startswith("https://download.pytorch.org/")
+            re.fullmatch(r"sha256:[0-9a-f]{8}", file.checksum)
+            and file.checksum[7:] in file.path
+            and file.url.startswith("https://download.pytorch.org/")
         )
 
 
@@ -401,32 +354,32 @@ def test_a_model_of_the_hub_stays_at_its_commit(hub, folder):
 
 
 def test_a_file_on_a_page_of_the_hub(hub, folder):
-    [path] = download.get("mine", "https://huggingface.co/some/files", NAME)
+    [path] = weights.get("mine", "https://huggingface.co/some/files", NAME)
     assert path == folder / NAME and path.read_bytes() == CONTENT
     with pytest.raises(FileError, match=r"some/files: has no other\.pth among its 2 files"):
-        download.get("mine", "https://huggingface.co/some/files", "other.pth")
+        weights.get("mine", "https://huggingface.co/some/files", "other.pth")
 
 
 def test_a_file_of_the_hub_is_checked_and_goes_on(hub, folder):
     [address] = [path for path in hub.pages if path.endswith(NAME)]
     hub.breaks = [10**6, 100_000]  # the page itself first
-    download.get("mine", "https://huggingface.co/some/files", NAME)
+    weights.get("mine", "https://huggingface.co/some/files", NAME)
     assert hub.seen[-1][0] == address and hub.seen[-1][1] and (folder / NAME).read_bytes() == CONTENT
     (folder / NAME).unlink()
     (folder / LOCK).unlink()
     hub.pages[address] = CONTENT[:-1] + b"!"
     with pytest.raises(FileError, match="its SHA-256 is"):
-        download.get("mine", "https://huggingface.co/some/files", NAME)
+        weights.get("mine", "https://huggingface.co/some/files", NAME)
     assert not (folder / NAME).exists()
 
 
 def test_a_hub_that_does_not_answer(hub, folder, monkeypatch):
     with pytest.raises(FileError) as caught:
-        download.get("mine", "some/nothing", None)
+        weights.get("mine", "some/nothing", None)
     assert caught.value.problems[0].code == "http-error" and "404" in str(caught.value)
     name_hub(monkeypatch, "http://no-such-host.invalid")
     with pytest.raises(FileError) as caught:
-        download.get("mine", "some/clip", None)
+        weights.get("mine", "some/clip", None)
     assert caught.value.problems[0].code == "no-network"
 
 

@@ -19,7 +19,11 @@ VIDEO = [name for name in ENCODERS if encoder_class(name).modality == "video"]
 AUDIO = [name for name in ENCODERS if encoder_class(name).modality == "audio"]
 SECONDS = [1 / 16_000, 0.02, 0.0201, 1, 5, 30]
 # The rows that each encoder documents, from the number of frames or samples.
-ROWS = {"gray_flow": lambda frames: frames, "logmel": lambda samples: 1 + samples // 320}
+ROWS = {
+    "gray_flow": lambda frames: frames,
+    "looks": lambda frames: frames,
+    "logmel": lambda samples: 1 + samples // 320,
+}
 
 
 def moving(frames: int, height: int = 48, width: int = 64) -> np.ndarray:
@@ -125,7 +129,7 @@ def test_importing_the_registry_is_light():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValidationError, match="gray_flow, logmel"):
+    with pytest.raises(ValidationError, match="gray_flow, looks, logmel"):
         create("grey_flow")
     with pytest.raises(ValidationError, match="no preset 'published'.*reference"):
         create("logmel", "published")

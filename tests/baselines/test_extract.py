@@ -344,6 +344,7 @@ def test_command(videos, faces, tmp_path):
         "empty  empty-file  the file is empty" in first.stderr
         and "failures.csv; the same command tries them again" in first.stderr
     )
+    assert first.stderr.count("100%") == 1, "no terminal: the bar is not drawn again and again"
     (videos / "empty.wav").unlink()
     write_wav(videos / "empty.wav")
     assert "1 clips encoded, 6 there already, 0 failed" in command(*arguments).stdout

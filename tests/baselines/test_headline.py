@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blemore.significance import bootstrap
+from blemore.significance import intervals
 from blemore_baselines.dataset import TARGETS, Dataset
 from blemore_baselines.decoding.accounts import scored
 from blemore_baselines.features import read_features
@@ -54,7 +54,7 @@ def test_the_saved_model_reaches_what_the_run_reports(tmp_path, preset, long):
         folder.mkdir()
         run, nested, reached = reported_and_reached(folder, preset, head, seed)
         # Both are of so many actors: the interval of a difference of independent figures.
-        widths = [(high - low) / 2 for low, high in (bootstrap(one).intervals["score"] for one in (nested, reached))]
+        widths = [(high - low) / 2 for low, high in (intervals(one).intervals["score"] for one in (nested, reached))]
         off = reached.counts.score - nested.counts.score
         assert abs(off) <= np.hypot(*widths), (preset, head, seed, nested.counts.score, reached.counts.score)
         assert {fold["epoch"] for fold in run.metrics["nested"]["folds"]} == {run.metrics["final"]["epochs"]}

@@ -1,8 +1,10 @@
 """The report of a run: self-contained, its tables as files, its failures measured, and what it says of half a run."""
 
 import csv
+import html
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 
 import numpy as np
@@ -16,7 +18,7 @@ from blemore.labels import LABELS, to_entry
 from blemore.tables import Table
 from blemore_baselines.cli import main
 from blemore_baselines.features import npz_bytes
-from blemore_baselines.models.recipes import Recipe
+from blemore_baselines.models.recipes import PRESETS, Recipe
 from blemore_baselines.results import plots, report, study_files
 from blemore_baselines.results.run import read_run
 from blemore_baselines.results.text import METRICS
@@ -36,6 +38,7 @@ def run(tiny, quick, tmp_path):
         preset="published",
         seed=0,
         out=folder,
+        metadata=tiny.train,
     )
     return folder
 
@@ -165,10 +168,12 @@ def test_failures_agree_with_the_accounts(run):
     assert len(labels) == 36 and sum(int(row[3]) for row in labels) / 36 == pytest.approx(
         metrics["nested"]["acc_presence"]
     )
+    features = config["features"][0]["path"]
     assert (
-        f"blemore-baselines analyse identity --metadata CSV --features {config['features'][0]['path']} --preset"
-        f" published --head linear --out {run / 'analysis'}" in text
+        f"<pre>blemore-baselines analyse identity --metadata {config['train']['path']} --features {features}"
+        f" --preset published --head linear --out {run / 'analysis'}</pre>" in text
     )
+    assert f"<pre>blemore-baselines report {run} --features {features}</pre>" in text
     (_, (_, gained, *_)), _ = rows(run / "tables" / "failure_relation_chance.csv")
     assert int(gained) == int(relations[-1][6]) - int(relations[-1][7])
 
@@ -240,6 +245,44 @@ def test_studies_are_told_whole_each_with_its_own_signature(run, tmp_path, elsew
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_commands_on_the_page_can_be_run(run, quick, monkeypatch):
+    """As they stand there: a browser copies the text of `pre`."""
+    monkeypatch.setitem(PRESETS, "published", quick)
+    text = report.write_report(run).read_text()
+    calls = [html.unescape(call) for call in re.findall("<pre>(blemore-baselines .*?)</pre>", text)]
+    assert [shlex.split(call)[1:3] for call in calls] == [["analyse", "identity"], ["report", str(run)]]
+    for call in calls:
+        done = CliRunner().invoke(main, shlex.split(call)[1:])
+        assert done.exit_code == 0, done.output
+    text = report.write_report(run).read_text()
+    assert "Not measured yet" not in text and (run / "analysis" / "identity.json").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_scrolls_sideways_is_marked(run):
+    """By a shadow that stays at the edge, under a cover that scrolls with the content and hides it at the end."""
+    text = report.write_report(run).read_text()
+    [rule] = re.findall(r"\.wide, pre \{ background:([^}]*) \}(?!\s*\*)", text)
+    layers = re.split(r",\s+(?=linear-gradient)", rule)
+    assert ["local" in layer for layer in layers] == [True, True, False, False]
+    assert '<div class="wide">' in text and "<pre>" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_did_not_note_its_metadata(run):
+    """As of version 0.2.0 and before."""
+    config = json.loads((run / "config.json").read_text())
+    del config["train"]["path"]
+    (run / "config.json").write_text(json.dumps(config))
+    text = report.write_report(run).read_text()
+    assert "give blemore-baselines analyse identity the metadata and features that train was given" in text
+    assert "CSV" not in re.sub("as CSV|CSV \\(unrounded\\)", "", text) and "--metadata" not in text
+    write_study(run, run / "analysis", train="t2")
+    with pytest.raises(ValidationError, match="analyse identity, with the metadata and features that train was given"):
+        report.write_report(run)
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_study_of_another_run_is_refused(run):
     with pytest.raises(ValidationError) as told:
         others = {"train": "t2", "features": "f2+f3", "head": "mlp256", "recipe": "r2"}
@@ -260,7 +303,7 @@ def test_a_study_of_another_run_is_refused(run):
     ):
         assert f'"{theirs}"; expected "{ours}"' in text
     assert "recipe" in recipe and all(
-        "blemore-baselines analyse identity --metadata CSV --features" in text
+        f"blemore-baselines analyse identity --metadata {config['train']['path']} --features" in text
         for text in (train, features, head, recipe)
     )
     assert "blemore-baselines analyse thresholds" in thresholds

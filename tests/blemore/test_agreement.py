@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import naive
 import pytest
-from helpers import mapping
+from helpers import mapping, problems_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -367,3 +367,18 @@ def test_the_metrics_refuse_what_cannot_be_scored(function, predictions, code):
 def test_the_metrics_refuse_labels_that_are_wrong(function):
     with pytest.raises(ValidationError, match="expected 70 or 50 or 30"):
         function(mapping({"a": "ang 60 hap 40"}), mapping({"a": "ang 60 hap 40"}))
+
+
+class Array:
+    """What numpy's arrays look like from outside, which are no dependency here."""
+
+    shape = (3, 6)
+
+
+@pytest.mark.parametrize("function", [acc_presence, acc_salience, score])
+def test_arrays_are_told_what_is_expected(function):
+    for arguments, names in (((Array(), Array()), ["predictions", "labels"]), ((PREDICTED, Array()), ["labels"])):
+        problems = problems_of(function, *arguments)
+        assert [problem.where for problem in problems] == names
+        assert all("expected a mapping of clips to entries" in problem.message for problem in problems)
+        assert all('"salience": 70' in problem.message and "decoder" in problem.hint for problem in problems)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCORER = {"click", "jsonschema", "pyyaml"}
 BASELINES = {
     *("av", "matplotlib", "numpy", "opencv-python-headless", "pandas", "pillow", "pooch"),
-    *("requests", "safetensors", "soundfile", "soxr", "torch", "tqdm", "transformers"),
+    *("requests", "safetensors", "scikit-learn", "soundfile", "soxr", "torch", "tqdm", "transformers"),
 }
 # Of each extra, which of the others it includes.
 EXTRAS = {

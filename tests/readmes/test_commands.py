@@ -6,18 +6,23 @@ process. What cannot be run here has its reason in NOT_HERE; what is in neither 
 """
 
 import doctest
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from kit import PROGRAMS, call
 from pages import ROOT, blocks, fill_in, pages, text_of
 
+from blemore_baselines.dataset import TARGETS
 from blemore_baselines.engines import one_thread_each
 
 # A command as it stands on the page, by how it begins, and why it is not run.
@@ -31,7 +36,11 @@ NOT_HERE = {
     r"tests/run\.sh|\.ci/run": "is what runs these tests: tests/packaging/test_scripts.py",
     r"sbatch": "needs a Slurm cluster",
     r"blemore-baselines extract .*--encoder (clip|imagebind|wavlm|hubert|videomaev2|hf-\w+:)\b": "downloads weights",
+    r"blemore-baselines (faces|finetune|predict .*--clips|decode .*--scores runs/)": (
+        "needs OpenFace and pretrained weights: tests/baselines/test_finetuning_runs.py, with tiny ones"
+    ),
     r"blemore-baselines weights get": "downloads weights: tests/baselines/test_download.py",
+    r"blemore-baselines data get": "downloads the dataset: tests/baselines/test_record.py",
     r"blemore-baselines extract .*--encoder my_encoder\.py": "needs that file: tests/baselines/test_own_encoders.py",
     r"blemore-baselines train .*--features features/train/my_encoder": "needs its features",
     r"jupyter lab": "opens a browser",
@@ -147,9 +156,14 @@ def bench(desk, world, monkeypatch):
 
     monkeypatch.setitem(PRESETS, "published", PRESETS["fast"])
     lay_out_tables(desk)
-    aggregated = {"wavlm": desk.wavlm, "imagebind": "pre_extracted_train_data/ImageBind_train"}
-    for name, features in aggregated.items():
-        options = ["--features", features, "--metadata", desk.train, "--out", f"{name}.npz"]
+    aggregated = {
+        "wavlm": (desk.wavlm, desk.train),
+        "imagebind": ("pre_extracted_train_data/ImageBind_train", desk.train),
+        "train": (desk.wavlm, desk.train),
+        "test": (desk.wavlm_test, desk.test),
+    }
+    for name, (features, metadata) in aggregated.items():
+        options = ["--features", features, "--metadata", metadata, "--out", f"{name}.npz"]
         call("blemore-baselines", "aggregate", *options)
     options = ["--features", desk.wavlm_test, "--ids", desk.test, "--out", "submission.zip"]
     call("blemore-baselines", "predict", "--model", "run", *options)
@@ -181,14 +195,16 @@ def lay_out_tables(desk):
     Path("practice.csv").write_text("\n".join([header, *(row for row in rows if row.endswith(",0"))]) + "\n")
 
 
-SHELL = ("sh", "bash", "shell", "console")
+SHELL, PYTHON = ("sh", "bash", "shell", "console"), ("python", "py", "pycon")
 PAGES = [page for page in pages() if any(block.language in SHELL for block in blocks(page))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_commands_of_a_page_work(page, bench, wheels):
+def test_the_commands_of_a_page_work(page, bench, wheels, monkeypatch):
     ran = 0
     for block in blocks(page):
+        if block.language in PYTHON and ">>>" not in block.text:  # what the commands after it take for granted
+            run_python(page, block, monkeypatch)
         if block.language in SHELL:
             os.chdir(bench.folder)
             try:
@@ -200,6 +216,33 @@ def test_the_commands_of_a_page_work(page, bench, wheels):
                 raise AssertionError(f"{page.relative_to(ROOT)}, line {block.line}: {error}") from None
     os.chdir(bench.folder)
     print(f"{page.name}: {ran} commands run")
+
+
+def run_python(page, block, monkeypatch):
+    """Run a block of a page. Lightning, which is no dependency of the kit's, is played where it is not installed."""
+    if "lightning" not in sys.modules and importlib.util.find_spec("lightning") is None:
+        monkeypatch.setitem(sys.modules, "lightning", SimpleNamespace(LightningModule=torch.nn.Module))
+    names = {}
+    with one_thread_each():
+        exec(compile(block.text, f"{page.name}, line {block.line}", "exec"), names)
+    return names
+
+
+def test_the_metrics_of_training_loops(monkeypatch):
+    """What "Bring your own model" says of Trainer and Lightning, with what these hand over."""
+    page = ROOT / "starting_kit" / "own_model.md"
+    trainer, lightning = [block for block in blocks(page) if block.language in PYTHON][1:]
+    targets = TARGETS[np.random.default_rng(0).integers(0, 36, 60)]
+    compute_metrics = run_python(page, trainer, monkeypatch)["compute_metrics"]
+    figures = compute_metrics(SimpleNamespace(predictions=np.log(targets + 0.01), label_ids=targets))
+    assert figures == {"presence": 1.0, "salience": 1.0, "score": 1.0}
+    system, logged = run_python(page, lightning, monkeypatch)["System"](), {}
+    system.model, system.log = torch.log, logged.__setitem__
+    system.on_validation_epoch_start()
+    for part in np.split(targets, 3):
+        system.validation_step((torch.tensor(part + 0.01), torch.tensor(part)), 0)
+    system.on_validation_epoch_end()
+    assert logged == {"score": 1.0}
 
 
 @pytest.mark.skipif(not pages(), reason="not a git checkout")
@@ -219,12 +262,11 @@ def test_every_reason_is_needed():
 @pytest.mark.parametrize(
     "page", [page for page in pages() if page.suffix == ".md"], ids=lambda page: str(page.relative_to(ROOT))
 )
-def test_python_on_a_page_runs(page):
-    """Sessions with >>> are doctests; pytest itself collects the root's."""
+def test_python_on_a_page_runs(page, monkeypatch):
+    """Sessions with >>> are doctests; pytest itself collects the root's. A page's commands come with its other code."""
     for block in blocks(page):
-        if block.language in ("python", "py", "pycon"):
-            if ">>>" not in block.text:
-                exec(compile(block.text, f"{page.name}, line {block.line}", "exec"), {})
+        if block.language in PYTHON and ">>>" not in block.text and page not in PAGES:
+            run_python(page, block, monkeypatch)
     if page != ROOT / "README.md":
         with one_thread_each():
             assert doctest.testfile(str(page), module_relative=False).failed == 0
