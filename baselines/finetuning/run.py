@@ -28,7 +28,7 @@ from blemore.io import csv_text, read_bytes, to_json, write_atomic
 from blemore.labels import EMOTIONS
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding import decoders
-from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.decoding.accounts import figures_with_intervals
 from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.decoding.thresholds import fit_exact
 from blemore_baselines.encoders import create
@@ -237,7 +237,7 @@ def _assemble(setup: Setup, dataset: Dataset, config: dict, decoder: str, option
         with np.load(io.BytesIO(read_bytes(_result(setup, fold))), allow_pickle=False) as result:
             losses[fold] = result["losses"].tolist()
             logits[0, dataset.folds == fold] = result["logits"]
-    metrics = figures(softmax(logits), dataset.labels, dataset.folds)
+    metrics = figures_with_intervals(dataset, softmax(logits))
     thresholds = fit_exact(softmax(logits[0]), dataset.labels).thresholds
     final = Final(FINAL, setup.recipe.epochs, thresholds, "pooled out-of-fold logits of the last epoch")
     decoder_spec = fit_final_decoder(dataset, logits[0], final, decoder, options, metrics)
