@@ -50,7 +50,9 @@ def actors(
     from blemore_baselines.survey.persons import cluster, judge
 
     dataset = read_dataset(metadata) if metadata else None
-    names = dataset.ids if dataset else read_ids(ids)
+    names = read_ids(ids) if ids else []
+    if dataset:
+        names = dataset.ids
     sources = [read_features(path, names) for path in features]
     if dataset:
         clusters, table = judge(dataset, sources)

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from blemore.labels import LABELS
-from blemore.tables import Table
+from blemore.tables import Cell, Table
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding import posterior as posteriors
 from blemore_baselines.decoding.normalise import fit_reference, normalise
@@ -125,13 +125,15 @@ def measure(dataset: Dataset, logs: np.ndarray, seed: int, draws: int) -> Record
 def _reader(dataset: Dataset, logs: np.ndarray, others: np.ndarray, method: str) -> Callable[..., np.ndarray]:
     """What reads labels (n,) from logs (n, 6), groups (n,) and whether to match labels; fitted on `others` alone."""
     names, labels = np.array(dataset.actors), dataset.labels[others]
-    reference = fit_reference(logs[others], names[others])
-    normal = log_softmax(normalise(logs[others], names[others], method, reference))
+    reference = fit_reference(logs[others], names[others].tolist())
+    normal = log_softmax(normalise(logs[others], names[others].tolist(), method, reference))
     model = cross_validate(normal[None], labels, dataset.folds[others]).final
     frequencies = np.bincount(labels, minlength=len(LABELS)) / len(labels)
 
     def read(own: np.ndarray, groups: np.ndarray, is_matched: bool = False) -> np.ndarray:
-        chances = posteriors.posterior(model, log_softmax(normalise(own, groups, method, reference))[None])
+        chances = posteriors.posterior(
+            model, log_softmax(normalise(own, groups.astype(str).tolist(), method, reference))[None]
+        )
         if is_matched:
             for group in np.unique(groups):
                 chances[groups == group] = match(chances[groups == group], frequencies)
@@ -161,13 +163,13 @@ def _result(rows: np.ndarray, right: np.ndarray, owners: Sequence[str]) -> Resul
 
 
 def _table(method: str, results: Mapping[str, Result]) -> Table:
+    rows: list[list[Cell]] = []
+    for name, (figures, difference) in results.items():
+        rows.append([name, *cells(figures), *([None] * 4 if name == NO_ERRORS else difference[:4])])
     return Table(
         f"--normalise {method}, nested, structured decoder; score against no errors, with intervals over actors",
         ("groups", *COLUMNS, "difference", "low", "high", "p"),
-        [
-            [name, *cells(result.figures)] + ([None] * 4 if name == NO_ERRORS else [*result.difference[:4]])
-            for name, result in results.items()
-        ],
+        rows,
     )
 
 
