@@ -218,7 +218,7 @@ def test_a_row_s_figures_are_those_of_training(root, tmp_path):
         out=tmp_path / "run",
         test_protocol="retrain",
     )
-    # The published account is the same; nested, a row chooses its epochs, and a run has those of the model that it saves.
+    # The published account is the same; nested, a row chooses its epochs, and a run has those of its saved model.
     assert metrics["published"] == pair.heads["mlp512"]["published"]
     assert {fold["epoch"] for fold in metrics["nested"]["folds"]} == {metrics["final"]["epochs"]}
     assert {key: metrics["final"][key] for key in ("alpha", "beta", "epochs")} == {
