@@ -38,7 +38,7 @@ from blemore.labels import EMOTIONS
 from blemore.version import VERSION
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding import decoders
-from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.decoding.accounts import figures_with_intervals
 from blemore_baselines.decoding.normalise import Reference, fit_reference
 from blemore_baselines.decoding.normalise import normalise as normalise_rows
 from blemore_baselines.decoding.scores import Models, log_softmax, softmax
@@ -132,7 +132,7 @@ def _run(
     features, reference = _normalised(dataset, features, config.get("normalise", "none"))
     result = cross_validate(dataset, features, recipe, [config["head"]], [config["seed"]], keep=out / "folds")
     logits, losses = result.logits[0, 0], {fold: curves[0, 0] for fold, curves in result.losses.items()}
-    metrics = figures(softmax(logits), dataset.labels, dataset.folds, nested_epoch(config["test_protocol"], recipe))
+    metrics = figures_with_intervals(dataset, softmax(logits), nested_epoch(config["test_protocol"], recipe))
     if config["test_protocol"] == "pooled":
         final = pooled_final(recipe, softmax(logits), dataset)
     else:

@@ -95,7 +95,7 @@ def _listing(record: Record, files: Sequence[Remote], out: Path) -> str:
 @data.command()
 @click.argument("folder", type=PATH, metavar="DIR")
 @click.option(
-    "--figures", type=OUT_FOLDER, metavar="OUT", help="Draw durations and labels, as PNG files in this folder."
+    "--figures", type=OUT_FOLDER, metavar="OUT", help="Draw durations and labels, as PNG and PDF in this folder."
 )
 def check(folder: Path, figures: Path | None) -> None:
     """Tell what is in DIR, what is missing, and what differs from the challenge's dataset.

@@ -22,13 +22,14 @@ from blemore_baselines.commands.common import (
     weight_option,
     write_expected,
 )
+from blemore_baselines.results.pictures import SUFFIXES, write_figure
 
 if TYPE_CHECKING:
     from blemore_baselines.dataset import Dataset
     from blemore_baselines.decoding.decoders import Answers, Decoded
     from blemore_baselines.decoding.scores import Models
 
-RELIABILITY = ".reliability.png"  # beside a report
+RELIABILITY = ".reliability"  # beside a report
 
 
 @click.command()
@@ -60,7 +61,7 @@ RELIABILITY = ".reliability.png"  # beside a report
 )
 @click.option(
     "--report",
-    type=FilePath(to_write=True, suffix=".json", beside=(RELIABILITY,)),
+    type=FilePath(to_write=True, suffix=".json", beside=tuple(f"{RELIABILITY}{suffix}" for suffix in SUFFIXES)),
     metavar="FILE.json",
     help="Write all figures, unrounded; structured: a diagram of reliability beside them.",
 )
@@ -208,5 +209,6 @@ def _write_report(report: Path, figures: dict, test: list[dict]) -> None:
     if "calibration" in figures:
         from blemore_baselines.results.plots import reliability
 
-        write_atomic(report.with_suffix(RELIABILITY), reliability(figures["calibration"]))
-        talk(f"{report.with_suffix(RELIABILITY)}: how far the posterior can be believed")
+        drawing, name = reliability(figures["calibration"]), f"{report.stem}{RELIABILITY}"
+        paths = write_figure(report.parent, name, drawing, figures["nested"]["signature"])
+        talk(f"{' and '.join(map(str, paths))}: how far the posterior can be believed")

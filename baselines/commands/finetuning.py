@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -102,23 +104,19 @@ def workers_or_default(workers: int | None) -> int:
 )
 def finetune(
     metadata: Path,
-    clips: Path,
-    faces: Path | None,
     encoder: str,
-    weights: str | None,
     recipe_name: str,
     epochs: int | None,
     batch_size: int | None,
     learning_rate: float | None,
-    folds: list[int],
     decoder: str,
     weight: float | None,
-    seed: int,
     precision: str,
     at_once: int,
     workers: int | None,
     cache: Path | None,
     out: Path,
+    **inputs: Any,
 ) -> None:
     """Train an encoder end to end: for each predefined fold, then on all of train.
 
@@ -130,7 +128,6 @@ def finetune(
       blemore-baselines finetune --encoder hicmae --metadata train_metadata.csv --clips train --faces faces/train \\
           --weights checkpoint-99.pth --recipe published --out run
     """
-    options = decoder_options(decoder, weight=weight)
     from blemore_baselines.dataset import read_dataset
     from blemore_baselines.finetuning import family_class
     from blemore_baselines.finetuning.run import Computing
@@ -142,20 +139,10 @@ def finetune(
         raise click.UsageError(f"--recipe {recipe_name}: {encoder} has {', '.join(recipes)}")
     recipe = recipes[recipe_name].changed(epochs, batch_size, learning_rate)
     computing = Computing(cache or out.parent / "cache", at_once, workers_or_default(workers), precision)
-    metrics = run(
-        read_dataset(metadata),
-        encoder,
-        clips,
-        out,
-        recipe,
-        computing,
-        weights=weights,
-        faces=faces,
-        seed=seed,
-        folds=folds,
-        decoder=decoder,
-        **options,
-    )
+    inputs |= {"decoder": decoder, **decoder_options(decoder, weight=weight)}
+    metrics = run(read_dataset(metadata), encoder, out=out, recipe=recipe, computing=computing, **inputs)
+    if int(os.environ.get("RANK", "0")):  # of several processes, the first tells
+        return
     if metrics:
         click.echo(run_to_text(metrics))
         talk(f"The run is in {out}")
@@ -188,7 +175,7 @@ def faces(clips: Path, metadata: Path | None, workers: int | None, out: Path) ->
     from blemore_baselines.finetuning.faces import TABLE, align
 
     outcome = align(read_ids(metadata) if metadata else None, clips, out, workers_or_default(workers))
-    bridged = [row for row in outcome.done if row.lost]
+    bridged = [row for row in outcome.aligned if row.lost]
     if bridged:
         worst = sorted(bridged, key=lambda row: row.lost / row.frames, reverse=True)[:20]
         talk(table([("clip", "frames", "without a face", "in a row"), *worst]))
@@ -196,8 +183,7 @@ def faces(clips: Path, metadata: Path | None, workers: int | None, out: Path) ->
     if outcome.failures:
         talk(table([("clip", "failure", "what was found"), *outcome.failures[:20]]))
         talk(f"all in {out / FAILURES}; the same command tries them again")
-    click.echo(
-        f"{out}: {len(outcome.done)} clips aligned, {len(outcome.skipped)} there already, {len(outcome.failures)} failed"
-    )
+    counts = f"{len(outcome.aligned)} clips aligned, {len(outcome.skipped)} there already"
+    click.echo(f"{out}: {counts}, {len(outcome.failures)} failed")
     if outcome.failures:
         sys.exit(1)

@@ -124,7 +124,7 @@ def _run_of_scores(folder: Path, scores: tuple, metadata: Path) -> Run:
 def reproduce(
     root: Path, metadata: Path, test: Path | None, preset: str, test_protocol: str, seed: int, out: Path
 ) -> None:
-    """Rebuild the paper's tables: every row whose features are found, ours beside the published figures.
+    """Rebuild the paper's tables: every row whose features are found, beside the published figures.
 
     A row whose features are wrong is refused, the others go on, and the exit code is 1.
 

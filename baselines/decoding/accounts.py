@@ -21,6 +21,8 @@ import numpy as np
 from blemore.evaluate import Report
 from blemore.labels import LABELS, Prediction
 from blemore.metrics import Counts
+from blemore.report import intervals_to_dict
+from blemore.significance import intervals
 from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL, Dataset
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_grid
 
@@ -109,6 +111,20 @@ def figures(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, ep
         "published": {**_over_folds(published), "folds": [_to_dict(fold) for fold in published]},
         "nested": {**accuracies(pooled), **_over_folds(nested), "folds": [_to_dict(fold) for fold in nested]},
     }
+
+
+def figures_with_intervals(dataset: Dataset, probabilities: np.ndarray, epoch: int | None = None) -> dict:
+    """`figures` of a dataset's clips; the nested account also has its intervals over actors (`ci`, as
+    `blemore.report.intervals_to_dict` gives them).
+    """
+    accounts = figures(probabilities, dataset.labels, dataset.folds, epoch)
+    predicted = np.zeros(len(dataset.ids), dtype=int)
+    for fold in accounts["nested"]["folds"]:
+        inside = dataset.folds == fold["fold"]
+        thresholds = Thresholds(fold["alpha"], fold["beta"])
+        predicted[inside] = decode_thresholds(probabilities[fold["epoch"] - 1, inside], thresholds)
+    accounts["nested"]["ci"] = intervals_to_dict(intervals(scored(dataset, predicted)))
+    return accounts
 
 
 def accuracies(counts: Counts) -> dict:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decoding.accounts import figures, nested_folds, predict_folds
+from blemore_baselines.decoding.accounts import figures_with_intervals, nested_folds, predict_folds
 from blemore_baselines.decoding.decoders import Answers, Decoded, bad_spec
 from blemore_baselines.decoding.scores import Models, softmax
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_exact
@@ -28,7 +28,7 @@ def fit(dataset: Dataset, models: Models) -> Decoded:
     nested = predict_folds(epochs, dataset.folds, nested_folds(epochs, dataset.labels, dataset.folds))
     thresholds = fit_exact(probabilities, dataset.labels).thresholds
     results = {
-        **figures(epochs, dataset.labels, dataset.folds),
+        **figures_with_intervals(dataset, epochs),
         "final": {**thresholds._asdict(), "fitted_on": "pooled out-of-fold scores"},
         "models": [
             {"path": str(path), "weight": 1 / len(models.paths), "missing": missing}

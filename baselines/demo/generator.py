@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from fractions import Fraction
 from multiprocessing import get_context
@@ -142,6 +142,16 @@ def plan() -> tuple[list[Take], list[Take]]:
     test = [take for take in takes if take.actor >= TRAIN_ACTORS]
     order = np.random.default_rng(SEED).permutation(len(test))
     return train, [test[index]._replace(name=f"test_{place:04d}") for place, index in enumerate(order, start=1)]
+
+
+def is_demo(ids: Iterable[str]) -> bool:
+    """Whether clips are the demo's: all in its plan, and some of train, whose names no other dataset has.
+
+    The names of its test clips alone say nothing: the challenge's begin in the same way.
+    """
+    train, test = ({take.name for take in takes} for takes in plan())
+    clips = set(ids)
+    return bool(clips & train) and clips <= train | test
 
 
 def _take(actor: int, label: Label, turn: int, number: int) -> Take:

@@ -247,16 +247,16 @@ class Sizes(NamedTuple):
     width: int = 512
     depth: int = DEPTH
     fused: int = FUSED
-    video_patch: tuple[int, ...] = (2, 16, 16)
-    audio_patch: tuple[int, ...] = (16, 16)
+    video_patch: tuple[int, int, int] = (2, 16, 16)
+    audio_patch: tuple[int, int] = (16, 16)
 
 
 def measure(state: State, path: Path) -> Sizes:
     """The sizes of the model that a checkpoint is of. Raises ValidationError: it is of none."""
-    width, _, *video_patch = sizes(state, "encoder.patch_embed.proj.weight", path, axes=5)
-    audio_patch = sizes(state, "encoder_audio.patch_embed.proj.weight", path, axes=4)[2:]
+    width, _, times, height, breadth = sizes(state, "encoder.patch_embed.proj.weight", path, axes=5)
+    _, _, rows, bands = sizes(state, "encoder_audio.patch_embed.proj.weight", path, axes=4)
     depth, fused = count(state, r"encoder\.blocks\.(\d+)\."), count(state, r"encoder_fusion\.blocks\.(\d+)\.")
-    return Sizes(width, depth, fused, tuple(video_patch), tuple(audio_patch))
+    return Sizes(width, depth, fused, (times, height, breadth), (rows, bands))
 
 
 class HiCMAEModel(nn.Module):
@@ -267,8 +267,8 @@ class HiCMAEModel(nn.Module):
         width: int,
         depth: int = DEPTH,
         fused: int = FUSED,
-        video_patch: tuple[int, ...] = Sizes().video_patch,
-        audio_patch: tuple[int, ...] = Sizes().audio_patch,
+        video_patch: tuple[int, int, int] = Sizes().video_patch,
+        audio_patch: tuple[int, int] = Sizes().audio_patch,
     ):
         super().__init__()
         self.encoder = Trunk(nn.Conv3d(3, width, video_patch, video_patch), width, depth)

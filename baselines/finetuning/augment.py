@@ -51,7 +51,8 @@ def _strength(name: str, rng: np.random.Generator) -> float:
 def _box(rng: np.random.Generator, side: int, areas: tuple[float, float], ratios: tuple[float, float]) -> Box | None:
     """Of a share of the picture's area and a ratio of width to height; None: ten of them did not fit."""
     for _ in range(10):
-        area, ratio = rng.uniform(*areas) * side**2, math.exp(rng.uniform(*map(math.log, ratios)))
+        area = rng.uniform(areas[0], areas[1]) * side**2
+        ratio = math.exp(rng.uniform(math.log(ratios[0]), math.log(ratios[1])))
         height, width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
         if 0 < height <= side and 0 < width <= side:
             return int(rng.integers(side - height + 1)), int(rng.integers(side - width + 1)), height, width
@@ -62,12 +63,16 @@ def augment(pictures: torch.Tensor, plan: Plan | None, mean: Sequence[float], st
     """(T, side, side, 3) uint8 to (T, 3, side, side) float32, normalised; as they are without a plan."""
     if plan is None:
         return normalise(pictures.float(), mean, std)
-    x, side = pictures.permute(0, 3, 1, 2).float(), pictures.shape[1]
-    for name, strength in plan.operations:
-        x = OPERATIONS[name][0](x, strength).round().clamp(0, 255)
+    x, side = pictures, pictures.shape[1]
+    if plan.operations:
+        x = x.movedim(-1, 1).float()
+        for name, strength in plan.operations:
+            x = OPERATIONS[name][0](x, strength).round().clamp(0, 255)
+        x = x.movedim(1, -1)
     top, left, height, width = plan.crop
-    x = normalise(x.movedim(1, -1), mean, std)[:, :, top : top + height, left : left + width]
-    x = F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
+    x = normalise(x[:, top : top + height, left : left + width].float(), mean, std)
+    if plan.crop != (0, 0, side, side):
+        x = F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
     x = x.flip(-1) if plan.flip else x
     if plan.hole:
         top, left, height, width = plan.hole
@@ -146,7 +151,7 @@ def _moved(matrix: Callable[[float], Sequence[float]]) -> Callable[[torch.Tensor
 
 def _rotation(degrees: float) -> list[float]:
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return [cos, sin, 0, -sin, cos, 0]
+    return [cos, -sin, 0, sin, cos, 0]
 
 
 # name → function, strength at level 10, whether it goes both ways

@@ -1,13 +1,12 @@
 """Clips, decoded once: small frames and the sound, for all folds and all runs that see them at the same size.
 
-A clip is one file, `DIR/<kind>/<clip>.safetensors`, written whole or not at all, from which the frames of a view are read
-without the others. It says from what it was made, by size and time of change: a clip that changed is decoded again. A
-kind is what was cut out, at which size, and whether there is sound: `faces-160-sound`, `frames-224`, `sound`.
+A clip is one file, `DIR/<kind>/<clip>.safetensors`, written whole or not at all, from which the frames of a view are
+read without the others. It says from what it was made, by size and time of change: a clip that changed is decoded
+again. A kind is what was cut out, at which size, and whether there is sound: `faces-160-sound`, `frames-224`, `sound`.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from blemore.errors import BlemoreError, FileError, Problem, ValidationError, some
 from blemore.io import write_atomic
 from blemore.labels import MEDIA_SUFFIXES, SOUND_SUFFIXES
+from blemore.signature import digest
 from blemore_baselines import engines
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip
 from blemore_baselines.encoders.frames import centre
@@ -51,10 +51,10 @@ class Source(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """What changes when the source does. Raises MediaError: it has no faces."""
+        """What changes when a file of the source does. Raises MediaError: it has no faces."""
         files = [self.path, *(face_files(self.faces, self.clip) if self.faces else [])]
-        stats = [file.stat() for file in files]
-        return json.dumps([len(files), sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)])
+        stats = [(file.name, file.stat()) for file in files]
+        return digest(f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}" for name, stat in stats)
 
 
 class Kind(NamedTuple):
@@ -64,8 +64,8 @@ class Kind(NamedTuple):
     sound: bool
 
     def name(self, faces: bool) -> str:
-        frames = [f"{'faces' if faces else 'frames'}-{self.side}"] if self.side else []
-        return "-".join([*frames, *["sound"] * self.sound])
+        pictures = "faces" if faces else "frames"
+        return "-".join([*[f"{pictures}-{self.side}"] * bool(self.side), *["sound"] * self.sound])
 
     def decode(self, source: Source) -> Stored:
         """Raises MediaError: the clip cannot be read, or lacks what is needed."""
@@ -215,10 +215,13 @@ def _demand_room(kind: Kind, cache: Cache, sources: Sequence[Source]) -> None:
 
 def _size(kind: Kind, source: Source) -> float | None:
     """About how many bytes a clip takes, by its header; None: it does not say."""
-    clip = Clip(source.path)
+    clip, is_sound = Clip(source.path), source.path.suffix.lower() in SOUND_SUFFIXES
     try:
-        seconds = clip.probe()
-        frames = len(face_files(source.faces, source.clip)) if source.faces else seconds * clip.fps
+        seconds = source.path.stat().st_size / (2 * SAMPLE_RATE) if is_sound else clip.probe()
+        size = 2 * SAMPLE_RATE * seconds * kind.sound
+        if kind.side:
+            frames = len(face_files(source.faces, source.clip)) if source.faces else seconds * clip.fps
+            size += 3 * kind.side**2 * frames
     except BlemoreError:
         return None
-    return 3 * (kind.side or 0) ** 2 * frames + 2 * SAMPLE_RATE * seconds * kind.sound
+    return size

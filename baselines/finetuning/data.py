@@ -110,6 +110,5 @@ def load(examples: Examples, epochs: range, process: tuple[int, int], at_once: i
     ]
     if not plan:
         return iter(())
-    pinned = torch.cuda.is_available()
-    # A worker each would take longer to start than it saves on a few clips.
-    return iter(DataLoader(examples, batch_sampler=plan, num_workers=workers, collate_fn=collate, pin_memory=pinned))  # type: ignore[arg-type]
+    loader: DataLoader = DataLoader(examples, batch_sampler=plan, num_workers=workers, collate_fn=collate)  # type: ignore[arg-type]
+    return iter(loader)

@@ -1,5 +1,5 @@
-"""Aligned faces of clips by OpenFace 2's program, `FeatureExtraction`, as HiCMAE was trained on: similarity-aligned, not
-masked, 256 × 256.
+"""Aligned faces of clips by OpenFace 2's program, `FeatureExtraction`, as HiCMAE was trained on: similarity-aligned,
+not masked, 256 × 256.
 
 Under the output folder:
     <clip>/frame_det_00_000001.png …   a picture for every frame of the clip, whole or not at all
@@ -51,7 +51,7 @@ class Row(NamedTuple):
 class Faces(NamedTuple):
     """What a run came to: clips aligned now, clips that were there already, and clips that failed."""
 
-    done: list[Row]
+    aligned: list[Row]
     skipped: list[str]
     failures: list[Failure]
 
@@ -68,7 +68,7 @@ def align(ids: Collection[str] | None, clips: Path, out: Path, workers: int = 1)
     paths = {clip: choose(clip, files.get(clip, []), "video") for clip in names if clip not in set(skipped)}
     failures = [path for path in paths.values() if isinstance(path, Failure)]
     tasks = [(clip, path) for clip, path in paths.items() if isinstance(path, Path)]
-    rows, done = _read_rows(out / TABLE), []
+    rows, aligned = _read_rows(out / TABLE), []
     for leftover in out.glob(".*.part"):
         shutil.rmtree(leftover, ignore_errors=True)
     with tqdm(total=len(names), initial=len(skipped), desc="faces", unit="clip", file=sys.stderr) as progress:
@@ -76,7 +76,7 @@ def align(ids: Collection[str] | None, clips: Path, out: Path, workers: int = 1)
             if isinstance(outcome, Failure):
                 failures.append(outcome)
             else:
-                done.append(outcome)
+                aligned.append(outcome)
                 rows[outcome.clip] = outcome
                 write_atomic(out / TABLE, csv_text([Row._fields, *sorted(rows.values())]))
             progress.update()
@@ -84,16 +84,16 @@ def align(ids: Collection[str] | None, clips: Path, out: Path, workers: int = 1)
     on_record |= {one.clip: one for one in failures}
     if on_record or (out / FAILURES).exists():
         write_atomic(out / FAILURES, csv_text([Failure._fields, *sorted(on_record.values())]))
-    return Faces(sorted(done), skipped, sorted(failures))
+    return Faces(sorted(aligned), skipped, sorted(failures))
 
 
 def find_program() -> str:
     program = shutil.which(PROGRAM)
     if program is None:
         hint = (
-            "Get OpenFace 2.2 from https://github.com/TadasBaltrusaitis/OpenFace (free for academic use), build it and put"
-            " its folder with this program on PATH. Faces that were aligned elsewhere serve as well: a folder for each"
-            " clip, named <clip> or <clip>_aligned, with a picture for every frame, in the order of their names."
+            "Get OpenFace 2.2 from https://github.com/TadasBaltrusaitis/OpenFace (free for academic use), build it and"
+            " put the folder of this program on PATH. Faces that were aligned elsewhere serve as well: a folder for"
+            " each clip, <clip> or <clip>_aligned, with a picture for every frame, in the order of their names."
         )
         raise FileError(Problem("no-program", PROGRAM, "OpenFace's program is not on PATH", hint=hint))
     return program
@@ -139,9 +139,9 @@ def _bridge(clip: str, part: Path) -> Row | Failure:
         return Failure(clip, "openface-error", f"{PROGRAM} left no table of frames that can be read: {error}")
     pictures = {}
     for path in (part / "clip_aligned").glob("*"):
-        number = re.search(r"(\d+)$", path.stem)
-        if number and path.suffix.lower() in PICTURES:
-            pictures[int(number[1])] = path
+        digits = re.search(r"(\d+)$", path.stem)
+        if digits and path.suffix.lower() in PICTURES:
+            pictures[int(digits[1])] = path
     if unknown := sorted(set(pictures) - set(has_face)):
         return Failure(clip, "openface-error", f"pictures of frames that its table lacks, such as {unknown[0]}")
     whole = [number for number in sorted(has_face) if has_face[number] and number in pictures]

@@ -1,7 +1,7 @@
 """What a family of encoders states so that its models can be trained end to end.
 
-A *view* is one input of the model, cut out of a clip: a dictionary of tensors without a batch's axis. Training draws one
-view of a clip in each epoch; the logits of a clip are the mean over its test views.
+A *view* is one input of the model, cut out of a clip: a dictionary of tensors without a batch's axis. Training draws
+one view of a clip in each epoch; the logits of a clip are the mean over its test views.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """HiCMAE, face and voice together. Names of parameters are those of its authors' checkpoints.
 
 Recipe `published`, as the challenge fine-tuned it (Sun et al. 2024; https://github.com/sunlicai/HiCMAE): frames, sound,
-augmentation, learning rates and 80 epochs are the same. Where that was at fault, it is not followed: targets are in 0…1
-for singles and blends alike (blends were in percent, which gave them a hundred times the gradient), nothing is chosen on
-the fold that is scored, and in tests the loudness does not vary. The two crops of a test view had the same pixels: one
-is left.
+augmentation, learning rates and 80 epochs are the same. Where that was at fault, it is not followed: targets are in
+0…1 for singles and blends alike (blends were in percent, which gave them a hundred times the gradient), nothing is
+chosen on the fold that is scored, and in tests the loudness does not vary. The two crops of a test view had the same
+pixels: one is left.
 
 Recipe `reference`, ours: training and test sample frames alike, every 4th; the sound is the 2.56 s from the time of the
 first one; test views cover long clips; crops keep half of the face.

@@ -1,7 +1,8 @@
 """The training of one fold, on one device or many, and its logits for the clips that it has not seen.
 
-Accelerate starts the processes, places the model and sums the gradients; each process computes its share of every batch,
-`at_once` clips at a time. However a batch is shared out, the sum of its clips' losses is the same, up to rounding.
+Accelerate starts the processes, places the model and sums the gradients; each process computes its share of every
+batch, `at_once` clips at a time. However a batch is shared out, the sum of its clips' losses is the same, up to
+rounding.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 MEMORY_HINT = (
-    "Give a smaller --at-once: the batch stays as large, and the result the same up to rounding. On a GPU --precision bf16"
-    " takes less, too. The same command goes on from the last epoch."
+    "Give a smaller --at-once: the batch stays as large, and the result the same up to rounding. On a GPU --precision"
+    " bf16 takes less, too. The same command goes on from the last epoch."
 )
 
 
@@ -97,17 +98,17 @@ def train_fold(
     ) as progress:
         for epoch in range(so_far.epochs, recipe.epochs):
             torch.manual_seed(fold_seed(setup.seed + epoch, fold))  # for what is drawn beside data.py
-            losses = []
+            losses, where = [], f"{title}, epoch {epoch + 1}"
             for step, batch in enumerate(epoch_batches(len(ids), recipe, setup.seed, epoch), start=epoch * steps):
-                loss, norm = _update(
-                    training, loader, batch, rates[step], f"{title}, epoch {epoch + 1}, update {step + 1}", fold
-                )
+                loss, norm = _update(training, loader, batch, rates[step], f"{where}, update {step + 1}", fold)
                 losses.append(loss)
                 progress.set_postfix_str(f"loss {loss:.4f}", refresh=False)
                 progress.update(len(batch))
                 if writer:
                     for name, value in (("loss", loss), ("gradient norm", norm), ("learning rate", rates[step])):
                         writer.add_scalar(name, value, step + 1)
+            if not all(parameter.isfinite().all() for parameter in training.module.parameters()):
+                _refuse(training, batch, f"{where}, update {step + 1}", fold, "weights are not finite after it")
             so_far = state.State(epoch + 1, [*so_far.losses, float(np.mean(losses))])
             if accelerator.is_main_process:
                 state.write(setup.folder(fold), so_far, training.module, training.optimizer)
@@ -162,7 +163,7 @@ def _update(
         message = f"too little memory for {min(setup.at_once, len(batch))} clips at once"
         raise ValidationError(Problem("out-of-memory", where, message, hint=MEMORY_HINT)) from error
     if not np.isfinite([mean, norm]).all():
-        _refuse_loss(training, batch, where, fold, mean, norm)
+        _refuse(training, batch, where, fold, f"the loss is {mean}, the gradient's norm {norm}")
     for group in training.optimizer.param_groups:
         group["lr"] = rate * group["scale"]
     training.optimizer.step()
@@ -185,11 +186,10 @@ def divergence(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return F.kl_div(logits.log_softmax(-1), targets, reduction="none").sum(-1)
 
 
-def _refuse_loss(training: Training, batch: np.ndarray, where: str, fold: int, mean: float, norm: float) -> NoReturn:
-    states = state.files(training.setup.folder(fold))
+def _refuse(training: Training, batch: np.ndarray, where: str, fold: int, what: str) -> NoReturn:
+    states, clips = state.files(training.setup.folder(fold)), [training.ids[place] for place in batch]
     message = (
-        f"the loss is {mean}, the gradient's norm {norm}; expected finite numbers. The batch's clips:"
-        f" {some([training.ids[place] for place in batch], len(batch))}. The last good state:"
+        f"{what}; expected finite numbers. The batch's clips: {some(clips, len(clips))}. The last good state:"
         f" {states[0] if states else 'the start'}"
     )
     hint = "Try a lower --learning-rate, or --precision fp32. The same command would come to the same."

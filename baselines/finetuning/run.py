@@ -28,7 +28,7 @@ from blemore.io import csv_text, read_bytes, to_json, write_atomic
 from blemore.labels import EMOTIONS
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding import decoders
-from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.decoding.accounts import figures_with_intervals
 from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.decoding.thresholds import fit_exact
 from blemore_baselines.encoders import create
@@ -95,24 +95,10 @@ def finetune(
     decoders.demand(decoder, dataset)
     source = _encoder(encoder, weights, faces)
     sources = find_sources(dataset.ids, clips, faces, source.modality)
-    config = {
-        "method": "fine-tuned",
-        "head": "linear",
-        "preset": "published" if recipe.published else "reference",
-        "recipe": recipe._asdict(),
-        "test_protocol": "pooled",
-        **decoder_config(decoder, options),
-        "seed": seed,
-        "features": [{"encoder": encoder, "digest": source.revision, "faces": faces is not None, "path": str(clips)}],
-        "train": {"clips": len(dataset.ids), "digest": dataset.digest},
-        "versions": {**versions(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
-    }
+    config = _config(dataset, encoder, source.revision, recipe, seed, clips, faces, decoder_config(decoder, options))
     claim(out, config)
     if not (out / "metrics.json").exists():
         family, initial = family_class(encoder).pretrained(source)
-        if faces and not family.side:
-            message = "hears alone; expected no --faces"
-            raise ValidationError(Problem("unwanted-faces", f"encoder {encoder!r}", message))
         cache = _fill(family, sources, computing, accelerator)
         setup = Setup(family, recipe, initial, cache, seed, out, computing.at_once, *_engine(computing, accelerator))
         _train(setup, accelerator, dataset, folds or numbers)
@@ -145,6 +131,31 @@ def start() -> Accelerator:
     return accelerator
 
 
+def _config(
+    dataset: Dataset,
+    encoder: str,
+    revision: str,
+    recipe: Recipe,
+    seed: int,
+    clips: Path,
+    faces: Path | None,
+    decoder: dict,
+) -> dict:
+    """What config.json holds, in the form that `train` gives it."""
+    return {
+        "method": "fine-tuned",
+        "head": "linear",
+        "preset": "published" if recipe.published else "reference",
+        "recipe": recipe._asdict(),
+        "test_protocol": "pooled",
+        **decoder,
+        "seed": seed,
+        "features": [{"encoder": encoder, "digest": revision, "faces": faces is not None, "path": str(clips)}],
+        "train": {"clips": len(dataset.ids), "digest": dataset.digest},
+        "versions": {**versions(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
+    }
+
+
 def _demand_folds(folds: Sequence[int], numbers: Sequence[int]) -> None:
     unknown = sorted(set(folds) - set(numbers))
     if unknown:
@@ -162,6 +173,8 @@ def _encoder(name: str, weights: str | Path | None, faces: Path | None) -> Torch
         arguments["faces"] = faces
     encoder = create(name, "reference", device="cpu", **arguments)
     assert isinstance(encoder, TorchEncoder)
+    if faces and encoder.modality == "audio":
+        raise ValidationError(Problem("unwanted-faces", f"encoder {name!r}", "hears alone; expected no --faces"))
     return encoder
 
 
@@ -224,7 +237,7 @@ def _assemble(setup: Setup, dataset: Dataset, config: dict, decoder: str, option
         with np.load(io.BytesIO(read_bytes(_result(setup, fold))), allow_pickle=False) as result:
             losses[fold] = result["losses"].tolist()
             logits[0, dataset.folds == fold] = result["logits"]
-    metrics = figures(softmax(logits), dataset.labels, dataset.folds)
+    metrics = figures_with_intervals(dataset, softmax(logits))
     thresholds = fit_exact(softmax(logits[0]), dataset.labels).thresholds
     final = Final(FINAL, setup.recipe.epochs, thresholds, "pooled out-of-fold logits of the last epoch")
     decoder_spec = fit_final_decoder(dataset, logits[0], final, decoder, options, metrics)
@@ -251,8 +264,8 @@ def _assemble(setup: Setup, dataset: Dataset, config: dict, decoder: str, option
 def predict(model: Path, ids: Sequence[str], clips: Path, faces: Path | None, computing: Computing) -> np.ndarray:
     """The logits (N, 6) of a fine-tuned model for clips: the mean over their test views.
 
-    Raises FileError: the model, or clips cannot be opened; ValidationError: the model is damaged, or of features; it saw
-    faces and there are none here, or the other way about; clips cannot be used.
+    Raises FileError: the model, or clips cannot be opened; ValidationError: the model is damaged, or of features; it
+    saw faces and there are none here, or the other way about; clips cannot be used.
     """
     spec, path = read_artefact(model).get("finetuned"), model / "model.json"
     if spec is None:
@@ -261,9 +274,9 @@ def predict(model: Path, ids: Sequence[str], clips: Path, faces: Path | None, co
     family = parse_or_refuse(path, lambda raw: family_class(spec["encoder"])(spec["settings"]))
     recipe = parse_or_refuse(path, lambda raw: Recipe(**json.loads(raw)["recipe"]))
     if spec["faces"] != (faces is not None):
-        seen = "aligned faces" if spec["faces"] else "the clips' own frames"
+        pictures = "aligned faces" if spec["faces"] else "the clips' own frames"
         hint = "Name their folder with --faces." if spec["faces"] else "Leave out --faces."
-        raise ValidationError(Problem("other-input", str(path), f"the model was trained on {seen}", hint=hint))
+        raise ValidationError(Problem("other-input", str(path), f"the model was trained on {pictures}", hint=hint))
     module = parse_or_refuse(model / "model.safetensors", lambda raw: _filled(family, raw))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module.to(device).eval()

@@ -29,8 +29,10 @@ from blemore_baselines.finetuning.family import DropPath, Family, Stored, View, 
 from blemore_baselines.finetuning.recipes import Recipe
 
 WINDOW = 4 * SAMPLE_RATE  # samples of a training view
-AT_RANDOM = ("layerdrop", "mask_time_prob", "mask_feature_prob", "hidden_dropout", "attention_dropout")
-AT_RANDOM += ("activation_dropout", "feat_proj_dropout", "final_dropout")
+AT_RANDOM = (
+    *("layerdrop", "mask_time_prob", "mask_feature_prob", "hidden_dropout"),
+    *("attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout"),
+)
 
 
 class Classifier(nn.Module):
@@ -38,7 +40,8 @@ class Classifier(nn.Module):
 
     def __init__(self, settings: dict):
         super().__init__()
-        self.trunk = AutoModel.from_config(AutoConfig.for_model(**settings))
+        still = {**settings, **dict.fromkeys(AT_RANDOM, 0.0), "apply_spec_augment": False}
+        self.trunk = AutoModel.from_config(AutoConfig.for_model(**still))
         self.trunk.freeze_feature_encoder()
         self.layer_weights = nn.Parameter(torch.zeros(settings["num_hidden_layers"] + 1))
         self.head = nn.Linear(settings["hidden_size"], len(EMOTIONS))
@@ -82,7 +85,8 @@ class SpeechFamily(Family):
     @classmethod
     def pretrained(cls, encoder: TorchEncoder) -> tuple[Family, dict[str, torch.Tensor]]:
         encoder.load()
-        model, is_normalised = encoder.model, True
+        model: Any = encoder.model
+        is_normalised = True
         if isinstance(encoder, HFAudio):
             is_normalised = bool(getattr(encoder.extractor, "do_normalize", False))
             rate = encoder.extractor.sampling_rate
@@ -92,10 +96,12 @@ class SpeechFamily(Family):
                     f" kind (wav2vec2, hubert, wavlm) at {SAMPLE_RATE:,} Hz"
                 )
                 raise ValidationError(Problem("bad-weights", str(encoder.checkpoint), message))
-        config = {**model.config.to_dict(), **dict.fromkeys(AT_RANDOM, 0.0), "apply_spec_augment": False}
+        config = model.config.to_dict()
         state = {f"trunk.{name}": value for name, value in model.state_dict().items()}
         state["layer_weights"] = torch.zeros(config["num_hidden_layers"] + 1)
-        return cls({"config": config, "normalised": is_normalised}), state
+        family = cls({"config": config, "normalised": is_normalised})
+        own = family.build().state_dict()  # which lacks what stands for masked sound
+        return family, {name: value for name, value in state.items() if name in own}
 
     @property
     def depth(self) -> int:

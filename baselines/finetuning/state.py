@@ -1,7 +1,7 @@
 """What a fold goes on from after it was stopped: weights, AdamW's moments and the losses so far, after each epoch.
 
-The learning rate follows from the update's number, and all random numbers from the epoch's (data.py), so that nothing else
-needs to be saved. A state is one safetensors file that is written whole or not at all; the last two are there.
+The learning rate follows from the update's number, and all random numbers from the epoch's (data.py), so that nothing
+else needs to be saved. A state is one safetensors file, written whole or not at all; the last two are there.
 """
 
 from __future__ import annotations

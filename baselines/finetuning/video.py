@@ -1,6 +1,6 @@
 """VideoMAE and VideoMAE V2: 16 faces or frames, every 4th; the mean over all tokens, a norm and a linear layer.
 
-The recipe is VideoMAE V2's for fine-tuning ViT-B (Wang et al. 2023), with fewer epochs and without its mixing of clips,
+The recipe is near VideoMAE V2's for ViT-B (Wang et al. 2023), with fewer epochs and without its mixing of clips,
 which would mix blends. Nobody has tuned it to BLEMORE.
 """
 
@@ -62,7 +62,8 @@ class VideoFamily(Family):
         encoder.load()
         model, mean, std = encoder.model, IMAGENET_MEAN, IMAGENET_STD
         if isinstance(encoder, HFVideo):
-            mean, std = encoder.processor.image_mean, encoder.processor.image_std
+            processor: Any = encoder.processor
+            mean, std = processor.image_mean, processor.image_std
         trunk = next(part for part in model.modules() if isinstance(part, VideoMAEModel))
         config = {**trunk.config.to_dict(), "use_mean_pooling": True}
         config |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)

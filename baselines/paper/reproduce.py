@@ -1,4 +1,4 @@
-"""The paper's tables from the features at hand: every published row whose encoders are found, ours beside theirs.
+"""The paper's tables from the features at hand: each published row whose encoders are found.
 
 A row is an encoder, or a pair fused early, aggregated or subsampled. Its three heads are cross-validated in one pass;
 the published figures are of MLP-512. With a test table, that head predicts the test clips, too.
@@ -10,7 +10,7 @@ The output folder:
     <row>/oof_logits.csv    MLP-512's out-of-fold logits at the final number of epochs, a score source for `decode`
     <row>/figures.json      both accounts of each head; written last
     <row>/submission.zip, test_logits.csv, test.json
-    results.txt, .csv, .tex, .json, .png     see tables.py
+    results.txt, .csv, .tex, .json, .png, .pdf     see tables.py
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from blemore.io import read_json, read_table, to_json, write_atomic
 from blemore.signature import digest
 from blemore.validate import Reference
 from blemore_baselines.dataset import read_dataset
-from blemore_baselines.decoding.accounts import accuracies, figures
+from blemore_baselines.decoding.accounts import accuracies, figures_with_intervals
 from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.decoding.thresholds import decode_thresholds
 from blemore_baselines.encoders import encoder_class
@@ -242,7 +242,7 @@ def _validate(row: Row, sources: Sequence[Source], setting: Setting) -> Result:
         logits = cross_validate(
             dataset, _fuse(sources), recipe, list(HEADS), [setting.seed], keep=folder / "folds", title=row.name
         ).logits[:, 0]
-        heads = {head: figures(softmax(one), dataset.labels, dataset.folds) for head, one in zip(HEADS, logits)}
+        heads = {head: figures_with_intervals(dataset, softmax(one)) for head, one in zip(HEADS, logits)}
         published = logits[list(HEADS).index(HEAD)]
         write_atomic(folder / RUN_OOF, scores_csv(dataset.ids, published[recipe.oof_epoch - 1]))
         write_atomic(last, to_json(heads))

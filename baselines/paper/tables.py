@@ -1,6 +1,11 @@
-"""Ours beside the paper's: what `reproduce` found, as tables, text and a figure.
+"""What `reproduce` found beside the paper's figures, as tables, text and a figure.
 
-In the output folder: results.txt (what is printed), .csv (unrounded), .tex, .json and, where a row was run, .png.
+There are two accounts of the same models. The *published account* chooses and reports on the same clips, as the paper's
+validation does, and is as optimistic. The *nested* one is what to expect of new clips. On the demo's clips nothing is
+subtracted from the paper's figures.
+
+In the output folder: results.txt (what is printed), .csv (unrounded), .tex, .json and, where a row was run, .png and
+.pdf.
 """
 
 from __future__ import annotations
@@ -18,12 +23,15 @@ from blemore.tables import Cell, Table, to_csv, to_latex, to_text
 from blemore.validate import Reference
 from blemore.version import VERSION
 from blemore_baselines.dataset import Dataset
+from blemore_baselines.demo.generator import is_demo
 from blemore_baselines.results import plots
+from blemore_baselines.results.pictures import Picture, write_figure
 from blemore_baselines.results.published import Published, read_published_trivial
 
 HEAD = "mlp512"  # the published one
 METRICS = {"acc_presence": "presence", "acc_salience": "salience"}
-COLUMNS = [column for metric in METRICS.values() for column in (metric, "published", "difference")]
+NESTED = {**METRICS, "score": "score"}
+ON_DEMO = "The clips are the demo's, which are invented: nothing is subtracted from the paper's figures.\n"
 Figure = Mapping | float | None  # mean and std, or a figure alone
 
 
@@ -101,20 +109,20 @@ def write_results(
 
     sources: train | test → encoder → its features, of which the first was taken
     """
-    out, signature = setting.out, _signature(results, setting)
-    tables = {"validation": validation_table(results, setting), "heads": heads_table(results)}
+    out, signature, real = setting.out, _signature(results, setting), not is_demo(setting.dataset.ids)
+    tables = {"validation": validation_table(results, setting, real), "heads": heads_table(results)}
     if setting.test_labels:
-        tables["test"] = test_table(results, setting, setting.test_labels)
-    sections = [to_text(table) for table in tables.values()]
+        tables["test"] = test_table(results, setting, setting.test_labels, real)
+    sections = [*([] if real else [ON_DEMO]), *(to_text(table) for table in tables.values())]
     if setting.test_clips is not None and not setting.test_labels:
         sections.append("Test: the table has ids alone, so the submissions, one a row, are not scored here.\n")
     text = "\n".join([*sections, *_reasons(not_run), *_passed_over(sources), signature]) + "\n"
     write_atomic(out / "results.txt", text)
-    write_atomic(out / "results.csv", to_csv(flat_table(results), signature))
-    latex = (to_latex(table, signature, f"tab:{name}") for name, table in tables.items())
-    write_atomic(out / "results.tex", "\n".join(latex))
+    write_atomic(out / "results.csv", to_csv(flat_table(results, real), signature))
+    latex = [to_latex(table, signature, f"tab:{name}") for name, table in tables.items()]
+    write_atomic(out / "results.tex", "\n".join([*([] if real else [f"% {ON_DEMO}"]), *latex]))
     if results:
-        write_atomic(out / "results.png", _draw(results, signature))
+        write_figure(out, "results", _draw(results, real), signature)
     write_atomic(out / "results.json", to_json(_to_dict(results, not_run, setting, signature)))
     return text
 
@@ -132,7 +140,7 @@ def _to_dict(results: Sequence[Result], not_run: Sequence[NotRun], setting: Sett
                 "features": list(features),
                 "heads": heads,
                 "test": test,
-                "published": row.published and {"validation": row.published.validation, "test": row.published.test},
+                "paper": row.published and {"validation": row.published.validation, "test": row.published.test},
             }
             for row, features, heads, test in results
         ],
@@ -140,50 +148,65 @@ def _to_dict(results: Sequence[Result], not_run: Sequence[NotRun], setting: Sett
     }
 
 
-def validation_table(results: Sequence[Result], setting: Setting) -> Table:
-    """MLP-512 beside the published figures, mean ± standard deviation over folds; the nested score is pooled."""
+def validation_table(results: Sequence[Result], setting: Setting, real: bool) -> Table:
+    """MLP-512's published account beside the paper's, mean ± standard deviation over folds; the nested score is pooled.
+
+    real: with differences, as with real clips
+    """
     rows: list[list[Cell]] = []
     for result in results:
-        over, published = result.heads[HEAD]["published"]["over_folds"], result.row.published
-        cells = [_beside(over[metric], published.validation[metric] if published else None) for metric in METRICS]
-        rows.append([result.row.name, *cells[0], *cells[1], result.heads[HEAD]["nested"]["score"]])
-    rows += [[*row, None] for row in _trivial_rows(_truth(setting.dataset), "validation")]
+        account, paper = result.heads[HEAD]["published"]["over_folds"], result.row.published
+        cells = [_beside(account[metric], paper.validation[metric] if paper else None, real) for metric in METRICS]
+        rows.append([result.row.name, *cells[0], *cells[1], *_nested(result.heads[HEAD], "score")])
+    rows += [[*row, *[None] * 3] for row in _trivial_rows(_truth(setting.dataset), "validation", real)]
     return Table(
-        f"Validation, MLP-512, preset {setting.preset}: the published account, and the nested score",
-        ["features", *COLUMNS, "nested score"],
+        f"Validation, MLP-512, preset {setting.preset}{'' if real else ', on the demo'}: the published account beside"
+        " the paper's, mean ± standard deviation over folds, and the nested score with its interval over actors",
+        ["features", *_columns("published account", real), "nested score", "low", "high"],
         rows,
     )
+
+
+def _columns(account: str, real: bool) -> list[str]:
+    """Of both metrics: those of `_beside`."""
+    kinds = [account, "the paper", *(["difference"] if real else [])]
+    return [f"{metric}, {kind}" for metric in METRICS.values() for kind in kinds]
+
+
+def _nested(accounts: Mapping, metric: str) -> list[float | None]:
+    """The nested figure, pooled over all clips, and the ends of its interval over actors."""
+    nested = accounts["nested"]
+    intervals = nested["ci"]["intervals"] if "ci" in nested else {}  # an earlier version wrote none
+    return [nested[metric], *intervals.get(metric, (None, None))]
 
 
 def heads_table(results: Sequence[Result]) -> Table:
     rows: list[list[Cell]] = []
     for result in results:
-        for head, figures in result.heads.items():
-            over, nested = figures["published"]["over_folds"], figures["nested"]
-            pooled = (nested[metric] for metric in (*METRICS, "score"))
-            rows.append([result.row.name, head, *(_spread(over[metric]) for metric in METRICS), *pooled])
-    columns = ["features", "head", "presence", "salience", "nested presence", "nested salience", "nested score"]
-    return Table("All heads: the published account, and the nested figures pooled over all clips", columns, rows)
+        for head, accounts in result.heads.items():
+            over = accounts["published"]["over_folds"]
+            nested = (cell for metric in NESTED for cell in _nested(accounts, metric))
+            rows.append([result.row.name, head, *(_spread(over[metric]) for metric in METRICS), *nested])
+    columns = ["features", "head", *(f"{metric}, published account" for metric in METRICS.values())]
+    columns += [column for metric in NESTED.values() for column in (f"nested {metric}", "low", "high")]
+    title = "All heads: the published account, and the nested figures of all clips together with intervals over actors"
+    return Table(title, columns, rows)
 
 
-def test_table(results: Sequence[Result], setting: Setting, reference: Reference) -> Table:
-    """MLP-512 beside the published figures; reference: the test clips' labels."""
+def test_table(results: Sequence[Result], setting: Setting, reference: Reference, real: bool) -> Table:
+    """MLP-512 beside the paper's figures; reference: the test clips' labels."""
     rows: list[list[Cell]] = []
     for result in results:
         if result.test:
-            published = result.row.published
-            cells = [
-                _beside(result.test["figures"][metric], published.test[metric] if published else None)
-                for metric in METRICS
-            ]
+            paper, figures = result.row.published, result.test["figures"]
+            cells = [_beside(figures[metric], paper.test[metric] if paper else None, real) for metric in METRICS]
             rows.append([result.row.name, *cells[0], *cells[1]])
-    rows += _trivial_rows(reference.labels, "test")
-    return Table(
-        f"Test, MLP-512, preset {setting.preset}, protocol {setting.test_protocol}", ["features", *COLUMNS], rows
-    )
+    rows += _trivial_rows(reference.labels, "test", real)
+    title = f"Test, MLP-512, preset {setting.preset}, protocol {setting.test_protocol}{'' if real else ', on the demo'}"
+    return Table(title, ["features", *_columns("test", real)], rows)
 
 
-def _trivial_rows(truth: Mapping[str, Label], part: str) -> Iterator[list[Cell]]:
+def _trivial_rows(truth: Mapping[str, Label], part: str, real: bool) -> Iterator[list[Cell]]:
     """The constant answers, fitted on what is scored.
 
     The presence of `blend` is that of the most frequent pair, as published.
@@ -193,7 +216,7 @@ def _trivial_rows(truth: Mapping[str, Label], part: str) -> Iterator[list[Cell]]
         if name in counts:
             presence = counts["pair" if name == "blend" else name].acc_presence
             figures = {"acc_presence": presence, "acc_salience": counts[name].acc_salience}
-            cells = (cell for metric in METRICS for cell in _beside(figures[metric], published[part][metric]))
+            cells = (cell for metric in METRICS for cell in _beside(figures[metric], published[part][metric], real))
             yield [f"trivial: {name}", *cells]
 
 
@@ -201,14 +224,15 @@ def _truth(dataset: Dataset) -> dict[str, Label]:
     return {clip: LABELS[label] for clip, label in zip(dataset.ids, dataset.labels)}
 
 
-def _beside(figure: Figure, published: Figure) -> tuple[Cell, Cell, Cell]:
-    """Ours, the paper's and the difference of the means, as texts."""
-    difference = _difference(_mean(figure), _mean(published))
-    return _spread(figure), _spread(published), None if difference is None else f"{difference:+.3f}"
+def _beside(figure: Figure, paper: Figure, real: bool) -> list[Cell]:
+    """A figure, the paper's and, for real clips, the difference of the means, as texts."""
+    difference = _difference(_mean(figure), _mean(paper))
+    texts: list[Cell] = [_spread(figure), _spread(paper)]
+    return [*texts, None if difference is None else f"{difference:+.3f}"] if real else texts
 
 
-def _difference(figure: float | None, published: float | None) -> float | None:
-    return None if figure is None or published is None else figure - published
+def _difference(figure: float | None, paper: float | None) -> float | None:
+    return None if figure is None or paper is None else figure - paper
 
 
 def _mean(figure: Figure) -> float | None:
@@ -222,33 +246,39 @@ def _spread(figure: Figure) -> str | None:
     return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
 
 
-def flat_table(results: Sequence[Result]) -> Table:
-    """Everything unrounded, a row for each head, for machines; published and test figures beside MLP-512 alone."""
+def flat_table(results: Sequence[Result], real: bool) -> Table:
+    """Everything unrounded, a row for each head, for machines; the paper's and test figures beside MLP-512 alone.
+
+    real: with differences, as with real clips
+    """
     rows = [_flat_row(result, head) for result in results for head in result.heads]
-    return Table("Results", list(rows[0]) if rows else ["features"], [list(row.values()) for row in rows])
+    columns = [name for name in (rows[0] if rows else ["features"]) if real or not name.endswith("_difference")]
+    return Table("Results", columns, [[row[name] for name in columns] for row in rows])
 
 
 def _flat_row(result: Result, head: str) -> dict[str, Cell]:
     """By column."""
     published = result.row.published if head == HEAD else None
     test = ((result.test or {}).get("figures") if head == HEAD else None) or {}
-    nested, over = result.heads[head]["nested"], result.heads[head]["published"]["over_folds"]
+    account = result.heads[head]["published"]["over_folds"]
     row: dict[str, Cell] = {"features": " + ".join(result.row.encoders), "method": result.row.method, "head": head}
     for metric, name in METRICS.items():
         paper: Mapping[str, float | None] = published.validation[metric] if published else {"mean": None, "std": None}
         row |= {
-            name: over[metric]["mean"],
-            f"{name}_std": over[metric]["std"],
-            f"published_{name}": paper["mean"],
-            f"published_{name}_std": paper["std"],
-            f"{name}_difference": _difference(over[metric]["mean"], paper["mean"]),
+            f"published_account_{name}": account[metric]["mean"],
+            f"published_account_{name}_std": account[metric]["std"],
+            f"paper_{name}": paper["mean"],
+            f"paper_{name}_std": paper["std"],
+            f"{name}_difference": _difference(account[metric]["mean"], paper["mean"]),
         }
-    row |= {f"nested_{name}": nested[metric] for metric, name in {**METRICS, "score": "score"}.items()}
+    for metric, name in NESTED.items():
+        keys = (f"nested_{name}", f"nested_{name}_low", f"nested_{name}_high")
+        row |= zip(keys, _nested(result.heads[head], metric))
     for metric, name in METRICS.items():
         paper_test = published.test[metric] if published else None
         row |= {
             f"test_{name}": test.get(metric),
-            f"published_test_{name}": paper_test,
+            f"paper_test_{name}": paper_test,
             f"test_{name}_difference": _difference(test.get(metric), paper_test),
         }
     return row
@@ -305,18 +335,22 @@ def _signature(results: Sequence[Result], setting: Setting) -> str:
     return line({**fields, "published": "arXiv:2601.13225", "version": VERSION})
 
 
-def _draw(results: Sequence[Result], signature: str) -> bytes:
+def _draw(results: Sequence[Result], real: bool) -> Picture:
+    """MLP-512 on the validation clips: the paper's figures, and both accounts of the same models."""
     panels: dict[str, dict[str, list[tuple | None]]] = {}
     heads = [result.heads[HEAD] for result in results]
     for metric, name in METRICS.items():
-        over = [head["published"]["over_folds"][metric] for head in heads]
-        published = [result.row.published and result.row.published.validation[metric] for result in results]
+        accounts = [head["published"]["over_folds"][metric] for head in heads]
+        paper = [result.row.published and result.row.published.validation[metric] for result in results]
         panels[f"ACC_{name}"] = {
-            "published": [(figure["mean"], figure["std"]) if figure else None for figure in published],
-            "ours": [(figure["mean"], figure["std"]) for figure in over],
-            "ours, nested": [(head["nested"][metric], None) for head in heads],
+            "the paper, ± std": [(figure["mean"], figure["std"]) if figure else None for figure in paper],
+            "published account, ± std": [(figure["mean"], figure["std"]) for figure in accounts],
+            "nested, 95 % interval": [
+                (value, None if high is None else high - value)
+                for value, _, high in (_nested(head, metric) for head in heads)
+            ],
         }
-    lines = textwrap.wrap(signature.replace("|", "| "), 150)  # no wider than the figure
-    note = "MLP-512; mean ± standard deviation over folds, nested: pooled over all clips"
-    footnote = "\n".join([note, *(text.replace("| ", "|") for text in lines)])
-    return plots.intervals([result.row.name for result in results], panels, "accuracy", footnote)
+    note = "MLP-512; standard deviations over folds, intervals over actors"
+    if not real:
+        note += "; the demo's clips are invented, the paper's are real"
+    return plots.intervals([result.row.name for result in results], panels, "accuracy", note)

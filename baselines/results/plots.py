@@ -1,4 +1,4 @@
-"""Figures, as PNG bytes. The one module that imports matplotlib; colours can be told apart by the colour-blind."""
+"""Figures, as PNG and PDF. The one module that imports matplotlib; colours can be told apart by the colour-blind."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from blemore.labels import EMOTION_NAMES, EMOTIONS, LABELS, PAIRS
 from blemore_baselines.decoding.thresholds import Thresholds
+from blemore_baselines.results.pictures import Picture
 from blemore_baselines.results.stability import ALPHAS, BETAS, NEAR, Stability
 
 if TYPE_CHECKING:
@@ -50,10 +51,21 @@ def png(canvas: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def picture(canvas: Figure) -> Picture:
+    """A figure in both of its forms, each with the same bytes for the same figure."""
+    from matplotlib import rc_context
+
+    screen, paper = png(canvas), io.BytesIO()
+    nameless = dict.fromkeys(("CreationDate", "Creator", "Producer"))
+    with rc_context({"pdf.fonttype": 42}):  # TrueType: publishers refuse the default, Type 3
+        canvas.savefig(paper, format="pdf", dpi=300, metadata=nameless)  # dpi: of heat maps, which stay pixels
+    return Picture(screen, paper.getvalue())
+
+
 # ------------------------------------------------------------------- clips, labels, features
 
 
-def label_counts(labels: np.ndarray) -> bytes:
+def label_counts(labels: np.ndarray) -> Picture:
     """How many clips each single emotion has, and each pair by salience. labels: (N,) indices."""
     count = np.bincount(labels, minlength=len(LABELS))
     canvas, axes = figure(9.5, 4.2, columns=2, width_ratios=(1, 1.7))
@@ -65,7 +77,7 @@ def label_counts(labels: np.ndarray) -> bytes:
     _stack(pairs, names, list(by_salience), [COLOURS[0], COLOURS[5], COLOURS[4]])
     pairs.set(title=f"blends: {by_salience.sum():,} clips", xlabel="clips")
     canvas.legend(pairs.containers, ["70/30", "50/50", "30/70"], loc="outside lower right", ncols=3, frameon=False)
-    return png(canvas)
+    return picture(canvas)
 
 
 def _stack(axis: Axes, names: Sequence[str], parts: Sequence[np.ndarray], colours: Sequence[str]) -> None:
@@ -90,7 +102,7 @@ def _stack(axis: Axes, names: Sequence[str], parts: Sequence[np.ndarray], colour
 
 def intervals(
     rows: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[tuple | None]]], xlabel: str, footnote: str
-) -> bytes:
+) -> Picture:
     """Dots with error bars, a line for each of `rows` and a panel for each metric.
 
     panels: title → series → (mean, deviation) of each row; None where there is none of either
@@ -110,7 +122,7 @@ def intervals(
     handles, names = axes[0, 0].get_legend_handles_labels()
     canvas.legend(handles, names, loc="outside upper center", ncols=min(len(names), 2 * len(panels)), frameon=False)
     canvas.supxlabel(footnote, fontsize=7, color="#5b6675")
-    return png(canvas)
+    return picture(canvas)
 
 
 def _error_bars(axis: Axes, places: Sequence[tuple], name: str, mark: str, colour: str) -> None:
@@ -132,7 +144,7 @@ def _error_bars(axis: Axes, places: Sequence[tuple], name: str, mark: str, colou
 # --------------------------------------------------------------------------------- a run
 
 
-def learning_curves(curves: pd.DataFrame) -> bytes:
+def learning_curves(curves: pd.DataFrame) -> Picture:
     """Loss and score of each fold over the epochs.
 
     curves: columns fold, epoch, train_loss, validation_loss, published_score.
@@ -153,10 +165,10 @@ def learning_curves(curves: pd.DataFrame) -> bytes:
     for axis in axes.flat:
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.25)
-    return png(canvas)
+    return picture(canvas)
 
 
-def confusion(truth: np.ndarray, predicted: np.ndarray) -> bytes:
+def confusion(truth: np.ndarray, predicted: np.ndarray) -> Picture:
     """The 36 labels against one another, (N,) indices each: clips as numbers, their share of the row as shade.
 
     Frames part the sets of emotions: within a frame, beside the diagonal, the set is right and the relation is not.
@@ -177,7 +189,7 @@ def confusion(truth: np.ndarray, predicted: np.ndarray) -> bytes:
     axis.set_yticks(range(len(LABELS)), map(str, LABELS), fontsize=8)
     axis.set(xlabel="predicted", ylabel="true")
     canvas.colorbar(image, ax=axis, label="share of the true label's clips", shrink=0.5, pad=0.01)
-    return png(canvas)
+    return picture(canvas)
 
 
 def _frame_sets(axis: Axes) -> None:
@@ -193,7 +205,7 @@ def _frame_sets(axis: Axes) -> None:
 
 def principal_components(
     X: np.ndarray, actors: Sequence[str], labels: np.ndarray, pairs: Sequence[tuple[str, str]] = PAIRS
-) -> bytes:
+) -> Picture:
     """Both single emotions of a pair and their blends on the two main axes of features (N, D), a panel for each pair.
 
     Each column is standardised within each actor (over all clips given), so that what tells people apart is gone.
@@ -208,7 +220,7 @@ def principal_components(
     for axis, pair in zip(axes.flat, pairs):
         _draw_pair(axis, pair, normal, labels)
     _component_legend(axes.flat[0], list(axes.flat[len(pairs) :]))
-    return png(canvas)
+    return picture(canvas)
 
 
 def _draw_pair(axis: Axes, pair: tuple[str, str], normal: np.ndarray, labels: np.ndarray) -> None:
@@ -280,14 +292,14 @@ def _main_axes(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return places, shares
 
 
-def threshold_map(stability: Stability) -> bytes:
+def threshold_map(stability: Stability) -> Picture:
     """The score of all α and β, where it is within NEAR of its best, the exact optimum, and each fold's own by its
     number.
     """
     canvas, axes = figure(7.2, 5.2)
     own = {fold: region.thresholds for fold, region in stability.folds.items()}
     score_map(canvas, axes[0, 0], stability.scores, stability.pooled.thresholds, stability.pooled.score, own)
-    return png(canvas)
+    return picture(canvas)
 
 
 def score_map(
@@ -327,7 +339,7 @@ def _disc(axis: Axes, x: float, y: float, fold: int) -> None:
     )
 
 
-def threshold_spread(stability: Stability) -> bytes:
+def threshold_spread(stability: Stability) -> Picture:
     """Where the best α and β fall for resampled actors, for each fold, and for all clips."""
     canvas, axes = figure(9.5, 3.6, columns=2)
     for k, (axis, name, end) in enumerate(zip(axes[0], "αβ", (0.5, 1))):
@@ -349,7 +361,7 @@ def threshold_spread(stability: Stability) -> bytes:
         )
     handles, labels = axes[0, 0].get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-    return png(canvas)
+    return picture(canvas)
 
 
 # ------------------------------------------------------------------------------- reliability
@@ -369,7 +381,7 @@ RELIABILITY = (
 )
 
 
-def reliability(calibration: Mapping) -> bytes:
+def reliability(calibration: Mapping) -> Picture:
     """What structured decoding expects of clips against what came true, in ten bins of as many clips each.
 
     calibration: as the structured decoder's figures hold it, with the bins of `sets` and `scores`
@@ -390,4 +402,4 @@ def reliability(calibration: Mapping) -> bytes:
             aspect="equal",
         )
         axis.legend(frameon=False, fontsize=8, loc="upper left")
-    return png(canvas)
+    return picture(canvas)

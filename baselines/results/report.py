@@ -28,21 +28,24 @@ from blemore_baselines.dataset import SET_OF_LABEL
 from blemore_baselines.decoding.accounts import scored
 from blemore_baselines.decoding.in_sample import relations_too_good, too_good
 from blemore_baselines.decoding.thresholds import Thresholds
+from blemore_baselines.demo.generator import is_demo
 from blemore_baselines.features import read_features
 from blemore_baselines.results import failures, plots, stability
+from blemore_baselines.results.pictures import Picture, write_figure
 from blemore_baselines.results.published import paper_name, read_published
 from blemore_baselines.results.run import Run, read_run
 from blemore_baselines.results.studies_of_run import features_options, identity_command, read_studies
 from blemore_baselines.results.study_files import Study
 from blemore_baselines.results.text import ACCOUNTS, METRICS, epochs, folds_table, nested_model, structured_to_text
 
+ON_DEMO = "The clips are invented, for trying the kit: no figure on this page says anything about real ones."
 STRUCTURED = "What the model for new clips decodes by. Every other section is about thresholds on the same logits."
 
 
 class Section(NamedTuple):
     """A part of the page.
 
-    tables, figures (PNG bytes and caption): by the names that their files get
+    tables, figures (with captions): by the names that their files get
     pre:       text that is shown as it is
     signature: of a study, for its tables; the others have the run's
     """
@@ -50,7 +53,7 @@ class Section(NamedTuple):
     title: str
     text: Sequence[str] = ()
     tables: Mapping[str, Table] = {}
-    figures: Mapping[str, tuple[bytes, str]] = {}
+    figures: Mapping[str, tuple[Picture, str]] = {}
     pre: str = ""
     signature: str = ""
 
@@ -58,7 +61,9 @@ class Section(NamedTuple):
 def write_report(
     run: Path | Run, submission: Report | None = None, features: Sequence[Path] = (), analysis: Path | None = None
 ) -> Path:
-    """Write `report.html`, `tables/` (CSV and LaTeX) and `figures/` (PNG) into a run's folder; returns the page's path.
+    """Write `report.html`, `tables/` (CSV and LaTeX) and `figures/` (PNG and PDF) into a run's folder.
+
+    Returns the page's path.
 
     run:        its folder, or what was read from there
     submission: a scored submission, which gets a section of its own
@@ -85,8 +90,8 @@ def write_report(
         for name, table in section.tables.items():
             for file, text in to_files(name, table, signature).items():
                 write_atomic(folder / "tables" / file, text)
-        for name, (png, _) in section.figures.items():
-            write_atomic(folder / "figures" / f"{name}.png", png)
+        for name, (picture, _) in section.figures.items():  # a study's has its signature
+            write_figure(folder / "figures", name, picture, None if section.signature else signature)
     write_atomic(folder / "report.html", _page(content, sections))
     return folder / "report.html"
 
@@ -254,8 +259,8 @@ def _identity(run: Run, study: Study | None, analysis: Path) -> Section:
 def _study(study: Study, title: str) -> Section:
     tables = {f"{study.name}_{name}": table for name, table in sorted(study.tables.items())}
     figures = {
-        f"{study.name}_{name}": (png, name.replace("_", " ").capitalize())
-        for name, png in sorted(study.figures.items())
+        f"{study.name}_{name}": (picture, name.replace("_", " ").capitalize())
+        for name, picture in sorted(study.figures.items())
     }
     return Section(title, study.findings, tables, figures, signature=study.signature)
 
@@ -381,12 +386,13 @@ def _page(run: Run, sections: Sequence[Section]) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{title}</title>\n<style>{STYLE}{MORE_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
             f'<p class="soft">{safe(_intro(run))}</p>',
+            *([f"<p><strong>{ON_DEMO}</strong></p>"] if is_demo(run.dataset.ids) else []),
             _tiles(sections[0].tables["results"], "decoded by thresholds" if "structured" in run.metrics else ""),
             *map(_section, sections),
             f"<h2>Signature of the run</h2><p>{_signature(run.signature)}</p>",
             (
                 '<p class="soft">Each table lies in tables/ beside this page, as CSV (unrounded) and LaTeX, each figure'
-                " in figures/.</p>"
+                " in figures/, as PNG and PDF.</p>"
             ),
             "</body>\n</html>\n",
         ]
@@ -428,8 +434,8 @@ def _section(section: Section) -> str:
     ]
     if section.pre:
         parts.append(f"<pre>{html.escape(section.pre)}</pre>")
-    for name, (png, caption) in section.figures.items():
-        source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    for name, (picture, caption) in section.figures.items():
+        source = f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"
         parts.append(
             f'<figure><img alt="{safe(name.replace("_", " "))}"'
             f' src="{source}"><figcaption>{safe(caption)}</figcaption></figure>'

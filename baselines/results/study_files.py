@@ -1,7 +1,7 @@
 """A study as its files: `analyse` writes them, and the report reads them back.
 
-`<study>.json` holds all of a study but its figures, which are beside it as `<study>_<name>.png`. For people, each table
-is there as `<study>_<name>.csv` and `.tex`, too.
+`<study>.json` holds all of a study but its figures, which are beside it as `<study>_<name>.png` and `.pdf`. For people,
+each table is there as `<study>_<name>.csv` and `.tex`, too.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import NamedTuple
 from blemore.errors import Problem, ValidationError, show
 from blemore.io import read_bytes, read_json, to_json, write_atomic
 from blemore.tables import CELLS, Table, to_files, to_text
+from blemore_baselines.results.pictures import SUFFIXES, Picture, write_figure
 
 
 class Study(NamedTuple):
     """A finished study.
 
     name:     of the command
-    tables, figures (PNG bytes): by the short names that their files get
+    tables, figures: by the short names that their files get
     findings: paragraphs that say what was found, with intervals over actors
     values:   everything unrounded, for machines
     """
@@ -27,7 +28,7 @@ class Study(NamedTuple):
     name: str
     title: str
     tables: Mapping[str, Table]
-    figures: Mapping[str, bytes]
+    figures: Mapping[str, Picture]
     findings: Sequence[str]
     values: Mapping
     signature: str
@@ -39,12 +40,12 @@ class Study(NamedTuple):
 
 
 def write(study: Study, out: Path) -> None:
-    """Write `out/<study>.json`, and each table as CSV and LaTeX and each figure as PNG beside it."""
+    """Write `out/<study>.json`, and each table as CSV and LaTeX and each figure as PNG and PDF beside it."""
     for name, table in study.tables.items():
         for file, text in to_files(f"{study.name}_{name}", table, study.signature).items():
             write_atomic(out / file, text)
-    for name, png in study.figures.items():
-        write_atomic(out / f"{study.name}_{name}.png", png)
+    for name, picture in study.figures.items():
+        write_figure(out, f"{study.name}_{name}", picture, study.signature)
     content = {
         "study": study.name,
         "title": study.title,
@@ -78,8 +79,9 @@ def read(path: Path) -> Study:
     texts: dict[str, str] = {}
     for key, table in tables.items():
         texts |= to_files(f"{name}_{key}", table, content["signature"])
-    figures = {key: f"{name}_{key}.png" for key in content["figures"]}
-    missing = [file for file in (*texts, *figures.values()) if not (folder / file).exists()]
+    figures = {key: [f"{name}_{key}{suffix}" for suffix in SUFFIXES] for key in content["figures"]}
+    files = [*texts, *(file for forms in figures.values() for file in forms)]
+    missing = [file for file in files if not (folder / file).exists()]
     if missing or not tables:
         raise _damaged(path, f"{', '.join(missing) or 'any table'} is missing beside it")
     for file, text in texts.items():  # LaTeX is for pasting: it may be edited
@@ -89,7 +91,7 @@ def read(path: Path) -> Study:
         name,
         content["title"],
         tables,
-        {key: _picture(folder / file) for key, file in figures.items()},
+        {key: _picture(*(folder / file for file in forms)) for key, forms in figures.items()},
         [str(text) for text in content["findings"]],
         {key: value for key, value in content.items() if key not in KINDS},
         content["signature"],
@@ -129,11 +131,14 @@ def _is_table(content: object) -> bool:
     )
 
 
-def _picture(path: Path) -> bytes:
-    png = read_bytes(path)
-    if not png.startswith(b"\x89PNG") or png[-8:-4] != b"IEND":
-        raise _damaged(path, "is no whole PNG")
-    return png
+def _picture(png_path: Path, pdf_path: Path) -> Picture:
+    """Each file whole, by how it begins and ends."""
+    picture = Picture(read_bytes(png_path), read_bytes(pdf_path))
+    if not picture.png.startswith(b"\x89PNG") or picture.png[-8:-4] != b"IEND":
+        raise _damaged(png_path, "is no whole PNG")
+    if not picture.pdf.startswith(b"%PDF-") or not picture.pdf.rstrip().endswith(b"%%EOF"):
+        raise _damaged(pdf_path, "is no whole PDF")
+    return picture
 
 
 def _damaged(path: Path, message: str) -> ValidationError:

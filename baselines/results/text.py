@@ -49,12 +49,8 @@ def _normalised_lines(normalise: Mapping) -> list[str]:
     }
     rows: list[list[Cell]] = []
     for name, account in accounts.items():
-        intervals = account["ci"]["intervals"]
         rows.append([name, *(account[metric] for metric in METRICS)])
-        rows += [
-            [f"  {end} end of the 95 % interval", *(intervals[m][k] if m in intervals else None for m in METRICS)]
-            for k, end in enumerate(("lower", "upper"))
-        ]
+        rows += [[f"  {end}", *(bound[metric] for metric in METRICS)] for end, bound in _bounds(account).items()]
     title = "nested, with and without all clips of an actor at once; all other figures above are transductive"
     return [
         "",
@@ -63,6 +59,17 @@ def _normalised_lines(normalise: Mapping) -> list[str]:
         "",
         normalise["transductive"]["signature"],
     ]
+
+
+def _bounds(account: Mapping) -> dict[str, dict[str, float | None]]:
+    """The ends of an account's intervals, each by metric; nothing for a run that an earlier version wrote."""
+    if "ci" not in account:
+        return {}
+    intervals = account["ci"]["intervals"]
+    return {
+        f"{end} end of the 95 % interval": {m: intervals[m][k] if m in intervals else None for m in METRICS}
+        for k, end in enumerate(("lower", "upper"))
+    }
 
 
 def folds_table(figures: Mapping, account: str) -> Table:
@@ -74,7 +81,7 @@ def folds_table(figures: Mapping, account: str) -> Table:
         for name, key in (("mean over folds", "mean"), ("standard deviation", "std"))
     ]
     if account == "nested":
-        summary.append(("pooled over all clips", values))
+        summary += [("pooled over all clips", values), *_bounds(values).items()]
     return Table(
         f"{account}: {ACCOUNTS[account]}",
         ["fold", *choices, *METRICS.values()],
@@ -150,13 +157,11 @@ DECODER_TEXTS = {"thresholds": figures_to_text, "structured": structured_to_text
 
 def _structured_folds(nested: Mapping, nested_thresholds: Mapping) -> Table:
     """Each fold, all clips with their interval, and thresholds on the same clips."""
-    intervals = nested["ci"]["intervals"]
-    ends = [{metric: intervals[metric][end] if metric in intervals else None for metric in METRICS} for end in (0, 1)]
     pooled = {
         "pooled over all clips": nested,
-        "lower end of the 95 % interval": ends[0],
-        "upper end of the 95 % interval": ends[1],
+        **_bounds(nested),
         "thresholds, pooled": nested_thresholds,
+        **{f"thresholds, {end}": bound for end, bound in _bounds(nested_thresholds).items()},
     }
     return Table(
         "structured decoding, nested: each fold by a model of the other folds, its strength chosen among them",

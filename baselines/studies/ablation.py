@@ -24,7 +24,17 @@ from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.results import plots
 from blemore_baselines.results.study_files import Study
 from blemore_baselines.studies.held_out import DISTURB, judge_all, judge_disturbed
-from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, draw, estimate_figure, in_words
+from blemore_baselines.studies.intervals import (
+    COLUMNS,
+    FIGURES,
+    Estimate,
+    cells,
+    compare,
+    draw,
+    estimate_figure,
+    estimate_figures,
+    in_words,
+)
 from blemore_baselines.studies.study import check_folds
 
 REPEATS = 10
@@ -58,17 +68,16 @@ def ablation(
     alone = {name: judge_all(dataset, features, recipe, head, seed, name) for name, features in modalities.items()}
     both, disturbed = judge_disturbed(dataset, modalities, recipe, head, seed, repeats)
     records = {**alone, "both": both}
-    single = {
-        name: {figure: estimate_figure(rows, dataset.actors, figure) for figure in FIGURES}
-        for name, rows in records.items()
-    }
+    single = {name: estimate_figures(rows, dataset.actors) for name, rows in records.items()}
+    left = {key: estimate_figures(rows, dataset.actors) for key, rows in disturbed.items()}
     gains = {name: _compare(dataset, both, rows) for name, rows in alone.items()}
     pairs = {name: _by_pair(dataset, both, rows) for name, rows in alone.items()}
     losses = {key: _compare(dataset, both, rows) for key, rows in disturbed.items()}
     tables = {
-        "trained": _gains_table(head, records, gains),
-        "pairs": _pairs_table(_groups(dataset), records, pairs),
-        "disturbed": _losses_table(both, disturbed, losses, repeats),
+        "trained": _gains_table(head, single, gains),
+        "pairs": _pairs_table(dataset, records),
+        "pairs_gained": _pairs_gained_table(pairs),
+        "disturbed": _losses_table(single["both"], left, losses, repeats),
     }
     values = {
         "trained": _dicts(single),
@@ -100,56 +109,60 @@ def _dicts(estimates: Mapping[str, ByName]) -> dict[str, dict[str, dict]]:
     return {key: {name: one._asdict() for name, one in by_name.items()} for key, by_name in estimates.items()}
 
 
-def _gains_table(head: str, records: Mapping[str, np.ndarray], gains: Mapping[str, ByName]) -> Table:
+def _gains_table(head: str, single: Mapping[str, ByName], gains: Mapping[str, ByName]) -> Table:
     return Table(
         f"{head} trained on each modality, nested; what both gain over it, intervals over actors",
-        ("trained on", *FIGURES, "score gained by both", *INTERVAL),
+        ("trained on", *COLUMNS, "score gained by both", *INTERVAL),
         [
-            [name, *_figures(rows), *(gains[name]["score"][:4] if name in gains else [None] * 4)]
-            for name, rows in records.items()
+            [name, *cells(by_figure), *(gains[name]["score"][:4] if name in gains else [None] * 4)]
+            for name, by_figure in single.items()
         ],
     )
 
 
-def _pairs_table(group: np.ndarray, records: Mapping[str, np.ndarray], pairs: Mapping[str, ByName]) -> Table:
+def _pairs_table(dataset: Dataset, records: Mapping[str, np.ndarray]) -> Table:
     rows: list[list[Cell]] = []
-    for name in pairs["video"]:
-        presence = [float(outcomes[group == name, 1].mean()) for outcomes in records.values()]
-        rows.append([name, int((group == name).sum()), *presence, *pairs["video"][name][:4], *pairs["audio"][name][:4]])
-    columns = ("over video", *INTERVAL, "over audio", *INTERVAL)
-    return Table("Presence by pair of emotions, and what both gain", ("clips of", "clips", *records, *columns), rows)
+    for name, inside in _groups(dataset).items():
+        actors = np.array(dataset.actors)[inside].tolist()
+        presence = [estimate_figure(outcomes[inside], actors, "presence") for outcomes in records.values()]
+        rows.append([name, int(inside.sum()), *(cell for one in presence for cell in one[:3])])
+    columns = (column for name in records for column in (name, "low", "high"))
+    title = "Presence by pair of emotions, nested, by what the model is trained on; intervals over actors"
+    return Table(title, ("clips of", "clips", *columns), rows)
 
 
-def _losses_table(
-    both: np.ndarray, disturbed: Mapping[tuple[str, str], np.ndarray], losses: ByDisturbance, repeats: int
-) -> Table:
-    rows: list[list[Cell]] = [["nothing", *_figures(both), *[None] * 4]]
-    for key, records in disturbed.items():
-        rows.append([" ".join(key), *_figures(records), *losses[key]["score"][:4]])
+def _pairs_gained_table(pairs: Mapping[str, ByName]) -> Table:
     return Table(
-        f"The model of both, one modality disturbed at test time, mean of {repeats} draws; what is lost",
-        ("disturbed", *FIGURES, "score lost", *INTERVAL),
+        "Presence that both gain by pair of emotions, intervals over actors",
+        ("clips of", "over video", *INTERVAL, "over audio", *INTERVAL),
+        [[name, *pairs["video"][name][:4], *pairs["audio"][name][:4]] for name in pairs["video"]],
+    )
+
+
+def _losses_table(both: ByName, left: ByDisturbance, losses: ByDisturbance, repeats: int) -> Table:
+    rows: list[list[Cell]] = [["nothing", *cells(both), *[None] * 4]]
+    rows += [[" ".join(key), *cells(by_figure), *losses[key]["score"][:4]] for key, by_figure in left.items()]
+    return Table(
+        f"The model of both, one modality disturbed at test time, nested, mean of {repeats} draws; what is lost,"
+        " intervals over actors",
+        ("disturbed", *COLUMNS, "score lost", *INTERVAL),
         rows,
     )
 
 
-def _figures(records: np.ndarray) -> list[float]:
-    """The figures of records (N, 4)."""
-    return [float(of(records.sum(axis=0))) for of in FIGURES.values()]
-
-
-def _groups(dataset: Dataset) -> np.ndarray:
-    """(N,): each clip's pair of emotions."""
-    names = np.array([SINGLES, *("+".join(pair) for pair in PAIRS)])
-    return names[1 + PAIR_OF_LABEL[dataset.labels]]
+def _groups(dataset: Dataset) -> dict[str, np.ndarray]:
+    """(N,) which clips: those of each pair of emotions, and the single emotions; where there are any."""
+    pair = PAIR_OF_LABEL[dataset.labels]
+    clips = {"+".join(names): pair == number for number, names in enumerate(PAIRS)} | {SINGLES: pair < 0}
+    return {name: inside for name, inside in clips.items() if inside.any()}
 
 
 def _by_pair(dataset: Dataset, both: np.ndarray, alone: np.ndarray) -> dict[str, Estimate]:
     """The presence that both gain over one modality, on the clips of each pair and on the single emotions."""
-    group, actors = _groups(dataset), np.array(dataset.actors)
-    names = [name for name in (*("+".join(pair) for pair in PAIRS), SINGLES) if (group == name).any()]
+    actors = np.array(dataset.actors)
     return {
-        name: compare(both[group == name], alone[group == name], actors[group == name], "presence") for name in names
+        name: compare(both[inside], alone[inside], actors[inside].tolist(), "presence")
+        for name, inside in _groups(dataset).items()
     }
 
 
@@ -205,7 +218,7 @@ def _reliance_in_words(single: Mapping[str, ByName], losses: ByDisturbance) -> s
     )
 
 
-def _draw_pairs(pairs: Mapping[str, ByName]) -> bytes:
+def _draw_pairs(pairs: Mapping[str, ByName]) -> plots.Picture:
     canvas, axes = plots.figure(8.5, 4.6)
     axis = axes[0, 0]
     for k, (name, by_pair) in enumerate(pairs.items()):
@@ -213,10 +226,10 @@ def _draw_pairs(pairs: Mapping[str, ByName]) -> bytes:
         draw(axis, list(by_pair), gains, plots.COLOURS[k], f"over {name} alone", shift=0.24 * k - 0.12)
     axis.set(xlabel="presence gained by both, 95 % interval over actors")
     axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return plots.png(canvas)
+    return plots.picture(canvas)
 
 
-def _draw_disturbed(both: ByName, losses: ByDisturbance) -> bytes:
+def _draw_disturbed(both: ByName, losses: ByDisturbance) -> plots.Picture:
     """What is left of each figure, and lost with its interval."""
     canvas, axes = plots.figure(11, 3.3, columns=len(FIGURES), sharey=True)
     for axis, figure in zip(axes[0], FIGURES):
@@ -225,4 +238,4 @@ def _draw_disturbed(both: ByName, losses: ByDisturbance) -> bytes:
             draw(axis, list(DISTURB), estimates, plots.COLOURS[k], modality, shift=0.24 * k - 0.12)
         axis.set(xlabel=f"{figure} lost", title=f"{figure}: {both[figure].value:.3f} undisturbed")
     axes[0, -1].legend(frameon=False, title="disturbed", loc="upper left", bbox_to_anchor=(1, 1))
-    return plots.png(canvas)
+    return plots.picture(canvas)

@@ -21,7 +21,6 @@ from torch import nn
 
 from blemore.errors import Problem, ValidationError
 from blemore.labels import EMOTION_NAMES, EMOTIONS
-from blemore.metrics import Counts
 from blemore.tables import Cell, Table
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding.accounts import accuracies, count
@@ -32,11 +31,14 @@ from blemore_baselines.models.recipes import HEADS, Recipe
 from blemore_baselines.results import plots
 from blemore_baselines.results.study_files import Study
 from blemore_baselines.studies.intervals import (
+    COLUMNS,
     FIGURES,
     Estimate,
+    cells,
     compare,
     draw,
     estimate,
+    estimate_figures,
     in_words,
     outcomes,
 )
@@ -114,6 +116,7 @@ def fusion(
     parameters = {name: _parameters(build, widths, seed) for name, build in ways.items()}
     counts = {name: count(predicted, dataset.labels) for name, predicted in labels.items()}
     records = {name: outcomes(predicted, dataset.labels) for name, predicted in labels.items()}
+    reached = {name: estimate_figures(rows, dataset.actors) for name, rows in records.items()}
     gains = {
         figure: {
             name: compare(records[name], records[CONCATENATION], dataset.actors, figure) for name in (GATED, TENSOR)
@@ -122,7 +125,7 @@ def fusion(
     }
     by_emotion = mean_gates(gates, dataset)
     tables = {
-        "fusions": _fusions_table(names, hidden, parameters, counts, gains["score"]),
+        "fusions": _fusions_table(names, hidden, parameters, reached, gains["score"]),
         "gates": _gates_table(names, by_emotion),
     }
     values = {
@@ -185,17 +188,17 @@ def _fusions_table(
     names: Sequence[str],
     hidden: int,
     parameters: Mapping[str, int],
-    counts: Mapping[str, Counts],
+    reached: Mapping[str, Mapping[str, Estimate]],
     gains: Mapping[str, Estimate],
 ) -> Table:
     rows: list[list[Cell]] = [
-        [name, parameters[name], one.acc_presence, one.acc_salience, one.score, *gains.get(name, [None] * 4)[:4]]
-        for name, one in counts.items()
+        [name, parameters[name], *cells(by_figure), *gains.get(name, [None] * 4)[:4]]
+        for name, by_figure in reached.items()
     ]
     return Table(
-        f"Fusion of {' + '.join(names)}: {hidden} hidden units, nested; score gained over concatenation with its"
-        " interval over actors",
-        ("fusion", "parameters", "presence", "salience", "score", "gained", "low", "high", "p"),
+        f"Fusion of {' + '.join(names)}: {hidden} hidden units, nested; score gained over concatenation,"
+        " intervals over actors",
+        ("fusion", "parameters", *COLUMNS, "gained", "low", "high", "p"),
         rows,
     )
 
@@ -252,15 +255,15 @@ def _interval(gate: Estimate) -> str:
     return "" if gate.low is None else f" ({gate.low:.3f} to {gate.high:.3f})"
 
 
-def _draw_gains(gains: Mapping[str, Mapping[str, Estimate]]) -> bytes:
+def _draw_gains(gains: Mapping[str, Mapping[str, Estimate]]) -> plots.Picture:
     canvas, axes = plots.figure(10, 2.2, columns=len(gains), sharey=True)
     for axis, colour, (figure, by_name) in zip(axes[0], plots.COLOURS, gains.items()):
         draw(axis, list(by_name), list(by_name.values()), colour)
         axis.set(xlabel=f"{figure} gained over concatenation")
-    return plots.png(canvas)
+    return plots.picture(canvas)
 
 
-def _draw_gates(names: Sequence[str], by_emotion: Mapping[str, Sequence[Estimate]]) -> bytes:
+def _draw_gates(names: Sequence[str], by_emotion: Mapping[str, Sequence[Estimate]]) -> plots.Picture:
     canvas, axes = plots.figure(7.5, 1 + 0.36 * len(by_emotion) + 0.22 * len(names))
     axis = axes[0, 0]
     for k, name in enumerate(names):
@@ -269,4 +272,4 @@ def _draw_gates(names: Sequence[str], by_emotion: Mapping[str, Sequence[Estimate
     axis.axvline(1 / len(names), color="0.6", linestyle="dashed", linewidth=1, zorder=0)
     axis.set(xlim=(0, 1), xlabel="mean gate of held-out clips (dashed: even)", ylabel="clips with")
     canvas.legend(loc="outside upper center", frameon=False)
-    return plots.png(canvas)
+    return plots.picture(canvas)

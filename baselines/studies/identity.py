@@ -199,12 +199,12 @@ def _findings(single: Mapping[str, ByMetric], gaps: ByMetric, deals: int) -> lis
 
 def _draw(
     single: Mapping[str, ByMetric], gaps: ByMetric, means: Mapping[str, np.ndarray], actors: Sequence[str]
-) -> bytes:
+) -> plots.Picture:
     """The figures with intervals, and each actor's presence when known beside when new."""
     canvas, axes = plots.figure(9.5, 4.2, columns=2, width_ratios=(1.25, 1))
     _draw_figures(axes[0, 0], single, gaps)
     _draw_actors(axes[0, 1], means, actors)
-    return plots.png(canvas)
+    return plots.picture(canvas)
 
 
 def _draw_figures(axis: plots.Axes, single: Mapping[str, ByMetric], gaps: ByMetric) -> None:

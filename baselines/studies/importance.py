@@ -214,7 +214,7 @@ def _pair_in_words(groups: Sequence[Group], by_pair: Mapping[str, Sequence[Estim
     )
 
 
-def _draw_bars(groups: Sequence[Group], losses: Losses) -> bytes:
+def _draw_bars(groups: Sequence[Group], losses: Losses) -> plots.Picture:
     canvas, axes = plots.figure(9, 1.3 + 0.27 * len(groups), columns=len(losses), sharex=True, sharey=True)
     for axis, (figure, estimates) in zip(axes[0], losses.items()):
         draw(axis, [group.name for group in groups], estimates, "black")
@@ -223,10 +223,10 @@ def _draw_bars(groups: Sequence[Group], losses: Losses) -> bytes:
             axis.barh(places, widths, color=colour, height=0.7, alpha=0.6, label=kind)
         axis.set(xlabel=f"{figure} lost where permuted")
     canvas.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
-    return plots.png(canvas)
+    return plots.picture(canvas)
 
 
-def _draw_pairs(groups: Sequence[Group], by_pair: LossesByPair) -> bytes:
+def _draw_pairs(groups: Sequence[Group], by_pair: LossesByPair) -> plots.Picture:
     names = list(by_pair["presence"])
     canvas, axes = plots.figure(2 + 1.1 * len(names), 1.8 + 0.27 * len(groups), columns=len(by_pair), sharey=True)
     values = [loss.value for by_name in by_pair.values() for losses in by_name.values() for loss in losses]
@@ -243,7 +243,7 @@ def _draw_pairs(groups: Sequence[Group], by_pair: LossesByPair) -> bytes:
         ha="left",
         fontsize=10,
     )
-    return plots.png(canvas)
+    return plots.picture(canvas)
 
 
 def _draw_grid(axis: plots.Axes, by_pair: Mapping[str, Sequence[Estimate]], reach: float) -> None:

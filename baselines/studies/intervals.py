@@ -5,13 +5,14 @@ The inference is that of `blemore.significance`. Records here are numbers of any
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from blemore.report import equals_p
 from blemore.significance import Estimate, infer
+from blemore.tables import Cell
 from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL
 from blemore_baselines.studies.study import signed
 
@@ -25,6 +26,7 @@ FIGURES = {  # of summed `outcomes`; nan without blends
 }
 CLIPS, BLENDS = 0, 2  # columns of `outcomes`
 SHARES = {"presence": CLIPS, "salience": BLENDS, "score": CLIPS}  # an actor without any has no part in the figure
+COLUMNS = tuple(column for name in FIGURES for column in (name, "low", "high"))  # of `cells`
 
 
 def outcomes(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -60,6 +62,16 @@ def estimate(
 def estimate_figure(records: np.ndarray, actors: Sequence[str], name: str) -> Estimate:
     """A figure of FIGURES of `outcomes` (N, 4)."""
     return estimate(records, actors, FIGURES[name], share=SHARES[name])
+
+
+def estimate_figures(records: np.ndarray, actors: Sequence[str]) -> dict[str, Estimate]:
+    """All figures of FIGURES of `outcomes` (N, 4), by name."""
+    return {name: estimate_figure(records, actors, name) for name in FIGURES}
+
+
+def cells(by_figure: Mapping[str, Estimate]) -> list[Cell]:
+    """A table's cells for COLUMNS: each figure with the ends of its interval."""
+    return [cell for name in FIGURES for cell in by_figure[name][:3]]
 
 
 def compare(records: np.ndarray, baseline: np.ndarray, actors: Sequence[str], name: str = "score") -> Estimate:

@@ -23,12 +23,23 @@ from blemore_baselines.models.heads import perceptron
 from blemore_baselines.models.recipes import HEADS, Recipe
 from blemore_baselines.results import plots
 from blemore_baselines.results.study_files import Study
-from blemore_baselines.studies.intervals import Estimate, compare, draw, estimate, in_words, outcomes
+from blemore_baselines.studies.intervals import (
+    COLUMNS,
+    Estimate,
+    cells,
+    compare,
+    draw,
+    estimate,
+    estimate_figures,
+    in_words,
+    outcomes,
+)
 from blemore_baselines.studies.objectives import OBJECTIVES, SHARES
 from blemore_baselines.studies.study import check_folds
 from blemore_baselines.studies.training import ONE_TRAINING, out_of_fold
 
 BASELINE, *OTHERS = OBJECTIVES
+INTERVAL = ("low", "high", "p")
 
 
 class Result(NamedTuple):
@@ -59,6 +70,7 @@ def salience(dataset: Dataset, features: Features, recipe: Recipe, head: str, se
     counts = {name: count(result.labels, dataset.labels) for name, result in results.items()}
     records = {name: outcomes(result.labels, dataset.labels) for name, result in results.items()}
     wrong = {name: errors(result.shares, true) for name, result in results.items()}
+    reached = {name: estimate_figures(rows, dataset.actors) for name, rows in records.items()}
     gains = {name: compare(records[name], records[BASELINE], dataset.actors) for name in OTHERS}
     nearer = {name: compare_rmse(result.shares, always_50, true, actors) for name, result in results.items()}
     constant = errors(always_50, true)
@@ -74,7 +86,10 @@ def salience(dataset: Dataset, features: Features, recipe: Recipe, head: str, se
     return Study(
         "salience",
         "Salience as a quantity",
-        {"heads": _table(head, counts, wrong, gains, constant, len(true))},
+        {
+            "heads": _heads_table(head, reached, gains),
+            "errors": _errors_table(head, results, nearer, true, actors, always_50),
+        },
         {"shares": _draw_shares(results, true, wrong), "gained": _draw_gains(gains, nearer)},
         _findings(counts[BASELINE], gains, nearer, constant, len(true)),
         values,
@@ -91,6 +106,16 @@ def errors(predicted: np.ndarray, true: np.ndarray) -> Errors:
     """Of shares in [0, 1], in percentage points."""
     wrong = 100 * (predicted - true)
     return Errors(float(np.sqrt((wrong**2).mean())), float(np.abs(wrong).mean()))
+
+
+def estimate_errors(predicted: np.ndarray, true: np.ndarray, actors: Sequence[str]) -> tuple[Estimate, Estimate]:
+    """RMSE and MAE of shares in [0, 1], in percentage points, over actors."""
+    wrong = 100 * np.abs(predicted - true)
+    sums = np.stack([np.ones(len(true)), wrong**2, wrong], axis=1)
+    return (
+        estimate(sums, actors, lambda total: np.sqrt(total[..., 1] / total[..., 0]), (0, 100)),
+        estimate(sums, actors, lambda total: total[..., 2] / total[..., 0], (0, 100)),
+    )
 
 
 def compare_rmse(predicted: np.ndarray, baseline: np.ndarray, true: np.ndarray, actors: Sequence[str]) -> Estimate:
@@ -117,23 +142,32 @@ def _run(name: str, dataset: Dataset, features: Features, recipe: Recipe, head: 
     return Result(decoded.labels, epochs, shares)
 
 
-def _table(
-    head: str,
-    counts: Mapping[str, Counts],
-    wrong: Mapping[str, Errors],
-    gains: Mapping[str, Estimate],
-    constant: Errors,
-    blends: int,
-) -> Table:
-    rows: list[list[Cell]] = [
-        [name, one.acc_presence, one.acc_salience, one.score, *wrong[name], *gains.get(name, [None] * 4)[:4]]
-        for name, one in counts.items()
-    ]
+def _heads_table(head: str, reached: Mapping[str, Mapping[str, Estimate]], gains: Mapping[str, Estimate]) -> Table:
     return Table(
-        f"What {head} is trained for, nested; score gained over {BASELINE}, with intervals over actors; errors of"
-        f" {blends:,} blends in percentage points",
-        ("head", "presence", "salience", "score", "RMSE", "MAE", "gained", "low", "high", "p"),
-        [*rows, ["always 50", *[None] * 3, *constant, *[None] * 4]],
+        f"What {head} is trained for, nested; score gained over {BASELINE}, intervals over actors",
+        ("head", *COLUMNS, "gained", *INTERVAL),
+        [[name, *cells(by_figure), *gains.get(name, [None] * 4)[:4]] for name, by_figure in reached.items()],
+    )
+
+
+def _errors_table(
+    head: str,
+    results: Mapping[str, Result],
+    nearer: Mapping[str, Estimate],
+    true: np.ndarray,
+    actors: Sequence[str],
+    always_50: np.ndarray,
+) -> Table:
+    shares = {name: result.shares for name, result in results.items()} | {"always 50": always_50}
+    rows: list[list[Cell]] = []
+    for name, predicted in shares.items():
+        spread = (cell for one in estimate_errors(predicted, true, actors) for cell in one[:3])
+        rows.append([name, *spread, *nearer.get(name, [None] * 4)[:4]])
+    return Table(
+        f"What {head} is trained for, nested: errors of the first emotion's share in {len(true):,} blends, percentage"
+        " points, and RMSE above that of always saying 50, intervals over actors",
+        ("head", "RMSE", "low", "high", "MAE", "low", "high", "above always 50", *INTERVAL),
+        rows,
     )
 
 
@@ -155,7 +189,7 @@ def _findings(
     ]
 
 
-def _draw_shares(results: Mapping[str, Result], true: np.ndarray, wrong: Mapping[str, Errors]) -> bytes:
+def _draw_shares(results: Mapping[str, Result], true: np.ndarray, wrong: Mapping[str, Errors]) -> plots.Picture:
     """How the predicted shares lie, for each true one."""
     canvas, axes = plots.figure(10, 3.4, columns=len(results), sharey=True)
     for axis, (name, result) in zip(axes[0], results.items()):
@@ -166,7 +200,7 @@ def _draw_shares(results: Mapping[str, Result], true: np.ndarray, wrong: Mapping
         axis.set(xlabel="true share, %", ylim=(0, 100))
     axes[0, 0].set_ylabel("predicted share of the\nfirst emotion, %")
     canvas.suptitle("Each true blend in order; bars: means; dashed: the truth", x=0.01, ha="left", fontsize=10)
-    return plots.png(canvas)
+    return plots.picture(canvas)
 
 
 def _draw_share(axis: plots.Axes, place: int, share: float, predicted: np.ndarray) -> None:
@@ -178,10 +212,10 @@ def _draw_share(axis: plots.Axes, place: int, share: float, predicted: np.ndarra
     axis.hlines(100 * share, place - 0.4, place + 0.4, color="0.5", linestyles="dashed", linewidth=1)
 
 
-def _draw_gains(gains: Mapping[str, Estimate], nearer: Mapping[str, Estimate]) -> bytes:
+def _draw_gains(gains: Mapping[str, Estimate], nearer: Mapping[str, Estimate]) -> plots.Picture:
     canvas, axes = plots.figure(9, 2.6, columns=2)
     draw(axes[0, 0], list(gains), list(gains.values()), plots.COLOURS[0])
     axes[0, 0].set(xlabel=f"score gained over {BASELINE}")
     draw(axes[0, 1], list(nearer), list(nearer.values()), plots.COLOURS[1])
     axes[0, 1].set(xlabel="RMSE beside always saying 50 (points; left is better)")
-    return plots.png(canvas)
+    return plots.picture(canvas)

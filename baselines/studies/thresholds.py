@@ -210,7 +210,7 @@ def _difficulty_in_words(splits: Splits) -> str:
     )
 
 
-def _draw(splits: Splits, lost: Losses, chance: Mapping[str, Mapping[str, np.ndarray]]) -> bytes:
+def _draw(splits: Splits, lost: Losses, chance: Mapping[str, Mapping[str, np.ndarray]]) -> plots.Picture:
     """Each fold's own best beside the transferred figure, and what is lost beside what random deals lose."""
     canvas, axes = plots.figure(12.5, 3.8, columns=3, width_ratios=(1, 1, 1.25))
     *folds, losses = axes[0]
@@ -219,7 +219,7 @@ def _draw(splits: Splits, lost: Losses, chance: Mapping[str, Mapping[str, np.nda
     _draw_losses(losses, lost, chance)
     handles = [*zip(*folds[0].get_legend_handles_labels()), *zip(*losses.get_legend_handles_labels())]
     canvas.legend(*zip(*handles), loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
-    return plots.png(canvas)
+    return plots.picture(canvas)
 
 
 def _draw_folds(axis: plots.Axes, name: str, splits: Mapping[int, Split]) -> None:

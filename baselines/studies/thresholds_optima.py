@@ -24,7 +24,7 @@ def optima(probabilities: np.ndarray, labels: np.ndarray, low: float, high: floa
 
 def draw(
     probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, own: Sequence[tuple[int, Thresholds]]
-) -> bytes:
+) -> plots.Picture:
     """Presence by α, of each fold and of all; salience and score by both, with the optima.
 
     own: folds with their own best.
@@ -51,7 +51,7 @@ def draw(
             va="center",
             bbox={"boxstyle": "circle,pad=0.2", "facecolor": plots.COLOURS[1], "edgecolor": "white"},
         )
-    return plots.png(figure)
+    return plots.picture(figure)
 
 
 def _draw_presence(axis, by_fold: Sequence[np.ndarray], pooled: np.ndarray) -> None:

@@ -19,14 +19,17 @@ from blemore.evaluate import read_ids
 from blemore.io import write_atomic
 from blemore.labels import BLEND_SALIENCES, LABELS, PAIRS, SINGLES, VIDEO_SUFFIXES, Label
 from blemore.report import problems_to_text
+from blemore.signature import digest, line
 from blemore.tables import Table, to_text
 from blemore.trivial import train_counts
+from blemore.version import VERSION
 from blemore_baselines.clips.media import Clip, MediaError
 from blemore_baselines.dataset import Dataset, read_dataset
 from blemore_baselines.demo.generator import MARKER
 from blemore_baselines.extract import find_clips
 from blemore_baselines.features import clip_files, holds_sequences, read_features, read_sequence
-from blemore_baselines.results.plots import COLOURS, figure, label_counts, png
+from blemore_baselines.results.pictures import Picture, write_figure
+from blemore_baselines.results.plots import COLOURS, figure, label_counts, picture
 from blemore_baselines.survey.locate import Located, locate
 from blemore_baselines.template import OFFICIAL_IDS
 
@@ -124,16 +127,32 @@ def _filled(table: Table) -> Table:
 
 
 def write_figures(outcome: Survey, out: Path) -> list[Path]:
-    """durations.png (where a clip could be read) and labels.png in the folder `out`. Raises FileError."""
-    figures = {"labels.png": label_counts(outcome.dataset.labels)}
+    """Labels and, where a clip could be read, durations, as PNG and PDF in the folder `out`, with signature.txt beside
+    them. Raises FileError.
+    """
+    figures = {"labels": label_counts(outcome.dataset.labels)}
     if any(clip in outcome.seconds for clip in outcome.dataset.ids):
-        figures["durations.png"] = durations(outcome)
-    for name, content in figures.items():
-        write_atomic(Path(out) / name, content)
-    return [Path(out) / name for name in figures]
+        figures["durations"] = durations(outcome)
+    signature = _signature(outcome)
+    paths = [path for name, drawing in figures.items() for path in write_figure(out, name, drawing, signature)]
+    write_atomic(out / "signature.txt", f"{signature}\n")
+    return paths
 
 
-def durations(outcome: Survey) -> bytes:
+def _signature(outcome: Survey) -> str:
+    """What figures are drawn from."""
+    seconds = sorted(outcome.seconds.items())
+    fields = {
+        "clips": len(outcome.dataset.ids),
+        "train": outcome.dataset.digest,
+        "videos": len(seconds),
+        "durations": digest(f"{clip}\t{length}" for clip, length in seconds),
+        "version": VERSION,
+    }
+    return line(fields)
+
+
+def durations(outcome: Survey) -> Picture:
     """How long singles and blends of train last: clips by duration, one above the other.
 
     Durations, medians: seconds.
@@ -150,7 +169,7 @@ def durations(outcome: Survey) -> bytes:
         axes.set(ylabel="clips", xlim=(0, longest))
         axes.set_title(f"{kind}: {len(seconds):,} clips, median {median:.1f} s (line)", loc="left", fontsize=11)
     grid[-1, 0].set_xlabel("seconds")
-    return png(canvas)
+    return picture(canvas)
 
 
 # ------------------------------------------------------------------------------------ metadata

@@ -1,4 +1,6 @@
-"""Cases for property tests of what is decoded."""
+"""Cases for property tests of what is decoded, and a figure that draws fast."""
+
+from functools import cache
 
 import numpy as np
 from hypothesis import strategies as st
@@ -6,6 +8,12 @@ from hypothesis.extra import numpy as arrays
 
 from blemore.labels import LABELS
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds
+from blemore_baselines.results import plots
+
+
+@cache
+def small_picture():
+    return plots.picture(plots.figure(1, 1)[0])
 
 
 @st.composite

@@ -58,6 +58,8 @@ def test_a_modality_of_noise_gives_and_costs_nothing(planted):
         assert abs(lost[f"audio {how}"]["score"]["value"]) < 0.06
     assert lost["video zeroed"]["score"]["low"] > 0.1 and lost["video swapped"]["score"]["low"] > 0.1
     assert study.values["trained"]["audio"]["presence"]["value"] < 0.2
+    for row in (study.tables["trained"].rows[0], study.tables["disturbed"].rows[1]):
+        assert all(row[k + 1] <= row[k] <= row[k + 2] for k in (1, 4, 7))  # each figure within its interval
     assert len(study.tables["pairs"].rows) == 11 and [row[1] for row in study.tables["pairs"].rows] == [60] * 10 + [120]
 
 
@@ -70,7 +72,7 @@ def test_modalities_that_complete_each_other_gain(planted):
     assert all(study.values["gained_by_both"][name]["presence"]["low"] > 0 for name in ("video", "audio"))
     assert all(study.values["lost"][f"{name} zeroed"]["presence"]["low"] > 0 for name in ("video", "audio"))
     assert set(study.figures) == {"pairs", "disturbed"} and all(
-        png.startswith(b"\x89PNG") for png in study.figures.values()
+        picture.png.startswith(b"\x89PNG") for picture in study.figures.values()
     )
 
 

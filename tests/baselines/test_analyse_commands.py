@@ -18,7 +18,7 @@ from blemore_baselines.studies import STUDIES, Entry
 from blemore_baselines.train import train
 
 TABLES = {
-    "salience": {"heads"},
+    "salience": {"heads", "errors"},
     "fusion": {"fusions", "gates"},
     "importance": {"groups", "pairs_presence", "pairs_salience"},
 }
@@ -85,7 +85,7 @@ def test_a_study_writes_its_tables_figures_and_findings(study, tiny, tmp_path):
         == {path.stem for path in out.glob("*.tex")}
         == {f"{study}_{name}" for name in TABLES[study]}
     )
-    assert len(list(out.glob("*.png"))) == 2
+    assert len(list(out.glob("*.png"))) == len(list(out.glob("*.pdf"))) == 2
     recipe = PRESETS["fast"]["aggregate"].digest
     assert (
         told["signature"].startswith(f"study:{study}|")

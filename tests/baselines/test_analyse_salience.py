@@ -166,9 +166,14 @@ def test_what_was_planted_is_found(planted):
         assert its["acc_salience"] > 0.4, name
         assert its["rmse"] < study.values["always_50"]["rmse"], name
     assert set(study.figures) == {"shares", "gained"} and all(
-        png.startswith(b"\x89PNG") for png in study.figures.values()
+        picture.png.startswith(b"\x89PNG") for picture in study.figures.values()
     )
-    assert len(study.tables["heads"].rows) == len(OBJECTIVES) + 1
+    assert len(study.tables["heads"].rows) == len(OBJECTIVES)
+    *heads, always_50 = study.tables["errors"].rows
+    for name, rmse, low, high, mae, *_ in heads:
+        assert rmse == pytest.approx(study.values["heads"][name]["rmse"]) and low <= rmse <= high
+        assert mae == pytest.approx(study.values["heads"][name]["mae"])
+    assert always_50[:2] == ["always 50", pytest.approx(study.values["always_50"]["rmse"])]
 
 
 def test_noise_tells_no_share(planted):

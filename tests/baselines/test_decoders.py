@@ -79,9 +79,9 @@ def test_a_clip_that_one_model_lacks_is_decoded_and_said(tiny, tables, tmp_path,
     assert sum(model["weight"] for model in told["models"]) == pytest.approx(1)
     check(out, tiny.test_ids)
     if decoder == "structured":
-        assert (tmp_path / "figures.reliability.png").read_bytes().startswith(
-            b"\x89PNG"
-        ) and "figures.reliability.png" in said.stderr
+        for form in ("png", "pdf"):
+            diagram = (tmp_path / f"figures.reliability.{form}").read_bytes()
+            assert told["nested"]["signature"].encode() in diagram and f"figures.reliability.{form}" in said.stderr
         rows = list(csv.DictReader(open(tmp_path / "s.expected.csv")))
         assert [row["filename"] for row in rows] == tiny.test_ids and all(
             0 < float(row["expected_score"]) < 1.5 for row in rows

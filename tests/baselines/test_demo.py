@@ -178,3 +178,12 @@ def test_salience_shows_in_face_and_voice():
 
     for parameter in ("eye", "pitch"):  # fear opens the eyes and raises the voice
         assert mean((70, 30), parameter) > mean((50, 50), parameter) > mean((30, 70), parameter)
+
+
+def test_the_demo_is_known_by_its_clips():
+    train, test = ([take.name for take in takes] for takes in (TRAIN, TEST))
+    for clips in (train, train + test, train[:1], train[:3] + test[:1]):
+        assert demo.is_demo(clips)
+    # names that the challenge has as well, another clip among the demo's, and none at all
+    for clips in (test, [*train, "A102_ang_int1_ver1"], ["A102_ang_int1_ver1"], []):
+        assert not demo.is_demo(clips)

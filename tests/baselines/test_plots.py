@@ -1,14 +1,22 @@
 """Figures: what is drawn where, and the same bytes for the same input. How they look is for people to judge."""
 
 import io
+import re
+import subprocess
+import sys
+import zlib
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from blemore_baselines.dataset import TARGETS
-from blemore_baselines.results import plots, stability, tour_plots
+from blemore_baselines.results import pictures, plots, stability, tour_plots
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def case(n=72):
@@ -47,17 +55,103 @@ def drawings():
 
 def test_the_same_input_gives_the_same_bytes():
     first, second = drawings(), drawings()
-    for name, png in first.items():
-        assert png == second[name], name
-        picture = matplotlib.image.imread(io.BytesIO(png))
+    for name, drawing in first.items():
+        assert drawing == second[name], name
+        picture = matplotlib.image.imread(io.BytesIO(getattr(drawing, "png", drawing)))
         assert 600 <= picture.shape[1] <= 1500 and 0.01 < (picture[..., :3] < 0.99).any(axis=2).mean(), name
+
+
+# --------------------------------------------------------------------------------- files
+
+SIGNATURE = "clips:3|train:0f|name:a(b\\c|version:0"
+
+
+def small():
+    canvas, axes = plots.figure(2, 2)
+    axes[0, 0].set(title="αβ − ≥ é", xlabel="share of clips")
+    axes[0, 0].imshow(np.eye(2))
+    return plots.picture(canvas)
+
+
+def streams(pdf):
+    """What is in the compressed streams of a PDF."""
+    parts = re.findall(rb"/Filter /FlateDecode.*?stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)
+    return [zlib.decompress(part) for part in parts]
+
+
+def test_fonts_travel_with_a_pdf():
+    pdf = small().pdf
+    assert pdf.startswith(b"%PDF-1.") and b"/FontFile2" in pdf and b"/Type0" in pdf and b"/Type3" not in pdf
+    (content,) = [stream for stream in streams(pdf) if b" Tf" in stream]
+    assert content.count(b" Tf") > 3 and b" Do" in content  # text as text; the map is an image
+
+
+def test_a_pdf_s_bytes_depend_neither_on_the_time_nor_on_the_order_of_hashes():
+    code = (
+        "import hashlib, sys; sys.path.insert(0, 'tests/baselines'); import test_plots as t;"
+        " print(*(hashlib.sha256(content).hexdigest() for content in t.pictures.sign(t.small(), t.SIGNATURE)))"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-P", "-c", code],
+            env={"PYTHONHASHSEED": seed, "SOURCE_DATE_EPOCH": seed, "MPLCONFIGDIR": "/nonexistent"},
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+        ).stdout
+        for seed in ("1", "1000000000")
+    ]
+    assert runs[0] == runs[1] and len(runs[0].split()) == 2
+    assert b"CreationDate" not in small().pdf
+
+
+def objects(pdf):
+    """Number → what an object of a PDF begins with, found as readers do: by the tables, the last of which counts."""
+    entries, offset = {}, int(re.findall(rb"startxref\s+(\d+)\s+%%EOF", pdf)[-1])
+    trailers = []
+    while True:
+        table, _, trailer = pdf[offset:].partition(b"trailer")
+        assert table.startswith(b"xref")
+        first, count = map(int, table.split()[1:3])
+        for k, line in enumerate(re.findall(rb"(\d{10}) \d{5} ([nf]) ", table)):
+            if line[1] == b"n":
+                entries.setdefault(first + k, pdf[int(line[0]) :])
+        assert k + 1 == count
+        trailers.append(trailer[: trailer.index(b"startxref")])
+        earlier = re.search(rb"/Prev (\d+)", trailers[-1])
+        if not earlier:
+            return entries, trailers[0]
+        offset = int(earlier[1])
+
+
+def test_a_signature_is_in_the_metadata_of_both_files(tmp_path):
+    bare = small()
+    png, pdf = pictures.write_figure(tmp_path, "a.b", bare, SIGNATURE)
+    assert (png.name, pdf.name) == ("a.b.png", "a.b.pdf")
+    with Image.open(png) as image:
+        assert image.text == {"Signature": SIGNATURE}
+        assert (np.asarray(image) == np.asarray(Image.open(io.BytesIO(bare.png)))).all()
+    entries, trailer = objects(pdf.read_bytes())
+    info, root = (int(re.search(rb"/%s (\d+) 0 R" % name, trailer)[1]) for name in (b"Info", b"Root"))
+    assert all(content.startswith(b"%d 0 obj" % number) for number, content in entries.items())
+    assert entries[info].startswith(b"%d 0 obj\n<< /Keywords (clips:3|train:0f|name:a\\(b\\\\c|version:0) >>" % info)
+    assert b"/Catalog" in entries[root][:60] and f"/Size {info + 1}".encode() in trailer
+    assert pdf.read_bytes().startswith(bare.pdf)
+    assert [path.read_bytes() for path in pictures.write_figure(tmp_path, "c", bare, None)] == list(bare)
+
+
+def test_a_signature_with_other_letters_is_kept():
+    png, pdf = pictures.sign(small(), "é|β")
+    assert Image.open(io.BytesIO(png)).text == {"Signature": "é|β"}
+    assert b"/Keywords <FEFF00e9007c03b2>" in pdf
 
 
 def drawn(monkeypatch, function, *arguments):
     """The matplotlib figure behind the bytes."""
     kept = []
-    for module in (plots, tour_plots):
-        monkeypatch.setattr(module, "png", lambda made: kept.append(made) or b"")
+    monkeypatch.setattr(plots, "picture", kept.append)
+    monkeypatch.setattr(tour_plots, "png", kept.append)
     function(*arguments)
     return kept[0]
 
@@ -109,7 +203,7 @@ def test_components_of_a_pair_are_of_its_five_labels_alone(monkeypatch):
 
 @pytest.mark.parametrize("labels", [np.full(4, 5), np.array([0, 0, 0, 0]), np.array([0, 1, 6, 7])])
 def test_components_where_clips_are_few_or_equal(labels):
-    assert plots.principal_components(np.ones((4, 3)), list("aabb"), labels).startswith(b"\x89PNG")
+    assert plots.principal_components(np.ones((4, 3)), list("aabb"), labels).png.startswith(b"\x89PNG")
 
 
 def test_the_map_marks_each_optimum_where_it_is(monkeypatch):

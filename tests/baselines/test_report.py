@@ -2,15 +2,14 @@
 
 import csv
 import html
-import io
 import json
 import re
 import shlex
 from html.parser import HTMLParser
 
-import matplotlib.image
 import numpy as np
 import pytest
+from cases import small_picture
 from click.testing import CliRunner
 
 from blemore.errors import FileError, ValidationError
@@ -55,7 +54,7 @@ def undrawn(monkeypatch):
         "threshold_map",
         "threshold_spread",
     ):
-        monkeypatch.setattr(plots, name, lambda *_: b"a picture")
+        monkeypatch.setattr(plots, name, lambda *_: small_picture())
 
 
 def rows(path):
@@ -81,7 +80,7 @@ class Tags(HTMLParser):
 
 def test_the_page_loads_nothing(run, tiny):
     text = report.write_report(run, features=[tiny.sound]).read_text()
-    assert {path.read_bytes()[:4] for path in run.glob("figures/*")} == {b"\x89PNG"}
+    assert {path.read_bytes()[:4] for path in run.glob("figures/*")} == {b"\x89PNG", b"%PDF"}
     page = Tags()
     page.feed(text)
     assert not page.open and not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
@@ -117,7 +116,7 @@ def test_each_table_and_figure_is_a_file_with_the_same_content_every_time(run, t
         [
             "report.html",
             *(f"tables/{name}.{form}" for name in tables for form in ("csv", "tex")),
-            *(f"figures/{name}.png" for name in figures),
+            *(f"figures/{name}.{form}" for name in figures for form in ("png", "pdf")),
         ]
     )
     config = json.loads((run / "config.json").read_text())
@@ -204,14 +203,12 @@ def write_study(run, folder, name="identity", **other):
         "version": "0",
     } | other
     signature = "|".join(f"{key}:{value}" for key, value in fields.items())
-    picture = io.BytesIO()
-    matplotlib.image.imsave(picture, np.zeros((2, 2)), format="png")
     study_files.write(
         study_files.Study(
             name,
             f"What {name} is",
             TABLES,
-            {"gap": picture.getvalue()},
+            {"gap": small_picture()},
             ["Shared actors gain +0.012 <b>."],
             {},
             signature,
@@ -241,7 +238,9 @@ def test_studies_are_told_whole_each_with_its_own_signature(run, tmp_path, elsew
         for file in (f"{name}_folds", f"{name}_more"):
             for form in ("csv", "tex"):
                 assert (run / "tables" / f"{file}.{form}").read_bytes() == (folder / f"{file}.{form}").read_bytes()
-        assert (run / "figures" / f"{name}_gap.png").read_bytes() == (folder / f"{name}_gap.png").read_bytes()
+        for form in ("png", "pdf"):
+            copied, written = (run / "figures" / f"{name}_gap.{form}", folder / f"{name}_gap.{form}")
+            assert copied.read_bytes() == written.read_bytes() and written.read_bytes().count(signature.encode()) == 1
     assert "study:" not in (run / "tables" / "results.csv").read_text()
 
 
@@ -366,14 +365,29 @@ def test_a_study_of_before_tables_were_in_it_is_to_be_written_again(run):
 
 
 @pytest.mark.parametrize(
-    "file", ["identity_folds.csv", "identity_folds.tex", "identity_more.csv", "identity_more.tex", "identity_gap.png"]
+    "file",
+    [
+        "identity_folds.csv",
+        "identity_folds.tex",
+        "identity_more.csv",
+        "identity_more.tex",
+        "identity_gap.png",
+        "identity_gap.pdf",
+    ],
 )
 def test_a_file_of_a_study_that_is_missing_is_named(run, file):
     assert f"{file} is missing beside it" in without(run, file)
 
 
 def test_all_missing_files_of_a_study_are_named_at_once(run):
-    files = ["identity_folds.csv", "identity_folds.tex", "identity_more.csv", "identity_more.tex", "identity_gap.png"]
+    files = [
+        "identity_folds.csv",
+        "identity_folds.tex",
+        "identity_more.csv",
+        "identity_more.tex",
+        "identity_gap.png",
+        "identity_gap.pdf",
+    ]
     assert f"{', '.join(files)} is missing beside it" in without(run, *files)
 
 
@@ -428,6 +442,9 @@ def test_a_torn_figure_of_a_study_is_refused(run):
     picture = (run / "analysis" / "identity_gap.png").read_bytes()
     for png in (b"", picture[:-5], b"GIF89a"):
         assert "no whole PNG" in rewritten(run, "identity_gap.png", png)
+    page = small_picture().pdf
+    for pdf in (b"", page[: len(page) // 2], picture):
+        assert "no whole PDF" in rewritten(run, "identity_gap.pdf", pdf)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -498,8 +515,7 @@ def test_two_features_of_one_encoder(tiny, tmp_path):
     )
     report.write_report(tmp_path / "run", features=[tiny.sound] * 2)
     assert {path.name for path in tmp_path.glob("run/figures/components*")} == {
-        "components_1_sound.png",
-        "components_2_sound.png",
+        f"components_{number}_sound.{form}" for number in (1, 2) for form in ("png", "pdf")
     }
 
 

@@ -4,11 +4,13 @@ missing or wrong.
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
 import time
 
+import matplotlib.text
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -17,16 +19,19 @@ from conftest import metadata_csv
 from blemore.errors import FileError, Problem, ValidationError
 from blemore.evaluate import check
 from blemore.labels import LABELS
+from blemore.validate import Reference
 from blemore_baselines import train
 from blemore_baselines.cli import main
-from blemore_baselines.dataset import TARGETS, read_dataset
-from blemore_baselines.decoding.accounts import figures
+from blemore_baselines.dataset import TARGETS, Dataset, read_dataset
+from blemore_baselines.decoding.accounts import figures_with_intervals
 from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.demo.generator import plan
 from blemore_baselines.features import STATISTICS, fuse, read_features, read_scores
 from blemore_baselines.models.crossval import cross_validate
 from blemore_baselines.models.recipes import HEADS, PRESETS, Recipe
-from blemore_baselines.paper import reproduce
+from blemore_baselines.paper import reproduce, tables
 from blemore_baselines.paper.tables import Row
+from blemore_baselines.results import plots
 from blemore_baselines.results.published import paper_name, read_published, read_published_trivial
 
 pytestmark = pytest.mark.usefixtures("short", "one_thread")
@@ -42,6 +47,7 @@ DIMS = {
     "HuBERT_large": 9,
     "WavLM_large": 13,
 }
+COLUMNS = ("published account", "the paper", "difference")
 FEW = ("HiCMAE", "ImageBind", "WavLM_large")
 OPENFACE = "frame,emotion_index,gaze_yaw,gaze_pitch,action_units\n"
 
@@ -171,7 +177,10 @@ def test_every_row_of_the_paper(root, tmp_path):
     for name in ("results.txt", "results.csv", "results.tex", "results.json"):
         text = (tmp_path / "out" / name).read_text()
         assert "clips:72|folds:3|" in text and "preset:published" in text and "WavLM" in text
-    assert (tmp_path / "out" / "results.png").read_bytes().startswith(b"\x89PNG")
+    signature = outcome.text.splitlines()[-1].encode()
+    for form, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        content = (tmp_path / "out" / f"results.{form}").read_bytes()
+        assert content.startswith(start) and content.count(signature) == 1
     assert outcome.text == (tmp_path / "out" / "results.txt").read_text()
     folder = tmp_path / "out" / "VideoSwin-subsample"  # a score source
     assert read_scores(folder).X.shape == (N, 6) and read_scores(folder, test=True).X.shape == (N_TEST, 6)
@@ -184,15 +193,13 @@ def test_every_row_of_the_paper(root, tmp_path):
         if (row["features"], row["method"], row["head"]) == ("VideoMAEv2 + HuBERT", "aggregate", "mlp512")
     ]
     assert (
-        float(row["published_presence"]),
-        float(row["published_presence_std"]),
-        float(row["published_test_salience"]),
+        float(row["paper_presence"]),
+        float(row["paper_presence_std"]),
+        float(row["paper_test_salience"]),
     ) == (0.332, 0.016, 0.114)
-    assert float(row["presence_difference"]) == float(row["presence"]) - 0.332
+    assert float(row["presence_difference"]) == float(row["published_account_presence"]) - 0.332
     assert float(row["test_salience_difference"]) == float(row["test_salience"]) - 0.114
-    assert all(
-        row["published_presence"] == "" for row in rows if row["head"] != "mlp512" or row["features"] == "HiCMAE"
-    )
+    assert all(row["paper_presence"] == "" for row in rows if row["head"] != "mlp512" or row["features"] == "HiCMAE")
 
 
 def test_a_row_s_figures_are_those_of_training(root, tmp_path):
@@ -205,7 +212,7 @@ def test_a_row_s_figures_are_those_of_training(root, tmp_path):
     logits = cross_validate(dataset, fuse(sources), PRESETS["fast"]["aggregate"], list(HEADS), [3]).logits
     pair = outcome.results[2]
     for head, its in zip(HEADS, logits[:, 0]):
-        assert pair.heads[head] == json.loads(json.dumps(figures(softmax(its), dataset.labels, dataset.folds)))
+        assert pair.heads[head] == json.loads(json.dumps(figures_with_intervals(dataset, softmax(its))))
     # `train` knows nothing of this module; its protocol `retrain` is what the test table was made by.
     metrics = train.train(
         dataset,
@@ -218,7 +225,9 @@ def test_a_row_s_figures_are_those_of_training(root, tmp_path):
         out=tmp_path / "run",
         test_protocol="retrain",
     )
-    assert metrics["nested"] == pair.heads["mlp512"]["nested"]
+    # The published account is the same. Nested, a row chooses its epochs; a run has those of the model that it saves.
+    assert metrics["published"] == pair.heads["mlp512"]["published"]
+    assert {fold["epoch"] for fold in metrics["nested"]["folds"]} == {metrics["final"]["epochs"]}
     assert {key: metrics["final"][key] for key in ("alpha", "beta", "epochs")} == {
         key: pair.test[key] for key in ("alpha", "beta", "epochs")
     }
@@ -240,6 +249,95 @@ def to_row(label):
 
 def labelled(base):
     return [line.split(",")[2:7] for line in (base / "labelled.csv").read_text().splitlines()[1:]]
+
+
+# ------------------------------------------------------------------------------ tables and the figure
+
+
+@pytest.fixture
+def outcome_of(tmp_path):
+    """write(dataset): the files of one row of the paper's and one of our own, with these clips; nothing is trained."""
+
+    def write(dataset, labels=None):
+        rng = np.random.default_rng(5)
+        accounts = figures_with_intervals(dataset, softmax(rng.normal(size=(2, len(dataset.ids), 6))))
+        published = next(row for row in read_published() if row.encoders == ("WavLM",))
+        test = {"features": ["f"], "figures": {"acc_presence": 0.25, "acc_salience": 0.125}}
+        results = [
+            tables.Result(Row(encoders, "aggregate", row), [{"digest": "f"}], {"mlp512": accounts}, test)
+            for encoders, row in ((("WavLM",), published), (("own_1",), None))
+        ]
+        setting = tables.Setting(dataset, tmp_path, "fast", 0, "retrain", ["a"], labels)
+        return tables.write_results(results, [], {}, setting), accounts
+
+    return write
+
+
+def dataset_of(ids):
+    labels = np.arange(len(ids)) % 36
+    return Dataset(list(ids), labels, np.arange(len(ids)) // 36, [f"actor{k // 12}" for k in range(len(ids))])
+
+
+LABELLED = Reference({"a": LABELS[0], "b": LABELS[7]}, {}, {})
+
+
+def test_accounts_have_names_and_nested_figures_their_intervals(outcome_of, tmp_path):
+    text, accounts = outcome_of(dataset_of(f"clip{k}" for k in range(72)), LABELLED)
+    assert "ours" not in text and "demo" not in text
+    header = text.splitlines()[1]
+    assert re.split("  +", header) == [
+        "features",
+        *(f"{metric}, {kind}" for metric in ("presence", "salience") for kind in COLUMNS),
+        "nested score",
+        "low",
+        "high",
+    ]
+    nested = accounts["nested"]
+    low, high = nested["ci"]["intervals"]["score"]
+    assert low < nested["score"] < high
+    cells = re.split("  +", text.splitlines()[2])
+    assert cells[-3:] == [f"{value:.4f}" for value in (nested["score"], low, high)]
+    assert "presence, test" in text and text.count("0.250") == 2 and "-0.061" in text  # 0.250 − 0.311, the paper's
+    (row, own) = csv.DictReader(line for line in open(tmp_path / "results.csv") if not line.startswith("#"))
+    assert (float(row["nested_score_low"]), float(row["nested_score_high"])) == (low, high)
+    assert float(row["test_presence_difference"]) == pytest.approx(0.25 - 0.311) and own["presence_difference"] == ""
+
+
+def test_on_the_demo_nothing_is_subtracted(outcome_of, tmp_path):
+    text, _ = outcome_of(dataset_of(take.name for take in plan()[0]), LABELLED)
+    assert text.startswith("The clips are the demo's, which are invented: nothing is subtracted from the paper's")
+    for name in ("results.txt", "results.csv", "results.tex"):
+        content = (tmp_path / name).read_text()
+        assert "difference" not in content and "+0." not in content
+    assert "0.311" in text  # the paper's own figures are there all the same
+    assert (tmp_path / "results.tex").read_text().startswith("% The clips are the demo's")
+
+
+def test_latex_is_whole_and_has_one_column_for_an_interval(outcome_of, tmp_path):
+    outcome_of(dataset_of(f"clip{k}" for k in range(72)), LABELLED)
+    text = (tmp_path / "results.tex").read_text()
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 3
+    assert text.count(r"\caption{") == text.count(r"\label{tab:") == 3
+    for part in text.split(r"\begin{tabular}{")[1:]:
+        columns, _, rest = part.partition("}")
+        body = rest.partition(r"\end{tabular}")[0]
+        rows = [line for line in body.splitlines() if line.endswith(r" \\")]
+        assert {line.count(" & ") + 1 for line in rows} == {len(columns)}
+        for mark in (r"\toprule", r"\midrule", r"\bottomrule"):
+            assert body.count(mark) == 1
+        assert " low" not in rows[0] and not re.search(r"(?<![\w.)-])-\d", body)  # a minus, no hyphen
+    assert text.count(r"95 \% interval") == 1 + 3 and "$-$0.061" in text and r"own\_1" in text
+
+
+def test_the_figure_names_both_accounts_and_holds_no_signature(outcome_of, monkeypatch):
+    drawings = []
+    picture = plots.picture
+    monkeypatch.setattr(plots, "picture", lambda canvas: drawings.append(canvas) or picture(canvas))
+    outcome_of(dataset_of(take.name for take in plan()[0]))
+    texts = " ".join(text.get_text() for text in drawings[0].findobj(matplotlib.text.Text))
+    assert "published account, ± std" in texts and "nested, 95 % interval" in texts and "the paper" in texts
+    assert "ours" not in texts and "|" not in texts and "version:" not in texts
+    assert "the demo's clips are invented" in texts
 
 
 # ------------------------------------------------------------------------- what is not there, or wrong

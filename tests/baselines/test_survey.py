@@ -321,11 +321,17 @@ def test_without_its_marker_the_demo_is_no_demo(data):
 def test_figures(data, tmp_path):
     said = check(data.folder, "--figures", tmp_path / "figures")
     assert said.exit_code == 0
-    for name in ("durations.png", "labels.png"):
-        assert (tmp_path / "figures" / name).read_bytes().startswith(b"\x89PNG")
+    signature = (tmp_path / "figures" / "signature.txt").read_text().strip()
+    assert signature.startswith("clips:") and "|durations:" in signature
+    for name in ("durations", "labels"):
+        for form, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
+            content = (tmp_path / "figures" / f"{name}.{form}").read_bytes()
+            assert content.startswith(start) and signature.encode() in content
+            assert f"{name}.{form} drawn" in said.stderr
 
 
 def test_no_durations_without_videos(data, tmp_path):
     shutil.rmtree(data.folder / "train")
     check(data.folder, "--figures", tmp_path / "figures")
-    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["labels.png"]
+    names = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert names == ["labels.pdf", "labels.png", "signature.txt"]

@@ -123,7 +123,9 @@ def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, t
     # The final model trains for 4 epochs: its nested account, its thresholds and the score table are of epoch 4.
     probabilities = decode.softmax(saved["logits"])
     last = decode.figures(probabilities[3:], tiny.dataset.labels, tiny.dataset.folds)["nested"]
+    ci = metrics["nested"].pop("ci")
     assert metrics["nested"] == {**last, "folds": [{**fold, "epoch": 4} for fold in last["folds"]]}
+    assert ci["unit"] == "actor" and set(ci["intervals"]) == {"acc_presence", "acc_salience", "score"}
     published = decode.figures(probabilities, tiny.dataset.labels, tiny.dataset.folds)["published"]
     assert metrics["published"] == published  # of all epochs
     thresholds = decode.fit_exact(probabilities[3], tiny.dataset.labels).thresholds
@@ -255,6 +257,7 @@ def test_the_best_fold_s_own_model_comes_with_its_own_scaler_and_gives_its_out_o
     assert logits == pytest.approx(oof(tmp_path / "run")["logits"][best["epoch"] - 1, inside], abs=1e-6)
     assert decode.count(labels, tiny.dataset.labels[inside]).score == best["score"]
     logits = oof(tmp_path / "run")["logits"]
+    del metrics["nested"]["ci"]
     assert (
         metrics["nested"] == decode.figures(decode.softmax(logits), tiny.dataset.labels, tiny.dataset.folds)["nested"]
     )

@@ -36,6 +36,9 @@ NOT_HERE = {
     r"tests/run\.sh|\.ci/run": "is what runs these tests: tests/packaging/test_scripts.py",
     r"sbatch": "needs a Slurm cluster",
     r"blemore-baselines extract .*--encoder (clip|imagebind|wavlm|hubert|videomaev2|hf-\w+:)\b": "downloads weights",
+    r"blemore-baselines (faces|finetune|predict .*--clips|decode .*--scores runs/)": (
+        "needs OpenFace and pretrained weights: tests/baselines/test_finetuning_runs.py, with tiny ones"
+    ),
     r"blemore-baselines weights get": "downloads weights: tests/baselines/test_download.py",
     r"blemore-baselines data get": "downloads the dataset: tests/baselines/test_record.py",
     r"blemore-baselines extract .*--encoder my_encoder\.py": "needs that file: tests/baselines/test_own_encoders.py",
