@@ -27,6 +27,7 @@ from blemore_baselines.decoding.normalise import fit_reference, normalise
 from blemore_baselines.decoding.scores import FLOOR, log_softmax
 from blemore_baselines.decoding.structured import cross_validate, decide
 from blemore_baselines.results import plots
+from blemore_baselines.results.pictures import Picture
 from blemore_baselines.results.study_files import Study
 from blemore_baselines.studies.group_errors import ERRORS, NO_ERRORS
 from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, draw, estimate_figure, in_words, outcomes
@@ -181,7 +182,7 @@ def _findings(method: str, results: Mapping[str, Result], gain: Estimate) -> Ite
     yield f"--normalise {method}, matching each actor's labels: {in_words(results[MATCHED].difference)}."
 
 
-def _draw(results: Mapping[str, Mapping[str, Result]]) -> bytes:
+def _draw(results: Mapping[str, Mapping[str, Result]]) -> Picture:
     names = [name for name in next(iter(results.values())) if name != NO_ERRORS]
     canvas, axes = plots.figure(7, 0.45 * len(names) + 1.4)
     for place, (method, by_name) in enumerate(results.items()):
@@ -189,4 +190,4 @@ def _draw(results: Mapping[str, Mapping[str, Result]]) -> bytes:
         draw(axes[0, 0], names, differences, plots.COLOURS[place], method, 0.2 * (2 * place - 1))
     axes[0, 0].set_xlabel("score against groups without errors, with 95 % intervals over actors")
     canvas.legend(loc="outside upper center", ncols=len(results), frameon=False)
-    return plots.png(canvas)
+    return plots.picture(canvas)

@@ -106,7 +106,7 @@ def test_errors_cost_what_they_should(offset):
         difference = outcome.values["methods"][method]["actors merged in twos"]["difference"]
         assert difference["value"] == pytest.approx(scores["actors merged in twos"] - scores[NO_ERRORS])
         assert [row[0] for row in outcome.tables[method].rows] == list(scores)
-    assert outcome.figures["errors"].startswith(b"\x89PNG") and len(outcome.findings) == 4 * len(METHODS)
+    assert outcome.figures["errors"].png.startswith(b"\x89PNG") and len(outcome.findings) == 4 * len(METHODS)
 
 
 def test_labels_of_the_fold_are_not_seen(offset):
