@@ -226,9 +226,11 @@ def _truth(dataset: Dataset) -> dict[str, Label]:
 
 def _beside(figure: Figure, paper: Figure, real: bool) -> list[Cell]:
     """A figure, the paper's and, for real clips, the difference of the means, as texts."""
-    difference = _difference(_mean(figure), _mean(paper))
-    texts: list[Cell] = [_spread(figure), _spread(paper)]
-    return [*texts, None if difference is None else f"{difference:+.3f}"] if real else texts
+    cells: list[Cell] = [_spread(figure), _spread(paper)]
+    if real:
+        difference = _difference(_mean(figure), _mean(paper))
+        cells.append(None if difference is None else f"{difference:+.3f}")
+    return cells
 
 
 def _difference(figure: float | None, paper: float | None) -> float | None:

@@ -128,10 +128,11 @@ def intervals(
 def _error_bars(axis: Axes, places: Sequence[tuple], name: str, mark: str, colour: str) -> None:
     """places: (y, mean, deviation or None) of each dot."""
     y, mean, deviation = zip(*places)
+    reach = [one or 0 for one in deviation]
     axis.errorbar(
         mean,
         y,
-        xerr=[reach or 0 for reach in deviation],
+        xerr=[[min(pair) for pair in zip(reach, mean)], reach],  # no accuracy is below 0
         fmt=mark,
         color=colour,
         markersize=5,

@@ -27,10 +27,18 @@ from blemore_baselines.decoding.normalise import fit_reference, normalise
 from blemore_baselines.decoding.scores import FLOOR, log_softmax
 from blemore_baselines.decoding.structured import cross_validate, decide
 from blemore_baselines.results import plots
-from blemore_baselines.results.pictures import Picture
 from blemore_baselines.results.study_files import Study
 from blemore_baselines.studies.group_errors import ERRORS, NO_ERRORS
-from blemore_baselines.studies.intervals import FIGURES, Estimate, compare, draw, estimate_figure, in_words, outcomes
+from blemore_baselines.studies.intervals import (
+    COLUMNS,
+    Estimate,
+    cells,
+    compare,
+    draw,
+    estimate_figures,
+    in_words,
+    outcomes,
+)
 from blemore_baselines.studies.study import check_folds
 
 METHODS = ("centre", "standardise")
@@ -151,18 +159,16 @@ def match(chances: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
 
 
 def _result(rows: np.ndarray, right: np.ndarray, owners: Sequence[str]) -> Result:
-    figures = {name: estimate_figure(rows, owners, name) for name in FIGURES}
-    return Result(figures, compare(rows, right, owners))
+    return Result(estimate_figures(rows, owners), compare(rows, right, owners))
 
 
 def _table(method: str, results: Mapping[str, Result]) -> Table:
     rows: list[list[Cell]] = []
     for name, (figures, difference) in results.items():
-        values: list[Cell] = [figures[figure].value for figure in FIGURES]
-        rows.append([name, *values, *([None] * 4 if name == NO_ERRORS else difference[:4])])
+        rows.append([name, *cells(figures), *([None] * 4 if name == NO_ERRORS else difference[:4])])
     return Table(
         f"--normalise {method}, nested, structured decoder; score against no errors, with intervals over actors",
-        ("groups", "presence", "salience", "score", "difference", "low", "high", "p"),
+        ("groups", *COLUMNS, "difference", "low", "high", "p"),
         rows,
     )
 
@@ -182,7 +188,7 @@ def _findings(method: str, results: Mapping[str, Result], gain: Estimate) -> Ite
     yield f"--normalise {method}, matching each actor's labels: {in_words(results[MATCHED].difference)}."
 
 
-def _draw(results: Mapping[str, Mapping[str, Result]]) -> Picture:
+def _draw(results: Mapping[str, Mapping[str, Result]]) -> plots.Picture:
     names = [name for name in next(iter(results.values())) if name != NO_ERRORS]
     canvas, axes = plots.figure(7, 0.45 * len(names) + 1.4)
     for place, (method, by_name) in enumerate(results.items()):

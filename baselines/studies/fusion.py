@@ -112,8 +112,7 @@ def fusion(
         TENSOR: lambda widths: LowRank(widths, hidden),
     }
     labels, gates = _train(dataset, sources, ways, recipe, seed)
-    widths = [source.X.shape[1] for source in sources]
-    parameters = {name: _parameters(build, widths, seed) for name, build in ways.items()}
+    parameters = {name: _parameters(build, sources, seed) for name, build in ways.items()}
     counts = {name: count(predicted, dataset.labels) for name, predicted in labels.items()}
     records = {name: outcomes(predicted, dataset.labels) for name, predicted in labels.items()}
     reached = {name: estimate_figures(rows, dataset.actors) for name, rows in records.items()}
@@ -179,8 +178,9 @@ def _train(
     return labels, gates
 
 
-def _parameters(build: Build, widths: Sequence[int], seed: int) -> int:
-    """How many numbers a module of modalities this wide learns."""
+def _parameters(build: Build, sources: Sequence[Features], seed: int) -> int:
+    """How many numbers a module of these modalities learns."""
+    widths = [source.X.shape[1] for source in sources]
     return sum(parameter.numel() for parameter in seeded(partial(build, widths), seed).parameters())
 
 

@@ -5,6 +5,7 @@ The clips are short sounds with pictures of faces; sizes follow from the weights
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -130,11 +131,22 @@ def test_logits_are_out_of_fold_and_predict_gives_the_final_models(world, whole)
     assert np.abs(alone[0] - final[3]).max() < 1e-5
 
 
-def test_folds_one_at_a_time_make_the_same_run(world, whole, tmp_path):
+def test_folds_one_at_a_time_make_the_same_run(world, whole, tmp_path, monkeypatch):
+    """And each is trained on the clips of all others, with their own targets."""
+    dataset, original, trained = read_dataset(world / "train.csv"), run.train_fold, {}
+
+    def note(setup, accelerator, fold, ids, targets):
+        trained[fold] = dict(zip(ids, targets.tolist(), strict=True))
+        return original(setup, accelerator, fold, ids, targets)
+
+    monkeypatch.setattr(run, "train_fold", note)
     for folds in ([2], [0, FINAL]):
         assert tune(world, tmp_path / "run", folds=folds) is None
     assert tune(world, tmp_path / "run", folds=[1]) is not None
     assert content(tmp_path / "run") == content(whole)
+    rows = list(zip(dataset.ids, dataset.targets.tolist(), dataset.folds))
+    for fold in (0, 1, 2, FINAL):
+        assert trained[fold] == {clip: target for clip, target, own in rows if own != fold}
 
 
 def test_clips_at_once_and_loaders_change_rounding_at_most(world, whole, tmp_path, monkeypatch, long):
@@ -211,20 +223,38 @@ def test_another_runs_folder_is_refused(world, whole):
 
 
 def test_two_processes_train_as_one(world, whole, tmp_path):
-    """Started by accelerate on the CPU (gloo): the losses of the same batches, to 1e-5."""
+    """On the CPU, by gloo: the losses of the same batches, to 1e-5."""
     arguments = ["finetune", "--encoder", "hicmae", "--weights", world / "tiny.pth", "--metadata", world / "train.csv"]
     arguments += ["--clips", world / "clips", "--faces", world / "faces", "--cache", world / "cache"]
     arguments += ["--epochs", 2, "--batch-size", 5, "--learning-rate", 0.1, "--at-once", 2, "--folds", 0]
     assert call(*arguments, "--out", tmp_path / "one").exit_code == 0
-    launch = [sys.executable, "-P", "-m", "accelerate.commands.launch", "--cpu", "--num_processes", 2]
-    launch += ["--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", 0]
+    # On CPUs `accelerate launch` starts several processes by MPI alone; torchrun sets the same variables without.
+    launch = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", free_port()]
     command = [*launch, "-m", "blemore_baselines", *arguments, "--out", tmp_path / "two"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     running = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
     assert running.returncode == 0, running.stderr[-3000:]
     results = [np.load(tmp_path / name / "folds" / "fold_0.npz") for name in ("one", "two")]
     assert len(results[0]["losses"]) == 2 and np.abs(results[0]["losses"] - results[1]["losses"]).max() < 1e-5
     assert np.abs(results[0]["logits"] - results[1]["logits"]).max() < 1e-3
+    one, two = (scalars(tmp_path / name / "tensorboard" / "fold_0") for name in ("one", "two"))
+    assert set(one) == {"loss", "gradient norm", "learning rate"} and len(one["loss"]) == 4
+    for name in one:  # AdamW hides how large gradients are; their norm does not
+        assert np.allclose(one[name], two[name], rtol=1e-4, atol=1e-7), name
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def scalars(folder):
+    """What TensorBoard shows: by name, a value for each update."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder)).Reload()
+    return {name: [event.value for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
 # ------------------------------------------------------------------------------- other families

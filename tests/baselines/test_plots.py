@@ -256,3 +256,5 @@ def test_a_dot_at_zero_is_whole(monkeypatch):
         monkeypatch, plots.intervals, ["a"], {"": {"ours": [(0.0, 0.1)], "theirs": [(0.5, 0.1)]}}, "", ""
     ).axes[0]
     assert axes.get_xlim()[0] == 0 and not any(line.get_clip_on() for line in axes.lines if line.get_marker() in "os")
+    bars = [path.vertices for bar in axes.collections for path in bar.get_paths()]
+    assert [bar[:, 0].tolist() for bar in bars] == [[0, 0.1], pytest.approx([0.4, 0.6])]  # none reaches below 0

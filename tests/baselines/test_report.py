@@ -492,6 +492,16 @@ def test_a_submission_s_own_section(run):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_run_on_the_demo_says_so_on_top(run, monkeypatch):
+    assert report.ON_DEMO not in report.write_report(run).read_text()
+    asked = []
+    monkeypatch.setattr(report, "is_demo", lambda ids: asked.append(ids) or True)
+    page = report.write_report(run).read_text()
+    assert asked == [read_run(run).dataset.ids]
+    assert page.index("<h1>") < page.index(report.ON_DEMO) < page.index('<div class="figures">')
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_names_from_files_are_escaped(run):
     config = json.loads((run / "config.json").read_text())
     config["features"][0]["encoder"] = "<script>alert(1)</script>"

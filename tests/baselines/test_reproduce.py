@@ -273,9 +273,10 @@ def outcome_of(tmp_path):
     return write
 
 
-def dataset_of(ids):
+def dataset_of(names):
+    ids = list(names)
     labels = np.arange(len(ids)) % 36
-    return Dataset(list(ids), labels, np.arange(len(ids)) // 36, [f"actor{k // 12}" for k in range(len(ids))])
+    return Dataset(ids, labels, np.arange(len(ids)) // 36, [f"actor{k // 12}" for k in range(len(ids))])
 
 
 LABELLED = Reference({"a": LABELS[0], "b": LABELS[7]}, {}, {})
