@@ -30,7 +30,7 @@ JUDGED = "The test partition has about as many actors as a fold: go by the folds
 def actors(
     features: tuple, ids: Path | None, metadata: Path | None, number: int | None, clips: Path | None, out: Path
 ) -> None:
-    """Cluster clips by person, for predict and decode with --groups.
+    """Cluster clips by person: the groups that `predict` and `decode` take.
 
     No label is used: clips of one person look and sound alike. Before you rely on the clusters, look at the picture,
     and judge the same features on train.

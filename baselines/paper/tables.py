@@ -348,7 +348,7 @@ def _draw(results: Sequence[Result], real: bool) -> Picture:
             "the paper, ± std": [(figure["mean"], figure["std"]) if figure else None for figure in paper],
             "published account, ± std": [(figure["mean"], figure["std"]) for figure in accounts],
             "nested, 95 % interval": [
-                (value, None if high is None else high - value)
+                (value, None if value is None or high is None else high - value)
                 for value, _, high in (_nested(head, metric) for head in heads)
             ],
         }

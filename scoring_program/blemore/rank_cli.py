@@ -169,8 +169,8 @@ def _in_folder(folder: Path) -> Iterator[Path]:
             else:
                 others.append(str(path.relative_to(folder)))
     if others:
-        message = f"No submissions, and passed over in {folder}: {some(others)} (neither .json nor .zip)"
-        click.echo(printable(message), err=True)
+        note = f"Left out of {folder}, as they end neither in .json nor in .zip: {some(others)}"
+        click.echo(printable(note), err=True)
 
 
 def read_names(path: Path) -> dict[str, str]:

@@ -399,7 +399,7 @@ def test_the_gain_on_the_real_logits(shared, runs, least, long):
     decoded = transductive.fit("structured", dataset, read_models(paths, dataset.ids), "standardise")
     accounts = decoded.figures["normalise"]
     assert accounts["transductive"]["score"] >= least
-    assert accounts["transductive"]["against"]["differences"]["score"]["interval"][0] > 0.03
+    assert accounts["transductive"]["against"][0]["differences"]["score"]["interval"][0] > 0.03
 
 
 def test_shuffled_within_actors_the_real_logits_say_nothing(shared, long):
