@@ -239,7 +239,10 @@ def test_other_files_are_told_of(folder):
     (folder / "subs" / "__MACOSX").mkdir()
     (folder / "subs" / "__MACOSX" / "x.json").write_text("")
     result = run("subs", "labels.json")
-    assert "Left out of subs, as they end neither in .json nor in .zip: notes.txt" in result.stderr and "MACOSX" not in result.stderr
+    assert (
+        "Left out of subs, as they end neither in .json nor in .zip: notes.txt" in result.stderr
+        and "MACOSX" not in result.stderr
+    )
 
 
 def test_invalid_ones_are_left_out_by_name_and_the_exit_code_is_1(folder):
