@@ -14,7 +14,8 @@ from blemore.ranking import Ranking, System
 from blemore.significance import LEVEL
 from blemore.tables import p_text, to_html
 
-STYLE = """.stability { display: block; width: 100%; max-width: 44rem; margin: .75rem 0; font-size: 11px }
+STYLE = """body { max-width: 62rem }
+.stability { display: block; width: 100%; max-width: 44rem; margin: .75rem 0; font-size: 11px }
 .stability text { fill: var(--ink) } .stability .soft { fill: var(--soft); font-size: 10px }
 .stability .grid { stroke: var(--line) } .stability .reach { stroke: var(--soft); stroke-width: 1.5 }
 .stability .share { fill: rgb(var(--shade)) }
@@ -25,9 +26,9 @@ STYLE = """.stability { display: block; width: 100%; max-width: 44rem; margin: .
 .apart tbody th { min-width: 9rem } .apart thead td { border: 0 } .apart thead th { text-align: center; min-width: 0 }
 details { margin: .75rem 0 } summary { cursor: pointer }
 """
-WIDTH, NAMES, EDGE, TOP, ROW = 440, 120, 14, 22, 20  # of the drawing: whole, names, margin, axis and each row
+WIDTH, NAMES, EDGE, TOP, ROW = 470, 150, 14, 22, 20  # of the drawing: whole, names, margin, axis and each row
 MOST_PROBLEMS = 10  # of each submission; the command prints all of them
-LONGEST_NAME = 19  # characters that fit into NAMES
+LONGEST_NAME = 24  # characters that fit into NAMES
 
 
 def rank_page(ranking: Ranking, left_out: Sequence[LeftOut]) -> str:
