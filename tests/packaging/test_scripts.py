@@ -172,10 +172,11 @@ def test_first_run_installs_and_the_second_does_not(kit):
     assert (second.returncode, second.err, kit.calls()) == (0, "", [])
 
 
-def test_ci_runs_the_long_suite(kit):
+@pytest.mark.parametrize("options", [[], ["--long"]])
+def test_ci_runs_the_suite(kit, options):
     kit.python()
-    calls = [line for line in kit.run(".ci/run").out.splitlines() if line.startswith("pytest")]
-    assert calls == [f"pytest in {kit.root}: {SHARED_OUT} [--long]"]
+    calls = [line for line in kit.run(".ci/run", *options).out.splitlines() if line.startswith("pytest")]
+    assert calls == [f"pytest in {kit.root}: {' '.join([SHARED_OUT, *(f'[{option}]' for option in options)])}"]
 
 
 def test_exit_status_is_that_of_pytest(kit):
