@@ -40,12 +40,10 @@ def _surer(log: np.ndarray, actors: np.ndarray, new: np.ndarray) -> float | None
     present = ~np.isnan(log[:, 0])
     squares, names = log[present].var(axis=1), actors[present]
     others = new[~np.isnan(new[:, 0])].var(axis=1)
-    if not (len(others) and min(others.mean(), squares.mean()) > ROUNDING):
+    units = np.unique(names)
+    if len(units) < 2 or not len(others) or min(others.mean(), squares.mean()) <= ROUNDING:
         return None
     ratio = math.sqrt(squares.mean() / others.mean())
-    units = np.unique(names)
-    if len(units) < 2:
-        return None
     left_out = np.array([math.log(squares[names != name].mean() or 1) / 2 for name in units])
     variance = left_out.var() * (len(units) - 1) * (1 + len(squares) / len(others))
     return ratio if _is_beyond(math.log(ratio), variance, len(units)) else None
