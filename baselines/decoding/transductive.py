@@ -32,9 +32,13 @@ def fit(name: str, dataset: Dataset, models: Models, method: str, **options: flo
     decoded = decoders.fit(name, dataset, normalised, **options)
     with_it, without = (scored(dataset, one.nested) for one in (decoded, inductive))
     account = to_dict(with_it, intervals(with_it), {"each clip by itself": compare(with_it, without)})
-    account["signature"] += f"|normalise:{method}"
+    nested = dict(decoded.figures["nested"])
+    for one in (account, nested):
+        if "signature" in one:  # thresholds' own account has none
+            one["signature"] += f"|normalise:{method}"
     figures = {
         **decoded.figures,
+        "nested": nested,
         "normalise": {"method": method, "transductive": account, "inductive": to_dict(without, intervals(without))},
     }
 
