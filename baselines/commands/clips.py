@@ -13,7 +13,7 @@ import click
 from blemore.cli import OUT_FOLDER, PATH, FilePath
 from blemore.errors import BlemoreError
 from blemore.evaluate import read_ids
-from blemore_baselines.commands.common import clips_option, table, talk
+from blemore_baselines.commands.common import clips_folder_option, clips_option, table, talk
 
 if TYPE_CHECKING:
     from blemore_baselines.encoders.base import Encoder
@@ -133,9 +133,7 @@ class Shard(click.ParamType):
 
 
 @click.command()
-@click.option(
-    "--clips", type=PATH, required=True, metavar="DIR", help="Searched for the clips' files, with its subfolders."
-)
+@clips_folder_option
 @click.option(
     "--metadata",
     type=PATH,

@@ -34,6 +34,13 @@ def table(rows: Sequence[Sequence]) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
+def workers_or_default(workers: int | None = None) -> int:
+    """How many clips to decode at once: what was asked for, or the cores, at most 8."""
+    from blemore_baselines.engines import available_cores
+
+    return workers or min(8, available_cores())
+
+
 def agrees(question: str) -> bool:
     """Ask whether a licence is agreed to. UsageError: nobody is there to answer."""
     try:
@@ -49,6 +56,9 @@ metadata_option = click.option(
 )
 clips_option = click.option(
     "--metadata", type=PATH, required=True, metavar="CSV", help="Whose clips: train_metadata.csv or test_metadata.csv."
+)
+clips_folder_option = click.option(
+    "--clips", type=PATH, required=True, metavar="DIR", help="Searched for the clips' files, with its subfolders."
 )
 features_option = click.option(
     "--features",

@@ -12,6 +12,7 @@ import click
 from blemore.cli import OUT_FOLDER, PATH
 from blemore.evaluate import read_ids
 from blemore_baselines.commands.common import (
+    clips_folder_option,
     decoder_option,
     decoder_options,
     metadata_option,
@@ -19,6 +20,7 @@ from blemore_baselines.commands.common import (
     table,
     talk,
     weight_option,
+    workers_or_default,
 )
 from blemore_baselines.finetuning import RECIPES
 
@@ -47,17 +49,9 @@ workers_option = click.option(
 )
 
 
-def workers_or_default(workers: int | None) -> int:
-    from blemore_baselines.engines import available_cores
-
-    return workers or min(8, available_cores())
-
-
 @click.command()
 @metadata_option
-@click.option(
-    "--clips", type=PATH, required=True, metavar="DIR", help="Searched for the clips' files, with its subfolders."
-)
+@clips_folder_option
 @click.option("--faces", type=PATH, metavar="DIR", help="The clips' aligned faces, in place of their own frames.")
 @click.option(
     "--encoder",
@@ -151,9 +145,7 @@ def finetune(
 
 
 @click.command()
-@click.option(
-    "--clips", type=PATH, required=True, metavar="DIR", help="Searched for the clips' files, with its subfolders."
-)
+@clips_folder_option
 @click.option(
     "--metadata",
     type=PATH,

@@ -26,6 +26,7 @@ from blemore_baselines.commands.common import (
     seed_option,
     talk,
     weight_option,
+    workers_or_default,
     write_expected,
 )
 from blemore_baselines.models.recipes import METHODS, TEST_PROTOCOLS
@@ -204,11 +205,10 @@ def _logits(
         from blemore_baselines.predict import predict as run
 
         return run(model, features, names, actors)[0]
-    from blemore_baselines.engines import available_cores
     from blemore_baselines.finetuning.run import Computing
     from blemore_baselines.finetuning.run import predict as run_on_clips
 
-    computing = Computing(cache or model.resolve().parent / "cache", workers=min(8, available_cores()))
+    computing = Computing(cache or model.resolve().parent / "cache", workers=workers_or_default())
     return run_on_clips(model, names, clips, faces, computing)
 
 

@@ -13,7 +13,7 @@ Two accounts of the same predictions:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -92,10 +92,23 @@ def choose(probabilities: np.ndarray, labels: np.ndarray) -> tuple[int, Threshol
 
 def predict_folds(probabilities: np.ndarray, folds: np.ndarray, choices: Sequence[Fold]) -> np.ndarray:
     """Labels (N,): each fold's clips at the epoch, α and β of its choice. probabilities: (epochs, N, 6)."""
+    return _predict(probabilities, folds, [(choice.fold, choice.epoch, choice.thresholds) for choice in choices])
+
+
+def predict_account(probabilities: np.ndarray, folds: np.ndarray, account: Mapping) -> np.ndarray:
+    """The same by one account of `figures`, as JSON keeps it."""
+    rows = account["folds"]
+    choices = [(row["fold"], row["epoch"], Thresholds(row["alpha"], row["beta"])) for row in rows]
+    return _predict(probabilities, folds, choices)
+
+
+def _predict(
+    probabilities: np.ndarray, folds: np.ndarray, choices: Iterable[tuple[int, int, Thresholds]]
+) -> np.ndarray:
     predicted = np.zeros(len(folds), dtype=int)
-    for choice in choices:
-        inside = folds == choice.fold
-        predicted[inside] = decode_thresholds(probabilities[choice.epoch - 1, inside], choice.thresholds)
+    for fold, epoch, thresholds in choices:
+        inside = folds == fold
+        predicted[inside] = decode_thresholds(probabilities[epoch - 1, inside], thresholds)
     return predicted
 
 
@@ -118,11 +131,7 @@ def figures_with_intervals(dataset: Dataset, probabilities: np.ndarray, epoch: i
     `blemore.report.intervals_to_dict` gives them).
     """
     accounts = figures(probabilities, dataset.labels, dataset.folds, epoch)
-    predicted = np.zeros(len(dataset.ids), dtype=int)
-    for fold in accounts["nested"]["folds"]:
-        inside = dataset.folds == fold["fold"]
-        thresholds = Thresholds(fold["alpha"], fold["beta"])
-        predicted[inside] = decode_thresholds(probabilities[fold["epoch"] - 1, inside], thresholds)
+    predicted = predict_account(probabilities, dataset.folds, accounts["nested"])
     accounts["nested"]["ci"] = intervals_to_dict(intervals(scored(dataset, predicted)))
     return accounts
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decoding.accounts import figures_with_intervals, nested_folds, predict_folds
+from blemore_baselines.decoding.accounts import figures_with_intervals, predict_account
 from blemore_baselines.decoding.decoders import Answers, Decoded, bad_spec
 from blemore_baselines.decoding.scores import Models, softmax
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_exact
@@ -25,16 +25,17 @@ def fit(dataset: Dataset, models: Models) -> Decoded:
     """
     probabilities = models.average()
     epochs = probabilities[np.newaxis]  # one
-    nested = predict_folds(epochs, dataset.folds, nested_folds(epochs, dataset.labels, dataset.folds))
+    accounts = figures_with_intervals(dataset, epochs)
     thresholds = fit_exact(probabilities, dataset.labels).thresholds
     results = {
-        **figures_with_intervals(dataset, epochs),
+        **accounts,
         "final": {**thresholds._asdict(), "fitted_on": "pooled out-of-fold scores"},
         "models": [
             {"path": str(path), "weight": 1 / len(models.paths), "missing": missing}
             for path, missing in zip(models.paths, models.missing)
         ],
     }
+    nested = predict_account(epochs, dataset.folds, accounts["nested"])
     return Decoded(results, nested, to_spec(thresholds), lambda new: _decode(new.average(), thresholds))
 
 

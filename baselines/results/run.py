@@ -16,9 +16,8 @@ from blemore.io import read_bytes, read_json, read_table
 from blemore.signature import line
 from blemore.tables import shown
 from blemore_baselines.dataset import Dataset
-from blemore_baselines.decoding.accounts import accuracies, scored
+from blemore_baselines.decoding.accounts import accuracies, predict_account, scored
 from blemore_baselines.decoding.scores import softmax
-from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds
 from blemore_baselines.features import encoder_name, unfinished
 from blemore_baselines.models.recipes import Recipe, recipe_digest
 from blemore_baselines.results.text import METRICS
@@ -77,13 +76,7 @@ class Run(NamedTuple):
 
     def decoded(self, account: str) -> np.ndarray:
         """(N,) the labels that an account predicts: each fold at its epoch, α and β."""
-        predicted = np.zeros(len(self.dataset.ids), dtype=int)
-        for fold in self.metrics[account]["folds"]:
-            inside = self.dataset.folds == fold["fold"]
-            predicted[inside] = decode_thresholds(
-                self.probabilities[fold["epoch"] - 1, inside], Thresholds(fold["alpha"], fold["beta"])
-            )
-        return predicted
+        return predict_account(self.probabilities, self.dataset.folds, self.metrics[account])
 
 
 def read_run(folder: Path) -> Run:
