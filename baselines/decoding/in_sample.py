@@ -1,8 +1,8 @@
-"""Scores that pose as out of fold, but come from models that have seen the very clips: two signs of it.
+"""Two signs that scores are not out of fold, but come from models that were trained on the same clips.
 
-Every figure of such scores is worthless, and nothing in a table of scores says how it was made. Both signs are
-one-sided tests over actors, at LEVEL: of a thousand sets of honest scores at most one is warned of, as long as honest
-scores are what the sign takes them for.
+Every figure of such scores is worthless, and a table of scores does not say how it was made. Both signs are one-sided
+tests over actors, at LEVEL: at most one in a thousand sets of honest scores gets a warning, as long as honest scores
+are as the sign assumes.
 
 - *Surer than on new clips.* A model is surer of clips that it has seen. Honest scores of train clips are spread no
   wider over the emotions than the same model's scores of new clips; on four real runs these are 9 to 13 % wider.
