@@ -21,9 +21,10 @@ from blemore.io import csv_text, read_bytes, to_json, write_atomic, zip_bytes
 from blemore.labels import EMOTIONS, LABELS, to_entry
 from blemore_baselines.decoding.decoders import Answers, read
 from blemore_baselines.decoding.normalise import Reference, normalise
-from blemore_baselines.features import MADE_BY, Features, fuse, read_features, unfinished
+from blemore_baselines.features import MADE_BY, Features, fuse, read_features
 from blemore_baselines.models.heads import Scaler, build_head, clip_logits
 from blemore_baselines.models.recipes import HEADS, NORMALISATIONS, PRESETS
+from blemore_baselines.sources.folder import unfinished
 
 COPY_AGAIN = "Was the run copied whole? Copy it again, or train again."
 

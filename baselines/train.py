@@ -45,11 +45,12 @@ from blemore_baselines.decoding.scores import Models, log_softmax, softmax
 from blemore_baselines.decoding.thresholds import Thresholds, fit_exact, fit_grid
 from blemore_baselines.decoding.thresholds_decoder import to_spec
 from blemore_baselines.engines import one_thread_each
-from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, npz_bytes, scores_csv
+from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, scores_csv
 from blemore_baselines.models.crossval import cross_validate, fold_seed
 from blemore_baselines.models.heads import Scaler, fit_scaler, row_losses
 from blemore_baselines.models.loop import fit_model
 from blemore_baselines.models.recipes import PRESETS, TEST_PROTOCOLS, Recipe
+from blemore_baselines.sources.npz import npz_bytes
 
 OPTIONAL = {"normalise", "decoder", "structured_weight"}  # keys that config.json may lack
 

@@ -119,7 +119,7 @@ def _read(metadata: Path, paths: Paths) -> tuple[Dataset, list[Features]]:
 
 def _names(paths: Paths) -> list[str]:
     """What sources are called: by their encoders, or by their paths where two would have one name."""
-    from blemore_baselines.features import encoder_name
+    from blemore_baselines.sources.meta import encoder_name
 
     if len(set(paths)) < len(paths):
         raise click.BadParameter("the same source twice; expected each once", param_hint="--features")

@@ -33,13 +33,13 @@ from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.decoding.thresholds import fit_exact
 from blemore_baselines.encoders import create
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
-from blemore_baselines.features import npz_bytes
 from blemore_baselines.finetuning import family_class
 from blemore_baselines.finetuning.cache import Cache, Kind, Source, demand_none, fill, find_sources
 from blemore_baselines.finetuning.family import Family
 from blemore_baselines.finetuning.loop import Setup, clip_logits, held_out_logits, train_fold
 from blemore_baselines.finetuning.recipes import Recipe
 from blemore_baselines.predict import parse_or_refuse, read_artefact
+from blemore_baselines.sources.npz import npz_bytes
 from blemore_baselines.train import Final, claim, decoder_config, fit_final_decoder, versions, write_results
 
 if TYPE_CHECKING:

@@ -20,11 +20,12 @@ from blemore.io import write_atomic
 from blemore.labels import EMOTIONS
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.engines import available_cores, one_thread_each, take_turns
-from blemore_baselines.features import Features, npz_bytes
+from blemore_baselines.features import Features
 from blemore_baselines.models.basis import span_basis
 from blemore_baselines.models.heads import fit_scaler, mean_over_rows
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.models.stack import Rows, Stack
+from blemore_baselines.sources.npz import npz_bytes
 
 
 class OutOfFold(NamedTuple):

@@ -18,9 +18,10 @@ from blemore.tables import shown
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding.accounts import accuracies, predict_account, scored
 from blemore_baselines.decoding.scores import softmax
-from blemore_baselines.features import encoder_name, unfinished
 from blemore_baselines.models.recipes import Recipe, recipe_digest
 from blemore_baselines.results.text import METRICS
+from blemore_baselines.sources.folder import unfinished
+from blemore_baselines.sources.meta import encoder_name
 
 CURVES = ["fold", "epoch", "train_loss", "validation_loss", "published_score"]
 NEEDED = ("config.json", "learning_curves.csv", "labels.csv", "oof_logits.npz")  # beside metrics.json

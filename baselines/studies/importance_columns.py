@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from blemore_baselines.encoders.openface import GAZE_ANGLES, MEASURED, SCALARS
-from blemore_baselines.features import STATISTICS, Features
+from blemore_baselines.features import Features
+from blemore_baselines.sources.meta import STATISTICS
 
 # OpenFace 3's files do not name their eight units; these are the units of DISFA, which it was trained on, in its order.
 ACTION_UNITS = tuple(f"AU{number:02}" for number in (1, 2, 4, 6, 9, 12, 25, 26))

@@ -27,9 +27,10 @@ from blemore_baselines.clips.media import Clip, MediaError
 from blemore_baselines.dataset import Dataset, read_dataset
 from blemore_baselines.demo.generator import MARKER
 from blemore_baselines.extract import find_clips
-from blemore_baselines.features import clip_files, holds_sequences, read_features, read_sequence
+from blemore_baselines.features import read_features
 from blemore_baselines.results.pictures import Picture, write_figure
 from blemore_baselines.results.plots import COLOURS, figure, label_counts, picture
+from blemore_baselines.sources.folder import clip_files, holds_sequences, read_sequence
 from blemore_baselines.survey.locate import Located, locate
 from blemore_baselines.template import OFFICIAL_IDS
 

@@ -5,9 +5,10 @@ import pytest
 
 from blemore_baselines.decoding.accounts import figures
 from blemore_baselines.decoding.scores import softmax
-from blemore_baselines.features import STATISTICS, Features, fuse
+from blemore_baselines.features import Features, fuse
 from blemore_baselines.models.crossval import cross_validate
 from blemore_baselines.models.recipes import Recipe
+from blemore_baselines.sources.meta import STATISTICS
 from blemore_baselines.studies.importance import _findings, _worth, best_constant, importance, measure
 from blemore_baselines.studies.importance_columns import Group, find_groups
 from blemore_baselines.studies.intervals import Estimate

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from blemore.errors import FileError, ValidationError
-from blemore_baselines import features
 from blemore_baselines.features import (
-    STATISTICS,
     Features,
     aggregate,
     fuse,
@@ -20,6 +18,7 @@ from blemore_baselines.features import (
     scores_csv,
     statistics,
 )
+from blemore_baselines.sources.meta import STATISTICS, encoder_name
 
 IDS = ["c", "a", "b"]  # in no alphabetical order: whoever sorts or takes files as they come is found out
 EMOTIONS = ["ang", "disg", "fea", "hap", "sad", "neu"]
@@ -574,4 +573,4 @@ def test_sequences_are_not_fused(folder):
 
 def test_aggregate_is_what_reading_a_folder_does(folder):
     assert (aggregate(folder, IDS).X == read_features(folder, IDS).X).all()
-    assert isinstance(aggregate(folder, IDS), Features) and features.encoder_name(folder) == "logmel"
+    assert isinstance(aggregate(folder, IDS), Features) and encoder_name(folder) == "logmel"

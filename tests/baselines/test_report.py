@@ -17,11 +17,11 @@ from blemore.evaluate import evaluate
 from blemore.labels import LABELS, to_entry
 from blemore.tables import Table
 from blemore_baselines.cli import main
-from blemore_baselines.features import npz_bytes
 from blemore_baselines.models.recipes import PRESETS, Recipe
 from blemore_baselines.results import plots, report, study_files
 from blemore_baselines.results.run import read_run
 from blemore_baselines.results.text import METRICS
+from blemore_baselines.sources.npz import npz_bytes
 from blemore_baselines.train import train
 
 

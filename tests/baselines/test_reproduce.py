@@ -26,13 +26,14 @@ from blemore_baselines.dataset import TARGETS, Dataset, read_dataset
 from blemore_baselines.decoding.accounts import figures_with_intervals
 from blemore_baselines.decoding.scores import softmax
 from blemore_baselines.demo.generator import plan
-from blemore_baselines.features import STATISTICS, fuse, read_features, read_scores
+from blemore_baselines.features import fuse, read_features, read_scores
 from blemore_baselines.models.crossval import cross_validate
 from blemore_baselines.models.recipes import HEADS, PRESETS, Recipe
 from blemore_baselines.paper import reproduce, tables
 from blemore_baselines.paper.tables import Row
 from blemore_baselines.results import plots
 from blemore_baselines.results.published import paper_name, read_published, read_published_trivial
+from blemore_baselines.sources.meta import STATISTICS
 
 pytestmark = pytest.mark.usefixtures("short", "one_thread")
 

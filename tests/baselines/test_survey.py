@@ -12,7 +12,7 @@ from blemore.errors import FileError
 from blemore.trivial import train_counts
 from blemore_baselines import cli
 from blemore_baselines.demo import generator as demo
-from blemore_baselines.features import npz_bytes
+from blemore_baselines.sources.npz import npz_bytes
 from blemore_baselines.survey import check as survey
 
 TRAIN, TEST = demo.plan()

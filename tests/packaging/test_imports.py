@@ -29,7 +29,7 @@ LAYERS = {
     "blemore_baselines": [
         ("dataset", "clips", "download", "engines", "steps", "template"),
         ("encoders",),
-        ("extract",),
+        ("extract", "sources"),
         ("features",),
         ("models", "decoding"),
         ("train",),

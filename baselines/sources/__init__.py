@@ -1,0 +1,1 @@
+"""Features and scores in the files that hold them: one module per format."""
