@@ -1,10 +1,10 @@
-"""The feature store: features or scores of clips from any source, keyed by clip id. Each format's reader is in sources/.
+"""The feature store: features or scores of clips from any source, keyed by clip id. sources/ has a reader per format.
 
 | source                                   | what it holds                                             |
 |------------------------------------------|-----------------------------------------------------------|
-| folder of `<clip>.npy`                   | (T, D) per clip, as `extract` and the dataset's own folders |
+| folder of `<clip>.npy`                   | (T, D) per clip: `extract`, the dataset's own folders    |
 | folder of `<clip>.csv`                   | OpenFace 3, as in the dataset                             |
-| `.npz` with `X` and `filenames`          | one row per clip: `aggregate`, `*_static_features.npz`      |
+| `.npz` with `X` and `filenames`          | one row per clip: `aggregate`, `*_static_features.npz`    |
 | `.csv` with `filename` and columns       | one row per clip                                          |
 | `.csv` with `id,label,pred`              | HiCMAE's raw output, as emotion scores                    |
 | folder of such `.csv`                    | their rows together, e.g. a file per fold                 |
