@@ -64,12 +64,13 @@ _PARAMETERS = {
     "set_bias": _Parameter((N_SETS,), 0.0, 1.0),
     "set_weights": _Parameter((N_SETS, len(EMOTIONS)), 0.0, SPECIFIC),
     "lead": _Parameter((), 0.3, 0.01),  # of the first emotion over the second, toward its dominance
+    "dominance": _Parameter((len(EMOTIONS),), 0.0, 1.0),  # of an emotion, whichever it is blended with
     "equal": _Parameter((), 0.0, 0.01),
     "apart": _Parameter((), 0.0, 0.01),  # how far apart the two are, against 50/50
 }
-# Up to 0.2 relations had weights of each emotion, too: models that were fitted with them are still read.
-_BEFORE = {"dominance": (len(EMOTIONS),), "pair_weights": (N_PAIRS, len(EMOTIONS))}
-# The place of each number among all of them, (121,), and where all are pulled to, and how hard.
+# Up to 0.2, relations had weights per emotion, too. Models that were fitted with them are still read.
+_BEFORE = {"pair_weights": (N_PAIRS, len(EMOTIONS))}
+# The place of each number among all of them, (127,), and where all are pulled to, and how hard.
 _ENDS = np.cumsum([parameter.size for parameter in _PARAMETERS.values()])
 _COLUMNS = {
     name: torch.arange(end - parameter.size, end).reshape(parameter.shape)
@@ -101,7 +102,7 @@ class Model(NamedTuple):
 
 
 def _flat(model: Model) -> torch.Tensor:
-    """The parameters, (121,), without those of _BEFORE."""
+    """The parameters, (127,), without those of _BEFORE."""
     return torch.from_numpy(np.concatenate([np.ravel(model.parameters[name]) for name in _PARAMETERS]))
 
 
@@ -283,10 +284,12 @@ def _set_design(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _relation_design(z: torch.Tensor, pair: int) -> tuple[torch.Tensor, torch.Tensor]:
-    lead = z[:, _FIRST[pair]] - z[:, _SECOND[pair]]
-    columns = torch.cat([_COLUMNS[name].reshape(1) for name in ("lead", "equal", "apart")])
+    both = [int(_FIRST[pair]), int(_SECOND[pair])]
+    lead = z[:, both[0]] - z[:, both[1]]
+    shared = [_COLUMNS[name].reshape(1) for name in ("lead", "equal", "apart")]
+    columns = torch.cat([*shared, _COLUMNS["dominance"][both]])
     design = torch.zeros(N_RELATIONS, len(z), len(columns), dtype=torch.float64)
-    design[0, :, 0] = lead
+    design[0, :, 0], design[0, :, 3], design[0, :, 4] = lead, 1, -1
     design[1, :, 1], design[1, :, 2] = 1, -lead.abs()
     design[2] = -design[0]
     return design, columns.expand(N_RELATIONS, -1)
@@ -296,8 +299,7 @@ def _leans(model: Model, z: np.ndarray) -> Sequence[torch.Tensor | float]:
     """What the parameters of _BEFORE add to the log-odds of each pair's relations, (3, N) each; 0 without them."""
     if not _BEFORE.keys() <= model.parameters.keys():
         return [0.0] * N_PAIRS
-    dominance, weights = (torch.from_numpy(model.parameters[name]) for name in _BEFORE)
-    lean = (dominance[_FIRST] - dominance[_SECOND])[:, None] + weights @ torch.from_numpy(z).T
+    lean = torch.from_numpy(model.parameters["pair_weights"]) @ torch.from_numpy(z).T
     return list(lean[:, None] * torch.tensor([[1.0], [0.0], [-1.0]]))
 
 
