@@ -189,10 +189,8 @@ def test_new_clips_are_decoded_with_the_final_model_whatever_their_order():
 
 
 def test_the_example_in_the_documentation():
-    assert (
-        doctest.testfile(str(Path(blemore_baselines.__file__).with_name("README.md")), module_relative=False).failed
-        == 0
-    )
+    page = Path(blemore_baselines.__file__).parent / "decoding" / "README.md"
+    assert doctest.testfile(str(page), module_relative=False).failed == 0
 
 
 def test_how_sharp_scores_are_changes_no_label_of_a_submission(tiny, tmp_path):

@@ -6,8 +6,8 @@ import re
 import pytest
 from pages import ROOT, blocks, pages, text_of
 
-PAGES = [ROOT / folder / "README.md" for folder in
-         ("", "baselines", "competition", "data", "starting_kit", "submission_template")]  # fmt: skip
+FOLDERS = ("", "baselines", "competition", "data", "scoring_program", "starting_kit", "submission_template")
+PAGES = [ROOT / folder / "README.md" for folder in FOLDERS]
 INSTALL = re.compile(r"pip install (?:-c constraints\.txt )?(?:-e )?'?\.(?:\[([\w,]+)\])?")
 
 
