@@ -91,6 +91,11 @@ def test_contributing_is_a_screenful():
         assert (ROOT / named).exists(), named
 
 
+@pytest.mark.parametrize("page, limit", [("README.md", 1500), ("baselines/README.md", 2500)])
+def test_pages_that_everyone_reads_are_short(page, limit):
+    assert len((ROOT / page).read_text("utf-8").split()) <= limit
+
+
 def test_the_workflow_runs_the_same_script_on_every_python():
     text = (ROOT / ".github" / "workflows" / "tests.yml").read_text("utf-8")
     (job,) = yaml.safe_load(text)["jobs"].values()

@@ -263,13 +263,12 @@ def test_every_reason_is_needed():
     "page", [page for page in pages() if page.suffix == ".md"], ids=lambda page: str(page.relative_to(ROOT))
 )
 def test_python_on_a_page_runs(page, monkeypatch):
-    """Sessions with >>> are doctests; pytest itself collects the root's. A page's commands come with its other code."""
+    """Sessions with >>> are doctests. A page's commands come with its other code."""
     for block in blocks(page):
         if block.language in PYTHON and ">>>" not in block.text and page not in PAGES:
             run_python(page, block, monkeypatch)
-    if page != ROOT / "README.md":
-        with one_thread_each():
-            assert doctest.testfile(str(page), module_relative=False).failed == 0
+    with one_thread_each():
+        assert doctest.testfile(str(page), module_relative=False).failed == 0
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
