@@ -16,6 +16,10 @@ A run folder:
     test_logits.csv     of the last `predict` with this model; not there before
     learning_curves.csv training loss, and the validation fold's loss and published score, every epoch
     metrics.json, folds.csv   the published and the nested figures; written last
+
+Several seeds train in one pass. Each gets a run folder of its own in the run folder (seed_0, …), and the model for
+new clips is all of them, pooled as `decode` pools their scores: then model.json names the seeds and the decoder, and
+metrics.json holds the pooled figures and every seed's.
 """
 
 from __future__ import annotations
@@ -38,14 +42,14 @@ from blemore.labels import EMOTIONS
 from blemore.version import VERSION
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding import decoders
-from blemore_baselines.decoding.accounts import figures_with_intervals
+from blemore_baselines.decoding.accounts import METRICS, figures_with_intervals, mean_and_std
 from blemore_baselines.decoding.normalise import Reference, fit_reference
 from blemore_baselines.decoding.normalise import normalise as normalise_rows
-from blemore_baselines.decoding.scores import Models, log_softmax, softmax
+from blemore_baselines.decoding.scores import Models, log_softmax, read_models, softmax
 from blemore_baselines.decoding.thresholds import Thresholds, fit_exact, fit_grid
 from blemore_baselines.decoding.thresholds_decoder import to_spec
 from blemore_baselines.engines import one_thread_each
-from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, scores_csv
+from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, scores_csv, seed_folder
 from blemore_baselines.models.crossval import cross_validate, fold_seed
 from blemore_baselines.models.heads import Scaler, fit_scaler, row_losses
 from blemore_baselines.models.loop import fit_model
@@ -63,7 +67,7 @@ def train(
     method: str,
     head: str,
     preset: str,
-    seed: int,
+    seed: int | Sequence[int],
     out: Path,
     test_protocol: str = "pooled",
     normalise: str = "none",
@@ -75,6 +79,7 @@ def train(
 
     sources: features of the dataset's clips, in its order (early fusion where there are several);
              `paths` are where they came from, for the record, as `metadata` is where the dataset came from
+    seed: of the initial weights and the order of rows; several train in one pass, and are pooled for new clips
     normalise: the features, per actor; then the figures are transductive (decoding/normalise.py)
     decoder: of the final model, fitted on the out-of-fold logits at its number of epochs; with the `options` that it
              takes (decoders.py)
@@ -82,7 +87,8 @@ def train(
     Raises ValidationError: `out` holds another run, the sources cannot be fused or hold nothing to learn from, or the
     decoder cannot be fitted on the dataset. ValueError: see `_demand_protocol` and `decoders.complete`.
     """
-    _demand_protocol(test_protocol, decoder)
+    seeds = None if isinstance(seed, int) else list(seed)
+    _demand_protocol(test_protocol, decoder, seeds)
     options = decoders.complete(decoder, options)
     decoders.demand(decoder, dataset)  # now, not after the training
     demand_variation(sources, paths)
@@ -95,25 +101,34 @@ def train(
         "test_protocol": test_protocol,
         **({} if normalise == "none" else {"normalise": normalise}),
         **decoder_config(decoder, options),
-        "seed": seed,
+        "seed": seed if seeds is None else seeds,
         "features": [describe(source, path) for source, path in zip(sources, paths)],
         "train": _describe_clips(dataset, metadata),
         "versions": versions(),
     }
     claim(out, config)
     if not (out / "metrics.json").exists():
-        return _run(dataset, features, config, decoder, options, out)
-    shutil.rmtree(out / "folds", ignore_errors=True)  # where the last call was stopped at its very end
-    return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+        _run(dataset, features, config, decoder, options, out)
+    shutil.rmtree(out / "folds", ignore_errors=True)  # not there where the last call came to its end
+    return _metrics(out)
 
 
-def _demand_protocol(test_protocol: str, decoder: str) -> None:
-    """ValueError: no such protocol, or one that takes a fold's thresholds with a decoder that has none."""
+def _metrics(run: Path) -> dict:
+    return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+
+
+def _demand_protocol(test_protocol: str, decoder: str, seeds: Sequence[int] | None) -> None:
+    """ValueError: no such protocol, or one that takes a fold's thresholds with a decoder that has none, or with several
+    seeds; no seed, or one that is there twice.
+    """
     if test_protocol not in TEST_PROTOCOLS or decoder != "thresholds" and test_protocol != "pooled":
         raise ValueError(
             f"test protocol {test_protocol!r}, decoder {decoder!r}; expected one of {', '.join(TEST_PROTOCOLS)}, and"
             " with a decoder other than thresholds pooled"
         )
+    if seeds is not None and (not seeds or len(set(seeds)) < len(seeds) or test_protocol != "pooled"):
+        message = f"seeds {seeds}, test protocol {test_protocol!r}; expected different seeds, and the protocol pooled"
+        raise ValueError(message)
 
 
 def decoder_config(decoder: str, options: Mapping[str, float]) -> dict:
@@ -127,12 +142,36 @@ def decoder_config(decoder: str, options: Mapping[str, float]) -> dict:
 
 def _run(
     dataset: Dataset, features: Features, config: dict, decoder: str, options: Mapping[str, float], out: Path
-) -> dict:
-    """Train, and write the run folder's files, metrics.json last; returns what that holds."""
-    recipe = Recipe(**config["recipe"])
+) -> None:
+    """Train, and write the run folder's files, metrics.json last."""
     features, reference = _normalised(dataset, features, config.get("normalise", "none"))
-    result = cross_validate(dataset, features, recipe, [config["head"]], [config["seed"]], keep=out / "folds")
-    logits, losses = result.logits[0, 0], {fold: curves[0, 0] for fold, curves in result.losses.items()}
+    seeds = config["seed"] if isinstance(config["seed"], list) else [config["seed"]]
+    runs = [seed_folder(out, seed) for seed in seeds] if seeds is config["seed"] else [out]
+    recipe = Recipe(**config["recipe"])
+    result = cross_validate(dataset, features, recipe, [config["head"]], seeds, keep=out / "folds")
+    for place, (seed, run) in enumerate(zip(seeds, runs)):
+        own = {**config, "seed": seed}
+        claim(run, own)
+        if not (run / "metrics.json").exists():
+            logits, losses = result.logits[0, place], {fold: one[0, place] for fold, one in result.losses.items()}
+            _finish(dataset, features, reference, own, logits, losses, decoder, options, run)
+    if runs != [out]:
+        _pool(dataset, config, runs, decoder, options, out)
+
+
+def _finish(
+    dataset: Dataset,
+    features: Features,
+    reference: Reference | None,
+    config: dict,
+    logits: np.ndarray,
+    losses: Mapping[int, Sequence[float]],
+    decoder: str,
+    options: Mapping[str, float],
+    out: Path,
+) -> None:
+    """From one seed's out-of-fold logits (epochs, N, 6) and losses to its final model and its run folder."""
+    recipe = Recipe(**config["recipe"])
     metrics = figures_with_intervals(dataset, softmax(logits), nested_epoch(config["test_protocol"], recipe))
     if config["test_protocol"] == "pooled":
         final = pooled_final(recipe, softmax(logits), dataset)
@@ -145,8 +184,36 @@ def _run(
         metrics["normalise"] = {"method": config["normalise"], "account": "transductive"}
     _save_model(dataset, features, reference, config, final, spec, out)
     write_results(dataset, logits, losses, last, metrics, out)
-    shutil.rmtree(out / "folds")
-    return metrics
+
+
+def _pool(
+    dataset: Dataset, config: dict, runs: Sequence[Path], decoder: str, options: Mapping[str, float], out: Path
+) -> None:
+    """Decode and judge the seeds' models together, as `decode` does with their score tables."""
+    models = read_models(runs, dataset.ids)._replace(paths=[run.relative_to(out) for run in runs])
+    decoded = decoders.fit("thresholds", dataset, models)
+    metrics, by_seed = {**decoded.figures}, [_metrics(run) for run in runs]
+    nested = {"thresholds": [one["nested"] for one in by_seed]}
+    if decoder != "thresholds":
+        decoded = decoders.fit(decoder, dataset, models, **options)
+        metrics[decoder], nested[decoder] = decoded.figures, [one[decoder]["nested"] for one in by_seed]
+    metrics["seeds"] = {name: _over_seeds(config["seed"], accounts) for name, accounts in nested.items()}
+    if "normalise" in config:
+        metrics["normalise"] = by_seed[0]["normalise"]
+    spec = {
+        "emotions": list(EMOTIONS),
+        "seeds": config["seed"],
+        "decoder": decoded.spec,
+        "versions": config["versions"],
+    }
+    write_atomic(out / "model.json", to_json(spec))
+    write_atomic(out / "metrics.json", to_json(metrics))
+
+
+def _over_seeds(seeds: Sequence[int], accounts: Sequence[Mapping]) -> dict:
+    """One decoder's nested accounts of each seed, for metrics.json: by seed, and their mean and spread."""
+    rows = [{"seed": seed, **{name: account[name] for name in METRICS}} for seed, account in zip(seeds, accounts)]
+    return {"by_seed": rows, "over_seeds": mean_and_std(rows)}
 
 
 def fit_final_decoder(

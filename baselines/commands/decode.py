@@ -41,8 +41,8 @@ RELIABILITY = ".reliability"  # beside a report
     multiple=True,
     metavar="OOF",
     help=(
-        "Out-of-fold logits or probabilities of the train clips: a table or a run folder. Several are fused, each clip"
-        " from the models that know it."
+        "Out-of-fold logits or probabilities of the train clips: a table, or a run folder with all its seeds. Several"
+        " are fused, each clip from the models that know it."
     ),
 )
 @click.option(
@@ -114,6 +114,7 @@ def decode(
     train = read_models(scores, dataset.ids)
     test = _read_test(test_scores, ids, dataset.ids, metadata) if out else None
     actors = read_groups(groups, test.ids) if test and groups else None
+    _tell_seeds(scores)
     for models in filter(None, (train, test)):
         _tell_missing(models)
     decoded = transductive.fit(decoder, dataset, train, normalise, **options)
@@ -130,11 +131,14 @@ def decode(
 
 
 def _demand_pairs(scores: tuple, test_scores: tuple, out: Path | None) -> None:
+    from blemore_baselines.features import runs_of
+
     if bool(test_scores) != bool(out):
         raise click.UsageError("--test-scores and --out go together")
-    if test_scores and len(test_scores) != len(scores):
+    models, tests = (sum(len(runs_of(path)) for path in paths) for paths in (scores, test_scores))
+    if test_scores and models != tests:
         raise click.UsageError(
-            f"{len(scores)} --scores but {len(test_scores)} --test-scores: expected one for each model"
+            f"--scores of {models} models but --test-scores of {tests}: expected one for each model, and for each seed"
         )
 
 
@@ -166,6 +170,15 @@ def _demand_new_clips(test: Models, ids: list[str], metadata: Path) -> None:
         )
         hint = "Give the scores of the test clips; figures of the train clips are told without --test-scores."
         raise ValidationError(Problem("train-clips", ", ".join(map(str, test.paths)), message, hint=hint))
+
+
+def _tell_seeds(scores: tuple) -> None:
+    from blemore_baselines.features import runs_of
+
+    for path in scores:
+        seeds = runs_of(path)
+        if seeds != [path]:
+            talk(f"{path}: {len(seeds)} seeds, each fused as a model of its own: {some([run.name for run in seeds])}")
 
 
 def _tell_missing(models: Models) -> None:
