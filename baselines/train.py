@@ -52,7 +52,7 @@ from blemore_baselines.engines import one_thread_each
 from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, scores_csv, seed_folder
 from blemore_baselines.models.crossval import cross_validate, fold_seed
 from blemore_baselines.models.heads import Scaler, fit_scaler, row_losses
-from blemore_baselines.models.loop import fit_model
+from blemore_baselines.models.loop import fit_models
 from blemore_baselines.models.recipes import PRESETS, TEST_PROTOCOLS, Recipe
 from blemore_baselines.sources.npz import npz_bytes
 
@@ -147,43 +147,33 @@ def _run(
     features, reference = _normalised(dataset, features, config.get("normalise", "none"))
     seeds = config["seed"] if isinstance(config["seed"], list) else [config["seed"]]
     runs = [seed_folder(out, seed) for seed in seeds] if seeds is config["seed"] else [out]
-    recipe = Recipe(**config["recipe"])
-    result = cross_validate(dataset, features, recipe, [config["head"]], seeds, keep=out / "folds")
+    recipe, head = Recipe(**config["recipe"]), config["head"]
+    result = cross_validate(dataset, features, recipe, [head], seeds, keep=out / "folds")
+    accounts = [_judge(dataset, config, logits) for logits in result.logits[0]]
+    final = accounts[0][1]  # in all but its thresholds the same for all seeds
+    models, scaler = fit_finals(dataset, features, head, recipe, seeds, final)
     for place, (seed, run) in enumerate(zip(seeds, runs)):
-        own = {**config, "seed": seed}
+        own, (metrics, final) = {**config, "seed": seed}, accounts[place]
         claim(run, own)
-        if not (run / "metrics.json").exists():
-            logits, losses = result.logits[0, place], {fold: one[0, place] for fold, one in result.losses.items()}
-            _finish(dataset, features, reference, own, logits, losses, decoder, options, run)
+        logits, losses = result.logits[0, place], {fold: one[0, place] for fold, one in result.losses.items()}
+        last = logits[min(final.epochs, recipe.epochs) - 1]
+        spec = fit_final_decoder(dataset, last, final, decoder, options, metrics)
+        metrics["final"]["test_protocol"] = config["test_protocol"]
+        if reference:
+            metrics["normalise"] = {"method": config["normalise"], "account": "transductive"}
+        _save_model(dataset, models[place], scaler, reference, own, final, spec, run)
+        write_results(dataset, logits, losses, last, metrics, run)
     if runs != [out]:
         _pool(dataset, config, runs, decoder, options, out)
 
 
-def _finish(
-    dataset: Dataset,
-    features: Features,
-    reference: Reference | None,
-    config: dict,
-    logits: np.ndarray,
-    losses: Mapping[int, Sequence[float]],
-    decoder: str,
-    options: Mapping[str, float],
-    out: Path,
-) -> None:
-    """From one seed's out-of-fold logits (epochs, N, 6) and losses to its final model and its run folder."""
+def _judge(dataset: Dataset, config: dict, logits: np.ndarray) -> tuple[dict, Final]:
+    """The accounts of out-of-fold logits (epochs, N, 6), and what the final model is by them."""
     recipe = Recipe(**config["recipe"])
     metrics = figures_with_intervals(dataset, softmax(logits), nested_epoch(config["test_protocol"], recipe))
     if config["test_protocol"] == "pooled":
-        final = pooled_final(recipe, softmax(logits), dataset)
-    else:
-        final = best_fold_final(config["test_protocol"], recipe, metrics)
-    last = logits[min(final.epochs, recipe.epochs) - 1]
-    spec = fit_final_decoder(dataset, last, final, decoder, options, metrics)
-    metrics["final"]["test_protocol"] = config["test_protocol"]
-    if reference:
-        metrics["normalise"] = {"method": config["normalise"], "account": "transductive"}
-    _save_model(dataset, features, reference, config, final, spec, out)
-    write_results(dataset, logits, losses, last, metrics, out)
+        return metrics, pooled_final(recipe, softmax(logits), dataset)
+    return metrics, best_fold_final(config["test_protocol"], recipe, metrics)
 
 
 def _pool(
@@ -312,32 +302,41 @@ def fit_final(
     dataset: Dataset, features: Features, head: str, recipe: Recipe, seed: int, final: Final
 ) -> tuple[torch.nn.Module, Scaler]:
     """Train the final model. A fold's own model comes out as in cross-validation, up to rounding."""
+    models, scaler = fit_finals(dataset, features, head, recipe, [seed], final)
+    return models[0], scaler
+
+
+def fit_finals(
+    dataset: Dataset, features: Features, head: str, recipe: Recipe, seeds: Sequence[int], final: Final
+) -> tuple[list[torch.nn.Module], Scaler]:
+    """Train the final model with each of the seeds."""
     inside = dataset.folds[features.owner] != final.without
     scaler = fit_scaler(features.X[inside])
-    with one_thread_each(), tqdm(total=final.epochs, desc="final model", unit="epoch", disable=None) as progress:
-        model = fit_model(
+    epochs = final.epochs * len(seeds)
+    with one_thread_each(), tqdm(total=epochs, desc="final model", unit="epoch", disable=None) as progress:
+        models = fit_models(
             scaler(features.X[inside]),
             dataset.targets[features.owner[inside]],
             head,
             recipe,
             final.epochs,
-            fold_seed(seed, final.without),
+            [fold_seed(seed, final.without) for seed in seeds],
             lambda _: progress.update(),
         )
-    return model, scaler
+    return models, scaler
 
 
 def _save_model(
     dataset: Dataset,
-    features: Features,
+    model: torch.nn.Module,
+    scaler: Scaler,
     reference: Reference | None,
     config: dict,
     final: Final,
     decoder: dict,
     out: Path,
 ) -> None:
-    """Train the final model and write the artefact."""
-    model, scaler = fit_final(dataset, features, config["head"], Recipe(**config["recipe"]), config["seed"], final)
+    """Write the artefact."""
     tensors = {f"head.{name}": tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     tensors |= {"scaler.mean": torch.from_numpy(scaler.mean), "scaler.scale": torch.from_numpy(scaler.scale)}
     if reference:
