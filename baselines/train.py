@@ -87,29 +87,27 @@ def train(
     Raises ValidationError: `out` holds another run, the sources cannot be fused or hold nothing to learn from, or the
     decoder cannot be fitted on the dataset. ValueError: see `_demand_protocol` and `decoders.complete`.
     """
-    seeds = None if isinstance(seed, int) else list(seed)
-    _demand_protocol(test_protocol, decoder, seeds)
+    _demand_protocol(test_protocol, decoder, seed)
     options = decoders.complete(decoder, options)
     decoders.demand(decoder, dataset)  # now, not after the training
     demand_variation(sources, paths)
-    features, recipe = fuse(sources), PRESETS[preset][method]
     config = {
         "method": method,
         "head": head,
         "preset": preset,
-        "recipe": recipe._asdict(),
+        "recipe": PRESETS[preset][method]._asdict(),
         "test_protocol": test_protocol,
         **({} if normalise == "none" else {"normalise": normalise}),
         **decoder_config(decoder, options),
-        "seed": seed if seeds is None else seeds,
+        "seed": seed if isinstance(seed, int) else [*seed],
         "features": [describe(source, path) for source, path in zip(sources, paths)],
         "train": _describe_clips(dataset, metadata),
         "versions": versions(),
     }
     claim(out, config)
     if not (out / "metrics.json").exists():
-        _run(dataset, features, config, decoder, options, out)
-    shutil.rmtree(out / "folds", ignore_errors=True)  # not there where the last call came to its end
+        _run(dataset, fuse(sources), config, decoder, options, out)
+    shutil.rmtree(out / "folds", ignore_errors=True)
     return _metrics(out)
 
 
@@ -117,7 +115,7 @@ def _metrics(run: Path) -> dict:
     return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
 
 
-def _demand_protocol(test_protocol: str, decoder: str, seeds: Sequence[int] | None) -> None:
+def _demand_protocol(test_protocol: str, decoder: str, seed: int | Sequence[int]) -> None:
     """ValueError: no such protocol, or one that takes a fold's thresholds with a decoder that has none, or with several
     seeds; no seed, or one that is there twice.
     """
@@ -126,8 +124,8 @@ def _demand_protocol(test_protocol: str, decoder: str, seeds: Sequence[int] | No
             f"test protocol {test_protocol!r}, decoder {decoder!r}; expected one of {', '.join(TEST_PROTOCOLS)}, and"
             " with a decoder other than thresholds pooled"
         )
-    if seeds is not None and (not seeds or len(set(seeds)) < len(seeds) or test_protocol != "pooled"):
-        message = f"seeds {seeds}, test protocol {test_protocol!r}; expected different seeds, and the protocol pooled"
+    if not isinstance(seed, int) and (not 0 < len(seed) == len(set(seed)) or test_protocol != "pooled"):
+        message = f"seeds {[*seed]}, test protocol {test_protocol!r}; expected different seeds, and the protocol pooled"
         raise ValueError(message)
 
 

@@ -34,6 +34,7 @@ def run(notebook: nbformat.NotebookNode) -> None:
         NotebookClient(
             notebook,
             timeout=None,
+            extra_arguments=["--Application.log_level=ERROR"],  # it warns of how it is started here
             resources={"metadata": {"path": str(NOTEBOOK.parent)}},
             on_cell_execute=lambda cell, cell_index: progress.set_description(cell.id),
             on_cell_executed=lambda cell, cell_index, execute_reply: progress.update(),

@@ -117,12 +117,9 @@ def train(
       blemore-baselines train --metadata demo/train_metadata.csv --features logmel.npz --seeds 0-4 --out runs
     """
     options = decoder_options(decoder, weight=weight)
+    _demand_pooled(test_protocol, decoder, seeds)
     if seeds and click.get_current_context().get_parameter_source("seed") is not ParameterSource.DEFAULT:
         raise click.UsageError("--seed and --seeds exclude each other")
-    if seeds and test_protocol != "pooled":
-        raise click.UsageError(f"--seeds goes with --test-protocol pooled; {test_protocol} is about one model's folds")
-    if decoder != "thresholds" and test_protocol != "pooled":
-        raise click.UsageError(f"--decoder {decoder} goes with --test-protocol pooled; the others are about thresholds")
     from blemore_baselines.dataset import read_dataset
     from blemore_baselines.features import read_features
     from blemore_baselines.results.text import run_to_text
@@ -147,6 +144,16 @@ def train(
     )
     click.echo(run_to_text(metrics))
     talk(f"The run is in {out}")
+
+
+def _demand_pooled(test_protocol: str, decoder: str, seeds: list[int] | None) -> None:
+    """UsageError: a protocol that takes what is one model's, with several; or its thresholds, with another decoder."""
+    if test_protocol == "pooled":
+        return
+    if seeds:
+        raise click.UsageError(f"--seeds goes with --test-protocol pooled; {test_protocol} takes a fold of one model's")
+    if decoder != "thresholds":
+        raise click.UsageError(f"--decoder {decoder} goes with --test-protocol pooled; the others are about thresholds")
 
 
 @click.command()
@@ -203,8 +210,6 @@ def predict(
     if groups and without_groups or clips and (groups or without_groups):
         raise click.UsageError("--groups, --without-groups and --clips exclude each other")
     from blemore_baselines.dataset import read_groups
-    from blemore_baselines.decoding.scores import mean_logs
-    from blemore_baselines.features import RUN_OOF, RUN_TEST, runs_of, scores_csv
     from blemore_baselines.predict import decode, write_submission
 
     names = read_ids(ids)
@@ -214,13 +219,7 @@ def predict(
     logits = _logits(model, features, actors, clips, faces, cache, names)
     answers = decode(model, logits)
     write_submission(names, answers.labels, out)
-    tables = {out.with_suffix(LOGITS): mean_logs(logits) if logits.ndim == 3 else logits}
-    for run, own in zip(runs_of(model), logits.reshape(-1, len(names), 6)):
-        if (run / RUN_OOF).exists() and os.access(run, os.W_OK):
-            tables[run / RUN_TEST] = own
-    for table, scores in tables.items():
-        write_atomic(table, scores_csv(names, scores))
-        talk(f"{table}: the logits")
+    _write_logits(model, names, logits, out)
     write_expected(out, names, answers)
     overlap = _clips_of_run(model).intersection(names)
     if overlap:
@@ -250,6 +249,20 @@ def _logits(
 
     computing = Computing(cache or model.resolve().parent / "cache", workers=workers_or_default())
     return run_on_clips(model, names, clips, faces, computing)
+
+
+def _write_logits(model: Path, names: Sequence[str], logits: np.ndarray, out: Path) -> None:
+    """Beside the submission and, where they can be written to, into the folders of the run and of its seeds."""
+    from blemore_baselines.decoding.scores import mean_logs
+    from blemore_baselines.features import RUN_OOF, RUN_TEST, runs_of, scores_csv
+
+    tables = {out.with_suffix(LOGITS): mean_logs(logits) if logits.ndim == 3 else logits}
+    for run, own in zip(runs_of(model), logits.reshape(-1, *logits.shape[-2:])):
+        if (run / RUN_OOF).exists() and os.access(run, os.W_OK):
+            tables[run / RUN_TEST] = own
+    for table, scores in tables.items():
+        write_atomic(table, scores_csv(names, scores))
+        talk(f"{table}: the logits")
 
 
 def _clips_of_run(model: Path) -> set[str]:
