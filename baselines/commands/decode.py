@@ -136,7 +136,7 @@ def _demand_pairs(scores: tuple, test_scores: tuple, out: Path | None) -> None:
     models, tests = (sum(len(runs_of(path)) for path in paths) for paths in (scores, test_scores))
     if test_scores and models != tests:
         raise click.UsageError(
-            f"--scores of {models} models but --test-scores of {tests}: expected one for each model, and for each seed"
+            f"{models} --scores but {tests} --test-scores: expected one for each model, and for each seed of a run"
         )
 
 

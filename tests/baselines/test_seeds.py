@@ -248,4 +248,4 @@ def test_scores_and_test_scores_are_paired_seed_by_seed(tiny, tmp_path):
     run(tiny, pooled, [0, 1])
     one = ["--test-scores", pooled / "seed_0" / "oof_logits.csv"]
     result = baselines("decode", "--metadata", tiny.train, "--scores", pooled, *one, "--out", tmp_path / "d.zip")
-    assert result.exit_code == 2 and "--scores of 2 models but --test-scores of 1" in result.stderr
+    assert result.exit_code == 2 and "2 --scores but 1 --test-scores" in result.stderr
