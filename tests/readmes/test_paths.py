@@ -41,17 +41,15 @@ def do(tmp_path, monkeypatch, request):
     print(f"{request.node.name}: {run.count()} programs, venv and pip included")
 
 
-def kits_own(title, tmp_path):
-    """The kit's own programs in a section of the README, in order."""
-    found = [command for block in section(title) for command in commands(block, tmp_path)]
-    return [command.words[0] for command in found if command.words[0] in PROGRAMS]
+def kits_own(block, tmp_path):
+    """The words of the kit's own commands in a block of the README, in order."""
+    return [command.words for command in commands(block, tmp_path) if command.words[0] in PROGRAMS]
 
 
 def test_a_participant_step_by_step(tmp_path):
     """The README's first block: each step by itself, to be read and changed."""
     [block, *_] = section("Participants")
-    words = [command.words for command in commands(block, tmp_path)]
-    own = [line for line in words if line[0] in PROGRAMS]
+    own = kits_own(block, tmp_path)
     print(f"participant, demo, step by step: {len(own)} of the kit's programs, {len(own) + ENVIRONMENT} in all")
     assert own[0][1] == "demo" and own[-1][:2] == ["blemore-score", "--check"]
     assert len(own) <= MOST_ON_DEMO
@@ -113,9 +111,10 @@ def test_a_participant_on_the_dataset(do, record):
 
 def test_an_organiser(tmp_path):
     """From labels to a bundle that has been checked and tried, as the README's section has it."""
-    own = kits_own("Organisers", tmp_path)
-    assert own == ["blemore-codabench"] * 3 + ["blemore-score"]
-    print(f"organiser: {ENVIRONMENT + 3} programs to a checked bundle, venv and pip included")
+    own = [words for block in section("Organisers") for words in kits_own(block, tmp_path)]
+    steps = [["blemore-codabench", step] for step in ("build", "check", "simulate")]
+    assert [words[:2] for words in own[: len(steps)]] == steps
+    print(f"organiser: {ENVIRONMENT + len(steps)} programs to a checked bundle, venv and pip included")
 
 
 def test_a_researcher(do, world):
