@@ -424,7 +424,8 @@ def _intro(run: Run) -> str:
     config, clips = run.config, f"{run.config['train']['clips']:,} clips"
     if run.is_of_scores:
         return f"Scores from {', '.join(source['path'] for source in config['features'])}; {clips}"
-    settings = f"{config['head']} head, {config['method']}, preset {config['preset']}, seed {run.seeds}, {clips}"
+    seeds = f"seed{'s' if ',' in run.seeds else ''} {run.seeds}"
+    settings = f"{config['head']} head, {config['method']}, preset {config['preset']}, {seeds}, {clips}"
     if "normalise" not in config:
         return settings
     return (

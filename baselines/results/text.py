@@ -22,7 +22,7 @@ def run_to_text(metrics: Mapping) -> str:
     seeds, pooled, and then by seed.
     """
     others = [show(metrics[name]) for name, show in DECODER_TEXTS.items() if name in metrics]
-    seeds = [f"{SEEDS_POOLED}\n", *map(to_text, seeds_tables(metrics)), SEEDS] if "seeds" in metrics else []
+    seeds = [f"{SEEDS_POOLED}\n", "", *map(to_text, seeds_tables(metrics)), SEEDS] if "seeds" in metrics else []
     return "\n".join([*seeds[:1], *_transductive_note(metrics), figures_to_text(metrics), *others, *seeds[1:]])
 
 

@@ -669,7 +669,7 @@ def test_a_run_of_several_seeds(tiny, quick, tmp_path, undrawn):
     options = {"method": "aggregate", "head": "linear", "preset": "published"}
     train(tiny.dataset, [tiny.read(tiny.sound)], [tiny.sound], seed=[0, 1], out=tmp_path / "run", **options)
     page = report.write_report(tmp_path / "run", features=[tiny.sound]).read_text()
-    assert "<h2>Seeds</h2>" in page and "seed 0, 1, 36 clips" in page and "seed:0, 1" in page
+    assert "<h2>Seeds</h2>" in page and "seeds 0, 1, 36 clips" in page and "seed:0, 1" in page
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     table, _ = rows(tmp_path / "run" / "tables" / "seeds_thresholds.csv")
     assert [row[0] for row in table[1:]] == ["0", "1", "mean over seeds", "standard deviation", "all seeds together"]
