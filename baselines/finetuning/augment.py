@@ -61,16 +61,15 @@ def _box(rng: np.random.Generator, side: int, areas: tuple[float, float], ratios
 
 def augment(pictures: torch.Tensor, plan: Plan | None, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """(T, side, side, 3) uint8 to (T, 3, side, side) float32, normalised; as they are without a plan."""
+    x, side = pictures.movedim(-1, 1).contiguous(), pictures.shape[1]  # what follows is faster so
     if plan is None:
-        return normalise(pictures.float(), mean, std)
-    x, side = pictures, pictures.shape[1]
+        return normalise(x.movedim(1, -1).float(), mean, std)
     if plan.operations:
-        x = x.movedim(-1, 1).float()
+        x = x.float()
         for name, strength in plan.operations:
             x = OPERATIONS[name][0](x, strength).round().clamp(0, 255)
-        x = x.movedim(1, -1)
     top, left, height, width = plan.crop
-    x = normalise(x[:, top : top + height, left : left + width].float(), mean, std)
+    x = normalise(x[:, :, top : top + height, left : left + width].movedim(1, -1).float(), mean, std)
     if plan.crop != (0, 0, side, side):
         x = F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
     x = x.flip(-1) if plan.flip else x

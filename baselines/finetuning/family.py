@@ -61,7 +61,7 @@ class Family(ABC):
 
     @classmethod
     @abstractmethod
-    def pretrained(cls, encoder: TorchEncoder) -> tuple[Family, dict[str, torch.Tensor]]:
+    def pretrained(cls, encoder: TorchEncoder, recipe: Recipe) -> tuple[Family, dict[str, torch.Tensor]]:
         """The family with the settings of an encoder's weights, and these weights, without a head.
 
         Raises FileError, ValidationError: they are not there, or of another model.

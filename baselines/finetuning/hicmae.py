@@ -76,7 +76,7 @@ class HiCMAEFamily(Family):
     side = SIDE
 
     @classmethod
-    def pretrained(cls, encoder: TorchEncoder) -> tuple[Family, dict[str, torch.Tensor]]:
+    def pretrained(cls, encoder: TorchEncoder, recipe: Recipe) -> tuple[Family, dict[str, torch.Tensor]]:
         assert isinstance(encoder, HiCMAE)
         encoder.load()
         return cls(encoder.sizes._asdict()), encoder.model.state_dict()

@@ -8,7 +8,7 @@ rounding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 MEMORY_HINT = (
-    "Give a smaller --at-once: the batch stays as large, and the result the same up to rounding. On a GPU --precision"
-    " bf16 takes less, too. The same command goes on from the last epoch."
+    "Give finetune a smaller --at-once: the batch stays as large, and the result the same up to rounding. On a GPU"
+    " --precision bf16 takes less, too. The same command goes on from the last epoch. CUDA_VISIBLE_DEVICES=-1 computes on"
+    " the CPU."
 )
 
 
@@ -147,7 +148,7 @@ def _update(
     setup, accelerator = training.setup, training.accelerator
     place = (accelerator.process_index, accelerator.num_processes)
     parts = len(parts_of(batch, place, setup.at_once))
-    try:
+    with _enough_memory(where, min(setup.at_once, len(batch))):
         total = torch.zeros((), device=accelerator.device)
         for part in range(1, parts + 1):
             with nullcontext() if part == parts else accelerator.no_sync(training.model):
@@ -157,11 +158,6 @@ def _update(
                 total += loss.detach()
         mean = float(accelerator.reduce(total, "sum")) / len(batch)
         norm = float(accelerator.clip_grad_norm_(training.model.parameters(), setup.recipe.max_norm or float("inf")))
-    except RuntimeError as error:
-        if not (isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)):
-            raise
-        message = f"too little memory for {min(setup.at_once, len(batch))} clips at once"
-        raise ValidationError(Problem("out-of-memory", where, message, hint=MEMORY_HINT)) from error
     if not np.isfinite([mean, norm]).all():
         _refuse(training, batch, where, fold, f"the loss is {mean}, the gradient's norm {norm}")
     for group in training.optimizer.param_groups:
@@ -169,6 +165,18 @@ def _update(
     training.optimizer.step()
     training.optimizer.zero_grad()
     return mean, norm
+
+
+@contextmanager
+def _enough_memory(where: str, clips: int) -> Iterator[None]:
+    """ValidationError: memory runs out with so many clips at once."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)):
+            raise
+        message = f"too little memory for {clips} clips at once"
+        raise ValidationError(Problem("out-of-memory", where, message, hint=MEMORY_HINT)) from error
 
 
 def _losses(training: Training, batch: Batch) -> torch.Tensor:
@@ -198,11 +206,15 @@ def _refuse(training: Training, batch: np.ndarray, where: str, fold: int, what: 
 
 @torch.inference_mode()
 def clip_logits(family: Family, module: Any, views: Sequence[View], at_once: int, device: torch.device) -> np.ndarray:
-    """(6,) float32: the mean over a clip's test views, in fp32. The module is in evaluation mode, without DropPath."""
+    """(6,) float32: the mean over a clip's test views, in fp32. The module is in evaluation mode, without DropPath.
+
+    Raises ValidationError: too little memory.
+    """
     logits = []
     for start in range(0, len(views), at_once):
         part = views[start : start + at_once]
-        logits.append(module(**family.inputs(to(stack(part), device), [None] * len(part))).float())
+        with _enough_memory("test views", len(part)):
+            logits.append(module(**family.inputs(to(stack(part), device), [None] * len(part))).float())
     return torch.cat(logits).mean(0).cpu().numpy()
 
 

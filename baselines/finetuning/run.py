@@ -98,8 +98,9 @@ def finetune(
     config = _config(dataset, encoder, source.revision, recipe, seed, clips, faces, decoder_config(decoder, options))
     claim(out, config)
     if not (out / "metrics.json").exists():
-        family, initial = family_class(encoder).pretrained(source)
-        cache = _fill(family, sources, computing, accelerator)
+        family, initial = family_class(encoder).pretrained(source, recipe)
+        with accelerator.main_process_first():  # the others find it filled
+            cache = _filled_cache(family, sources, computing)
         setup = Setup(family, recipe, initial, cache, seed, out, computing.at_once, *_engine(computing, accelerator))
         _train(setup, accelerator, dataset, folds or numbers)
         if accelerator.is_main_process and all(_result(setup, fold).exists() for fold in numbers):
@@ -187,17 +188,10 @@ def _engine(computing: Computing, accelerator: Accelerator) -> tuple[int, str]:
     return computing.workers if on_gpu else 0, precision
 
 
-def _fill(family: Family, sources: Sequence[Source], computing: Computing, accelerator: Accelerator | None) -> Cache:
-    """The cache, with all clips in it; each process has decoded a part of them."""
+def _filled_cache(family: Family, sources: Sequence[Source], computing: Computing) -> Cache:
     kind = Kind(family.side, family.has_sound)
     cache = Cache(computing.cache / kind.name(sources[0].faces is not None))
-    part = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    failures = fill(kind, cache, sources, computing.workers, part)
-    if accelerator:
-        from accelerate.utils import gather_object
-
-        failures = gather_object(failures)
-    demand_none(failures, len(sources), str(sources[0].path.parent))
+    demand_none(fill(kind, cache, sources, computing.workers), len(sources), str(sources[0].path.parent))
     return cache
 
 
@@ -281,7 +275,7 @@ def predict(model: Path, ids: Sequence[str], clips: Path, faces: Path | None, co
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module.to(device).eval()
     modality = "video" if family.side else "audio"
-    cache = _fill(family, find_sources(ids, clips, faces, modality), computing, None)
+    cache = _filled_cache(family, find_sources(ids, clips, faces, modality), computing)
     logits = []
     for clip in tqdm(ids, desc="predict", unit="clip", disable=None):
         views = family.test_views(cache.read(clip), recipe)

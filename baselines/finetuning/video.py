@@ -58,7 +58,7 @@ class VideoFamily(Family):
     first_pattern = r"trunk\.embeddings\."
 
     @classmethod
-    def pretrained(cls, encoder: TorchEncoder) -> tuple[Family, dict[str, torch.Tensor]]:
+    def pretrained(cls, encoder: TorchEncoder, recipe: Recipe) -> tuple[Family, dict[str, torch.Tensor]]:
         encoder.load()
         model, mean, std = encoder.model, IMAGENET_MEAN, IMAGENET_STD
         if isinstance(encoder, HFVideo):
