@@ -82,9 +82,13 @@ class Kind(NamedTuple):
         if source.faces:
             frames = [resized(read_picture(file), self.side) for file in face_files(source.faces, source.clip)]
             # A sound file does not say when they are shown: evenly, over all of it.
-            times = np.arange(len(frames)) * (len(sound) / SAMPLE_RATE / len(frames) if source.is_sound else 1 / clip.fps)
+            times = np.arange(len(frames)) * (
+                len(sound) / SAMPLE_RATE / len(frames) if source.is_sound else 1 / clip.fps
+            )
         else:
-            timed = [(time, resized(centre(frame, min(frame.shape[:2])), self.side)) for time, frame in clip.timed_frames()]
+            timed = [
+                (time, resized(centre(frame, min(frame.shape[:2])), self.side)) for time, frame in clip.timed_frames()
+            ]
             times, frames = np.array([time for time, _ in timed]), [frame for _, frame in timed]
         return Stored(np.stack(frames), np.round((times - offset) * SAMPLE_RATE).astype(np.int64), sound)
 

@@ -31,9 +31,23 @@ if TYPE_CHECKING:
 
 MEMORY_HINT = (
     "Give finetune a smaller --at-once: the batch stays as large, and the result the same up to rounding. On a GPU"
-    " --precision bf16 takes less, too. The same command goes on from the last epoch. CUDA_VISIBLE_DEVICES=-1 computes on"
-    " the CPU."
+    " --precision bf16 takes less, too. The same command goes on from the last epoch."
 )
+
+
+class Computing(NamedTuple):
+    """How to compute, which changes results by rounding at most.
+
+    cache:     the folder of decoded clips, shared by runs
+    at_once:   clips on a device at once
+    workers:   processes that decode and load clips
+    precision: of the training: fp32, bf16, or auto, which takes bf16 where the GPU has it; logits are in fp32 always
+    """
+
+    cache: Path
+    at_once: int = 8
+    workers: int = 1
+    precision: str = "auto"
 
 
 class Setup(NamedTuple):
@@ -41,9 +55,7 @@ class Setup(NamedTuple):
 
     initial:   the pretrained weights, without a head
     out:       the run folder
-    at_once:   clips on a device at once
-    loaders:   processes that load clips; 0: this one does
-    precision: of the training's arithmetic, fp32 or bf16; logits are computed in fp32 always
+    computing: its precision is not auto; no workers: this process loads clips
     """
 
     family: Family
@@ -52,9 +64,7 @@ class Setup(NamedTuple):
     cache: Cache
     seed: int
     out: Path
-    at_once: int
-    loaders: int
-    precision: str
+    computing: Computing
 
     def folder(self, fold: int) -> Path:
         return self.out / "folds" / ("final" if fold < 0 else f"fold_{fold}")
@@ -86,8 +96,9 @@ def train_fold(
     recipe, place = setup.recipe, (accelerator.process_index, accelerator.num_processes)
     steps = len(ids) // recipe.batch_size
     rates = recipe.rates(steps)
-    examples = Examples(setup.family, recipe, setup.cache, ids, targets, setup.seed, training.paths.branches)
-    loader = load(examples, range(so_far.epochs, recipe.epochs), place, setup.at_once, setup.loaders)
+    wanted = (ids, torch.from_numpy(targets), training.paths.branches)
+    examples, computing = Examples(setup.family, recipe, setup.cache, setup.seed, *wanted), setup.computing
+    loader = load(examples, range(so_far.epochs, recipe.epochs), place, computing.at_once, computing.workers)
     title, clips = "final model" if fold < 0 else f"fold {fold}", steps * recipe.batch_size
     writer = _writer(setup, fold, so_far.epochs * steps) if accelerator.is_main_process else None
     with tqdm(
@@ -147,11 +158,11 @@ def _update(
     """One step of AdamW by a whole batch; its mean loss, and the norm of the gradient."""
     setup, accelerator = training.setup, training.accelerator
     place = (accelerator.process_index, accelerator.num_processes)
-    parts = len(parts_of(batch, place, setup.at_once))
-    with _enough_memory(where, min(setup.at_once, len(batch))):
+    parts = parts_of(batch, place, setup.computing.at_once)
+    with _enough_memory(where, max(map(len, parts))):
         total = torch.zeros((), device=accelerator.device)
-        for part in range(1, parts + 1):
-            with nullcontext() if part == parts else accelerator.no_sync(training.model):
+        for part in parts:
+            with nullcontext() if part is parts[-1] else accelerator.no_sync(training.model):
                 loss = _losses(training, next(loader)).sum()
                 # Gradients are averaged over processes.
                 accelerator.backward(loss * (accelerator.num_processes / len(batch)))
@@ -184,7 +195,7 @@ def _losses(training: Training, batch: Batch) -> torch.Tensor:
     device = training.accelerator.device
     training.paths.rows = batch.rows.to(device)
     inputs = training.setup.family.inputs(to(batch.views, device), batch.plans)
-    with torch.autocast(device.type, torch.bfloat16, enabled=training.setup.precision == "bf16"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=training.setup.computing.precision == "bf16"):
         logits = training.model(**inputs)
     return divergence(logits.float(), batch.targets.to(device))
 
@@ -228,7 +239,7 @@ def held_out_logits(setup: Setup, accelerator: Accelerator, module: Any, ids: Se
     pairs = []
     for place in tqdm(own, desc=title, unit="clip", disable=None if accelerator.is_main_process else True):
         views = setup.family.test_views(setup.cache.read(ids[place]), setup.recipe)
-        logits = clip_logits(setup.family, module, views, setup.at_once, accelerator.device)
+        logits = clip_logits(setup.family, module, views, setup.computing.at_once, accelerator.device)
         if not np.isfinite(logits).all():
             message = "the model gives logits that are not finite; expected numbers"
             raise ValidationError(Problem("not-finite", title, message, ids[place]))

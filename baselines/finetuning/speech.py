@@ -1,8 +1,9 @@
 """HuBERT, WavLM and their kin: sound in, the mean over time, a linear layer.
 
 The convolutions below the layers stay as they are. The layers' outputs are summed by the softmax of learned weights, as
-SUPERB does (Yang et al. 2021); recipe `last-layer` takes the last one's alone. What these models skip, mask or drop at random in their pre-training is off, since every
-random number here is tied to a clip; branches are skipped by the recipe's `drop_path` instead.
+SUPERB does (Yang et al. 2021); the recipe `last-layer` takes the output of the last one alone. What these models skip,
+mask or drop at random in their pre-training is off, since every random number here is tied to a clip; branches are
+skipped by the recipe's `drop_path` instead.
 
 A training view is 4 s of the clip, or all of a shorter one; the test view is the whole clip. Sounds of different length
 are never padded, which would change what these models hear: they are encoded one length at a time.
@@ -25,7 +26,7 @@ from blemore_baselines.encoders.speech import EPSILON, FIELD, HFAudio, normalise
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build
 from blemore_baselines.finetuning.augment import Plan
-from blemore_baselines.finetuning.family import DropPath, Family, Stored, View, shares
+from blemore_baselines.finetuning.family import DropPath, Family, Stored, View, graded
 from blemore_baselines.finetuning.recipes import Recipe
 
 WINDOW = 4 * SAMPLE_RATE  # samples of a training view
@@ -114,11 +115,7 @@ class SpeechFamily(Family):
         return build(Classifier, self.settings["config"], self.settings.get("last_layer", False))  # older runs lack it
 
     def branches(self, model: Any) -> list[tuple[nn.Module, float]]:
-        return [
-            (part, share)
-            for layer, share in zip(model.trunk.encoder.layers, shares(self.depth))
-            for part in (layer.attention, layer.feed_forward.output_dense)
-        ]
+        return graded(model.trunk.encoder.layers, lambda layer: (layer.attention, layer.feed_forward.output_dense))
 
     def train_view(self, stored: Stored, recipe: Recipe, rng: np.random.Generator) -> View:
         sound = self._sound(stored)

@@ -41,9 +41,7 @@ def write(folder: Path, state: State, model: nn.Module, optimizer: torch.optim.O
     for number, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
     content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_atomic(
-        folder / f"epoch_{state.epochs:04}.safetensors", save(content, {"state": json.dumps(state._asdict())})
-    )
+    write_atomic(folder / f"epoch_{state.epochs:04}.safetensors", save(content, {"state": json.dumps(state._asdict())}))
     for old in files(folder)[STATES:]:
         with suppress(OSError):
             old.unlink()
