@@ -107,14 +107,6 @@ def _posterize(x: torch.Tensor, strength: float) -> torch.Tensor:
     return x.div(step, rounding_mode="floor") * step
 
 
-def _solarize(x: torch.Tensor, strength: float) -> torch.Tensor:
-    return torch.where(x < 256 - int(strength), x, 255 - x)
-
-
-def _solarize_add(x: torch.Tensor, strength: float) -> torch.Tensor:
-    return torch.where(x < 128, (x + int(strength)).clamp(max=255), x)
-
-
 def _gray(x: torch.Tensor) -> torch.Tensor:
     red, green, blue = x.unbind(1)
     return (0.299 * red + 0.587 * green + 0.114 * blue)[:, None].round()
@@ -160,8 +152,8 @@ OPERATIONS: dict[str, tuple[Callable[[torch.Tensor, float], torch.Tensor], float
     "invert": (lambda x, strength: 255 - x, 0, False),
     "rotate": (_moved(_rotation), 30, True),
     "posterize": (_posterize, 4, False),
-    "solarize": (_solarize, 256, False),
-    "solarize-add": (_solarize_add, 110, False),
+    "solarize": (lambda x, strength: torch.where(x < 256 - int(strength), x, 255 - x), 256, False),
+    "solarize-add": (lambda x, strength: torch.where(x < 128, x + int(strength), x), 110, False),
     "colour": (_towards(_gray), 0.9, True),
     "contrast": (_towards(lambda x: _gray(x).mean((1, 2, 3), keepdim=True).round()), 0.9, True),
     "brightness": (_towards(torch.zeros_like), 0.9, True),
