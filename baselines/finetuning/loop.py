@@ -78,7 +78,6 @@ class Training(NamedTuple):
     module: Any
     model: nn.Module
     optimizer: torch.optim.AdamW
-    paths: DropPath
     ids: Sequence[str]
 
 
@@ -96,9 +95,10 @@ def train_fold(
     recipe, place = setup.recipe, (accelerator.process_index, accelerator.num_processes)
     steps = len(ids) // recipe.batch_size
     rates = recipe.rates(steps)
-    wanted = (ids, torch.from_numpy(targets), training.paths.branches)
-    examples, computing = Examples(setup.family, recipe, setup.cache, setup.seed, *wanted), setup.computing
-    loader = load(examples, range(so_far.epochs, recipe.epochs), place, computing.at_once, computing.workers)
+    branches, soft = training.module.paths.branches, torch.from_numpy(targets)
+    examples = Examples(setup.family, recipe, setup.cache, setup.seed, ids, soft, branches)
+    epochs = range(so_far.epochs, recipe.epochs)
+    loader = load(examples, epochs, place, setup.computing.at_once, setup.computing.workers)
     title, clips = "final model" if fold < 0 else f"fold {fold}", steps * recipe.batch_size
     writer = _writer(setup, fold, so_far.epochs * steps) if accelerator.is_main_process else None
     with tqdm(
@@ -108,7 +108,7 @@ def train_fold(
         unit="clip",
         disable=None if accelerator.is_main_process else True,
     ) as progress:
-        for epoch in range(so_far.epochs, recipe.epochs):
+        for epoch in epochs:
             torch.manual_seed(fold_seed(setup.seed + epoch, fold))  # for what is drawn beside data.py
             losses, where = [], f"{title}, epoch {epoch + 1}"
             for step, batch in enumerate(epoch_batches(len(ids), recipe, setup.seed, epoch), start=epoch * steps):
@@ -149,7 +149,7 @@ def _begin(setup: Setup, accelerator: Accelerator, fold: int, ids: Sequence[str]
     so_far = state.read(setup.folder(fold), module, optimizer)
     module.paths = DropPath(family.branches(module), recipe.drop_path)
     model = accelerator.prepare_model(module)
-    return Training(setup, accelerator, module, model, optimizer, module.paths, ids), so_far
+    return Training(setup, accelerator, module, model, optimizer, ids), so_far
 
 
 def _update(
@@ -193,7 +193,7 @@ def _enough_memory(where: str, clips: int) -> Iterator[None]:
 def _losses(training: Training, batch: Batch) -> torch.Tensor:
     """(B,) each clip's KL divergence from its target."""
     device = training.accelerator.device
-    training.paths.rows = batch.rows.to(device)
+    training.module.paths.rows = batch.rows.to(device)
     inputs = training.setup.family.inputs(to(batch.views, device), batch.plans)
     with torch.autocast(device.type, torch.bfloat16, enabled=training.setup.computing.precision == "bf16"):
         logits = training.model(**inputs)

@@ -477,12 +477,18 @@ def test_a_state_is_always_a_good_one(world, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: not enough memory")]
+    "moment, error, number",
+    [
+        ("_losses", torch.OutOfMemoryError("CUDA"), 3),
+        ("_losses", RuntimeError("DefaultCPUAllocator: not enough memory"), 3),
+        ("stack", torch.OutOfMemoryError("CUDA"), 1),  # of test views
+    ],
 )
-def test_too_little_memory_says_which_options_help(error, world, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_losses", lambda *_: (_ for _ in ()).throw(error))
-    problem = refused(world, tmp_path / "run")[0]
-    assert problem.code == "out-of-memory" and "3 clips at once" in problem.message and "--at-once" in problem.hint
+def test_too_little_memory_says_which_options_help(moment, error, number, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, moment, lambda *_: (_ for _ in ()).throw(error))
+    problem = refused(world, tmp_path / "run", PLAIN._replace(epochs=1, batch_size=12), folds=[0])[0]
+    assert problem.code == "out-of-memory" and f"{number} clips at once" in problem.message
+    assert "--at-once" in problem.hint
 
 
 def test_without_the_extra_the_message_names_it(world, tmp_path, monkeypatch):
