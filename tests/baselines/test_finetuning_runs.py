@@ -305,6 +305,14 @@ def test_the_loss_of_a_tiny_model_falls(name, make, faces, world, tmp_path):
         assert result["losses"][-1] < 0.7 * result["losses"][0]
 
 
+@pytest.fixture
+def two_threads(one_thread):
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_hicmae_beats_constant_answers_on_the_demo(tmp_path, long):
     """From random weights, out of fold: more right sets than the best constant answer has, by more than chance.
 
@@ -315,7 +323,6 @@ def test_hicmae_beats_constant_answers_on_the_demo(tmp_path, long):
         pytest.skip("minutes: with --long")
     from blemore_baselines.demo.generator import make_demo
 
-    torch.set_num_threads(2)  # the fixture one_thread restores them
     demo = make_demo(tmp_path / "demo")
     dataset = read_dataset(demo.train_metadata)
     torch.manual_seed(0)
@@ -329,16 +336,8 @@ def test_hicmae_beats_constant_answers_on_the_demo(tmp_path, long):
     still = PUBLISHED._replace(operations=0, area=1.0, erasing=0.0, gain=False, published=False, drop_path=0.0)
     recipe = still._replace(learning_rate=8e-3, batch_size=16, epochs=15, warmup=2, layer_decay=1.0)
     computing, folds = Computing(tmp_path / "cache", at_once=16, workers=2), np.unique(dataset.folds).tolist()
-    finetune(
-        dataset,
-        "hicmae",
-        demo.train,
-        tmp_path / "run",
-        recipe,
-        computing,
-        weights=tmp_path / "random.pth",
-        folds=folds,
-    )
+    options = {"weights": tmp_path / "random.pth", "folds": folds}
+    finetune(dataset, "hicmae", demo.train, tmp_path / "run", recipe, computing, **options)
     logits, n = np.zeros((1, len(dataset.ids), 6)), len(dataset.ids)
     for fold in folds:
         with np.load(tmp_path / "run" / "folds" / f"fold_{fold}.npz") as result:
