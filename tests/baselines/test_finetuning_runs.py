@@ -523,7 +523,7 @@ def test_mistakes_in_the_call(world, whole, tmp_path):
     arguments = ["finetune", "--metadata", world / "train.csv", "--clips", world / "clips", "--out", tmp_path / "run"]
     for options, message in (
         (["--encoder", "logmel"], "cannot be fine-tuned"),
-        (["--encoder", "wavlm", "--recipe", "published"], "wavlm has reference"),
+        (["--encoder", "wavlm", "--recipe", "published"], "wavlm has reference, last-layer"),
         (["--encoder", "hicmae", "--folds", "x"], "the number of a fold, or final"),
         (["--encoder", "hicmae", "--folds", 7], "expected some of 0, 1, 2, final"),
         (["--encoder", "hf-audio:x", "--weights", "y"], "expected no --weights"),
