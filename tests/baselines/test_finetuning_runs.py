@@ -112,7 +112,7 @@ def test_a_run_is_read_by_all_that_read_runs(world, whole, tmp_path, long):
     submission = tmp_path / "submission.zip"
     arguments = ["predict", "--model", whole, "--clips", world / "test", "--faces", world / "faces"]
     done = call(*arguments, "--cache", world / "cache", "--ids", world / "test.csv", "--out", submission)
-    assert done.exit_code == 0 and "4 clips, checked" in done.output, done.output
+    assert done.exit_code == 0 and "4 clips, checked" in done.stdout + done.stderr, done.stderr
     arguments = ["decode", "--metadata", world / "train.csv", "--scores", whole, "--test-scores", whole]
     done = call(*arguments, "--out", tmp_path / "decoded.zip")
     assert done.exit_code == 0, done.output
@@ -529,11 +529,11 @@ def test_mistakes_in_the_call(world, whole, tmp_path):
         (["--encoder", "hf-audio:x", "--weights", "y"], "expected no --weights"),
     ):
         done = call(*arguments, *options)
-        assert done.exit_code in (1, 2) and message in done.output, done.output
+        assert done.exit_code in (1, 2) and message in done.stderr, done.stderr
     assert refused(world, tmp_path / "big", PLAIN._replace(batch_size=13))[0].code == "bad-batch"
     ids = ["--ids", world / "test.csv", "--out", tmp_path / "s.zip"]
     done = call("predict", "--model", whole, "--features", world / "test.csv", *ids)
-    assert done.exit_code == 1 and "--clips" in done.output
+    assert done.exit_code == 1 and "--clips" in done.stderr
     assert call("predict", "--model", whole, *ids).exit_code == 2
 
 
@@ -543,4 +543,4 @@ def test_an_actor_in_two_folds(world, tmp_path):
     (tmp_path / "train.csv").write_text("\n".join(text) + "\n")
     arguments = ["finetune", "--encoder", "hicmae", "--metadata", tmp_path / "train.csv", "--clips", world / "clips"]
     done = call(*arguments, "--out", tmp_path / "run")
-    assert done.exit_code == 1 and "actors in more than one fold" in done.output
+    assert done.exit_code == 1 and "actors in more than one fold" in done.stderr
