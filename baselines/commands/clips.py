@@ -229,7 +229,7 @@ def extract(
 
 
 def _tell(summary: Summary) -> None:
-    from blemore_baselines.extract import FAILURES
+    from blemore_baselines.store import FAILURES
 
     if summary.failures:
         # All of them could be millions.

@@ -99,15 +99,19 @@ class Encoder(ABC):
         Raises MediaError: the clip cannot be read; ValidationError: its features are not what was declared.
         """
         self.load()
-        features = np.ascontiguousarray(self._encode(clip), dtype=np.float32)
+        return self.checked(self._encode(clip), clip.id)
+
+    def checked(self, rows: np.ndarray, clip_id: str) -> np.ndarray:
+        """The rows of a clip as its features. Raises ValidationError: they are not what was declared."""
+        features = np.ascontiguousarray(rows, dtype=np.float32)
         problem = None
         if features.ndim != 2 or features.shape[1] != self.dim or not len(features):
             message = f"gave the shape {features.shape}; expected (1 or more, {self.dim})"
-            problem = Problem("wrong-shape", self.name, message, clip.id)
+            problem = Problem("wrong-shape", self.name, message, clip_id)
         elif not np.isfinite(features).all():
-            rows = np.flatnonzero(~np.isfinite(features).all(axis=1))
-            message = f"gave NaN or infinity in {len(rows)} of {len(features)} rows, first in row {rows[0]}"
-            problem = Problem("not-finite", self.name, message, clip.id)
+            bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+            message = f"gave NaN or infinity in {len(bad)} of {len(features)} rows, first in row {bad[0]}"
+            problem = Problem("not-finite", self.name, message, clip_id)
         if problem:
             raise ValidationError(problem)
         return features

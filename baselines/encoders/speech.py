@@ -17,7 +17,7 @@ have one scale. By default it is the model's own output: the last layer's, norma
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class Speech(TorchEncoder, abstract=True):
     rows = "1 + (samples - 400) // 320 at 16 kHz, at least 1: 1 s gives 49, 5 s give 249"
     presets: tuple[str, ...] = ("published", "reference")
     packages = (*TorchEncoder.packages, "soxr")
-    batch_size = 1
+    batch_size, has_one_shape = 1, False
     model_class: type
     model: PreTrainedModel
 
@@ -184,8 +184,11 @@ class HFAudio(Speech):
         yield sound
 
     @torch.inference_mode()
-    def encode_items(self, items: list[np.ndarray]) -> np.ndarray:
-        sound, name = items[0], self.model.main_input_name
+    def encode_batch(self, items: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [self._encode_sound(item.numpy()) for item in items]
+
+    def _encode_sound(self, sound: np.ndarray) -> torch.Tensor:
+        name = self.model.main_input_name
         inputs = self.extractor(filled(sound), sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
         inputs = inputs.to(self.device, self.dtype)
         if inputs[name].ndim == 2 and getattr(self.model.config, "conv_stride", None) == HubertConfig().conv_stride:
@@ -196,7 +199,7 @@ class HFAudio(Speech):
         rows = torch.cat([self._rows(output)[0] for output in outputs])
         if isinstance(self.extractor, WhisperFeatureExtractor):
             rows = rows[: -(-len(rows) * len(sound) // self.extractor.n_samples)]
-        return rows.float().cpu().numpy()
+        return rows.float()
 
 
 def longest_sound(extractor) -> int | None:

@@ -27,10 +27,10 @@ from blemore.io import write_atomic
 from blemore.labels import MEDIA_SUFFIXES, SOUND_SUFFIXES
 from blemore.signature import digest
 from blemore_baselines import engines
+from blemore_baselines.clips.find import Failure, choose, find_clips
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip
 from blemore_baselines.encoders.frames import centre
 from blemore_baselines.encoders.hicmae import face_files, read_picture, resized
-from blemore_baselines.extract import Failure, choose, find_clips
 from blemore_baselines.finetuning.family import Stored
 
 PROBED = 50  # clips that the estimate of the size looks into

@@ -30,8 +30,9 @@ from blemore.errors import FileError, Problem
 from blemore.io import csv_text, read_table, write_atomic
 from blemore.labels import VIDEO_SUFFIXES
 from blemore_baselines import engines
+from blemore_baselines.clips.find import Failure, choose, find_clips
 from blemore_baselines.encoders.hicmae import PICTURES
-from blemore_baselines.extract import FAILURES, Failure, choose, find_clips, read_failures
+from blemore_baselines.store import FAILURES, read_failures
 
 PROGRAM = "FeatureExtraction"
 SIDE = 256  # pixels

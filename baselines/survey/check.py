@@ -23,10 +23,10 @@ from blemore.signature import digest, line
 from blemore.tables import Table, to_text
 from blemore.trivial import train_counts
 from blemore.version import VERSION
+from blemore_baselines.clips.find import find_clips
 from blemore_baselines.clips.media import Clip, MediaError
 from blemore_baselines.dataset import Dataset, read_dataset
 from blemore_baselines.demo.generator import MARKER
-from blemore_baselines.extract import find_clips
 from blemore_baselines.features import read_features
 from blemore_baselines.results.pictures import Picture, write_figure
 from blemore_baselines.results.plots import COLOURS, figure, label_counts, picture

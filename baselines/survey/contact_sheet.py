@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from blemore.errors import Problem, ValidationError, some
 from blemore.labels import VIDEO_SUFFIXES
+from blemore_baselines.clips.find import find_clips
 from blemore_baselines.clips.media import Clip, MediaError, spellings
-from blemore_baselines.extract import find_clips
 from blemore_baselines.results.plots import figure, png
 from blemore_baselines.survey.persons import Clusters
 

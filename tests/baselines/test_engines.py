@@ -3,17 +3,21 @@
 import signal
 import subprocess
 import sys
-import threading
+import time
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
+from jobs import Counting, Noting, broken, counted
 
+from blemore.errors import FileError, ValidationError
 from blemore_baselines import engines
 
 # A job whose tasks are numbers: some kill their process, be it where they run alone or beside others.
 SCRIPT = """
 import os, sys, time
+import numpy as np
 from blemore.errors import FileError, Problem
 from blemore_baselines import engines
 
@@ -34,9 +38,14 @@ class Job:
     def lost(self, task, reason):
         return task, reason
 
+class Streaming(Job):
+    def __call__(self, task, emit):
+        emit("all of it", [np.full(2, task)] * 5)
+        return super().__call__(task)
+
 if __name__ == "__main__":
     try:
-        found = list(engines.run(Job(), TASKS, OPTIONS))
+        found = [one for one in engines.CALL if not isinstance(one, engines.Part)]
         print(sorted(found, key=str))
     except Exception as error:
         print(type(error).__name__, error)
@@ -44,21 +53,23 @@ if __name__ == "__main__":
 
 
 def run(tmp_path, tasks, options):
-    (tmp_path / "job.py").write_text(SCRIPT.replace("TASKS", repr(tasks)).replace("OPTIONS", options))
+    call, job = ("stream", "Streaming()") if "stream" in options else ("run", "Job()")
+    call = f"{call}({job}, {tasks}, {options.removeprefix('stream, ')})"
+    (tmp_path / "job.py").write_text(SCRIPT.replace("CALL", call))
     done = subprocess.run([sys.executable, tmp_path / "job.py"], capture_output=True, text=True, timeout=300)
     return done.stdout or done.stderr
 
 
-@pytest.mark.parametrize("options", ["workers=1", "workers=3", "workers=3, together=True", "engine='dask', workers=2"])
+@pytest.mark.parametrize("options", ["workers=1", "workers=3", "stream, workers=3", "engine='dask', workers=2"])
 def test_each_task_is_done_once(tmp_path, options):
     if "dask" in options:
         pytest.importorskip("distributed")
     assert run(tmp_path, list(range(40)), options) == f"{sorted(range(40), key=str)}\n"
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_a_deadly_task_is_found_among_others(tmp_path, together):
-    out = run(tmp_path, [*range(9), -1, *range(9, 12), -2, 12], f"workers=3, together={together}")
+@pytest.mark.parametrize("options", ["workers=3", "stream, workers=3", "stream, workers=1"])
+def test_a_deadly_task_is_found_among_others(tmp_path, options):
+    out = run(tmp_path, [*range(9), -1, *range(9, 12), -2, 12], options)
     lost = [(task, "its process died (exit code -9). Too little memory, or a fault in a decoder.") for task in (-1, -2)]
     assert out == f"{sorted([*range(13), *lost], key=str)}\n"
 
@@ -85,7 +96,7 @@ def test_dask_gives_a_deadly_task_up_and_no_other(tmp_path, tasks, options, long
     )
 
 
-@pytest.mark.parametrize("options", ["workers=1", "workers=3", "workers=3, together=True", "engine='dask', workers=2"])
+@pytest.mark.parametrize("options", ["workers=1", "workers=3", "stream, workers=3", "engine='dask', workers=2"])
 def test_what_a_job_raises_ends_the_run(tmp_path, options):
     if "dask" in options:
         pytest.importorskip("distributed")
@@ -122,31 +133,37 @@ def test_no_scheduler(tmp_path, long):
     assert out.startswith("ValidationError tcp://127.0.0.1:9: no dask scheduler answers there")
 
 
-def test_gathered_batches_are_full_and_rows_go_back_to_who_asked():
-    from blemore_baselines.encoders.torch_encoder import Gathered
+def test_parts_come_whole_and_in_order_before_their_outcome():
+    sizes = [1, 5, engines.SLOT // 8, engines.SLOT // 8 + 1, 3, *range(1, 50)]  # the fourth is too large to be shared
+    events, outcomes = {task: [] for task in (10, 20, 30)}, []
+    for event in engines.stream(Counting(sizes), list(events), workers=2):
+        if not isinstance(event, engines.Part):
+            outcomes.append(event)
+            continue
+        assert event.task not in outcomes, "the outcome comes last"
+        assert event.array.dtype == np.float32 and event.array.shape == (2, sizes[event.label])
+        expected = np.arange(sizes[event.label], dtype=np.float32) + event.task
+        expected[0] = event.label
+        assert np.array_equal(event.array, [expected, -expected])
+        events[event.task].append(event.label)
+    assert sorted(outcomes) == [10, 20, 30] and all(labels == list(range(len(sizes))) for labels in events.values())
 
-    sizes = []
 
-    def encode(items):
-        sizes.append({item.shape for item in items})
-        if any(item.max() > 900 for item in items):
-            raise RuntimeError("too large")
-        return np.array([[item.sum()] for item in items]) * (1 if len(items) == 8 else np.nan)
+def test_a_process_gets_no_further_ahead_than_its_memory_allows(tmp_path):
+    path = tmp_path / "sent"
+    events = engines.stream(Noting([]), [path], workers=1)
+    next(events)
+    while not path.exists() or int(path.read_text() or 0) < engines.SLOTS:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert int(path.read_text()) == engines.SLOTS
+    assert len(list(events)) == 20 and path.read_text() == "20"
 
-    gathered, results = Gathered(encode, 8), {}
 
-    def clip(number, shape=(2,)):
-        items = [np.full(shape, number) for _ in range(5)]
-        results[number] = gathered(items).ravel().tolist()
-
-    threads = [threading.Thread(target=clip, args=(number, (2,) if number % 5 else (3,))) for number in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert results == {number: [number * (2 if number % 5 else 3)] * 5 for number in range(20)}
-    assert all(len(shapes) == 1 for shapes in sizes), "items of different shapes do not meet"
-    assert len(sizes) < 40, "clips share batches"
-    with pytest.raises(RuntimeError, match="too large"):
-        gathered([np.full(2, 999)])
-    assert gathered([np.full(2, 1)]).tolist() == [[2]], "and it goes on"
+def test_iterations_side_by_side():
+    calls = {str(number): partial(counted, number) for number in (3, 0, 5)}
+    assert sorted(engines.side_by_side(calls)) == [0, 0, 1, 1, 2, 2, 3, 4]
+    with pytest.raises(FileError, match="the disk is full"):
+        list(engines.side_by_side({"one": partial(counted, 1), "other": partial(broken, "full")}))
+    with pytest.raises(ValidationError, match=r"other: its process died \(exit code -9\)"):
+        list(engines.side_by_side({"other": partial(broken, "dead")}))

@@ -11,12 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from blemore.errors import FileError, ValidationError
-from blemore_baselines import cli
+from blemore_baselines import cli, store
 from blemore_baselines import extract as extraction
+from blemore_baselines.clips.find import Failure
 from blemore_baselines.demo.generator import _make_clip, plan
 from blemore_baselines.encoders import ENCODERS, FAMILIES, create
 from blemore_baselines.encoders.base import Encoder
-from blemore_baselines.extract import Failure, is_done, read_failures
+from blemore_baselines.store import is_done, read_failures
 
 IDS = [f"clip_{number}" for number in range(6)]
 
@@ -247,7 +248,7 @@ def test_what_is_swept_while_it_is_written_is_written_again(tmp_path, monkeypatc
             swept.extend(path.unlink() for path in tmp_path.glob(".*.tmp"))
 
     monkeypatch.setattr(os, "fsync", sweep)
-    extraction.write(tmp_path / "file", "whole", once=once)
+    store.write(tmp_path / "file", "whole", once=once)
     assert len(swept) == 2 and [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "whole"
 

@@ -12,9 +12,11 @@ import time
 import pytest
 
 from blemore.errors import FileError
+from blemore_baselines.clips.find import find_clips
 from blemore_baselines.demo.generator import _make_clip, plan
 from blemore_baselines.encoders import create
-from blemore_baselines.extract import extract, find_clips, read_failures
+from blemore_baselines.extract import extract
+from blemore_baselines.store import read_failures
 
 MAIN = "from blemore_baselines.cli import main; main()"
 ENCODERS = ("gray_flow", "logmel")
@@ -161,7 +163,7 @@ def test_runs_side_by_side(clips, tmp_path, long):
 
 def test_runs_that_begin_at_once_with_different_presets_never_mix(tmp_path):
     """Both find no meta.json; only one can have written it."""
-    from blemore_baselines import extract as module
+    from blemore_baselines import store as module
 
     encoder, other = create("logmel"), create("logmel")
     other.preset = "other"

@@ -29,7 +29,7 @@ LAYERS = {
     "blemore_baselines": [
         ("dataset", "clips", "download", "engines", "steps", "template"),
         ("encoders",),
-        ("extract", "sources"),
+        ("extract", "gpu", "sources", "store"),
         ("features",),
         ("models", "decoding"),
         ("train",),

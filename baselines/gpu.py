@@ -1,0 +1,371 @@
+"""Extraction on a GPU: processes decode the clips, and one process for each GPU encodes what they give.
+
+    clips → frames → items          │ items of any clips → full batches → GPU → rows of each clip │ → files
+    processes (--workers), by CPU   │ this process                                                │ threads
+
+An item is one input of a model, small and mostly uint8, as the encoder's own `items` makes it. It crosses by shared
+memory, is copied to the GPU while the batch before is encoded, and is normalised there. Every batch of items of one
+shape has the same size, filled with copies of its last item where items are lacking, so that the arithmetic on an item
+does not depend on those beside it. Whole sounds differ in length: some hundreds of them are sorted by it, so that those
+in a batch are about as long.
+
+What differs from the engines that encode a clip at a time is speed alone: files, failures, kills and starting again are
+as there, and rows are the same up to rounding. Encoders without a torch model run where the clip is decoded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from blemore_baselines import engines
+from blemore_baselines.clips.find import Failure
+from blemore_baselines.clips.media import SAMPLE_RATE, Clip
+from blemore_baselines.encoders.base import Encoder
+from blemore_baselines.encoders.torch_encoder import TorchEncoder
+from blemore_baselines.extract import Job, Outcome, Task, failure, read
+from blemore_baselines.store import load, record_batch_size, save
+
+IN_FLIGHT = 2  # batches that the GPU still has before it when the next one is filled
+WRITERS = 8  # threads, which mostly wait for the disk
+SORTED_TOGETHER = 8  # batches of sounds
+LONG = 10 * SAMPLE_RATE  # samples; batches of longer sounds hold fewer of them
+SHAPES = 8  # of items that are collected at a time
+
+
+def preload(encoders: Sequence[Encoder]) -> None:
+    """Begin to import what decoding needs: see `engines.preload`."""
+    own = {type(encoder).__module__ for encoder in encoders}
+    package = __name__.partition(".")[0]
+    engines.preload(__name__, *sorted(name for name in own if name.partition(".")[0] == package))
+
+
+def run(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
+    """The outcome of each task, in no particular order, once its features are written.
+
+    workers: processes that decode, for all GPUs together
+
+    Raises FileError: features cannot be written; ValidationError: an encoder cannot be loaded, or a GPU's process died.
+    """
+    devices = next((encoder.devices for encoder in job.encoders if isinstance(encoder, TorchEncoder)), ("cpu",))
+    if not tasks:
+        return iter(())
+    if len(devices) == 1:
+        return encode(job, tasks, workers)
+    return engines.side_by_side(
+        {
+            device: partial(encode, on(job, device), tasks[number :: len(devices)], max(1, workers // len(devices)))
+            for number, device in enumerate(devices)
+        }
+    )
+
+
+def on(job: Job, device: str) -> Job:
+    """The job with its models on that device."""
+    encoders = [encoder.on(device) if isinstance(encoder, TorchEncoder) else encoder for encoder in job.encoders]
+    return Job(encoders, job.stores)
+
+
+def encode(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
+    """As `run`, on the one device that the encoders name."""
+    decoding = Decoding(job, frozenset(n for n, one in enumerate(job.encoders) if isinstance(one, TorchEncoder)))
+    for index in decoding.batched:
+        load(job.encoders[index])
+    with ThreadPoolExecutor(WRITERS) as pool:
+        encoding = Encoding(decoding, pool)
+        try:
+            for event in engines.stream(decoding, tasks, workers):
+                if isinstance(event, engines.Part):
+                    encoding.add(event.task.clip, event.label, event.array)
+                else:
+                    encoding.end(event)
+                yield from encoding.written()
+            encoding.finish()
+            yield from encoding.written(wait=True)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+# ----------------------------------------------------------------------------- in the processes that decode
+
+
+class Decoding(NamedTuple):
+    """The job of a process: a clip to items of the encoders that are `batched`, and to features of the others."""
+
+    job: Job
+    batched: frozenset[int]
+
+    def load(self) -> None:
+        for index, encoder in enumerate(self.job.encoders):
+            if index not in self.batched:
+                load(encoder)
+
+    def __call__(self, task: Task, emit: engines.Emit) -> Outcome:
+        """The outcome has no failure for an encoder that has all items."""
+
+        def send(index: int, clip: Clip) -> Failure | None:
+            if index not in self.batched:
+                return self.job.encode(task.clip, index, clip)
+            engines.one_thread()
+            try:
+                for chunk in chunks(self.job.encoders[index].items(clip)):
+                    emit(index, chunk)
+            except Exception as error:  # whatever an encoder does wrong must not stop the other clips
+                return failure(task.clip, error)
+            return None
+
+        return read(task, self.job.encoders[0].modality, send)
+
+    def lost(self, task: Task, reason: str) -> Outcome:
+        return self.job.lost(task, reason)
+
+
+def chunks(items: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Consecutive items of one shape, as many as can be sent at once."""
+    chunk: list[np.ndarray] = []
+    for item in items:
+        if chunk and (item.shape != chunk[0].shape or (len(chunk) + 1) * item.nbytes > engines.SLOT):
+            yield chunk
+            chunk = []
+        chunk.append(item)
+    if chunk:
+        yield chunk
+
+
+# ----------------------------------------------------------------------------- in the process that encodes
+
+
+@dataclass
+class Rows:
+    """The rows of a clip by one encoder, which come batch by batch."""
+
+    clip: str
+    parts: list[np.ndarray | None] = field(default_factory=list)  # by item; None: it is not encoded yet
+    missing: int = 0
+    error: Exception | None = None
+
+
+class Entry(NamedTuple):
+    """An item, and where its rows belong."""
+
+    rows: Rows
+    number: int
+    item: torch.Tensor
+
+
+@dataclass
+class OpenClip:
+    """A clip that is on its way."""
+
+    rows: dict[int, Rows] = field(default_factory=dict)  # by encoder
+    outcome: Outcome | None = None  # of decoding it; None: more items may come
+
+
+@dataclass
+class Lane:
+    """What one encoder's batches are filled from: its items by their shape or, of sounds, all."""
+
+    index: int
+    encoder: TorchEncoder
+    size: int  # of a batch
+    waiting: dict[tuple[int, ...], list[Entry]] = field(default_factory=dict)
+
+    def add(self, entries: list[Entry]) -> Iterator[list[Entry]]:
+        """The batches that are due with these items of one shape."""
+        shape = tuple(entries[0].item.shape) if self.encoder.has_one_shape else ()
+        waiting = self.waiting.setdefault(shape, [])
+        waiting += entries
+        if not self.encoder.has_one_shape:
+            samples = sum(entry.item.numel() for entry in waiting)
+            if len(waiting) >= SORTED_TOGETHER * self.size or samples >= SORTED_TOGETHER * self.size * LONG:
+                yield from self.flush()
+            return
+        while len(waiting) >= self.size:
+            batch, waiting[: self.size] = waiting[: self.size], []
+            yield batch
+        if len(self.waiting) > SHAPES:
+            yield from self.batches(self.waiting.pop(next(iter(self.waiting))))
+
+    def flush(self) -> Iterator[list[Entry]]:
+        """All that is waiting."""
+        while self.waiting:
+            yield from self.batches(self.waiting.popitem()[1])
+
+    def batches(self, entries: list[Entry]) -> Iterator[list[Entry]]:
+        if not self.encoder.has_one_shape:
+            yield from of_like_length(entries, self.size)
+            return
+        rest = iter(entries)
+        yield from iter(lambda: list(islice(rest, self.size)), [])
+
+
+def of_like_length(entries: list[Entry], size: int) -> Iterator[list[Entry]]:
+    """Sounds, sorted by length, in batches of `size`; of fewer, where the longest times their number is too much."""
+    batch: list[Entry] = []
+    for entry in sorted(entries, key=lambda entry: entry.item.numel()):
+        if batch and (len(batch) == size or (len(batch) + 1) * entry.item.numel() > size * LONG):
+            yield batch
+            batch = []
+        batch.append(entry)
+    if batch:
+        yield batch
+
+
+class Flight(NamedTuple):
+    """A batch that the GPU has been given."""
+
+    entries: list[Entry]
+    lengths: list[int]  # rows of each
+    rows: torch.Tensor  # (all rows, dim) in this process's memory, once `event` has come
+    event: torch.cuda.Event | None  # None: it has
+
+    def has_landed(self) -> bool:
+        return self.event is None or self.event.query()
+
+
+class Encoding:
+    """Items in, files out: what is waiting for a batch, what the GPU has, and what is being written."""
+
+    def __init__(self, decoding: Decoding, pool: ThreadPoolExecutor):
+        self._job, self._pool = decoding.job, pool
+        self._lanes = {index: self._lane(index) for index in decoding.batched}
+        self._clips: dict[str, OpenClip] = {}
+        self._flights: deque[Flight] = deque()
+        self._writing: deque[Future[Outcome]] = deque()
+
+    def _lane(self, index: int) -> Lane:
+        encoder = self._job.encoders[index]
+        return Lane(index, encoder, self._job.stores[index].batch_size or encoder.batch_size)
+
+    def add(self, name: str, index: int, array: np.ndarray) -> None:
+        """Items of a clip, which are copied."""
+        rows = self._clips.setdefault(name, OpenClip()).rows.setdefault(index, Rows(name))
+        first = len(rows.parts)
+        rows.parts += [None] * len(array)
+        rows.missing += len(array)
+        items = torch.from_numpy(array.copy())
+        for batch in self._lanes[index].add([Entry(rows, first + n, item) for n, item in enumerate(items)]):
+            self._encode(self._lanes[index], batch)
+
+    def end(self, outcome: Outcome) -> None:
+        """No more items of a clip will come."""
+        self._clips.setdefault(outcome.clip, OpenClip()).outcome = outcome
+        self._write_if_whole(outcome.clip)
+
+    def finish(self) -> None:
+        """Encode what is waiting."""
+        for lane in self._lanes.values():
+            for batch in lane.flush():
+                self._encode(lane, batch)
+        self._land(0)
+
+    def written(self, wait: bool = False) -> Iterator[Outcome]:
+        """The outcomes of clips whose files are written by now; `wait`: of all that are being written."""
+        while self._flights and self._flights[0].has_landed():
+            self._land(len(self._flights) - 1)
+        many = len(self._writing) > 4 * WRITERS  # or features would pile up before a slow disk
+        for number in range(len(self._writing)):
+            future = self._writing.popleft()
+            if wait or future.done() or (many and number == 0):
+                yield future.result()
+            else:
+                self._writing.append(future)
+
+    # ---------------------------------------------------------------- batches
+
+    def _encode(self, lane: Lane, batch: list[Entry]) -> None:
+        """Give a batch to the GPU. Where that fails, its clips are encoded apart, and those that fail again, fail."""
+        error = None
+        try:
+            self._flights.append(self._send(lane, batch))
+        except Exception as raised:
+            error = raised.with_traceback(None)  # whose frames would keep the memory that is lacking
+        if isinstance(error, torch.OutOfMemoryError) and lane.size > 1:
+            self._halve(lane)
+            for part in lane.batches(batch):
+                self._encode(lane, part)
+        elif error:
+            clips = {id(entry.rows): entry.rows for entry in batch}
+            for rows in clips.values():
+                if len(clips) == 1:
+                    self._fail(rows, error)
+                else:
+                    self._encode(lane, [entry for entry in batch if entry.rows is rows])
+        self._land(IN_FLIGHT)
+
+    def _send(self, lane: Lane, batch: list[Entry]) -> Flight:
+        items = [entry.item for entry in batch]
+        if lane.encoder.has_one_shape:
+            items += items[-1:] * (lane.size - len(items))
+        parts = lane.encoder.encode_batch(items)[: len(batch)]
+        rows, event = torch.cat(parts), None
+        if rows.is_cuda:
+            rows = torch.empty(rows.shape, pin_memory=True).copy_(rows, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(parts[0].device))
+        return Flight(batch, [len(part) for part in parts], rows, event)
+
+    def _halve(self, lane: Lane) -> None:
+        self._land(0)
+        lane.size //= 2
+        name = lane.encoder.name
+        print(f"note: {name}: the GPU's memory is too small; {lane.size} items at a time from now on", file=sys.stderr)
+        record_batch_size(self._job.stores[lane.index].folder, lane.size)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _land(self, most: int) -> None:
+        """Take rows from the GPU until it has that many batches before it."""
+        while len(self._flights) > most:
+            flight = self._flights.popleft()
+            if flight.event:
+                flight.event.synchronize()
+            parts = flight.rows.split(flight.lengths)
+            for entry, part in zip(flight.entries, parts):
+                entry.rows.parts[entry.number] = part.numpy().copy()
+                entry.rows.missing -= 1
+            for name in dict.fromkeys(entry.rows.clip for entry in flight.entries):
+                self._write_if_whole(name)
+
+    def _fail(self, rows: Rows, error: Exception) -> None:
+        rows.error, rows.missing = error, 0
+        self._write_if_whole(rows.clip)
+
+    # ------------------------------------------------------------------ files
+
+    def _write_if_whole(self, name: str) -> None:
+        """Have a clip's features written, once all that can come has come."""
+        clip = self._clips.get(name)
+        if clip is None or clip.outcome is None:
+            return
+        if any(rows.missing for index, rows in clip.rows.items() if clip.outcome.failures[index] is None):
+            return
+        del self._clips[name]
+        self._writing.append(self._pool.submit(self._write, clip.outcome, clip.rows))
+
+    def _write(self, outcome: Outcome, rows: dict[int, Rows]) -> Outcome:
+        failures = dict(outcome.failures)
+        for index in self._lanes:
+            if index in failures and failures[index] is None:
+                failures[index] = self._write_features(outcome.clip, index, rows.get(index, Rows(outcome.clip)))
+        return outcome._replace(failures=failures)
+
+    def _write_features(self, name: str, index: int, rows: Rows) -> Failure | None:
+        encoder = self._job.encoders[index]
+        try:
+            if rows.error:
+                raise rows.error
+            features = encoder.checked(np.concatenate(rows.parts), name)
+        except Exception as error:  # as where a clip is encoded alone
+            return failure(name, error)
+        save(self._job.stores[index].folder, name, features)
+        return None
