@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from transformers import CLIPVisionModelWithProjection
 
 from blemore_baselines.clips.media import Clip
 from blemore_baselines.encoders.frames import CLIP_MEAN, CLIP_STD, bicubic, centre, normalise, short_side
@@ -28,6 +27,8 @@ class CLIP(TorchEncoder):
     licence = "none stated for the weights; code MIT"
 
     def _load(self) -> None:
+        from transformers import CLIPVisionModelWithProjection
+
         model = pretrained(
             CLIPVisionModelWithProjection, self.checkpoint, unused="text_|logit_scale|.*position_ids", dtype=self.dtype
         )

@@ -14,10 +14,10 @@ them one (5.17 does), it is zero. Positions are computed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers import VideoMAEConfig, VideoMAEModel
 
 from blemore_baselines.clips.media import Clip
 from blemore_baselines.encoders.frames import (
@@ -32,6 +32,9 @@ from blemore_baselines.encoders.frames import (
 )
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build, count, fill, read, sizes
+
+if TYPE_CHECKING:
+    from transformers import VideoMAEConfig
 
 FRAMES, SIDE = 16, 224
 LAYER, BLOCK = r"trunk\.encoder\.layer\.(\d+)\.", r"blocks.\1."
@@ -55,6 +58,8 @@ class Pooled(torch.nn.Module):
     """The encoder, then the mean over tokens and a norm: pixels (B, 16, 3, 224, 224) to (B, width)."""
 
     def __init__(self, config: VideoMAEConfig):
+        from transformers import VideoMAEModel
+
         super().__init__()
         self.trunk = VideoMAEModel(config)
         self.fc_norm = torch.nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -80,6 +85,8 @@ class VideoMAEV2(TorchEncoder):
     head_width = 88  # of attention: 1408 / 16, which no shape in a checkpoint tells
 
     def _load(self) -> None:
+        from transformers import VideoMAEConfig
+
         path = self.checkpoint
         state = read(path)
         self.dim, _, tubelet, patch, _ = sizes(state, "patch_embed.proj.weight", path, axes=5)

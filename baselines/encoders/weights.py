@@ -6,6 +6,8 @@ knows by name is looked for in the current folder and in `weights_folder()`.
 
 Every tensor of a model must come from the checkpoint and, save for parts that are known to be of no use, every tensor
 of the checkpoint must go into the model. What does not fit is refused, under its name in the checkpoint.
+
+transformers, which takes seconds to import, is imported when a model is made: a process that only decodes needs none.
 """
 
 from __future__ import annotations
@@ -20,15 +22,15 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
-from transformers import PreTrainedModel
-from transformers.initialization import no_init_weights
-from transformers.utils import logging
 
 from blemore.errors import FileError, Problem, ValidationError, printable
 from blemore_baselines.download import first_line
+from blemore_baselines.encoders.digests import file_digest
 from blemore_baselines.encoders.download import HUB_ID, is_by_hand, snapshot, weights_folder
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from blemore_baselines.encoders.torch_encoder import TorchEncoder
 
 State = Mapping[str, torch.Tensor]
@@ -101,8 +103,7 @@ def digest(path: Path) -> str:
     whole = hashlib.sha256()
     configs = [path / name for name in CONFIGS if (path / name).exists()]
     for part in [*configs, *weight_files(path)]:
-        with open(part, "rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
+        whole.update(file_digest(part))
     return whole.hexdigest()[:12]
 
 
@@ -145,6 +146,8 @@ def count(state: State, pattern: str) -> int:
 
 def build(make: Callable[..., torch.nn.Module], *arguments) -> torch.nn.Module:
     """A model whose weights are yet to come; filling a billion of them at random would take half a minute."""
+    from transformers.initialization import no_init_weights
+
     with no_init_weights():
         return make(*arguments)
 
@@ -217,6 +220,8 @@ def loading(folder: Path) -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keeps transformers from printing its own tables, bars and advice: what matters is told by us."""
+    from transformers.utils import logging
+
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
