@@ -12,7 +12,7 @@ import sys
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice
@@ -330,14 +330,14 @@ def _preloaded() -> Any:
     return get_context(FORKSERVER if FORKSERVER in get_all_start_methods() else "spawn")
 
 
-def side_by_side(iterations: Mapping[str, Callable[[], Iterator[Outcome]]]) -> Iterator[Outcome]:
-    """What all of these yield, each of which runs in a process of its own, and may start others.
+def side_by_side(iterations: Sequence[tuple[str, Callable[[], Iterator[Outcome]]]]) -> Iterator[Outcome]:
+    """What all of these yield. Each has a name, runs in a process of its own, and may start others.
 
-    Raises BlemoreError as one of them does, and ValidationError, by its name, where its process dies.
+    Raises what one of them raises, and ValidationError with its name where its process dies.
     """
     spawn, runs = get_context("spawn"), {}
     try:
-        for name, iteration in iterations.items():
+        for name, iteration in iterations:
             pipe, other_end = spawn.Pipe(duplex=False)
             process = spawn.Process(target=_iterate, args=(other_end, iteration))
             with _interrupts_held():

@@ -61,11 +61,12 @@ def run(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
         return iter(())
     if len(devices) == 1:
         return encode(job, tasks, workers)
+    share = max(1, workers // len(devices))
     return engines.side_by_side(
-        {
-            device: partial(encode, on(job, device), tasks[number :: len(devices)], max(1, workers // len(devices)))
+        [
+            (device, partial(encode, on(job, device), tasks[number :: len(devices)], share))
             for number, device in enumerate(devices)
-        }
+        ]
     )
 
 

@@ -1,5 +1,7 @@
 """A tiny dataset that the tests of training, prediction and the command line share."""
 
+import os
+import subprocess
 from types import SimpleNamespace
 
 import numpy as np
@@ -106,3 +108,18 @@ def one_thread():
 
     with one_thread_each():
         yield
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 300 kB; `disk(options)` mounts it with others."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(*options):
+        return subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", place], capture_output=True)
+
+    if os.name != "posix" or os.geteuid() != 0 or mount("size=300k").returncode:
+        pytest.skip("only root can mount a small disk")
+    yield lambda *options: mount("remount", *options).returncode == 0 and place or place
+    subprocess.run(["umount", place], check=True)

@@ -1,4 +1,4 @@
-"""What the tests of engines and of extraction run in other processes, which import it from here."""
+"""What the tests of engines run in other processes, which import it from here."""
 
 import os
 import signal

@@ -161,9 +161,9 @@ def test_a_process_gets_no_further_ahead_than_its_memory_allows(tmp_path):
 
 
 def test_iterations_side_by_side():
-    calls = {str(number): partial(counted, number) for number in (3, 0, 5)}
+    calls = [(str(number), partial(counted, number)) for number in (3, 0, 5)]
     assert sorted(engines.side_by_side(calls)) == [0, 0, 1, 1, 2, 2, 3, 4]
     with pytest.raises(FileError, match="the disk is full"):
-        list(engines.side_by_side({"one": partial(counted, 1), "other": partial(broken, "full")}))
+        list(engines.side_by_side([("one", partial(counted, 1)), ("other", partial(broken, "full"))]))
     with pytest.raises(ValidationError, match=r"other: its process died \(exit code -9\)"):
-        list(engines.side_by_side({"other": partial(broken, "dead")}))
+        list(engines.side_by_side([("other", partial(broken, "dead"))]))

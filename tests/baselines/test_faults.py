@@ -89,21 +89,6 @@ def test_killed_at_any_moment_and_started_again(clips, tmp_path, long):
 # ---------------------------------------------------------------------------------------------- disks
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """A file system of 300 kB; `disk(options)` mounts it with others."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(*options):
-        return subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", place], capture_output=True)
-
-    if os.name != "posix" or os.geteuid() != 0 or mount("size=300k").returncode:
-        pytest.skip("only root can mount a small disk")
-    yield lambda *options: mount("remount", *options).returncode == 0 and place or place
-    subprocess.run(["umount", place], check=True)
-
-
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_full_disk(clips, tmp_path, disk, workers, long):
     if workers == "2" and not long:
