@@ -278,7 +278,7 @@ class _Pool(NamedTuple):
 
     @staticmethod
     def release(pipe: connection.Connection, content: _Shared) -> None:
-        if content.slot is not None:
+        if content.slot >= 0:
             with suppress(ConnectionError):  # it has died, which is heard next
                 pipe.send(_Free(content.slot))
 
@@ -345,7 +345,8 @@ def side_by_side(iterations: Sequence[tuple[str, Callable[[], Iterator[Outcome]]
             other_end.close()  # so that the pipe ends when the process does
             runs[pipe] = name, process
         while runs:
-            for pipe in connection.wait(list(runs)):
+            ready = connection.wait(list(runs))
+            for pipe in [pipe for pipe in runs if pipe in ready]:
                 name, process = runs[pipe]
                 try:
                     kind, content = pipe.recv()
@@ -430,7 +431,7 @@ class _Shared(NamedTuple):
     """A part on its way: its array is in a slot of the shared memory or, where it is larger than that, here."""
 
     label: Any
-    slot: int | None
+    slot: int  # -1: none
     dtype: str
     shape: tuple[int, ...]
     content: np.ndarray | None = None
@@ -464,7 +465,7 @@ class _Channel:
         dtype, shape = items[0].dtype.str, (len(items), *items[0].shape)
         with self._lock:
             if sum(item.nbytes for item in items) > SLOT:
-                self.send("part", _Shared(label, None, dtype, shape, np.stack(items)))
+                self.send("part", _Shared(label, -1, dtype, shape, np.stack(items)))
                 return
             while not self._free or self._pipe.poll():
                 self._receive()

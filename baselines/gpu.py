@@ -38,7 +38,7 @@ from blemore_baselines.store import load, record_batch_size, save
 IN_FLIGHT = 2  # batches that the GPU still has before it when the next one is filled
 WRITERS = 8  # threads, which mostly wait for the disk
 SORTED_TOGETHER = 8  # batches of sounds
-LONG = 10 * SAMPLE_RATE  # samples; batches of longer sounds hold fewer of them
+LONG = 10 * SAMPLE_RATE  # samples; of sounds that are longer on average, fewer are sorted together
 SHAPES = 8  # of items that are collected at a time
 
 
@@ -78,9 +78,9 @@ def on(job: Job, device: str) -> Job:
 
 def encode(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
     """As `run`, on the one device that the encoders name."""
-    decoding = Decoding(job, frozenset(n for n, one in enumerate(job.encoders) if isinstance(one, TorchEncoder)))
-    for index in decoding.batched:
-        load(job.encoders[index])
+    decoding = Decoding(job, {n: one for n, one in enumerate(job.encoders) if isinstance(one, TorchEncoder)})
+    for encoder in decoding.batched.values():
+        load(encoder)
     with ThreadPoolExecutor(WRITERS) as pool:
         encoding = Encoding(decoding, pool)
         try:
@@ -103,7 +103,7 @@ class Decoding(NamedTuple):
     """The job of a process: a clip to items of the encoders that are `batched`, and to features of the others."""
 
     job: Job
-    batched: frozenset[int]
+    batched: dict[int, TorchEncoder]  # by the encoder's place in the job
 
     def load(self) -> None:
         for index, encoder in enumerate(self.job.encoders):
@@ -118,7 +118,7 @@ class Decoding(NamedTuple):
                 return self.job.encode(task.clip, index, clip)
             engines.one_thread()
             try:
-                for chunk in chunks(self.job.encoders[index].items(clip)):
+                for chunk in chunks(self.batched[index].items(clip)):
                     emit(index, chunk)
             except Exception as error:  # whatever an encoder does wrong must not stop the other clips
                 return failure(task.clip, error)
@@ -150,9 +150,12 @@ class Rows:
     """The rows of a clip by one encoder, which come batch by batch."""
 
     clip: str
-    parts: list[np.ndarray | None] = field(default_factory=list)  # by item; None: it is not encoded yet
-    missing: int = 0
-    error: Exception | None = None
+    parts: dict[int, np.ndarray] = field(default_factory=dict)  # by the item's number
+    count: int = 0  # of items
+    error: Exception | None = None  # of encoding them
+
+    def are_missing(self) -> bool:
+        return self.error is None and len(self.parts) < self.count
 
 
 class Entry(NamedTuple):
@@ -203,22 +206,9 @@ class Lane:
 
     def batches(self, entries: list[Entry]) -> Iterator[list[Entry]]:
         if not self.encoder.has_one_shape:
-            yield from of_like_length(entries, self.size)
-            return
+            entries = sorted(entries, key=lambda entry: entry.item.numel())
         rest = iter(entries)
         yield from iter(lambda: list(islice(rest, self.size)), [])
-
-
-def of_like_length(entries: list[Entry], size: int) -> Iterator[list[Entry]]:
-    """Sounds, sorted by length, in batches of `size`; of fewer, where the longest times their number is too much."""
-    batch: list[Entry] = []
-    for entry in sorted(entries, key=lambda entry: entry.item.numel()):
-        if batch and (len(batch) == size or (len(batch) + 1) * entry.item.numel() > size * LONG):
-            yield batch
-            batch = []
-        batch.append(entry)
-    if batch:
-        yield batch
 
 
 class Flight(NamedTuple):
@@ -238,21 +228,20 @@ class Encoding:
 
     def __init__(self, decoding: Decoding, pool: ThreadPoolExecutor):
         self._job, self._pool = decoding.job, pool
-        self._lanes = {index: self._lane(index) for index in decoding.batched}
+        sizes = [store.batch_size for store in self._job.stores]  # on record
+        self._lanes = {
+            index: Lane(index, encoder, sizes[index] or encoder.batch_size)
+            for index, encoder in decoding.batched.items()
+        }
         self._clips: dict[str, OpenClip] = {}
         self._flights: deque[Flight] = deque()
         self._writing: deque[Future[Outcome]] = deque()
 
-    def _lane(self, index: int) -> Lane:
-        encoder = self._job.encoders[index]
-        return Lane(index, encoder, self._job.stores[index].batch_size or encoder.batch_size)
-
     def add(self, name: str, index: int, array: np.ndarray) -> None:
         """Items of a clip, which are copied."""
         rows = self._clips.setdefault(name, OpenClip()).rows.setdefault(index, Rows(name))
-        first = len(rows.parts)
-        rows.parts += [None] * len(array)
-        rows.missing += len(array)
+        first = rows.count
+        rows.count += len(array)
         items = torch.from_numpy(array.copy())
         for batch in self._lanes[index].add([Entry(rows, first + n, item) for n, item in enumerate(items)]):
             self._encode(self._lanes[index], batch)
@@ -333,12 +322,11 @@ class Encoding:
             parts = flight.rows.split(flight.lengths)
             for entry, part in zip(flight.entries, parts):
                 entry.rows.parts[entry.number] = part.numpy().copy()
-                entry.rows.missing -= 1
             for name in dict.fromkeys(entry.rows.clip for entry in flight.entries):
                 self._write_if_whole(name)
 
     def _fail(self, rows: Rows, error: Exception) -> None:
-        rows.error, rows.missing = error, 0
+        rows.error = error
         self._write_if_whole(rows.clip)
 
     # ------------------------------------------------------------------ files
@@ -348,7 +336,7 @@ class Encoding:
         clip = self._clips.get(name)
         if clip is None or clip.outcome is None:
             return
-        if any(rows.missing for index, rows in clip.rows.items() if clip.outcome.failures[index] is None):
+        if any(rows.are_missing() for index, rows in clip.rows.items() if clip.outcome.failures[index] is None):
             return
         del self._clips[name]
         self._writing.append(self._pool.submit(self._write, clip.outcome, clip.rows))
@@ -365,7 +353,7 @@ class Encoding:
         try:
             if rows.error:
                 raise rows.error
-            features = encoder.checked(np.concatenate(rows.parts), name)
+            features = encoder.checked(np.concatenate([rows.parts[number] for number in range(rows.count)]), name)
         except Exception as error:  # as where a clip is encoded alone
             return failure(name, error)
         save(self._job.stores[index].folder, name, features)

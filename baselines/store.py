@@ -100,7 +100,8 @@ class Store:
 
 def record_batch_size(folder: Path, batch_size: int) -> None:
     """Put on record that batches are smaller from now on. Raises FileError."""
-    write(folder / META, to_json({**read_json(folder / META).data, "batch_size": batch_size}))
+    meta = read_json(folder / META).data
+    write(folder / META, to_json({**(meta if isinstance(meta, dict) else {}), "batch_size": batch_size}))
 
 
 def save(folder: Path, clip: str, features: np.ndarray) -> None:

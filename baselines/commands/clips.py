@@ -132,6 +132,18 @@ class Shard(click.ParamType):
         return int(part[1]), int(part[2])
 
 
+class Device(click.ParamType):
+    """auto, cpu, cuda, or different GPUs by their numbers: cuda:0,cuda:1."""
+
+    name = "DEVICE"
+
+    def convert(self, value: str, param, ctx) -> str:
+        devices = value.split(",")
+        if not re.fullmatch(r"auto|cpu|cuda|cuda:\d+(,cuda:\d+)*", value) or len(set(devices)) < len(devices):
+            self.fail(f"{value!r}; expected auto, cpu, cuda, or one GPU or more, such as cuda:0,cuda:1", param, ctx)
+        return value
+
+
 @click.command()
 @clips_folder_option
 @click.option(
@@ -163,13 +175,23 @@ class Shard(click.ParamType):
 )
 @click.option("--layers", metavar="A-B", help="hubert, wavlm, hf-audio: the mean of these layers, such as 6-12.")
 @click.option("--faces", type=PATH, metavar="DIR", help="hicmae: the folder of the clips' aligned faces.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--device",
+    type=Device(),
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:0,cuda:1…",
+    help="auto: a GPU where there is one. Of several GPUs each takes a share of the clips.",
+)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
 @click.option(
     "--workers",
     type=click.IntRange(1),
     metavar="N",
-    help="Clips at once: each takes one core and, without a GPU, a copy of the model.  [default: cores, at most 4]",
+    help=(
+        "Clips at once, a process each: without a GPU, each computes by a copy of the model on one core; with one, they"
+        " decode for it.  [default: cores; without a GPU at most 4]"
+    ),
 )
 @click.option(
     "--shard",
@@ -210,14 +232,16 @@ def extract(
         raise click.UsageError("--scheduler goes with --engine dask")
     from blemore_baselines.engines import available_cores
     from blemore_baselines.extract import extract as run
+    from blemore_baselines.store import computes_on_gpu
 
     encoders = _create(names, weights, options)
+    cores = available_cores()
     summaries = run(
         read_ids(metadata) if metadata else None,
         clips,
         encoders,
         out,
-        workers=workers or min(4, available_cores()),
+        workers=workers or (cores if any(map(computes_on_gpu, encoders)) else min(4, cores)),
         shard=shard,
         engine=engine,
         scheduler=scheduler,

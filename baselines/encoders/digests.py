@@ -32,7 +32,7 @@ def file_digest(path: Path) -> bytes:
         return bytes.fromhex(entry[0])
     digest = _compute(path)
     if _state(path) == state and start - max(state[1:]) > SETTLED:
-        entries = {known: entry for known, entry in _read().items() if os.path.exists(known)}
+        entries = {path: entry for path, entry in _read().items() if os.path.exists(path)}
         with suppress(BlemoreError):
             write_atomic(weights_folder() / RECORD, to_json({**entries, name: [digest.hex(), *state]}))
     return digest

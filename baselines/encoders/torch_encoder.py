@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from blemore.errors import Problem, ValidationError
 from blemore_baselines.clips.media import Clip
 from blemore_baselines.clips.streams import share
 from blemore_baselines.encoders.base import Encoder
@@ -62,9 +63,13 @@ class TorchEncoder(Encoder, abstract=True):
 
     @property
     def devices(self) -> tuple[str, ...]:
-        if self._device != "auto":
-            return tuple(self._device.split(","))
-        return ("cuda" if torch.cuda.is_available() else "cpu",)
+        """Raises ValidationError: there is no such GPU."""
+        if self._device == "auto":
+            return ("cuda" if torch.cuda.is_available() else "cpu",)
+        devices = tuple(self._device.split(","))
+        for device in devices:
+            demand(device)
+        return devices
 
     @cached_property
     def device(self) -> str:
@@ -124,3 +129,15 @@ class TorchEncoder(Encoder, abstract=True):
         with closing(items):
             batches = iter(lambda: list(islice(items, self.batch_size)), [])
             return np.concatenate([self.encode_items(batch) for batch in batches])
+
+
+def demand(device: str) -> None:
+    """Raises ValidationError: it is a GPU that is not there."""
+    if not device.startswith("cuda"):
+        return
+    count = torch.cuda.device_count()
+    if (torch.device(device).index or 0) >= count:
+        gpus = ", ".join(f"cuda:{number}" for number in range(count))
+        message = f"PyTorch finds {gpus} alone; expected one of these" if gpus else "PyTorch finds no GPU; expected cpu"
+        hint = None if gpus else "Is the driver installed, and is this a build of PyTorch for CUDA?"
+        raise ValidationError(Problem("no-device", f"device {device}", message, hint=hint))

@@ -21,8 +21,8 @@ from blemore_baselines import gpu
 from blemore_baselines.demo.generator import _make_clip, plan
 from blemore_baselines.encoders import create
 from blemore_baselines.extract import extract
-from blemore_baselines.gpu import Entry, Rows, of_like_length
-from blemore_baselines.store import read_failures
+from blemore_baselines.gpu import Entry, Lane, Rows
+from blemore_baselines.store import is_done, read_failures
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +101,21 @@ def test_sounds_of_any_length(tmp_path):
     assert sorted(map(len, features(summary.folder).values())) == sorted(length // 100 for length in lengths)
 
 
-def test_batches_of_like_length():
-    lengths = [5, 900_000, 3, 160_000, 170_000, 4, 2, 640_000, 1]
-    entries = [Entry(Rows("clip"), number, torch.empty(length)) for number, length in enumerate(lengths)]
-    batches = [[len(entry.item) for entry in batch] for batch in of_like_length(entries, 4)]
-    assert batches == [[1, 2, 3, 4], [5, 160_000, 170_000], [640_000], [900_000]]
+def test_sounds_meet_others_of_like_length():
+    lane = Lane(0, net(Sound), 2)
+    entries = [Entry(Rows("clip"), 0, torch.empty(length)) for length in (5, 9, 3, 16, 17, 4, 2)]
+    batches = [batch for entry in entries for batch in lane.add([entry])] + list(lane.flush())
+    assert [[len(entry.item) for entry in batch] for batch in batches] == [[2, 3], [4, 5], [9, 16], [17]]
+    long = [Entry(Rows("clip"), 0, torch.empty(900_000)) for _ in range(5)]
+    assert [len(list(lane.add([entry]))) for entry in long] == [0, 0, 2, 0, 0], "no more than memory allows"
+
+
+def test_few_shapes_wait_at_a_time():
+    lane = Lane(0, net(), 2)
+    entries = [Entry(Rows("clip"), 0, torch.empty(width)) for width in range(1, 11)]
+    batches = [[len(entry.item) for entry in batch] for entry in entries for batch in lane.add([entry])]
+    assert batches == [[1], [2]]
+    assert [entry.item.shape for batch in lane.add(entries[9:]) for entry in batch] == [(10,), (10,)]
 
 
 def black_and_white(path, value):
@@ -294,7 +304,7 @@ def test_what_cannot_be_written_stops_the_run(clips, tmp_path):
     (summary.folder / "clip_3.npy").mkdir()  # nothing can be renamed onto a folder
     with pytest.raises(FileError, match="clip_3.npy"):
         extract(None, clips, [net()], tmp_path, workers=2, engine="gpu")
-    assert "clip_0" in features(summary.folder) and not read_failures(summary.folder)
+    assert is_done(summary.folder, "clip_0", 3) and not read_failures(summary.folder)
     assert not list(summary.folder.glob(".*"))
 
 
