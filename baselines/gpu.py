@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from blemore_baselines import engines
+from blemore_baselines import engines, processes
 from blemore_baselines.clips.find import Failure
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip
 from blemore_baselines.encoders.base import Encoder
@@ -43,10 +43,10 @@ SHAPES = 8  # of items that are collected at a time
 
 
 def preload(encoders: Sequence[Encoder]) -> None:
-    """Begin to import what decoding needs: see `engines.preload`."""
+    """Begin to import what decoding needs: see `processes.preload`."""
     own = {type(encoder).__module__ for encoder in encoders}
     package = __name__.partition(".")[0]
-    engines.preload(__name__, *sorted(name for name in own if name.partition(".")[0] == package))
+    processes.preload(__name__, *sorted(name for name in own if name.partition(".")[0] == package))
 
 
 def run(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
@@ -62,7 +62,7 @@ def run(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
     if len(devices) == 1:
         return encode(job, tasks, workers)
     share = max(1, workers // len(devices))
-    return engines.side_by_side(
+    return processes.side_by_side(
         [
             (device, partial(encode, on(job, device), tasks[number :: len(devices)], share))
             for number, device in enumerate(devices)
@@ -84,8 +84,8 @@ def encode(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
     with ThreadPoolExecutor(WRITERS) as pool:
         encoding = Encoding(decoding, pool)
         try:
-            for event in engines.stream(decoding, tasks, workers):
-                if isinstance(event, engines.Part):
+            for event in processes.stream(decoding, tasks, workers):
+                if isinstance(event, processes.Part):
                     encoding.add(event.task.clip, event.label, event.array)
                 else:
                     encoding.end(event)
@@ -110,7 +110,7 @@ class Decoding(NamedTuple):
             if index not in self.batched:
                 load(encoder)
 
-    def __call__(self, task: Task, emit: engines.Emit) -> Outcome:
+    def __call__(self, task: Task, emit: processes.Emit) -> Outcome:
         """The outcome has no failure for an encoder that has all items."""
 
         def send(index: int, clip: Clip) -> Failure | None:
@@ -134,7 +134,7 @@ def chunks(items: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
     """Consecutive items of one shape, as many as can be sent at once."""
     chunk: list[np.ndarray] = []
     for item in items:
-        if chunk and (item.shape != chunk[0].shape or (len(chunk) + 1) * item.nbytes > engines.SLOT):
+        if chunk and (item.shape != chunk[0].shape or (len(chunk) + 1) * item.nbytes > processes.SLOT):
             yield chunk
             chunk = []
         chunk.append(item)

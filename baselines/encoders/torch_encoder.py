@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from copy import copy
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -116,7 +116,7 @@ class TorchEncoder(Encoder, abstract=True):
         )
         torch.stack(list(items), out=batch)
         # Small pixels travel faster than large numbers: to the device first.
-        rows = self.forward(batch.to(self.device, non_blocking=True).to(self.dtype)).float()
+        rows = self.forward(moved(batch, self.device).to(self.dtype)).float()
         return list(rows.reshape(len(items), -1, self.dim))
 
     def encode_items(self, items: list[np.ndarray]) -> np.ndarray:
@@ -129,6 +129,23 @@ class TorchEncoder(Encoder, abstract=True):
         with closing(items):
             batches = iter(lambda: list(islice(items, self.batch_size)), [])
             return np.concatenate([self.encode_items(batch) for batch in batches])
+
+
+def moved(batch: torch.Tensor, device: str) -> torch.Tensor:
+    """A batch on the device. A GPU copies it from pinned memory while it still computes the one before."""
+    if not batch.is_pinned():
+        return batch.to(device)
+    computing, copying = torch.cuda.current_stream(device), _copying(device)
+    with torch.cuda.stream(copying):
+        copied = batch.to(device, non_blocking=True)
+    computing.wait_stream(copying)
+    copied.record_stream(computing)  # its memory is free when this stream has used it
+    return copied
+
+
+@cache
+def _copying(device: str) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 def demand(device: str) -> None:

@@ -12,14 +12,14 @@ import pytest
 from jobs import Counting, Noting, broken, counted
 
 from blemore.errors import FileError, ValidationError
-from blemore_baselines import engines
+from blemore_baselines import engines, processes
 
 # A job whose tasks are numbers: some kill their process, be it where they run alone or beside others.
 SCRIPT = """
 import os, sys, time
 import numpy as np
 from blemore.errors import FileError, Problem
-from blemore_baselines import engines
+from blemore_baselines import engines, processes
 
 SLOW = 500
 
@@ -45,7 +45,7 @@ class Streaming(Job):
 
 if __name__ == "__main__":
     try:
-        found = [one for one in engines.CALL if not isinstance(one, engines.Part)]
+        found = [one for one in CALL if not isinstance(one, processes.Part)]
         print(sorted(found, key=str))
     except Exception as error:
         print(type(error).__name__, error)
@@ -53,7 +53,7 @@ if __name__ == "__main__":
 
 
 def run(tmp_path, tasks, options):
-    call, job = ("stream", "Streaming()") if "stream" in options else ("run", "Job()")
+    call, job = ("processes.stream", "Streaming()") if "stream" in options else ("engines.run", "Job()")
     call = f"{call}({job}, {tasks}, {options.removeprefix('stream, ')})"
     (tmp_path / "job.py").write_text(SCRIPT.replace("CALL", call))
     done = subprocess.run([sys.executable, tmp_path / "job.py"], capture_output=True, text=True, timeout=300)
@@ -134,10 +134,17 @@ def test_no_scheduler(tmp_path, long):
 
 
 def test_parts_come_whole_and_in_order_before_their_outcome():
-    sizes = [1, 5, engines.SLOT // 8, engines.SLOT // 8 + 1, 3, *range(1, 50)]  # the fourth is too large to be shared
+    sizes = [
+        1,
+        5,
+        processes.SLOT // 8,
+        processes.SLOT // 8 + 1,
+        3,
+        *range(1, 50),
+    ]  # the fourth is too large to be shared
     events, outcomes = {task: [] for task in (10, 20, 30)}, []
-    for event in engines.stream(Counting(sizes), list(events), workers=2):
-        if not isinstance(event, engines.Part):
+    for event in processes.stream(Counting(sizes), list(events), workers=2):
+        if not isinstance(event, processes.Part):
             outcomes.append(event)
             continue
         assert event.task not in outcomes, "the outcome comes last"
@@ -151,19 +158,19 @@ def test_parts_come_whole_and_in_order_before_their_outcome():
 
 def test_a_process_gets_no_further_ahead_than_its_memory_allows(tmp_path):
     path = tmp_path / "sent"
-    events = engines.stream(Noting([]), [path], workers=1)
+    events = processes.stream(Noting([]), [path], workers=1)
     next(events)
-    while not path.exists() or int(path.read_text() or 0) < engines.SLOTS:
+    while not path.exists() or int(path.read_text() or 0) < processes.SLOTS:
         time.sleep(0.01)
     time.sleep(0.2)
-    assert int(path.read_text()) == engines.SLOTS
+    assert int(path.read_text()) == processes.SLOTS
     assert len(list(events)) == 20 and path.read_text() == "20"
 
 
 def test_iterations_side_by_side():
     calls = [(str(number), partial(counted, number)) for number in (3, 0, 5)]
-    assert sorted(engines.side_by_side(calls)) == [0, 0, 1, 1, 2, 2, 3, 4]
+    assert sorted(processes.side_by_side(calls)) == [0, 0, 1, 1, 2, 2, 3, 4]
     with pytest.raises(FileError, match="the disk is full"):
-        list(engines.side_by_side([("one", partial(counted, 1)), ("other", partial(broken, "full"))]))
+        list(processes.side_by_side([("one", partial(counted, 1)), ("other", partial(broken, "full"))]))
     with pytest.raises(ValidationError, match=r"other: its process died \(exit code -9\)"):
-        list(engines.side_by_side([("other", partial(broken, "dead"))]))
+        list(processes.side_by_side([("other", partial(broken, "dead"))]))

@@ -195,7 +195,7 @@ def test_several_devices_share_the_clips(clips, tmp_path, monkeypatch, long):
                 names.append(name)
                 yield from iteration()
 
-        monkeypatch.setattr(gpu.engines, "side_by_side", in_turn)
+        monkeypatch.setattr(gpu.processes, "side_by_side", in_turn)
     encoders = [net(device="cpu,cpu"), net(Windows, "cpu,cpu")]
     summaries = extract(None, clips, encoders, tmp_path, workers=2, engine="gpu")
     assert long or names == ["cpu", "cpu"]

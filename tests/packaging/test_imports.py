@@ -27,7 +27,7 @@ LAYERS = {
         ("cli", "codabench", "rank_cli"),
     ],
     "blemore_baselines": [
-        ("dataset", "clips", "download", "engines", "steps", "template"),
+        ("dataset", "clips", "download", "engines", "processes", "steps", "template"),
         ("encoders",),
         ("extract", "gpu", "sources", "store"),
         ("features",),

@@ -1,0 +1,335 @@
+"""Work in processes of this machine: tasks go to them and what comes of these comes back, whatever kills a process.
+
+A job may also *stream*: send arrays, by shared memory, while it is at a task.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import connection, forkserver, get_all_start_methods, get_context, resource_tracker
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from blemore.errors import BlemoreError, Problem, ValidationError
+
+AHEAD = 2  # tasks that a process which streams has in hand: it need not wait for the next one
+SLOTS, SLOT = 3, 2**23  # how many arrays a process shares at a time, and the bytes of the largest
+FORKSERVER = "forkserver"  # processes are forked from one that has imported what they need, and nothing else
+DIED = "Too little memory, or a fault in a decoder."
+
+Task = TypeVar("Task", contravariant=True)
+Outcome = TypeVar("Outcome", covariant=True)
+
+
+class Job(Protocol[Task, Outcome]):
+    """What is done with each task. Jobs, tasks and outcomes can be pickled."""
+
+    def load(self) -> None:
+        """Get ready: called once in each process, before its first task."""
+
+    def __call__(self, task: Task, /) -> Outcome:
+        """Do one task."""
+
+    def lost(self, task: Task, reason: str, /) -> Outcome:
+        """The outcome of a task that killed its process."""
+
+
+Emit = Callable[[Any, Sequence[np.ndarray]], None]  # a label, and arrays of one shape
+
+
+class StreamingJob(Protocol[Task, Outcome]):
+    """A job whose tasks give arrays on their way, more than may be kept."""
+
+    def load(self) -> None:
+        """Get ready: called once in each process, before its first task."""
+
+    def __call__(self, task: Task, emit: Emit, /) -> Outcome:
+        """Do one task. `emit` sends arrays of one shape, under a label, to whoever asked for the stream."""
+
+    def lost(self, task: Task, reason: str, /) -> Outcome:
+        """The outcome of a task that killed its process. Parts of it may have been sent before."""
+
+
+def stream(job: StreamingJob[Task, Outcome], tasks: Sequence[Task], workers: int) -> Iterator[Part | Outcome]:
+    """What the tasks emit, and after it the outcome of each. They are always done in processes of their own.
+
+    A process waits while `SLOTS` of its parts have not been asked for. Raises what the job raises, and ValidationError:
+    processes that die before their first task.
+    """
+    return in_processes(job, tasks, min(workers, len(tasks)), streams=True)
+
+
+def in_processes(job: Job | StreamingJob, tasks: Sequence[Any], processes: int, streams: bool = False) -> Iterator[Any]:
+    """Outcomes of tasks, of which each process does one at a time; of a job that streams, parts as well."""
+    pool = _Pool(job, streams, deque(tasks), {}, set())
+    try:
+        for _ in range(processes):
+            pool.start()
+        while pool.workers:
+            ready = connection.wait(list(pool.workers))
+            for pipe in [pipe for pipe in pool.workers if pipe in ready]:
+                yield from pool.hear(pipe)
+    finally:
+        for worker in pool.workers.values():
+            worker.process.terminate()
+
+
+class _Worker(NamedTuple):
+    process: Any  # of one of multiprocessing's contexts
+    memory: Any  # shared with it; None: its job does not stream
+    in_hand: deque[Any]  # tasks, in the order in which it does them
+
+
+class _Message(NamedTuple):
+    """From a process: that it is ready, a part, an outcome, the error that ends the run, or that it has done all."""
+
+    kind: str  # "ready", "part", "outcome", "error" or "end"
+    content: Any = None
+
+
+class _Pool(NamedTuple):
+    """The workers of a run, and what is left to do."""
+
+    job: Job | StreamingJob
+    streams: bool
+    waiting: deque[Any]  # tasks
+    workers: dict[connection.Connection, _Worker]  # by our end of their pipes
+    loading: set[connection.Connection]  # those of them that are not ready yet
+
+    def start(self) -> None:
+        own_context = _preloaded() if self.streams else get_context("spawn")
+        memory = own_context.RawArray("B", SLOTS * SLOT) if self.streams else None
+        pipe, worker_end = own_context.Pipe()
+        process = own_context.Process(target=_work, args=(worker_end, self.job, memory), daemon=True)
+        with _interrupts_held():
+            process.start()
+        worker_end.close()  # so that the pipe ends when the process does
+        self.workers[pipe] = _Worker(process, memory, deque())
+        self.loading.add(pipe)
+
+    def feed(self, pipe: connection.Connection) -> None:
+        """Give a worker what it can take, or let it go."""
+        worker = self.workers[pipe]
+        try:
+            while self.waiting and len(worker.in_hand) < (AHEAD if self.streams else 1):
+                pipe.send(self.waiting[0])
+                worker.in_hand.append(self.waiting.popleft())
+            if not worker.in_hand:
+                pipe.send(None)
+                worker.process.join()
+                del self.workers[pipe]
+        except ConnectionError:
+            pass  # it has died, which is heard next
+
+    def hear(self, pipe: connection.Connection) -> Iterator[Any]:
+        """Read a worker's message, and give what is in it or what follows from the worker's death."""
+        try:
+            kind, content = pipe.recv()
+        except (EOFError, OSError):
+            yield from self.bury(pipe)
+            return
+        if kind == "error":
+            raise content
+        if kind == "part":
+            worker = self.workers[pipe]
+            yield Part(worker.in_hand[0], content.label, content.array(worker.memory))
+            self.release(pipe, content)
+            return
+        if kind == "ready":
+            self.loading.remove(pipe)
+        else:
+            self.workers[pipe].in_hand.popleft()
+            yield content
+        self.feed(pipe)
+
+    @staticmethod
+    def release(pipe: connection.Connection, content: _Shared) -> None:
+        if content.slot >= 0:
+            with suppress(ConnectionError):  # it has died, which is heard next
+                pipe.send(_Free(content.slot))
+
+    def bury(self, pipe: connection.Connection) -> Iterator[Any]:
+        """A worker died of the first task that it had in hand; it had not begun any other."""
+        worker = self.workers.pop(pipe)
+        worker.process.join()
+        end = f"its process died (exit code {worker.process.exitcode})"
+        if pipe in self.loading:
+            hint = "Is there enough memory for so many workers? Try one."
+            problem = Problem("cannot-load", "the encoders", f"{end} before the first clip", hint=hint)
+            raise ValidationError(problem) from None
+        self.waiting.extendleft(reversed(list(worker.in_hand)[1:]))
+        if worker.in_hand:
+            yield self.job.lost(worker.in_hand[0], f"{end}. {DIED}")
+        if self.waiting:
+            self.start()
+
+
+def preload(*modules: str) -> None:
+    """Begin to import modules in the background, once for all processes of streams that start later.
+
+    Where processes cannot be forked from one that has them, each imports what it needs.
+    """
+    if FORKSERVER in get_all_start_methods():
+        with _interrupts_held():
+            get_context(FORKSERVER).set_forkserver_preload(list(modules))
+            forkserver.ensure_running()
+
+
+def _preloaded() -> Any:
+    return get_context(FORKSERVER if FORKSERVER in get_all_start_methods() else "spawn")
+
+
+def side_by_side(iterations: Sequence[tuple[str, Callable[[], Iterator[Outcome]]]]) -> Iterator[Outcome]:
+    """What all of these yield. Each has a name, runs in a process of its own, and may start others.
+
+    Raises what one of them raises, and ValidationError with its name where its process dies.
+    """
+    spawn, runs = get_context("spawn"), {}
+    try:
+        for name, iteration in iterations:
+            pipe, other_end = spawn.Pipe(duplex=False)
+            process = spawn.Process(target=_iterate, args=(other_end, iteration))
+            with _interrupts_held():
+                process.start()
+            other_end.close()  # so that the pipe ends when the process does
+            runs[pipe] = name, process
+        while runs:
+            ready = connection.wait(list(runs))
+            for pipe in [pipe for pipe in runs if pipe in ready]:
+                name, process = runs[pipe]
+                try:
+                    kind, content = pipe.recv()
+                except (EOFError, OSError):
+                    process.join()
+                    message = f"its process died (exit code {process.exitcode}). {DIED}"
+                    raise ValidationError(Problem("crashed", name, message)) from None
+                if kind == "error":
+                    raise content
+                if kind == "end":
+                    del runs[pipe]
+                else:
+                    yield content
+    finally:
+        for _, process in runs.values():
+            process.terminate()
+
+
+def _iterate(pipe: connection.Connection, iteration: Callable[[], Iterator[Any]]) -> None:
+    """The life of a process of `side_by_side`."""
+    with suppress(ConnectionError):  # the run itself has ended
+        try:
+            for outcome in iteration():
+                pipe.send(_Message("outcome", outcome))
+            pipe.send(_Message("end"))
+        except BlemoreError as error:
+            pipe.send(_Message("error", error))
+        except Exception as error:  # it might not cross to another process
+            pipe.send(_Message("error", RuntimeError(f"{type(error).__name__}: {error}")))
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes that are started meanwhile never hear an interrupt, not even while they import; this one does
+    afterwards, and ends them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # it would let interrupts through again when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(pipe: connection.Connection, job: Any, memory: Any) -> None:
+    """A process's life: load, say so, then tasks in and messages out until None comes."""
+    channel = _Channel(pipe, memory)
+    try:
+        job.load()
+        channel.send("ready")
+        while (task := channel.next_task()) is not None:
+            channel.send("outcome", job(task, channel.emit) if memory is not None else job(task))
+    except BlemoreError as error:
+        channel.send("error", error)
+    except (EOFError, ConnectionError, KeyboardInterrupt):
+        pass  # the run itself has ended
+    except Exception as error:  # it might not cross to another process
+        channel.send("error", RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+# ------------------------------------------------------------------------------- streams of arrays
+
+
+class Part(NamedTuple):
+    """What a streaming job emitted. `array` is overwritten once the next part is asked for."""
+
+    task: Any
+    label: Any
+    array: np.ndarray
+
+
+class _Free(NamedTuple):
+    """To a worker: it may write to this slot again."""
+
+    slot: int
+
+
+class _Shared(NamedTuple):
+    """A part on its way: its array is in a slot of the shared memory or, where it is larger than that, here."""
+
+    label: Any
+    slot: int  # -1: none
+    dtype: str
+    shape: tuple[int, ...]
+    content: np.ndarray | None = None
+
+    def array(self, memory: Any) -> np.ndarray:
+        if self.content is not None:
+            return self.content
+        size = int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+        return np.frombuffer(memory, np.uint8, size, self.slot * SLOT).view(self.dtype).reshape(self.shape)
+
+
+class _Channel:
+    """A worker's end: tasks and freed slots come in, in any order; messages go out, from any thread."""
+
+    def __init__(self, pipe: connection.Connection, memory: Any):
+        self._pipe, self._memory = pipe, memory
+        self._lock = threading.Lock()
+        self._tasks: deque[Any] = deque()
+        self._free = list(range(SLOTS))
+
+    def send(self, kind: str, content: Any = None) -> None:
+        self._pipe.send(_Message(kind, content))
+
+    def next_task(self) -> Any:
+        while not self._tasks:
+            self._receive()
+        return self._tasks.popleft()
+
+    def emit(self, label: Any, items: Sequence[np.ndarray]) -> None:
+        """Send items of one shape as one array. Waits until there is room, so that no more are made than are used."""
+        dtype, shape = items[0].dtype.str, (len(items), *items[0].shape)
+        with self._lock:
+            if sum(item.nbytes for item in items) > SLOT:
+                self.send("part", _Shared(label, -1, dtype, shape, np.stack(items)))
+                return
+            while not self._free or self._pipe.poll():
+                self._receive()
+            part = _Shared(label, self._free.pop(), dtype, shape)
+            np.stack(items, out=part.array(self._memory))
+            self.send("part", part)
+
+    def _receive(self) -> None:
+        message = self._pipe.recv()
+        if isinstance(message, _Free):
+            self._free.append(message.slot)
+        else:
+            self._tasks.append(message)
