@@ -27,6 +27,15 @@ from blemore_baselines.encoders import create
 from blemore_baselines.features import statistics
 
 OURS = "from blemore_baselines.cli import main; main()"
+AS_ON_GPU = """
+import sys
+from pathlib import Path
+from blemore_baselines.encoders import create
+from blemore_baselines.extract import extract
+
+clips, weights, out = map(Path, sys.argv[1:])
+extract(None, clips, [create("clip", weights=weights, device="cpu")], out, workers=2, engine="gpu")
+"""
 PLAIN = """
 import sys
 from pathlib import Path
@@ -123,6 +132,26 @@ def cosine_distance(a: np.ndarray, b: np.ndarray) -> float:
     return float((1 - (a * b).sum(axis=1)).max())
 
 
+def start_up(folder: Path, weights: Path) -> None:
+    """Whole runs that have next to nothing to do: two clips of one frame, into a new folder and into one begun."""
+    clips, out = folder / "short", folder / "started"
+    clips.mkdir()
+    for seed in range(2):
+        write_clip(clips / f"clip_{seed}.mp4", 1, seed)
+    print("\n| from the start of Python to the features of two frames | wall (s) | CPU (s) |\n|---|---|---|")
+    runs = {
+        "1 worker": (OURS, "extract", "--clips", clips, "--weights", weights, "--encoder", "clip", "--workers", 1),
+        "2 workers": (OURS, "extract", "--clips", clips, "--weights", weights, "--encoder", "clip", "--workers", 2),
+        "as on a GPU, 2 workers": (AS_ON_GPU, clips, weights),
+    }
+    for name, call in runs.items():
+        for state in ("new", "begun"):
+            last = ("--out", out / name) if OURS in call else (out / name,)
+            wall, cpu, *_ = measure(*call, *last)
+            print(f"| {name}, {state} folder | {wall:.1f} | {cpu:.1f} |", flush=True)
+            (out / name / "clip" / "clip_1.npy").unlink()
+
+
 def preprocessing(clip: Path, weights: Path) -> None:
     """Our pixels and time beside those of the processor, a frame at a time on one thread; encoding in batches of 32."""
     torch.set_num_threads(1)
@@ -179,7 +208,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=25, help="of each clip")
     lengths = "lengths of the clips whose peak memory is measured"
     parser.add_argument("--seconds", type=int, nargs="*", default=[3, 30], help=lengths)
-    parser.add_argument("--only", choices=["end_to_end", "preprocessing", "memory", "aggregation"])
+    parser.add_argument("--only", choices=["end_to_end", "start_up", "preprocessing", "memory", "aggregation"])
     options = parser.parse_args()
     print(f"Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores, ", end="")
     print(f"load {os.getloadavg()[0]:.1f}")
@@ -190,6 +219,8 @@ def main() -> None:
         CLIPModel(CLIPConfig()).save_pretrained(weights)  # both towers, as on the hub
         if options.only in (None, "aggregation"):
             aggregation()
+        if options.only in (None, "start_up"):
+            start_up(folder, weights)
         if options.only in (None, "preprocessing"):
             write_clip(folder / "clip.mp4", 20, 0)
             preprocessing(folder / "clip.mp4", weights)

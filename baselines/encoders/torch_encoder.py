@@ -133,7 +133,7 @@ class TorchEncoder(Encoder, abstract=True):
 
 def moved(batch: torch.Tensor, device: str) -> torch.Tensor:
     """A batch on the device. A GPU copies it from pinned memory while it still computes the one before."""
-    if not batch.is_pinned():
+    if not device.startswith("cuda"):
         return batch.to(device)
     computing, copying = torch.cuda.current_stream(device), _copying(device)
     with torch.cuda.stream(copying):

@@ -14,7 +14,7 @@ import sys
 from dask_jobqueue import SLURMCluster
 
 JOBS = 16
-CLIPS_AT_ONCE = 8  # on a GPU they share a model and its batches; without one take 1, and more jobs
+CLIPS_AT_ONCE = 8  # on a GPU they share a model; without one take 1, and more jobs
 HOURS = 4
 GPU = ["--gres=gpu:1"]  # [] without one
 
