@@ -97,7 +97,7 @@ def _runner(engine: str, workers: int, scheduler: str | None, encoders: Sequence
     if engine == "gpu":
         from blemore_baselines import gpu
 
-        gpu.preload(encoders)
+        gpu.prepare(encoders)
         return lambda job, tasks: gpu.run(job, tasks, workers)
     return lambda job, tasks: engines.run(job, tasks, engine, workers, scheduler)
 

@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from blemore.errors import Problem, ValidationError
 from blemore_baselines import engines, processes
 from blemore_baselines.clips.find import Failure
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip
@@ -42,11 +43,23 @@ LONG = 10 * SAMPLE_RATE  # samples; of sounds that are longer on average, fewer 
 SHAPES = 8  # of items that are collected at a time
 
 
-def preload(encoders: Sequence[Encoder]) -> None:
-    """Begin to import what decoding needs: see `processes.preload`."""
+def prepare(encoders: Sequence[Encoder]) -> None:
+    """Begin to import what decoding needs: see `processes.preload`. Raises ValidationError: there is no such GPU."""
+    for device in {device for encoder in encoders for device in getattr(encoder, "devices", ())}:
+        demand(device)
     own = {type(encoder).__module__ for encoder in encoders}
     package = __name__.partition(".")[0]
     processes.preload(__name__, *sorted(name for name in own if name.partition(".")[0] == package))
+
+
+def demand(device: str) -> None:
+    """Raises ValidationError: it is a GPU that is not there."""
+    count = torch.cuda.device_count()
+    if torch.device(device).type == "cuda" and (torch.device(device).index or 0) >= count:
+        gpus = ", ".join(f"cuda:{number}" for number in range(count))
+        message = f"PyTorch finds {gpus} alone; expected one of these" if gpus else "PyTorch finds no GPU; expected cpu"
+        hint = None if gpus else "Is the driver installed, and is this a build of PyTorch for CUDA?"
+        raise ValidationError(Problem("no-device", f"device {device}", message, hint=hint))
 
 
 def run(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:

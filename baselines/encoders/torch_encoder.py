@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from blemore.errors import Problem, ValidationError
 from blemore_baselines.clips.media import Clip
 from blemore_baselines.clips.streams import share
 from blemore_baselines.encoders.base import Encoder
@@ -63,13 +62,9 @@ class TorchEncoder(Encoder, abstract=True):
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Raises ValidationError: there is no such GPU."""
         if self._device == "auto":
             return ("cuda" if torch.cuda.is_available() else "cpu",)
-        devices = tuple(self._device.split(","))
-        for device in devices:
-            demand(device)
-        return devices
+        return tuple(self._device.split(","))
 
     @cached_property
     def device(self) -> str:
@@ -146,15 +141,3 @@ def moved(batch: torch.Tensor, device: str) -> torch.Tensor:
 @cache
 def _copying(device: str) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
-
-
-def demand(device: str) -> None:
-    """Raises ValidationError: it is a GPU that is not there."""
-    if not device.startswith("cuda"):
-        return
-    count = torch.cuda.device_count()
-    if (torch.device(device).index or 0) >= count:
-        gpus = ", ".join(f"cuda:{number}" for number in range(count))
-        message = f"PyTorch finds {gpus} alone; expected one of these" if gpus else "PyTorch finds no GPU; expected cpu"
-        hint = None if gpus else "Is the driver installed, and is this a build of PyTorch for CUDA?"
-        raise ValidationError(Problem("no-device", f"device {device}", message, hint=hint))

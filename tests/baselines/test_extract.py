@@ -378,6 +378,7 @@ def test_command(videos, faces, tmp_path):
         (["--encoder", "logmel", "--layers", "6-12"], "--layers: logmel takes none"),
         (["--encoder", "clip", "--encoder", "imagebind", "--weights", "x"], "of which encoder? Expected NAME=PATH"),
         (["--encoder", "logmel", "--preset", "published"], "has no preset 'published'; expected one of reference"),
+        (["--encoder", "logmel", "--device", "cuda:0,cuda:0"], "expected auto, cpu, cuda, or one GPU or more"),
         (["--encoder", "nothing"], "there is none of that name; expected one of"),
         (
             ["--encoder", "clip", "--weights", "/no/such/folder"],

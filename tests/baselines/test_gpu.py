@@ -16,7 +16,7 @@ import soundfile
 import torch
 from nets import Net, Picky, Small, Sound, Windows
 
-from blemore.errors import FileError
+from blemore.errors import FileError, ValidationError
 from blemore_baselines import gpu
 from blemore_baselines.demo.generator import _make_clip, plan
 from blemore_baselines.encoders import create
@@ -203,6 +203,17 @@ def test_several_devices_share_the_clips(clips, tmp_path, monkeypatch, long):
     for summary, other in zip(summaries, expected):
         assert len(summary.done) == 7
         assert_alike(summary.folder, other.folder)
+
+
+def test_a_device_that_is_not_there(clips, tmp_path, monkeypatch):
+    for count, device, message in (
+        (0, "cuda", "device cuda: PyTorch finds no GPU; expected cpu"),
+        (2, "cuda:0,cuda:2", "device cuda:2: PyTorch finds cuda:0, cuda:1 alone"),
+    ):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        with pytest.raises(ValidationError, match=message):
+            extract(None, clips, [net(device=device)], tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 # ----------------------------------------------------------------------------------- kills and disks
