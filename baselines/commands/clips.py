@@ -164,7 +164,14 @@ class Shard(click.ParamType):
 @click.option("--layers", metavar="A-B", help="hubert, wavlm, hf-audio: the mean of these layers, such as 6-12.")
 @click.option("--faces", type=PATH, metavar="DIR", help="hicmae: the folder of the clips' aligned faces.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "tf32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="auto: bf16 on a GPU that has it, fp32 elsewhere and for the preset published.",
+)
+@click.option("--compile", is_flag=True, default=None, help="On a GPU: a minute's preparation, then quicker models.")
 @click.option(
     "--workers",
     type=click.IntRange(1),

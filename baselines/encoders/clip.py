@@ -26,6 +26,7 @@ class CLIP(TorchEncoder):
     rows = "one a frame"
     weights = "openai/clip-vit-base-patch32"
     licence = "none stated for the weights; code MIT"
+    gpu_batch_size = 256
 
     def _load(self) -> None:
         model = pretrained(

@@ -28,7 +28,7 @@ import warnings
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -71,18 +71,18 @@ class HiCMAE(TorchEncoder):
     licence = "code MIT; none stated for the weights"
     presets = ("published", "reference")
     computation = "2"
-    batch_size = 4
+    cpu_batch_size, gpu_batch_size = 4, 32
     packages = ("torch", "transformers", "soxr", "pillow")
 
     def __init__(
         self,
         preset: str | None = None,
         weights: str | Path | None = None,
-        device: str = "auto",
-        precision: str = "fp32",
+        *,
         faces: str | Path | None = None,
+        **options: Any,
     ):
-        super().__init__(preset, weights, device, precision)
+        super().__init__(preset, weights, **options)
         self.faces = Path(faces) if faces else None
 
     @cached_property
@@ -304,7 +304,7 @@ class Trunk(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
-        x, means = x + positions(*x.shape[1:]).to(x), []
+        x, means = x + _positions_on(x.device, x.dtype, *x.shape[1:]), []
         for block in self.blocks:
             x = block(x)
             means.append(self.norm(x).mean(1))
@@ -399,3 +399,10 @@ def positions(tokens: int, width: int) -> torch.Tensor:
     even = torch.arange(width, dtype=torch.float64) // 2 * 2 / width
     angles = torch.arange(tokens, dtype=torch.float64)[:, None] / 10_000**even
     return torch.where(torch.arange(width) % 2 == 0, angles.sin(), angles.cos()).float()
+
+
+@cache
+def _positions_on(device: torch.device, dtype: torch.dtype, tokens: int, width: int) -> torch.Tensor:
+    """Computed and copied once: a GPU stops for each copy."""
+    with torch.inference_mode(False):  # training may ask for them later
+        return positions(tokens, width).to(device, dtype)

@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -56,7 +57,7 @@ class Speech(TorchEncoder, abstract=True):
     rows = "1 + (samples - 400) // 320 at 16 kHz, at least 1: 1 s gives 49, 5 s give 249"
     presets: tuple[str, ...] = ("published", "reference")
     packages = (*TorchEncoder.packages, "soxr")
-    batch_size = 1
+    cpu_batch_size, gpu_batch_size, has_one_shape = 1, 32, False
     model_class: type
     model: PreTrainedModel
 
@@ -64,11 +65,11 @@ class Speech(TorchEncoder, abstract=True):
         self,
         preset: str | None = None,
         weights: str | Path | None = None,
-        device: str = "auto",
-        precision: str = "fp32",
+        *,
         layers: str | None = None,
+        **options: Any,
     ):
-        super().__init__(preset, weights, device, precision)
+        super().__init__(preset, weights, **options)
         self.layers = parse_layers(layers) if layers else None
 
     @cached_property
@@ -130,16 +131,8 @@ class HFAudio(Speech):
     rows = "as the model has it"
     presets: tuple[str, ...] = ("reference",)
 
-    def __init__(
-        self,
-        preset: str | None = None,
-        *,
-        weights: str | Path,
-        device: str = "auto",
-        precision: str = "fp32",
-        layers: str | None = None,
-    ):
-        super().__init__(preset, weights, device, precision, layers)
+    def __init__(self, preset: str | None = None, *, weights: str | Path, **options: Any):
+        super().__init__(preset, weights, **options)
         self.name = f"{self.name}_{folder_name(weights)}"
         self.weights = str(weights)
 
