@@ -5,10 +5,12 @@ over √(variance + ε). ε is 1e-5 in the models' own code (fairseq, MIT; unilm
 preset `published`. The extractor that comes with the weights on the hub takes 1e-7, which brings quiet voices, too, to
 full level: preset `reference`.
 
-One sound at a time, so that no padding gets in: a row sees 400 samples and all others through attention, the next one
-starts 320 samples on. A sound shorter than 400 samples is followed by silence up to there, after it was normalised,
-and gives one row. Attention takes memory by the square of the rows: a sound of more than 2000 of them (40 s) is
-normalised as a whole, then encoded in even pieces, each as long as that at most, with just as many rows in all.
+A row sees 400 samples and all others through attention; the next one starts 320 samples on. On the CPU sounds are
+encoded one at a time. On a GPU those of like length go together, the shorter ones padded and masked, so that no row
+sees the padding. Models that normalise over time in their first layer (HuBERT Base) would see it all the same, and take
+one sound at a time there, too. A sound shorter than 400 samples is followed by silence up to there, after it was
+normalised, and gives one row. Attention takes memory by the square of the rows: a sound of more than 2000 of them (40
+s) is normalised as a whole, then encoded in even pieces, each as long as that at most, with just as many rows in all.
 
 `layers`, such as 6-12: the mean of what these layers give, counted from 1, each as it leaves its layer, so that all
 have one scale. By default it is the model's own output: the last layer's, normalised once more in models of this size.
@@ -17,14 +19,16 @@ have one scale. By default it is the model's own output: the last layer's, norma
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soxr
 import torch
+from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     ASTFeatureExtractor,
     AutoConfig,
@@ -36,14 +40,17 @@ from transformers import (
     WavLMModel,
     WhisperFeatureExtractor,
 )
+from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from blemore.errors import Problem, ValidationError
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip, MediaError
-from blemore_baselines.encoders.torch_encoder import TorchEncoder
+from blemore_baselines.encoders.torch_encoder import TorchEncoder, inference
 from blemore_baselines.encoders.weights import folder_name, pretrained, quiet
 
 FIELD, HOP = 400, 320  # samples that a row sees, and from one row to the next
 PIECE = 2000  # rows
+SHORTEST = 0.8  # of the longest sound that it is padded to
+MOST = 8_000_000  # rows × rows of the sounds that are encoded together: what attention takes memory by
 EPSILON = {"published": 1e-5, "reference": 1e-7}
 # In checkpoints but not in the models, or the other way about, and of no use here: what stands for masked sound.
 MASK = r"masked_spec_embed$"
@@ -90,8 +97,29 @@ class Speech(TorchEncoder, abstract=True):
     def items(self, clip: Clip) -> Iterator[np.ndarray]:
         return pieces(normalised(clip.audio(), EPSILON[self.preset]))
 
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        return self._rows(self.model(batch, output_hidden_states=self.layers is not None))
+    def forward(self, batch: torch.Tensor, lengths: Sequence[int] | None = None) -> torch.Tensor:
+        """lengths: of the sounds in samples, where they are padded to one"""
+        mask = None
+        if lengths and min(lengths) < batch.shape[1]:
+            mask = torch.arange(batch.shape[1]) < torch.tensor(lengths)[:, None]
+            mask = mask.to(self.device, non_blocking=True).long()
+        return self._rows(self.model(batch, attention_mask=mask, output_hidden_states=self.layers is not None))
+
+    @inference
+    def encode_batch(self, items: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        rows: dict[int, torch.Tensor] = {}
+        for group in self._groups([len(item) for item in items]):
+            lengths = [len(items[index]) for index in group]
+            batch = pad_sequence([items[index] for index in group], batch_first=True)
+            output = self.forward(batch.to(self.device, non_blocking=True).to(self.dtype), lengths).float()
+            rows |= {index: one[: rows_of(length)] for index, one, length in zip(group, output, lengths)}
+        return [rows[index] for index in range(len(items))]
+
+    def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Which of the sounds are encoded together, by their lengths in samples."""
+        if getattr(self.model.config, "feat_extract_norm", None) != "layer":
+            return [[index] for index in range(len(lengths))]
+        return like_lengths(lengths)
 
     def _rows(self, output) -> torch.Tensor:
         if self.layers is None:
@@ -114,6 +142,12 @@ class WavLM(Speech):
     weights = "microsoft/wavlm-large"
     licence = "see the model's page, which points to that of github.com/microsoft/UniSpeech"
     model_class = WavLMModel
+
+    def accelerate(self) -> None:
+        super().accelerate()
+        for module in self.model.modules():
+            if isinstance(module, WavLMAttention):
+                module.forward = partial(gated_attention, module)
 
 
 class HFAudio(Speech):
@@ -176,9 +210,17 @@ class HFAudio(Speech):
             )
         yield sound
 
-    @torch.inference_mode()
+    @inference
+    def encode_batch(self, items: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [self._encode_sound(item.numpy()) for item in items]
+
+    @inference
     def encode_items(self, items: list[np.ndarray]) -> np.ndarray:
-        sound, name = items[0], self.model.main_input_name
+        return self._encode_sound(items[0]).cpu().numpy()
+
+    def _encode_sound(self, sound: np.ndarray) -> torch.Tensor:
+        """(T, dim) float32 on the device."""
+        name = self.model.main_input_name
         inputs = self.extractor(filled(sound), sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
         inputs = inputs.to(self.device, self.dtype)
         if inputs[name].ndim == 2 and getattr(self.model.config, "conv_stride", None) == HubertConfig().conv_stride:
@@ -189,7 +231,36 @@ class HFAudio(Speech):
         rows = torch.cat([self._rows(output)[0] for output in outputs])
         if isinstance(self.extractor, WhisperFeatureExtractor):
             rows = rows[: -(-len(rows) * len(sound) // self.extractor.n_samples)]
-        return rows.float().cpu().numpy()
+        return rows.float()
+
+
+def gated_attention(
+    module: WavLMAttention,
+    hidden_states: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    position_bias: torch.Tensor | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None, torch.Tensor]:
+    """WavLM's attention by torch's fused kernel, in place of WavLMAttention.forward, which makes all weights.
+
+    hidden_states: (B, T, width); attention_mask: (B, T), 0 at padding
+    position_bias: (1, heads, T, T), from the first layer to the others
+    """
+    length, heads = hidden_states.shape[1], module.num_heads
+    if position_bias is None:
+        wide = -(-length // 8) * 8  # the kernel asks for lines of a multiple of 8, else it copies
+        position_bias = module.compute_bias(length, wide)[None].contiguous()
+    x = hidden_states.unflatten(-1, (heads, -1)).transpose(1, 2)
+    gate, reset = module.gru_rel_pos_linear(x).unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
+    bias = (gate * (reset * module.gru_rel_pos_const - 1) + 2) * position_bias
+    if attention_mask is not None:
+        bias[..., :length].masked_fill_(attention_mask[:, None, None] != 1, float("-inf"))
+    q, k, v = (
+        project(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for project in (module.q_proj, module.k_proj, module.v_proj)
+    )
+    x = scaled_dot_product_attention(q, k, v, attn_mask=bias[..., :length])
+    return module.out_proj(x.transpose(1, 2).flatten(2)), None, position_bias
 
 
 def longest_sound(extractor) -> int | None:
@@ -215,10 +286,29 @@ def filled(sound: np.ndarray) -> np.ndarray:
 
 def pieces(sound: np.ndarray) -> Iterator[np.ndarray]:
     """A sound as it is, or cut into even parts of at most `PIECE` rows; a row's samples are never torn apart."""
-    rows = 1 + (len(sound) - FIELD) // HOP
+    rows = rows_of(len(sound))
     cuts = np.linspace(0, rows, -(-rows // PIECE) + 1).astype(int)
     for first, end in zip(cuts[:-1], cuts[1:]):
         yield sound[first * HOP : (end - 1) * HOP + FIELD]
+
+
+def rows_of(samples: int) -> int:
+    return 1 + (samples - FIELD) // HOP
+
+
+def like_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """The places of lengths that are near enough to each other to be padded to one, the longest first.
+
+    >>> like_lengths([16_000, 80_000, 79_000, 14_000])
+    [[1, 2], [0, 3]]
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        longest = lengths[groups[-1][0]] if groups else 0
+        if lengths[index] < SHORTEST * longest or not longest or (len(groups[-1]) + 1) * rows_of(longest) ** 2 > MOST:
+            groups.append([])
+        groups[-1].append(index)
+    return groups
 
 
 def parse_layers(text: str) -> range:
