@@ -402,6 +402,7 @@ def positions(tokens: int, width: int) -> torch.Tensor:
 
 
 @cache
+@torch.compiler.assume_constant_result  # a compiled model looks past the cache
 def _positions_on(device: torch.device, dtype: torch.dtype, tokens: int, width: int) -> torch.Tensor:
     """Computed and copied once: a GPU stops for each copy."""
     with torch.inference_mode(False):  # training may ask for them later

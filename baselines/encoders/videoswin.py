@@ -252,6 +252,7 @@ class Windows(NamedTuple):
 
 
 @cache
+@torch.compiler.assume_constant_result  # a compiled model looks past the cache
 def windows_of(size: tuple[int, ...], batch: int, shifted: bool, device: torch.device) -> Windows:
     """The windows of tokens (batch, *size)."""
     window = [min(pair) for pair in zip(WINDOW, size)]
