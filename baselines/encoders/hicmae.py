@@ -301,14 +301,23 @@ class Trunk(nn.Module):
         self.patch_embed = nn.ModuleDict({"proj": patches})
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
+        self._positions: dict[tuple, torch.Tensor] = {}
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
-        x, means = x + _positions_on(x.device, x.dtype, *x.shape[1:]), []
+        x, means = x + self._places(x), []
         for block in self.blocks:
             x = block(x)
             means.append(self.norm(x).mean(1))
         return self.norm(x), torch.stack(means)
+
+    def _places(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, width), computed and copied once: a GPU stops for each copy."""
+        key = x.shape[1], x.device, x.dtype
+        if key not in self._positions:
+            with torch.inference_mode(False):  # training may ask for them later
+                self._positions = {key: positions(*x.shape[1:]).to(x.device, x.dtype)}
+        return self._positions[key]
 
 
 class Fusion(nn.Module):
@@ -399,11 +408,3 @@ def positions(tokens: int, width: int) -> torch.Tensor:
     even = torch.arange(width, dtype=torch.float64) // 2 * 2 / width
     angles = torch.arange(tokens, dtype=torch.float64)[:, None] / 10_000**even
     return torch.where(torch.arange(width) % 2 == 0, angles.sin(), angles.cos()).float()
-
-
-@cache
-@torch.compiler.assume_constant_result  # a compiled model looks past the cache
-def _positions_on(device: torch.device, dtype: torch.dtype, tokens: int, width: int) -> torch.Tensor:
-    """Computed and copied once: a GPU stops for each copy."""
-    with torch.inference_mode(False):  # training may ask for them later
-        return positions(tokens, width).to(device, dtype)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from blemore_baselines.models.basis import leave_basis, span_basis
+from blemore_baselines.models.basis import in_basis, leave_basis, span_basis
 from blemore_baselines.models.heads import build_head, mean_loss
 from blemore_baselines.models.recipes import Recipe
 
@@ -41,14 +41,15 @@ def train_epochs(
     )
     shuffle = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
-        total = 0.0
-        for batch in torch.randperm(len(rows), generator=shuffle).to(device).split(recipe.batch_size):
+        losses, batches = [], torch.randperm(len(rows), generator=shuffle).to(device).split(recipe.batch_size)
+        for batch in batches:
             optimizer.zero_grad()
             batch_loss = loss(module(rows[batch]), targets[batch])
             batch_loss.backward()
             optimizer.step()
-            total += batch_loss.item() * len(batch)
-        yield total / len(rows)
+            losses.append(batch_loss.detach())
+        # Read at the end: a GPU stops for each number that is read.
+        yield sum(loss * len(batch) for loss, batch in zip(torch.stack(losses).tolist(), batches)) / len(rows)
 
 
 def fit_model(
@@ -64,8 +65,8 @@ def fit_model(
 
     The same arguments give the same model. `after_epoch` gets the epoch's mean loss.
     """
-    basis = span_basis(X, recipe.span)
-    rows = X if basis is None else X @ basis
+    basis = span_basis(X, recipe.span, device=best_device())
+    rows = X if basis is None else in_basis(X, basis, best_device())
     model = build_head(head, rows.shape[1], seed)
     for loss in train_epochs(model, rows, targets, mean_loss, recipe, epochs, seed):
         if after_epoch:

@@ -90,6 +90,27 @@ def test_an_accelerated_model_gives_the_same(name):
     assert torch.allclose(result, expected, atol=1e-5) and expected.std() > 0.01
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_compiled_model_is_one_graph(name, long):
+    """Captured as it is on a GPU, and run by torch's own operations: what is in a cache must not be traced anew."""
+    if not long:
+        pytest.skip("tracing takes seconds for each model: with --long")
+    build, shape = MODELS[name]
+    model, x = randomise(build()), random(*shape)
+    for module in model.modules():
+        if hasattr(module, "relative_position_index"):
+            module.relative_position_index.zero_()
+    accelerate(model)
+    with torch.inference_mode():
+        expected = forward(model, x)
+        torch._dynamo.reset()
+        graphs = []
+        model.compile(backend=lambda graph, inputs: graphs.append(graph) or graph.forward)
+        assert torch.allclose(forward(model, x), expected, atol=1e-6)
+        assert torch.allclose(forward(model, x), expected, atol=1e-6)
+    assert len(graphs) == 1
+
+
 def test_a_computed_table_of_positions_comes_to_the_models_numbers():
     model = MODELS["videomae"][0]().to(torch.bfloat16)
     accelerate(model)
