@@ -11,7 +11,6 @@ from math import prod
 import torch
 from torch import nn
 from torch.nn.functional import linear, silu
-from transformers.activations import QuickGELUActivation
 
 QUICK = 1.702  # of the quick GELU, x · σ(1.702 x)
 
@@ -53,6 +52,8 @@ class QuickMLP(nn.Module):
 
 def accelerate(model: nn.Module) -> None:
     """Replace the parts of a model for which there are quicker ones, in place."""
+    from transformers.activations import QuickGELUActivation
+
     example = next(model.parameters())
     for module in list(model.modules()):
         for name, part in list(module.named_children()):

@@ -22,13 +22,12 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soxr
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     ASTFeatureExtractor,
     AutoConfig,
@@ -40,12 +39,14 @@ from transformers import (
     WavLMModel,
     WhisperFeatureExtractor,
 )
-from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from blemore.errors import Problem, ValidationError
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip, MediaError
-from blemore_baselines.encoders.torch_encoder import TorchEncoder, inference
+from blemore_baselines.encoders.torch_encoder import TorchEncoder, inference, is_gpu
 from blemore_baselines.encoders.weights import folder_name, pretrained, quiet
+
+if TYPE_CHECKING:
+    from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 FIELD, HOP = 400, 320  # samples that a row sees, and from one row to the next
 PIECE = 2000  # rows
@@ -110,7 +111,9 @@ class Speech(TorchEncoder, abstract=True):
         rows: dict[int, torch.Tensor] = {}
         for group in self._groups([len(item) for item in items]):
             lengths = [len(items[index]) for index in group]
-            batch = pad_sequence([items[index] for index in group], batch_first=True)
+            batch = torch.zeros(len(group), max(lengths), pin_memory=is_gpu(self.device))
+            for place, index in zip(batch, group):
+                place[: len(items[index])] = items[index]
             output = self.forward(batch.to(self.device, non_blocking=True).to(self.dtype), lengths).float()
             rows |= {index: one[: rows_of(length)] for index, one, length in zip(group, output, lengths)}
         return [rows[index] for index in range(len(items))]
@@ -144,6 +147,8 @@ class WavLM(Speech):
     model_class = WavLMModel
 
     def accelerate(self) -> None:
+        from transformers.models.wavlm.modeling_wavlm import WavLMAttention
+
         super().accelerate()
         for module in self.model.modules():
             if isinstance(module, WavLMAttention):

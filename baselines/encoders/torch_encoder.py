@@ -178,9 +178,15 @@ class TorchEncoder(Encoder, abstract=True):
 
     @inference
     def encode_batch(self, items: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The rows of each item, (1, dim) float32 on the device, where they may still be in the making."""
-        batch = torch.stack(list(items)).to(self.device, non_blocking=True).to(self.dtype)
-        return list(self.forward(batch).float().split(1))
+        """The rows (T, dim) of each item: float32, on the device, where they may still be in the making.
+
+        Items that do not have one shape come one at a time.
+        """
+        batch = torch.empty((len(items), *items[0].shape), dtype=items[0].dtype, pin_memory=is_gpu(self.device))
+        torch.stack(list(items), out=batch)
+        # Small pixels travel faster than large numbers: to the device first.
+        rows = self.forward(batch.to(self.device, non_blocking=True).to(self.dtype)).float()
+        return list(rows.reshape(len(items), -1, self.dim))
 
     @inference
     def encode_items(self, items: list[np.ndarray]) -> np.ndarray:
