@@ -11,6 +11,7 @@ from math import prod
 import torch
 from torch import nn
 from torch.nn.functional import linear, silu
+from torch.nn.utils.parametrize import remove_parametrizations
 
 QUICK = 1.702  # of the quick GELU, x · σ(1.702 x)
 
@@ -56,6 +57,8 @@ def accelerate(model: nn.Module) -> None:
 
     example = next(model.parameters())
     for module in list(model.modules()):
+        for name in list(getattr(module, "parametrizations", ())):  # such as a weight's norm: computed once
+            remove_parametrizations(module, name)
         for name, part in list(module.named_children()):
             if _is_patching(part):
                 module.add_module(name, Patches(part))
