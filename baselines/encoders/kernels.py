@@ -28,7 +28,7 @@ class Patches(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         axes = range(2, x.ndim)
-        counts = []
+        counts: list[int] = []
         for axis, side in zip(reversed(axes), reversed(self.weight.shape[2:])):
             counts.insert(0, x.shape[axis] // side)
             x = x.narrow(axis, 0, counts[0] * side).unflatten(axis, (-1, side))
@@ -41,10 +41,10 @@ class Patches(nn.Module):
 class QuickMLP(nn.Module):
     """Two layers with the quick GELU between them, which is SiLU(1.702 x) / 1.702: the products scale, at no cost."""
 
-    def __init__(self, mlp: nn.Module):
+    def __init__(self, first: nn.Linear, second: nn.Linear):
         super().__init__()
-        self.fc1, self.fc2 = mlp.fc1, mlp.fc2
-        self.scaled_bias = nn.Parameter(QUICK * mlp.fc1.bias.detach(), requires_grad=False)
+        self.fc1, self.fc2 = first, second
+        self.scaled_bias = nn.Parameter(QUICK * first.bias.detach(), requires_grad=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden = silu(torch.addmm(self.scaled_bias, x.flatten(0, -2), self.fc1.weight.T, alpha=QUICK), inplace=True)
@@ -54,26 +54,22 @@ class QuickMLP(nn.Module):
 def accelerate(model: nn.Module) -> None:
     """Replace the parts of a model for which there are quicker ones, in place."""
     from transformers.activations import QuickGELUActivation
+    from transformers.models.clip.modeling_clip import CLIPMLP
 
     example = next(model.parameters())
     for module in list(model.modules()):
         for name in list(getattr(module, "parametrizations", ())):  # such as a weight's norm: computed once
             remove_parametrizations(module, name)
         for name, part in list(module.named_children()):
-            if _is_patching(part):
+            if isinstance(part, (nn.Conv2d, nn.Conv3d)) and _is_patching(part):
                 module.add_module(name, Patches(part))
-            elif isinstance(getattr(part, "activation_fn", None), QuickGELUActivation):
-                module.add_module(name, QuickMLP(part))
+            elif isinstance(part, CLIPMLP) and isinstance(part.activation_fn, QuickGELUActivation):
+                module.add_module(name, QuickMLP(part.fc1, part.fc2))
         table = vars(module).get("position_embeddings")  # computed, neither parameter nor buffer
         if isinstance(table, torch.Tensor):
             module.position_embeddings = table.to(example)
 
 
-def _is_patching(part: nn.Module) -> bool:
-    return (
-        isinstance(part, (nn.Conv2d, nn.Conv3d))
-        and part.kernel_size == part.stride
-        and part.groups == 1
-        and not any(part.padding)
-        and set(part.dilation) == {1}
-    )
+def _is_patching(convolution: nn.Conv2d | nn.Conv3d) -> bool:
+    plain = convolution.groups == 1 and not any(convolution.padding) and set(convolution.dilation) == {1}
+    return plain and convolution.kernel_size == convolution.stride

@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soxr
 import torch
+from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import (
     ASTFeatureExtractor,
@@ -150,9 +151,10 @@ class WavLM(Speech):
         from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
         super().accelerate()
-        for module in self.model.modules():
-            if isinstance(module, WavLMAttention):
-                module.forward = partial(gated_attention, module)
+        for module in list(self.model.modules()):
+            for name, part in list(module.named_children()):
+                if isinstance(part, WavLMAttention):
+                    module.add_module(name, GatedAttention(part))
 
 
 class HFAudio(Speech):
@@ -239,33 +241,38 @@ class HFAudio(Speech):
         return rows.float()
 
 
-def gated_attention(
-    module: WavLMAttention,
-    hidden_states: torch.Tensor,
-    attention_mask: torch.Tensor | None = None,
-    position_bias: torch.Tensor | None = None,
-    **options: Any,
-) -> tuple[torch.Tensor, None, torch.Tensor]:
-    """WavLM's attention by torch's fused kernel, in place of WavLMAttention.forward, which makes all weights.
+class GatedAttention(nn.Module):
+    """WavLM's attention by torch's fused kernel; the model's own forms all weights of all heads."""
 
-    hidden_states: (B, T, width); attention_mask: (B, T), 0 at padding
-    position_bias: (1, heads, T, T), from the first layer to the others
-    """
-    length, heads = hidden_states.shape[1], module.num_heads
-    if position_bias is None:
-        wide = -(-length // 8) * 8  # the kernel asks for lines of a multiple of 8, else it copies
-        position_bias = module.compute_bias(length, wide)[None].contiguous()
-    x = hidden_states.unflatten(-1, (heads, -1)).transpose(1, 2)
-    gate, reset = module.gru_rel_pos_linear(x).unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
-    bias = (gate * (reset * module.gru_rel_pos_const - 1) + 2) * position_bias
-    if attention_mask is not None:
-        bias[..., :length].masked_fill_(attention_mask[:, None, None] != 1, float("-inf"))
-    q, k, v = (
-        project(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
-        for project in (module.q_proj, module.k_proj, module.v_proj)
-    )
-    x = scaled_dot_product_attention(q, k, v, attn_mask=bias[..., :length])
-    return module.out_proj(x.transpose(1, 2).flatten(2)), None, position_bias
+    def __init__(self, own: WavLMAttention):
+        super().__init__()
+        self.own = own
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_bias: torch.Tensor | None = None,
+        **options: Any,
+    ) -> tuple[torch.Tensor, None, torch.Tensor]:
+        """hidden_states (B, T, width); attention_mask (B, T), not 1 at padding; position_bias (1, heads, T, T or more),
+        from the first layer to the others.
+        """
+        own, length = self.own, hidden_states.shape[1]
+        if position_bias is None:
+            wide = -(-length // 8) * 8  # the kernel asks for lines of a multiple of 8, else it copies
+            position_bias = own.compute_bias(length, wide)[None].contiguous()
+        x = hidden_states.unflatten(-1, (own.num_heads, -1)).transpose(1, 2)
+        gate, reset = own.gru_rel_pos_linear(x).unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
+        bias = (gate * (reset * own.gru_rel_pos_const - 1) + 2) * position_bias
+        if attention_mask is not None:
+            bias[..., :length].masked_fill_(attention_mask[:, None, None] != 1, float("-inf"))
+        q, k, v = (
+            project(hidden_states).unflatten(-1, (own.num_heads, -1)).transpose(1, 2)
+            for project in (own.q_proj, own.k_proj, own.v_proj)
+        )
+        x = scaled_dot_product_attention(q, k, v, attn_mask=bias[..., :length])
+        return own.out_proj(x.transpose(1, 2).flatten(2)), None, position_bias
 
 
 def longest_sound(extractor) -> int | None:

@@ -218,7 +218,7 @@ class WindowAttention(nn.Module):
         x = x.flatten(0, 3).index_select(0, cut.places).view(-1, cut.length, width)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         parts = zip(*(tensor.split(cut.counts) for tensor in (q, k, v)), self._prepared(tuple(size), cut, x))
-        x = torch.cat([scaled_dot_product_attention(*qkv, attn_mask=bias).transpose(1, 2) for *qkv, bias in parts])
+        x = torch.cat([scaled_dot_product_attention(q, k, v, bias).transpose(1, 2) for q, k, v, bias in parts])
         return self.proj(x.flatten(2)).flatten(0, 1).index_select(0, cut.origins).view(batch, *size, width)
 
     def _prepared(self, size: tuple[int, ...], cut: Windows, x: torch.Tensor) -> list[torch.Tensor]:
