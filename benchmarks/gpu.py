@@ -132,14 +132,14 @@ def write_clip(path: Path, frames: int, size: tuple[int, int], seed: int) -> Non
 
 
 def write_clips(folder: Path, sizes: Sizes, processes) -> list[Path]:
-    """A folder of clips for each run. A few of them are drawn, the others are links to these."""
-    drawn = [folder / f"drawn_{seed}.mp4" for seed in range(min(16, sizes.clips[1]))]
-    processes.starmap(write_clip, [(path, sizes.frames, sizes.picture, seed) for seed, path in enumerate(drawn)], 1)
+    """A folder of clips for each run. A few are originals, the others are links to them."""
+    originals = [folder / f"original_{seed}.mp4" for seed in range(min(16, sizes.clips[1]))]
+    processes.starmap(write_clip, [(path, sizes.frames, sizes.picture, seed) for seed, path in enumerate(originals)], 1)
     runs = [folder / f"clips_{number}" for number in sizes.clips]
     for number, run in zip(sizes.clips, runs):
         run.mkdir()
         for clip in range(number):
-            os.link(drawn[clip % len(drawn)], run / f"clip_{clip:03}.mp4")
+            os.link(originals[clip % len(originals)], run / f"clip_{clip:03}.mp4")
     return runs
 
 

@@ -582,6 +582,19 @@ def test_other_inputs_in_the_same_folder_are_refused(tiny, tmp_path):
         run(tiny, tmp_path / "run", dataset=tiny.dataset._replace(labels=tiny.dataset.labels[::-1].copy()))
 
 
+def test_precision_is_on_record_and_a_run_from_before_goes_on(tiny, tmp_path):
+    """Versions that did not know it wrote none; whether features are others, their digest tells."""
+    features = tiny.read(tiny.sound)
+    features = features._replace(meta={**features.meta, "precision": "bf16"})
+    first = run(tiny, tmp_path / "run", features=[features])
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    assert config["features"][0].pop("precision") == "bf16"
+    assert json.loads((tmp_path / "run" / "model.json").read_text())["features"][0]["precision"] == "bf16"
+    path.write_text(json.dumps(config))
+    assert run(tiny, tmp_path / "run", features=[features]) == json.loads(json.dumps(first))
+
+
 @pytest.mark.parametrize(
     "name, content",
     [("notes.txt", "mine"), ("metrics.json", "{}"), ("config.json", '{"model_type": "bert"}'), ("config.json", "mine")],
