@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from blemore.errors import FileError, ValidationError
 from blemore_baselines import decoding as decode
 from blemore_baselines import train
-from blemore_baselines.models import crossval
+from blemore_baselines.models import crossval, heads
 from blemore_baselines.models.crossval import fold_seed
 from blemore_baselines.models.heads import build_head, clip_logits, fit_scaler, row_losses
 from blemore_baselines.models.loop import fit_model
@@ -373,7 +373,7 @@ def test_a_fold_s_own_labels_and_features_leave_its_model_as_it_was(tiny, tmp_pa
 
 def test_the_scaler_of_a_fold_is_fitted_on_the_other_folds(tiny, tmp_path, monkeypatch):
     fitted = []
-    for module in (crossval, train):
+    for module in (heads, train):
         monkeypatch.setattr(module, "fit_scaler", lambda X: fitted.append(X) or fit_scaler(X))
     run(tiny, tmp_path / "run")
     X = tiny.read(tiny.sound).X
