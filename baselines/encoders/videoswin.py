@@ -217,8 +217,9 @@ class WindowAttention(nn.Module):
         x = pad(x, (0, 0, *cut.padding)) if any(cut.padding) else x
         x = x.flatten(0, 3).index_select(0, cut.places).view(-1, cut.length, width)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        parts = zip(*(tensor.split(cut.counts) for tensor in (q, k, v)), self._prepared(tuple(size), cut, x))
-        x = torch.cat([scaled_dot_product_attention(q, k, v, bias).transpose(1, 2) for q, k, v, bias in parts])
+        kinds = zip(*(tensor.split(cut.counts) for tensor in (q, k, v)), self._prepared(tuple(size), cut, x))
+        parts = [scaled_dot_product_attention(q, k, v, bias).transpose(1, 2) for q, k, v, bias in kinds]
+        x = torch.cat(parts) if len(parts) > 1 else parts[0]
         return self.proj(x.flatten(2)).flatten(0, 1).index_select(0, cut.origins).view(batch, *size, width)
 
     def _prepared(self, size: tuple[int, ...], cut: Windows, x: torch.Tensor) -> list[torch.Tensor]:
