@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from blemore.errors import Problem, ValidationError, some
-from blemore.io import csv_text, write_atomic
+from blemore.io import csv_text, read_json, write_atomic
 from blemore.labels import EMOTIONS
 from blemore_baselines.sources.folder import clip_files, folder_meta, holds_sequences, read_sequences
 from blemore_baselines.sources.meta import STATISTICS
@@ -127,6 +127,22 @@ def read_scores(path: Path | str, ids: Sequence[str] | None = None, test: bool =
             )
         )
     return features
+
+
+def runs_of(path: Path) -> list[Path]:
+    """The run folders that a path stands for: those of its seeds where `train` was given several, else the path itself.
+
+    Raises ValidationError: the folder's model.json is damaged.
+    """
+    artefact = path / "model.json"
+    data = read_json(artefact).data if artefact.exists() else None
+    seeds = data.get("seeds") if isinstance(data, dict) else None
+    return [seed_folder(path, seed) for seed in seeds] if isinstance(seeds, list) and seeds else [path]
+
+
+def seed_folder(run: Path, seed: int) -> Path:
+    """The run folder of one seed of several."""
+    return run / f"seed_{seed}"
 
 
 def scores_csv(ids: Sequence[str], scores: np.ndarray) -> str:

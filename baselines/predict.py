@@ -21,7 +21,7 @@ from blemore.io import csv_text, read_bytes, to_json, write_atomic, zip_bytes
 from blemore.labels import EMOTIONS, LABELS, to_entry
 from blemore_baselines.decoding.decoders import Answers, read
 from blemore_baselines.decoding.normalise import Reference, normalise
-from blemore_baselines.features import MADE_BY, Features, fuse, read_features
+from blemore_baselines.features import MADE_BY, Features, fuse, read_features, runs_of
 from blemore_baselines.models.heads import Scaler, build_head, clip_logits
 from blemore_baselines.models.recipes import HEADS, NORMALISATIONS, PRESETS
 from blemore_baselines.sources.folder import unfinished
@@ -32,7 +32,8 @@ COPY_AGAIN = "Was the run copied whole? Copy it again, or train again."
 def predict(
     model: Path, feature_paths: Sequence[Path], ids: Sequence[str], actors: Sequence[str] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The artefact's logits (N, 6) and label indices (N,) for the clips `ids`.
+    """The artefact's logits (N, 6) and label indices (N,) for the clips `ids`; of a model of several seeds, each one's
+    logits (seeds, N, 6).
 
     actors: who is in each clip; needed if and only if the model was trained on features that are normalised per actor
 
@@ -43,27 +44,36 @@ def predict(
         message = "was fine-tuned on clips; expected a model of features"
         hint = "Give it the clips themselves: predict --model RUN --clips DIR …"
         raise ValidationError(Problem("fine-tuned-model", str(model), message, hint=hint))
-    spec = parse_or_refuse(model / "model.json", _parse_spec)
-    method = spec.get("normalise", "none")
-    _demand_groups(model, method, actors)
-    head, scaler, reference = parse_or_refuse(model / "model.safetensors", lambda raw: _parse_tensors(raw, spec))
+    runs = runs_of(model)
+    specs = [parse_or_refuse(run / "model.json", _parse_spec) for run in runs]
+    spec = specs[0]
+    _demand_one_input(runs, specs)
+    _demand_groups(model, spec.get("normalise", "none"), actors)
     aggregated = spec["method"] == "aggregate"
     sources = match([read_features(path, ids, aggregated) for path in feature_paths], feature_paths, spec["features"])
     features = fuse(sources)
-    if actors:
-        rows = normalise(features.X, np.array(actors)[features.owner], method, reference, features.owner)
-        features = features._replace(X=rows)
-    with np.errstate(all="ignore"):  # refused below
-        # In float64 and rounded: in what order a processor adds up must not decide anything.
-        logits = clip_logits(head, scaler(features.X).astype(np.float64), features.owner, len(ids)).round(9)
-    if not np.isfinite(logits).all():
-        message = "makes NaN or Infinity of the features; expected finite scores"
-        raise ValidationError(Problem("bad-model", str(model / "model.safetensors"), message, hint=COPY_AGAIN))
+    by_seed = [_logits(run, spec, features, actors, len(ids)) for run, spec in zip(runs, specs)]
+    logits = by_seed[0] if runs == [model] else np.stack(by_seed)
     return logits, decode(model, logits).labels
 
 
+def _logits(run: Path, spec: dict, features: Features, actors: Sequence[str] | None, n_clips: int) -> np.ndarray:
+    """The logits (n_clips, 6) of one run's model."""
+    head, scaler, reference = parse_or_refuse(run / "model.safetensors", lambda raw: _parse_tensors(raw, spec))
+    X = features.X
+    if actors:
+        X = normalise(X, np.array(actors)[features.owner], spec["normalise"], reference, features.owner)
+    with np.errstate(all="ignore"):  # refused below
+        # In float64 and rounded: in what order a processor adds up must not decide anything.
+        logits = clip_logits(head, scaler(X).astype(np.float64), features.owner, n_clips).round(9)
+    if not np.isfinite(logits).all():
+        message = "makes NaN or Infinity of the features; expected finite scores"
+        raise ValidationError(Problem("bad-model", str(run / "model.safetensors"), message, hint=COPY_AGAIN))
+    return logits
+
+
 def decode(model: Path, logits: np.ndarray) -> Answers:
-    """The artefact's logits (N, 6), decoded by its own decoder. Raises as `predict`."""
+    """The artefact's logits, as `predict` gives them, decoded by its own decoder. Raises as `predict`."""
     return read(read_artefact(model)["decoder"], str(model / "model.json"))(logits)
 
 
@@ -71,6 +81,16 @@ def read_artefact(model: Path) -> dict:
     """What model.json holds: its `decoder` is there, all else is not yet looked at. Raises as `predict`."""
     _demand_artefact(model)
     return parse_or_refuse(model / "model.json", _parse_artefact)
+
+
+def _demand_one_input(runs: Sequence[Path], specs: Sequence[dict]) -> None:
+    """ValidationError: the seeds' models read other features than the first one's."""
+    for run, spec in zip(runs, specs):
+        names = [name for name in ("features", "method", "normalise") if spec.get(name) != specs[0].get(name)]
+        if names:
+            message = f"its {' and '.join(names)} differ from those of {runs[0] / 'model.json'}; expected one training"
+            hint = "Were folders of several runs put together? Train again."
+            raise ValidationError(Problem("mixed-run", str(run / "model.json"), message, hint=hint))
 
 
 def _demand_groups(model: Path, method: str, actors: Sequence[str] | None) -> None:

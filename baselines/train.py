@@ -16,6 +16,10 @@ A run folder:
     test_logits.csv     of the last `predict` with this model; not there before
     learning_curves.csv training loss, and the validation fold's loss and published score, every epoch
     metrics.json, folds.csv   the published and the nested figures; written last
+
+Several seeds train in one pass. Each gets a run folder of its own in the run folder (seed_0, …), and the model for
+new clips is all of them, pooled as `decode` pools their scores: then model.json names the seeds and the decoder, and
+metrics.json holds the pooled figures and every seed's.
 """
 
 from __future__ import annotations
@@ -38,17 +42,17 @@ from blemore.labels import EMOTIONS
 from blemore.version import VERSION
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding import decoders
-from blemore_baselines.decoding.accounts import figures_with_intervals
+from blemore_baselines.decoding.accounts import METRICS, figures_with_intervals, mean_and_std
 from blemore_baselines.decoding.normalise import Reference, fit_reference
 from blemore_baselines.decoding.normalise import normalise as normalise_rows
-from blemore_baselines.decoding.scores import Models, log_softmax, softmax
+from blemore_baselines.decoding.scores import Models, log_softmax, read_models, softmax
 from blemore_baselines.decoding.thresholds import Thresholds, fit_exact, fit_grid
 from blemore_baselines.decoding.thresholds_decoder import to_spec
 from blemore_baselines.engines import one_thread_each
-from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, scores_csv
+from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, scores_csv, seed_folder
 from blemore_baselines.models.crossval import cross_validate, fold_seed
 from blemore_baselines.models.heads import Scaler, fit_scaler, row_losses
-from blemore_baselines.models.loop import fit_model
+from blemore_baselines.models.loop import fit_models
 from blemore_baselines.models.recipes import PRESETS, TEST_PROTOCOLS, Recipe
 from blemore_baselines.sources.npz import npz_bytes
 
@@ -63,7 +67,7 @@ def train(
     method: str,
     head: str,
     preset: str,
-    seed: int,
+    seed: int | Sequence[int],
     out: Path,
     test_protocol: str = "pooled",
     normalise: str = "none",
@@ -75,6 +79,7 @@ def train(
 
     sources: features of the dataset's clips, in its order (early fusion where there are several);
              `paths` are where they came from, for the record, as `metadata` is where the dataset came from
+    seed: of the initial weights and the order of rows; several train in one pass, and are pooled for new clips
     normalise: the features, per actor; then the figures are transductive (decoding/normalise.py)
     decoder: of the final model, fitted on the out-of-fold logits at its number of epochs; with the `options` that it
              takes (decoders.py)
@@ -82,38 +87,46 @@ def train(
     Raises ValidationError: `out` holds another run, the sources cannot be fused or hold nothing to learn from, or the
     decoder cannot be fitted on the dataset. ValueError: see `_demand_protocol` and `decoders.complete`.
     """
-    _demand_protocol(test_protocol, decoder)
+    _demand_protocol(test_protocol, decoder, seed)
     options = decoders.complete(decoder, options)
     decoders.demand(decoder, dataset)  # now, not after the training
     demand_variation(sources, paths)
-    features, recipe = fuse(sources), PRESETS[preset][method]
     config = {
         "method": method,
         "head": head,
         "preset": preset,
-        "recipe": recipe._asdict(),
+        "recipe": PRESETS[preset][method]._asdict(),
         "test_protocol": test_protocol,
         **({} if normalise == "none" else {"normalise": normalise}),
         **decoder_config(decoder, options),
-        "seed": seed,
+        "seed": seed if isinstance(seed, int) else [*seed],
         "features": [describe(source, path) for source, path in zip(sources, paths)],
         "train": _describe_clips(dataset, metadata),
         "versions": versions(),
     }
     claim(out, config)
     if not (out / "metrics.json").exists():
-        return _run(dataset, features, config, decoder, options, out)
-    shutil.rmtree(out / "folds", ignore_errors=True)  # where the last call was stopped at its very end
-    return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+        _run(dataset, fuse(sources), config, decoder, options, out)
+    shutil.rmtree(out / "folds", ignore_errors=True)
+    return _metrics(out)
 
 
-def _demand_protocol(test_protocol: str, decoder: str) -> None:
-    """ValueError: no such protocol, or one that takes a fold's thresholds with a decoder that has none."""
+def _metrics(run: Path) -> dict:
+    return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+
+
+def _demand_protocol(test_protocol: str, decoder: str, seed: int | Sequence[int]) -> None:
+    """ValueError: no such protocol, or one that takes a fold's thresholds with a decoder that has none, or with several
+    seeds; no seed, or one that is there twice.
+    """
     if test_protocol not in TEST_PROTOCOLS or decoder != "thresholds" and test_protocol != "pooled":
         raise ValueError(
             f"test protocol {test_protocol!r}, decoder {decoder!r}; expected one of {', '.join(TEST_PROTOCOLS)}, and"
             " with a decoder other than thresholds pooled"
         )
+    if not isinstance(seed, int) and (not 0 < len(seed) == len(set(seed)) or test_protocol != "pooled"):
+        message = f"seeds {[*seed]}, test protocol {test_protocol!r}; expected different seeds, and the protocol pooled"
+        raise ValueError(message)
 
 
 def decoder_config(decoder: str, options: Mapping[str, float]) -> dict:
@@ -127,26 +140,68 @@ def decoder_config(decoder: str, options: Mapping[str, float]) -> dict:
 
 def _run(
     dataset: Dataset, features: Features, config: dict, decoder: str, options: Mapping[str, float], out: Path
-) -> dict:
-    """Train, and write the run folder's files, metrics.json last; returns what that holds."""
-    recipe = Recipe(**config["recipe"])
+) -> None:
+    """Train, and write the run folder's files, metrics.json last."""
     features, reference = _normalised(dataset, features, config.get("normalise", "none"))
-    result = cross_validate(dataset, features, recipe, [config["head"]], [config["seed"]], keep=out / "folds")
-    logits, losses = result.logits[0, 0], {fold: curves[0, 0] for fold, curves in result.losses.items()}
+    seeds = config["seed"] if isinstance(config["seed"], list) else [config["seed"]]
+    runs = [seed_folder(out, seed) for seed in seeds] if seeds is config["seed"] else [out]
+    recipe, head = Recipe(**config["recipe"]), config["head"]
+    result = cross_validate(dataset, features, recipe, [head], seeds, keep=out / "folds")
+    accounts = [_judge(dataset, config, logits) for logits in result.logits[0]]
+    final = accounts[0][1]  # in all but its thresholds the same for all seeds
+    models, scaler = fit_finals(dataset, features, head, recipe, seeds, final)
+    for place, (seed, run) in enumerate(zip(seeds, runs)):
+        own, (metrics, final) = {**config, "seed": seed}, accounts[place]
+        claim(run, own)
+        logits, losses = result.logits[0, place], {fold: one[0, place] for fold, one in result.losses.items()}
+        last = logits[min(final.epochs, recipe.epochs) - 1]
+        spec = fit_final_decoder(dataset, last, final, decoder, options, metrics)
+        metrics["final"]["test_protocol"] = config["test_protocol"]
+        if reference:
+            metrics["normalise"] = {"method": config["normalise"], "account": "transductive"}
+        _save_model(dataset, models[place], scaler, reference, own, final, spec, run)
+        write_results(dataset, logits, losses, last, metrics, run)
+    if runs != [out]:
+        _pool(dataset, config, runs, decoder, options, out)
+
+
+def _judge(dataset: Dataset, config: dict, logits: np.ndarray) -> tuple[dict, Final]:
+    """The accounts of out-of-fold logits (epochs, N, 6), and what the final model is by them."""
+    recipe = Recipe(**config["recipe"])
     metrics = figures_with_intervals(dataset, softmax(logits), nested_epoch(config["test_protocol"], recipe))
     if config["test_protocol"] == "pooled":
-        final = pooled_final(recipe, softmax(logits), dataset)
-    else:
-        final = best_fold_final(config["test_protocol"], recipe, metrics)
-    last = logits[min(final.epochs, recipe.epochs) - 1]
-    spec = fit_final_decoder(dataset, last, final, decoder, options, metrics)
-    metrics["final"]["test_protocol"] = config["test_protocol"]
-    if reference:
-        metrics["normalise"] = {"method": config["normalise"], "account": "transductive"}
-    _save_model(dataset, features, reference, config, final, spec, out)
-    write_results(dataset, logits, losses, last, metrics, out)
-    shutil.rmtree(out / "folds")
-    return metrics
+        return metrics, pooled_final(recipe, softmax(logits), dataset)
+    return metrics, best_fold_final(config["test_protocol"], recipe, metrics)
+
+
+def _pool(
+    dataset: Dataset, config: dict, runs: Sequence[Path], decoder: str, options: Mapping[str, float], out: Path
+) -> None:
+    """Decode and judge the seeds' models together, as `decode` does with their score tables."""
+    models = read_models(runs, dataset.ids)._replace(paths=[run.relative_to(out) for run in runs])
+    decoded = decoders.fit("thresholds", dataset, models)
+    metrics, by_seed = {**decoded.figures}, [_metrics(run) for run in runs]
+    nested = {"thresholds": [one["nested"] for one in by_seed]}
+    if decoder != "thresholds":
+        decoded = decoders.fit(decoder, dataset, models, **options)
+        metrics[decoder], nested[decoder] = decoded.figures, [one[decoder]["nested"] for one in by_seed]
+    metrics["seeds"] = {name: _over_seeds(config["seed"], accounts) for name, accounts in nested.items()}
+    if "normalise" in config:
+        metrics["normalise"] = by_seed[0]["normalise"]
+    spec = {
+        "emotions": list(EMOTIONS),
+        "seeds": config["seed"],
+        "decoder": decoded.spec,
+        "versions": config["versions"],
+    }
+    write_atomic(out / "model.json", to_json(spec))
+    write_atomic(out / "metrics.json", to_json(metrics))
+
+
+def _over_seeds(seeds: Sequence[int], accounts: Sequence[Mapping]) -> dict:
+    """One decoder's nested accounts of each seed, for metrics.json: by seed, and their mean and spread."""
+    rows = [{"seed": seed, **{name: account[name] for name in METRICS}} for seed, account in zip(seeds, accounts)]
+    return {"by_seed": rows, "over_seeds": mean_and_std(rows)}
 
 
 def fit_final_decoder(
@@ -245,32 +300,41 @@ def fit_final(
     dataset: Dataset, features: Features, head: str, recipe: Recipe, seed: int, final: Final
 ) -> tuple[torch.nn.Module, Scaler]:
     """Train the final model. A fold's own model comes out as in cross-validation, up to rounding."""
+    models, scaler = fit_finals(dataset, features, head, recipe, [seed], final)
+    return models[0], scaler
+
+
+def fit_finals(
+    dataset: Dataset, features: Features, head: str, recipe: Recipe, seeds: Sequence[int], final: Final
+) -> tuple[list[torch.nn.Module], Scaler]:
+    """Train the final model with each of the seeds."""
     inside = dataset.folds[features.owner] != final.without
     scaler = fit_scaler(features.X[inside])
-    with one_thread_each(), tqdm(total=final.epochs, desc="final model", unit="epoch", disable=None) as progress:
-        model = fit_model(
+    epochs = final.epochs * len(seeds)
+    with one_thread_each(), tqdm(total=epochs, desc="final model", unit="epoch", disable=None) as progress:
+        models = fit_models(
             scaler(features.X[inside]),
             dataset.targets[features.owner[inside]],
             head,
             recipe,
             final.epochs,
-            fold_seed(seed, final.without),
+            [fold_seed(seed, final.without) for seed in seeds],
             lambda _: progress.update(),
         )
-    return model, scaler
+    return models, scaler
 
 
 def _save_model(
     dataset: Dataset,
-    features: Features,
+    model: torch.nn.Module,
+    scaler: Scaler,
     reference: Reference | None,
     config: dict,
     final: Final,
     decoder: dict,
     out: Path,
 ) -> None:
-    """Train the final model and write the artefact."""
-    model, scaler = fit_final(dataset, features, config["head"], Recipe(**config["recipe"]), config["seed"], final)
+    """Write the artefact."""
     tensors = {f"head.{name}": tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     tensors |= {"scaler.mean": torch.from_numpy(scaler.mean), "scaler.scale": torch.from_numpy(scaler.scale)}
     if reference:

@@ -17,6 +17,7 @@ try:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
     from nbconvert import HTMLExporter
+    from tqdm import tqdm
 
     from blemore.errors import FileError
     from blemore.io import write_atomic
@@ -27,8 +28,17 @@ NOTEBOOK = Path(__file__).resolve().parent / "blemore_starting_kit.ipynb"
 
 
 def run(notebook: nbformat.NotebookNode) -> None:
-    """Execute all cells, in place. CellExecutionError: one of them failed."""
-    NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
+    """Execute all cells, in place, and show how far that is. CellExecutionError: one of them failed."""
+    cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    with tqdm(total=cells, unit="cell", disable=None) as progress:
+        NotebookClient(
+            notebook,
+            timeout=None,
+            extra_arguments=["--Application.log_level=ERROR"],  # it warns of how it is started here
+            resources={"metadata": {"path": str(NOTEBOOK.parent)}},
+            on_cell_execute=lambda cell, cell_index: progress.set_description(cell.id),
+            on_cell_executed=lambda cell, cell_index, execute_reply: progress.update(),
+        ).execute()
 
 
 def page(notebook: nbformat.NotebookNode) -> str:
@@ -54,10 +64,11 @@ def page(notebook: nbformat.NotebookNode) -> str:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
-    executed = nbformat.read(NOTEBOOK, as_version=4)
+    executed, target = nbformat.read(NOTEBOOK, as_version=4), Path(sys.argv[1])
     try:
         run(executed)
-        write_atomic(Path(sys.argv[1]), page(executed))
+        write_atomic(target, page(executed))
+        print(f"{target}: the notebook and its results, as one page")
     except CellExecutionError as error:
         number = max(cell.get("execution_count") or 0 for cell in executed.cells)
         sys.exit(f"{NOTEBOOK.name}, code cell {number}: {error.ename}: {error.evalue}")

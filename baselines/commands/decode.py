@@ -41,8 +41,8 @@ RELIABILITY = ".reliability"  # beside a report
     multiple=True,
     metavar="OOF",
     help=(
-        "Out-of-fold logits or probabilities of the train clips: a table or a run folder. Several are fused, each clip"
-        " from the models that know it."
+        "Out-of-fold logits or probabilities of the train clips: a table, or a run folder with all its seeds. Several"
+        " are fused, each clip from the models that know it."
     ),
 )
 @click.option(
@@ -114,8 +114,7 @@ def decode(
     train = read_models(scores, dataset.ids)
     test = _read_test(test_scores, ids, dataset.ids, metadata) if out else None
     actors = read_groups(groups, test.ids) if test and groups else None
-    for models in filter(None, (train, test)):
-        _tell_missing(models)
+    _tell_models(scores, *filter(None, (train, test)))
     decoded = transductive.fit(decoder, dataset, train, normalise, **options)
     _tell_in_sample(dataset, train, test, decoded)
     rows = _submit(test, decoded.apply(test, actors), out) if test and out else []
@@ -130,11 +129,14 @@ def decode(
 
 
 def _demand_pairs(scores: tuple, test_scores: tuple, out: Path | None) -> None:
+    from blemore_baselines.features import runs_of
+
     if bool(test_scores) != bool(out):
         raise click.UsageError("--test-scores and --out go together")
-    if test_scores and len(test_scores) != len(scores):
+    models, tests = (sum(len(runs_of(path)) for path in paths) for paths in (scores, test_scores))
+    if test_scores and models != tests:
         raise click.UsageError(
-            f"{len(scores)} --scores but {len(test_scores)} --test-scores: expected one for each model"
+            f"{models} --scores but {tests} --test-scores: expected one for each model, and for each seed of a run"
         )
 
 
@@ -168,13 +170,21 @@ def _demand_new_clips(test: Models, ids: list[str], metadata: Path) -> None:
         raise ValidationError(Problem("train-clips", ", ".join(map(str, test.paths)), message, hint=hint))
 
 
-def _tell_missing(models: Models) -> None:
-    for path, missing in zip(models.paths, models.missing):
-        if missing:
-            talk(
-                f"{path}: {len(missing):,} of {len(models.ids):,} clips are missing, and come from the other models"
-                f" alone: {some(missing)}"
-            )
+def _tell_models(scores: tuple, *partitions: Models) -> None:
+    """Which paths have several seeds, and which clips a model lacks."""
+    from blemore_baselines.features import runs_of
+
+    for path in scores:
+        seeds = runs_of(path)
+        if seeds != [path]:
+            talk(f"{path}: {len(seeds)} seeds, each fused as a model of its own: {some([run.name for run in seeds])}")
+    for models in partitions:
+        for path, missing in zip(models.paths, models.missing):
+            if missing:
+                talk(
+                    f"{path}: {len(missing):,} of {len(models.ids):,} clips are missing, and come from the other models"
+                    f" alone: {some(missing)}"
+                )
 
 
 def _tell_in_sample(dataset: Dataset, train: Models, test: Models | None, decoded: Decoded) -> None:

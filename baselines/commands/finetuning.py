@@ -66,7 +66,7 @@ workers_option = click.option(
     type=click.Choice(RECIPES),
     default="reference",
     show_default=True,
-    help="published: hicmae as the challenge fine-tuned it.",
+    help="published: hicmae as the challenge fine-tuned it; last-layer: speech models without the sum of layers.",
 )
 @click.option("--epochs", type=click.IntRange(1), metavar="N", help="In place of the recipe's.")
 @click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Clips, on all devices; the rate follows it.")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from blemore import trivial as trivial_answers
 from blemore.cli import OUT_FOLDER, PATH, FilePath
+from blemore.errors import some
 from blemore.evaluate import read_ids, read_reference
 from blemore.io import read_table, to_json, write_atomic
 from blemore_baselines.commands.common import (
@@ -35,6 +38,26 @@ if TYPE_CHECKING:
     import numpy as np
 
 LOGITS = ".logits.csv"  # beside a submission
+MOST_SEEDS = 1000
+
+
+def _seeds(_: click.Context, parameter: click.Parameter, value: str | None) -> list[int] | None:
+    """The numbers of "0-4" or "0,3,7"; None where none are given."""
+    if value is None:
+        return None
+    seeds: list[int] = []
+    for part in value.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if not first <= last < first + MOST_SEEDS:
+            message = f"{part!r} is no seed or range of seeds; expected numbers and ranges such as 0-4 or 0,3,7-9"
+            raise click.BadParameter(message, param_hint=parameter.opts[0])
+        seeds += range(first, last + 1)
+    repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if repeated:
+        message = f"{value!r} has {some([str(seed) for seed in repeated])} more than once; expected each seed once"
+        raise click.BadParameter(message, param_hint=parameter.opts[0])
+    return seeds
 
 
 @click.command()
@@ -64,6 +87,12 @@ LOGITS = ".logits.csv"  # beside a submission
 @weight_option
 @seed_option
 @click.option(
+    "--seeds",
+    callback=_seeds,
+    metavar="0-4",
+    help="Several seeds in one pass, such as 0-4 or 0,3,7: figures by seed, and a model of all of them, pooled.",
+)
+@click.option(
     "--out", type=OUT_FOLDER, required=True, metavar="RUN", help="The run folder; a run that was stopped goes on."
 )
 def train(
@@ -77,17 +106,20 @@ def train(
     decoder: str,
     weight: float | None,
     seed: int,
+    seeds: list[int] | None,
     out: Path,
 ) -> None:
     """Cross-validate over the predefined folds, then train the model for new clips.
 
     \b
-    Example:
+    Examples:
       blemore-baselines train --metadata demo/train_metadata.csv --features logmel.npz --out run
+      blemore-baselines train --metadata demo/train_metadata.csv --features logmel.npz --seeds 0-4 --out runs
     """
     options = decoder_options(decoder, weight=weight)
-    if decoder != "thresholds" and test_protocol != "pooled":
-        raise click.UsageError(f"--decoder {decoder} goes with --test-protocol pooled; the others are about thresholds")
+    _demand_pooled(test_protocol, decoder, seeds)
+    if seeds and click.get_current_context().get_parameter_source("seed") is not ParameterSource.DEFAULT:
+        raise click.UsageError("--seed and --seeds exclude each other")
     from blemore_baselines.dataset import read_dataset
     from blemore_baselines.features import read_features
     from blemore_baselines.results.text import run_to_text
@@ -104,7 +136,7 @@ def train(
         preset=preset,
         test_protocol=test_protocol,
         normalise=normalise,
-        seed=seed,
+        seed=seeds or seed,
         out=out,
         decoder=decoder,
         metadata=metadata,
@@ -112,6 +144,16 @@ def train(
     )
     click.echo(run_to_text(metrics))
     talk(f"The run is in {out}")
+
+
+def _demand_pooled(test_protocol: str, decoder: str, seeds: list[int] | None) -> None:
+    """UsageError: a protocol that takes what is one model's, with several; or its thresholds, with another decoder."""
+    if test_protocol == "pooled":
+        return
+    if seeds:
+        raise click.UsageError(f"--seeds goes with --test-protocol pooled; {test_protocol} takes a fold of one model's")
+    if decoder != "thresholds":
+        raise click.UsageError(f"--decoder {decoder} goes with --test-protocol pooled; the others are about thresholds")
 
 
 @click.command()
@@ -155,7 +197,8 @@ def predict(
     """Predict clips with a trained model: a submission that has passed the check.
 
     The logits go beside it, as submission.logits.csv, and into the run folder, where `decode` finds the last ones; with
-    a structured decoder also what each clip is expected to gain, as submission.expected.csv.
+    a structured decoder also what each clip is expected to gain, as submission.expected.csv. A model of several seeds
+    is decoded as `decode` does with them; its submission.logits.csv has the mean of their log-probabilities.
 
     \b
     Examples:
@@ -167,7 +210,6 @@ def predict(
     if groups and without_groups or clips and (groups or without_groups):
         raise click.UsageError("--groups, --without-groups and --clips exclude each other")
     from blemore_baselines.dataset import read_groups
-    from blemore_baselines.features import RUN_OOF, RUN_TEST, scores_csv
     from blemore_baselines.predict import decode, write_submission
 
     names = read_ids(ids)
@@ -177,10 +219,7 @@ def predict(
     logits = _logits(model, features, actors, clips, faces, cache, names)
     answers = decode(model, logits)
     write_submission(names, answers.labels, out)
-    is_run = (model / RUN_OOF).exists() and os.access(model, os.W_OK)
-    for table in (out.with_suffix(LOGITS), *([model / RUN_TEST] if is_run else [])):
-        write_atomic(table, scores_csv(names, logits))
-        talk(f"{table}: the logits")
+    _write_logits(model, names, logits, out)
     write_expected(out, names, answers)
     overlap = _clips_of_run(model).intersection(names)
     if overlap:
@@ -200,7 +239,7 @@ def _logits(
     cache: Path | None,
     names: Sequence[str],
 ) -> np.ndarray:
-    """(N, 6), from features or from the clips themselves."""
+    """(N, 6), or of several seeds (seeds, N, 6), from features or from the clips themselves."""
     if clips is None:
         from blemore_baselines.predict import predict as run
 
@@ -212,9 +251,25 @@ def _logits(
     return run_on_clips(model, names, clips, faces, computing)
 
 
+def _write_logits(model: Path, names: Sequence[str], logits: np.ndarray, out: Path) -> None:
+    """Beside the submission and, where they can be written to, into the folders of the run and of its seeds."""
+    from blemore_baselines.decoding.scores import mean_logs
+    from blemore_baselines.features import RUN_OOF, RUN_TEST, runs_of, scores_csv
+
+    tables = {out.with_suffix(LOGITS): mean_logs(logits) if logits.ndim == 3 else logits}
+    for run, own in zip(runs_of(model), logits.reshape(-1, *logits.shape[-2:])):
+        if (run / RUN_OOF).exists() and os.access(run, os.W_OK):
+            tables[run / RUN_TEST] = own
+    for table, scores in tables.items():
+        write_atomic(table, scores_csv(names, scores))
+        talk(f"{table}: the logits")
+
+
 def _clips_of_run(model: Path) -> set[str]:
-    """The clips that a run was trained on; none known where the model's two files stand alone."""
-    path = model / "labels.csv"
+    """The clips that a run was trained on; none known where the model's files stand alone."""
+    from blemore_baselines.features import runs_of
+
+    path = runs_of(model)[0] / "labels.csv"
     return {row.get("filename", "") for row in read_table(path)} if path.exists() else set()
 
 

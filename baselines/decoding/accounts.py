@@ -26,6 +26,8 @@ from blemore.significance import intervals
 from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL, Dataset
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_grid
 
+METRICS = ("acc_presence", "acc_salience", "score")
+
 
 class Fold(NamedTuple):
     """One fold's result, and the choice that was made for it. `epoch` counts from 1."""
@@ -158,13 +160,19 @@ def _to_dict(fold: Fold) -> dict:
 
 
 def _over_folds(folds: Sequence[Fold]) -> dict:
-    """Mean and sample standard deviation over folds; None where a fold has no blend."""
+    return {"over_folds": mean_and_std([accuracies(fold.counts) for fold in folds])}
+
+
+def mean_and_std(rows: Sequence[Mapping]) -> dict:
+    """By metric the mean and the sample standard deviation of several figures, as `accuracies` gives them; None where
+    one of them has no blend.
+    """
     over = {}
-    for name in ("acc_presence", "acc_salience", "score"):
-        values: list = [getattr(fold.counts, name) for fold in folds]
+    for name in METRICS:
+        values: list = [row[name] for row in rows]
         complete = None not in values
         over[name] = {
             "mean": float(np.mean(values)) if complete else None,
             "std": float(np.std(values, ddof=1)) if complete and len(values) > 1 else None,
         }
-    return {"over_folds": over}
+    return over

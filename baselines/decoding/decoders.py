@@ -4,7 +4,7 @@ Nothing heavy is imported before a decoder is used. Its module has three functio
 
     demand(dataset)                  ValidationError: it cannot be fitted on a dataset like this one
     fit(dataset, models, **options)  fitted on out-of-fold scores: a `Decoded`
-    read(spec, where)                how to decode the logits of one model, from what `Decoded.spec` was
+    read(spec, where)                how to decode logits of the models, from what `Decoded.spec` was
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Decoded(NamedTuple):
 
     figures: how well it does, for JSON
     nested:  (N,) each clip's label, by what was fitted on the other folds
-    spec:    what `read` needs to decode one model's logits, for JSON; its `name` is the decoder's
+    spec:    what `read` needs to decode the models' logits, for JSON; its `name` is the decoder's
     apply:   decodes the same models' scores of other clips
     """
 
@@ -93,7 +93,8 @@ def fit(name: str, dataset: Dataset, models: Models, **options: float) -> Decode
 
 
 def read(spec: dict, where: str = "decoder") -> Callable[[np.ndarray], Answers]:
-    """How a decoder that was fitted before decodes the logits (N, 6) of the model that it was fitted on.
+    """How a decoder that was fitted before decodes the logits of what it was fitted on: (N, 6) of one model, or
+    (M, N, 6) of several.
 
     Raises ValidationError, with `where`: the spec is damaged, or of a decoder that is not known.
     """

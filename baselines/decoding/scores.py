@@ -14,7 +14,7 @@ import numpy as np
 from blemore.errors import Problem, ValidationError, some
 from blemore.labels import EMOTIONS
 from blemore_baselines.decoding.arrays import demand_rows
-from blemore_baselines.features import read_scores
+from blemore_baselines.features import read_scores, runs_of
 
 FLOOR = 1e-12  # a probability of zero has no logarithm
 
@@ -49,6 +49,7 @@ def read_models(paths: Sequence[Path], ids: Sequence[str] | None = None, test: b
     Raises as `blemore_baselines.features.read_scores`, but for missing clips: only those that no model
     knows are refused.
     """
+    paths = [run for path in paths for run in runs_of(path)]
     clips = [read_scores(path, test=test).ids for path in paths]  # of each model
     ids = list(dict.fromkeys(clip for row in clips for clip in row)) if ids is None else list(ids)
     probabilities, logs = np.full((2, len(paths), len(ids), len(EMOTIONS)), np.nan)
@@ -76,6 +77,11 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log-probabilities over the last axis, float64; exact where the softmax would round to zero."""
     shifted = np.asarray(logits, dtype=np.float64) - np.max(logits, axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def mean_logs(logits: np.ndarray) -> np.ndarray:
+    """One score (N, 6) for each clip from the logits of several models (M, N, 6): their mean log-probabilities."""
+    return log_softmax(logits).mean(axis=0)
 
 
 def to_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarray:

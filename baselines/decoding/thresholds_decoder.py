@@ -48,7 +48,12 @@ def read(spec: dict, where: str) -> Callable[[np.ndarray], Answers]:
     if not all(isinstance(spec.get(key), float) for key in Thresholds._fields):
         raise bad_spec(spec, where)
     thresholds = Thresholds(spec["alpha"], spec["beta"])
-    return lambda logits: _decode(softmax(logits), thresholds)
+
+    def decode(logits: np.ndarray) -> Answers:
+        by_model = softmax(logits).reshape(-1, *logits.shape[-2:])
+        return _decode(by_model.mean(axis=0), thresholds)
+
+    return decode
 
 
 def _decode(probabilities: np.ndarray, thresholds: Thresholds) -> Answers:

@@ -35,7 +35,7 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
-from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
+from transformers.audio_utils import mel_filter_bank, window_function
 
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip, MediaError, spellings
 from blemore_baselines.encoders.frames import IMAGENET_MEAN, IMAGENET_STD, centre, normalise, windows
@@ -45,6 +45,7 @@ from blemore_baselines.encoders.weights import State, build, count, fill, read, 
 FRAMES, EVERY, SIDE = 16, 4, 160
 TIMES, BANDS = 256, 128  # of the spectrogram: 10 ms each
 WINDOW, HOP, FFT = 400, 160, 512  # samples
+EMPHASIS = 0.97  # of treble
 SHORTEST = 1025  # samples of a window's sound, in the preset `published`
 SPECTRUM_MEAN, SPECTRUM_STD = -4.2677393, 4.5689974  # of AudioSet
 DEPTH, FUSED = 10, 2  # layers for one modality, and for both
@@ -210,21 +211,15 @@ def fbank(sound: np.ndarray) -> np.ndarray:
     """
     rows = np.zeros((TIMES, BANDS), np.float32)
     if len(sound) >= WINDOW:
-        log_mel = spectrogram(
-            sound,
-            window_function(WINDOW, "hann", periodic=False),
-            WINDOW,
-            HOP,
-            FFT,
-            power=2.0,
-            center=False,
-            preemphasis=0.97,
-            remove_dc_offset=True,
-            mel_filters=_filters(),
-            mel_floor=float(np.finfo(np.float32).eps),
-            log_mel="log",
-        ).T[:TIMES]
-        rows[: len(log_mel)] = log_mel
+        # Transformers' `spectrogram` gives the same numbers, but takes ten times as long: it goes window by window.
+        parts = np.lib.stride_tricks.sliding_window_view(sound.astype(np.float64), WINDOW)[::HOP][:TIMES]
+        parts = parts - parts.mean(1, keepdims=True)
+        treble = parts * np.r_[1 - EMPHASIS, np.ones(WINDOW - 1)]
+        treble[:, 1:] -= EMPHASIS * parts[:, :-1]
+        spectrum = np.fft.rfft(treble * window_function(WINDOW, "hann", periodic=False), FFT).astype(np.complex64)
+        power = torch.from_numpy(np.abs(spectrum, dtype=np.float64) ** 2)
+        bands = power @ torch.from_numpy(_filters())  # numpy's threads would compete with torch's
+        rows[: len(bands)] = bands.clamp(min=float(np.finfo(np.float32).eps)).log().numpy()
     return (rows - SPECTRUM_MEAN) / (2 * SPECTRUM_STD)
 
 

@@ -23,7 +23,7 @@ FAMILIES = {
     "wavlm": "speech:SpeechFamily",
     "hf-audio": "speech:SpeechFamily",
 }
-RECIPES = ("reference", "published")
+RECIPES = ("reference", "published", "last-layer")
 
 
 def family_class(encoder: str) -> type[Family]:

@@ -61,16 +61,15 @@ def _box(rng: np.random.Generator, side: int, areas: tuple[float, float], ratios
 
 def augment(pictures: torch.Tensor, plan: Plan | None, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """(T, side, side, 3) uint8 to (T, 3, side, side) float32, normalised; as they are without a plan."""
+    x, side = pictures.movedim(-1, 1).contiguous(), pictures.shape[1]  # what follows is faster so
     if plan is None:
-        return normalise(pictures.float(), mean, std)
-    x, side = pictures, pictures.shape[1]
+        return normalise(x.movedim(1, -1).float(), mean, std)
     if plan.operations:
-        x = x.movedim(-1, 1).float()
+        x = x.float()
         for name, strength in plan.operations:
             x = OPERATIONS[name][0](x, strength).round().clamp(0, 255)
-        x = x.movedim(1, -1)
     top, left, height, width = plan.crop
-    x = normalise(x[:, top : top + height, left : left + width].float(), mean, std)
+    x = normalise(x[:, :, top : top + height, left : left + width].movedim(1, -1).float(), mean, std)
     if plan.crop != (0, 0, side, side):
         x = F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
     x = x.flip(-1) if plan.flip else x
@@ -106,14 +105,6 @@ def _equalize(x: torch.Tensor, strength: float) -> torch.Tensor:
 def _posterize(x: torch.Tensor, strength: float) -> torch.Tensor:
     step = 2 ** (8 - (4 - int(strength)))
     return x.div(step, rounding_mode="floor") * step
-
-
-def _solarize(x: torch.Tensor, strength: float) -> torch.Tensor:
-    return torch.where(x < 256 - int(strength), x, 255 - x)
-
-
-def _solarize_add(x: torch.Tensor, strength: float) -> torch.Tensor:
-    return torch.where(x < 128, (x + int(strength)).clamp(max=255), x)
 
 
 def _gray(x: torch.Tensor) -> torch.Tensor:
@@ -161,8 +152,8 @@ OPERATIONS: dict[str, tuple[Callable[[torch.Tensor, float], torch.Tensor], float
     "invert": (lambda x, strength: 255 - x, 0, False),
     "rotate": (_moved(_rotation), 30, True),
     "posterize": (_posterize, 4, False),
-    "solarize": (_solarize, 256, False),
-    "solarize-add": (_solarize_add, 110, False),
+    "solarize": (lambda x, strength: torch.where(x < 256 - int(strength), x, 255 - x), 256, False),
+    "solarize-add": (lambda x, strength: torch.where(x < 128, x + int(strength), x), 110, False),
     "colour": (_towards(_gray), 0.9, True),
     "contrast": (_towards(lambda x: _gray(x).mean((1, 2, 3), keepdim=True).round()), 0.9, True),
     "brightness": (_towards(torch.zeros_like), 0.9, True),

@@ -50,6 +50,10 @@ class Source(NamedTuple):
     faces: Path | None
 
     @property
+    def is_sound(self) -> bool:
+        return self.path.suffix.lower() in SOUND_SUFFIXES
+
+    @property
     def identity(self) -> str:
         """What changes when a file of the source does. Raises MediaError: it has no faces."""
         files = [self.path, *(face_files(self.faces, self.clip) if self.faces else [])]
@@ -74,20 +78,19 @@ class Kind(NamedTuple):
         sound = np.clip(np.round(wave * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
         if not self.side:
             return Stored(np.zeros((0, 0, 0, 3), np.uint8), np.zeros(0, np.int64), sound)
+        offset = clip.offset if self.sound and not source.is_sound else 0.0
         if source.faces:
-            pictures = map(read_picture, face_files(source.faces, source.clip))
-            frames = np.stack([resized(picture, self.side) for picture in pictures])
-            is_sound = source.path.suffix.lower() in SOUND_SUFFIXES  # which says nothing about times
-            step = len(sound) / SAMPLE_RATE / len(frames) if is_sound else 1 / clip.fps
-            times = np.arange(len(frames)) * step
+            frames = [resized(read_picture(file), self.side) for file in face_files(source.faces, source.clip)]
+            # A sound file does not say when they are shown: evenly, over all of it.
+            times = np.arange(len(frames)) * (
+                len(sound) / SAMPLE_RATE / len(frames) if source.is_sound else 1 / clip.fps
+            )
         else:
             timed = [
                 (time, resized(centre(frame, min(frame.shape[:2])), self.side)) for time, frame in clip.timed_frames()
             ]
-            times, frames = np.array([time for time, _ in timed]), np.stack([frame for _, frame in timed])
-            is_sound = False
-        offset = 0.0 if is_sound or not self.sound else clip.offset
-        return Stored(frames, np.round((times - offset) * SAMPLE_RATE).astype(np.int64), sound)
+            times, frames = np.array([time for time, _ in timed]), [frame for _, frame in timed]
+        return Stored(np.stack(frames), np.round((times - offset) * SAMPLE_RATE).astype(np.int64), sound)
 
 
 class Cache(NamedTuple):
@@ -174,12 +177,8 @@ def demand_none(failures: Sequence[Failure], count: int, where: str) -> None:
         raise ValidationError(problems)
 
 
-def fill(
-    kind: Kind, cache: Cache, sources: Sequence[Source], workers: int, part: tuple[int, int] = (0, 1)
-) -> list[Failure]:
+def fill(kind: Kind, cache: Cache, sources: Sequence[Source], workers: int) -> list[Failure]:
     """Decode what is not in the cache yet, or is there from a file that has changed; clips that failed.
-
-    part: (i, n): every n-th clip alone, from the i-th, counted from 0
 
     Raises FileError: there is no room for it, or it cannot be written; what is decoded stays.
     """
@@ -188,15 +187,10 @@ def fill(
     missing = [one for one, identity in zip(sources, identities) if not cache.holds(one.clip, identity)]
     if not missing:
         return []
-    if part[0] == 0:
-        _demand_room(kind, cache, missing)
-    tasks = missing[part[0] :: part[1]]
-    failures = []
-    with tqdm(total=len(tasks), desc="decode", unit="clip", file=sys.stderr, disable=part[0] > 0) as progress:
-        for outcome in engines.run(Decoding(kind, cache), tasks, workers=workers):
-            failures += [outcome] if outcome else []
-            progress.update()
-    return failures
+    _demand_room(kind, cache, missing)
+    outcomes = engines.run(Decoding(kind, cache), missing, workers=workers)
+    progress = tqdm(outcomes, desc="decode", total=len(missing), unit="clip")
+    return [outcome for outcome in progress if outcome]
 
 
 def _demand_room(kind: Kind, cache: Cache, sources: Sequence[Source]) -> None:
@@ -215,9 +209,9 @@ def _demand_room(kind: Kind, cache: Cache, sources: Sequence[Source]) -> None:
 
 def _size(kind: Kind, source: Source) -> float | None:
     """About how many bytes a clip takes, by its header; None: it does not say."""
-    clip, is_sound = Clip(source.path), source.path.suffix.lower() in SOUND_SUFFIXES
+    clip = Clip(source.path)
     try:
-        seconds = source.path.stat().st_size / (2 * SAMPLE_RATE) if is_sound else clip.probe()
+        seconds = source.path.stat().st_size / (2 * SAMPLE_RATE) if source.is_sound else clip.probe()
         size = 2 * SAMPLE_RATE * seconds * kind.sound
         if kind.side:
             frames = len(face_files(source.faces, source.clip)) if source.faces else seconds * clip.fps

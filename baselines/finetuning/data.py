@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,25 +40,17 @@ def rng_of(seed: int, epoch: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, epoch, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])])
 
 
+@dataclass
 class Examples(Dataset):
-    """One training view of a clip, by epoch and place.
+    """One training view of a clip, by epoch and place."""
 
-    ids, targets: of the clips, (N, 6) in 0…1
-    branches:     how many random numbers DropPath wants
-    """
-
-    def __init__(
-        self,
-        family: Family,
-        recipe: Recipe,
-        cache: Cache,
-        ids: Sequence[str],
-        targets: np.ndarray,
-        seed: int,
-        branches: int,
-    ):
-        self.family, self.recipe, self.cache = family, recipe, cache
-        self.ids, self.targets, self.seed, self.branches = list(ids), torch.from_numpy(targets), seed, branches
+    family: Family
+    recipe: Recipe
+    cache: Cache
+    seed: int
+    ids: Sequence[str]
+    targets: torch.Tensor  # (N, 6) in 0…1
+    branches: int  # how many random numbers DropPath wants
 
     def __getitem__(self, key: Key) -> Example:
         epoch, place = key
@@ -102,13 +95,10 @@ def parts_of(batch: np.ndarray, process: tuple[int, int], at_once: int) -> list[
 
 def load(examples: Examples, epochs: range, process: tuple[int, int], at_once: int, workers: int) -> Iterator[Batch]:
     """The parts of a process's batches, one after another, over all these epochs."""
-    plan = [
+    plan: Any = [
         [(epoch, int(place)) for place in part]
         for epoch in epochs
         for batch in epoch_batches(len(examples.ids), examples.recipe, examples.seed, epoch)
         for part in parts_of(batch, process, at_once)
     ]
-    if not plan:
-        return iter(())
-    loader: DataLoader = DataLoader(examples, batch_sampler=plan, num_workers=workers, collate_fn=collate)  # type: ignore[arg-type]
-    return iter(loader)
+    return iter(DataLoader(examples, batch_sampler=plan, num_workers=workers, collate_fn=collate))

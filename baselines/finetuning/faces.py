@@ -80,8 +80,7 @@ def align(ids: Collection[str] | None, clips: Path, out: Path, workers: int = 1)
                 rows[outcome.clip] = outcome
                 write_atomic(out / TABLE, csv_text([Row._fields, *sorted(rows.values())]))
             progress.update()
-    on_record = {one.clip: one for one in read_failures(out) if one.clip not in paths and one.clip not in skipped}
-    on_record |= {one.clip: one for one in failures}
+    on_record = {one.clip: one for one in (*read_failures(out), *failures) if not (out / one.clip).is_dir()}
     if on_record or (out / FAILURES).exists():
         write_atomic(out / FAILURES, csv_text([Failure._fields, *sorted(on_record.values())]))
     return Faces(sorted(aligned), skipped, sorted(failures))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -61,7 +61,7 @@ class Family(ABC):
 
     @classmethod
     @abstractmethod
-    def pretrained(cls, encoder: TorchEncoder) -> tuple[Family, dict[str, torch.Tensor]]:
+    def pretrained(cls, encoder: TorchEncoder, recipe: Recipe) -> tuple[Family, dict[str, torch.Tensor]]:
         """The family with the settings of an encoder's weights, and these weights, without a head.
 
         Raises FileError, ValidationError: they are not there, or of another model.
@@ -128,13 +128,10 @@ class DropPath:
         return (branch, *rest) if isinstance(output, tuple) else branch
 
 
-def shares(count: int) -> list[float]:
-    """The layers' shares of the recipe's drop path, linear from 0 to 1.
-
-    >>> shares(3), shares(1)
-    ([0.0, 0.5, 1.0], [0.0])
-    """
-    return np.linspace(0, 1, count).tolist()
+def graded(layers: Sequence[Any], branches: Callable[[Any], Sequence[nn.Module]]) -> list[tuple[nn.Module, float]]:
+    """The branches of all layers, with shares that grow from 0 in the first layer to 1 in the last."""
+    shares = np.linspace(0, 1, len(layers)).tolist()
+    return [(branch, share) for layer, share in zip(layers, shares) for branch in branches(layer)]
 
 
 def sampled(n: int, first: int, frames: int, every: int) -> np.ndarray:

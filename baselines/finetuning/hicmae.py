@@ -37,7 +37,7 @@ from blemore_baselines.encoders.hicmae import (
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build
 from blemore_baselines.finetuning.augment import Plan, augment
-from blemore_baselines.finetuning.family import Family, Stored, View, sampled, shares, test_starts
+from blemore_baselines.finetuning.family import Family, Stored, View, graded, sampled, test_starts
 from blemore_baselines.finetuning.recipes import Recipe
 
 SPAN = EVERY * FRAMES  # frames that a view is drawn from
@@ -76,7 +76,7 @@ class HiCMAEFamily(Family):
     side = SIDE
 
     @classmethod
-    def pretrained(cls, encoder: TorchEncoder) -> tuple[Family, dict[str, torch.Tensor]]:
+    def pretrained(cls, encoder: TorchEncoder, recipe: Recipe) -> tuple[Family, dict[str, torch.Tensor]]:
         assert isinstance(encoder, HiCMAE)
         encoder.load()
         return cls(encoder.sizes._asdict()), encoder.model.state_dict()
@@ -101,9 +101,7 @@ class HiCMAEFamily(Family):
     def branches(self, model: Any) -> list[tuple[nn.Module, float]]:
         fusion = model.encoder_fusion
         stacks = (model.encoder.blocks, model.encoder_audio.blocks, fusion.blocks, fusion.blocks_audio)
-        layers = [(block, share) for blocks in stacks for block, share in zip(blocks, shares(len(blocks)))]
-        parts = [(getattr(block, "cross_attn", None), block.attn, block.mlp["fc2"]) for block, _ in layers]
-        return [(part, share) for (_, share), group in zip(layers, parts) for part in group if part]
+        return [branch for blocks in stacks for branch in graded(blocks, _branches)]
 
     def train_view(self, stored: Stored, recipe: Recipe, rng: np.random.Generator) -> View:
         n, wave = len(stored.at), stored.wave
@@ -128,6 +126,11 @@ class HiCMAEFamily(Family):
     def inputs(self, views: View, plans: Sequence[Plan | None]) -> View:
         pixels = [augment(frames, plan, IMAGENET_MEAN, IMAGENET_STD) for frames, plan in zip(views["frames"], plans)]
         return {"video": torch.stack(pixels).transpose(1, 2), "audio": views["spectrum"]}
+
+
+def _branches(block: Any) -> list[nn.Module]:
+    crossed = [block.cross_attn] if hasattr(block, "cross_attn") else []
+    return [*crossed, block.attn, block.mlp["fc2"]]
 
 
 def _view(stored: Stored, numbers: np.ndarray, sound: np.ndarray) -> View:

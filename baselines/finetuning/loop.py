@@ -8,7 +8,7 @@ rounding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -30,9 +30,24 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 MEMORY_HINT = (
-    "Give a smaller --at-once: the batch stays as large, and the result the same up to rounding. On a GPU --precision"
-    " bf16 takes less, too. The same command goes on from the last epoch."
+    "Give finetune a smaller --at-once: the batch stays as large, and the result the same up to rounding. On a GPU"
+    " --precision bf16 takes less, too. The same command goes on from the last epoch."
 )
+
+
+class Computing(NamedTuple):
+    """How to compute, which changes results by rounding at most.
+
+    cache:     the folder of decoded clips, shared by runs
+    at_once:   clips on a device at once
+    workers:   processes that decode and load clips
+    precision: of the training: fp32, bf16, or auto, which takes bf16 where the GPU has it; logits are in fp32 always
+    """
+
+    cache: Path
+    at_once: int = 8
+    workers: int = 1
+    precision: str = "auto"
 
 
 class Setup(NamedTuple):
@@ -40,9 +55,7 @@ class Setup(NamedTuple):
 
     initial:   the pretrained weights, without a head
     out:       the run folder
-    at_once:   clips on a device at once
-    loaders:   processes that load clips; 0: this one does
-    precision: of the training's arithmetic, fp32 or bf16; logits are computed in fp32 always
+    computing: its precision is not auto; no workers: this process loads clips
     """
 
     family: Family
@@ -51,9 +64,7 @@ class Setup(NamedTuple):
     cache: Cache
     seed: int
     out: Path
-    at_once: int
-    loaders: int
-    precision: str
+    computing: Computing
 
     def folder(self, fold: int) -> Path:
         return self.out / "folds" / ("final" if fold < 0 else f"fold_{fold}")
@@ -67,7 +78,6 @@ class Training(NamedTuple):
     module: Any
     model: nn.Module
     optimizer: torch.optim.AdamW
-    paths: DropPath
     ids: Sequence[str]
 
 
@@ -85,8 +95,10 @@ def train_fold(
     recipe, place = setup.recipe, (accelerator.process_index, accelerator.num_processes)
     steps = len(ids) // recipe.batch_size
     rates = recipe.rates(steps)
-    examples = Examples(setup.family, recipe, setup.cache, ids, targets, setup.seed, training.paths.branches)
-    loader = load(examples, range(so_far.epochs, recipe.epochs), place, setup.at_once, setup.loaders)
+    branches, soft = training.module.paths.branches, torch.from_numpy(targets)
+    examples = Examples(setup.family, recipe, setup.cache, setup.seed, ids, soft, branches)
+    epochs = range(so_far.epochs, recipe.epochs)
+    loader = load(examples, epochs, place, setup.computing.at_once, setup.computing.workers)
     title, clips = "final model" if fold < 0 else f"fold {fold}", steps * recipe.batch_size
     writer = _writer(setup, fold, so_far.epochs * steps) if accelerator.is_main_process else None
     with tqdm(
@@ -96,7 +108,7 @@ def train_fold(
         unit="clip",
         disable=None if accelerator.is_main_process else True,
     ) as progress:
-        for epoch in range(so_far.epochs, recipe.epochs):
+        for epoch in epochs:
             torch.manual_seed(fold_seed(setup.seed + epoch, fold))  # for what is drawn beside data.py
             losses, where = [], f"{title}, epoch {epoch + 1}"
             for step, batch in enumerate(epoch_batches(len(ids), recipe, setup.seed, epoch), start=epoch * steps):
@@ -137,7 +149,7 @@ def _begin(setup: Setup, accelerator: Accelerator, fold: int, ids: Sequence[str]
     so_far = state.read(setup.folder(fold), module, optimizer)
     module.paths = DropPath(family.branches(module), recipe.drop_path)
     model = accelerator.prepare_model(module)
-    return Training(setup, accelerator, module, model, optimizer, module.paths, ids), so_far
+    return Training(setup, accelerator, module, model, optimizer, ids), so_far
 
 
 def _update(
@@ -146,22 +158,17 @@ def _update(
     """One step of AdamW by a whole batch; its mean loss, and the norm of the gradient."""
     setup, accelerator = training.setup, training.accelerator
     place = (accelerator.process_index, accelerator.num_processes)
-    parts = len(parts_of(batch, place, setup.at_once))
-    try:
+    parts = parts_of(batch, place, setup.computing.at_once)
+    with _enough_memory(where, max(map(len, parts))):
         total = torch.zeros((), device=accelerator.device)
-        for part in range(1, parts + 1):
-            with nullcontext() if part == parts else accelerator.no_sync(training.model):
+        for part in parts:
+            with nullcontext() if part is parts[-1] else accelerator.no_sync(training.model):
                 loss = _losses(training, next(loader)).sum()
                 # Gradients are averaged over processes.
                 accelerator.backward(loss * (accelerator.num_processes / len(batch)))
                 total += loss.detach()
         mean = float(accelerator.reduce(total, "sum")) / len(batch)
         norm = float(accelerator.clip_grad_norm_(training.model.parameters(), setup.recipe.max_norm or float("inf")))
-    except RuntimeError as error:
-        if not (isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)):
-            raise
-        message = f"too little memory for {min(setup.at_once, len(batch))} clips at once"
-        raise ValidationError(Problem("out-of-memory", where, message, hint=MEMORY_HINT)) from error
     if not np.isfinite([mean, norm]).all():
         _refuse(training, batch, where, fold, f"the loss is {mean}, the gradient's norm {norm}")
     for group in training.optimizer.param_groups:
@@ -171,12 +178,24 @@ def _update(
     return mean, norm
 
 
+@contextmanager
+def _enough_memory(where: str, clips: int) -> Iterator[None]:
+    """ValidationError: memory runs out with so many clips at once."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)):
+            raise
+        message = f"too little memory for {clips} clips at once"
+        raise ValidationError(Problem("out-of-memory", where, message, hint=MEMORY_HINT)) from error
+
+
 def _losses(training: Training, batch: Batch) -> torch.Tensor:
     """(B,) each clip's KL divergence from its target."""
     device = training.accelerator.device
-    training.paths.rows = batch.rows.to(device)
+    training.module.paths.rows = batch.rows.to(device)
     inputs = training.setup.family.inputs(to(batch.views, device), batch.plans)
-    with torch.autocast(device.type, torch.bfloat16, enabled=training.setup.precision == "bf16"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=training.setup.computing.precision == "bf16"):
         logits = training.model(**inputs)
     return divergence(logits.float(), batch.targets.to(device))
 
@@ -198,11 +217,15 @@ def _refuse(training: Training, batch: np.ndarray, where: str, fold: int, what: 
 
 @torch.inference_mode()
 def clip_logits(family: Family, module: Any, views: Sequence[View], at_once: int, device: torch.device) -> np.ndarray:
-    """(6,) float32: the mean over a clip's test views, in fp32. The module is in evaluation mode, without DropPath."""
+    """(6,) float32: the mean over a clip's test views, in fp32. The module is in evaluation mode, without DropPath.
+
+    Raises ValidationError: too little memory.
+    """
     logits = []
     for start in range(0, len(views), at_once):
         part = views[start : start + at_once]
-        logits.append(module(**family.inputs(to(stack(part), device), [None] * len(part))).float())
+        with _enough_memory("test views", len(part)):
+            logits.append(module(**family.inputs(to(stack(part), device), [None] * len(part))).float())
     return torch.cat(logits).mean(0).cpu().numpy()
 
 
@@ -216,7 +239,7 @@ def held_out_logits(setup: Setup, accelerator: Accelerator, module: Any, ids: Se
     pairs = []
     for place in tqdm(own, desc=title, unit="clip", disable=None if accelerator.is_main_process else True):
         views = setup.family.test_views(setup.cache.read(ids[place]), setup.recipe)
-        logits = clip_logits(setup.family, module, views, setup.at_once, accelerator.device)
+        logits = clip_logits(setup.family, module, views, setup.computing.at_once, accelerator.device)
         if not np.isfinite(logits).all():
             message = "the model gives logits that are not finite; expected numbers"
             raise ValidationError(Problem("not-finite", title, message, ids[place]))

@@ -31,6 +31,7 @@ class Recipe(NamedTuple):
     erasing: float = 0.0  # the probability that a box of a clip is replaced by noise
     gain: bool = False  # whether a clip's loudness varies, in training alone
     published: bool = False  # whether frames are taken as the challenge's code does
+    last_layer: bool = False  # whether a speech model's last layer alone is read, not the weighted sum of all
 
     def changed(self, epochs: int | None, batch_size: int | None, learning_rate: float | None) -> Recipe:
         """With what is not None in place of its own; of few epochs a quarter at most are for the warm-up."""

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors.torch
@@ -36,7 +36,7 @@ from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.finetuning import family_class
 from blemore_baselines.finetuning.cache import Cache, Kind, Source, demand_none, fill, find_sources
 from blemore_baselines.finetuning.family import Family
-from blemore_baselines.finetuning.loop import Setup, clip_logits, held_out_logits, train_fold
+from blemore_baselines.finetuning.loop import Computing, Setup, clip_logits, held_out_logits, train_fold
 from blemore_baselines.finetuning.recipes import Recipe
 from blemore_baselines.predict import parse_or_refuse, read_artefact
 from blemore_baselines.sources.npz import npz_bytes
@@ -47,21 +47,6 @@ if TYPE_CHECKING:
 
 FINAL = -1  # in place of a fold's number: trained on all of train
 PACKAGES = ("accelerate", "safetensors", "transformers")
-
-
-class Computing(NamedTuple):
-    """How to compute, which changes results by rounding at most.
-
-    cache:     the folder of decoded clips, shared by runs
-    at_once:   clips on a device at once
-    workers:   processes that decode and load clips
-    precision: of the training: fp32, bf16, or auto, which takes bf16 where the GPU has it
-    """
-
-    cache: Path
-    at_once: int = 8
-    workers: int = 1
-    precision: str = "auto"
 
 
 def finetune(
@@ -95,12 +80,14 @@ def finetune(
     decoders.demand(decoder, dataset)
     source = _encoder(encoder, weights, faces)
     sources = find_sources(dataset.ids, clips, faces, source.modality)
-    config = _config(dataset, encoder, source.revision, recipe, seed, clips, faces, decoder_config(decoder, options))
+    features = {"encoder": encoder, "digest": source.revision, "faces": faces is not None, "path": str(clips)}
+    config = _config(dataset, recipe, seed, features, decoder_config(decoder, options))
     claim(out, config)
     if not (out / "metrics.json").exists():
-        family, initial = family_class(encoder).pretrained(source)
-        cache = _fill(family, sources, computing, accelerator)
-        setup = Setup(family, recipe, initial, cache, seed, out, computing.at_once, *_engine(computing, accelerator))
+        family, initial = family_class(encoder).pretrained(source, recipe)
+        with accelerator.main_process_first():  # the others find it filled
+            cache = _filled_cache(family, sources, computing)
+        setup = Setup(family, recipe, initial, cache, seed, out, _on_device(computing, accelerator))
         _train(setup, accelerator, dataset, folds or numbers)
         if accelerator.is_main_process and all(_result(setup, fold).exists() for fold in numbers):
             _assemble(setup, dataset, config, decoder, options)
@@ -131,16 +118,7 @@ def start() -> Accelerator:
     return accelerator
 
 
-def _config(
-    dataset: Dataset,
-    encoder: str,
-    revision: str,
-    recipe: Recipe,
-    seed: int,
-    clips: Path,
-    faces: Path | None,
-    decoder: dict,
-) -> dict:
+def _config(dataset: Dataset, recipe: Recipe, seed: int, features: dict, decoder: dict) -> dict:
     """What config.json holds, in the form that `train` gives it."""
     return {
         "method": "fine-tuned",
@@ -150,7 +128,7 @@ def _config(
         "test_protocol": "pooled",
         **decoder,
         "seed": seed,
-        "features": [{"encoder": encoder, "digest": revision, "faces": faces is not None, "path": str(clips)}],
+        "features": [features],
         "train": {"clips": len(dataset.ids), "digest": dataset.digest},
         "versions": {**versions(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
     }
@@ -178,26 +156,18 @@ def _encoder(name: str, weights: str | Path | None, faces: Path | None) -> Torch
     return encoder
 
 
-def _engine(computing: Computing, accelerator: Accelerator) -> tuple[int, str]:
-    """Processes that load clips, and the precision. On the CPU the model needs all cores for itself."""
-    on_gpu = accelerator.device.type == "cuda"
-    precision = computing.precision
+def _on_device(computing: Computing, accelerator: Accelerator) -> Computing:
+    """With the precision that `auto` comes to. On the CPU the model needs all cores: clips are loaded by itself."""
+    on_gpu, precision = accelerator.device.type == "cuda", computing.precision
     if precision == "auto":
         precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return computing.workers if on_gpu else 0, precision
+    return computing._replace(precision=precision, workers=computing.workers if on_gpu else 0)
 
 
-def _fill(family: Family, sources: Sequence[Source], computing: Computing, accelerator: Accelerator | None) -> Cache:
-    """The cache, with all clips in it; each process has decoded a part of them."""
+def _filled_cache(family: Family, sources: Sequence[Source], computing: Computing) -> Cache:
     kind = Kind(family.side, family.has_sound)
     cache = Cache(computing.cache / kind.name(sources[0].faces is not None))
-    part = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    failures = fill(kind, cache, sources, computing.workers, part)
-    if accelerator:
-        from accelerate.utils import gather_object
-
-        failures = gather_object(failures)
-    demand_none(failures, len(sources), str(sources[0].path.parent))
+    demand_none(fill(kind, cache, sources, computing.workers), len(sources), str(sources[0].path.parent))
     return cache
 
 
@@ -281,7 +251,7 @@ def predict(model: Path, ids: Sequence[str], clips: Path, faces: Path | None, co
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module.to(device).eval()
     modality = "video" if family.side else "audio"
-    cache = _fill(family, find_sources(ids, clips, faces, modality), computing, None)
+    cache = _filled_cache(family, find_sources(ids, clips, faces, modality), computing)
     logits = []
     for clip in tqdm(ids, desc="predict", unit="clip", disable=None):
         views = family.test_views(cache.read(clip), recipe)

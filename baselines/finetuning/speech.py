@@ -1,8 +1,9 @@
 """HuBERT, WavLM and their kin: sound in, the mean over time, a linear layer.
 
 The convolutions below the layers stay as they are. The layers' outputs are summed by the softmax of learned weights, as
-SUPERB does (Yang et al. 2021). What these models skip, mask or drop at random in their pre-training is off, since every
-random number here is tied to a clip; branches are skipped by the recipe's `drop_path` instead.
+SUPERB does (Yang et al. 2021); the recipe `last-layer` takes the output of the last one alone. What these models skip,
+mask or drop at random in their pre-training is off, since every random number here is tied to a clip; branches are
+skipped by the recipe's `drop_path` instead.
 
 A training view is 4 s of the clip, or all of a shorter one; the test view is the whole clip. Sounds of different length
 are never padded, which would change what these models hear: they are encoded one length at a time.
@@ -25,7 +26,7 @@ from blemore_baselines.encoders.speech import EPSILON, FIELD, HFAudio, normalise
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build
 from blemore_baselines.finetuning.augment import Plan
-from blemore_baselines.finetuning.family import DropPath, Family, Stored, View, shares
+from blemore_baselines.finetuning.family import DropPath, Family, Stored, View, graded
 from blemore_baselines.finetuning.recipes import Recipe
 
 WINDOW = 4 * SAMPLE_RATE  # samples of a training view
@@ -34,17 +35,30 @@ AT_RANDOM = (
     *("attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout"),
 )
 
+REFERENCE = Recipe(
+    learning_rate=8e-4,
+    weight_decay=0.01,
+    layer_decay=0.9,
+    batch_size=32,
+    epochs=30,
+    warmup=3,
+    drop_path=0.1,
+    max_norm=1.0,
+    gain=True,
+)
+
 
 class Classifier(nn.Module):
     """Sounds (B, samples), each as long as its entry in lengths (B,) says, to logits (B, 6)."""
 
-    def __init__(self, settings: dict):
+    def __init__(self, config: dict, last_layer: bool):
         super().__init__()
-        still = {**settings, **dict.fromkeys(AT_RANDOM, 0.0), "apply_spec_augment": False}
+        still = {**config, **dict.fromkeys(AT_RANDOM, 0.0), "apply_spec_augment": False}
         self.trunk = AutoModel.from_config(AutoConfig.for_model(**still))
         self.trunk.freeze_feature_encoder()
-        self.layer_weights = nn.Parameter(torch.zeros(settings["num_hidden_layers"] + 1))
-        self.head = nn.Linear(settings["hidden_size"], len(EMOTIONS))
+        layers = None if last_layer else nn.Parameter(torch.zeros(config["num_hidden_layers"] + 1))
+        self.layer_weights = layers
+        self.head = nn.Linear(config["hidden_size"], len(EMOTIONS))
         self.paths: DropPath | None = None
 
     def forward(self, sound: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -57,6 +71,8 @@ class Classifier(nn.Module):
         return torch.cat(logits)[torch.cat(groups).argsort()]
 
     def _encode(self, sound: torch.Tensor) -> torch.Tensor:
+        if self.layer_weights is None:
+            return self.head(self.trunk(sound).last_hidden_state.mean(1))
         output = self.trunk(sound, output_hidden_states=True)
         # The last layer's output as the model gives it: normalised once more in large models.
         layers = torch.stack([*output.hidden_states[:-1], output.last_hidden_state])
@@ -64,26 +80,14 @@ class Classifier(nn.Module):
 
 
 class SpeechFamily(Family):
-    recipes = {
-        "reference": Recipe(
-            learning_rate=8e-4,
-            weight_decay=0.01,
-            layer_decay=0.9,
-            batch_size=32,
-            epochs=30,
-            warmup=3,
-            drop_path=0.1,
-            max_norm=1.0,
-            gain=True,
-        )
-    }
+    recipes = {"reference": REFERENCE, "last-layer": REFERENCE._replace(last_layer=True)}
     has_sound = True
     layer_pattern = r"trunk\.encoder\.layers\.(\d+)\."
     first_pattern = r"trunk\.(feature_projection|encoder\.pos_conv_embed|masked_spec_embed)"
     side = None
 
     @classmethod
-    def pretrained(cls, encoder: TorchEncoder) -> tuple[Family, dict[str, torch.Tensor]]:
+    def pretrained(cls, encoder: TorchEncoder, recipe: Recipe) -> tuple[Family, dict[str, torch.Tensor]]:
         encoder.load()
         model: Any = encoder.model
         is_normalised = True
@@ -99,8 +103,8 @@ class SpeechFamily(Family):
         config = model.config.to_dict()
         state = {f"trunk.{name}": value for name, value in model.state_dict().items()}
         state["layer_weights"] = torch.zeros(config["num_hidden_layers"] + 1)
-        family = cls({"config": config, "normalised": is_normalised})
-        own = family.build().state_dict()  # which lacks what stands for masked sound
+        family = cls({"config": config, "normalised": is_normalised, "last_layer": recipe.last_layer})
+        own = family.build().state_dict()  # which lacks what stands for masked sound, and weights that nothing reads
         return family, {name: value for name, value in state.items() if name in own}
 
     @property
@@ -108,14 +112,10 @@ class SpeechFamily(Family):
         return self.settings["config"]["num_hidden_layers"]
 
     def build(self) -> nn.Module:
-        return build(Classifier, self.settings["config"])
+        return build(Classifier, self.settings["config"], self.settings.get("last_layer", False))  # older runs lack it
 
     def branches(self, model: Any) -> list[tuple[nn.Module, float]]:
-        return [
-            (part, share)
-            for layer, share in zip(model.trunk.encoder.layers, shares(self.depth))
-            for part in (layer.attention, layer.feed_forward.output_dense)
-        ]
+        return graded(model.trunk.encoder.layers, lambda layer: (layer.attention, layer.feed_forward.output_dense))
 
     def train_view(self, stored: Stored, recipe: Recipe, rng: np.random.Generator) -> View:
         sound = self._sound(stored)

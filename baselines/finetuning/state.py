@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,6 @@ from torch import nn
 
 from blemore.io import write_atomic
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 STATES = 2
 
 
@@ -36,20 +35,19 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob("epoch_*.safetensors"), reverse=True)
 
 
-def write(folder: Path, state: State, model: nn.Module, optimizer: torch.optim.AdamW) -> None:
+def write(folder: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Raises FileError: it cannot be written, as on a full disk; the states before stay."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for name, parameter in _parameters(optimizer):
-        tensors |= {f"{moment}.{name}": optimizer.state[parameter][moment] for moment in MOMENTS}
-        tensors[f"step.{name}"] = optimizer.state[parameter]["step"]
-    content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, _metadata(state))
-    write_atomic(folder / f"epoch_{state.epochs:04}.safetensors", content)
+    for number, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
+    content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_atomic(folder / f"epoch_{state.epochs:04}.safetensors", save(content, {"state": json.dumps(state._asdict())}))
     for old in files(folder)[STATES:]:
         with suppress(OSError):
             old.unlink()
 
 
-def read(folder: Path, model: nn.Module, optimizer: torch.optim.AdamW) -> State:
+def read(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     """Load the latest state that is whole into the model and the optimizer; where there is none, that of the start."""
     for path in files(folder):
         try:
@@ -59,19 +57,16 @@ def read(folder: Path, model: nn.Module, optimizer: torch.optim.AdamW) -> State:
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             print(f"note: {path} is damaged and is left out: {error}", file=sys.stderr)
             continue
-        model.load_state_dict(
-            {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-        )
-        for name, parameter in _parameters(optimizer):
-            own = {moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in MOMENTS}
-            optimizer.state[parameter] = {"step": tensors[f"step.{name}"], **own}
+        weights: dict[str, torch.Tensor] = {}
+        moments: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
+        for key, value in tensors.items():
+            part, _, name = key.partition(".")
+            if part == "model":
+                weights[name] = value
+            else:
+                number, _, name = name.partition(".")
+                moments[int(number)][name] = value
+        model.load_state_dict(weights)
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
         return state
     return State(0, [])
-
-
-def _metadata(state: State) -> dict[str, str]:
-    return {"state": json.dumps(state._asdict())}
-
-
-def _parameters(optimizer: torch.optim.AdamW) -> Sequence[tuple[str, nn.Parameter]]:
-    return [pair for group in optimizer.param_groups for pair in zip(group["names"], group["params"])]

@@ -21,7 +21,7 @@ from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.videomaev2 import Pooled
 from blemore_baselines.encoders.weights import build
 from blemore_baselines.finetuning.augment import Plan, augment
-from blemore_baselines.finetuning.family import Family, Stored, View, sampled, shares, test_starts
+from blemore_baselines.finetuning.family import Family, Stored, View, graded, sampled, test_starts
 from blemore_baselines.finetuning.recipes import Recipe
 
 EVERY = 4
@@ -58,7 +58,7 @@ class VideoFamily(Family):
     first_pattern = r"trunk\.embeddings\."
 
     @classmethod
-    def pretrained(cls, encoder: TorchEncoder) -> tuple[Family, dict[str, torch.Tensor]]:
+    def pretrained(cls, encoder: TorchEncoder, recipe: Recipe) -> tuple[Family, dict[str, torch.Tensor]]:
         encoder.load()
         model, mean, std = encoder.model, IMAGENET_MEAN, IMAGENET_STD
         if isinstance(encoder, HFVideo):
@@ -90,11 +90,7 @@ class VideoFamily(Family):
         return build(Classifier, self.config)
 
     def branches(self, model: Any) -> list[tuple[nn.Module, float]]:
-        return [
-            (part, share)
-            for layer, share in zip(model.trunk.encoder.layer, shares(self.depth))
-            for part in (layer.attention, layer.output.dense)
-        ]
+        return graded(model.trunk.encoder.layer, lambda layer: (layer.attention, layer.output.dense))
 
     def train_view(self, stored: Stored, recipe: Recipe, rng: np.random.Generator) -> View:
         n = len(stored.at)

@@ -5,12 +5,13 @@ The loop is the reference for stack.py, which trains many heads at once and agre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
+from blemore_baselines.engines import available_cores, take_turns
 from blemore_baselines.models.basis import in_basis, leave_basis, span_basis
 from blemore_baselines.models.heads import build_head, mean_loss
 from blemore_baselines.models.recipes import Recipe
@@ -65,13 +66,33 @@ def fit_model(
 
     The same arguments give the same model. `after_epoch` gets the epoch's mean loss.
     """
-    basis = span_basis(X, recipe.span, device=best_device())
-    rows = X if basis is None else in_basis(X, basis, best_device())
-    model = build_head(head, rows.shape[1], seed)
-    for loss in train_epochs(model, rows, targets, mean_loss, recipe, epochs, seed):
-        if after_epoch:
-            after_epoch(loss)
-    model.cpu()
-    if basis is not None:
-        leave_basis(model, basis)
-    return model
+    return fit_models(X, targets, head, recipe, epochs, [seed], after_epoch)[0]
+
+
+def fit_models(
+    X: np.ndarray,
+    targets: np.ndarray,
+    head: str,
+    recipe: Recipe,
+    epochs: int,
+    seeds: Sequence[int],
+    after_epoch: Callable[[float], None] | None = None,
+) -> list[nn.Module]:
+    """`fit_model` with each of several seeds. Without a GPU they take turns on threads."""
+    device = best_device()
+    basis = span_basis(X, recipe.span, device=device)
+    rows = X if basis is None else in_basis(X, basis, device)
+    models = [build_head(head, rows.shape[1], seed) for seed in seeds]
+
+    def task(model: nn.Module, seed: int) -> Iterator[None]:
+        for loss in train_epochs(model, rows, targets, mean_loss, recipe, epochs, seed):
+            if after_epoch:
+                after_epoch(loss)
+            yield
+
+    take_turns([*map(task, models, seeds)], 1 if device == "cuda" else available_cores())
+    for model in models:
+        model.cpu()
+        if basis is not None:
+            leave_basis(model, basis)
+    return models

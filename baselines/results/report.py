@@ -36,7 +36,16 @@ from blemore_baselines.results.published import paper_name, read_published
 from blemore_baselines.results.run import Run, read_run
 from blemore_baselines.results.studies_of_run import features_options, identity_command, read_studies
 from blemore_baselines.results.study_files import Study
-from blemore_baselines.results.text import ACCOUNTS, METRICS, epochs, folds_table, nested_model, structured_to_text
+from blemore_baselines.results.text import (
+    ACCOUNTS,
+    METRICS,
+    SEEDS,
+    epochs,
+    folds_table,
+    nested_model,
+    seeds_tables,
+    structured_to_text,
+)
 
 ON_DEMO = "The clips are invented, for trying the kit: no figure on this page says anything about real ones."
 STRUCTURED = "What the model for new clips decodes by. Every other section is about thresholds on the same logits."
@@ -114,6 +123,8 @@ def gather(run: Run, submission: Report | None, features: Sequence[Path], analys
     ]
     if not run.is_of_scores:
         sections.append(_features(run, features))
+    if "seeds" in run.metrics:
+        sections.insert(1, _seeds(run))
     if "structured" in run.metrics:
         text = structured_to_text(run.metrics["structured"]).strip()
         sections.insert(1, Section("Structured decoding", [STRUCTURED], pre=text))
@@ -171,7 +182,13 @@ def _results(run: Run, nested: Report) -> Section:
 
 
 def _nested_model(run: Run) -> str:
-    return "" if run.is_of_scores else nested_model(run.metrics)
+    return "" if run.curves is None else nested_model(run.metrics)
+
+
+def _seeds(run: Run) -> Section:
+    text = f"{SEEDS} All other sections are of all seeds together: thresholds decode their mean probabilities."
+    tables = {f"seeds_{name}": table for name, table in zip(run.metrics["seeds"], seeds_tables(run.metrics))}
+    return Section("Seeds", [text], tables)
 
 
 def _doubts(run: Run) -> list[str]:
@@ -192,15 +209,15 @@ def _optimism(run: Run, nested: Report, published: Report) -> Section:
     return Section(
         "Failure 1: the optimistic-to-nested gap",
         [
-            f"What the published account gains by choosing {'α' if run.is_of_scores else 'epoch, α'} and β on the clips"
-            f" that it reports. On new clips nothing of it can be expected.{_second_cause(run)}"
+            f"What the published account gains by choosing {'α' if run.curves is None else 'epoch, α'} and β on the"
+            f" clips that it reports. On new clips nothing of it can be expected.{_second_cause(run)}"
         ],
         {"failure_optimism": failures.optimism_table(optimistic, honest, compare(published, nested))},
     )
 
 
 def _second_cause(run: Run) -> str:
-    if run.is_of_scores:
+    if run.curves is None:
         return ""
     best, last = epochs(run.metrics["published"]), run.metrics["final"]["epochs"]
     return (
@@ -278,7 +295,10 @@ def _folds(run: Run) -> Section:
 
 
 def _stability(run: Run) -> Section:
-    dataset, epoch = run.dataset, min(run.metrics["final"]["epochs"], len(run.probabilities))
+    dataset, epoch, when = run.dataset, 1, ""
+    if run.curves is not None:
+        epoch = min(run.metrics["final"]["epochs"], len(run.probabilities))
+        when = f" of epoch {epoch}"
     measures = stability.measure(run.probabilities[epoch - 1], dataset.labels, dataset.folds, dataset.actors)
     pooled, final, near = measures.pooled, run.metrics["final"], stability.NEAR
     map_caption = (
@@ -292,7 +312,7 @@ def _stability(run: Run) -> Section:
     return Section(
         "How stable the thresholds are",
         [
-            f"Out-of-fold probabilities of epoch {epoch}, all folds together. The score stays within {near} of its"
+            f"Out-of-fold probabilities{when}, all folds together. The score stays within {near} of its"
             f" best, {pooled.score:.3f}, for α from {stability.reach(*pooled.alpha)} and for β from"
             f" {stability.reach(*pooled.beta)}, the other one held. Wide regions, with folds and resamples in them,"
             f" mean thresholds that travel. The run's final model uses α {final['alpha']:.4f} and β"
@@ -404,7 +424,8 @@ def _intro(run: Run) -> str:
     config, clips = run.config, f"{run.config['train']['clips']:,} clips"
     if run.is_of_scores:
         return f"Scores from {', '.join(source['path'] for source in config['features'])}; {clips}"
-    settings = f"{config['head']} head, {config['method']}, preset {config['preset']}, seed {config['seed']}, {clips}"
+    seeds = f"seed{'s' if ',' in run.seeds else ''} {run.seeds}"
+    settings = f"{config['head']} head, {config['method']}, preset {config['preset']}, {seeds}, {clips}"
     if "normalise" not in config:
         return settings
     return (

@@ -17,7 +17,8 @@ from blemore.signature import line
 from blemore.tables import shown
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding.accounts import accuracies, predict_account, scored
-from blemore_baselines.decoding.scores import softmax
+from blemore_baselines.decoding.scores import read_models, softmax
+from blemore_baselines.features import runs_of
 from blemore_baselines.models.recipes import Recipe, recipe_digest
 from blemore_baselines.results.text import METRICS
 from blemore_baselines.sources.folder import unfinished
@@ -31,8 +32,8 @@ AGAIN = "Train again, into another folder: blemore-baselines train … --out RUN
 class Run(NamedTuple):
     """What a run folder holds; or what stands for it where there are scores alone (scores.py).
 
-    curves:        None for scores
-    probabilities: (epochs, N, 6), out of fold, of the dataset's clips in its order
+    curves:        None for scores, and for several seeds together
+    probabilities: (epochs, N, 6), out of fold, of the dataset's clips in its order; one epoch where there are no curves
     """
 
     folder: Path
@@ -58,10 +59,16 @@ class Run(NamedTuple):
             "features": digests,
             "head": config["head"],
             "recipe": recipe_digest(config["recipe"]) if self.is_finetuned else Recipe(**config["recipe"]).digest,
-            "seed": config["seed"],
+            "seed": self.seeds,
             **({"normalise": config["normalise"]} if "normalise" in config else {}),
             "version": config["versions"]["blemore"],
         }
+
+    @property
+    def seeds(self) -> str:
+        """The seed, or all of them, as "0, 1, 2"."""
+        seed = self.config["seed"]
+        return ", ".join(map(str, seed)) if isinstance(seed, list) else str(seed)
 
     @property
     def is_finetuned(self) -> bool:
@@ -86,6 +93,8 @@ def read_run(folder: Path) -> Run:
     """
     if not (folder / "metrics.json").exists():
         raise FileError(_no_run(folder))
+    if runs_of(folder) != [folder]:
+        return _read_seeds(folder)
     absent = [name for name in NEEDED if not (folder / name).exists()]
     if absent:
         raise FileError(
@@ -111,6 +120,16 @@ def read_run(folder: Path) -> Run:
     place = {clip: row for row, clip in enumerate(ids)}
     probabilities = softmax(logits[:, [place[clip] for clip in dataset.ids]])
     run = Run(folder, config, metrics, curves, dataset, probabilities)
+    _demand_agreement(run)
+    return run
+
+
+def _read_seeds(folder: Path) -> Run:
+    """Several seeds as one run, of the mean of their probabilities."""
+    dataset = read_run(runs_of(folder)[0]).dataset
+    config, metrics = (_read_json(folder / name) for name in ("config.json", "metrics.json"))
+    probabilities = read_models([folder], dataset.ids).average()[np.newaxis]
+    run = Run(folder, config, metrics, None, dataset, probabilities)
     _demand_agreement(run)
     return run
 
@@ -143,7 +162,8 @@ def _demand_agreement(run: Run) -> None:
         raise ValidationError(_mixed(run.folder, f"config.json or metrics.json is damaged: {error!r}")) from None
     if not same:
         message = (
-            f"oof_logits.npz gives a nested score of {shown(counts.score)}, metrics.json tells {shown(nested['score'])}"
+            f"the out-of-fold logits give a nested score of {shown(counts.score)}, metrics.json tells"
+            f" {shown(nested['score'])}"
         )
         raise ValidationError(_mixed(run.folder, message))
 

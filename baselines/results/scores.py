@@ -23,7 +23,7 @@ def run_of_scores(dataset: Dataset, models: Models, folder: Path) -> Run:
     folder: where the page will be
     """
     decoded = decoders.fit("thresholds", dataset, models)
-    metrics = {**decoded.figures, "final": {**decoded.figures["final"], "epochs": 1, "test_protocol": "pooled"}}
+    metrics = {**decoded.figures}
     try:
         decoders.demand("structured", dataset)
         metrics["structured"] = decoders.fit("structured", dataset, models).figures

@@ -18,9 +18,35 @@ ACCOUNTS = {
 
 
 def run_to_text(metrics: Mapping) -> str:
-    """What `train` returns: the accounts of thresholds, and those of another decoder where the run has one."""
+    """What `train` returns: the accounts of thresholds, and those of another decoder where the run has one; of several
+    seeds, pooled, and then by seed.
+    """
     others = [show(metrics[name]) for name, show in DECODER_TEXTS.items() if name in metrics]
-    return "\n".join([*_transductive_note(metrics), figures_to_text(metrics), *others])
+    seeds = [f"{SEEDS_POOLED}\n", "", *map(to_text, seeds_tables(metrics)), SEEDS] if "seeds" in metrics else []
+    return "\n".join([*seeds[:1], *_transductive_note(metrics), figures_to_text(metrics), *others, *seeds[1:]])
+
+
+SEEDS_POOLED = "The model for new clips is that of all seeds together. Its figures come first, those of each seed last."
+SEEDS = (
+    "Seeds differ in random numbers alone, so what their figures vary by is chance: a change that gains less has not"
+    " been shown to gain anything."
+)
+
+
+def seeds_tables(metrics: Mapping) -> list[Table]:
+    """Of a run of several seeds, by decoder: each seed's nested figures, their mean and spread, and those of all
+    together.
+    """
+    tables = []
+    for decoder, seeds in metrics["seeds"].items():
+        pooled = (metrics if decoder == "thresholds" else metrics[decoder])["nested"]
+        rows = {str(row["seed"]): row for row in seeds["by_seed"]}
+        for name, key in (("mean over seeds", "mean"), ("standard deviation", "std")):
+            rows[name] = {metric: seeds["over_seeds"][metric][key] for metric in METRICS}
+        rows["all seeds together"] = pooled
+        cells: list[list[Cell]] = [[name, *(row[metric] for metric in METRICS)] for name, row in rows.items()]
+        tables.append(Table(f"{decoder}, nested, by seed", ["seed", *METRICS.values()], cells))
+    return tables
 
 
 def _transductive_note(metrics: Mapping) -> list[str]:

@@ -1,13 +1,18 @@
-"""A server on this machine that misbehaves on demand."""
+"""A server on this machine that misbehaves on demand, and the record of a dataset on it."""
 
+import hashlib
+import io
+import json
 import re
 import socket
 import threading
+import zipfile
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
+NUMBER = 4711  # of the record
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
 
@@ -86,3 +91,38 @@ def serving():
     finally:
         server.shutdown()
         server.server_close()
+
+
+def pack(files, **attributes):
+    """A zip; `attributes` of each entry."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            info = zipfile.ZipInfo(name)
+            for attribute, value in attributes.items():
+                setattr(info, attribute, value)
+            archive.writestr(info, content)
+    return buffer.getvalue()
+
+
+def entry(server, name, content):
+    """As the API lists a file."""
+    return {
+        "id": "0",
+        "key": name,
+        "size": len(content),
+        "checksum": f"md5:{hashlib.md5(content).hexdigest()}",
+        "links": {"self": f"{server.url}/api/records/{NUMBER}/files/{name}/content"},
+    }
+
+
+def publish(server, contents, **changes):
+    """What the API answers; `changes` to the record itself."""
+    record = {
+        "id": NUMBER,
+        "title": "BLEMORE \x1b[31m",
+        "metadata": {"title": "BLEMORE", "access_right": "open", "license": {"id": "cc-by-nc-4.0"}},
+        "files": [entry(server, name, content) for name, content in contents.items()],
+    }
+    server.pages = {f"/api/records/{NUMBER}/files/{name}/content": content for name, content in contents.items()}
+    server.pages[f"/api/records/{NUMBER}"] = json.dumps({**record, **changes}).encode()

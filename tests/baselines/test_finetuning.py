@@ -5,6 +5,7 @@ against PIL.
 import json
 import math
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -293,7 +294,7 @@ def test_six_steps_are_those_of_a_plain_implementation():
 def same_features(encoder, name, pixels):
     """What goes into the new head is what the encoder gives as its features."""
     encoder.load()
-    family, state = family_class(name).pretrained(encoder)
+    family, state = family_class(name).pretrained(encoder, family_class(name).recipes["reference"])
     model = family.build()
     head = {f"head.{key}": value for key, value in model.head.state_dict().items()}
     model.load_state_dict({**state, **head})
@@ -402,11 +403,27 @@ def test_the_sum_of_layers_is_weighted_by_a_softmax():
     assert torch.allclose(model(sound=sound, lengths=torch.tensor([2000])), expected, atol=1e-5)
 
 
+def test_the_last_layer_alone_on_request():
+    """Nothing else is read, and no weights of layers are left for an optimiser to look after."""
+    encoder = SimpleNamespace(load=lambda: None, model=t.WavLMModel(t.WavLMConfig(**SPEECH)))
+    family, state = SpeechFamily.pretrained(encoder, SpeechFamily.recipes["last-layer"])
+    model = randomise(family.build())
+    names = {name for name, _ in model.named_parameters()}
+    assert "layer_weights" not in names | set(state)
+    assert set(state) == {name for name in model.state_dict() if not name.startswith("head.")}
+    sounds, lengths = torch.randn(2, 2000), torch.tensor([2000, 1300])
+    parts = [model.trunk(sound[None, :length]).last_hidden_state for sound, length in zip(sounds, lengths)]
+    expected = torch.cat([model.head(part.mean(1)) for part in parts])
+    assert torch.allclose(model(sound=sounds, lengths=lengths), expected, atol=1e-5)
+    again = SpeechFamily(json.loads(json.dumps(family.settings)))
+    assert again.build().state_dict().keys() == model.state_dict().keys(), "model.json says which it is"
+
+
 def test_nothing_is_left_to_chance_in_training():
     """Layer drop, time masks and dropout of the pre-training are off: twice the same, in training as in test."""
     config = t.WavLMConfig(**SPEECH, layerdrop=0.5, mask_time_prob=0.5, hidden_dropout=0.5).to_dict()
-    encoder = type("Encoder", (), {"load": lambda self: None, "model": t.WavLMModel(t.WavLMConfig(**config))})()
-    family, state = SpeechFamily.pretrained(encoder)
+    encoder = SimpleNamespace(load=lambda: None, model=t.WavLMModel(t.WavLMConfig(**config)))
+    family, state = SpeechFamily.pretrained(encoder, SpeechFamily.recipes["reference"])
     model = randomise(family.build())
     assert {name for name in model.state_dict() if not name.startswith("head.")} == set(state)
     inputs = {"sound": torch.randn(2, 9000), "lengths": torch.tensor([9000, 9000])}

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,6 +34,7 @@ from blemore_baselines.finetuning import cache, loop, run, state
 from blemore_baselines.finetuning.hicmae import PUBLISHED
 from blemore_baselines.finetuning.recipes import Recipe
 from blemore_baselines.finetuning.run import FINAL, Computing, finetune, predict
+from blemore_baselines.results.run import read_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLIPS = 18
@@ -100,15 +102,17 @@ def losses(folder):
 # ----------------------------------------------------------------------------------- the folder
 
 
-def test_a_run_is_read_by_all_that_read_runs(world, whole, tmp_path):
+def test_a_run_is_read_by_all_that_read_runs(world, whole, tmp_path, long):
     before = content(whole)
-    again = call("report", whole)
-    assert again.exit_code == 0, again.output
-    assert "fine-tuned" in (whole / "report.html").read_text()
+    assert read_run(whole).is_finetuned and "recipe:" in read_run(whole).signature
+    if long:  # figures take their time
+        again = call("report", whole)
+        assert again.exit_code == 0, again.output
+        assert "fine-tuned" in (whole / "report.html").read_text()
     submission = tmp_path / "submission.zip"
     arguments = ["predict", "--model", whole, "--clips", world / "test", "--faces", world / "faces"]
     done = call(*arguments, "--cache", world / "cache", "--ids", world / "test.csv", "--out", submission)
-    assert done.exit_code == 0 and "4 clips, checked" in done.output, done.output
+    assert done.exit_code == 0 and "4 clips, checked" in done.stdout + done.stderr, done.stderr
     arguments = ["decode", "--metadata", world / "train.csv", "--scores", whole, "--test-scores", whole]
     done = call(*arguments, "--out", tmp_path / "decoded.zip")
     assert done.exit_code == 0, done.output
@@ -152,7 +156,7 @@ def test_folds_one_at_a_time_make_the_same_run(world, whole, tmp_path, monkeypat
 def test_clips_at_once_and_loaders_change_rounding_at_most(world, whole, tmp_path, monkeypatch, long):
     if not long:
         pytest.skip("processes for each fold: with --long")
-    monkeypatch.setattr(run, "_engine", lambda computing, accelerator: (1, "fp32"))
+    monkeypatch.setattr(run, "_on_device", lambda computing, _: computing._replace(workers=1, precision="fp32"))
     tune(world, tmp_path / "run", at_once=1)
     ours, theirs = losses(whole), losses(tmp_path / "run")
     assert ours.keys() == theirs.keys() and all(abs(ours[key] - theirs[key]) < 1e-5 for key in ours)
@@ -162,37 +166,38 @@ def test_clips_at_once_and_loaders_change_rounding_at_most(world, whole, tmp_pat
 
 
 @pytest.mark.parametrize("moment", ["update", "state", "result"])
-def test_a_stopped_run_goes_on_to_the_same_bytes(moment, world, whole, tmp_path, monkeypatch, long):
+def test_a_stopped_run_goes_on_to_the_same_bytes(moment, world, whole, tmp_path, monkeypatch):
     """Stopped in the midst of an epoch, before a state is written, and after the training before its result is."""
-    if moment != "update" and not long:
-        pytest.skip("more moments: with --long")
     module, name = {"update": (loop, "_update"), "state": (state, "write"), "result": (run, "held_out_logits")}[moment]
     original, calls = getattr(module, name), []
 
     def stop(*arguments):
         calls.append(arguments)
-        if len(calls) == {"update": 5, "state": 2, "result": 2}[moment]:
+        if len(calls) == {"update": 5, "state": 2, "result": 1}[moment]:
             raise KeyboardInterrupt
         return original(*arguments)
 
     monkeypatch.setattr(module, name, stop)
+    fold = 0 if moment == "result" else FINAL
     with pytest.raises(KeyboardInterrupt):
-        tune(world, tmp_path / "run")
+        tune(world, tmp_path / "run", folds=[fold])
     assert 1 <= len(list((tmp_path / "run" / "folds").rglob("epoch_*"))) <= 2
-    tune(world, tmp_path / "run")
-    assert content(tmp_path / "run") == content(whole)
+    tune(world, tmp_path / "run", folds=[fold])
+    names = ["folds/fold_0.npz"] if moment == "result" else ["folds/final.npz", "model.safetensors"]
+    for name in names:
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_a_damaged_state_is_left_out_for_the_one_before(world, whole, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "held_out_logits", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        tune(world, tmp_path / "run")
+        tune(world, tmp_path / "run", folds=[0])
     monkeypatch.undo()
     latest, before = state.files(tmp_path / "run" / "folds" / "fold_0")
     latest.write_bytes(latest.read_bytes()[:-100])
-    tune(world, tmp_path / "run")
+    tune(world, tmp_path / "run", folds=[0])
     assert f"{latest} is damaged" in capsys.readouterr().err
-    assert content(tmp_path / "run") == content(whole)
+    assert (tmp_path / "run" / "folds" / "fold_0.npz").read_bytes() == (whole / "folds" / "fold_0.npz").read_bytes()
 
 
 def test_a_killed_process_goes_on(world, whole, tmp_path, long):
@@ -228,12 +233,21 @@ def test_two_processes_train_as_one(world, whole, tmp_path):
     arguments += ["--clips", world / "clips", "--faces", world / "faces", "--cache", world / "cache"]
     arguments += ["--epochs", 2, "--batch-size", 5, "--learning-rate", 0.1, "--at-once", 2, "--folds", 0]
     assert call(*arguments, "--out", tmp_path / "one").exit_code == 0
-    # On CPUs `accelerate launch` starts several processes by MPI alone; torchrun sets the same variables without.
-    launch = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc_per_node", 2, "--master_port", free_port()]
-    command = [*launch, "-m", "blemore_baselines", *arguments, "--out", tmp_path / "two"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    running = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
-    assert running.returncode == 0, running.stderr[-3000:]
+    # On CPUs `accelerate launch` starts several processes by MPI alone: here with the variables that torchrun sets.
+    command = [sys.executable, "-P", "-m", "blemore_baselines", *arguments, "--out", tmp_path / "two"]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    environment = {**os.environ, **shared, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    with ExitStack() as stack:
+        both = []
+        for rank in ("0", "1"):
+            log = stack.enter_context(open(tmp_path / f"{rank}.txt", "w"))
+            variables = {**environment, "RANK": rank, "LOCAL_RANK": rank}
+            both.append(subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=variables))
+            stack.callback(both[-1].kill)
+        while all(one.poll() in (None, 0) for one in both) and any(one.poll() is None for one in both):
+            time.sleep(0.1)
+        texts = [(tmp_path / f"{rank}.txt").read_text()[-3000:] for rank in (0, 1)]
+        assert [one.poll() for one in both] == [0, 0], texts
     results = [np.load(tmp_path / name / "folds" / "fold_0.npz") for name in ("one", "two")]
     assert len(results[0]["losses"]) == 2 and np.abs(results[0]["losses"] - results[1]["losses"]).max() < 1e-5
     assert np.abs(results[0]["logits"] - results[1]["logits"]).max() < 1e-3
@@ -291,8 +305,20 @@ def test_the_loss_of_a_tiny_model_falls(name, make, faces, world, tmp_path):
         assert result["losses"][-1] < 0.7 * result["losses"][0]
 
 
+@pytest.fixture
+def two_threads(one_thread):
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_hicmae_beats_constant_answers_on_the_demo(tmp_path, long):
-    """From random weights, out of fold: more right sets than the best constant answer has, by more than chance."""
+    """From random weights, out of fold: more right sets than the best constant answer has, by more than chance.
+
+    The settings were chosen among four by what they gave on these very clips, so chance passes more often than in one
+    case of twenty. Within the run, nothing is chosen on the clips that are scored.
+    """
     if not long:
         pytest.skip("minutes: with --long")
     from blemore_baselines.demo.generator import make_demo
@@ -309,17 +335,9 @@ def test_hicmae_beats_constant_answers_on_the_demo(tmp_path, long):
     torch.save(tensors, tmp_path / "random.pth")
     still = PUBLISHED._replace(operations=0, area=1.0, erasing=0.0, gain=False, published=False, drop_path=0.0)
     recipe = still._replace(learning_rate=8e-3, batch_size=16, epochs=15, warmup=2, layer_decay=1.0)
-    computing, folds = Computing(tmp_path / "cache", at_once=16), np.unique(dataset.folds).tolist()
-    finetune(
-        dataset,
-        "hicmae",
-        demo.train,
-        tmp_path / "run",
-        recipe,
-        computing,
-        weights=tmp_path / "random.pth",
-        folds=folds,
-    )
+    computing, folds = Computing(tmp_path / "cache", at_once=16, workers=2), np.unique(dataset.folds).tolist()
+    options = {"weights": tmp_path / "random.pth", "folds": folds}
+    finetune(dataset, "hicmae", demo.train, tmp_path / "run", recipe, computing, **options)
     logits, n = np.zeros((1, len(dataset.ids), 6)), len(dataset.ids)
     for fold in folds:
         with np.load(tmp_path / "run" / "folds" / f"fold_{fold}.npz") as result:
@@ -458,12 +476,18 @@ def test_a_state_is_always_a_good_one(world, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: not enough memory")]
+    "moment, error, number",
+    [
+        ("_losses", torch.OutOfMemoryError("CUDA"), 3),
+        ("_losses", RuntimeError("DefaultCPUAllocator: not enough memory"), 3),
+        ("stack", torch.OutOfMemoryError("CUDA"), 1),  # of test views
+    ],
 )
-def test_too_little_memory_says_which_options_help(error, world, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_losses", lambda *_: (_ for _ in ()).throw(error))
-    problem = refused(world, tmp_path / "run")[0]
-    assert problem.code == "out-of-memory" and "3 clips at once" in problem.message and "--at-once" in problem.hint
+def test_too_little_memory_says_which_options_help(moment, error, number, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, moment, lambda *_: (_ for _ in ()).throw(error))
+    problem = refused(world, tmp_path / "run", PLAIN._replace(epochs=1, batch_size=12), folds=[0])[0]
+    assert problem.code == "out-of-memory" and f"{number} clips at once" in problem.message
+    assert "--at-once" in problem.hint
 
 
 def test_without_the_extra_the_message_names_it(world, tmp_path, monkeypatch):
@@ -499,17 +523,17 @@ def test_mistakes_in_the_call(world, whole, tmp_path):
     arguments = ["finetune", "--metadata", world / "train.csv", "--clips", world / "clips", "--out", tmp_path / "run"]
     for options, message in (
         (["--encoder", "logmel"], "cannot be fine-tuned"),
-        (["--encoder", "wavlm", "--recipe", "published"], "wavlm has reference"),
+        (["--encoder", "wavlm", "--recipe", "published"], "wavlm has reference, last-layer"),
         (["--encoder", "hicmae", "--folds", "x"], "the number of a fold, or final"),
         (["--encoder", "hicmae", "--folds", 7], "expected some of 0, 1, 2, final"),
         (["--encoder", "hf-audio:x", "--weights", "y"], "expected no --weights"),
     ):
         done = call(*arguments, *options)
-        assert done.exit_code in (1, 2) and message in done.output, done.output
+        assert done.exit_code in (1, 2) and message in done.stderr, done.stderr
     assert refused(world, tmp_path / "big", PLAIN._replace(batch_size=13))[0].code == "bad-batch"
     ids = ["--ids", world / "test.csv", "--out", tmp_path / "s.zip"]
     done = call("predict", "--model", whole, "--features", world / "test.csv", *ids)
-    assert done.exit_code == 1 and "--clips" in done.output
+    assert done.exit_code == 1 and "--clips" in done.stderr
     assert call("predict", "--model", whole, *ids).exit_code == 2
 
 
@@ -519,4 +543,4 @@ def test_an_actor_in_two_folds(world, tmp_path):
     (tmp_path / "train.csv").write_text("\n".join(text) + "\n")
     arguments = ["finetune", "--encoder", "hicmae", "--metadata", tmp_path / "train.csv", "--clips", world / "clips"]
     done = call(*arguments, "--out", tmp_path / "run")
-    assert done.exit_code == 1 and "actors in more than one fold" in done.output
+    assert done.exit_code == 1 and "actors in more than one fold" in done.stderr

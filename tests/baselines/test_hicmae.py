@@ -6,6 +6,7 @@ The oracle's README says how its weights, items, faces and sounds are made. They
 
 import json
 import math
+import warnings
 import zlib
 
 import numpy as np
@@ -15,11 +16,13 @@ import torch
 from click.testing import CliRunner
 from originals import randomise
 from PIL import Image
+from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 from blemore.errors import BlemoreError, ValidationError
 from blemore_baselines import cli
 from blemore_baselines.clips.media import ArrayClip, Clip, MediaError
 from blemore_baselines.encoders.hicmae import HiCMAE, HiCMAEModel, fbank
+from blemore_baselines.finetuning.hicmae import HiCMAEFamily
 
 WIDTH = 16
 PIXELS = 3 * 16 * 160 * 160
@@ -109,8 +112,32 @@ def test_the_model_is_the_authors(layout, full_checkpoint, shared):
     features = encoder.encode_items([np.concatenate([p.ravel(), s.ravel()]) for p, s in zip(pixels, spectra)])
     with np.load(shared / "oracle" / "hicmae_model.npz") as arrays:
         error = np.abs(features - arrays[f"{layout}_features"]).max()
-    print(f"{layout}: max abs error {error:.1e}")
-    assert error < 1e-5
+        print(f"{layout}: max abs error {error:.1e}")
+        assert error < 1e-5
+        if layout == "finetuned":  # by the model that is fine-tuned, with its head
+            model = HiCMAEFamily(encoder.sizes._asdict()).build()
+            model.load_state_dict(torch.load(full_checkpoint, weights_only=True)["model"])
+            logits = model.head(torch.from_numpy(features)).detach().numpy()
+            assert np.abs(logits - arrays["finetuned_logits"]).max() < 1e-5
+
+
+@pytest.mark.parametrize("samples", [0, 399, 400, 1025, 12_345, 41_200, 60_000])
+def test_the_spectrogram_is_that_of_transformers(samples):
+    """Which takes one window at a time; half of the sound is all but silent, some of it digital silence."""
+    sound = np.random.default_rng(samples).normal(0, 0.1, samples).astype(np.float32)
+    sound[samples // 2 :] *= 1e-4
+    sound[samples // 4 : samples // 3] = 0
+    rows = np.zeros((256, 128), np.float32)
+    if samples >= 400:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some of the lowest bands are empty
+            bins = {"mel_scale": "kaldi", "triangularize_in_mel_space": True}
+            filters = mel_filter_bank(257, 128, 20.0, 8000.0, 16_000, **bins)
+        hann, floor = window_function(400, "hann", periodic=False), float(np.finfo(np.float32).eps)
+        options = {"power": 2.0, "center": False, "preemphasis": 0.97, "remove_dc_offset": True, "mel_floor": floor}
+        bands = spectrogram(sound, hann, 400, 160, 512, mel_filters=filters, log_mel="log", **options).T[:256]
+        rows[: len(bands)] = bands
+    assert np.abs(fbank(sound) * (2 * 4.5689974) - 4.2677393 - rows).max() < 1e-5
 
 
 @pytest.mark.parametrize("clip", CLIPS)

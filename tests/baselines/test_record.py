@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from servers import serving
+from servers import NUMBER, entry, pack, publish, serving
 
 from blemore.errors import FileError, ValidationError
 from blemore_baselines import cli, download
@@ -21,7 +21,6 @@ from blemore_baselines.survey import unpack as unpacking
 
 TRAIN, TEST = demo.plan()
 TAKES = [take for actor in (0, 1) for take in [take for take in TRAIN if take.actor == actor][:3]]  # in two folds
-NUMBER = 4711
 TOKEN = "s3cret-t0ken"
 
 
@@ -62,41 +61,6 @@ def npy(value):
     buffer = io.BytesIO()
     np.save(buffer, np.full((3, 4), float(value)))
     return buffer.getvalue()
-
-
-def pack(files, **attributes):
-    """A zip; `attributes` of each entry."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in files.items():
-            info = zipfile.ZipInfo(name)
-            for attribute, value in attributes.items():
-                setattr(info, attribute, value)
-            archive.writestr(info, content)
-    return buffer.getvalue()
-
-
-def entry(server, name, content):
-    """As the API lists a file."""
-    return {
-        "id": "0",
-        "key": name,
-        "size": len(content),
-        "checksum": f"md5:{hashlib.md5(content).hexdigest()}",
-        "links": {"self": f"{server.url}/api/records/{NUMBER}/files/{name}/content"},
-    }
-
-
-def publish(server, contents, **changes):
-    """What the API answers; `changes` to the record itself."""
-    record = {
-        "id": NUMBER,
-        "title": "BLEMORE \x1b[31m",
-        "metadata": {"title": "BLEMORE", "access_right": "open", "license": {"id": "cc-by-nc-4.0"}},
-        "files": [entry(server, name, content) for name, content in contents.items()],
-    }
-    server.pages = {f"/api/records/{NUMBER}/files/{name}/content": content for name, content in contents.items()}
-    server.pages[f"/api/records/{NUMBER}"] = json.dumps({**record, **changes}).encode()
 
 
 def get(*options, typed=None, answer="--yes"):

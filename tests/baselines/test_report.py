@@ -663,3 +663,17 @@ def test_ids_and_actors_of_any_spelling_are_read_back(tiny, tmp_path):
         and (found.labels == dataset.labels).all()
         and (found.folds == dataset.folds).all()
     )
+
+
+def test_a_run_of_several_seeds(tiny, quick, tmp_path, undrawn):
+    options = {"method": "aggregate", "head": "linear", "preset": "published"}
+    train(tiny.dataset, [tiny.read(tiny.sound)], [tiny.sound], seed=[0, 1], out=tmp_path / "run", **options)
+    page = report.write_report(tmp_path / "run", features=[tiny.sound]).read_text()
+    assert "<h2>Seeds</h2>" in page and "seeds 0, 1, 36 clips" in page and "seed:0, 1" in page
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    table, _ = rows(tmp_path / "run" / "tables" / "seeds_thresholds.csv")
+    assert [row[0] for row in table[1:]] == ["0", "1", "mean over seeds", "standard deviation", "all seeds together"]
+    assert float(table[3][3]) == metrics["seeds"]["thresholds"]["over_seeds"]["score"]["mean"]
+    assert float(table[5][3]) == metrics["nested"]["score"]
+    assert "epoch 1" not in page and "learning curves" not in page  # which each seed's own page has
+    report.write_report(tmp_path / "run" / "seed_1")

@@ -19,7 +19,7 @@ from blemore_baselines import train
 from blemore_baselines.models import crossval, heads
 from blemore_baselines.models.crossval import fold_seed
 from blemore_baselines.models.heads import build_head, clip_logits, fit_scaler, row_losses
-from blemore_baselines.models.loop import fit_model
+from blemore_baselines.models.loop import fit_model, fit_models
 from blemore_baselines.models.recipes import HEADS, Recipe
 
 pytestmark = pytest.mark.usefixtures("quick", "one_thread")
@@ -404,10 +404,10 @@ def test_rows_of_a_held_out_clip_train_nothing(tiny, tmp_path, monkeypatch):
 
     def fit(X, targets, *rest):
         trained.append((len(X), targets))
-        return fit_model(X, targets, *rest)
+        return fit_models(X, targets, *rest)
 
     monkeypatch.setattr(crossval, "Stack", stack)
-    monkeypatch.setattr(train, "fit_model", fit)
+    monkeypatch.setattr(train, "fit_models", fit)
     run(tiny, tmp_path / "run", method="subsample")
     features = tiny.read(tiny.sound, aggregated=False)
     sizes = [int((tiny.dataset.folds[features.owner] != fold).sum()) for fold in range(3)] + [len(features.X)]
@@ -539,7 +539,7 @@ def test_a_killed_process_is_gone_on_with(tiny, tmp_path, monkeypatch, long):
 def test_a_finished_run_is_not_redone(tiny, tmp_path, monkeypatch):
     first = run(tiny, tmp_path / "run")
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
-    monkeypatch.setattr(train, "fit_model", None)  # nothing may be trained
+    monkeypatch.setattr(train, "fit_models", None)  # nothing may be trained
     monkeypatch.setattr(train, "versions", lambda: {"blemore": "9"})  # a later version finds it finished, too
     assert run(tiny, tmp_path / "run", paths=["elsewhere"]) == json.loads(
         json.dumps(first)

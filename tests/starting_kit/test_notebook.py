@@ -34,6 +34,7 @@ from blemore_baselines.demo.generator import COLUMNS
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "starting_kit" / "blemore_starting_kit.ipynb"
 RENDER = runpy.run_path(str(NOTEBOOK.parent / "render.py"))
+PLACEHOLDER = "URL OF THE REPOSITORY"
 MAKES_DEMO = [
     "demo/generator.py",
     "demo/score.py",
@@ -92,7 +93,7 @@ def test_names_no_machine(notebook):
 def first_cell(notebook, tmp_path, monkeypatch):
     """Runs the first cell in a folder where only some packages are importable; gives what it asks pip for."""
 
-    def run(folder, repository="", importable=()):
+    def run(folder, repository=PLACEHOLDER, importable=()):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in importable else None)
         monkeypatch.chdir(folder)
         asked = []
@@ -103,7 +104,7 @@ def first_cell(notebook, tmp_path, monkeypatch):
 
         names = {"get_ipython": Shell}
         exec(
-            as_python(sources(notebook, "code")["install"].replace('REPOSITORY = ""', f"REPOSITORY = {repository!r}")),
+            as_python(sources(notebook, "code")["install"].replace(f'"{PLACEHOLDER}"', repr(repository))),
             names,
         )
         return asked
@@ -127,6 +128,12 @@ def test_installs_from_the_repository_elsewhere(first_cell, tmp_path):
     ]
     with pytest.raises(SystemExit, match="set REPOSITORY"):
         first_cell(tmp_path)
+
+
+def test_the_repository_is_named_once(notebook):
+    """And until there is one, by a placeholder that says so."""
+    assert sum(source.count(f'REPOSITORY = "{PLACEHOLDER}"') for source in sources(notebook, "code").values()) == 1
+    assert not [cell.id for cell in notebook.cells if re.search(r"git(hub|lab)\.", cell.source)]
 
 
 # --------------------------------------------------------------------------------------------------- as it runs
