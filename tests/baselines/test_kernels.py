@@ -1,7 +1,7 @@
 """What encoders do on a GPU, as far as it can be seen without one: quicker parts, precision, batch sizes, compiling."""
 
 import copy
-import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -155,7 +155,7 @@ def test_auto_is_bf16_on_a_gpu_that_has_it_but_for_published(name, has_bf16):
 
 def test_another_process_computes_in_the_same_precision(has_bf16, monkeypatch):
     encoder = create("clip", device="cuda")
-    arrival = pickle.loads(pickle.dumps(encoder))
+    arrival = ForkingPickler.loads(ForkingPickler.dumps(encoder))
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not has_bf16)
     assert arrival.precision == copy.copy(encoder).precision == encoder.precision
     assert (encoder.precision == "bf16") == has_bf16
@@ -196,7 +196,7 @@ def test_batches_are_larger_on_a_gpu(name):
     assert 1 <= on_cpu < on_gpu or name.startswith("videoswin-") and on_cpu <= on_gpu
     encoder = create(name, device="cuda:0")
     encoder.batch_size = 5
-    assert pickle.loads(pickle.dumps(encoder)).batch_size == 5
+    assert ForkingPickler.loads(ForkingPickler.dumps(encoder)).batch_size == 5
 
 
 def test_compiling_is_refused_where_it_cannot_pay(monkeypatch):
