@@ -12,8 +12,8 @@
 The caller names the clips that must be there. Clips that are missing, unknown, repeated, not finite or of another
 shape are refused, with names and counts; rows are never paired by position.
 
-`meta` says how the features were made (encoder, revision, preset, statistics, columns) as far as the source knows it.
-A model keeps it, and refuses features that were made differently.
+`meta` says how the features were made (encoder, revision, preset, precision, statistics, columns) as far as the source
+knows it. A model keeps it, and refuses features that were made differently.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from blemore_baselines.sources.pairing import named, not_finite, order
 from blemore_baselines.sources.table import read_tables
 
 PERCENTILES = np.array([10, 25, 50, 75, 90]) / 100
-MADE_BY = ("encoder", "revision", "preset", "statistics", "columns", "dim")  # what must agree between train and test
+# What must agree between train and test.
+MADE_BY = ("encoder", "revision", "preset", "precision", "statistics", "columns", "dim")
 RUN_OOF, RUN_TEST = "oof_logits.csv", "test_logits.csv"  # the score tables in a run folder
 
 

@@ -244,7 +244,7 @@ def _unmatched(want: dict, left: list) -> Problem:
         "other-features",
         str(path),
         f"does not match the model's {name}: {'; '.join(_differences(features.meta, want))}",
-        hint="Make test features with the same encoder, preset and aggregation as the train features.",
+        hint="Make test features with the same encoder, preset, precision and aggregation as the train features.",
     )
 
 

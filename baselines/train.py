@@ -431,10 +431,10 @@ def _differences(before: Mapping[str, object], now: Mapping[str, object], where:
 
 def _settings(value: object, name: str = "") -> dict[str, object]:
     """What may not change between two calls, by names such as `features 1 digest`; where features and metadata are,
-    and versions, may.
+    and versions, may. Precision is in the digest: versions that did not know it left it out.
     """
     if isinstance(value, dict):
-        parts = [(str(key), part) for key, part in value.items() if key not in ("versions", "path")]
+        parts = [(str(key), part) for key, part in value.items() if key not in ("versions", "path", "precision")]
     elif isinstance(value, list) and all(isinstance(part, dict) for part in value):
         parts = [(str(number), part) for number, part in enumerate(value, start=1)]
     else:

@@ -183,7 +183,14 @@ class Device(click.ParamType):
     metavar="auto|cpu|cuda|cuda:0,cuda:1…",
     help="auto: a GPU where there is one. Of several GPUs each takes a share of the clips.",
 )
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "tf32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="auto: bf16 on a GPU that has it, fp32 elsewhere and for the preset published.",
+)
+@click.option("--compile", is_flag=True, default=None, help="On a GPU: a minute's preparation, then quicker models.")
 @click.option(
     "--workers",
     type=click.IntRange(1),

@@ -38,7 +38,6 @@ class Encoder(ABC):
     rows: str  # how many rows a clip gives; by default one a unit
     weights: str | None = None  # where they come from; None: needs none
     licence: str | None = None  # of the weights
-    precision: str = "fp32"  # of the arithmetic
     presets: tuple[str, ...] = ("reference",)  # the first is the default; "published": as the challenge's own features
     suffixes: tuple[str, ...] = MEDIA_SUFFIXES  # of the files that it reads
     packages: tuple[str, ...] = ()  # whose versions can change the features; they are noted beside them
@@ -76,6 +75,11 @@ class Encoder(ABC):
     @abstractmethod
     def dim(self) -> int:
         """The number of columns; a plain class attribute, where it is known."""
+
+    @property
+    def precision(self) -> str:
+        """Of the arithmetic."""
+        return "fp32"
 
     @property
     def revision(self) -> str:

@@ -25,6 +25,7 @@ class CLIP(TorchEncoder):
     rows = "one a frame"
     weights = "openai/clip-vit-base-patch32"
     licence = "none stated for the weights; code MIT"
+    gpu_batch_size = 256
 
     def _load(self) -> None:
         from transformers import CLIPVisionModelWithProjection

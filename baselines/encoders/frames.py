@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import TypeVar
 
 import cv2
@@ -49,10 +50,25 @@ def centre(frame: np.ndarray, side: int, rounding: Callable[[float], int] = roun
 def normalise(batch: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """(…, height, width, 3) in 0…255 to (…, 3, height, width): to 0…1, less the mean, over the deviation.
 
-    In float32 whatever the batch's type, which it keeps.
+    In float32 whatever the batch's type, which it keeps. On a GPU in one pass, whose last bits may differ.
     """
-    means, deviations = torch.tensor([mean, std], device=batch.device)
-    return ((batch.float() / 255 - means) / deviations).to(batch.dtype).movedim(-1, -3)
+    means, deviations, offsets, factors = _scale(tuple(mean), tuple(std), batch.device)
+    if batch.is_cuda:
+        scaled = torch.addcmul(offsets, batch.float(), factors)
+    else:
+        scaled = (batch.float() / 255 - means) / deviations
+    return scaled.to(batch.dtype).movedim(-1, -3)
+
+
+@cache
+def _scale(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Means and deviations of 0…1, and what to add to 0…255 times what; copied to the device once: a GPU stops for
+    that.
+    """
+    with torch.inference_mode(False):  # training may ask for them later
+        means, deviations = torch.tensor([mean, std])
+        parts = means, deviations, -means / deviations, 1 / (255 * deviations)
+        return tuple(part.to(device) for part in parts)
 
 
 def windows(frames: Iterable[T], length: int, stride: int) -> Iterator[list[T]]:

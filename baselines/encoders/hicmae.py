@@ -28,7 +28,7 @@ import warnings
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -72,18 +72,18 @@ class HiCMAE(TorchEncoder):
     licence = "code MIT; none stated for the weights"
     presets = ("published", "reference")
     computation = "2"
-    batch_size = 4
+    cpu_batch_size, gpu_batch_size = 4, 32
     packages = ("torch", "transformers", "soxr", "pillow")
 
     def __init__(
         self,
         preset: str | None = None,
         weights: str | Path | None = None,
-        device: str = "auto",
-        precision: str = "fp32",
+        *,
         faces: str | Path | None = None,
+        **options: Any,
     ):
-        super().__init__(preset, weights, device, precision)
+        super().__init__(preset, weights, **options)
         self.faces = Path(faces) if faces else None
 
     @cached_property
@@ -296,14 +296,23 @@ class Trunk(nn.Module):
         self.patch_embed = nn.ModuleDict({"proj": patches})
         self.blocks = nn.ModuleList(Block(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
+        self._positions: dict[tuple, torch.Tensor] = {}
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
-        x, means = x + positions(*x.shape[1:]).to(x), []
+        x, means = x + self._places(x), []
         for block in self.blocks:
             x = block(x)
             means.append(self.norm(x).mean(1))
         return self.norm(x), torch.stack(means)
+
+    def _places(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, width), computed and copied once: a GPU stops for each copy."""
+        key = x.shape[1], x.device, x.dtype
+        if key not in self._positions:
+            with torch.inference_mode(False):  # training may ask for them later
+                self._positions = {key: positions(*x.shape[1:]).to(x.device, x.dtype)}
+        return self._positions[key]
 
 
 class Fusion(nn.Module):

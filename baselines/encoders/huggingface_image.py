@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,13 +35,11 @@ class HFImage(TorchEncoder):
     rows = "one a frame"
     weights = "https://huggingface.co/models"
     licence = "see the model's page"
-    batch_size = 16
+    cpu_batch_size, gpu_batch_size = 16, 64
     packages = ("torch", "transformers", "pillow")
 
-    def __init__(
-        self, preset: str | None = None, *, weights: str | Path, device: str = "auto", precision: str = "fp32"
-    ):
-        super().__init__(preset, weights, device, precision)
+    def __init__(self, preset: str | None = None, *, weights: str | Path, **options: Any):
+        super().__init__(preset, weights, **options)
         self.name = f"{self.name}_{folder_name(weights)}"
         self.weights = str(weights)
 

@@ -28,7 +28,7 @@ class HFVideo(HFImage):
     name = "hf-video"
     unit = "16 frames"
     rows = "⌈frames / 16⌉"
-    batch_size = 4
+    cpu_batch_size, gpu_batch_size = 4, 16
 
     @cached_property
     def config(self) -> VideoMAEConfig:

@@ -53,7 +53,7 @@ class ImageBind(TorchEncoder):
     file = "imagebind_huge.pth"
     licence = "CC BY-NC-SA 4.0"
     computation = "2"
-    batch_size = 8
+    cpu_batch_size, gpu_batch_size = 8, 64
     packages = ("torch", "transformers", "opencv-python-headless")
 
     def _load(self) -> None:

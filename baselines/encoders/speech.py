@@ -5,10 +5,12 @@ over √(variance + ε). ε is 1e-5 in the models' own code (fairseq, MIT; unilm
 preset `published`. The extractor that comes with the weights on the hub takes 1e-7, which brings quiet voices, too, to
 full level: preset `reference`.
 
-One sound at a time, so that no padding gets in: a row sees 400 samples and all others through attention, the next one
-starts 320 samples on. A sound shorter than 400 samples is followed by silence up to there, after it was normalised,
-and gives one row. Attention takes memory by the square of the rows: a sound of more than 2000 of them (40 s) is
-normalised as a whole, then encoded in even pieces, each as long as that at most, with just as many rows in all.
+A row sees 400 samples and all others through attention; the next one starts 320 samples on. On the CPU sounds are
+encoded one at a time. On a GPU those of like length go together, the shorter ones padded and masked, so that no row
+sees the padding. Models that normalise over time in their first layer (HuBERT Base) would see it all the same, and take
+one sound at a time there, too. A sound shorter than 400 samples is followed by silence up to there, after it was
+normalised, and gives one row. Attention takes memory by the square of the rows: a sound of more than 2000 of them (40
+s) is normalised as a whole, then encoded in even pieces, each as long as that at most, with just as many rows in all.
 
 `layers`, such as 6-12: the mean of what these layers give, counted from 1, each as it leaves its layer, so that all
 have one scale. By default it is the model's own output: the last layer's, normalised once more in models of this size.
@@ -20,10 +22,13 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soxr
 import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import (
     ASTFeatureExtractor,
     AutoConfig,
@@ -38,11 +43,16 @@ from transformers import (
 
 from blemore.errors import Problem, ValidationError
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip, MediaError
-from blemore_baselines.encoders.torch_encoder import TorchEncoder
+from blemore_baselines.encoders.torch_encoder import TorchEncoder, inference, is_gpu
 from blemore_baselines.encoders.weights import folder_name, pretrained, quiet
+
+if TYPE_CHECKING:
+    from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 FIELD, HOP = 400, 320  # samples that a row sees, and from one row to the next
 PIECE = 2000  # rows
+SHORTEST = 0.8  # of the longest sound that it is padded to
+MOST = 8_000_000  # rows × rows of the sounds that are encoded together: what attention takes memory by
 EPSILON = {"published": 1e-5, "reference": 1e-7}
 # In checkpoints but not in the models, or the other way about, and of no use here: what stands for masked sound.
 MASK = r"masked_spec_embed$"
@@ -56,7 +66,7 @@ class Speech(TorchEncoder, abstract=True):
     rows = "1 + (samples - 400) // 320 at 16 kHz, at least 1: 1 s gives 49, 5 s give 249"
     presets: tuple[str, ...] = ("published", "reference")
     packages = (*TorchEncoder.packages, "soxr")
-    batch_size, has_one_shape = 1, False
+    cpu_batch_size, gpu_batch_size, has_one_shape = 1, 32, False
     model_class: type
     model: PreTrainedModel
 
@@ -64,11 +74,11 @@ class Speech(TorchEncoder, abstract=True):
         self,
         preset: str | None = None,
         weights: str | Path | None = None,
-        device: str = "auto",
-        precision: str = "fp32",
+        *,
         layers: str | None = None,
+        **options: Any,
     ):
-        super().__init__(preset, weights, device, precision)
+        super().__init__(preset, weights, **options)
         self.layers = parse_layers(layers) if layers else None
 
     @cached_property
@@ -89,8 +99,31 @@ class Speech(TorchEncoder, abstract=True):
     def items(self, clip: Clip) -> Iterator[np.ndarray]:
         return pieces(normalised(clip.audio(), EPSILON[self.preset]))
 
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        return self._rows(self.model(batch, output_hidden_states=self.layers is not None))
+    def forward(self, batch: torch.Tensor, lengths: Sequence[int] | None = None) -> torch.Tensor:
+        """lengths: of the sounds in samples, where they are padded to one"""
+        mask = None
+        if lengths and min(lengths) < batch.shape[1]:
+            mask = torch.arange(batch.shape[1]) < torch.tensor(lengths)[:, None]
+            mask = mask.to(self.device, non_blocking=True).long()
+        return self._rows(self.model(batch, attention_mask=mask, output_hidden_states=self.layers is not None))
+
+    @inference
+    def encode_batch(self, items: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        rows: dict[int, torch.Tensor] = {}
+        for group in self._groups([len(item) for item in items]):
+            lengths = [len(items[index]) for index in group]
+            batch = torch.zeros(len(group), max(lengths), pin_memory=is_gpu(self.device))
+            for place, index in zip(batch, group):
+                place[: len(items[index])] = items[index]
+            output = self.forward(batch.to(self.device, non_blocking=True).to(self.dtype), lengths).float()
+            rows |= {index: one[: rows_of(length)] for index, one, length in zip(group, output, lengths)}
+        return [rows[index] for index in range(len(items))]
+
+    def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Which of the sounds are encoded together, by their lengths in samples."""
+        if getattr(self.model.config, "feat_extract_norm", None) != "layer":
+            return [[index] for index in range(len(lengths))]
+        return like_lengths(lengths)
 
     def _rows(self, output) -> torch.Tensor:
         if self.layers is None:
@@ -114,6 +147,15 @@ class WavLM(Speech):
     licence = "see the model's page, which points to that of github.com/microsoft/UniSpeech"
     model_class = WavLMModel
 
+    def accelerate(self) -> None:
+        from transformers.models.wavlm.modeling_wavlm import WavLMAttention
+
+        super().accelerate()
+        for module in list(self.model.modules()):
+            for name, part in list(module.named_children()):
+                if isinstance(part, WavLMAttention):
+                    module.add_module(name, GatedAttention(part))
+
 
 class HFAudio(Speech):
     """Any audio model of the hub or of a local folder, with its own preprocessing and its own rows.
@@ -130,16 +172,8 @@ class HFAudio(Speech):
     rows = "as the model has it"
     presets: tuple[str, ...] = ("reference",)
 
-    def __init__(
-        self,
-        preset: str | None = None,
-        *,
-        weights: str | Path,
-        device: str = "auto",
-        precision: str = "fp32",
-        layers: str | None = None,
-    ):
-        super().__init__(preset, weights, device, precision, layers)
+    def __init__(self, preset: str | None = None, *, weights: str | Path, **options: Any):
+        super().__init__(preset, weights, **options)
         self.name = f"{self.name}_{folder_name(weights)}"
         self.weights = str(weights)
 
@@ -183,11 +217,12 @@ class HFAudio(Speech):
             )
         yield sound
 
-    @torch.inference_mode()
+    @inference
     def encode_batch(self, items: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [self._encode_sound(item.numpy()) for item in items]
 
     def _encode_sound(self, sound: np.ndarray) -> torch.Tensor:
+        """(T, dim) float32 on the device."""
         name = self.model.main_input_name
         inputs = self.extractor(filled(sound), sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
         inputs = inputs.to(self.device, self.dtype)
@@ -200,6 +235,40 @@ class HFAudio(Speech):
         if isinstance(self.extractor, WhisperFeatureExtractor):
             rows = rows[: -(-len(rows) * len(sound) // self.extractor.n_samples)]
         return rows.float()
+
+
+class GatedAttention(nn.Module):
+    """WavLM's attention by torch's fused kernel; the model's own forms all weights of all heads."""
+
+    def __init__(self, own: WavLMAttention):
+        super().__init__()
+        self.own = own
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_bias: torch.Tensor | None = None,
+        **options: Any,
+    ) -> tuple[torch.Tensor, None, torch.Tensor]:
+        """hidden_states (B, T, width); attention_mask (B, T), not 1 at padding; position_bias (1, heads, T, T or more),
+        from the first layer to the others.
+        """
+        own, length = self.own, hidden_states.shape[1]
+        if position_bias is None:
+            wide = -(-length // 8) * 8  # the kernel asks for lines of a multiple of 8, else it copies
+            position_bias = own.compute_bias(length, wide)[None].contiguous()
+        x = hidden_states.unflatten(-1, (own.num_heads, -1)).transpose(1, 2)
+        gate, reset = own.gru_rel_pos_linear(x).unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
+        bias = (gate * (reset * own.gru_rel_pos_const - 1) + 2) * position_bias
+        if attention_mask is not None:
+            bias[..., :length].masked_fill_(attention_mask[:, None, None] != 1, float("-inf"))
+        q, k, v = (
+            project(hidden_states).unflatten(-1, (own.num_heads, -1)).transpose(1, 2)
+            for project in (own.q_proj, own.k_proj, own.v_proj)
+        )
+        x = scaled_dot_product_attention(q, k, v, attn_mask=bias[..., :length])
+        return own.out_proj(x.transpose(1, 2).flatten(2)), None, position_bias
 
 
 def longest_sound(extractor) -> int | None:
@@ -225,10 +294,29 @@ def filled(sound: np.ndarray) -> np.ndarray:
 
 def pieces(sound: np.ndarray) -> Iterator[np.ndarray]:
     """A sound as it is, or cut into even parts of at most `PIECE` rows; a row's samples are never torn apart."""
-    rows = 1 + (len(sound) - FIELD) // HOP
+    rows = rows_of(len(sound))
     cuts = np.linspace(0, rows, -(-rows // PIECE) + 1).astype(int)
     for first, end in zip(cuts[:-1], cuts[1:]):
         yield sound[first * HOP : (end - 1) * HOP + FIELD]
+
+
+def rows_of(samples: int) -> int:
+    return 1 + (samples - FIELD) // HOP
+
+
+def like_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """The places of lengths that are near enough to each other to be padded to one, the longest first.
+
+    >>> like_lengths([16_000, 80_000, 79_000, 14_000])
+    [[1, 2], [0, 3]]
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        longest = lengths[groups[-1][0]] if groups else 0
+        if lengths[index] < SHORTEST * longest or not longest or (len(groups[-1]) + 1) * rows_of(longest) ** 2 > MOST:
+            groups.append([])
+        groups[-1].append(index)
+    return groups
 
 
 def parse_layers(text: str) -> range:

@@ -80,7 +80,7 @@ class VideoMAEV2(TorchEncoder):
     file = "vit_g_hybrid_pt_1200e_k710_ft.pth"
     licence = "as stated there (its authors' later models: CC BY-NC 4.0); code MIT"
     presets = ("published", "reference")
-    batch_size = 4
+    cpu_batch_size, gpu_batch_size = 4, 8
     packages = ("torch", "transformers", "opencv-python-headless")
     head_width = 88  # of attention: 1408 / 16, which no shape in a checkpoint tells
 
@@ -129,5 +129,5 @@ class VideoMAEV2Base(VideoMAEV2):
     name = "videomaev2-base"
     dim = 768
     file = "vit_b_k710_dl_from_giant.pth"
-    batch_size = 8
+    cpu_batch_size, gpu_batch_size = 8, 32
     head_width = 64

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import islice
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +59,7 @@ class VideoSwinT(TorchEncoder):
     licence = "BSD 3-clause (torchvision); trained on Kinetics-400"
     presets = ("reference", "published")
     computation = "2"
-    batch_size = 4
+    cpu_batch_size, gpu_batch_size = 4, 8
     packages = ("torch", "opencv-python-headless")
 
     def _load(self) -> None:
@@ -176,7 +178,8 @@ class Merger(nn.Module):
         self.reduction = nn.Linear(4 * width, 2 * width, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = pad(x, (0, 0, 0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        if x.shape[2] % 2 or x.shape[3] % 2:
+            x = pad(x, (0, 0, 0, x.shape[3] % 2, 0, x.shape[2] % 2))
         four = [x[:, :, top::2, left::2] for left in (0, 1) for top in (0, 1)]
         return self.reduction(self.norm(torch.cat(four, -1)))
 
@@ -206,49 +209,83 @@ class WindowAttention(nn.Module):
         # Which line of the table belongs to each pair of places in a window: the checkpoint holds it.
         self.relative_position_index: torch.Tensor
         self.register_buffer("relative_position_index", torch.empty(t * h * w, t * h * w, dtype=torch.long))
+        self._biases: dict[tuple, list[torch.Tensor]] = {}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        *batch_and_size, width = x.shape
-        batch, size = batch_and_size[0], batch_and_size[1:]
-        window = [min(pair) for pair in zip(WINDOW, size)]
-        shift = [side // 2 if self.shifted and side < length else 0 for side, length in zip(window, size)]
-        over = [-length % side for side, length in zip(window, size)]
-        x = pad(x, (0, 0, 0, over[2], 0, over[1], 0, over[0])).roll([-s for s in shift], (1, 2, 3))
-        padded = x.shape[1:4]
-
-        x = _cut(x, window)  # (B · windows, places, C)
+        batch, *size, width = x.shape
+        cut = windows_of(tuple(size), batch, self.shifted, x.device)
+        x = pad(x, (0, 0, *cut.padding)) if any(cut.padding) else x
+        x = x.flatten(0, 3).index_select(0, cut.places).view(-1, cut.length, width)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        bias = self._bias(x.shape[1]) + self._mask(padded, window, shift, batch, x)
-        x = scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        x = self.proj(x.transpose(1, 2).flatten(2))
+        kinds = zip(*(tensor.split(cut.counts) for tensor in (q, k, v)), self._prepared(tuple(size), cut, x))
+        parts = [scaled_dot_product_attention(q, k, v, bias).transpose(1, 2) for q, k, v, bias in kinds]
+        x = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return self.proj(x.flatten(2)).flatten(0, 1).index_select(0, cut.origins).view(batch, *size, width)
 
-        counts = [length // side for length, side in zip(padded, window)]
-        x = x.unflatten(1, window).unflatten(0, (batch, *counts)).permute(0, 1, 4, 2, 5, 3, 6, 7)
-        x = x.reshape(batch, *padded, width).roll(shift, (1, 2, 3))
-        return x[:, : size[0], : size[1], : size[2]]
+    def _prepared(self, size: tuple[int, ...], cut: Windows, x: torch.Tensor) -> list[torch.Tensor]:
+        """What is added to the products of queries and keys in each kind of window, (1, heads, places, places)."""
+        key = size, x.device, x.dtype
+        if key not in self._biases:
+            index = self.relative_position_index[: cut.length, : cut.length]
+            bias = self.relative_position_bias_table[index].permute(2, 0, 1)[None]
+            # Inputs of one size follow one another: those of the sizes before are dropped.
+            self._biases = {key: [(bias + mask.to(x.dtype)).contiguous() for mask in cut.masks]}
+        return self._biases[key]
 
-    def _bias(self, places: int) -> torch.Tensor:
-        """(1, heads, places, places)"""
-        index = self.relative_position_index[:places, :places]
-        return self.relative_position_bias_table[index].permute(2, 0, 1)[None]
 
-    def _mask(self, padded, window, shift, batch: int, x: torch.Tensor) -> torch.Tensor | float:
-        """−100 where two places came to lie in one window only by the shift: (B · windows, 1, places, places)."""
-        if not any(shift):
-            return 0.0
-        region = torch.zeros((1, *padded, 1), device=x.device)
-        for axis, (side, by) in enumerate(zip(window, shift), start=1):
-            if by:
-                place = torch.arange(padded[axis - 1], device=x.device) - padded[axis - 1]
-                part = (place >= -side).float() + (place >= -by).float()
-                region = 3 * region + part.view([-1 if n == axis else 1 for n in range(5)])
-        region = _cut(region, window).squeeze(-1)
-        mask = torch.where(region[:, None, :, None] == region[:, None, None, :], 0.0, -100.0).to(x.dtype)
-        return mask.repeat(batch, 1, 1, 1)
+class Windows(NamedTuple):
+    """How the tokens of a batch are put into windows. Windows of a kind follow one another, of all clips.
+
+    padding: of the axes from the last to the first, as `pad` takes it
+    length:  places in a window
+    places:  of each place in each window, the token of the padded batch that comes there
+    origins: of each token of the batch that is not padding, where among these it is
+    counts:  windows of each kind
+    masks:   of each kind, (places, places): −100 where two places came to lie in one window only by the shift
+    """
+
+    padding: tuple[int, ...]
+    length: int
+    places: torch.Tensor
+    origins: torch.Tensor
+    counts: list[int]
+    masks: list[torch.Tensor]
+
+
+@cache
+@torch.compiler.assume_constant_result  # a compiled model looks past the cache
+def windows_of(size: tuple[int, ...], batch: int, shifted: bool, device: torch.device) -> Windows:
+    """The windows of tokens (batch, *size)."""
+    window = [min(pair) for pair in zip(WINDOW, size)]
+    shift = [side // 2 if shifted and side < length else 0 for side, length in zip(window, size)]
+    over = [-length % side for side, length in zip(window, size)]
+    padded = [length + more for length, more in zip(size, over)]
+    with torch.inference_mode(False):
+        rolled = torch.arange(prod(padded)).view(padded).roll([-s for s in shift], (0, 1, 2))
+        regions = _cut(_regions(padded, window, shift), window)
+        kinds, kind_of = torch.unique(regions, dim=0, return_inverse=True)
+        counts = batch * kind_of.bincount()
+        places = _cut(rolled, window)[kind_of.argsort(stable=True)]
+        places = (places[:, None] + prod(padded) * torch.arange(batch)[:, None]).flatten()
+        origins = places.argsort().view(batch, *padded)[:, : size[0], : size[1], : size[2]].flatten()
+        masks = [torch.where(kind[:, None] == kind, 0.0, -100.0).to(device) for kind in kinds]
+    padding = tuple(side for more in reversed(over) for side in (0, more))
+    return Windows(padding, prod(window), places.to(device), origins.to(device), counts.tolist(), masks)
+
+
+def _regions(padded: list[int], window: list[int], shift: list[int]) -> torch.Tensor:
+    """A number for each part of the shifted tokens, of size `padded`, that was one piece before the shift."""
+    region = torch.zeros(padded)
+    for axis, (length, side, by) in enumerate(zip(padded, window, shift)):
+        if by:
+            place = torch.arange(length) - length
+            part = (place >= -side).float() + (place >= -by).float()
+            region = 3 * region + part.view([-1 if n == axis else 1 for n in range(3)])
+    return region
 
 
 def _cut(x: torch.Tensor, window: list[int]) -> torch.Tensor:
-    """(B, T, H, W, C) to (B · windows, places, C)."""
+    """(T, H, W) to (windows, places)."""
     t, h, w = window
-    x = x.unflatten(3, (-1, w)).unflatten(2, (-1, h)).unflatten(1, (-1, t))
-    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4, 6).flatten(0, 3)
+    x = x.unflatten(2, (-1, w)).unflatten(1, (-1, h)).unflatten(0, (-1, t))
+    return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(0, 2)

@@ -16,22 +16,29 @@ from torch import nn
 from blemore_baselines.models.heads import linear_layers
 
 
-def span_basis(X: np.ndarray, dim: int | None, seed: int = 0) -> np.ndarray | None:
+def span_basis(X: np.ndarray, dim: int | None, seed: int = 0, device: str = "cpu") -> np.ndarray | None:
     """A basis (D, k) float32 for standardised rows X (rows, D): X @ basis has entries of mean square 1.
 
     k is at most `dim`, and less than the number of rows. None where `dim` is None, and where D is no more than k: then
-    nothing would be gained.
+    nothing would be gained. On another `device` the basis is the same up to rounding.
     """
     k = min(dim or 0, len(X) - 1)
     if X.shape[1] <= k or k < 1:
         return None
     random = torch.Generator().manual_seed(seed)
-    rows = torch.from_numpy(X)
-    inside, _ = torch.linalg.qr(rows.T @ torch.randn(len(X), k, generator=random))
-    turn, _ = torch.linalg.qr(torch.randn(k, k, generator=random))
+    rows = torch.from_numpy(X).to(device)
+    inside, _ = torch.linalg.qr(rows.T @ torch.randn(len(X), k, generator=random).to(device))
+    turn, _ = torch.linalg.qr(torch.randn(k, k, generator=random).to(device))
     basis = inside @ turn
     size = (rows @ basis).square().mean().sqrt()
-    return (basis / (size if size > 0 else 1)).numpy()
+    return (basis / (size if size > 0 else 1)).cpu().numpy()
+
+
+def in_basis(X: np.ndarray, basis: np.ndarray, device: str = "cpu") -> np.ndarray:
+    """X @ basis, computed on a device."""
+    if device == "cpu":
+        return X @ basis
+    return (torch.from_numpy(X).to(device) @ torch.from_numpy(basis).to(device)).cpu().numpy()
 
 
 def leave_basis(head: nn.Module, basis: np.ndarray) -> None:

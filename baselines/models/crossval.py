@@ -21,8 +21,9 @@ from blemore.labels import EMOTIONS
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.engines import available_cores, one_thread_each, take_turns
 from blemore_baselines.features import Features
-from blemore_baselines.models.basis import span_basis
-from blemore_baselines.models.heads import fit_scaler, mean_over_rows
+from blemore_baselines.models.basis import in_basis, span_basis
+from blemore_baselines.models.heads import mean_over_rows, standardised
+from blemore_baselines.models.loop import best_device
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.models.stack import Rows, Stack
 from blemore_baselines.sources.npz import npz_bytes
@@ -108,10 +109,12 @@ def split_rows(X: np.ndarray, inside: np.ndarray, recipe: Recipe) -> tuple[np.nd
 
     inside: (rows,) of X (rows, D)
     """
-    scaler = fit_scaler(X[inside])
-    train, held_out = scaler(X[inside]), scaler(X[~inside])
-    basis = span_basis(train, recipe.span)
-    return (train, held_out) if basis is None else (train @ basis, held_out @ basis)
+    device = best_device()
+    train, held_out = standardised(X, inside, device)
+    basis = span_basis(train, recipe.span, device=device)
+    if basis is None:
+        return train, held_out
+    return in_basis(train, basis, device), in_basis(held_out, basis, device)
 
 
 def _train_folds(

@@ -87,6 +87,29 @@ class Scaler(NamedTuple):
         return ((X - self.mean) / self.scale).astype(np.float32)
 
 
+def standardised(X: np.ndarray, inside: np.ndarray, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
+    """The rows of X (rows, D) that are `inside` (rows,) and the others, float32, all by the scaler of the former.
+
+    On another device they are the same up to rounding.
+    """
+    if device != "cpu":
+        return _standardised_on(device, X, inside)
+    scaler = fit_scaler(X[inside])
+    return scaler(X[inside]), scaler(X[~inside])
+
+
+def _standardised_on(device: str, X: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mask, parts = torch.from_numpy(inside).to(device), []
+    for columns in torch.from_numpy(X).split(1024, dim=1):  # in float64 all of them could be too much
+        columns = columns.to(device, torch.float64)
+        train = columns[mask]
+        scale = train.std(dim=0, correction=0)
+        scale[(train.amax(dim=0) == train.amin(dim=0)) | (scale == 0)] = 1.0  # as in `fit_scaler`
+        parts.append(((columns - train.mean(dim=0)) / scale).float().cpu())
+    rows = torch.cat(parts, dim=1).numpy()
+    return rows[inside], rows[~inside]
+
+
 def fit_scaler(X: np.ndarray) -> Scaler:
     """The scaler of rows (rows, D)."""
     X = X.astype(np.float64)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from blemore_baselines.engines import available_cores, take_turns
-from blemore_baselines.models.basis import leave_basis, span_basis
+from blemore_baselines.models.basis import in_basis, leave_basis, span_basis
 from blemore_baselines.models.heads import build_head, mean_loss
 from blemore_baselines.models.recipes import Recipe
 
@@ -42,14 +42,15 @@ def train_epochs(
     )
     shuffle = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
-        total = 0.0
-        for batch in torch.randperm(len(rows), generator=shuffle).to(device).split(recipe.batch_size):
+        losses, batches = [], torch.randperm(len(rows), generator=shuffle).to(device).split(recipe.batch_size)
+        for batch in batches:
             optimizer.zero_grad()
             batch_loss = loss(module(rows[batch]), targets[batch])
             batch_loss.backward()
             optimizer.step()
-            total += batch_loss.item() * len(batch)
-        yield total / len(rows)
+            losses.append(batch_loss.detach())
+        # Read at the end: a GPU stops for each number that is read.
+        yield sum(loss * len(batch) for loss, batch in zip(torch.stack(losses).tolist(), batches)) / len(rows)
 
 
 def fit_model(
@@ -78,8 +79,9 @@ def fit_models(
     after_epoch: Callable[[float], None] | None = None,
 ) -> list[nn.Module]:
     """`fit_model` with each of several seeds. Without a GPU they take turns on threads."""
-    basis = span_basis(X, recipe.span)
-    rows = X if basis is None else X @ basis
+    device = best_device()
+    basis = span_basis(X, recipe.span, device=device)
+    rows = X if basis is None else in_basis(X, basis, device)
     models = [build_head(head, rows.shape[1], seed) for seed in seeds]
 
     def task(model: nn.Module, seed: int) -> Iterator[None]:
@@ -88,7 +90,7 @@ def fit_models(
                 after_epoch(loss)
             yield
 
-    take_turns([*map(task, models, seeds)], 1 if best_device() == "cuda" else available_cores())
+    take_turns([*map(task, models, seeds)], 1 if device == "cuda" else available_cores())
     for model in models:
         model.cpu()
         if basis is not None:

@@ -5,6 +5,9 @@ A member is one model of each of `heads`: a seed on the rows of one fold. First 
 Every member keeps its own initial weights, its own order of rows and its own optimizer state: it becomes what the loop
 (loop.py) makes of it alone, up to rounding.
 
+On a GPU a step is captured as a CUDA graph (captured.py) and replayed: to launch its kernels one by one would take
+longer than they do.
+
 Gradients of the layers are written out, into memory that every step uses again: autograd would ask for new memory each
 time. The products are those of autograd for one head, so that a member alone with one head becomes what the loop makes
 of it to the last bit (seen on x86 processors).
@@ -20,6 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from blemore_baselines.models.captured import CapturedSteps
 from blemore_baselines.models.heads import build_head, linear_layers, row_losses
 from blemore_baselines.models.loop import best_device
 from blemore_baselines.models.recipes import Recipe
@@ -44,6 +48,9 @@ class Stack:
         self._load([data[k] for k in self._order])
         self._shuffles = [torch.Generator().manual_seed(seeds[k]) for k in self._order]
         self._build([seeds[k] for k in self._order])
+        # One size for all batches, of whose columns some may be unused: a graph has fixed shapes.
+        shape = len(data), len(heads), recipe.batch_size
+        self._captured = CapturedSteps(self._step, *shape, self.device) if self.device == "cuda" else None
 
     def _load(self, data: Sequence[Rows]) -> None:
         """Hold the rows of each fold once, however many members train on them, filled up with zeros to one length.
@@ -51,7 +58,7 @@ class Stack:
         _X: (folds, rows, D); _targets: (folds, rows, 6); _source: (members,), which of the folds
         """
         distinct = {id(rows.X): rows for rows in data}
-        self._source = torch.tensor([list(distinct).index(id(rows.X)) for rows in data])
+        self._source = torch.tensor([list(distinct).index(id(rows.X)) for rows in data], device=self.device)
         self._lengths = [len(rows.X) for rows in data]
         stacked = [
             nn.utils.rnn.pad_sequence([torch.from_numpy(rows[part]) for rows in distinct.values()], batch_first=True)
@@ -85,7 +92,11 @@ class Stack:
         self._parameters = [[nn.Parameter(tensor[k]) for tensor in self._tensors] for k in range(len(seeds))]
         every = [parameter for member in self._parameters for parameter in member]
         self._optimizer = torch.optim.Adam(
-            every, self.recipe.learning_rate, weight_decay=self.recipe.weight_decay, fused=True
+            every,
+            self.recipe.learning_rate,
+            weight_decay=self.recipe.weight_decay,
+            fused=True,
+            capturable=self.device == "cuda",
         )
 
     # ---------------------------------------------------------------------------- training
@@ -95,15 +106,20 @@ class Stack:
         return (self._epoch() for _ in range(number))
 
     def _epoch(self) -> np.ndarray:
-        size = self.recipe.batch_size
         orders = [torch.randperm(n, generator=shuffle) for n, shuffle in zip(self._lengths, self._shuffles)]
+        sums = self._captured.epoch(orders) if self._captured else self._plain_epoch(orders)
+        return (sums.cpu().numpy() / np.array(self._lengths)[:, None])[self._place]
+
+    def _plain_epoch(self, orders: Sequence[torch.Tensor]) -> torch.Tensor:
+        """One pass over each member's rows in its own order. Returns the sums of their losses (members, heads)."""
+        size = self.recipe.batch_size
         sums = torch.zeros(len(orders), len(self.heads), device=self.device)
         for start in range(0, self._lengths[0], size):
             batches = [order[start : start + size] for order in orders if len(order) > start]
             counts = torch.tensor([len(batch) for batch in batches], device=self.device)
             losses = self._step(nn.utils.rnn.pad_sequence(batches, batch_first=True).to(self.device), counts)
             sums[: len(batches)] += losses * counts[:, None]
-        return (sums.cpu().numpy() / np.array(self._lengths)[:, None])[self._place]
+        return sums
 
     @torch.no_grad()
     def _step(self, batch: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
@@ -113,7 +129,7 @@ class Stack:
         counts: how many of these are real (members,); those behind fill the batch up
         """
         active = len(batch)
-        source = self._source[:active, None].to(self.device)
+        source = self._source[:active, None]
         x, targets = self._X[source, batch], self._targets[source, batch]
         tensors, gradients = [[tensor[:active] for tensor in group] for group in (self._tensors, self._gradients)]
         hidden = torch.baddbmm(tensors[1][:, None], x, tensors[0].transpose(1, 2))

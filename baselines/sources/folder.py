@@ -129,7 +129,7 @@ def folder_meta(folder: Path) -> dict:
     if not path.exists():
         return {"encoder": encoder_name(folder)}
     meta = parse_meta(read_bytes(path), str(path))
-    return {key: meta[key] for key in ("encoder", "revision", "preset") if key in meta}
+    return {key: meta[key] for key in ("encoder", "revision", "preset", "precision") if key in meta}
 
 
 def _failures_hint(folder: Path) -> str | None:

@@ -257,6 +257,64 @@ def test_bf16_is_near(folders):
         assert rough.dtype == np.float32 and 0 < np.abs(exact - rough).max() < 0.3
 
 
+# ----------------------------------------------------------------------- sounds in batches
+
+# 20 lengths: the shortest, neighbours of a row's edge, equal ones, and some that are far from all others.
+LENGTHS = [400, 719, 720, 721, 1000, 4000, 4100, 8000, 8000, 9999, 16_000, 16_000, 16_319, 16_320, 17_000, 18_500,
+           20_000, 31_000, 40_000, 47_123]  # fmt: skip
+
+
+@pytest.mark.parametrize("layers", [None, "1-2"])
+@pytest.mark.parametrize("accelerated", [False, True])
+@pytest.mark.parametrize("cls", MODELS)
+def test_rows_of_a_batch_are_those_of_a_sound_alone(cls, accelerated, layers, folders):
+    """As on a GPU, in fp32: no row sees the padding, or its neighbours."""
+    encoder = tiny(cls, folders, layers=layers)
+    encoder.load()
+    sounds = [normalised(sound(length), 1e-5) for length in np.random.default_rng(0).permutation(LENGTHS)]
+    alone = [encoder.encode_items([one]) for one in sounds]
+    if accelerated:
+        encoder.accelerate()
+    masks = []
+    encoder.model.register_forward_pre_hook(
+        lambda module, inputs, options: masks.append(options["attention_mask"]), with_kwargs=True
+    )
+    rows = encoder.encode_batch([torch.from_numpy(one) for one in sounds])
+    assert 1 < len(masks) < 15 and any(mask is not None for mask in masks), "sounds must go together, some padded"
+    for together, one in zip(rows, alone, strict=True):
+        assert together.shape == one.shape and together.dtype == torch.float32
+        assert np.abs(together.numpy() - one).max() < 1e-5
+
+
+def test_models_that_normalise_over_time_take_one_sound_at_a_time(tmp_path):
+    save(tmp_path, HubertConfig(**TINY | {"feat_extract_norm": "group", "do_stable_layer_norm": False}), HubertModel)
+    encoder = tiny(Hubert, {Hubert: tmp_path})
+    encoder.load()
+    sounds = [normalised(sound(length), 1e-5) for length in (4000, 4100, 4000)]
+    rows = encoder.encode_batch([torch.from_numpy(one) for one in sounds])
+    for together, one in zip(rows, sounds):
+        assert np.array_equal(together.numpy(), encoder.encode_items([one]))
+
+
+def test_any_model_in_a_batch_is_the_same_as_alone(folders):
+    encoder = HFAudio(weights=folders["ctc"], device="cpu")
+    encoder.load()
+    sounds = [sound(4000), sound(6000)]
+    for together, one in zip(encoder.encode_batch([torch.from_numpy(one) for one in sounds]), sounds):
+        assert np.array_equal(together.numpy(), encoder.encode_items([one]))
+
+
+def test_lengths_that_go_together():
+    """Within a fifth of the longest, and no more at once than attention has memory for."""
+    groups = speech.like_lengths([80_000] * 40 + [30_000, 64_000, 63_999])
+    assert sorted(index for group in groups for index in group) == list(range(43))
+    assert [41] not in groups and any(41 in group and 0 in group for group in groups), "64,000 is four fifths"
+    assert not any(42 in group and group[0] < 40 for group in groups) and [40] in groups
+    longest = 400 + 320 * 1999
+    assert [len(group) for group in speech.like_lengths([longest] * 5)] == [2, 2, 1]
+    assert speech.like_lengths([]) == []
+
+
 # ------------------------------------------------------------------------------- any model
 
 

@@ -106,12 +106,15 @@ def test_a_folder_is_aggregated_in_the_order_asked_for(folder):
 
 def test_own_meta_is_kept_without_what_does_not_matter(folder):
     (folder / "meta.json").write_text(
-        json.dumps({"encoder": "logmel", "revision": "r1", "preset": "p", "versions": {"numpy": "2"}})
+        json.dumps(
+            {"encoder": "logmel", "revision": "r1", "preset": "p", "precision": "bf16", "versions": {"numpy": "2"}}
+        )
     )
     assert read_features(folder, IDS).meta == {
         "encoder": "logmel",
         "revision": "r1",
         "preset": "p",
+        "precision": "bf16",
         "statistics": list(STATISTICS),
         "dim": 14,
     }

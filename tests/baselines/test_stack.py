@@ -1,10 +1,13 @@
 """Models trained side by side become what the loop makes of each alone."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
 
-from blemore_baselines.models import crossval
+from blemore_baselines.models import crossval, heads
+from blemore_baselines.models.captured import CapturedSteps
 from blemore_baselines.models.crossval import cross_validate, fold_seed
 from blemore_baselines.models.heads import FLOOR, build_head, clip_logits, fit_scaler, mean_loss
 from blemore_baselines.models.loop import fit_model, train_epochs
@@ -29,9 +32,11 @@ def rows(n, dim=7, seed=0, size=1.0):
     return Rows(size * rng.normal(size=(n, dim)).astype(np.float32), targets)
 
 
-def check_against_the_loop(data, seeds, recipe):
+def check_against_the_loop(data, seeds, recipe, captured=False):
     """Losses, weights and logits of each member and head, to 1e-5."""
     stack = Stack(list(HEADS), data, seeds, recipe)
+    if captured:
+        stack._captured = CapturedSteps(stack._step, len(data), len(HEADS), recipe.batch_size, "cpu")
     stack_losses = np.array(list(stack.epochs(recipe.epochs)))  # (epochs, members, heads)
     for k, (member, seed) in enumerate(zip(data, seeds)):
         X = torch.from_numpy(member.X)
@@ -52,6 +57,46 @@ def test_members_of_every_length_become_what_they_become_alone(recipe):
     # At a batch of 16, 40 rows: two batches and a half; 33: a last batch of one row; 5: a batch that is not full; 64:
     # four full ones.
     check_against_the_loop([rows(40), rows(33, seed=1), rows(5, seed=2), rows(64, seed=3)], [3, 1, 4, 1], recipe)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_members_become_the_same_by_way_of_a_gpus_buffers(recipe, monkeypatch):
+    actives = []
+    monkeypatch.setattr(CapturedSteps, "_run", lambda steps, active: actives.append(active) or steps._train(active))
+    data = [rows(40), rows(33, seed=1), rows(5, seed=2), rows(64, seed=3)]
+    check_against_the_loop(data, [3, 1, 4, 1], recipe, captured=True)
+    # All four begin an epoch; those with more batches than others go on without them.
+    first = {16: [4, 3, 3, 1], 32: [4, 3], 128: [4], 512: [4]}[recipe.batch_size]
+    assert actives == first * recipe.epochs
+
+
+def test_a_step_is_plain_then_captured_then_replayed(monkeypatch):
+    """In this order, once for each number of members. A capture itself computes nothing, so it is replayed as well."""
+    events = []
+
+    class Graph:
+        def replay(self):
+            events.append("replayed")
+
+    @contextmanager
+    def capture(graph):
+        events.append("capture")
+        yield
+        events.append("captured")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+
+    def step(batch, counts):
+        events.append(tuple(batch.shape))
+        return torch.zeros(len(batch), 1)
+
+    steps = CapturedSteps(step, 2, 1, 4, "cpu")
+    steps.epoch([torch.arange(13), torch.arange(12)])
+    full = [(2, 4), "capture", (2, 4), "captured", "replayed", "replayed"]
+    assert events == [*full, (1, 4)]
+    steps.epoch([torch.arange(13), torch.arange(12)])
+    assert events[len(full) + 1 :] == ["replayed"] * 3 + ["capture", (1, 4), "captured", "replayed"]
 
 
 def test_wide_rows_become_what_they_become_alone():
@@ -86,6 +131,16 @@ def test_a_fold_s_out_of_fold_logits_are_those_of_its_model_by_the_loop(tiny, he
                 model = fit_model(X, targets, head, recipe, epochs, fold_seed(seed, fold))
                 expected = clip_logits(model, scaler(features.X[~seen]), owner, inside.sum())
                 assert logits[s, epochs - 1, inside] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("dim", [5, 1030])
+def test_rows_standardised_on_a_device_are_the_same(dim):
+    X = rows(40, dim).X * 3 + 100
+    X[:, 2] = 0.1  # constant
+    X[:30, 3] = 7  # constant inside
+    inside = np.arange(40) < 30
+    for on_device, plain in zip(heads._standardised_on("cpu", X, inside), heads.standardised(X, inside), strict=True):
+        assert on_device.dtype == np.float32 and on_device == pytest.approx(plain, abs=1e-6)
 
 
 def test_seeds_on_the_same_rows_share_them():

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from blemore.errors import FileError, ValidationError
 from blemore_baselines import decoding as decode
 from blemore_baselines import train
-from blemore_baselines.models import crossval
+from blemore_baselines.models import crossval, heads
 from blemore_baselines.models.crossval import fold_seed
 from blemore_baselines.models.heads import build_head, clip_logits, fit_scaler, row_losses
 from blemore_baselines.models.loop import fit_model, fit_models
@@ -373,7 +373,7 @@ def test_a_fold_s_own_labels_and_features_leave_its_model_as_it_was(tiny, tmp_pa
 
 def test_the_scaler_of_a_fold_is_fitted_on_the_other_folds(tiny, tmp_path, monkeypatch):
     fitted = []
-    for module in (crossval, train):
+    for module in (heads, train):
         monkeypatch.setattr(module, "fit_scaler", lambda X: fitted.append(X) or fit_scaler(X))
     run(tiny, tmp_path / "run")
     X = tiny.read(tiny.sound).X
@@ -580,6 +580,19 @@ def test_other_inputs_in_the_same_folder_are_refused(tiny, tmp_path):
         run(tiny, tmp_path / "run", features=[features._replace(X=X)])
     with pytest.raises(ValidationError, match="another train digest: "):
         run(tiny, tmp_path / "run", dataset=tiny.dataset._replace(labels=tiny.dataset.labels[::-1].copy()))
+
+
+def test_precision_is_on_record_and_a_run_from_before_goes_on(tiny, tmp_path):
+    """Versions that did not know it wrote none; whether features are others, their digest tells."""
+    features = tiny.read(tiny.sound)
+    features = features._replace(meta={**features.meta, "precision": "bf16"})
+    first = run(tiny, tmp_path / "run", features=[features])
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    assert config["features"][0].pop("precision") == "bf16"
+    assert json.loads((tmp_path / "run" / "model.json").read_text())["features"][0]["precision"] == "bf16"
+    path.write_text(json.dumps(config))
+    assert run(tiny, tmp_path / "run", features=[features]) == json.loads(json.dumps(first))
 
 
 @pytest.mark.parametrize(
