@@ -24,7 +24,7 @@ from blemore_baselines.clips.find import Failure, choose, demand_clips, find_cli
 from blemore_baselines.clips.media import Clip, spellings
 from blemore_baselines.clips.streams import Reader, StreamedClip, WatchedClip, share
 from blemore_baselines.encoders.base import Encoder
-from blemore_baselines.store import Store, computes_on_gpu, is_done, load, one_line, save
+from blemore_baselines.extraction.store import Store, computes_on_gpu, is_done, load, one_line, save
 
 
 class Summary(NamedTuple):
@@ -95,7 +95,7 @@ def _clip_ids(names: Collection[str], files: Collection[Mapping[str, list[Path]]
 def _runner(engine: str, workers: int, scheduler: str | None, encoders: Sequence[Encoder]) -> Runner:
     """What runs a job. Its processes begin to import what they need while this one loads the encoders."""
     if engine == "gpu":
-        from blemore_baselines import gpu
+        from blemore_baselines.extraction import gpu
 
         gpu.prepare(encoders)
         return lambda job, tasks: gpu.run(job, tasks, workers)

@@ -239,7 +239,7 @@ def extract(
         raise click.UsageError("--scheduler goes with --engine dask")
     from blemore_baselines.engines import available_cores
     from blemore_baselines.extract import extract as run
-    from blemore_baselines.store import computes_on_gpu
+    from blemore_baselines.extraction.store import computes_on_gpu
 
     encoders = _create(names, weights, options)
     cores = available_cores()
@@ -260,7 +260,7 @@ def extract(
 
 
 def _tell(summary: Summary) -> None:
-    from blemore_baselines.store import FAILURES
+    from blemore_baselines.extraction.store import FAILURES
 
     if summary.failures:
         # All of them could be millions.

@@ -163,8 +163,8 @@ def faces(clips: Path, metadata: Path | None, workers: int | None, out: Path) ->
     Example:
       blemore-baselines faces --clips train --metadata train_metadata.csv --out faces/train
     """
+    from blemore_baselines.extraction.store import FAILURES
     from blemore_baselines.finetuning.faces import TABLE, align
-    from blemore_baselines.store import FAILURES
 
     outcome = align(read_ids(metadata) if metadata else None, clips, out, workers_or_default(workers))
     bridged = [row for row in outcome.aligned if row.lost]

@@ -32,7 +32,7 @@ from blemore.labels import VIDEO_SUFFIXES
 from blemore_baselines import engines
 from blemore_baselines.clips.find import Failure, choose, find_clips
 from blemore_baselines.encoders.hicmae import PICTURES
-from blemore_baselines.store import FAILURES, read_failures
+from blemore_baselines.extraction.store import FAILURES, read_failures
 
 PROGRAM = "FeatureExtraction"
 SIDE = 256  # pixels

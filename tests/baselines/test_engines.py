@@ -12,14 +12,16 @@ import pytest
 from jobs import Counting, Noting, broken, counted
 
 from blemore.errors import FileError, ValidationError
-from blemore_baselines import engines, processes
+from blemore_baselines import engines
+from blemore_baselines.engines import processes
 
 # A job whose tasks are numbers: some kill their process, be it where they run alone or beside others.
 SCRIPT = """
 import os, sys, time
 import numpy as np
 from blemore.errors import FileError, Problem
-from blemore_baselines import engines, processes
+from blemore_baselines import engines
+from blemore_baselines.engines import processes
 
 SLOW = 500
 

@@ -17,7 +17,7 @@ from blemore_baselines.clips.find import Failure
 from blemore_baselines.demo.generator import _make_clip, plan
 from blemore_baselines.encoders import ENCODERS, FAMILIES, create
 from blemore_baselines.encoders.base import Encoder
-from blemore_baselines.store import is_done, read_failures
+from blemore_baselines.extraction.store import is_done, read_failures
 
 IDS = [f"clip_{number}" for number in range(6)]
 

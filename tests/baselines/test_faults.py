@@ -16,7 +16,7 @@ from blemore_baselines.clips.find import find_clips
 from blemore_baselines.demo.generator import _make_clip, plan
 from blemore_baselines.encoders import create
 from blemore_baselines.extract import extract
-from blemore_baselines.store import read_failures
+from blemore_baselines.extraction.store import read_failures
 
 MAIN = "from blemore_baselines.cli import main; main()"
 ENCODERS = ("gray_flow", "logmel")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from blemore_baselines import cli
 from blemore_baselines.encoders.hicmae import face_files, read_picture
-from blemore_baselines.store import read_failures
+from blemore_baselines.extraction.store import read_failures
 
 PROGRAM = """#!{python}
 import csv, sys

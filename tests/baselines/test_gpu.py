@@ -17,12 +17,12 @@ import torch
 from nets import Net, Picky, Small, Sound, Windows
 
 from blemore.errors import FileError, ValidationError
-from blemore_baselines import gpu
 from blemore_baselines.demo.generator import _make_clip, plan
 from blemore_baselines.encoders import create
 from blemore_baselines.extract import extract
-from blemore_baselines.gpu import Entry, Lane, Rows
-from blemore_baselines.store import is_done, read_failures
+from blemore_baselines.extraction import gpu
+from blemore_baselines.extraction.gpu import Entry, Lane, Rows
+from blemore_baselines.extraction.store import is_done, read_failures
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,9 @@ LAYERS = {
         ("cli", "codabench", "rank_cli"),
     ],
     "blemore_baselines": [
-        ("dataset", "clips", "download", "engines", "processes", "steps", "template"),
+        ("dataset", "clips", "download", "engines", "steps", "template"),
         ("encoders",),
-        ("extract", "gpu", "sources", "store"),
+        ("extract", "extraction", "sources"),
         ("features",),
         ("models", "decoding"),
         ("train",),

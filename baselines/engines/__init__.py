@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any, NoReturn, TypeVar
 
 from blemore.errors import Problem, ValidationError
-from blemore_baselines.processes import DIED, Job, in_processes
+from blemore_baselines.engines.processes import DIED, Job, in_processes
 
 WINDOW = 2000  # tasks handed to a cluster at a time: it holds millions badly
 

@@ -28,13 +28,14 @@ import numpy as np
 import torch
 
 from blemore.errors import Problem, ValidationError
-from blemore_baselines import engines, processes
+from blemore_baselines import engines
 from blemore_baselines.clips.find import Failure
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip
 from blemore_baselines.encoders.base import Encoder
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
+from blemore_baselines.engines import processes
 from blemore_baselines.extract import Job, Outcome, Task, failure, read
-from blemore_baselines.store import load, record_batch_size, save
+from blemore_baselines.extraction.store import load, record_batch_size, save
 
 IN_FLIGHT = 2  # batches that the GPU still has before it when the next one is filled
 WRITERS = 8  # threads, which mostly wait for the disk

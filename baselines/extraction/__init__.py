@@ -1,0 +1,1 @@
+"""Where features go, and how a GPU is kept busy."""
