@@ -120,9 +120,7 @@ def _absent(bundle: Bundle, name: str, where: str) -> Problem:
         hint = "Name one of its files."
         return Problem("no-file", where, f"{show(name)} is a folder; expected a file", hint=hint)
     near = get_close_matches(name, list(bundle.files), n=1, cutoff=0.5)
-    hint = (
-        f"The nearest is {show(near[0])}." if near else "Write names exactly as in the zip, including capitals."
-    )
+    hint = f"The nearest is {show(near[0])}." if near else "Write names exactly as in the zip, including capitals."
     return Problem("no-file", where, f"{show(name)} is not in the bundle", hint=hint)
 
 

@@ -59,9 +59,7 @@ class Key(click.ParamType):
 
     def convert(self, value, param, ctx):
         if not is_uuid(value):
-            self.fail(
-                f"{value!r} is not the key of a queue; expected the UUID in the queue's details on the platform"
-            )
+            self.fail(f"{value!r} is not the key of a queue; expected the UUID in the queue's details on the platform")
         return value
 
 

@@ -252,7 +252,7 @@ def parse_labels(candidates: Sequence[bytes], settings: Settings) -> Reference:
                 "other-labels",
                 "labels",
                 "not those that the bundle was built with: their SHA-256 (keyed if they are hidden) differs",
-                hint="Put the labels.json that `build` wrote on the worker, or build the bundle again.",
+                hint="Put the labels.json of this bundle on the worker, or build the bundle again.",
             )
         )
     try:

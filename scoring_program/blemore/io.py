@@ -289,9 +289,7 @@ def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
         if isinstance(error, ValidationError):
             raise
         raise ValidationError(
-            _odd_zip(
-                where, f"not a readable zip: {error}", "Was its upload interrupted? Zip the JSON file again."
-            )
+            _odd_zip(where, f"not a readable zip: {error}", "Was its upload interrupted? Zip the JSON file again.")
         ) from None
     if len(content) > max_bytes:
         raise ValidationError(_too_large(f"{where} › {member}", max(entry.file_size, len(content)), max_bytes))

@@ -109,9 +109,7 @@ def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata"
     absent = [name for name in needed if rows and name not in rows[0]]
     if not rows or absent:
         fault = f"no column {some(absent, 9)}" if rows else "no rows"
-        hint = (
-            "Test metadata has only ids: its labels are not public." if absent and "filename" not in absent else None
-        )
+        hint = "Test metadata has only ids: its labels are not public." if absent and "filename" not in absent else None
         raise ValidationError(
             Problem("bad-table", where, f"{fault}; expected the dataset's metadata with labels", hint=hint)
         )
