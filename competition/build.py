@@ -149,14 +149,14 @@ def _wrong_clips(reference: Reference, options: Options) -> Iterator[Problem]:
     for kind, names in (("missing", sorted(expected - clips)), ("unknown", sorted(clips - expected))):
         if names:
             message = f"{len(names):,} clips are {kind}: {some(names)}; expected those of {options.ids}"
-            hint = "Unless the clips are those that participants have, every complete submission fails."
+            hint = "Unless the clips are those that participants have, every complete submission would fail."
             yield Problem(f"{kind}-clips", where, message, hint=hint)
     if options.report != "full":
         revealing = sorted(clip for clip in clips if _reveals_label(clip))
         if revealing:
             names = f"the names of {len(revealing):,} clips reveal their labels: {some(revealing)}"
             message = f"{names}; expected anonymous names"
-            hint = "Are --labels and --practice-labels exchanged? Public labels go with --report full."
+            hint = "Are --labels and --practice-labels swapped? Public labels go with --report full."
             yield Problem("not-hidden", where, message, hint=hint)
 
 

@@ -187,7 +187,7 @@ def _figures(report: Report, intervals: Intervals) -> str:
         f' class="soft">{_range(intervals.intervals.get(figure))}</span></div>'
         for figure in TOTALS
     )
-    subset = "" if report.subset == "all" else f" Scored on {safe(report.subset)} alone."
+    subset = "" if report.subset == "all" else f" Scored only on {safe(report.subset)}."
     exact = ""
     if any(entry.rounded != entry.label for entry in report.predictions.values()):
         by_percentages = _number(report.counts.acc_salience_exact)

@@ -78,7 +78,7 @@ def pairs_table(ranking: Ranking, figures: Sequence[str] = ("score",)) -> Table:
 
 
 def _subset(ranking: Ranking) -> str:
-    return "" if ranking.subset == "all" else f", {ranking.subset} alone"
+    return "" if ranking.subset == "all" else f", only {ranking.subset}"
 
 
 # ---------------------------------------------------------------------------------------- forms

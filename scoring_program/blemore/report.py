@@ -141,7 +141,7 @@ def to_text(
     if not counts.n_blends:
         lines.append(f"Note: {NO_BLENDS}.")
     if report.subset != "all":
-        lines.append(f"Scored on {report.subset} alone.")
+        lines.append(f"Scored only on {report.subset}.")
     if intervals:
         lines += intervals_in_words(intervals)
     if comparisons:

@@ -1,7 +1,7 @@
 """How far a score, or a difference of two scores, can be trusted: the inference of the whole kit.
 
 The clips of one actor resemble each other, so the actor is the unit of inference. Each actor in turn is left out and
-the figure is computed from the pooled counts of the others. The spread of these values is the jackknife's standard
+the figure is computed from the pooled counts of the others. The spread of these values gives the jackknife's standard
 error s of the figure (Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 11.2). With A actors:
 
     interval = figure ± t(A − 1) · s        p = P(|T(A − 1)| > |difference| / s)

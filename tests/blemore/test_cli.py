@@ -133,7 +133,7 @@ def test_folds(folder):
         "signature"
     ]
     result = run("p.json", "m.csv", "--fold", 0)
-    assert "Scored on fold 0 alone." in result.stdout
+    assert "Scored only on fold 0." in result.stdout
     assert run("p.json", "m.csv").exit_code == 1  # two clips are missing
     assert run("p.json", "m.csv", "--fold", 1).exit_code == 1  # two are unknown, one is missing
     several = run("p.json", "m.csv", "--fold", 2, "--fold", 0)

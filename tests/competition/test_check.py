@@ -179,14 +179,14 @@ WRONG = [  # change, part of the place, part of the problem or its hint
     (
         rename("enable_detailed_results", "enable_detailled_results"),
         "competition.yaml",
-        "Is enable_detailed_results meant",
+        "Did you mean enable_detailed_results",
     ),
-    (rename("leaderboards", "leaderboard"), "competition.yaml", "Is leaderboards meant"),
-    (put("submission_rule", "Force_Best"), "competition.yaml", "into a leaderboard"),
-    (put("phases.0.docker_image", "x"), "phases[0]", "into a competition"),
-    (put("phases.0.max_submission_per_day", 3), "phases[0]", "Is max_submissions_per_day meant"),
-    (put("tasks.0.starting_kit", "starting_kit.zip"), "tasks[0]", "into a phase"),
-    (put("public_data", "test_data.zip"), "competition.yaml", "into a phase"),
+    (rename("leaderboards", "leaderboard"), "competition.yaml", "Did you mean leaderboards"),
+    (put("submission_rule", "Force_Best"), "competition.yaml", "belongs in a leaderboard"),
+    (put("phases.0.docker_image", "x"), "phases[0]", "belongs in a competition"),
+    (put("phases.0.max_submission_per_day", 3), "phases[0]", "Did you mean max_submissions_per_day"),
+    (put("tasks.0.starting_kit", "starting_kit.zip"), "tasks[0]", "belongs in a phase"),
+    (put("public_data", "test_data.zip"), "competition.yaml", "belongs in a phase"),
     (put("tasks.0.name", None), "tasks[0]", "no name"),
     (put("tasks.0.index", 1), "tasks", "not unique"),
     (put("tasks.0.scoring_program", None), "tasks[0]", "no scoring_program"),
@@ -214,7 +214,7 @@ WRONG = [  # change, part of the place, part of the problem or its hint
     (put("phases.0.end", "2026-01-05 00:00:00"), "phases[0]", "does not notice"),
     (put("phases.1.start", "2025-03-05 00:00:00"), "phases[1]", "order of time"),
     (put("phases.0.start", "1.2.2026"), "phases[0].start", "expected UTC as"),
-    (put("phases.0.start", "2026-02-01T00:00:00+02:00"), "phases[0].start", "drops an offset"),
+    (put("phases.0.start", "2026-02-01T00:00:00+02:00"), "phases[0].start", "drops the offset"),
     (put("phases.0.start", "2026"), "phases[0].start", "missing parts from today"),
     (put("phases.0.start", "2026-02-30"), "phases[0].start", "expected UTC as"),
     (put("phases.0.max_submissions", -1), "max_submissions", "at least 0"),
@@ -310,7 +310,7 @@ def test_notes_report_what_works_but_is_hardly_intended(ours, tmp_path):
     put("tasks.0.reference_data", "b1946ac9-2a6c-4a5e-9f0e-1c3e4d5f6a7b")(config)
     errors, notes = problems(tmp_path, ours.files, config)
     text = "\n".join(map(str, notes))
-    for words in ("to mean no limit", "read as 2026-03-01 22:30:00 UTC", "have gaps", "by a key"):
+    for words in ("to mean no limit", "reads it as 2026-03-01 22:30:00 UTC", "have gaps", "by a key"):
         assert words in text
     assert errors == []
 

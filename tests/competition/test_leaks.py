@@ -136,7 +136,7 @@ def test_swapped_data(request, ours, tmp_path, where, exchange):
     entries[0][key], entries[1][key] = entries[1][key], entries[0][key]
     found = errors(tmp_path, bundle, config)
     assert found and {error.code for error in found} <= {"exchanged", "no-labels"}
-    assert any("exchanged" in str(error) for error in found)
+    assert any("swapped" in str(error) for error in found)
 
 
 def test_a_phase_with_the_task_of_another(ours, tmp_path):

@@ -184,7 +184,7 @@ def test_labels_as_csv_in_another_form(desk, name, text, words):
 
 
 def test_practice_labels_in_place_of_the_hidden_ones(desk):
-    refused(build("practice.json"), 4, "reveal their labels", "--practice-labels exchanged")
+    refused(build("practice.json"), 4, "reveal their labels", "--practice-labels swapped")
     write("same.json", json.loads(Path("labels.json").read_text()))
     refused(build("labels.json", "--practice-labels", "same.json"), 4, "594 clips are in same.json as well")
 

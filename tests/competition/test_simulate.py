@@ -316,11 +316,11 @@ def test_metadata_elsewhere_is_harmless(bundle, built, tmp_path, name):
         ("cp p.txt $predictions/p.json", "Finished", None),
         ("sh -c 'mkdir -p $output/a && cp p.txt $output/a/p.json'", "Finished", None),
         ("true", "Failed", "wrote nothing"),
-        ("false", "Failed", "exit code 1"),
+        ("false", "Failed", "exited with code 1"),
         ("sleep 60", "Failed", "more than 2 s"),
         ("cp 'p.txt $output", "Failed", "cannot be split"),
         ("ln -s {labels} $output/p.json", "Failed", "wrote nothing"),
-        ("sh -c 'cp {labels} $output/p.json'", "Failed", "exit code 1"),
+        ("sh -c 'cp {labels} $output/p.json'", "Failed", "exited with code 1"),
         ("sh -c 'touch {folder}/written; cp p.txt $output/p.json'", "Finished", None),
     ],
 )
