@@ -275,7 +275,7 @@ def test_without_a_valid_submission_there_is_no_ranking(folder):
     ("arguments", "code", "words"),
     [
         (["subs"], 2, "Missing argument"),
-        (["subs", "subs"], 3, "Name the file with the labels last"),
+        (["subs", "subs"], 3, "The last argument must be the file with the labels"),
         (["nowhere.json", "gone.zip", "labels.json"], 3, "gone.zip"),
         (["deep", "labels.json"], 3, "deep"),
         (["subs", "singles.json"], 4, "no blend"),
@@ -321,7 +321,7 @@ def test_names_from_a_table(folder):
     ("table", "words"),
     [
         ("file,name\ngod.json,x\n", "0 submissions are called god.json"),
-        ("file,name\ngood.json,same\n", "same is the name of"),
+        ("file,name\ngood.json,same\n", "same is also the name of"),
         ("file,name\ngood.json,x\npoor.json,x\n", "more than one row with the name x"),
         ("file,name\ngood.json,x\ngood.json,y\n", "more than one row with the file good.json"),
         ("file,name\ngood.json,\n", "a cell is empty"),

@@ -200,7 +200,7 @@ def test_actors_without_blends_do_not_count_toward_salience():
     blends = [("a", BLEND, BLEND), ("a", BLEND, TURNED), ("b", BLEND, HAP), ("b", BLEND, BLEND), ("b", BLEND, BLEND)]
     found = intervals(report_of([*blends, ("c", HAP, HAP), ("d", HAP, SAD)]))
     assert found.estimates["acc_salience"] == intervals(report_of(blends)).estimates["acc_salience"]
-    assert "2 of them without blends" in found.note and found.units == 4
+    assert "2 of them have no blends" in found.note and found.units == 4
 
 
 def test_without_blends_there_is_only_presence():
