@@ -154,8 +154,8 @@ def _wrong_clips(reference: Reference, options: Options) -> Iterator[Problem]:
     if options.report != "full":
         revealing = sorted(clip for clip in clips if _reveals_label(clip))
         if revealing:
-            names = f"the names of {len(revealing):,} clips reveal their labels: {some(revealing)}"
-            message = f"{names}; expected anonymous names"
+            leak = f"the names of {len(revealing):,} clips reveal their labels: {some(revealing)}"
+            message = f"{leak}; expected anonymous names"
             hint = "Are --labels and --practice-labels swapped? Public labels go with --report full."
             yield Problem("not-hidden", where, message, hint=hint)
 
