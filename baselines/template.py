@@ -24,13 +24,13 @@ OFFICIAL_IDS = tuple(f"test_{number:04d}" for number in range(1, 595))
 NAME = "submission_template"
 WORKED = (
     ("Sadness alone", Label(("sad",), (100,))),
-    ("Anger and happiness, one as salient as the other", Label(("ang", "hap"), (50, 50))),
-    ("Disgust above fear; writing fear first would say the same", Label(("disg", "fea"), (70, 30))),
+    ("Anger and happiness, equally salient", Label(("ang", "hap"), (50, 50))),
+    ("Disgust dominates fear; to write fear first means the same", Label(("disg", "fea"), (70, 30))),
 )
 
 
 class Mistake(NamedTuple):
-    """A common one: what replaces the first clip's entry, where CLIP is its name, or which files the zip holds."""
+    """A common mistake: the first clip's entry, with CLIP for its name, or the files in the zip."""
 
     title: str
     entry: str = ""
@@ -45,7 +45,7 @@ MISTAKES = (
         "Saliences that do not sum to 100",
         '"CLIP": [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 20}]',
     ),
-    Mistake("One emotion with less than all of the salience", '"CLIP": [{"emotion": "ang", "salience": 70}]'),
+    Mistake("One emotion with less than all the salience", '"CLIP": [{"emotion": "ang", "salience": 70}]'),
     Mistake(
         "A blend of one emotion", '"CLIP": [{"emotion": "ang", "salience": 100}, {"emotion": "hap", "salience": 0}]'
     ),
@@ -69,7 +69,7 @@ MISTAKES = (
     Mistake(
         "A clip twice", '"CLIP": [{"emotion": "hap", "salience": 100}],\n "CLIP": [{"emotion": "sad", "salience": 100}]'
     ),
-    Mistake("Python's own notation, with single quotes", "'CLIP': [{'emotion': 'hap', 'salience': 100}]"),
+    Mistake("Python's notation, with single quotes", "'CLIP': [{'emotion': 'hap', 'salience': 100}]"),
     Mistake("Two JSON files in the zip", zipped=("predictions.json", "older.json")),
     Mistake("No JSON file in the zip", zipped=("predictions.csv",)),
 )
@@ -154,31 +154,32 @@ def _section(mistake: Mistake, ids: Sequence[str]) -> str:
 
 PAGE = """# The submission template
 
-`submission_template.json` names all {n} clips, `{first}` to `{last}`; `submission_template.zip` holds
-the same file at its root, which is the form that CodaBench takes. **Every answer in it is a placeholder**: neutral,
-alone. It is valid, so it can be uploaded to try the way; and it is worth no more than the trivial baseline that always
-answers one emotion: on the challenge's test partition none is right for more than 44 of the 594 clips (ACC_presence
-0.0741), no blend is found (ACC_salience 0), and the score is at most 0.0370. Replace every one of them.
+For participants. `submission_template.json` names all {n} clips, `{first}` to `{last}`; `submission_template.zip`
+holds the same file at its root, which is the form that CodaBench takes. **Every answer in it is a placeholder**:
+neutral alone. The template is valid, so you can upload it as a trial. It scores no more than the trivial baseline
+that always answers one emotion: on the challenge's test partition, no emotion is right for more than 44 of the 594
+clips (ACC_presence 0.0741), no blend is right (ACC_salience 0), and the score is at most 0.0370. Replace every
+answer.
 
-Everything in this folder, this page included, is written by one command, and checked by the other:
+The first command writes everything in this folder, including this page. The second checks the template:
 
 ```sh
 blemore-baselines template --out submission_template
 blemore-score --check submission_template/submission_template.zip
 ```
 
-In the kit's folder, `pip install .` installs the second command, and `pip install '.[baselines]'` both.
+In the kit's folder, `pip install .` installs the second command, and `pip install '.[baselines]'` installs both.
 
-With `--ids test_metadata.csv` the first writes a template for the clips of that table, and the second also sees that
-each of them is there. `blemore-baselines predict` and `decode` write finished submissions; nobody has to edit this
-one by hand.
+With `--ids test_metadata.csv`, the first command writes a template for the clips of that table, and the second also
+checks that each of them is there. `blemore-baselines predict` and `decode` write finished submissions, so nobody has
+to edit this one by hand.
 
 ## What a submission looks like
 
-One JSON file in a zip. The file's name is free, and so are folders around it, up to two. The contract is
-[submission.schema.json](../scoring_program/blemore/schemas/submission.schema.json); beyond what a schema can say, the
-two emotions of a blend differ, their saliences sum to 100 (± 0.01), and every clip is there once. Emotions are `ang`,
-`disg`, `fea`, `hap`, `sad` and `neu`. Three answers:
+One JSON file in a zip. The file may have any name, and may be up to two folders deep. The contract is
+[submission.schema.json](../scoring_program/blemore/schemas/submission.schema.json). A schema cannot say everything:
+the two emotions of a blend differ, their saliences sum to 100 (± 0.01), and every clip occurs once. The emotions are
+`ang`, `disg`, `fea`, `hap`, `sad` and `neu`. Three answers:
 
 ```json
 {{"predictions": {{
@@ -188,12 +189,12 @@ two emotions of a blend differ, their saliences sum to 100 (± 0.01), and every 
 
 {meanings}
 
-The list's order means nothing. Of a blend's saliences the metric asks which one is larger, or whether they are equal:
-60 and 40 are as good as 70 and 30. The suffix `.mov` may be left out, and so may the outer `"predictions"`.
+The order of the list means nothing. The metric asks only which salience of a blend is larger, or whether they are
+equal: 60 and 40 are as good as 70 and 30. You may leave out the suffix `.mov` and the outer `"predictions"`.
 
-## Mistakes, and what the check says of them
+## Mistakes, and what the check says about them
 
-Each is the template with one thing changed. Every problem of a file is told, not only the first, by
-`blemore-score --check submission.json --ids test_metadata.csv`.
+Each example is the template with one change. `blemore-score --check submission.json --ids test_metadata.csv` reports
+every problem in a file, not only the first.
 
 {mistakes}"""

@@ -1,1 +1,1 @@
-"""From labels to a running competition on CodaBench: build, check and simulate its bundle. See README.md."""
+"""From labels to a running competition on CodaBench: builds, checks and simulates its bundle. See README.md."""

@@ -1,10 +1,10 @@
-"""From labels to a complete bundle.
+"""Builds a complete bundle from labels.
 
-Beside `bundle.zip` there are two trivial submissions that seed the leaderboard, and, where the hidden labels stay
-on the worker, the `labels.json` to put there. The same inputs, dates and secret included, give the same bytes.
+Next to `bundle.zip` it writes two trivial submissions that seed the leaderboard and, if the hidden labels stay on
+the worker, the `labels.json` to put there. The same inputs, dates and secret included, give the same bytes.
 
-Nothing that participants can download is made of the hidden labels: they get the clips' ids, sorted, a
-template with the same answer for each of them, and a hash that is keyed with a random secret.
+Participants can download the clips' sorted ids, a template with the same answer for every clip, and a hash that is
+keyed with a random secret. Nothing else in their downloads depends on the hidden labels.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Options(NamedTuple):
 
 
 class Built(NamedTuple):
-    """The files written, by what they are; what is in each phase; and what the organiser should know."""
+    """The files written, by kind; the content of each phase; and notes for the organiser."""
 
     files: dict[str, Path]
     phases: list[str]
@@ -66,7 +66,7 @@ class Built(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One phase's share: its name in file names, its labels as they are shipped, and how much its page shows."""
+    """One phase: its name in file names, its labels as shipped, and how much its page shows."""
 
     name: str
     reference: Reference
@@ -75,9 +75,9 @@ class Part(NamedTuple):
 
 
 def build(options: Options) -> Built:
-    """Write the bundle and what belongs beside it.
+    """Write the bundle and the files that belong next to it.
 
-    Raises ReferenceLabelsError: labels are wrong; BundleError: the configuration, dates or wheels are; FileError.
+    Raises ReferenceLabelsError: labels are wrong; BundleError: configuration, dates or wheels are wrong; FileError.
     """
     parts = _parts(options)
     config, notes = _config(options, len(parts))
@@ -103,7 +103,7 @@ def build(options: Options) -> Built:
 
 
 def _beside(part: Part, options: Options) -> dict[str, tuple[Path, bytes]]:
-    """The files beside the bundle: the trivial submissions and, where they stay there, the worker's labels."""
+    """The files next to the bundle: the trivial submissions and, if they stay there, the labels for the worker."""
     files = {}
     if options.labels_on_worker:
         files["labels"] = (options.out.with_suffix(".labels.json"), part.labels)
@@ -134,7 +134,7 @@ def _parts(options: Options) -> list[Part]:
 
 
 def read_labels(path: Path) -> Reference:
-    """Labels to score against. ReferenceLabelsError: they are wrong; BundleError: no blend is among them; FileError."""
+    """Labels to score against. ReferenceLabelsError: they are wrong; BundleError: none is a blend; FileError."""
     reference = read_reference(path)
     if not any(label.is_blend for label in reference.labels.values()):
         message = "no blend among the labels: ACC_salience and score would be undefined"
@@ -143,23 +143,24 @@ def read_labels(path: Path) -> Reference:
 
 
 def _wrong_clips(reference: Reference, options: Options) -> Iterator[Problem]:
-    """Labels of other clips than those that participants are to predict, or whose names give them away."""
+    """Labels of clips that participants do not predict, missing labels, and clip names that reveal the label."""
     clips, where = set(reference.labels), str(options.labels)
     expected = set(read_ids(options.ids)) if options.ids else clips
     for kind, names in (("missing", sorted(expected - clips)), ("unknown", sorted(clips - expected))):
         if names:
             message = f"{len(names):,} clips are {kind}: {some(names)}; expected those of {options.ids}"
-            hint = "With other clips than participants have, every complete submission would fail."
+            hint = "Unless the clips are those that participants have, every complete submission would fail."
             yield Problem(f"{kind}-clips", where, message, hint=hint)
     if options.report != "full":
-        telling = sorted(clip for clip in clips if _tells_its_label(clip))
-        if telling:
-            message = f"the names of {len(telling):,} clips tell their labels: {some(telling)}; expected anonymous ones"
-            hint = "Are --labels and --practice-labels exchanged? Public labels go with --report full."
+        revealing = sorted(clip for clip in clips if _reveals_label(clip))
+        if revealing:
+            leak = f"the names of {len(revealing):,} clips reveal their labels: {some(revealing)}"
+            message = f"{leak}; expected anonymous names"
+            hint = "Are --labels and --practice-labels swapped? Public labels go with --report full."
             yield Problem("not-hidden", where, message, hint=hint)
 
 
-def _tells_its_label(clip: str) -> bool:
+def _reveals_label(clip: str) -> bool:
     try:
         return bool(parse_filename(clip))
     except ValueError:
@@ -170,7 +171,7 @@ def _shared(hidden: Reference, practice: Reference, options: Options) -> Iterato
     clips = sorted(set(hidden.labels) & set(practice.labels))
     if clips:
         message = f"{len(clips):,} clips are in {options.practice_labels} as well: {some(clips)}; expected none"
-        hint = "The practice phase shows its labels. Name the test phase's with --labels alone."
+        hint = "The practice phase shows its labels. Name the test phase's labels only with --labels."
         yield Problem("not-hidden", str(options.labels), message, hint=hint)
 
 
@@ -186,7 +187,7 @@ def labels_json(reference: Reference) -> bytes:
 
 
 def _reference_data(part: Part, with_labels: bool) -> dict[str, bytes]:
-    """Anyone can download this: of hidden labels, it has no hash but one that is keyed with their secret."""
+    """Settings, with or without the labels. Anyone can download them, so the hash of hidden labels is keyed."""
     digest = {"labels_sha256": hashlib.sha256(part.labels).hexdigest()}
     if part.reference.secret is not None:
         digest = {"labels_hmac_sha256": str(hmac_of(part.labels))}
@@ -208,20 +209,20 @@ def _advice(part: Part, config: Mapping, options: Options) -> list[str]:
     clips = len(part.reference.labels)
     if clips != TEST_CLIPS and not options.ids:
         notes.append(
-            f"The dataset has {TEST_CLIPS} test clips, the labels have {clips:,}. Name the clips that participants have"
-            " with --ids test_metadata.csv to see which are missing."
+            f"The dataset has {TEST_CLIPS} test clips, the labels have {clips:,}. To see which differ, name the clips"
+            " that participants have with --ids test_metadata.csv."
         )
     if options.report == "full":
-        notes.append("With --report full, participants can work out the labels: it is for public ones.")
+        notes.append("With --report full, participants can work out the labels. Use it only for public labels.")
     if options.labels_on_worker:
         notes.append(
             "Put the labels on your worker as <its data folder>/blemore/labels.json, with mode 0644 so that the"
-            " worker's user can read it; the program accepts no others."
+            " worker's user can read them. The program accepts no other labels."
         )
         if not config.get("queue"):
             notes.append(
-                "No queue is set, and without one every submission fails: add --queue with the key of your own, or set"
-                " it in competition.yaml. blemore-codabench check will refuse the bundle until then."
+                "No queue is set, so every submission would fail. Add --queue with the key of your own, or set it in"
+                " competition.yaml. Until then, blemore-codabench check refuses the bundle."
             )
     return notes
 
@@ -247,7 +248,7 @@ def _public_data(reference: Reference, phase: str) -> dict[str, bytes]:
 
 
 def _starting_kit(notes: list[str]) -> dict[str, bytes]:
-    """The submission's schema, and the notebook where this is a checkout."""
+    """The submission's schema and, in a checkout, the notebook."""
     files = {
         "submission.schema.json": (Path(blemore.__file__).parent / "schemas" / "submission.schema.json").read_bytes(),
         "README.md": (HERE / "starting_kit.md").read_bytes(),
@@ -255,7 +256,7 @@ def _starting_kit(notes: list[str]) -> dict[str, bytes]:
     if NOTEBOOK.is_file():
         return {**files, NOTEBOOK.name: NOTEBOOK.read_bytes()}
     notes.append(
-        "The starting kit holds the submission's schema alone: build from a checkout to ship the notebook, too."
+        "The starting kit holds only the submission's schema. To ship the notebook as well, build from a checkout."
     )
     return files
 
@@ -292,7 +293,7 @@ def _tree(folder: Path) -> dict[str, bytes]:
 
 
 def _config(options: Options, phases: int) -> tuple[dict, list[str]]:
-    """The template with as many phases as there are labels, dated; what to tell of it."""
+    """The template with one dated phase per set of labels, and notes on the dates."""
     where = str(options.config)
     config = copy.deepcopy(parse_yaml(read_bytes(options.config), where))
     for key in ("tasks", "phases"):
@@ -302,7 +303,7 @@ def _config(options: Options, phases: int) -> tuple[dict, list[str]]:
             or len(entries) < phases
             or not all(isinstance(item, dict) for item in entries)
         ):
-            message = f"expected a list of at least {phases}"
+            message = f"expected a list of at least {phases} mappings"
             hint = "Start from the kit's own competition.yaml."
             raise BundleError(Problem("config", f"{where}: {key}", message, hint=hint))
         config[key] = [{**item, "index": index} for index, item in enumerate(entries[-phases:])]
@@ -314,14 +315,14 @@ def _config(options: Options, phases: int) -> tuple[dict, list[str]]:
 
 
 def _date(phases: list[dict], options: Options) -> list[str]:
-    """Put start and end into the phases; what to tell of it. Times are UTC."""
+    """Put start and end into the phases. Returns notes on them. Times are UTC."""
     now = datetime.now(UTC).replace(microsecond=0)
     practice = len(phases) > 1
     start = options.start or (now + PRACTICE_LASTS if practice else now)
     first = start - PRACTICE_LASTS if practice else start
     if not options.allow_past:
         _demand_future(start, start - GAP if practice else start + JUST_BEGUN, options, now)
-        first = max(first, now)  # of practice, whose four weeks would have begun already
+        first = max(first, now)  # the four weeks of practice may have begun already
     if options.end is not None and options.end <= start:
         message = f"{utc(options.end)} is not after the start, {utc(start)}"
         hint = "Name both dates with --start and --end, in UTC."
@@ -343,18 +344,18 @@ def _date(phases: list[dict], options: Options) -> list[str]:
 
 
 def _demand_future(start: datetime, latest: datetime, options: Options, now: datetime) -> None:
-    """BundleError: the end is past, or it is later than `latest`, after which the start is not taken any more."""
+    """BundleError: the end is past, or `latest` is, the last moment at which the start is accepted."""
     past = [("--start", start)] if now >= latest else []
     past += [("--end", options.end)] if options.end is not None and options.end <= now else []
     if past:
         dates = " and ".join(f"{option} {utc(moment)}" for option, moment in past)
-        message = f"{dates} UTC is past, for it is {utc(now)} UTC; expected dates to come"
-        hint = "To rebuild a competition that has begun: --allow-past."
+        message = f"{dates} UTC is in the past (now: {utc(now)} UTC); expected future dates"
+        hint = "To rebuild a competition that has begun, add --allow-past."
         raise BundleError(Problem("past", "dates", message, hint=hint))
 
 
 def _named_files(config: dict, folder: Path) -> dict[str, bytes]:
-    """Logo, terms and pages, from the configuration's folder or else the kit's own."""
+    """Logo, terms and pages, from the configuration's folder or else from the kit."""
     pages = [page.get("file") for page in config.get("pages") or [] if isinstance(page, dict)]
     files = {}
     for name in [config.get("image"), config.get("terms"), *pages]:

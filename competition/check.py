@@ -1,8 +1,8 @@
-"""What is wrong with a bundle, before the platform says so in its own way, late, or not at all.
+"""Finds what is wrong with a bundle before the platform reports it cryptically, late, or not at all.
 
-An error is what the platform refuses, ignores without a word, or lets fail every submission, and what it
-accepts although it harms the organiser. A note is what works, but an organiser hardly means. The rules are
-those of CodaBench v2 (1.25).
+An error is something that the platform refuses or silently ignores, that makes every submission fail, or that the
+platform accepts although it harms the organiser. A note is something that works, but is hardly intended. The rules
+are those of CodaBench v2 (1.25).
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ class Findings(NamedTuple):
 
 
 def check(path: Path, python: str = sys.executable, now: datetime | None = None) -> Findings:
-    """Everything that is wrong with a bundle; with `now`, dates before it as well. FileError: it cannot be opened."""
+    """Everything that is wrong with a bundle. With `now`, also dates before it. FileError: it cannot be opened."""
     try:
         bundle = Bundle(path)
     except BundleError as error:
         return Findings(error.problems, [])
     errors = list(dict.fromkeys(_static(bundle, now)))
-    if not errors:  # what follows relies on the above
+    if not errors:  # running a program needs a valid configuration
         errors += _programs(bundle, python)
     return Findings(errors, list(_notes(bundle)))
 
 
 def _static(bundle: Bundle, now: datetime | None) -> Iterator[Problem]:
-    """What can be seen without running anything."""
+    """Problems that can be found without running anything."""
     yield from keys.problems(bundle)
     yield from _top(bundle)
     yield from _tasks(bundle)
@@ -108,28 +108,26 @@ def _text(bundle: Bundle, name: str, where: str) -> Iterator[Problem]:
         yield Problem("not-utf8", where, f"{show(name)} holds a NUL character", hint="Save the file as plain text.")
     elif not text.strip():
         message = f"{show(name)} is empty; the platform refuses empty pages and terms"
-        yield Problem("empty", where, message, hint="Write a line into it, or take the page out.")
+        yield Problem("empty", where, message, hint="Write a line into it, or remove the page.")
 
 
 def _absent(bundle: Bundle, name: str, where: str) -> Problem:
     path = posixpath.normpath(name)
     if path.startswith(("..", "/")):
-        message = f"{show(name)} leads out of the bundle, to a file of the platform's"
-        return Problem("no-file", where, message, hint="Put the file into the bundle, and name it as it is there.")
+        message = f"{show(name)} leads out of the bundle, to one of the platform's files"
+        return Problem("no-file", where, message, hint="Put the file into the bundle, and use its name there.")
     if bundle.is_folder(name):
         hint = "Name one of its files."
         return Problem("no-file", where, f"{show(name)} is a folder; expected a file", hint=hint)
     near = get_close_matches(name, list(bundle.files), n=1, cutoff=0.5)
-    hint = (
-        f"The nearest is {show(near[0])}." if near else "Names are written as they are in the zip, capitals included."
-    )
+    hint = f"The nearest is {show(near[0])}." if near else "Write names exactly as in the zip, including capitals."
     return Problem("no-file", where, f"{show(name)} is not in the bundle", hint=hint)
 
 
 def _data(
     bundle: Bundle, entry: Mapping, names: tuple[str, ...], where: str, download: bool = False
 ) -> Iterator[Problem]:
-    """Data that an entry names: a folder or a sound zip; a download may be any single file as well."""
+    """Data that an entry names: a folder or a valid zip. A download may also be any single file."""
     for key in names:
         name, place = entry.get(key), f"{where}.{key}"
         if not isinstance(name, str) or not name.strip() or is_uuid(name):
@@ -139,7 +137,7 @@ def _data(
             continue
         if raw is not None and not is_zip:
             message = f"{show(name)} is a bare file; expected a zip or a folder"
-            hint = "The platform takes it at upload, and then every submission fails."
+            hint = "The platform accepts it at upload, but then every submission fails."
             yield Problem("bare-file", place, message, hint=hint)
             continue
         try:
@@ -165,7 +163,7 @@ def _tasks(bundle: Bundle) -> Iterator[Problem]:
 
 
 def _program(bundle: Bundle, name: str, where: str) -> Iterator[Problem]:
-    """The command of a program: there, without a shell's syntax, and naming files that are there."""
+    """A program's command must exist, avoid shell syntax, and name files that exist."""
     try:
         program = bundle.data(name)
         command = command_of(program)
@@ -175,12 +173,12 @@ def _program(bundle: Bundle, name: str, where: str) -> Iterator[Problem]:
         yield from (problem._replace(where=where) for problem in error.problems)
         return
     if uses_shell(command):
-        message = f"the command {show(command, 100)} uses a shell's syntax; there is no shell"
+        message = f"the command {show(command, 100)} uses shell syntax; there is no shell"
         yield Problem("shell", where, message, hint="Put it into a script.")
         return
     for name in absent_files(command, program):
         message = f"the command names {show(name)}, which is not in the program"
-        yield Problem("no-file", where, message, hint="Zip the program with all of its files.")
+        yield Problem("no-file", where, message, hint="Zip the program with all its files.")
 
 
 def _repeated(indexes: list, where: str) -> Iterator[Problem]:
@@ -193,7 +191,7 @@ def _unknown_tasks(entry: Mapping, indexes: list, where: str) -> Iterator[Proble
     unknown = [index for index in tasks if index not in indexes] if isinstance(tasks, list) else []
     if unknown:
         message = f"no task {some([show(index) for index in unknown])}; the tasks are {indexes}"
-        yield Problem("index", f"{where}.tasks", message, hint="Name one of these, without quotes where it has none.")
+        yield Problem("index", f"{where}.tasks", message, hint="Name one of these, with quotes only if it has them.")
 
 
 def _phases(bundle: Bundle) -> Iterator[Problem]:
@@ -209,19 +207,19 @@ def _phases(bundle: Bundle) -> Iterator[Problem]:
         yield from _limits(phase, where, bool(bundle.config.get("queue")))
         if number == 0 and keys.is_true(phase.get("auto_migrate_to_this_phase")):
             message = "auto_migrate_to_this_phase; submissions cannot move into the first phase"
-            yield Problem("auto-migrate", where, message, hint="Take the key out of this phase.")
+            yield Problem("auto-migrate", where, message, hint="Remove the key from this phase.")
 
 
 def _limits(phase: Mapping, where: str, own_queue: bool) -> Iterator[Problem]:
     if "max_submissions" in phase and phase["max_submissions"] is None:
-        message = "empty, which the platform takes for no limit at all; expected a number"
-        yield Problem("empty", f"{where}.max_submissions", message, hint="To have no limit, write 0.")
+        message = "empty, which the platform takes to mean no limit; expected a number"
+        yield Problem("empty", f"{where}.max_submissions", message, hint="For no limit, write 0.")
     limit = whole(phase.get("execution_time_limit"))
     if limit == 0:
         yield Problem("wrong-value", f"{where}.execution_time_limit", "found 0; expected at least 1")
     if limit is not None and limit > LONGEST_RUN and not own_queue:
         message = f"found {limit}; the default queue allows {LONGEST_RUN} s at most"
-        hint = "Scoring takes seconds: leave it out."
+        hint = "Scoring takes seconds: remove the key."
         yield Problem("wrong-value", f"{where}.execution_time_limit", message, hint=hint)
 
 
@@ -233,7 +231,7 @@ class _Span(NamedTuple):
 
 
 def _dates(bundle: Bundle, now: datetime | None) -> Iterator[Problem]:
-    """Each date by itself, then the order of phases: none may touch or overlap, and only the last may be open."""
+    """Each date by itself, then the order of phases. They may not touch or overlap, and only the last may be open."""
     spans = []
     for where, phase in bundle.phases():
         moments = {}
@@ -253,15 +251,15 @@ def _span(span: _Span, now: datetime | None) -> Iterator[Problem]:
     where, start, end, _ = span
     if start and end and end <= start:
         message = "the end is not after the start; the platform does not notice"
-        yield Problem("date", where, message, hint="Are the two exchanged?")
+        yield Problem("date", where, message, hint="Are the two swapped?")
     past = [
         moment
         for moment, grace in ((start, dates.JUST_BEGUN), (end, timedelta(0)))
         if moment and _is_past(moment, now, grace)
     ]
     if past:
-        message = f"{' and '.join(map(dates.write, past))} UTC is past; expected dates to come"
-        yield Problem("past", where, message, hint="Set new dates; --allow-past takes these as they are.")
+        message = f"{' and '.join(map(dates.write, past))} UTC is in the past; expected future dates"
+        yield Problem("past", where, message, hint="Set new dates, or accept these with --allow-past.")
 
 
 def _is_past(moment: datetime, now: datetime | None, grace: timedelta) -> bool:
@@ -271,15 +269,15 @@ def _is_past(moment: datetime, now: datetime | None, grace: timedelta) -> bool:
 def _succession(before: _Span, after: _Span) -> Iterator[Problem]:
     if before.is_open:
         hint = "Give it an end before the next one's start."
-        yield Problem("date", before.where, "no end; only the last phase may go without", hint=hint)
+        yield Problem("date", before.where, "no end; only the last phase may have none", hint=hint)
     elif before.end and after.start and after.start <= before.end:
         touches = after.start == before.end
         message = f"{'starts at the very end of' if touches else 'overlaps'} the phase before it"
-        hint = "Let a second lie between them." if touches else "Phases follow each other by index."
+        hint = "Leave a second between them." if touches else "Phases follow each other by index."
         yield Problem("date", after.where, message, hint=hint)
     if before.start and after.start and after.start < before.start:
-        message = "starts before the phase before it; phases stand in order of time"
-        yield Problem("date", after.where, message, hint="Put them into that order, by their indexes.")
+        message = "starts before the phase before it; phases must be in order of time"
+        yield Problem("date", after.where, message, hint="Put them into that order by their indexes.")
 
 
 # ------------------------------------------------------------------------------------ leaderboard
@@ -302,7 +300,7 @@ def _boards(bundle: Bundle) -> Iterator[Problem]:
             yield from _computation(column, indexes, place)
         if number == 0 and "submission_rule" not in board:
             message = "no submission_rule: the board stays empty until participants add entries by hand"
-            yield Problem("no-rule", where, message, hint="A challenge wants submission_rule: Force_Best.")
+            yield Problem("no-rule", where, message, hint="For a challenge, set submission_rule: Force_Best.")
 
 
 def _computation(column: Mapping, indexes: list[int | None], where: str) -> Iterator[Problem]:
@@ -320,7 +318,7 @@ def _computation(column: Mapping, indexes: list[int | None], where: str) -> Iter
 
 
 def _programs(bundle: Bundle, python: str) -> Iterator[Problem]:
-    """What this kit's own program needs; and what it emits, compared with the columns."""
+    """What this kit's own program needs, and whether its output fits the columns."""
     programs: dict[str, str] = {}
     for where, task in bundle.entries("tasks"):
         if _runs_ours(bundle, task):
@@ -343,7 +341,7 @@ def _runs_ours(bundle: Bundle, task: Mapping) -> bool:
 
 
 def _reference(bundle: Bundle, task: Mapping, where: str) -> Iterator[Problem]:
-    """The labels that travel in the bundle, every problem named, and their hash in its settings."""
+    """Every problem in the labels that the bundle ships, and in their hash in its settings."""
     name = task.get("reference_data")
     if is_uuid(name):
         return
@@ -355,7 +353,7 @@ def _reference(bundle: Bundle, task: Mapping, where: str) -> Iterator[Problem]:
             parse_labels([files["labels.json"]], settings)
         elif settings.labels_sha256 is None and settings.labels_hmac_sha256 is None:
             message = "neither labels.json nor, in settings.json, the hash of labels on a worker; expected one of them"
-            yield Problem("no-labels", where, message, hint="Build it again.")
+            yield Problem("no-labels", where, message, hint="Build the bundle again.")
         elif not bundle.config.get("queue"):
             message = "no labels in it, and no queue: submissions go to the public workers, which have none either"
             hint = "Set queue in competition.yaml to the key of your own queue (build --queue)."
@@ -376,23 +374,23 @@ def _image_of_program(config: Mapping) -> Iterator[Problem]:
 
 
 def python_of(image: str) -> tuple[int, int] | None:
-    """The version of Python that an image's name tells: …:py312, python:3.12-slim, …:gpu310."""
+    """The version of Python in an image's name, such as …:py312, python:3.12-slim or …:gpu310; None: unknown."""
     match = re.search(r"(?:py|gpu|python:?-?)([23])\.?(\d{1,2})(?!\d)", image)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def _ascending(bundle: Bundle) -> Iterator[Problem]:
-    """The board's own order would put the worst entry first."""
+    """A column in ascending order would put the worst entry first."""
     for where, board in bundle.entries("leaderboards")[:1]:
         primary = whole(board.get("primary_index", 0))
         for place, column in entries_of(board, "columns", f"{where}.columns"):
             if whole(column.get("index")) == primary and column.get("sorting") == "asc":
-                message = "sorting: asc, by which the lowest score leads and is kept; expected desc"
-                yield Problem("sorting", place, message, hint="All of the challenge's figures are better when higher.")
+                message = "sorting: asc, so the lowest score leads and is kept; expected desc"
+                yield Problem("sorting", place, message, hint="All figures of the challenge are better when higher.")
 
 
 class Trial(NamedTuple):
-    """The keys that a program emits for a valid submission; or why it scores none, and what it said last."""
+    """The keys that a program emits for a valid submission, or why it gives no score, and its last message."""
 
     keys: tuple[str, ...]
     fault: str | None = None
@@ -414,7 +412,7 @@ def try_program(program: Mapping[str, bytes], python: str) -> Trial:
         run = execute(app, program, {"labels.json": to_json({"labels": SAMPLE}).encode()}, output, python)
         if run.exit_code != 0:
             lines = (output / "stderr.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            hint = lines[-1].strip() if lines else "The program says nothing of it."
+            hint = lines[-1].strip() if lines else "The program printed nothing."
             return Trial((), run.error or f"exit code {run.exit_code}", hint)
         try:
             return Trial(tuple(emitted(output)))
@@ -430,7 +428,7 @@ def _emitted(trial: Trial, column_keys: list[str], where: str) -> Iterator[Probl
     extra = [key for key in trial.keys if key not in column_keys]
     place = f"{CONFIG}: leaderboards[0].columns"
     if missing:
-        hint = "The column would show n/a, and an entry without the first column's value stands above all others."
+        hint = "The column would show n/a, and entries without the first column's value would rank above all others."
         yield Problem("columns", place, f"the program emits no {some(missing, 9)}", hint=hint)
     if extra:
         message = f"no column for {some(extra, 9)}, which the program emits"
@@ -446,44 +444,44 @@ def _notes(bundle: Bundle) -> Iterator[Problem]:
     yield from _notes_on_data(bundle)
     config = bundle.config
     if not config.get("docker_image"):
-        message = f"no docker_image: the platform takes {DEFAULT_IMAGE}, Python 3.7"
+        message = f"no docker_image: the platform uses {DEFAULT_IMAGE}, with Python 3.7"
         yield Problem("note", CONFIG, message, hint="Set docker_image: codalab/codalab-legacy:py312.")
     if not keys.is_true(config.get("enable_detailed_results")):
         message = "no enable_detailed_results: participants see no report page"
         yield Problem("note", CONFIG, message, hint="Set enable_detailed_results: true.")
     if config.get("solutions"):
-        message = "every participant can download them"
-        yield Problem("note", f"{CONFIG}: solutions", message, hint="Leave solutions out.")
+        message = "every participant can download the solutions"
+        yield Problem("note", f"{CONFIG}: solutions", message, hint="Remove solutions.")
 
 
 def _notes_on_phases(bundle: Bundle) -> Iterator[Problem]:
     for where, phase in bundle.phases():
         for key in LIMITS:
             if whole(phase.get(key)) == 0:
-                message = "0, which the platform takes for no limit at all"
-                yield Problem("note", f"{where}.{key}", message, hint="Write a number if there is to be one.")
+                message = "0, which the platform takes to mean no limit"
+                yield Problem("note", f"{where}.{key}", message, hint="If you want a limit, write a number.")
         for key in ("start", "end"):
             moment, _, hint = dates.read(phase.get(key))
             if moment and hint:
-                yield Problem("note", f"{where}.{key}", f"{show(phase[key])} is written in a way of its own", hint=hint)
+                yield Problem("note", f"{where}.{key}", f"{show(phase[key])} is written in an unusual form", hint=hint)
         if "accepts_only_result_submissions" in phase:
-            message = "documented, but of no effect: the platform does not know it"
-            hint = "The scoring program judges predictions alone, whatever is uploaded."
+            message = "documented, but without effect: the platform does not know it"
+            hint = "The scoring program scores only predictions, whatever is uploaded."
             yield Problem("note", f"{where}.accepts_only_result_submissions", message, hint=hint)
 
 
 def _notes_on_boards(bundle: Bundle) -> Iterator[Problem]:
     boards = bundle.entries("leaderboards")
     if len(boards) > 1:
-        message = f"{len(boards)} of them; the platform uses the first alone"
+        message = f"{len(boards)} leaderboards; the platform uses only the first"
         yield Problem("note", f"{CONFIG}: leaderboards", message, hint="Keep one.")
     for where, board in boards[:1]:
         if board.get("submission_rule") == "Add":
-            message = "with the rule Add the board stays empty until participants add entries"
-            yield Problem("note", where, message, hint="A challenge wants submission_rule: Force_Best.")
+            message = "with the rule Add, the board stays empty until participants add entries"
+            yield Problem("note", where, message, hint="For a challenge, set submission_rule: Force_Best.")
         indexes = [whole(column.get("index")) for _, column in entries_of(board, "columns", "")]
         if sorted(index for index in indexes if index is not None) != list(range(len(indexes))):
-            message = f"the indexes {indexes} have gaps, which does no harm"
+            message = f"the indexes {indexes} have gaps, which is harmless"
             yield Problem("note", f"{where}.columns", message, hint="Number them from 0.")
 
 
@@ -492,12 +490,12 @@ def _notes_on_data(bundle: Bundle) -> Iterator[Problem]:
         for where, entry in bundle.entries(key):
             by_key = [name for name in (*names, "key") if is_uuid(entry.get(name))]
             if by_key:
-                message = f"{some(by_key)} by a key: what is behind it on the platform was not checked"
-                yield Problem("note", where, message, hint="Put the data into the bundle to have it checked.")
+                message = f"{some(by_key)} given by a key: the data behind it on the platform was not checked"
+                yield Problem("note", where, message, hint="To have the data checked, put it into the bundle.")
     foreign = [where for where, task in bundle.entries("tasks") if _is_foreign(bundle, task)]
     if foreign:
         message = "the scoring program is not this kit's: whether it emits the leaderboard's keys was not checked"
-        hint = "Submit to it once, unpublished, and look at the leaderboard."
+        hint = "Before you publish, submit once and look at the leaderboard."
         yield Problem("note", foreign[0], message, hint=hint)
     for where, task in bundle.entries("tasks"):
         worker_key = leaks.key_of(bundle, task)
@@ -511,4 +509,4 @@ def _is_foreign(bundle: Bundle, task: Mapping) -> bool:
     try:
         return not _runs_ours(bundle, task) and bool(task.get("scoring_program"))
     except (KeyError, BundleError):
-        return False  # told as an error
+        return False  # reported as an error

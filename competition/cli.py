@@ -26,14 +26,14 @@ from blemore_codabench.bundle import CONFIG, Bundle, BundleError
 from blemore_codabench.check import check as run_check
 from blemore_codabench.keys import is_uuid
 
-BESIDE = (".labels.json", ".trivial_single.zip", ".trivial_blend.zip")  # what `build` writes beside a bundle
+BESIDE = (".labels.json", ".trivial_single.zip", ".trivial_blend.zip")  # what `build` writes next to a bundle
 EXAMPLE = f"{datetime.now(UTC) + timedelta(days=28):%Y-%m-%d}"
 RULE = "=" * 100
 WARNING = f"""{RULE}
 WARNING: ANYONE WILL BE ABLE TO DOWNLOAD THE HIDDEN LABELS.
 
-The platform lists the keys of each task's data sets, reference data included, to anyone who asks, and
-hands out the data of a key without asking who wants it. competition/README.md shows the two requests.
+The platform gives anyone the keys of each task's data sets, including reference data, and the data
+behind any key, without a login. competition/README.md shows the two requests.
 
 Keep the labels on a worker of your own instead:  --labels-on-worker --queue KEY
 {RULE}"""
@@ -48,20 +48,18 @@ class Moment(click.ParamType):
         try:
             moment = datetime.fromisoformat(value)
         except (TypeError, ValueError):
-            self.fail(f"{value!r} is no date; expected e.g. {EXAMPLE} or {EXAMPLE}T12:00 (UTC)")
+            self.fail(f"{value!r} is not a date; expected e.g. {EXAMPLE} or {EXAMPLE}T12:00 (UTC)")
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class Key(click.ParamType):
-    """What the platform names a queue by."""
+    """The key by which the platform knows a queue."""
 
     name = "key"
 
     def convert(self, value, param, ctx):
         if not is_uuid(value):
-            self.fail(
-                f"{value!r} is no key of a queue; expected the UUID that the platform shows in the queue's details"
-            )
+            self.fail(f"{value!r} is not the key of a queue; expected the UUID in the queue's details on the platform")
         return value
 
 
@@ -89,19 +87,19 @@ def main() -> None:
     help="The bundle.",
 )
 @click.option(
-    "--practice-labels", type=PATH, help="Add an earlier practice phase on these labels, e.g. of a train fold."
+    "--practice-labels", type=PATH, help="Add an earlier practice phase with these labels, e.g. those of a train fold."
 )
 @click.option("--labels-on-worker", is_flag=True, help="Keep the hidden labels on a worker of your own.")
 @click.option("--queue", type=Key(), metavar="KEY", help="The queue of that worker.")
 @click.option(
     "--labels-on-platform", is_flag=True, help="Put the hidden labels on the platform, where anyone can download them."
 )
-@click.option("--ids", type=PATH, metavar="FILE", help="The clips that the labels must be of (test_metadata.csv).")
+@click.option("--ids", type=PATH, metavar="FILE", help="The clips that the labels must cover (test_metadata.csv).")
 @click.option(
     "--start", type=Moment(), help="Start of the test phase, UTC. Default: now; with practice, in four weeks."
 )
 @click.option("--end", type=Moment(), help="End of the test phase, UTC. Default: none.")
-@click.option("--allow-past", is_flag=True, help="Take dates that are past, to rebuild a competition that has begun.")
+@click.option("--allow-past", is_flag=True, help="Accept past dates, to rebuild a competition that has begun.")
 @click.option(
     "--config",
     type=PATH,
@@ -115,10 +113,10 @@ def main() -> None:
     type=click.Choice(LEVELS),
     default="aggregate",
     show_default=True,
-    help="What participants see of the test phase: the totals, not even these, or (labels are public) everything.",
+    help="What participants see of the test phase: the totals, nothing, or (for public labels) everything.",
 )
 def build_command(labels_on_platform: bool, **options) -> None:
-    """Make a complete bundle from labels.
+    """Build a complete bundle from labels.
 
     \b
     Example:
@@ -139,16 +137,16 @@ def _decide_where_labels_go(on_worker: bool, on_platform: bool, report: str) -> 
     if on_worker and on_platform:
         raise click.UsageError("--labels-on-worker and --labels-on-platform exclude each other")
     if on_worker and report == "full":
-        raise click.UsageError("--report full tells the labels: it does not go with labels that stay on your worker")
+        raise click.UsageError("--report full reveals the labels, so it cannot be used with --labels-on-worker")
     if not on_worker and report != "full":
         click.echo(WARNING, err=True)
         if not on_platform:
-            raise click.UsageError("to put the labels on the platform all the same, add --labels-on-platform")
+            raise click.UsageError("to put the labels on the platform anyway, add --labels-on-platform")
 
 
 @main.command("check")
 @click.argument("bundle", type=PATH)
-@click.option("--allow-past", is_flag=True, help="Take dates that are past, of a competition that has begun.")
+@click.option("--allow-past", is_flag=True, help="Accept past dates, for a competition that has begun.")
 @click.option(
     "--python",
     default=sys.executable,
@@ -156,7 +154,7 @@ def _decide_where_labels_go(on_worker: bool, on_platform: bool, report: str) -> 
     help="The interpreter that runs the scoring program.  [default: this one]",
 )
 def check_command(bundle: Path, allow_past: bool, python: str) -> None:
-    """Find what the platform would report cryptically, late or not at all.
+    """Find problems that the platform would report cryptically, late or not at all.
 
     \b
     Example:
@@ -174,7 +172,7 @@ def check_command(bundle: Path, allow_past: bool, python: str) -> None:
 @click.argument("bundle", type=PATH)
 @click.argument("submission", type=PATH)
 @click.option(
-    "--out", type=OUT_FOLDER, metavar="DIR", help="Where reports and logs go.  [default: a new temporary folder]"
+    "--out", type=OUT_FOLDER, metavar="DIR", help="The folder for reports and logs.  [default: a new temporary folder]"
 )
 @click.option("--phase", metavar="NAME", help="The phase to submit to.  [default: the last]")
 @click.option("--worker-labels", type=PATH, metavar="FILE", help="The labels that stay on your own worker.")
@@ -189,7 +187,7 @@ def simulate_command(
 ) -> None:
     """Score SUBMISSION, a zip or a folder of zips, as the platform's worker would.
 
-    Prints one JSON object per submission. Exit code 1: not all of them got a score.
+    Prints one JSON object per submission. Exit code 1: a submission got no score.
 
     \b
     Example:
@@ -198,7 +196,7 @@ def simulate_command(
     out = out or Path(tempfile.mkdtemp(prefix="blemore-simulate-"))
     opened = _sound(bundle, python)
     if worker_labels and worker_labels.exists() and not worker_labels.stat().st_mode & 0o004:
-        click.echo(f"{printable(str(worker_labels))}: on the worker, it must have mode 0644 to be read there", err=True)
+        click.echo(f"{printable(str(worker_labels))}: on the worker, this file must have mode 0644", err=True)
     failed = False
     for path in _submissions(submission):
         outcome = worker.simulate(opened, path, out / path.stem, phase, python, worker_labels)
@@ -208,7 +206,7 @@ def simulate_command(
 
 
 def _submissions(path: Path) -> Sequence[Path]:
-    """A zip, or all of those in a folder."""
+    """A zip, or all zips in a folder."""
     submissions = sorted(path.glob("*.zip")) if path.is_dir() else [path]
     if not submissions:
         raise click.UsageError(f"no zip in {path}: put the submissions' zips there, or name one of them")
@@ -219,7 +217,7 @@ def _sound(bundle: Path, python: str) -> Bundle:
     errors, _ = run_check(bundle, python)
     if errors:
         raise BundleError(
-            [*errors, Problem("bundle", str(bundle), "not sound, so nothing was scored", hint="Fix the above first.")]
+            [*errors, Problem("bundle", str(bundle), "invalid, so nothing was scored", hint="Fix the above first.")]
         )
     return Bundle(bundle)
 
@@ -246,15 +244,15 @@ def printable_lines(text: str) -> str:
 @main.command("rescore")
 @click.argument("submissions", type=PATH)
 @click.option("--labels", type=PATH, required=True, help="The corrected labels: a labels JSON, or a metadata CSV.")
-@click.option("--old-labels", type=PATH, required=True, help="The labels before.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, figures unrounded.")
+@click.option("--old-labels", type=PATH, required=True, help="The old labels.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with unrounded figures.")
 @click.option(
-    "--csv", type=FilePath(to_write=True), metavar="FILE.csv", help="Write the table to a file, figures unrounded."
+    "--csv", type=FilePath(to_write=True), metavar="FILE.csv", help="Write the table to a file, with unrounded figures."
 )
 def rescore_command(submissions: Path, labels: Path, old_labels: Path, as_json: bool, csv: Path | None) -> None:
     """Score SUBMISSIONS, a folder of zips, with corrected labels and with the old ones.
 
-    Prints old and new scores and ranks in one table. Exit code 1: not all of them got both scores.
+    Prints old and new scores and ranks in one table. Exit code 1: a submission lacks a score.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The command of a program, as the worker makes it out of the program's metadata."""
+"""The command of a program, as the worker reads it from the program's metadata."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blemore.io import COMMAND_FILES
 from blemore_codabench.bundle import BundleError, parse_yaml
 
 APP = "/app"
-# In the worker's order; the last three are of earlier versions of the platform.
+# In the worker's order. The last three come from earlier versions of the platform.
 SCORING = {
     "$input": "input",
     "$output": "output",
@@ -24,7 +24,7 @@ SCORING = {
     "$tmp": "output",
     "$predictions": "input/res",
 }
-SUBMISSION = {**SCORING, "$predictions": "output"}  # a participant's program: what it writes are the predictions
+SUBMISSION = {**SCORING, "$predictions": "output"}  # a participant's program writes the predictions
 PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _SHELL = re.compile(r"&&|\|\||[|<>;`]|\$\(")
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
@@ -50,7 +50,7 @@ def command_of(program: Mapping[str, bytes]) -> str:
 
 
 def words(command: str, app: str | Path = APP, variables: Mapping[str, str] = SCORING) -> list[str]:
-    """A command's words, with the folders in `app` in place of its variables and of /app. ValueError: an open quote."""
+    """A command's words, its variables and /app replaced by the folders in `app`. ValueError: an open quote."""
     return [_fill(word, str(app), variables) for word in shlex.split(command)]
 
 
@@ -61,12 +61,12 @@ def _fill(word: str, app: str, variables: Mapping[str, str]) -> str:
 
 
 def uses_shell(command: str) -> bool:
-    """Whether a command holds, outside of quotes, what only a shell would understand."""
+    """Whether a command has, outside quotes, syntax that only a shell understands."""
     return bool(_SHELL.search(_QUOTED.sub("", command)))
 
 
 def absent_files(command: str, program: Mapping[str, bytes]) -> Iterator[str]:
-    """What a command names in its program's folder that is not there, folders included."""
+    """Files and folders that a command names in its program's folder, but that do not exist."""
     for place in re.findall(rf"{APP}/program/([^\s'\"]+)", " ".join(words(command))):
         name = place.rstrip("/")
         if name not in program and not any(path.startswith(f"{name}/") for path in program):

@@ -1,7 +1,7 @@
-"""Dates in a competition.yaml, as the platform reads them: with dateutil, as UTC, whatever offset is given.
+"""Dates in a competition.yaml, as the platform reads them: with dateutil, as UTC, ignoring any offset.
 
-Only what it reads right is taken. It also takes what it reads wrong: a missing month becomes today's, and an
-offset is dropped.
+Only dates that the platform reads correctly are accepted. The platform accepts others and misreads them: it replaces
+a missing month by the current one, and drops an offset.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
-JUST_BEGUN = timedelta(days=1)  # how long ago a phase may have started that is still to be uploaded
+JUST_BEGUN = timedelta(days=1)  # how long ago a new phase may have started
 FORM = "%Y-%m-%d %H:%M:%S"
 EXPECTED = 'expected UTC as "YYYY-MM-DD HH:MM:SS"'
 MONTHS = "january february march april may june july august september october november december".split()
@@ -20,7 +20,7 @@ TIME = (
     r"(\s*(?P<half>[AaPp])\.?[Mm]\.?)?(\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}:?\d{2}))?"
 )
 NAME = r"(?P<name>[A-Za-z]{3,9})\.?"
-# A year, a month and a day, with or without a time of day; with any other form the platform may mean another day.
+# A year, a month and a day, with or without a time of day. The platform may misread the day in any other form.
 FORMS = [
     re.compile(pattern)
     for pattern in (
@@ -34,7 +34,7 @@ SLASHED = re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{4}\b.*")
 
 
 class Reading(NamedTuple):
-    """A moment in UTC or, where it is None, what is wrong; `hint`: the fix, or what a reader should know."""
+    """A moment in UTC, or None and what is wrong with it. hint: the fix, or what a reader should know."""
 
     moment: datetime | None
     fault: str | None = None
@@ -42,31 +42,31 @@ class Reading(NamedTuple):
 
 
 def read(value: object) -> Reading:
-    """What the platform makes of a date."""
+    """Read a date as the platform does."""
     if isinstance(value, datetime):
         if value.hour or value.minute or value.second:
-            hint = "Put it in quotes: YAML and the platform would lose its time of day."
+            hint = "Put it in quotes: otherwise YAML and the platform lose the time of day."
             return Reading(None, f'"{value}" is not quoted; {EXPECTED}', hint)
         return Reading(value.replace(tzinfo=UTC))
     if isinstance(value, date):
         return Reading(datetime(value.year, value.month, value.day, tzinfo=UTC))
     if not isinstance(value, str):
-        return Reading(None, f"{value!r} is no date; {EXPECTED}", "Put it in quotes, with hyphens.")
+        return Reading(None, f"{value!r} is not a date; {EXPECTED}", "Put it in quotes, with hyphens.")
     text = value.strip()
     match = next(filter(None, (form.fullmatch(text) for form in FORMS)), None)
     if match is None:
-        advice = "The platform takes the month for the day, or today's for what is missing." if _vague(text) else None
+        advice = "The platform swaps month and day, or takes missing parts from today." if _vague(text) else None
         return Reading(None, f"found {ascii(value)}; {EXPECTED}", advice)
     parts: dict[str, str | None] = match.groupdict()
     if re.search("[1-9]", parts.get("zone") or ""):
-        hint = "The platform drops an offset and takes the wall time for UTC."
+        hint = "The platform drops the offset and takes the time to be UTC."
         return Reading(None, f"found {ascii(value)}; {EXPECTED}", hint)
     moment = _moment(parts)
     if moment is None:
-        return Reading(None, f"found {ascii(value)}, which is no date; {EXPECTED}")
+        return Reading(None, f"found {ascii(value)}, which is not a date; {EXPECTED}")
     as_read = moment.strftime(FORM)
     is_plain = text in (as_read, as_read.removesuffix(" 00:00:00"))
-    return Reading(moment, None, None if is_plain else f"It is read as {as_read} UTC.")
+    return Reading(moment, None, None if is_plain else f"The platform reads it as {as_read} UTC.")
 
 
 def _vague(text: str) -> bool:
@@ -74,7 +74,7 @@ def _vague(text: str) -> bool:
 
 
 def _moment(parts: Mapping[str, str | None]) -> datetime | None:
-    """None: there is no such month, day or time of day."""
+    """The moment; None if the month, day or time of day does not exist."""
     name = parts.get("name")
     month = _month(name) if name else parts["month"]
     hour = int(parts.get("hour") or 0)
@@ -91,12 +91,12 @@ def _moment(parts: Mapping[str, str | None]) -> datetime | None:
 
 
 def _month(name: str | None) -> str | None:
-    """The number of a month by its English name, or its first three or four letters."""
+    """The number of a month, from its English name or the first three or four letters of it."""
     text = (name or "").lower()
     numbers = [str(number) for number, month in enumerate(MONTHS, 1) if text in (month, month[:3], month[:4])]
     return numbers[0] if numbers else None
 
 
 def write(moment: datetime) -> str:
-    """As the platform reads it: it takes the wall time for UTC and drops an offset."""
+    """The moment in UTC, without an offset, which the platform would drop."""
     return moment.astimezone(UTC).strftime(FORM)

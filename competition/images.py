@@ -1,6 +1,6 @@
-"""What an image file says of itself: enough to know whether the platform takes it as a logo.
+"""Reads the headers of an image file to see whether the platform accepts it as a logo.
 
-The platform reads PNG, JPEG, GIF and WebP, makes an icon of the image, 100 pixels wide, and saves that as PNG.
+The platform reads PNG, JPEG, GIF and WebP, makes an icon 100 pixels wide, and saves it as PNG.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 ICON_WIDTH = 100  # pixels
-MOST_PIXELS = 178_956_970  # Pillow takes a larger image for an attack
+MOST_PIXELS = 178_956_970  # Pillow treats a larger image as an attack
 LONGEST_SUFFIX = 50  # characters, if the whole name is longer than LONGEST_NAME
-LONGEST_NAME = 59  # of 100 characters, the platform's own folders take 41
+LONGEST_NAME = 59  # 100 characters, less 41 for the platform's own folders
 KINDS = "PNG, JPEG, GIF or WebP"
 OTHERS = {  # by their first bytes
     b"BM": "a BMP",
@@ -26,7 +26,7 @@ OTHERS = {  # by their first bytes
 
 
 class Picture(NamedTuple):
-    """An image's size in pixels. `whole`: it ends as its kind ends. `cmyk`: it holds inks rather than colours."""
+    """An image's size in pixels. whole: it is not cut short. cmyk: it has printing inks, not screen colours."""
 
     kind: str
     width: int
@@ -36,7 +36,7 @@ class Picture(NamedTuple):
 
 
 def fault(raw: bytes) -> str | None:
-    """Why the platform refuses an image, None where it takes it."""
+    """Why the platform refuses an image; None if it accepts it."""
     kind = next((reader for magic, reader in READERS.items() if raw.startswith(magic)), None)
     if kind is None:
         return f"{_other_kind(raw)}; expected a {KINDS}"
@@ -48,16 +48,16 @@ def fault(raw: bytes) -> str | None:
         return "cut short or damaged; expected a whole image"
     width, height = picture.width, picture.height
     if picture.cmyk:
-        return "a JPEG for print (CMYK), of which the platform can make no icon; expected RGB"
+        return "a JPEG for print (CMYK), which the platform cannot turn into an icon; expected RGB"
     if width * height > MOST_PIXELS:
         return f"{width:,} × {height:,} pixels; expected at most {MOST_PIXELS:,} in all"
     if height * ICON_WIDTH < width:
-        return f"{width:,} × {height:,} pixels, of whose height nothing is left in an icon; expected a broader strip"
+        return f"{width:,} × {height:,} pixels, so an icon would have no height; expected a taller image"
     return None
 
 
 def name_fault(name: str) -> str | None:
-    """Why the platform cannot store an image of this name: it cuts long names short, but never their suffix."""
+    """Why the platform cannot store an image by this name, else None. It shortens long names, but not suffixes."""
     base = name.rpartition("/")[2]
     dot = base.rfind(".")
     suffix = base[dot:] if dot > 0 else ""
@@ -71,7 +71,7 @@ def _other_kind(raw: bytes) -> str:
         return "an SVG"
     if raw[4:8] == b"ftyp":
         return "an AVIF or HEIF"
-    return next((name for magic, name in OTHERS.items() if raw.startswith(magic)), "no raster image")
+    return next((name for magic, name in OTHERS.items() if raw.startswith(magic)), "not a raster image")
 
 
 # ------------------------------------------------------------------------------- by kind
@@ -90,7 +90,7 @@ def _png(raw: bytes) -> Picture | None:
 
 
 def _chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """A PNG's chunks, up to one that is damaged or cut short."""
+    """A PNG's chunks, up to the first that is damaged or cut short."""
     place = 8
     while place + 12 <= len(raw):
         (size,) = struct.unpack(">I", raw[place : place + 4])
@@ -104,7 +104,7 @@ def _chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _decompress(stream, content: bytes) -> bool:
-    """Read on in a stream, a mebibyte at a time, which is thrown away. False: it is damaged."""
+    """Decompress a stream, one mebibyte at a time, and discard the output. False: it is damaged."""
     try:
         while content and not stream.eof:
             stream.decompress(content, 2**20)
@@ -151,7 +151,7 @@ def _gif(raw: bytes) -> Picture | None:
 
 
 def _colours(flags: int) -> int:
-    """The bytes of a table of colours."""
+    """The size of a colour table in bytes."""
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 

@@ -1,7 +1,7 @@
 """The keys of a competition.yaml, and which values the platform takes for them.
 
-It reads most values leniently: `yes` in quotes is true, "4" and 4.0 are whole numbers, 2027 is a title. It
-refuses null nearly everywhere, and passes over a key that it does not know without a word.
+The platform reads most values leniently: `yes` in quotes is true, "4" and 4.0 are whole numbers, 2027 is a title. It
+refuses null nearly everywhere, and silently ignores unknown keys.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EMAIL = re.compile(
 )
 
 
-# ------------------------------------------------------------- kinds of values: what is expected, None where it is so
+# ----------------------------------- kinds of values: what is expected, or None if the value is right
 
 
 def a_text(value: object) -> str | None:
@@ -59,7 +59,7 @@ def a_count(value: object) -> str | None:
 
 
 def whole(value: object) -> int | None:
-    """A whole number as the platform reads it: 4, 4.0, "4" and "4.0" are the same. None: it is none."""
+    """A whole number as the platform reads it: 4, 4.0, "4" and "4.0" are the same. None: it is not one."""
     try:
         return None if isinstance(value, bool) else int(re.sub(r"\.0*\s*$", "", str(value)))
     except ValueError:
@@ -67,12 +67,12 @@ def whole(value: object) -> int | None:
 
 
 def an_index(value: object) -> str | None:
-    """Of a task: whatever phases can name it by."""
+    """A task's index: anything by which phases can name it."""
     return None if isinstance(value, (int, str)) else "a whole number"
 
 
 def a_uuid(value: object) -> str | None:
-    return None if is_uuid(value) else "its key, a UUID such as 6b1e5ad8-9f3c-4c39-a5a0-3a4a5d8c7f10"
+    return None if is_uuid(value) else "a key, that is, a UUID such as 6b1e5ad8-9f3c-4c39-a5a0-3a4a5d8c7f10"
 
 
 def is_uuid(value: object) -> bool:
@@ -95,7 +95,7 @@ def a_filled_list(value: object) -> str | None:
 
 
 def anything(value: object) -> None:
-    """Looked at elsewhere."""
+    """Checked elsewhere."""
 
 
 def one_of(*choices: str) -> Callable[[object], str | None]:
@@ -110,7 +110,7 @@ def version(value: object) -> str | None:
 
 
 class Field(NamedTuple):
-    """A key's value: its kind, whether it must be there, whether it may be null, its most characters."""
+    """A key's value: its kind, whether it is required, whether it may be null, and its most characters."""
 
     kind: Callable[[object], str | None]
     required: bool = False
@@ -211,7 +211,7 @@ FIELDS: dict[str, dict[str, Field]] = {
     },
 }
 LISTS = {"pages": "page", "tasks": "task", "phases": "phase", "leaderboards": "leaderboard", "solutions": "solution"}
-QUESTION = ("key", "type", "title", "selection", "is_required", "is_on_leaderboard")  # of a fact sheet: all, no others
+QUESTION = ("key", "type", "title", "selection", "is_required", "is_on_leaderboard")  # of a fact sheet: exactly these
 QUESTIONS = ("checkbox", "text", "select")
 
 
@@ -239,22 +239,22 @@ def _entry(entry: object, kind: str, where: str) -> Iterator[Problem]:
         yield Problem("wrong-type", where, f"found {show(entry)}; expected a mapping with {some(list(fields), 3)}")
         return
     for key in entry:
-        if key not in fields and not str(key).startswith("x-"):  # by convention a place for YAML's anchors
+        if key not in fields and not str(key).startswith("x-"):  # by convention for YAML's anchors
             message = f"the platform knows no key {show(key)} here and would ignore it"
             yield Problem("unknown-key", where, message, hint=_meant(key, kind))
-    stands_for_itself = kind == "task" and entry.get("key")  # one that is on the platform already
+    is_on_platform = kind == "task" and entry.get("key")
     for key, field in fields.items():
         if key in entry:
             yield from _value(entry[key], field, f"{where}: {key}")
-        elif field.required and not stands_for_itself:
-            hint = "The kit's own competition.yaml has all that is needed."
-            yield Problem("missing-key", where, f"no {key}; the platform demands one", hint=hint)
+        elif field.required and not is_on_platform:
+            hint = "The kit's own competition.yaml has every required key."
+            yield Problem("missing-key", where, f"no {key}; the platform requires it", hint=hint)
 
 
 def _value(value: object, field: Field, where: str) -> Iterator[Problem]:
     if value is None:
         if not field.nullable:
-            message = "empty; expected a value, for the platform refuses null"
+            message = "empty; expected a value, since the platform refuses null"
             yield Problem("empty", where, message, hint="Leave the key out, or give it a value.")
         return
     expected = field.kind(value)
@@ -263,20 +263,20 @@ def _value(value: object, field: Field, where: str) -> Iterator[Problem]:
     elif field.longest and len(str(value).strip()) > field.longest:
         yield Problem("too-long", where, f"{len(str(value)):,} characters; expected at most {field.longest}")
     elif isinstance(value, str) and "\0" in value:
-        yield Problem("wrong-value", where, "a NUL character; expected text", hint="Type it anew.")
+        yield Problem("wrong-value", where, "a NUL character; expected text", hint="Type it again.")
 
 
 def _meant(key: object, kind: str) -> str:
-    """A misplaced key belongs elsewhere; a misspelt one is near to another."""
+    """A hint: where a misplaced key belongs, or which key a misspelt one resembles."""
     elsewhere = [name for name, fields in FIELDS.items() if key in fields]
     if elsewhere:
-        return f"It belongs into a {' or a '.join(elsewhere)}."
+        return f"It belongs in a {' or a '.join(elsewhere)}."
     near = get_close_matches(str(key), list(FIELDS[kind]), n=1)
-    return f"Is {near[0]} meant?" if near else "Remove it."
+    return f"Did you mean {near[0]}?" if near else "Remove it."
 
 
 def _fact_sheet(sheet: object, where: str) -> Iterator[Problem]:
-    hint = f"A question is {{{', '.join(QUESTION)}}}, under its key."
+    hint = f"Under its key, a question has {', '.join(QUESTION)}."
     if not isinstance(sheet, dict):
         yield Problem("fact-sheet", where, f"found {show(sheet)}; expected a mapping of questions", hint=hint)
         return
@@ -285,7 +285,7 @@ def _fact_sheet(sheet: object, where: str) -> Iterator[Problem]:
         if not isinstance(question, dict) or set(question) != set(QUESTION):
             yield Problem("fact-sheet", place, f"found {show(question)}; expected exactly {', '.join(QUESTION)}")
         elif question["key"] != key:
-            yield Problem("fact-sheet", place, f"its key is {show(question['key'])}; expected {show(key)}")
+            yield Problem("fact-sheet", place, f"the question's key is {show(question['key'])}; expected {show(key)}")
         elif question["type"] not in QUESTIONS:
             expected = f"expected one of {', '.join(QUESTIONS)}"
-            yield Problem("fact-sheet", place, f"its type is {show(question['type'])}; {expected}")
+            yield Problem("fact-sheet", place, f"the question's type is {show(question['type'])}; {expected}")

@@ -1,7 +1,7 @@
-"""Labels where participants could read them, and data of one phase in the place of another's: told by content.
+"""Finds labels that participants could read, and data that two phases have swapped, by the files' content.
 
-Anyone can read what is in public data, a starting kit, a solution, input data, a program or a page. Labels are
-recognised whatever the form of the file, in a zip or not: it names clips, and beside each of them its emotions.
+Anyone can read public data, starting kits, solutions, input data, programs and pages. Labels are recognised in files
+of any form, in a zip or not: such a file names clips, each with its emotions.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from blemore.validate import validate_labels
 from blemore_codabench.bundle import CONFIG, LARGEST, Bundle, BundleError, unpack
 from blemore_codabench.keys import is_uuid
 
-FEWEST = 5  # clips with answers that are taken for labels: an example on a page has fewer
-DEEPEST = 3  # zips within each other
+FEWEST = 5  # answers that count as labels: an example on a page has fewer
+DEEPEST = 3  # levels of zips in zips
 READABLE_OF_TASKS = ("input_data", "scoring_program", "ingestion_program")
 READABLE_OF_PHASES = ("public_data", "starting_kit")
 _WORD = re.compile(r"[\w.-]+")
@@ -33,9 +33,9 @@ _EMOTIONS = {name: emotion for emotion, full in EMOTION_NAMES.items() for name i
 
 
 class Key(NamedTuple):
-    """What a bundle holds of the labels that a task is scored against.
+    """The labels in a bundle that a task is scored against.
 
-    labels: by clip id; empty where they are not in the bundle
+    labels: by clip id; empty if they are not in the bundle
     hidden: whether participants must not know them
     """
 
@@ -44,14 +44,14 @@ class Key(NamedTuple):
 
 
 def problems(bundle: Bundle) -> Iterator[Problem]:
-    """Every leak, and every exchange of data between phases."""
+    """Every leak, and all data that phases have swapped."""
     keys = [(task.get("index"), key_of(bundle, task)) for _, task in bundle.entries("tasks")]
     yield from _exchanges(bundle, keys)
     yield from _leaks(bundle, _hidden_clips(bundle, keys))
 
 
 def key_of(bundle: Bundle, task: Mapping) -> Key:
-    """Of a task whose data may be wrong in any way."""
+    """The labels of a task, whose data may be wrong in any way."""
     files = _files(bundle, task.get("reference_data"))
     try:
         hidden = parse_settings(files["settings.json"]).hidden if "settings.json" in files else True
@@ -62,7 +62,7 @@ def key_of(bundle: Bundle, task: Mapping) -> Key:
 
 
 def _files(bundle: Bundle, name: object) -> dict[str, bytes]:
-    """The files of some data of a bundle, by their paths; one that is no zip by its own name. Empty: none are there."""
+    """The files of some data in a bundle by path, or a file that is not a zip by its name; empty if there are none."""
     if not isinstance(name, str) or is_uuid(name):
         return {}
     try:
@@ -78,9 +78,9 @@ def _files(bundle: Bundle, name: object) -> dict[str, bytes]:
 
 
 def _hidden_clips(bundle: Bundle, keys: list[tuple[object, Key]]) -> dict[str, Label | None]:
-    """The clips whose labels are hidden, with the labels that are in the bundle.
+    """The clips whose labels are hidden, each with its label if that is in the bundle.
 
-    Where these stay on the organiser's worker, the clips are those that the phase's public data lists.
+    If the labels stay on the organiser's worker, the clips come from the phase's public data.
     """
     clips: dict[str, Label | None] = {}
     for _, phase in bundle.phases():
@@ -101,13 +101,13 @@ def _leaks(bundle: Bundle, hidden: Mapping[str, Label | None]) -> Iterator[Probl
             count = labels_in(raw, hidden)
             if count:
                 place = f"{where}: {' › '.join(filter(None, (name, path)))}"
-                message = f"it tells the labels of {count:,} clips that are hidden, to everybody"
-                hint = "Take the file out. Of hidden clips, participants get the ids alone."
+                message = f"it reveals the hidden labels of {count:,} clips to everybody"
+                hint = "Remove the file. Participants may get only the ids of these clips."
                 yield Problem("leak", place, message, hint=hint)
 
 
 def _readable(bundle: Bundle) -> Iterator[tuple[str, str]]:
-    """All that participants can read: its place in the configuration and its name."""
+    """Everything that participants can read: its place in the configuration, and its name."""
     for key, names in (("tasks", READABLE_OF_TASKS), ("phases", READABLE_OF_PHASES), ("solutions", ("path",))):
         for where, entry in bundle.entries(key):
             yield from ((f"{where}.{name}", entry[name]) for name in names if isinstance(entry.get(name), str))
@@ -116,7 +116,7 @@ def _readable(bundle: Bundle) -> Iterator[tuple[str, str]]:
 
 
 def _unpacked(files: Mapping[str, bytes], depth: int = 0) -> Iterator[tuple[str, bytes]]:
-    """Files by path, those of zips among them, too."""
+    """Files by path, including those in zips."""
     for path, raw in files.items():
         yield path, raw
         inside = _inside(raw, path) if depth < DEEPEST else {}
@@ -124,7 +124,7 @@ def _unpacked(files: Mapping[str, bytes], depth: int = 0) -> Iterator[tuple[str,
 
 
 def _inside(raw: bytes, path: str) -> dict[str, bytes]:
-    """The files of a zip, or what a gzip holds; none where it is neither, or a broken one."""
+    """The files of a zip, or the content of a gzip; empty for anything else and for damaged ones."""
     try:
         if raw.startswith(b"PK"):
             return unpack(raw, path)
@@ -137,9 +137,9 @@ def _inside(raw: bytes, path: str) -> dict[str, bytes]:
 
 
 def labels_in(raw: bytes, hidden: Mapping[str, Label | None]) -> int:
-    """Of how many hidden clips a file tells the label, 0 if it tells none.
+    """The number of hidden clips whose labels a file reveals.
 
-    Where the labels are known, more than half of its answers must be right. The same answer for every clip tells
+    If the labels are known, more than half of its answers must be right. The same answer for every clip reveals
     nothing: a template has that.
     """
     text = _text(raw)
@@ -147,7 +147,7 @@ def labels_in(raw: bytes, hidden: Mapping[str, Label | None]) -> int:
     if text is None or prefix not in text:
         return 0
     words = _WORD.findall(text)
-    return max(_told(_answers(words, hidden), hidden), _told(_answers(reversed(words), hidden), hidden))
+    return max(_revealed(_answers(words, hidden), hidden), _revealed(_answers(reversed(words), hidden), hidden))
 
 
 def _text(raw: bytes) -> str | None:
@@ -160,7 +160,7 @@ def _text(raw: bytes) -> str | None:
 
 
 def _answers(words: Iterator[str] | list[str], clips: Collection[str]) -> dict[str, frozenset[str]]:
-    """By clip, the emotions that are named between it and the next one."""
+    """By clip, the emotions that are named between this clip and the next."""
     answers: dict[str, set[str]] = {}
     clip = None
     for word in words:
@@ -172,7 +172,7 @@ def _answers(words: Iterator[str] | list[str], clips: Collection[str]) -> dict[s
     return {name: frozenset(emotions) for name, emotions in answers.items()}
 
 
-def _told(answers: Mapping[str, frozenset[str]], hidden: Mapping[str, Label | None]) -> int:
+def _revealed(answers: Mapping[str, frozenset[str]], hidden: Mapping[str, Label | None]) -> int:
     if len(answers) < FEWEST or len(set(answers.values())) == 1:
         return 0
     truths = {clip: hidden[clip] for clip in answers}
@@ -185,7 +185,7 @@ def _told(answers: Mapping[str, frozenset[str]], hidden: Mapping[str, Label | No
 
 
 def _exchanges(bundle: Bundle, keys: list[tuple[object, Key]]) -> Iterator[Problem]:
-    """Phases whose public data lists other clips than their tasks are scored on."""
+    """Phases whose public data does not list the clips on which their tasks are scored."""
     for where, phase in bundle.phases():
         lists = list(_id_lists(bundle, phase))
         listed = set(chain.from_iterable(lists))
@@ -197,7 +197,7 @@ def _exchanges(bundle: Bundle, keys: list[tuple[object, Key]]) -> Iterator[Probl
             others = [number for number, key in keys if number != index and listed & set(key.labels)]
             if not listed & clips and others:
                 message = f"its public data lists the clips of task {others[0]}, not those of its own task {index}"
-                hint = "Are the reference or the public data of two phases exchanged?"
+                hint = "Are the reference data or the public data of two phases swapped?"
                 yield Problem("exchanged", place, message, hint=hint)
             elif listed & clips and clips not in lists:
                 yield _incomplete(max(lists, key=lambda ids: len(ids & clips)), clips, place)
@@ -206,8 +206,9 @@ def _exchanges(bundle: Bundle, keys: list[tuple[object, Key]]) -> Iterator[Probl
 def _incomplete(ids: set[str], clips: set[str], where: str) -> Problem:
     missing, unknown = sorted(clips - ids), sorted(ids - clips)
     faults = [f"{len(names):,} {kind} ({some(names)})" for kind, names in (("missing", missing), ("unknown", unknown))]
-    message = f"of the {len(clips):,} clips that are scored, its public data lists other ones: {', '.join(faults)}"
-    return Problem("clips", where, message, hint="Every submission that follows the list would fail: build anew.")
+    message = f"its public data does not list just the {len(clips):,} scored clips: {', '.join(faults)}"
+    hint = "Every submission that follows the list would fail: build the bundle again."
+    return Problem("clips", where, message, hint=hint)
 
 
 def _id_lists(bundle: Bundle, phase: Mapping) -> Iterator[set[str]]:

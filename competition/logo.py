@@ -1,10 +1,10 @@
-"""Draws logo.png: two overlapping discs, one larger, as two emotions of which one dominates. `python logo.py`"""
+"""Draws logo.png: two overlapping discs, the larger one for the dominant emotion. Run: `python logo.py`"""
 
 import struct
 import zlib
 from pathlib import Path
 
-SIZE, FINER = 512, 4  # pixels; samples a pixel and axis, for smooth edges
+SIZE, FINER = 512, 4  # pixels; samples per pixel and axis, for smooth edges
 PAPER, WARM, COOL, BOTH = (250, 248, 244), (232, 120, 62), (44, 104, 168), (120, 52, 92)
 DISCS = ((0.40, 0.46, 0.30), (0.68, 0.60, 0.21))  # centre x, y and radius, in widths
 

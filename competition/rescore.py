@@ -1,4 +1,4 @@
-"""Submissions scored again after labels were corrected: what each one had, what it has, and how ranks move."""
+"""Scores submissions again after labels were corrected: old and new scores, and how ranks change."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ DECIMALS = 10  # of a score, as the server stores it
 
 
 class Row(NamedTuple):
-    """One submission. Scores, ranks and changes are None where it is not valid for those labels; then `reason` is set.
+    """One submission. Scores, ranks and changes are None if it is invalid for those labels; `reason` then says why.
 
-    rank:        1 is best; equal scores share a rank, and the ranks behind them are left out
+    rank:        1 is best; equal scores share a rank, and the next ranks are left out
     rank_change: how many ranks it rises
     """
 
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 class Rescored(NamedTuple):
-    """The submissions by their new rank, those without one last; and the clips whose labels differ, by id."""
+    """The submissions by new rank, those without a rank last; and the clips whose labels differ, by id."""
 
     rows: list[Row]
     changes: dict[str, str]
@@ -52,7 +52,7 @@ class _Scores(NamedTuple):
 
 
 def rescore(submissions: Sequence[Path], labels: Reference, old_labels: Reference) -> Rescored:
-    """Score submissions' zips with both labels, as the platform would. FileError: one cannot be opened."""
+    """Score submissions' zips with both sets of labels, as the platform would. FileError: one cannot be opened."""
     scored = {path.name: _score(path, labels, old_labels) for path in submissions}
     new = _ranks({name: scores[0].score for name, scores in scored.items()})
     old = _ranks({name: scores[1].score for name, scores in scored.items()})
@@ -86,11 +86,11 @@ def _score(path: Path, labels: Reference, old_labels: Reference) -> tuple[_Score
 
 def _first(error: BlemoreError) -> str:
     first, more = error.problems[0], len(error.problems) - 1
-    return printable(f"{first.where}: {first.message}") + (f" (and {more:,} problems more)" if more else "")
+    return printable(f"{first.where}: {first.message}") + (f" (and {more:,} more problems)" if more else "")
 
 
 def _ranks(scores: dict[str, float | None]) -> dict[str, int]:
-    """1 plus how many are better."""
+    """1 plus the number of better scores."""
     values = [value for value in scores.values() if value is not None]
     return {name: 1 + sum(other > value for other in values) for name, value in scores.items() if value is not None}
 
@@ -113,7 +113,7 @@ def _row(name: str, new: _Scores, old: _Scores, reason: str | None, old_rank: in
 
 
 def _changes(labels: Reference, old_labels: Reference) -> dict[str, str]:
-    """By clip, `old → new`; a clip that only one of the two has is absent in the other."""
+    """By clip, `old → new`; `absent` if only one of the two has the clip."""
     clips = sorted(set(labels.labels) | set(old_labels.labels))
     pairs = ((clip, old_labels.labels.get(clip), labels.labels.get(clip)) for clip in clips)
     return {clip: f"{old or 'absent'} → {new or 'absent'}" for clip, old, new in pairs if old != new}
@@ -127,12 +127,12 @@ def to_dict(rescored: Rescored) -> dict[str, object]:
 
 
 def to_csv(rescored: Rescored) -> str:
-    """Unrounded, an empty cell for None."""
+    """Unrounded; None is an empty cell."""
     return csv_text([Row._fields, *(["" if value is None else value for value in row] for row in rescored.rows)])
 
 
 def to_text(rescored: Rescored) -> str:
-    """Old figures stand behind the new ones; then why submissions have none."""
+    """A table with the old figures after the new ones, then the reasons why submissions have no score."""
     header = ["rank", "was", "moves", "submission", "score", "was", "change", "presence", "was", "salience", "was"]
     rows = [header, *(_cells(row) for row in rescored.rows)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]

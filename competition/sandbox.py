@@ -1,8 +1,8 @@
-"""Runs a participant's command where it reaches nothing of this machine's.
+"""Runs a participant's command where it cannot reach this machine.
 
-The platform runs such a command in a container. Here it gets namespaces of its own, by util-linux's unshare: it sees
-the system's programs, read-only, and its own two folders at /app; no network, no other process, no other file, and so
-not the labels. Linux alone has them, and some systems forbid them to users.
+The platform runs such a command in a container. Here util-linux's unshare gives it namespaces of its own: it sees the
+system's programs, read-only, and its own two folders at /app, but no network, no other process and no other file, and
+so no labels. Only Linux has such namespaces, and some systems forbid them to users.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ pivot_root . old
 cd /
 umount -l old
 cd /app/program
-# A user namespace within: as nobody there, the command may neither mount nor change what is mounted.
+# An inner user namespace: there, the command is nobody, who can neither mount nor change mounts.
 exec unshare --user --mount -- "$@"
 """
 
 
 class NoSandbox(Exception):
-    """There is none on this machine."""
+    """This machine cannot run a sandbox."""
 
 
 def run(
@@ -55,8 +55,8 @@ def run(
 ) -> int | None:
     """The exit code of a command that runs in `program` and may write to `output`; None: it took too long.
 
-    log: an empty folder, which gets what it prints, stdout.txt and stderr.txt. What the command leaves in `output` may
-    be anything, links to this machine's files included. Raises NoSandbox.
+    log: an empty folder for the command's stdout.txt and stderr.txt. The command may leave anything in `output`, even
+    links to this machine's files. Raises NoSandbox.
     """
     unshare = shutil.which("unshare")
     if unshare is None or not sys.platform.startswith("linux"):
@@ -79,7 +79,7 @@ def run(
 def capture(
     argv: Sequence[str], log: Path, environment: Mapping[str, str], time_limit: float, folder: Path | None = None
 ) -> int | None:
-    """Run a command in `folder`, and write what it prints to `log`, as stdout.txt and stderr.txt.
+    """Run a command in `folder`, and write its output to stdout.txt and stderr.txt in `log`.
 
     Returns its exit code; None: it took more than `time_limit` seconds. Raises OSError: it cannot be run.
     """

@@ -1,16 +1,16 @@
-"""Scores a submission the way the platform's worker does, here.
+"""Scores a submission on this machine, the way the platform's worker does.
 
     app/program/   the scoring program, the working directory; read-only
-    app/input/res  the submission, extracted as it is, and a file `metadata` that the worker writes beside it
+    app/input/res  the extracted submission, and a file `metadata` that the worker adds
     app/input/ref  the reference data
-    app/data       the folder of the worker's owner, with the labels that stay there
+    app/data       the folder of the worker's owner, with the labels that stay on the worker
     app/output/    empty
 
-The command is in the program's metadata.yaml. It is split as a shell would split it, without a shell. The
-program runs in an interpreter that sees no installed package, since the platform's images promise none.
+The command is in the program's metadata.yaml. It is split as a shell would split it, but runs without a shell. The
+program's interpreter sees no installed packages, since the platform's images promise none.
 
-A submission with a `metadata` or `metadata.yaml` at its root is a program to the worker: it is run first, and
-what it writes is what gets scored. Here that happens in a sandbox or not at all.
+The worker takes a submission with a `metadata` or `metadata.yaml` at its root for a program: it runs the program, and
+scores what that writes. Here the program runs in a sandbox or not at all.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from blemore_codabench.commands import PYTHON, SUBMISSION, command_of, words
 from blemore_codabench.keys import whole
 
 BARE = ("-S", "-s", "-E")  # no site-packages, no user's packages, no PYTHON* variables; the script's own folder stays
-TIME_LIMIT = 600  # seconds, where the phase names none
+TIME_LIMIT = 600  # seconds, if the phase sets no limit
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)  # that the worker can read
-# What the platform says of a submission that failed.
+# The platform's messages for a failed submission.
 BAD_ZIP, BAD_EXIT = "Bad or empty zip file", "Child task failed or non-zero return code"
-FOR_GOOD = "the worker dies of it, so the submission stays so for good, and counts against the limit"
+FOR_GOOD = "this kills the worker, so the submission keeps this status for good and counts against the limit"
 
 
 class Outcome(NamedTuple):
-    """How a submission ends.
+    """The outcome of a submission.
 
     status:  `Finished`, `Finished without a score`, `Failed`, `Preparing` (for good: the worker died), or `Not run`
-             (only the platform would run what it holds)
+             (only the platform would run its command)
     reason:  why there is no score, None if there is one
-    scores:  what the server would accept, by leaderboard key; n/a (None) where the program gave nothing usable
-    output:  the folder with what the program wrote, and its stdout.txt and stderr.txt
+    scores:  what the server would accept, by leaderboard key; None (n/a) if the program gave nothing usable
+    output:  the folder with the program's output, stdout.txt and stderr.txt
     details: what the platform shows of the reason
     """
 
@@ -65,7 +65,7 @@ class Outcome(NamedTuple):
 
 
 class End(NamedTuple):
-    """How a submission ends that never gets as far as the scoring program."""
+    """The outcome of a submission that never reaches the scoring program."""
 
     status: str
     reason: str
@@ -82,7 +82,7 @@ def simulate(
 ) -> Outcome:
     """Score one submission's zip with a phase's first task (default: the last phase's).
 
-    Raises FileError: the zip cannot be opened; BundleError: the bundle lacks what is needed.
+    Raises FileError: the zip cannot be opened; BundleError: the bundle lacks something.
     """
     entry = _phase(bundle, phase)
     task = next(task for _, task in bundle.entries("tasks") if task.get("index") == entry["tasks"][0])
@@ -90,7 +90,7 @@ def simulate(
     time_limit = whole(entry.get("execution_time_limit")) or TIME_LIMIT
     raw = read_bytes(submission)
     output.mkdir(parents=True, exist_ok=True)
-    for name in ("scores.json", "scores.txt", "detailed_results.html"):  # of an earlier run
+    for name in ("scores.json", "scores.txt", "detailed_results.html"):  # from an earlier run
         (output / name).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         app = Path(folder) / "app"
@@ -118,12 +118,12 @@ def _phase(bundle: Bundle, name: str | None) -> Mapping:
 
 
 def predict(raw: bytes, folder: Path, time_limit: float = TIME_LIMIT) -> End | None:
-    """Put a submission's predictions into a folder as the worker does; None, or how it ends there."""
+    """Put a submission's predictions into a folder as the worker does. Returns an End if it fails here."""
     try:
         extract(raw, folder)
     except zipfile.BadZipFile as error:
         return End("Failed", f"the zip cannot be extracted: {printable(str(error))}", BAD_ZIP)
-    except Exception as error:  # of whatever kind: the worker foresees none but the above
+    except Exception as error:  # the worker handles no other error
         return End("Preparing", f"the zip cannot be extracted ({printable(str(error))}): {FOR_GOOD}")
     name = next((name for name in COMMAND_FILES if (folder / name).exists()), None)
     if name:
@@ -137,7 +137,7 @@ def predict(raw: bytes, folder: Path, time_limit: float = TIME_LIMIT) -> End | N
 
 
 def extract(raw: bytes, folder: Path) -> None:
-    """Extract a zip as the worker does, with whatever it holds."""
+    """Extract a zip as the worker does, whatever is in it."""
     folder.mkdir(parents=True)
     with zipfile.ZipFile(BytesIO(raw)) as archive:
         for entry in archive.infolist():
@@ -147,10 +147,10 @@ def extract(raw: bytes, folder: Path) -> None:
 
 
 def _run_submission(folder: Path, name: str, time_limit: float) -> End | None:
-    """Put what a submission's own command writes in place of the submission."""
+    """Replace a submission by the output of its own command."""
     command = _submitted_command(folder / name)
     if command is None:
-        return End("Failed", f"with {name} in it the worker takes it for a program, and finds no command", BAD_ZIP)
+        return End("Failed", f"because of {name}, the worker takes it for a program, but finds no command", BAD_ZIP)
     places = {key: folder.parent / f"submission_{key}" for key in ("program", "output", "log")}
     folder.rename(places["program"])
     for path in (folder, places["output"], places["log"]):
@@ -161,11 +161,11 @@ def _run_submission(folder: Path, name: str, time_limit: float) -> End | None:
     except ValueError as error:
         return End("Failed", f"the command in {name} cannot be split: {printable(str(error))}", BAD_EXIT)
     except sandbox.NoSandbox:
-        return End("Not run", f"{name} in it holds a command: the platform runs it, this machine has no sandbox for it")
+        return End("Not run", f"{name} holds a command, which only the platform runs: this machine has no sandbox")
     if exit_code is None:
         return End("Failed", f"the command in {name} took more than {time_limit} s")
     if exit_code:
-        return End("Failed", f"the command in {name} left with exit code {exit_code}", BAD_EXIT)
+        return End("Failed", f"the command in {name} exited with code {exit_code}", BAD_EXIT)
     for path in _regular_files(places["output"]):
         target = folder / path.relative_to(places["output"])
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def _submitted_command(path: Path) -> str | None:
 
 
 def _regular_files(folder: Path) -> Iterator[Path]:
-    """Without links: a participant's program may have made them lead anywhere on this machine."""
+    """The files in a folder without links, which could lead anywhere on this machine."""
     for place, _, names in os.walk(folder):
         yield from (path for path in (Path(place, name) for name in names) if stat.S_ISREG(path.lstat().st_mode))
 
@@ -204,7 +204,7 @@ def execute(
     python: str,
     time_limit: float = TIME_LIMIT,
 ) -> Run:
-    """Lay the folders out around `app/input/res`, run the program's command, put what it wrote into `output`."""
+    """Lay out the folders around `app/input/res`, run the program's command, and copy its output to `output`."""
     _lay_out(app / "program", program)
     if reference is not None:
         _lay_out(app / "input" / "ref", reference)
@@ -244,7 +244,7 @@ def _read_only(app: Path) -> None:
 
 
 def _pythons(folder: Path, python: str) -> Path:
-    """A folder in which `python` and `python3` are the interpreter, for commands that start it by way of another."""
+    """A folder in which `python` and `python3` are the interpreter, for commands that start it indirectly."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("python", "python3"):
         (folder / name).write_text(f'#!/bin/sh\nexec "{python}" {" ".join(BARE)} "$@"\n', encoding="utf-8")
@@ -256,13 +256,13 @@ def _pythons(folder: Path, python: str) -> Path:
 
 
 def columns(bundle: Bundle) -> list[str]:
-    """The keys of the leaderboard's columns that a program must give: those that the server computes are left out."""
+    """The keys of the leaderboard's columns that a program must give, without those that the server computes."""
     board = bundle.config["leaderboards"][0]
     return [str(column["key"]).strip() for column in board["columns"] if not column.get("computation")]
 
 
 def judge(run: Run, keys: list[str], output: Path) -> Outcome:
-    """The status that the server would give, and the scores that it would accept."""
+    """The outcome of a run: the server's status, and the scores that it would accept."""
     if run.exit_code is None:
         return Outcome("Failed", run.error, {}, None, output)
     if run.exit_code != 0:
@@ -279,11 +279,11 @@ def judge(run: Run, keys: list[str], output: Path) -> Outcome:
 
 
 def emitted(output: Path) -> dict:
-    """What the program put into scores.json, else scores.txt. ValueError: neither is there, or it cannot be read."""
+    """What the program put into scores.json, else scores.txt. ValueError: there is neither, or it cannot be read."""
     if (output / "scores.json").is_file():
         data = json.loads((output / "scores.json").read_text(encoding="utf-8"))
         if not isinstance(data, dict):
-            raise ValueError("scores.json holds no object")
+            raise ValueError("scores.json is not an object")
         return data
     if (output / "scores.txt").is_file():
         lines = (output / "scores.txt").read_text(encoding="utf-8").splitlines()
@@ -299,6 +299,6 @@ def _float(text: str) -> float | None:
 
 
 def _accepted(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e10:  # NaN is not below it
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e10:  # false for NaN
         return None
     return round(float(value), 10)

@@ -1,7 +1,7 @@
-"""The pure-Python packages that travel with the scoring program, so that it needs nothing installed.
+"""The pure-Python packages that travel with the scoring program, which then needs no installed package.
 
-A release of jsonschema whose dependencies have no compiled parts. Each file is named with its SHA-256;
-others are refused.
+They are a release of jsonschema whose dependencies have no compiled parts. Each file is pinned by its SHA-256; others
+are refused.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ WHEELS = {
 
 
 def vendored(wheels: Path | None = None) -> dict[str, bytes]:
-    """The files of vendor/, from the wheels in a folder, else fetched with pip.
+    """The files of vendor/, from the wheels in a folder or else fetched with pip.
 
-    Raises BundleError: a wheel is not there, cannot be fetched, or has another content.
+    Raises BundleError: a wheel is missing, cannot be fetched, or has different content.
     """
     if wheels is not None:
         return _unpacked(wheels)
@@ -73,7 +73,7 @@ def fetch(folder: Path) -> None:
                 "no-wheels",
                 "vendor",
                 f"pip could not fetch {', '.join(WHEELS)}: {last}",
-                hint="Without a network: fetch these files elsewhere and name their folder with --wheels DIR.",
+                hint="Without a network, fetch these files elsewhere and name their folder with --wheels DIR.",
             )
         )
 
@@ -84,7 +84,7 @@ def _unpacked(folder: Path) -> dict[str, bytes]:
         path = folder / name
         if not path.is_file():
             problems.append(
-                Problem("no-wheels", str(path), "not there; expected this file", hint=f"Its SHA-256 is {sha256}.")
+                Problem("no-wheels", str(path), "missing; expected this file", hint=f"Its SHA-256 is {sha256}.")
             )
             continue
         raw = read_bytes(path)
@@ -93,7 +93,7 @@ def _unpacked(folder: Path) -> dict[str, bytes]:
                 Problem(
                     "no-wheels",
                     str(path),
-                    f"its SHA-256 is {hashlib.sha256(raw).hexdigest()}; expected {sha256}",
+                    f"the SHA-256 is {hashlib.sha256(raw).hexdigest()}; expected {sha256}",
                     hint="Fetch it again.",
                 )
             )

@@ -1,6 +1,6 @@
 """What CodaBench runs: `python3 score.py --input DIR --output DIR`. The work is done in blemore/codabench.py.
 
-This file alone must be readable for older Pythons, so that they can say what is wrong.
+Older Pythons must be able to read this file, so that it can say what is wrong.
 """
 
 import os
@@ -21,7 +21,7 @@ try:
     from blemore.codabench import main
 except ImportError as error:
     sys.stderr.write(
-        "The scoring program is incomplete (%s). Organiser: make it with blemore-codabench build.\n" % error
+        "The scoring program is incomplete (%s). Organiser: build it with blemore-codabench build.\n" % error
     )
     sys.exit(4)
 

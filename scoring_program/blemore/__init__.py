@@ -1,6 +1,6 @@
 """The scoring program of the BLEMORE challenge: labels, validation, metrics.
 
-Standard library and jsonschema alone. The public names:
+Needs only the standard library and jsonschema. The public names:
 
 >>> from blemore import parse_filename, validate, acc_presence, acc_salience, score, evaluate
 """

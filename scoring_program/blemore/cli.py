@@ -1,6 +1,6 @@
-"""The command `blemore-score`, and how all of the kit's commands tell what went wrong.
+"""The command `blemore-score`, and the error reporting that all of the kit's commands share.
 
-Results go to stdout, everything else to stderr; exit codes stand in errors.py.
+Results go to stdout, everything else to stderr; errors.py defines the exit codes.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from blemore.version import VERSION
 
 
 class FilePath(click.Path):
-    """What a command reads or, with `to_write`, a file that it writes, which no other of its options may name.
+    """A path that a command reads or, with `to_write`, a file that it writes. No other option may name that file.
 
-    suffix: what the name of a file to write must end in
-    beside: what the files end in, in place of the name's own suffix, that are written beside it
+    suffix: the required ending of the file's name
+    beside: the suffixes of further files that are written next to it, each in place of the name's own suffix
     """
 
     def __init__(self, to_write: bool = False, suffix: str = "", beside: tuple[str, ...] = ()):
@@ -51,16 +51,16 @@ class FilePath(click.Path):
         path = Path(super().convert(value, param, ctx))
         if not path.name.lower().endswith(self.suffix):
             self.fail(f"{printable(str(path))}; expected a name that ends in {self.suffix}", param, ctx)
-        named = ctx.meta.setdefault(f"{__name__}.named", {})  # by file: the option, and whether it writes it
+        named = ctx.meta.setdefault(f"{__name__}.named", {})  # by file: the option that names it, and whether it writes
         for place in (path, *map(path.with_suffix, self.beside)):
             other, other_writes = named.setdefault(os.path.realpath(place), (param, self.to_write))
             if other is not param and (other_writes or self.to_write):
                 writer, reader = (param, other) if self.to_write else (other, param)
                 claim = (
-                    f"{writer.get_error_hint(ctx)} claims {printable(str(place))}, which {reader.get_error_hint(ctx)}"
-                    " names, too"
+                    f"{writer.get_error_hint(ctx)} would overwrite {printable(str(place))}, which"
+                    f" {reader.get_error_hint(ctx)} names as well"
                 )
-                raise click.UsageError(f"{claim}; expected a file of its own", ctx)
+                raise click.UsageError(f"{claim}; expected a different file", ctx)
         return path
 
 
@@ -69,10 +69,9 @@ OUT_FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 class Program(click.Command):
-    """A command, or as `Group` all of its subcommands, that tells in words what went wrong and leaves with its exit
-    code.
+    """A command that reports errors in plain words and exits with their exit code; `Group` has subcommands like that.
 
-    `--debug` shows the traceback before it. `goes_on`: subcommands that continue where they were stopped.
+    `--debug` shows the traceback first. `goes_on`: the subcommands that continue where they were stopped.
     """
 
     def __init__(self, *arguments: Any, goes_on: tuple[str, ...] = (), **options: Any):
@@ -84,14 +83,14 @@ class Program(click.Command):
                 is_flag=True,
                 expose_value=False,
                 callback=_remember,
-                help="Show the traceback of what goes wrong.",
+                help="Show the traceback of any error.",
             )
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> Any:
-        if hasattr(sys.stdout, "reconfigure"):  # a character that the terminal lacks shows as its code
+        if hasattr(sys.stdout, "reconfigure"):  # show characters that the terminal lacks as their codes
             sys.stdout.reconfigure(errors="backslashreplace")
-        with problems_told(ctx):  # of --help and --version, which are written here
+        with problems_told(ctx):  # --help and --version print here
             _demand_current_folder()
             return super().parse_args(ctx, args)
 
@@ -101,15 +100,15 @@ class Program(click.Command):
 
 
 class Group(Program, click.Group):
-    """Subcommands, of which none needs to catch anything. The option stands before the subcommand's name."""
+    """A group of subcommands. `--debug` comes before the subcommand's name."""
 
 
 def _demand_current_folder() -> None:
-    """Libraries fail in ways of their own where it is gone."""
+    """FileError: the current folder is gone, without which libraries fail in confusing ways."""
     try:
         os.getcwd()
     except OSError:
-        problem = Problem("cannot-open", ".", "the current folder is gone", hint="Change to one that is there: cd ~")
+        problem = Problem("cannot-open", ".", "the current folder no longer exists", hint="Change to another: cd ~")
         raise FileError(problem) from None
 
 
@@ -119,7 +118,7 @@ def _remember(ctx: click.Context, _: click.Parameter, debug: bool) -> None:
 
 @contextlib.contextmanager
 def problems_told(ctx: click.Context) -> Iterator[None]:
-    """Turn what goes wrong into lines on stderr (with --json: one JSON object on stdout) and an exit code."""
+    """Turn errors into lines on stderr (with --json: one JSON object on stdout) and an exit code."""
     try:
         yield
     except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -131,7 +130,7 @@ def problems_told(ctx: click.Context) -> Iterator[None]:
         else:
             click.echo(report.problems_to_text(error.problems), err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # whoever reads has had enough
+    except BrokenPipeError:  # the reader of stdout has gone away
         _let_go_of_stdout()
         sys.exit(BROKEN_PIPE)
     except OSError as error:  # a full disk, in a library or under stdout itself
@@ -146,7 +145,7 @@ def problems_told(ctx: click.Context) -> Iterator[None]:
     except Exception as error:
         _show_traceback(ctx)
         message = (
-            f"This is a defect of the kit, {type(error).__name__} at {origin(error)}: please report this line and the"
+            f"This is a bug in the kit, {type(error).__name__} at {origin(error)}: please report this line and the"
             f" command. {ctx.command_path} --debug … shows the traceback."
         )
         click.echo(printable(message), err=True)
@@ -163,8 +162,8 @@ def _goes_on(ctx: click.Context) -> bool:
 
 
 def _let_go_of_stdout() -> None:
-    """What is still to be written goes nowhere: Python would fail once more over it at its end."""
-    with contextlib.suppress(OSError, ValueError):  # stdout is none that the system knows
+    """Discard what is still buffered; Python would fail again when it flushes that at exit."""
+    with contextlib.suppress(OSError, ValueError):  # stdout may have no file descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -176,7 +175,7 @@ def _let_go_of_stdout() -> None:
     "--ids",
     type=PATH,
     metavar="FILE",
-    help="With --check: the clips that PREDS must hold (test_metadata.csv, or a JSON of clips).",
+    help="With --check: the clips that PREDS must contain (test_metadata.csv, or a JSON of clips).",
 )
 @click.option(
     "--fold",
@@ -184,14 +183,14 @@ def _let_go_of_stdout() -> None:
     type=int,
     multiple=True,
     metavar="K",
-    help="Score fold K alone (LABELS: train_metadata.csv). Repeatable.",
+    help="Score only fold K (LABELS: train_metadata.csv). Repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, figures unrounded.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with unrounded figures.")
 @click.option(
     "--per-clip",
     type=FilePath(to_write=True),
     metavar="FILE.csv",
-    help="Write truth, prediction and kind of error of every clip.",
+    help="Write the truth, prediction and kind of error for every clip.",
 )
 @click.option(
     "--html",
@@ -199,7 +198,7 @@ def _let_go_of_stdout() -> None:
     metavar="FILE.html",
     help="Write a page with figures, intervals and confusions.",
 )
-@click.option("--ci", is_flag=True, help="Add 95 % intervals, by the jackknife over actors.")
+@click.option("--ci", is_flag=True, help="Add 95 % intervals (jackknife over actors).")
 @click.option(
     "--against",
     "others",
@@ -214,7 +213,7 @@ def _let_go_of_stdout() -> None:
     default=MAX_JSON_BYTES // 2**20,
     show_default=True,
     metavar="N",
-    help="Refuse a larger JSON.",
+    help="Refuse JSON files larger than N MiB.",
 )
 @click.version_option(VERSION, prog_name="blemore-score")
 def main(
@@ -244,15 +243,15 @@ def main(
     Exit codes: 0 fine, 1 PREDS is invalid, 2 usage, 3 a file cannot be opened, 4 LABELS are invalid.
     """
     if check and (labels or folds or per_clip or html or ci or others):
-        raise click.UsageError("--check takes PREDS alone: no LABELS, and none of the options that need them")
+        raise click.UsageError("--check takes only PREDS: no LABELS, and no option that needs them")
     if not check and labels is None:
         raise click.UsageError(
             "LABELS are missing; to check PREDS without labels: blemore-score --check PREDS --ids test_metadata.csv"
         )
     if not check and ids:
-        raise click.UsageError("--ids goes with --check; with LABELS, they name the clips")
+        raise click.UsageError("--ids needs --check; without it, LABELS name the clips")
     for path in (preds, *others):
-        demand_file(path, "Name a submission in it. All of a folder are ranked by: blemore-rank FOLDER LABELS.")
+        demand_file(path, "Name one submission in it, or rank them all: blemore-rank FOLDER LABELS.")
     for path in filter(None, (labels, ids)):
         demand_file(path, "Name a file in it: labels or clips as JSON, or the dataset's metadata as CSV.")
     max_bytes = max_mib * 2**20
@@ -271,8 +270,8 @@ def check_only(preds: Path, ids: Path | None, as_json: bool, max_bytes: int) -> 
     command = command_file(zip_names(preds))
     if command:
         click.echo(
-            f"Warning: with {command} in it, the platform takes the zip for a program: it runs the command in that"
-            " file, or fails where there is none, and never reads the JSON beside it. Leave it out.",
+            f"Warning: because of {command} in the zip, the platform takes it for a program. It runs the command in"
+            f" that file, or fails if there is none, and never reads the JSON. Remove {command}.",
             err=True,
         )
     if as_json:
@@ -283,7 +282,7 @@ def check_only(preds: Path, ids: Path | None, as_json: bool, max_bytes: int) -> 
         return
     click.echo(f"valid: {printable(str(preds))}\n{report.composition(parsed)}")
     if expected is None:
-        click.echo("Not checked: whether every clip is there. Name them with --ids test_metadata.csv.", err=True)
+        click.echo("Not checked: whether every clip is there. To check that, add --ids test_metadata.csv.", err=True)
 
 
 def demand_file(path: Path, hint: str) -> None:
@@ -293,7 +292,7 @@ def demand_file(path: Path, hint: str) -> None:
 
 
 def demand_folds(reference: Reference, folds: tuple[int, ...]) -> None:
-    """A fold that is not there is a mistake in the call, not in a file."""
+    """UsageError: a fold does not exist, which is a mistake in the call, not in a file."""
     try:
         restrict(reference, folds)
     except ValidationError as error:
@@ -301,7 +300,7 @@ def demand_folds(reference: Reference, folds: tuple[int, ...]) -> None:
 
 
 def _demand_each_once(others: tuple[Path, ...]) -> None:
-    """Each comparison counts in the correction of all p-values, so none may stand there twice."""
+    """UsageError: a file is named twice. Each comparison counts when p-values are corrected."""
     twice = [str(path) for path, times in Counter(map(os.path.realpath, others)).items() if times > 1]
     if twice:
         raise click.UsageError(f"--against names {some(twice)} more than once", click.get_current_context())
@@ -332,7 +331,7 @@ def score(
 
 
 def evaluate_all(paths: Sequence[Path], reference: Reference, folds: Iterable[int], max_bytes: int) -> list[Report]:
-    """The reports of several submissions. ValidationError: with the problems of all that are invalid."""
+    """The reports of several submissions. ValidationError: with the problems of every invalid one."""
     reports, problems = [], []
     for path in paths:
         try:

@@ -1,17 +1,17 @@
-"""The platform's way in and out: finds the files under the input folder, writes the output folder.
+"""The platform's interface: reads the input folder and writes the output folder.
 
     input/res/                    the submission's files: exactly one JSON, see `blemore.io.pick_json`
     data/blemore/labels.json      the labels, on an organiser's own worker
-    input/ref/labels.json         the labels, where they are not there
-    input/ref/settings.json       optional, see `Settings`; labels with another hash than it names are refused
+    input/ref/labels.json         the labels, if they are not on the worker
+    input/ref/settings.json       optional, see `Settings`; labels with a different hash are refused
     output/scores.json            exactly `SCORE_KEYS`; written last, and only if everything went well
     output/detailed_results.html
 
-All of these folders are in /app; the environment variable BLEMORE_APP names another place, for trials.
+These folders are in /app. For trials, the environment variable BLEMORE_APP names another place.
 
-Participants can read everything that this prints or writes. So a page of hidden labels holds the three
-totals alone (`blemore.page`). If the labels are wrong, only the kinds of problems are named, and an
-unexpected error gives its place without its text.
+Participants can read everything that this prints or writes. So a page of hidden labels shows only the
+three totals (`blemore.page`). If the labels are wrong, only the kinds of problems are named. An unexpected error
+is reported by its place, without its text.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from blemore.validate import Reference, validate_labels
 
 SCORE_KEYS = ("score", "acc_presence", "acc_salience")  # the leaderboard's columns, in their order
 APP = "/app"  # where the worker lays everything out
-WORKER_LABELS = "data/blemore/labels.json"  # in there
+WORKER_LABELS = "data/blemore/labels.json"  # in APP
 
 
 class Settings(NamedTuple):
-    """What the bundle decides. By default the labels are hidden, and any are taken.
+    """What the bundle decides. By default the labels are hidden, and any labels are accepted.
 
     report:             how much the page shows, see `blemore.page`; anything but `full` means hidden labels
-    labels_sha256:      the hash of the labels' file, where they are public
-    labels_hmac_sha256: the same, keyed with the `secret` that the file holds, where they are hidden
+    labels_sha256:      the hash of the labels' file, if they are public
+    labels_hmac_sha256: the same, keyed with the `secret` in the file, if they are hidden
     """
 
     report: str = "aggregate"
@@ -57,7 +57,7 @@ class Settings(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What participants get to see of a scored submission."""
+    """What participants see of a scored submission."""
 
     text: str
     page: str
@@ -65,9 +65,9 @@ class Results(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Score one submission; the exit code, see errors.py."""
+    """Score one submission. Returns the exit code (see errors.py)."""
     options = _parser().parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):  # a character that the terminal lacks shows as its code
+    for stream in (sys.stdout, sys.stderr):  # show characters that the terminal lacks as their codes
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -85,15 +85,15 @@ def _parser() -> argparse.ArgumentParser:
     for option, default, metavar, purpose in (
         ("--input", "input", "DIR", "holds res/ and ref/"),
         ("--output", "output", "DIR", "gets scores.json and detailed_results.html"),
-        ("--worker-labels", WORKER_LABELS, "FILE", "labels that are preferred to those in ref/"),
+        ("--worker-labels", WORKER_LABELS, "FILE", "labels that take precedence over those in ref/"),
     ):
         parser.add_argument(option, type=Path, default=app / default, metavar=metavar, help=f"{purpose} (%(default)s)")
     return parser
 
 
 def run(source: Path, output: Path, worker_labels: Path = Path(APP) / WORKER_LABELS) -> int:
-    """Score what lies in `source`, write to `output`, print the figures or every problem; the exit code."""
-    _remove(output / "scores.json")  # of an earlier run: no failure may leave a score behind
+    """Score the submission in `source`, write to `output`, print the figures or the problems. Returns the exit code."""
+    _remove(output / "scores.json")  # from an earlier run: a failure must not leave a score behind
     try:
         settings = read_settings(source / "ref")
         reference = read_labels(source / "ref" / "labels.json", worker_labels, settings)
@@ -102,7 +102,7 @@ def run(source: Path, output: Path, worker_labels: Path = Path(APP) / WORKER_LAB
         write_atomic(output / "detailed_results.html", html)
     except BlemoreError as error:
         return _fail(error.problems, error.exit_code, output)
-    except Exception as error:  # a defect of this program; its text could hold a label
+    except Exception as error:  # a bug in this program; the error's text could contain a label
         return _fail([_unexpected(error)], ReferenceLabelsError.exit_code, output)
     print(text, flush=True)
     write_atomic(output / "scores.json", to_json(scores))
@@ -110,7 +110,7 @@ def run(source: Path, output: Path, worker_labels: Path = Path(APP) / WORKER_LAB
 
 
 def results(report: Report, level: str) -> Results:
-    """What is shown at a level of `blemore.page`; the scores are on the leaderboard in any case."""
+    """What is shown at a level of `blemore.page`. The leaderboard shows the scores at any level."""
     scores = {key: getattr(report.counts, key) for key in SCORE_KEYS}
     if level == "full":
         intervals = significance.intervals(report)
@@ -122,14 +122,14 @@ def results(report: Report, level: str) -> Results:
 def _fail(problems: Sequence[Problem], exit_code: int, output: Path) -> int:
     organiser = exit_code == ReferenceLabelsError.exit_code
     if organiser:
-        print("No fault of the submission: the organisers' side must be mended.", file=sys.stderr)
+        print("The submission is not at fault: the organisers must fix their side.", file=sys.stderr)
     print(problems_to_text(problems), file=sys.stderr, flush=True)
     write_atomic(output / "detailed_results.html", page.failed(problems, organiser))
     return exit_code
 
 
 def _unexpected(error: Exception) -> Problem:
-    hint = "A defect of the scoring program: please report this line."
+    hint = "This is a bug in the scoring program: please report this line."
     return Problem("internal", "scoring program", f"{type(error).__name__} at {origin(error)}", hint=hint)
 
 
@@ -144,7 +144,7 @@ def _remove(path: Path) -> None:
                 "cannot-write",
                 str(path),
                 f"cannot be removed: {error.strerror}",
-                hint="The output folder must be writable.",
+                hint="Make the output folder writable.",
             )
         ) from None
 
@@ -159,7 +159,7 @@ def read_submission(folder: Path) -> tuple[object, str]:
             Problem(
                 "cannot-open",
                 str(folder),
-                "no such folder; expected the submission's extracted files in it",
+                "no such folder; expected one with the submission's extracted files",
                 hint="Is --input right?",
             )
         )
@@ -168,9 +168,9 @@ def read_submission(folder: Path) -> tuple[object, str]:
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Relative paths of the regular files, as deep as a submission's JSON may lie.
+    """Relative paths of the regular files, down to the depth that a submission's JSON may have.
 
-    No links: they could lead to the labels.
+    Links are skipped: they could lead to the labels.
     """
     for place, folders, names in os.walk(folder):
         inside = Path(place).relative_to(folder)
@@ -204,7 +204,7 @@ def parse_settings(raw: bytes) -> Settings:
     except ValidationError as error:
         raise ReferenceLabelsError(error.problems) from None
     if not isinstance(data, dict):
-        raise ReferenceLabelsError(_wrong_settings("$", "no object", f"one with {', '.join(Settings._fields)}"))
+        raise ReferenceLabelsError(_wrong_settings("$", "no object", f"an object with {', '.join(Settings._fields)}"))
     unknown = sorted(data.keys() - set(Settings._fields))
     if unknown:
         fields = f"{', '.join(Settings._fields)}, all optional"
@@ -218,12 +218,12 @@ def parse_settings(raw: bytes) -> Settings:
 
 def _wrong_settings(place: str, value: str, expected: str) -> Problem:
     message = f"found {value}; expected {expected}"
-    hint = "Make the bundle anew with blemore-codabench build."
+    hint = "Build the bundle again with blemore-codabench build."
     return Problem("settings", f"settings.json: {place}", message, hint=hint)
 
 
 def read_labels(shipped: Path, on_worker: Path, settings: Settings) -> Reference:
-    """The labels on the worker, else those shipped with the bundle; the first of the two that the settings' hash is of.
+    """The labels on the worker, else those in the bundle: the first of the two that match the hash in the settings.
 
     Raises ReferenceLabelsError: there are none, or see `parse_labels`.
     """
@@ -233,7 +233,7 @@ def read_labels(shipped: Path, on_worker: Path, settings: Settings) -> Reference
             Problem(
                 "no-labels",
                 "labels",
-                f"neither {on_worker} nor labels.json in the reference data is there",
+                f"found neither {on_worker} nor labels.json in the reference data",
                 hint="Build the bundle again, or put its labels.json on the worker.",
             )
         )
@@ -241,9 +241,9 @@ def read_labels(shipped: Path, on_worker: Path, settings: Settings) -> Reference
 
 
 def parse_labels(candidates: Sequence[bytes], settings: Settings) -> Reference:
-    """The labels of the first of several files that has the settings' hash.
+    """The labels of the first of several files that matches the hash in the settings.
 
-    Raises ReferenceLabelsError: none has it, the labels are wrong, or there is no blend among them.
+    Raises ReferenceLabelsError: no file matches, the labels are wrong, or none of them is a blend.
     """
     raw = next((raw for raw in candidates if _has_hash(raw, settings)), None)
     if raw is None:
@@ -251,8 +251,8 @@ def parse_labels(candidates: Sequence[bytes], settings: Settings) -> Reference:
             Problem(
                 "other-labels",
                 "labels",
-                "not those that the bundle was built with: their SHA-256, keyed where they are hidden, differs",
-                hint="Put the labels.json that was written beside the bundle on the worker, or build the bundle again.",
+                "not those that the bundle was built with: their SHA-256 (keyed if they are hidden) differs",
+                hint="Put the labels.json of this bundle on the worker, or build the bundle again.",
             )
         )
     try:
@@ -264,21 +264,21 @@ def parse_labels(candidates: Sequence[bytes], settings: Settings) -> Reference:
             Problem(
                 "no-blends",
                 "labels",
-                "no blend among them: acc_salience and score are undefined",
-                hint="Build the bundle again, with labels that hold blends.",
+                "no blend among them, so acc_salience and score are undefined",
+                hint="Build the bundle again with labels that include blends.",
             )
         )
     return reference
 
 
 def _read_if_there(path: Path) -> bytes | None:
-    """A file of labels, None if it does not exist. ReferenceLabelsError: it is there and cannot be read."""
+    """A file of labels; None if it does not exist. ReferenceLabelsError: it exists but cannot be read."""
     try:
         return read_bytes(path, MAX_JSON_BYTES)
     except FileError as error:
         if isinstance(error.__context__, (FileNotFoundError, NotADirectoryError)):
             return None
-        hint = "The worker reads it as a user of its own: give the file mode 0644 and its folder 0755."
+        hint = "The worker reads it as another user: give the file mode 0644 and its folder mode 0755."
         raise ReferenceLabelsError([problem._replace(hint=hint) for problem in error.problems]) from None
     except ValidationError as error:
         raise ReferenceLabelsError(error.problems) from None
@@ -291,7 +291,7 @@ def _has_hash(raw: bytes, settings: Settings) -> bool:
 
 
 def hmac_of(raw: bytes) -> str | None:
-    """The HMAC-SHA-256 of a labels file, keyed with the secret that is in it; None if there is none."""
+    """The HMAC-SHA-256 of a labels file, keyed with the secret in it; None if it has none."""
     try:
         data = parse_json(raw, "labels")
     except ValidationError:
@@ -303,11 +303,11 @@ def hmac_of(raw: bytes) -> str | None:
 
 
 def _kinds(problems: Sequence[Problem]) -> Problem:
-    """That the labels are wrong, without a word on what they are."""
+    """A problem that says the labels are wrong without revealing any of them."""
     kinds = ", ".join(f"{count:,} {code}" for code, count in Counter(problem.code for problem in problems).items())
     return Problem(
         "bad-labels",
         "labels",
-        f"they are invalid ({kinds})",
-        hint="blemore-codabench build names every problem of the labels.",
+        f"invalid ({kinds})",
+        hint="blemore-codabench build lists every problem in the labels.",
     )

@@ -1,14 +1,14 @@
-"""What can be wrong, and how it is told.
+"""Problems, errors and exit codes: what can be wrong, and how it is reported.
 
-A `Problem` says where it is, what was found and expected, and how to mend it. Functions that check
-collect every problem before they raise; the command lines print them all and leave with the
+A `Problem` says where something is wrong, what was found and expected, and how to fix it. Functions
+that check collect every problem before they raise. The commands print them all and exit with the
 exception's `exit_code`:
 
     0 fine · 1 the submission or input is invalid in its content · 2 usage (click's own)
     3 a file cannot be opened · 4 the organiser's side is at fault (labels, bundle)
 
-Packages that are not installed, a defect of the kit, an interrupt, and a reader of the output that went away have their
-usual numbers (sysexits.h; 128 + the signal's).
+Packages that are not installed, a bug in the kit, an interrupt, and a reader of the output that went away have their
+usual codes (sysexits.h; 128 + the signal's number).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Problem(NamedTuple):
     code:    its kind, a stable word such as `fraction` or `missing-clips`
     where:   the file, and inside it the JSON path, row or column
     message: what was found and what was expected
-    clip:    the clip's id, where the problem belongs to one
-    hint:    the likely cause and the mend, where one can be told
+    clip:    the clip's id, if the problem concerns one clip
+    hint:    the likely cause and the fix, if known
     """
 
     code: str
@@ -39,14 +39,14 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         where, name = printable(self.where), show(self.clip, 80)[1:-1] if self.clip else ""
-        # Where a path already names the clip, naming it again would only be noise.
+        # The path often names the clip already.
         clip = f" (clip {name})" if name not in where else ""
         hint = f"\n    {printable(self.hint)}" if self.hint else ""
         return f"{where}{clip}: {printable(self.message)}{hint}"
 
 
 class BlemoreError(Exception):
-    """A mistake that a user can mend: carries every problem that was found."""
+    """A mistake that a user can fix. Carries every problem that was found."""
 
     exit_code = 1
 
@@ -54,7 +54,7 @@ class BlemoreError(Exception):
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
-    def __reduce__(self) -> tuple[type, tuple[list[Problem]]]:  # so that it can cross from one process to another
+    def __reduce__(self) -> tuple[type, tuple[list[Problem]]]:  # lets it cross from one process to another
         return type(self), (self.problems,)
 
 
@@ -78,13 +78,13 @@ class ReferenceLabelsError(BlemoreError, ValueError):
 
 
 def origin(error: BaseException) -> str:
-    """Where an error was raised, `thresholds.py: line 12`: enough to find a defect, and none of the data."""
+    """Where an error was raised, `thresholds.py: line 12`: enough to find a bug without revealing data."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{Path(frames[-1].filename).name}: line {frames[-1].lineno}" if frames else "an unknown place"
 
 
 def printable(text: str) -> str:
-    r"""The text with all escaped that a terminal would act on or that cannot be encoded; the rest as it is.
+    r"""The text, with every character escaped that a terminal would act on or that cannot be encoded.
 
     >>> printable("café \x1b[31m")
     'café \\x1b[31m'
@@ -93,14 +93,12 @@ def printable(text: str) -> str:
 
 
 def show(value: object, width: int = 60) -> str:
-    """A user's value made safe to print: one line, printable characters alone, not longer than `width`."""
+    """A user's value made safe to print: one line of printable characters, at most `width` long."""
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int) and abs(value) >= 10**width:  # too long to be turned into digits
         return f"an integer of {value.bit_length()} bits"
-    text = (
-        repr(value) if not isinstance(value, str) else '"' + repr(value)[1:-1] + '"'
-    )  # which escapes what is not printable
+    text = repr(value) if not isinstance(value, str) else '"' + repr(value)[1:-1] + '"'  # repr escapes
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

@@ -1,4 +1,4 @@
-"""One evaluation: predictions aligned with the reference by id, scored, and told apart clip by clip."""
+"""One evaluation: pairs predictions with the reference by id, scores them, and classifies errors per clip."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from blemore.validate import Reference, validate, validate_labels, validate_meta
 
 
 class Report(NamedTuple):
-    """What an evaluation found.
+    """The result of an evaluation.
 
     counts:      the summed record; `counts.acc_presence`, `.acc_salience`, `.acc_salience_exact`, `.score`
     predictions: by clip id
     labels:      by clip id, the reference's clips in its order
     subset:      `all`, or which folds, e.g. `fold 0,3`
-    groups:      actors by clip id, where the reference gives them
-    secret:      the key of the labels' hash in the signature, where the reference gives one
+    groups:      actors by clip id, if the reference gives them
+    secret:      the key of the labels' hash in the signature, if the reference gives one
     """
 
     counts: Counts
@@ -41,10 +41,10 @@ def evaluate(
 
     predictions: parsed JSON in the submission's form (see `blemore.validate`)
     labels:      a `Reference`, or parsed JSON in the labels' form (see `validate_labels`)
-    folds:       score these folds alone; clips of other folds are then unknown
+    folds:       score only these folds; clips of other folds are then unknown
     where:       the name of the predictions' source, for messages
 
-    Raises ValidationError with every problem of the labels, else with every problem of the predictions.
+    Raises ValidationError with every problem in the labels or, if these are valid, in the predictions.
     """
     reference = labels if isinstance(labels, Reference) else validate_labels(labels)
     reference, subset = restrict(reference, folds)
@@ -53,9 +53,9 @@ def evaluate(
 
 
 def restrict(reference: Reference, folds: Iterable[int]) -> tuple[Reference, str]:
-    """The reference's clips of the given folds, and the subset's name. No folds: all of it.
+    """The reference restricted to the given folds, and the subset's name. Without folds: the whole reference.
 
-    Raises ValidationError: the reference has no folds, or not one of those.
+    Raises ValidationError: the reference has no folds, or lacks one of the given ones.
     """
     folds = sorted(set(folds))
     if not folds:
@@ -82,7 +82,7 @@ def restrict(reference: Reference, folds: Iterable[int]) -> tuple[Reference, str
 
 
 def check(path: Path, ids: Iterable[str] | None = None, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Prediction]:
-    """The valid predictions in a file, JSON or zip: what `blemore-score --check` runs, and every writer of submissions.
+    """The predictions in a file, JSON or zip, with all checks: those of `blemore-score --check` and of every writer.
 
     Raises FileError; ValidationError with every problem.
     """
@@ -91,7 +91,7 @@ def check(path: Path, ids: Iterable[str] | None = None, max_bytes: int = MAX_JSO
 
 
 def read_reference(path: Path | str, max_bytes: int = MAX_JSON_BYTES) -> Reference:
-    """Labels JSON, or the dataset's metadata CSV. ReferenceLabelsError: they are themselves wrong."""
+    """Labels JSON, or the dataset's metadata CSV. ReferenceLabelsError: they are invalid."""
     try:
         if str(path).lower().endswith(".csv"):
             return validate_metadata(read_table(path), str(path))
@@ -101,7 +101,7 @@ def read_reference(path: Path | str, max_bytes: int = MAX_JSON_BYTES) -> Referen
 
 
 def read_ids(path: Path | str) -> list[str]:
-    """The clips that a submission must hold: the `filename` column of a CSV, or the keys of labels or a template."""
+    """The clips that a submission must contain: the `filename` column of a CSV, or the keys of labels or a template."""
     if str(path).lower().endswith(".csv"):
         rows = read_table(path)
         names = [row.get("filename", "") for row in rows]
@@ -121,13 +121,13 @@ def read_ids(path: Path | str) -> list[str]:
     ids = [clip_id(name) for name in names if name]
     twice = [clip for clip, times in Counter(ids).items() if times > 1]
     if twice:
-        message = f"{len(twice):,} clips stand in it more than once: {some(twice)}; expected once"
+        message = f"{len(twice):,} clips occur more than once: {some(twice)}; expected each once"
         problems.append(
             Problem(
                 "duplicate-clip",
                 str(path),
                 message,
-                hint="A media suffix does not make another clip. Keep one row of each.",
+                hint="Names that differ only in a media suffix mean the same clip. Keep one row per clip.",
             )
         )
     if problems:
@@ -136,10 +136,10 @@ def read_ids(path: Path | str) -> list[str]:
 
 
 def error_kind(prediction: Label, truth: Label) -> str | None:
-    """Why a clip is wrong, None where it is right.
+    """Why a prediction is wrong; None if it is right.
 
-    missed: an emotion of the truth was left out · extra: one was added · wrong set: one was taken for
-    another · wrong relation: the set is right, the saliences' relation is not.
+    missed: an emotion of the truth was left out · extra: an emotion was added · wrong set: an emotion was taken
+    for another · wrong relation: the set is right, but the relation of the saliences is not.
     """
     if prediction == truth:
         return None
@@ -158,7 +158,7 @@ RELATIONS = ("first dominates", "equal", "second dominates")  # in the order of 
 
 
 class Detection(NamedTuple):
-    """How well the presence of one emotion was found: clips with it found, predicted and true."""
+    """How well one emotion was detected: the clips where it is rightly predicted, predicted, and true."""
 
     right: int
     predicted: int
@@ -166,12 +166,12 @@ class Detection(NamedTuple):
 
     @property
     def precision(self) -> float | None:
-        """In [0, 1]; None where it was never predicted."""
+        """In [0, 1]; None if it was never predicted."""
         return self.right / self.predicted if self.predicted else None
 
     @property
     def recall(self) -> float | None:
-        """In [0, 1]; None where no clip has it."""
+        """In [0, 1]; None if no clip has it."""
         return self.right / self.true if self.true else None
 
 
@@ -193,9 +193,7 @@ def set_confusion(report: Report) -> list[list[int]]:
 
 
 def relation_confusion(report: Report) -> list[list[int]]:
-    """True blends by their relation (row, in the order of `RELATIONS`) and the predicted one; the last column: a wrong
-    set.
-    """
+    """True blends by true (row) and predicted (column) relation, as in `RELATIONS`; the last column: a wrong set."""
     cells: Counter[tuple[tuple[int, ...], tuple[int, ...] | None]] = Counter()
     for clip, truth in report.labels.items():
         predicted = report.predictions[clip].label

@@ -1,10 +1,10 @@
-"""Reading and writing files, strictly. Nothing here knows what a valid label is (see validate.py).
+"""Strict reading and writing of files. validate.py decides what a valid label is.
 
-JSON is read as the standard defines it: UTF-8 (a byte-order mark is accepted), no key twice in an
-object, no NaN or Infinity. Python's own reader lets all of these pass, and a score would then depend
-on which of two entries happened to win.
+JSON is read as the standard defines it: UTF-8 (a byte-order mark is accepted), no repeated key in an
+object, no NaN or Infinity. Python's own reader accepts all of these, and a score would then depend on
+which of two entries happened to win.
 
-Every problem is a `ValidationError` that says where; a file that cannot be opened, a `FileError`.
+Every problem is a `ValidationError` that says where; a file that cannot be opened is a `FileError`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from typing import NamedTuple
 from blemore.errors import FileError, Problem, ValidationError, show, some
 
 MAX_JSON_BYTES = 64 * 2**20
-ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # the latter: a zip without any entry
-# What no honest submission's zip reaches: the JSON of 100,000 equal predictions, indented by 8, shrinks to a 105th.
+ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # the second: an empty zip
+# No honest submission reaches these limits: the JSON of 100,000 equal predictions, indented by 8, shrinks 105-fold.
 MAX_ENTRIES = 10_000
 MAX_EXTRACTED_BYTES = 2**30
 MAX_RATIO = 300
 COMMAND_FILES = ("metadata.yaml", "metadata")  # in the order in which the platform looks for them
-MAX_NESTING = 2  # folders around the JSON file in a zip, as the platform leaves them
+MAX_NESTING = 2  # folders that may surround the JSON file in a zip
 
 
 class Document(NamedTuple):
@@ -47,7 +47,7 @@ class Document(NamedTuple):
 
 
 class _RepeatedKeys(dict[str, object]):
-    """An object in which keys stood more than once; remembered so that the walk can tell where."""
+    """An object with repeated keys, marked so that `_flaws` can report where it is."""
 
     repeated: tuple[str, ...] = ()
 
@@ -70,7 +70,7 @@ def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> objec
     if len(raw) > max_bytes:
         raise ValidationError(_too_large(where, len(raw), max_bytes))
     text = _json_text(raw, where)
-    flawed: list[object] = []  # anything in here: walk the data for where it stands
+    flaws: list[object] = []  # if there are any, `_flaws` looks for their places
 
     def build(pairs: list[tuple[str, object]]) -> dict[str, object]:
         built = dict(pairs)
@@ -78,15 +78,15 @@ def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> objec
             return built
         odd = _RepeatedKeys(built)
         odd.repeated = tuple(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        flawed.append(odd)
+        flaws.append(odd)
         return odd
 
     def constant(name: str) -> float:
-        flawed.append(name)
+        flaws.append(name)
         return float(name)
 
     def whole(digits: str) -> int | float:
-        # An integer of thousands of digits is no number that anybody means; as a float it stays cheap.
+        # Nobody means an integer of thousands of digits; as a float it stays cheap.
         return int(digits) if len(digits) < 20 else float(digits)
 
     try:
@@ -98,7 +98,7 @@ def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> objec
         raise ValidationError(
             Problem("not-json", where, message, hint="A submission has four levels at most.")
         ) from None
-    if flawed:
+    if flaws:
         problems = list(_flaws(data, where))
         if problems:
             raise ValidationError(problems)
@@ -131,7 +131,7 @@ def _not_json(text: str, error: json.JSONDecodeError, where: str) -> Problem:
 
 
 def _flaws(data: object, where: str) -> Iterable[Problem]:
-    """Repeated keys and non-finite numbers with their places. Not recursive: the depth is the user's."""
+    """Repeated keys and non-finite numbers with their places. Not recursive, since the user decides the depth."""
     todo: list[tuple[object, tuple[str | int, ...]]] = [(data, ())]
     while todo:
         node, path = todo.pop()
@@ -141,8 +141,8 @@ def _flaws(data: object, where: str) -> Iterable[Problem]:
                 yield Problem(
                     "duplicate-key",
                     place,
-                    f"the key {show(key)} stands more than once; expected once",
-                    hint="Was the file put together from several, or a clip predicted twice? Keep one entry.",
+                    f"the key {show(key)} occurs more than once; expected once",
+                    hint="Was the file merged from several, or a clip predicted twice? Keep one entry.",
                 )
         elif isinstance(node, float) and not math.isfinite(node):
             number = json.dumps(node)  # NaN, Infinity or -Infinity
@@ -161,14 +161,14 @@ def _flaws(data: object, where: str) -> Iterable[Problem]:
 def _json_hint(text: str, position: int) -> str:
     rest = text[position:].lstrip()
     if not text.strip():
-        return "The file is empty. Was its writing interrupted?"
+        return "The file is empty. Was writing it interrupted?"
     if rest[:1] == "'" or rest[:4] in ("None", "True") or rest[:5] == "False":
         return "It looks like a printed Python dict: write it with json.dump."
-    # From Python 3.13 the error stands at the comma, before that behind it.
+    # The error points at the comma from Python 3.13 on, and behind it in earlier versions.
     if rest.lstrip(",").lstrip()[:1] in ("]", "}") or (rest[:1] == '"' and text[:position].rstrip()[-1:] == ","):
         return "Is there a comma too many?"
     if not rest:
-        return "The file ends in the middle. Was its writing or upload interrupted?"
+        return "The file is cut short. Was writing or uploading it interrupted?"
     if rest[:1] == "<":
         return "It looks like a web page. Was an error page saved in place of the file?"
     if "filename" in text.partition("\n")[0].split(","):
@@ -191,7 +191,7 @@ def read_bytes(path: Path | str, max_bytes: int | None = None) -> bytes:
             size = os.fstat(file.fileno()).st_size
             if max_bytes is not None and size > max_bytes:
                 raise ValidationError(_too_large(str(path), size, max_bytes))
-            raw = file.read(-1 if max_bytes is None else max_bytes + 1)  # a pipe tells no size beforehand
+            raw = file.read(-1 if max_bytes is None else max_bytes + 1)  # a pipe does not know its size
     except ValidationError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -205,7 +205,7 @@ def read_bytes(path: Path | str, max_bytes: int | None = None) -> bytes:
 
 
 def read_json(path: Path | str, max_bytes: int = MAX_JSON_BYTES) -> Document:
-    """A strict JSON file, or the one JSON file inside a zip (told by its content, not by its name)."""
+    """Read a strict JSON file, or the one JSON file in a zip. A zip is recognised by its content, not by its name."""
     raw = read_bytes(path, max_bytes)
     where = str(path)
     if raw.startswith(ZIP_MAGIC):
@@ -215,11 +215,11 @@ def read_json(path: Path | str, max_bytes: int = MAX_JSON_BYTES) -> Document:
 
 
 def pick_json(names: Iterable[str], where: str) -> str:
-    """The one JSON file, told by its suffix, among relative paths with `/`.
+    """The one JSON file, recognised by its suffix, among relative paths with `/`.
 
-    Ignored, since archivers and the platform add them: anything under `__MACOSX`, names that start
-    with a dot, and what has another suffix or none, such as the platform's `metadata`. Up to two
-    folders may stand around the file.
+    Archivers and the platform add files. So these are ignored: anything under `__MACOSX`, names that
+    start with a dot, and files with another suffix or none, such as the platform's `metadata`. The
+    JSON file may be up to two folders deep.
 
     Raises ValidationError: there is none, or more than one.
     """
@@ -245,7 +245,7 @@ def pick_json(names: Iterable[str], where: str) -> str:
             "several-json",
             where,
             f"{len(candidates)} JSON files in it ({some(sorted(candidates))}); expected exactly one",
-            hint="Leave the one with the predictions.",
+            hint="Keep only the one with the predictions.",
         )
     )
 
@@ -253,8 +253,7 @@ def pick_json(names: Iterable[str], where: str) -> str:
 def command_file(names: Iterable[str]) -> str | None:
     """The name at the root of a zip that makes the platform take a submission for a program; None if there is none.
 
-    With such a file or folder the platform runs its command, or gives up where there is none, and never looks at the
-    JSON beside it.
+    The platform then runs the command in that file, or fails if there is none, and never reads the JSON.
     """
     parts = ([part for part in PurePosixPath(name).parts if part not in ("/", "..")] for name in names)
     roots = {path[0] for path in parts if path}
@@ -262,7 +261,7 @@ def command_file(names: Iterable[str]) -> str | None:
 
 
 def zip_names(path: Path) -> list[str]:
-    """The names of a zip's entries; none if the file is no zip. FileError: it cannot be opened."""
+    """The names of a zip's entries; empty if the file is not a zip. FileError: it cannot be opened."""
     raw = read_bytes(path)
     if not raw.startswith(ZIP_MAGIC):
         return []
@@ -271,7 +270,7 @@ def zip_names(path: Path) -> list[str]:
 
 
 def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
-    # Before the list of entries is read: a million of them take seconds and gigabytes. Each starts with these bytes.
+    # Count entries by their first bytes: to read a list of a million takes seconds and gigabytes.
     if raw.count(b"PK\x01\x02") > MAX_ENTRIES:
         raise ValidationError(
             _odd_zip(where, f"more than {MAX_ENTRIES:,} files in it", "A submission's zip holds one file.")
@@ -285,14 +284,12 @@ def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
             if problem:
                 raise ValidationError(problem)
             with archive.open(entry) as file:
-                content = file.read(max_bytes + 1)  # the size that the header claims may be a lie
+                content = file.read(max_bytes + 1)  # the header may lie about the size
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
         if isinstance(error, ValidationError):
             raise
         raise ValidationError(
-            _odd_zip(
-                where, f"not a readable zip: {error}", "Was its writing or upload interrupted? Zip the JSON file again."
-            )
+            _odd_zip(where, f"not a readable zip: {error}", "Was its upload interrupted? Zip the JSON file again.")
         ) from None
     if len(content) > max_bytes:
         raise ValidationError(_too_large(f"{where} › {member}", max(entry.file_size, len(content)), max_bytes))
@@ -300,7 +297,7 @@ def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
         raise ValidationError(
             _odd_zip(
                 where,
-                f"{show(member)} shrinks more than {MAX_RATIO}-fold, as no predictions do",
+                f"{show(member)} is compressed more than {MAX_RATIO}-fold; predictions never are",
                 "Is it filled with blanks?",
             )
         )
@@ -308,13 +305,13 @@ def _unzip_one(raw: bytes, where: str, max_bytes: int) -> tuple[bytes, str]:
 
 
 def _unfit(entry: zipfile.ZipInfo, extracted: int, where: str) -> Problem | None:
-    """What forbids reading an entry of a zip whose files say that they take `extracted` bytes."""
+    """Why an entry of a zip must not be read, else None. extracted: the bytes that all entries claim to take."""
     name = show(entry.filename)
     if entry.filename.startswith(("/", "\\")) or entry.filename[1:2] == ":":
         return _odd_zip(where, f"{name} is an absolute path", "Zip the file from within its folder.")
     if entry.flag_bits & 1:
         return _odd_zip(where, f"{name} is encrypted", "Zip it without a password.")
-    # The rarer methods bring errors of their own, and one of them can claim gigabytes of memory.
+    # The rarer methods raise other errors, and one of them can claim gigabytes of memory.
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return _odd_zip(
             where,
@@ -325,7 +322,7 @@ def _unfit(entry: zipfile.ZipInfo, extracted: int, where: str) -> Problem | None
         return _odd_zip(
             where,
             f"{extracted / 2**20:,.0f} MiB when extracted; expected at most {MAX_EXTRACTED_BYTES / 2**20:,.0f} MiB",
-            "Leave the JSON file alone in it.",
+            "Keep only the JSON file in it.",
         )
     return None
 
@@ -338,11 +335,11 @@ NOT_A_TABLE = (
     "Is it a CSV file as the dataset ships it, separated by commas? Was it cut short, or saved in another form by a"
     " spreadsheet?"
 )
-SAVE_WITH_COMMAS = "Save it as CSV with commas, and with points in its numbers."
+SAVE_WITH_COMMAS = "Save it as CSV with commas, and with decimal points in numbers."
 
 
 def other_separator(header: Sequence[str]) -> str | None:
-    """What to say of a CSV file's header that is one cell because no comma separates its columns."""
+    """The message for a CSV header whose columns are separated by something other than commas, else None."""
     for name, sign in (("semicolons", ";"), ("tabs", "\t")):
         if len(header) == 1 and sign in header[0]:
             return f"its columns are separated by {name}; expected commas"
@@ -350,7 +347,7 @@ def other_separator(header: Sequence[str]) -> str | None:
 
 
 def read_table(path: Path | str) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header, as dicts of stripped text; a row's line is under the key `""`.
+    """The rows of a CSV file with a header, as dicts of stripped text. The key `""` holds a row's line number.
 
     Raises ValidationError: not UTF-8, no header, a column twice, rows longer or shorter than the header.
     """
@@ -398,7 +395,7 @@ def read_table(path: Path | str) -> list[dict[str, str]]:
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a whole file or nothing: a reader, or a killed run, never sees half of it.
 
-    A symbolic link stays one, and what it leads to is written; a device or a pipe is written to as it is.
+    A symbolic link stays, and its target is written. A device or a pipe is written to directly.
     """
     path = Path(path)
     raw = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
@@ -415,33 +412,33 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException as error:  # an interrupt, too, leaves nothing behind
+    except BaseException as error:  # an interrupt must not leave anything behind either
         if temporary:
-            with contextlib.suppress(OSError):  # it may never have come to be
+            with contextlib.suppress(OSError):  # it may not exist
                 temporary.unlink()
         if not isinstance(error, OSError):
             raise
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        hint = "Make room on that disk, or write to another one." if full else "Name a place that may be written to."
+        hint = "Make room on that disk, or write to another one." if full else "Choose a place where you may write."
         raise FileError(
             Problem("cannot-write", str(path), f"cannot be written: {error.strerror or error}", hint=hint)
         ) from None
 
 
 def to_json(data: object) -> str:
-    """JSON that any strict reader takes and any terminal shows: ASCII, no NaN or Infinity, a newline at the end."""
+    """JSON for any strict reader and any terminal: ASCII, no NaN or Infinity, a newline at the end."""
     return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """A table as CSV, quoted where that is needed."""
+    """A table as CSV, quoted where necessary."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def zip_bytes(name: str, content: bytes | str) -> bytes:
-    """A zip with one file at its root. The same content gives the same bytes (no time of day inside)."""
+    """A zip with one file at its root. The same content gives the same bytes, without a time stamp."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)

@@ -1,16 +1,16 @@
 """The challenge's labels: six emotions, ten blends, three saliences, 36 valid labels. No I/O.
 
 Conventions, for the whole project:
-- emotions stand in the index order `ang disg fea hap sad neu` (0 to 5); `neu` is never in a blend;
-- a label has one canonical form: emotions in index order, saliences in percent beside them;
+- emotions are in the index order `ang disg fea hap sad neu` (0 to 5); `neu` is never in a blend;
+- a label has one canonical form: emotions in index order, with their saliences in percent;
 - the 36 labels are ordered: the six singles by index, then the pairs in index order, and within a
-  pair 70/30 before 50/50 before 30/70. Where a tie must be broken, the lowest label index wins;
+  pair 70/30 before 50/50 before 30/70. Ties go to the lowest label index;
 - a clip's id is its file name without a media suffix: `A102_ang_int1_ver1.mov` → `A102_ang_int1_ver1`.
 
 The rule that turns saliences into a label (the challenge's "correct ranking"): the two saliences of
 a blend are equal if they differ by less than 1e-6, else the larger one dominates. So every valid
-prediction is one of the 36 labels. Beside it stands what its percentages were when rounded to whole
-numbers (half to even), which the stricter figure `acc_salience_exact` compares.
+prediction is one of the 36 labels. A prediction also keeps its label by percentages
+rounded to whole numbers (half to even), which the stricter figure `acc_salience_exact` compares.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Label(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a valid entry says: its label by ranking, and by rounded percentages (None if none of the 36)."""
+    """The label of a valid entry: by ranking, and by rounded percentages (None if that is not one of the 36)."""
 
     label: Label
     rounded: Label | None
@@ -110,7 +110,7 @@ def clip_id(name: str) -> str:
 
 
 class ClipName(NamedTuple):
-    """What the name of a train clip says. `intensity` (singles) or `situation` (neutral) is None where absent."""
+    """The parts of a train clip's name. `intensity` (singles) and `situation` (neutral) are None if absent."""
 
     actor: str
     label: Label
@@ -132,14 +132,13 @@ _TRAIN_NAME = re.compile(
 def parse_filename(name: str) -> ClipName:
     """Actor, label, intensity or situation, and version from the name of a *train* clip.
 
-    Test clips are anonymous: nothing can be told from their names, so they raise, as does every
-    name that is not of the train partition's three forms. Never used for scoring: labels come from
-    a table.
+    Test clips are anonymous, so their names raise, as does every name without one of the three forms
+    of the train partition. Scoring never uses this function: it takes labels from a table.
 
     >>> parse_filename("A411_mix_ang_hap_30_70_ver1.mov").label
     Label(emotions=('ang', 'hap'), saliences=(30, 70))
 
-    Raises ValueError: the name is not of a train clip, or names a label that does not exist.
+    Raises ValueError: the name is not that of a train clip, or its label does not exist.
     """
     match = _TRAIN_NAME.fullmatch(clip_id(name))
     if match is None:
@@ -153,8 +152,8 @@ def parse_filename(name: str) -> ClipName:
         emotions, saliences = (match["first"], match["second"]), (int(match["a"]), int(match["b"]))
         if saliences not in BLEND_SALIENCES or not set(emotions) <= set(BLENDABLE) or emotions[0] == emotions[1]:
             raise ValueError(
-                f"{name!r} names a blend that does not exist; saliences are 70/30, 50/50 or 30/70 of two different of"
-                f" {', '.join(BLENDABLE)}"
+                f"{name!r} names a blend that does not exist; expected two different emotions of"
+                f" {', '.join(BLENDABLE)} at 70/30, 50/50 or 30/70"
             )
         label = to_prediction(list(zip(emotions, saliences))).label
     else:

@@ -7,8 +7,8 @@ ACC_presence = clips whose predicted set of emotions is the true set / all clips
 ACC_salience = blends whose set and relation (equal, first or second dominant) are right / all blends
 score        = (ACC_presence + ACC_salience) / 2, the leaderboard's order
 
-A blend that was predicted as a single counts as wrong in both. The denominators come from the
-reference alone. Definitions: Lachmann et al. 2026 (arXiv 2601.13225), which speaks of the correct
+A blend that was predicted as a single counts as wrong in both. The denominators come only from
+the reference. Definitions: Lachmann et al. 2026 (arXiv 2601.13225), which speaks of the correct
 ranking of saliences; `acc_salience_exact` compares percentages rounded to whole numbers instead. The two are the
 same for predictions at 70/30, 50/50 and 30/70.
 """
@@ -82,8 +82,8 @@ def count(predictions: Mapping[str, Prediction], labels: Mapping[str, Label]) ->
 def _count_raw(predictions: object, labels: object) -> Counts:
     others = [name for name, value in (("predictions", predictions), ("labels", labels)) if hasattr(value, "shape")]
     if others:
-        message = f"found an array; expected a mapping of clips to entries, as {EXAMPLE}"
-        hint = "Scores of a model become labels by a decoder: see blemore_baselines.decoding."
+        message = f"found an array; expected a mapping of clips to entries, such as {EXAMPLE}"
+        hint = "To turn a model's scores into labels, use a decoder: see blemore_baselines.decoding."
         raise ValidationError([Problem("wrong-type", name, message, hint=hint) for name in others])
     reference = validate_labels(labels).labels
     return count(validate(predictions, ids=reference), reference)
@@ -93,7 +93,7 @@ def acc_presence(predictions: Mapping[str, object], labels: Mapping[str, object]
     """ACC_presence: the share of clips whose set of emotions is exactly right, in [0, 1].
 
     Both arguments map clips to entries in the submission's form, with or without the root key
-    (`predictions`, `labels`); ids may carry a media suffix. The clips of `labels` are what counts.
+    (`predictions`, `labels`); ids may carry a media suffix. Only the clips of `labels` count.
 
     >>> blend = [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 30}]
     >>> equal = [{"emotion": "hap", "salience": 50}, {"emotion": "ang", "salience": 50}]

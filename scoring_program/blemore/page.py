@@ -1,15 +1,15 @@
 """One self-contained HTML page: figures, intervals, baselines and confusions, or the problems of a submission.
 
-No script, no font and nothing else is loaded; the page adapts to the reader's light or dark scheme, to
-a frame 320 px wide and to paper. Whatever came from a participant is escaped.
+The page loads no script, font or other file. It adapts to a light or dark scheme, to a frame 320 px wide
+and to paper. All text from participants is escaped.
 
-How much is shown is a matter of `level`:
-- `full`: everything, which lets a reader of many pages work labels out: for labels that are public;
-- `aggregate`: the three totals and nothing that says more: for a hidden test set;
-- `none`: that the submission was scored.
+`level` decides how much the page shows:
+- `full`: everything. Only for public labels, since a reader of many such pages can work them out;
+- `aggregate`: only the three totals, for a hidden test set;
+- `none`: only that the submission was scored.
 
-Below `full`, nothing on the page depends on the labels but the totals and a keyed hash. An interval would:
-it says which actors were right. So would a count of blends, a baseline on the reference, or a plain hash.
+Below `full`, only the totals and a keyed hash depend on the labels. An interval would reveal which actors were
+right. A count of blends, a baseline on the reference or a plain hash would reveal something, too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LEVELS = ("full", "aggregate", "none")
 NAMES = {"acc_presence": "ACC<sub>presence</sub>", "acc_salience": "ACC<sub>salience</sub>", "score": "score"}
 TOTALS = ("score", "acc_presence", "acc_salience")  # in the order of the page
 NO_FIGURES = "<p>The submission is valid and was scored. The organisers show no further figures in this phase.</p>"
-MOST_PROBLEMS = 1000  # on the page; the others stand in the log
+MOST_PROBLEMS = 1000  # on the page; the others are in the log
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #5b6470; --line: #d5dae0;
@@ -121,11 +121,11 @@ def signature_part(line: str) -> list[str]:
 
 
 def failed(problems: Sequence[Problem], organiser: bool = False) -> str:
-    """The page of a submission that got no score: every problem; `organiser`: whose fault it is."""
+    """The page of a submission without a score: every problem. organiser: whether the organisers are at fault."""
     who = (
-        "The fault is not yours: please tell the organisers."
+        "This is not your fault: please tell the organisers."
         if organiser
-        else "It does not count as scored: mend it and submit it again."
+        else "It does not count as scored: fix it and submit it again."
     )
     items = [f"<li>{problem_part(problem)}</li>" for problem in problems[:MOST_PROBLEMS]]
     more = len(problems) - len(items)
@@ -143,11 +143,11 @@ def failed(problems: Sequence[Problem], organiser: bool = False) -> str:
 
 
 def document(title: str, body: Iterable[str], style: str = "") -> str:
-    """A whole page of ready-made parts. title: as HTML"""
+    """A whole page from parts that are HTML already. title: HTML"""
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            # Should something slip through the escaping after all, a browser still loads and runs nothing.
+            # If something slips through the escaping after all, a browser still loads and runs nothing.
             """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">""",
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{title}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n<h1>{title}</h1>",
@@ -158,7 +158,7 @@ def document(title: str, body: Iterable[str], style: str = "") -> str:
 
 
 def safe(text: str) -> str:
-    """Any text as HTML that shows it and does nothing else."""
+    """Any text, escaped for HTML."""
     return html.escape(printable(text))
 
 
@@ -187,7 +187,7 @@ def _figures(report: Report, intervals: Intervals) -> str:
         f' class="soft">{_range(intervals.intervals.get(figure))}</span></div>'
         for figure in TOTALS
     )
-    subset = "" if report.subset == "all" else f" Scored on {safe(report.subset)} alone."
+    subset = "" if report.subset == "all" else f" Scored only on {safe(report.subset)}."
     exact = ""
     if any(entry.rounded != entry.label for entry in report.predictions.values()):
         by_percentages = _number(report.counts.acc_salience_exact)
@@ -212,7 +212,7 @@ def _comparisons(comparisons: Mapping[str, Comparison]) -> str:
     header = ["", "figure", "difference", "95 % interval", "p", "Holm p", "p of sign flips"]
     notes = [*inference_in_words(comparisons), *{f"{one.note}." for one in comparisons.values() if one.note}]
     return (
-        "<h2>Beside other submissions</h2>"
+        "<h2>Compared with other submissions</h2>"
         f'<div class="wide">{_rows(header, rows)}</div><p class="soft">{safe(" ".join(notes))}</p>'
     )
 
@@ -236,7 +236,7 @@ def _baselines(report: Report) -> str:
         "The constant answers are the most frequent ones of the train partition; nothing was fitted on the reference."
     )
     return (
-        "<h2>Beside trivial answers</h2>"
+        "<h2>Compared with trivial answers</h2>"
         + _rows(["", "presence", "salience", "score"], rows)
         + f'<p class="soft">{note}</p>'
     )
@@ -257,7 +257,7 @@ def _detections(report: Report) -> str:
 
 
 def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of ready-made cells, the first of each row being its heading."""
+    """A table of HTML cells. The first cell of each row is its heading."""
     head = "".join(f"<th>{cell}</th>" for cell in header)
     body = "".join(f"<tr><th>{first}</th>{''.join(f'<td>{cell}</td>' for cell in rest)}</tr>" for first, *rest in rows)
     return f'<table class="rows"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
@@ -265,7 +265,7 @@ def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _sets(report: Report) -> str:
     names = ["+".join(emotions) for emotions in SETS]
-    return "<h2>Which emotions for which</h2>" + _shaded(
+    return "<h2>Which emotions were confused</h2>" + _shaded(
         "sets",
         "Clips by true (row) and predicted (column) set of emotions; shade: share of the row.",
         names,
@@ -279,7 +279,7 @@ def _relations(report: Report) -> str:
         return ""
     return "<h2>Salience of the true blends</h2>" + _shaded(
         "relations",
-        "Blends by true (row) and predicted (column) relation: which emotion dominates, first and second being in the"
+        "Blends by true (row) and predicted (column) relation: which emotion dominates. First and second follow the"
         " order ang, disg, fea, hap, sad.",
         RELATIONS,
         ["first", "equal", "second", "wrong set"],

@@ -1,4 +1,4 @@
-"""The command `blemore-rank`: any number of submissions in one table, with what can be concluded from it."""
+"""The command `blemore-rank`: ranks any number of submissions, and says what can be concluded from the ranking."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SUFFIXES = (".json", ".zip")  # of submissions in a folder
     "--names",
     type=PATH,
     metavar="FILE.csv",
-    help="Names to show, a table with the columns file and name. By default, those of the files.",
+    help="A table of names to show, with the columns file and name. Default: the files' names.",
 )
 @click.option(
     "--fold",
@@ -39,15 +39,15 @@ SUFFIXES = (".json", ".zip")  # of submissions in a folder
     type=int,
     multiple=True,
     metavar="K",
-    help="Rank on fold K alone (LABELS: train_metadata.csv). Repeatable.",
+    help="Rank only on fold K (LABELS: train_metadata.csv). Repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, figures unrounded.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with unrounded figures.")
 @click.option(
     "--csv",
     "csv_file",
     type=FilePath(to_write=True, suffix=".csv", beside=(".pairs.csv",)),
     metavar="FILE.csv",
-    help="Write the ranking, unrounded, and all pairs to FILE.pairs.csv.",
+    help="Write the unrounded ranking to FILE.csv and all pairs to FILE.pairs.csv.",
 )
 @click.option(
     "--latex", type=FilePath(to_write=True), metavar="FILE.tex", help="Write the ranking as a table for a paper."
@@ -68,7 +68,7 @@ def main(
 ) -> None:
     """Rank submissions by their score on LABELS, and say which can be told apart.
 
-    FOLDER-OR-FILES are submissions, or folders with submissions (.json and .zip, in subfolders, too). LABELS is a
+    FOLDER-OR-FILES are submissions, or folders with submissions (.json and .zip, also in subfolders). LABELS is a
     labels JSON or the dataset's metadata CSV.
 
     \b
@@ -81,7 +81,7 @@ def main(
 
     Exit codes: 0 fine, 1 some submissions are invalid, 2 usage, 3 a file cannot be opened, 4 LABELS are invalid.
     """
-    demand_file(labels, "Name the file with the labels last: labels.json, or train_metadata.csv.")
+    demand_file(labels, "The last argument must be the file with the labels: labels.json, or train_metadata.csv.")
     reference = read_reference(labels)
     demand_folds(reference, folds)
     _demand_blends(reference, folds, labels)
@@ -108,16 +108,16 @@ def main(
 
 def _demand_blends(reference: Reference, folds: Iterable[int], path: Path) -> None:
     if not any(label.is_blend for label in restrict(reference, folds)[0].labels.values()):
-        message = f"{NO_BLENDS}; expected blends, or there is nothing to rank by"
+        message = f"{NO_BLENDS}; expected blends, without which there is no score to rank by"
         raise ReferenceLabelsError(Problem("no-blends", str(path), message))
 
 
 def _evaluate(
     by_name: Mapping[str, Path], reference: Reference, folds: Iterable[int]
 ) -> tuple[dict[str, Report], list[LeftOut]]:
-    """The reports of the valid submissions, and the others.
+    """The reports of the valid submissions, and the invalid submissions.
 
-    Raises ValidationError: all of them are invalid; FileError: with all that cannot be opened.
+    Raises ValidationError: every submission is invalid; FileError: with every file that cannot be opened.
     """
     reports, left_out, unreadable = {}, [], []
     on_terminal, last = sys.stderr.isatty(), len(by_name)
@@ -142,9 +142,9 @@ def _evaluate(
 
 
 def _files(paths: Sequence[Path], except_for: Sequence[Path]) -> Iterator[Path]:
-    """Each submission once: the files as they are, and those of folders in the order of their names.
+    """Each submission once: files in the order given, those of a folder in the order of their names.
 
-    Raises ValidationError: a folder has none.
+    Raises ValidationError: a folder has no submission in it.
     """
     places = {os.path.realpath(path) for path in except_for}
     for path in paths:
@@ -158,7 +158,7 @@ def _files(paths: Sequence[Path], except_for: Sequence[Path]) -> Iterator[Path]:
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
-    """Submissions in it and its subfolders; what else is there is told on stderr, unless it is hidden."""
+    """The submissions in a folder and its subfolders. Other files are listed on stderr, unless they are hidden."""
     others = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
@@ -169,12 +169,12 @@ def _in_folder(folder: Path) -> Iterator[Path]:
             else:
                 others.append(str(path.relative_to(folder)))
     if others:
-        note = f"Left out of {folder}, as they end neither in .json nor in .zip: {some(others)}"
+        note = f"Ignored in {folder}, since the names end in neither .json nor .zip: {some(others)}"
         click.echo(printable(note), err=True)
 
 
 def read_names(path: Path) -> dict[str, str]:
-    """The rows of a table of names, by file. ValidationError: it has other columns, or rows that are incomplete."""
+    """The names in a table, by file. ValidationError: a column or cell is missing, or a file or name is repeated."""
     rows = read_table(path)
     if not rows or not {"file", "name"} <= set(rows[0]):
         raise ValidationError(Problem("bad-names", str(path), "expected rows with the columns file and name"))
@@ -195,10 +195,10 @@ def read_names(path: Path) -> dict[str, str]:
 def name_files(files: Sequence[Path], names: Mapping[str, str], where: Path | None = None) -> dict[str, Path]:
     """The files by the names that they are shown with.
 
-    A row of `names` may give a file's path, or its name alone where no other file has it. A file without a row is named
-    by its stem, or by its path below the folder that all files share where another one has that stem.
+    A row of `names` gives a file's path, or only its name if no other file has that name. A file without a row is named
+    by its stem or, if another file has the same stem, by its path below the folder that all files share.
 
-    Raises ValidationError: a row is of no file or of several, or two files get one name.
+    Raises ValidationError: a row matches no file or several, or two files get the same name.
     """
     by_name: dict[str, Path] = {}
     problems, rows = [], {}
@@ -208,12 +208,12 @@ def name_files(files: Sequence[Path], names: Mapping[str, str], where: Path | No
             rows[matches[0]] = name
         else:
             message = f"{len(matches)} submissions are called {printable(file)}; expected one"
-            hint = "Write the path as it is given to the command." if matches else "Is it spelt as the file is?"
+            hint = "Write the path as you give it to the command." if matches else "Is it spelt like the file?"
             problems.append(Problem("bad-names", str(where), message, hint=hint))
     for path, own in zip(files, _own_names(files)):
         name = rows.get(path, own)
         if name in by_name:
-            message = f"{printable(name)} is the name of {by_name[name]}, too; expected a name of its own"
+            message = f"{printable(name)} is also the name of {by_name[name]}; expected different names"
             problems.append(Problem("bad-names", str(path), message, hint="Give names with --names."))
         by_name[name] = path
     if problems:
@@ -222,7 +222,7 @@ def name_files(files: Sequence[Path], names: Mapping[str, str], where: Path | No
 
 
 def _own_names(files: Sequence[Path]) -> list[str]:
-    """Stems; of those that are not unique, paths below what they share, with the suffix where that is needed."""
+    """Stems or, if these are not unique, paths below the shared folder, with the suffix if necessary."""
     absolute = [Path(os.path.abspath(path)) for path in files]
     shared = os.path.commonpath([path.parent for path in absolute]) if absolute else "."
     forms = [

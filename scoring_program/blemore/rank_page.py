@@ -1,6 +1,6 @@
-"""A ranking as one self-contained HTML page, in the style of `blemore.page`, with the stability of ranks as a drawing.
+"""A ranking as one self-contained HTML page, in the style of `blemore.page`, with a drawing of the ranks' stability.
 
-Nothing is loaded, and names are escaped.
+The page loads nothing, and names are escaped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STYLE = """body { max-width: 62rem }
 details { margin: .75rem 0 } summary { cursor: pointer }
 """
 WIDTH, NAMES, EDGE, TOP, ROW = 470, 150, 14, 22, 20  # of the drawing: whole, names, margin, axis and each row
-MOST_PROBLEMS = 10  # of each submission; the command prints all of them
+MOST_PROBLEMS = 10  # per submission; the command prints all of them
 LONGEST_NAME = 24  # characters that fit into NAMES
 
 
@@ -52,8 +52,8 @@ def _stability(ranking: Ranking) -> list[str]:
     if len(ranking.systems) < 2 or not ranking.resamples:
         return []
     text = (
-        f"Ranks over {ranking.resamples:,} resamples of the {ranking.units:,} {ranking.unit}s. The area of a dot is the"
-        " share of resamples with that rank, a line the middle 95 % of ranks, a ring the rank on all clips."
+        f"Ranks over {ranking.resamples:,} resamples of the {ranking.units:,} {ranking.unit}s. The area of a dot shows"
+        " the share of resamples with that rank, a line the middle 95 % of ranks, a ring the rank on all clips."
     )
     return ["<h2>How stable the ranks are</h2>", f'<p class="soft">{text}</p>', stability_svg(ranking.systems)]
 
@@ -75,7 +75,7 @@ def _x(rank: int, systems: int) -> float:
 
 
 def _axis(systems: int, height: int) -> str:
-    """A line for each rank that is named: the first, the last, and round numbers between."""
+    """A line for each labelled rank: the first, the last, and round numbers in between."""
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 1000) if systems <= 16 * step)
     ranks = sorted({1, systems, *(rank for rank in range(step, systems, step) if systems - rank >= step / 2)})
     lines = []
@@ -112,12 +112,12 @@ def _pairs(ranking: Ranking) -> list[str]:
     if not ranking.pairs:
         return []
     text = (
-        "Row and column by their place in the ranking. Shaded: the row is better than the column beyond chance (Holm"
-        f" p < {1 - LEVEL:.2f}); a dot: the two cannot be told apart."
+        "Rows and columns are in the order of the ranking. Shaded: the row is better than the column beyond chance"
+        f" (Holm p < {1 - LEVEL:.2f}); a dot: the two cannot be told apart."
     )
     table = to_html(pairs_table(ranking))
     return [
-        "<h2>Which can be told apart</h2>",
+        "<h2>Which systems can be told apart</h2>",
         f'<p class="soft">{safe(text)}</p>',
         _map(ranking),
         f"<details><summary>All pairs with their differences in score</summary>{table}</details>",

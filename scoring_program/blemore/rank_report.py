@@ -1,4 +1,4 @@
-"""What a ranking looks like: text, JSON, CSV and LaTeX. Computes nothing."""
+"""Formats a ranking as text, JSON, CSV and LaTeX. Computes nothing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from blemore.report import FIGURE_NAMES, comparison_to_dict, intervals_to_dict
 from blemore.significance import LEVEL, METHOD
 from blemore.tables import Cell, Table, to_csv, to_latex, to_text
 
-MOST_PAIRS = 45  # of 10 submissions: more are not printed, but stand in the files
+MOST_PAIRS = 45  # those of 10 submissions; more are not printed, but are in the files
 
 LOW_HIGH = ("low", "high")
 
 
 class LeftOut(NamedTuple):
-    """A submission that is not ranked, since it is invalid."""
+    """A submission that is not ranked because it is invalid."""
 
     name: str
     file: str
@@ -40,8 +40,8 @@ def ranking_table(ranking: Ranking) -> Table:
 
 
 def columns_in_words(ranking: Ranking) -> str:
-    """What the columns of the ranking are."""
-    rule = "Score with its 95 % interval. Holm p: of the difference in score to the first, over all pairs."
+    """What the columns of the ranking mean."""
+    rule = "Score with its 95 % interval. Holm p: for the difference in score from the first, over all pairs."
     if not ranking.resamples:
         return rule
     return (
@@ -58,7 +58,7 @@ def _row(ranking: Ranking, system: System) -> list[Cell]:
 
 
 def _p(ranking: Ranking, system: System) -> float | None:
-    """The largest p of the differences to those that are first."""
+    """The largest p of the differences from the leaders."""
     p_values = [pair.p_holm for pair in ranking.with_first(system.name)]
     return None if None in p_values else max((p for p in p_values if p is not None), default=None)
 
@@ -78,25 +78,25 @@ def pairs_table(ranking: Ranking, figures: Sequence[str] = ("score",)) -> Table:
 
 
 def _subset(ranking: Ranking) -> str:
-    return "" if ranking.subset == "all" else f", {ranking.subset} alone"
+    return "" if ranking.subset == "all" else f", only {ranking.subset}"
 
 
 # ---------------------------------------------------------------------------------------- forms
 
 
 def rank_to_text(ranking: Ranking, left_out: Sequence[LeftOut]) -> str:
-    """The ranking, what can be told apart, and the pairs where they are few."""
+    """The ranking, what can be told apart, and the pairs if they are few."""
     parts = [to_text(ranking_table(ranking))]
     parts.append("\n".join(rank_in_words(ranking, left_out)) + "\n")
     if 0 < len(ranking.pairs) <= MOST_PAIRS:
         parts.append(to_text(pairs_table(ranking)))
     elif ranking.pairs:
-        parts.append("The pairs are in what --json, --csv and --html give.\n")
+        parts.append("To see the pairs, use --json, --csv or --html.\n")
     return "\n".join([*parts, ranking.signature])
 
 
 def rank_in_words(ranking: Ranking, left_out: Sequence[LeftOut]) -> list[str]:
-    """What the figures mean, a sentence or two in each line."""
+    """What the figures mean, one or two sentences per line."""
     lines = [columns_in_words(ranking)]
     if len(ranking.systems) > 1:
         lines.append(_first_in_words(ranking))
@@ -120,13 +120,13 @@ def _first_in_words(ranking: Ranking) -> str:
     if len(ranking.leaders) > 1:
         first = f"{first}, which share the first rank"
     if not behind:
-        return f"First: {first}. Every system behind can be told from it (Holm p < {1 - LEVEL:.2f})."
+        return f"First: {first}. Every other system can be told apart from it (Holm p < {1 - LEVEL:.2f})."
     names = some(behind, 10)
-    return f"First: {first}. Cannot be told from it (Holm p ≥ {1 - LEVEL:.2f} or no p), {len(behind):,}: {names}."
+    return f"First: {first}. Cannot be told apart from it (Holm p ≥ {1 - LEVEL:.2f} or no p), {len(behind):,}: {names}."
 
 
 def rank_to_dict(ranking: Ranking, left_out: Sequence[LeftOut], files: Mapping[str, str]) -> dict[str, Any]:
-    """Everything, unrounded. files: by name"""
+    """The whole ranking, unrounded. files: the paths by name"""
     counts = ranking.systems[0].counts
     return {
         "systems": [{"file": files[system.name], **_system_to_dict(system)} for system in ranking.systems],
@@ -178,7 +178,7 @@ def pairs_to_csv(ranking: Ranking) -> str:
 
 
 def rank_to_latex(ranking: Ranking, left_out: Sequence[LeftOut]) -> str:
-    """The ranking as a table with a caption that says all that a reader needs."""
+    """The ranking as a table with a caption that explains it."""
     table = ranking_table(ranking)
     caption = [table.title, columns_in_words(ranking)]
     if left_out:

@@ -1,16 +1,16 @@
-"""Any number of submissions in the order of their scores, compared pair by pair, and how stable their ranks are.
+"""Ranks any number of submissions by score, compares them pair by pair, and measures how stable the ranks are.
 
-Rank and p-value answer different questions, and neither stands for the other:
+Rank and p-value answer different questions, and neither replaces the other:
 
-- *Pairs.* Each pair is compared as `blemore.significance` does it. The p-values of one figure, over all pairs, are one
-  family for Holm's correction: who is compared with whom was not settled before the scores were seen.
-- *Stability.* The actors are drawn anew, as many as there are and with replacement, and all submissions are ranked on
-  the same draw. Reported are the middle 95 % of each one's ranks, and in what share of the draws it is first. This
+- *Pairs.* `blemore.significance` compares each pair. The p-values of one figure, over all pairs, are one family for
+  Holm's correction: nobody decided before seeing the scores who is compared with whom.
+- *Stability.* The actors are resampled with replacement, and all submissions are ranked on the same resample. The
+  report gives the middle 95 % of each submission's ranks, and the share of resamples in which it is first. This
   follows Wiesenfarth et al. 2021 (Methods and open-source toolkit for analyzing and visualizing challenge results,
-  Scientific Reports 11, 2369). It says how the ranks depend on who was filmed; it is no test.
+  Scientific Reports 11, 2369). It shows how the ranks depend on who was filmed; it is not a test.
 
-Equal scores share a rank, and the ranks behind them are left out (1, 1, 3). Scores are compared as whole numbers, so
-that no rounding decides.
+Equal scores share a rank, and the next ranks are left out (1, 1, 3). Scores are compared as whole numbers, so rounding
+never decides.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Stability(NamedTuple):
     """A submission's ranks over resampled actors.
 
     low, high: the middle 95 % of its ranks
-    first:     the share of resamples in which it is first, in [0, 1]; k that tie for it get 1/k each
-    ranks:     how many resamples gave it rank 1, 2, …, as many as there are submissions
+    first:     the share of resamples in which it is first, in [0, 1]; k submissions that tie get 1/k each
+    ranks:     how many resamples gave it rank 1, 2, …, up to the number of submissions
     """
 
     low: int
@@ -69,7 +69,7 @@ class System(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two submissions, the better one first; of equal ones the first by name."""
+    """Two submissions, the better one first; equal ones in the order of their names."""
 
     first: str
     second: str
@@ -77,12 +77,12 @@ class Pair(NamedTuple):
 
     @property
     def p_holm(self) -> float | None:
-        """Of the difference in score."""
+        """Holm's p of the difference in score."""
         return self.comparison.differences["score"].p_holm
 
     @property
     def apart(self) -> bool:
-        """Whether the two can be told apart in score, all pairs considered."""
+        """Whether the two can be told apart in score, corrected for all pairs."""
         return self.p_holm is not None and self.p_holm < 1 - LEVEL
 
 
@@ -100,17 +100,17 @@ class Ranking(NamedTuple):
 
     @property
     def leaders(self) -> list[str]:
-        """Who is first: several where scores are equal."""
+        """The first submission; several if their scores are equal."""
         return [system.name for system in self.systems if system.rank == 1]
 
     def with_first(self, name: str) -> list[Pair]:
-        """The pairs of a submission with those that are first; none for one of these."""
+        """The pairs of a submission with each leader; empty for a leader."""
         leaders = set(self.leaders)
         return [pair for pair in self.pairs if pair.second == name and pair.first in leaders and name not in leaders]
 
     @property
     def not_told_from_first(self) -> list[str]:
-        """Those behind the first that cannot be told from it, or from one of several."""
+        """The submissions that cannot be told apart from the first, or from one of several leaders."""
         pairs = {system.name: self.with_first(system.name) for system in self.systems}
         return [name for name, with_first in pairs.items() if with_first and not all(pair.apart for pair in with_first)]
 
@@ -118,13 +118,13 @@ class Ranking(NamedTuple):
 def rank(reports: Mapping[str, Report]) -> Ranking:
     """Rank submissions, by name, on the same labels.
 
-    Raises ValueError: there is none, they were scored on different labels, or no label is a blend, so that there is no
+    Raises ValueError: there is no report, the reports are on different labels, or no label is a blend, so there is no
     score.
     """
-    some = next(iter(reports.values()), None)
-    if some is None or any(report.labels != some.labels for report in reports.values()):
-        raise ValueError("expected one report or more, all of them on the same labels")
-    if not some.counts.n_blends:
+    sample = next(iter(reports.values()), None)
+    if sample is None or any(report.labels != sample.labels for report in reports.values()):
+        raise ValueError("expected one report or more, all on the same labels")
+    if not sample.counts.n_blends:
         raise ValueError("no label is a blend, so there is no score to rank by")
     keys = {name: _key(report.counts) for name, report in reports.items()}
     names = sorted(reports, key=lambda name: (-keys[name], name))
@@ -144,18 +144,18 @@ def rank(reports: Mapping[str, Report]) -> Ranking:
     ]
     first, inferred = by_name[names[0]], systems[0].intervals
     resamples = RESAMPLES if stability else 0
-    signature = _signature(systems, some, resamples)
+    signature = _signature(systems, sample, resamples)
     pairs = _pairs(by_name, {system.name: system.preds for system in systems})
-    return Ranking(systems, pairs, first.unit, len(first.by_unit), inferred.note, some.subset, resamples, signature)
+    return Ranking(systems, pairs, first.unit, len(first.by_unit), inferred.note, sample.subset, resamples, signature)
 
 
 def _key(counts: Counts) -> int:
-    """What orders scores of the same clips: the score as a whole number, twice clips times blends times it."""
+    """A whole number that orders scores on the same clips: 2 · clips · blends · score."""
     return counts.presence * counts.n_blends + counts.salience * counts.n
 
 
 def _ranks(keys: Sequence[int]) -> list[int]:
-    """1 plus how many are larger."""
+    """1 plus the number of larger keys."""
     ordered = sorted(keys)
     return [1 + len(keys) - bisect_right(ordered, key) for key in keys]
 
@@ -167,7 +167,7 @@ def _pairs(by_name: Mapping[str, Records], preds: Mapping[str, str]) -> list[Pai
 
 
 def _stability(by_name: Mapping[str, Records]) -> dict[str, Stability]:
-    """By name; empty with a single actor. Only sums of each actor's counts are drawn: no clip is scored again."""
+    """By name; empty with a single actor. Resamples add up each actor's counts: no clip is scored again."""
     units = len(next(iter(by_name.values())).by_unit)
     if units < 2:
         return {}
@@ -183,7 +183,7 @@ def _stability(by_name: Mapping[str, Records]) -> dict[str, Stability]:
 
 
 def _resampled_ranks(tables: Sequence[Sequence[Counts]]) -> Iterator[list[int]]:
-    """The ranks of all submissions in each resample. A draw without blends has no score and is drawn again.
+    """The ranks of all submissions in each resample. A resample without blends has no score and is drawn again.
 
     tables: by submission, the counts of each actor
     """
@@ -211,7 +211,7 @@ def _summary(counts: Counter[int], first: float, systems: int) -> Stability:
 
 
 def _signature(systems: Sequence[System], report: Report, resamples: int) -> str:
-    """A line that holds everything that could change the ranking; the names could not."""
+    """A line that holds everything that could change the ranking, which names cannot."""
     pooled, inferred = report.counts, systems[0].intervals
     fields = {
         "clips": pooled.n,

@@ -1,4 +1,4 @@
-"""What an evaluation looks like: text, JSON, a table per clip. Computes nothing."""
+"""Formats an evaluation as text, JSON and a table of clips. Computes nothing."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from blemore.signature import hidden_signature, signature
 from blemore.significance import FIGURES, LEVEL, METHOD, Comparison, Difference, Interval, Intervals
 from blemore.tables import p_text
 
-NO_BLENDS = "the reference holds no blend, so acc_salience and score are undefined"
+NO_BLENDS = "the reference has no blend, so acc_salience and score are undefined"
 FIGURE_NAMES = dict(zip(FIGURES, ("ACC_presence", "ACC_salience", "score")))
 
 
 def signed(
     report: Report, intervals: Intervals | None = None, comparisons: Mapping[str, Comparison] = MappingProxyType({})
 ) -> str:
-    """The report's signature, with the hashes of the submissions that it is compared with, and the inference."""
+    """The report's signature, with the hashes of the submissions compared with it, and the inference."""
     settings: dict[str, object] = {}
     if comparisons:
         settings["against"] = ",".join(comparison.against for comparison in comparisons.values())
@@ -34,12 +34,12 @@ def signed(
 
 
 def signed_hidden(report: Report) -> str:
-    """The report's signature where its labels are hidden."""
+    """The report's signature if its labels are hidden."""
     return hidden_signature(report.predictions, report.labels, report.secret)
 
 
 def hidden_text(report: Report) -> str:
-    """The three totals and the signature: all that may be said of a score on hidden labels."""
+    """The three totals and the signature: all that may be shown of a score on hidden labels."""
     counts = report.counts
     totals = (("ACC_presence", counts.acc_presence), ("ACC_salience", counts.acc_salience), ("score", counts.score))
     return "\n".join([*(f"{name:<13} {_four(value):>7}" for name, value in totals), "", signed_hidden(report)])
@@ -72,7 +72,7 @@ def to_dict(
 
 
 def intervals_to_dict(intervals: Intervals) -> dict[str, Any]:
-    """Intervals by figure; where a figure has none, `reasons` says why."""
+    """Intervals by figure. If a figure has none, `reasons` says why."""
     return {
         "intervals": intervals.intervals,
         "reasons": {figure: one.reason for figure, one in intervals.estimates.items() if one.reason},
@@ -86,7 +86,7 @@ def intervals_to_dict(intervals: Intervals) -> dict[str, Any]:
 
 
 def comparison_to_dict(comparison: Comparison) -> dict[str, Any]:
-    """Differences by figure; where one has no interval and no p, `reason` says why."""
+    """Differences by figure. If one has no interval and no p, `reason` says why."""
     return {
         "differences": {figure: _difference_to_dict(one) for figure, one in comparison.differences.items()},
         "method": METHOD,
@@ -141,7 +141,7 @@ def to_text(
     if not counts.n_blends:
         lines.append(f"Note: {NO_BLENDS}.")
     if report.subset != "all":
-        lines.append(f"Scored on {report.subset} alone.")
+        lines.append(f"Scored only on {report.subset}.")
     if intervals:
         lines += intervals_in_words(intervals)
     if comparisons:
@@ -150,7 +150,7 @@ def to_text(
 
 
 def intervals_in_words(intervals: Intervals) -> list[str]:
-    """What the intervals are, and why figures have none."""
+    """What the intervals are, and why some figures have none."""
     note = f"; {intervals.note}" if intervals.note else ""
     lines = [f"95 % intervals: jackknife over {intervals.units:,} {intervals.unit}s, Student's t{note}."]
     reasons = {one.reason: None for one in intervals.estimates.values() if one.reason}
@@ -177,15 +177,15 @@ def equals_p(p: float | None) -> str:
 
 
 def comparison_lines(comparisons: Mapping[str, Comparison]) -> list[str]:
-    """Differences to each other submission, by its name: 95 % intervals and p-values, and below what they are."""
+    """Differences from each other submission, by its name: 95 % intervals and p-values, then what these mean."""
     lines = [line for other, one in comparisons.items() for line in difference_lines(other, one, len(comparisons) > 1)]
     return [*lines, *inference_in_words(comparisons)]
 
 
 def difference_lines(other: str, comparison: Comparison, with_holm: bool = False) -> list[str]:
-    """The differences to one other submission, a line for each figure."""
+    """The differences from one other submission, one line per figure."""
     note = f" ({comparison.note})" if comparison.note else ""
-    lines = [f"Difference to {printable(other)}, paired over {comparison.units:,} {comparison.unit}s{note}:"]
+    lines = [f"Difference from {printable(other)}, paired over {comparison.units:,} {comparison.unit}s{note}:"]
     for figure, name in FIGURE_NAMES.items():
         if figure in comparison.differences:
             lines.append(_difference_line(name, comparison.differences[figure], with_holm))
@@ -204,7 +204,8 @@ def _difference_line(name: str, difference: Difference, with_holm: bool) -> str:
 
 def inference_in_words(comparisons: Mapping[str, Comparison]) -> list[str]:
     """What the intervals and p-values of a set of comparisons are."""
-    lines = ["Intervals (95 %) and p: jackknife over actors, Student's t. Sign flips: a check without a distribution."]
+    flips = "Sign flips: a check that assumes no distribution."
+    lines = [f"Intervals (95 %) and p: jackknife over actors, Student's t. {flips}"]
     if len(comparisons) > 1:
         lines.append(
             f"Holm p: corrected for the {len(comparisons):,} comparisons of each figure. Intervals, p and sign flips"
@@ -214,14 +215,14 @@ def inference_in_words(comparisons: Mapping[str, Comparison]) -> list[str]:
 
 
 def per_clip_csv(report: Report) -> str:
-    """One row a clip: filename, truth, prediction, error (see `blemore.evaluate.error_kind`; empty where right)."""
+    """One row per clip: filename, truth, prediction, error (see `blemore.evaluate.error_kind`; empty if right)."""
     answers = ((clip, truth, report.predictions[clip].label) for clip, truth in report.labels.items())
     rows = ((clip, truth, predicted, error_kind(predicted, truth) or "") for clip, truth, predicted in answers)
     return csv_text([("filename", "truth", "prediction", "error"), *rows])
 
 
 def problems_to_text(problems: Sequence[Problem]) -> str:
-    """Every problem, and their count by kind where there are many."""
+    """Every problem, and the counts by kind if there are more than ten."""
     lines = [str(problem) for problem in problems]
     if len(problems) > 10:
         kinds: dict[str, int] = {}

@@ -3,11 +3,11 @@
 `clips:594|blends:334|subset:all|rule:ranking|preds:5b0c…|labels:9e1a…|version:0.1.0`
 
 The hashes are of what was scored, not of the files: clips sorted by id with their labels. Order,
-spelling of ids, white space and a zip around the file leave them as they are.
+spelling of ids, white space and a zip around the file do not change them.
 
-A plain hash of hidden labels is an oracle: whoever knows all but a few of them can test guesses of the
-others. So it is keyed (`labels:keyed-9e1a…`) wherever the labels come with a secret. Two scores with the
-same keyed hash are of the same labels; only who has the secret can compute it anew.
+A plain hash of hidden labels is an oracle: anyone who knows all but a few of them can test guesses of the
+others. So the hash is keyed (`labels:keyed-9e1a…`) if the labels come with a secret. Two scores with the
+same keyed hash used the same labels. Nobody can compute that hash without the secret.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def signature(
 def hidden_signature(
     predictions: Mapping[str, Prediction], labels: Mapping[str, Label], secret: str | None = None
 ) -> str:
-    """The signature of a score on hidden labels, for all to see: nothing in it depends on them but a keyed hash."""
+    """The public signature of a score on hidden labels. Only a keyed hash in it depends on them."""
     fields = {
         "clips": len(labels),
         "rule": "ranking",

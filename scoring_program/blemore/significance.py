@@ -1,26 +1,26 @@
-"""How far a score, and a difference of two scores, can be trusted: one inference for the whole kit.
+"""How far a score, or a difference of two scores, can be trusted: the inference of the whole kit.
 
 The clips of one actor resemble each other, so the actor is the unit of inference. Each actor in turn is left out and
-the figure computed anew from the pooled counts of the others; the spread of these values is the jackknife's standard
+the figure is computed from the pooled counts of the others. The spread of these values gives the jackknife's standard
 error s of the figure (Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 11.2). With A actors:
 
     interval = figure ± t(A − 1) · s        p = P(|T(A − 1)| > |difference| / s)
 
-Both come from Student's t with A − 1 degrees of freedom and the same s, so that p is below 0.05 exactly where the 95 %
+Both come from Student's t with A − 1 degrees of freedom and the same s, so p is below 0.05 exactly if the 95 %
 interval of a difference excludes zero. An interval is cut to the range of the figure. benchmarks/README.md has the
 simulated coverage and type I error.
 
-- Two submissions are compared on the same labels: s is that of their difference, not of each one.
-- An actor without blends has no part in acc_salience: A counts the actors who have some.
-- Where s is 0 (all actors alike, or two submissions that differ nowhere), where there is one actor only, or where one
-  actor has all the blends, there is nothing to infer from: no interval, no p, and the reason is told.
-- Where the actors are not known, each clip counts as an actor, which makes intervals too narrow.
+- Two submissions are compared on the same labels: s belongs to their difference, not to either score.
+- Actors without blends do not count toward acc_salience: A is then the number of actors with blends.
+- Nothing can be inferred if s is 0 (all actors alike, or two submissions that differ nowhere), if there is only one
+  actor, or if one actor has all the blends. Then there is no interval and no p, and the estimate says why.
+- If the actors are not known, each clip counts as an actor, which makes intervals too narrow.
 - Several comparisons of one figure are one family: their p-values are also given corrected by Holm (1979, A simple
   sequentially rejective multiple test procedure). Intervals are never corrected.
-- Beside p stands a check that assumes nothing of distributions: the sign-flip test (Fisher's randomisation test). If
-  neither submission were better, the two could be exchanged for any of the actors. It is never corrected.
+- The sign-flip test (Fisher's randomisation test) checks p and assumes nothing about distributions. If neither
+  submission were better, the two could be exchanged for any of the actors. It is never corrected.
 
-Standard library alone, and the same input gives the same result on every machine.
+Needs only the standard library. The same input gives the same result on every machine.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from blemore.signature import digest_predictions
 FIGURES = ("acc_presence", "acc_salience", "score")
 METHOD = "jackknife-t"
 LEVEL = 0.95
-FEW_UNITS = 6  # the simulations go down to so many actors
-EXACT_UNITS = 12  # up to so many actors that differ, all sign flips are counted; above, FLIPS are drawn
+FEW_UNITS = 6  # the fewest actors in the simulations
+EXACT_UNITS = 12  # if more actors than this differ, FLIPS sign flips are drawn; otherwise all are counted
 FLIPS = 1999
 SEED = 0
-ROUNDING = 1e-12  # smaller differences of figures come from the order of sums
+ROUNDING = 1e-12  # smaller differences come from the order of summation
 
 
 class Interval(NamedTuple):
@@ -58,8 +58,8 @@ class Interval(NamedTuple):
 class Estimate(NamedTuple):
     """A figure and what can be inferred about it.
 
-    low, high: its interval at LEVEL; None with the `reason`
-    p:         that it is zero, in (0, 1]; None with the `reason`
+    low, high: the interval at LEVEL; None if there is a `reason`
+    p:         of the hypothesis that the figure is zero, in (0, 1]; None if there is a `reason`
     """
 
     value: float
@@ -74,31 +74,31 @@ class Estimate(NamedTuple):
 
     @property
     def beyond(self) -> int:
-        """1 or −1 where the interval is above or below zero, else 0: within chance."""
+        """1 or −1 if the interval is above or below zero; 0 if it is within chance."""
         return int(self.low is not None and self.low > 0) - int(self.high is not None and self.high < 0)
 
 
 class Intervals(NamedTuple):
-    """Estimates by figure, and what they were made of. A figure that is undefined is left out."""
+    """Estimates by figure, and what they are based on. Undefined figures are left out."""
 
     estimates: dict[str, Estimate]
-    unit: str  # "actor", or "clip" where actors are not known
+    unit: str  # "actor", or "clip" if the actors are not known
     units: int
     without_blends: int  # of the units
 
     @property
     def intervals(self) -> dict[str, Interval]:
-        """By figure, where there is one."""
+        """Intervals by figure; figures without one are left out."""
         return {figure: one.interval for figure, one in self.estimates.items() if one.interval}
 
     @property
     def note(self) -> str | None:
-        """What a reader must know of these intervals, None if nothing."""
+        """What a reader must know about these intervals, None if nothing."""
         return _note(self.unit, self.units, self.without_blends)
 
 
 class SignFlip(NamedTuple):
-    """The sign-flip test: p in (0, 1], and the number of flips; `seed` is None where all of them were counted."""
+    """The sign-flip test: p in (0, 1], and the number of flips; `seed` is None if all flips were counted."""
 
     p: float
     flips: int
@@ -109,7 +109,7 @@ class Difference(NamedTuple):
     """First minus second submission.
 
     p_holm:    the estimate's p, corrected for all comparisons in its family (see `corrected`)
-    sign_flip: None where no actor differs
+    sign_flip: None if no actor differs
     """
 
     estimate: Estimate
@@ -118,7 +118,7 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Differences by figure, and what they were made of.
+    """Differences by figure, and what they are based on.
 
     against: the hash of the second submission's predictions, as in its own signature
     """
@@ -131,19 +131,19 @@ class Comparison(NamedTuple):
 
     @property
     def note(self) -> str | None:
-        """What a reader must know of these differences, None if nothing."""
+        """What a reader must know about these differences, None if nothing."""
         return _note(self.unit, self.units, self.without_blends)
 
 
 class Pooled(NamedTuple):
-    """A figure of all units together, and with each unit left out that has part in it (None where undefined)."""
+    """A figure over all units, and with each unit that counts toward it left out in turn (None if undefined)."""
 
     value: float
     left_out: Sequence[float | None]
 
 
 class Records(NamedTuple):
-    """One submission's summed records by unit, in the order of the units' names, and the figures of them."""
+    """One submission's summed records by unit, in the order of the units' names, and their figures."""
 
     unit: str
     by_unit: dict[str, Counts]
@@ -158,7 +158,7 @@ class Records(NamedTuple):
 
 
 def records(report: Report) -> Records:
-    """What the inference needs of a report, so that many comparisons need not go through its clips again."""
+    """What the inference needs from a report, collected once for any number of comparisons."""
     unit, group = actors(report)
     gathered: dict[str, list[Counts]] = {}
     for clip, truth in report.labels.items():
@@ -176,7 +176,7 @@ def records(report: Report) -> Records:
 
 
 def actors(report: Report) -> tuple[str, Mapping[str, str]]:
-    """Each clip's actor: from the reference's groups, else from train-style ids; else every clip is its own."""
+    """Each clip's actor: from the reference's groups, else from train-style ids; otherwise each clip is a unit."""
     if all(clip in report.groups for clip in report.labels):
         return "actor", report.groups
     try:
@@ -191,7 +191,7 @@ def intervals(report: Report) -> Intervals:
 
 
 def intervals_of(one: Records) -> Intervals:
-    """The same of records."""
+    """The same, from records."""
     estimates = {figure: infer(pooled.value, pooled.left_out, (0, 1)) for figure, pooled in one.figures.items()}
     return Intervals(estimates, one.unit, len(one.by_unit), one.without_blends)
 
@@ -207,7 +207,7 @@ def compare(first: Report, second: Report) -> Comparison:
 
 
 def contrast(first: Records, second: Records) -> Comparison:
-    """The comparison of two submissions' records of the same labels."""
+    """The comparison of two submissions from their records on the same labels."""
     pairs = [(first.by_unit[name], second.by_unit[name]) for name in first.by_unit]
     flips = _sign_flips(pairs)
     differences = {}
@@ -220,7 +220,7 @@ def contrast(first: Records, second: Records) -> Comparison:
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons with `p_holm` over all of them: those of one figure are a family."""
+    """The comparisons with `p_holm`, for which all comparisons of one figure are a family."""
     differences = [dict(comparison.differences) for comparison in comparisons]
     for figure in {figure for one in differences for figure in one}:
         adjusted = holm([one[figure].estimate.p for one in differences])
@@ -230,7 +230,7 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p-values, in the same order; None is no test and does not count.
+    """Holm's adjusted p-values, in the same order; None means no test and does not count.
 
     >>> holm([0.01, None, 0.04, 0.03])
     [0.03, None, 0.06, 0.06]
@@ -251,7 +251,7 @@ def _note(unit: str, units: int, without_blends: int) -> str | None:
     elif 1 < units < FEW_UNITS:
         parts.append(f"with so few actors ({units}), intervals and p-values are rough")
     if without_blends and unit == "actor":
-        parts.append(f"{without_blends} of them without blends, who have no part in ACC_salience")
+        parts.append(f"{without_blends} of them have no blends and do not count toward ACC_salience")
     return "; ".join(parts) or None
 
 
@@ -259,10 +259,10 @@ def _note(unit: str, units: int, without_blends: int) -> str | None:
 
 
 def infer(value: float, left_out: Sequence[float | None], within: tuple[float, float]) -> Estimate:
-    """The jackknife's interval of a figure, and the p-value that it is zero.
+    """The jackknife interval of a figure, and the p-value of the hypothesis that the figure is zero.
 
     value:    the figure of all units
-    left_out: the figure with each unit left out, None (or NaN) where it is undefined then
+    left_out: the figure with each unit left out, None (or NaN) if it is then undefined
     within:   the figure's range
     """
     units = len(left_out)
@@ -275,7 +275,7 @@ def infer(value: float, left_out: Sequence[float | None], within: tuple[float, f
     deviation = math.sqrt((units - 1) / units * math.fsum((one - mean) ** 2 for one in values))
     value = 0.0 if abs(value) < ROUNDING else value
     if deviation < ROUNDING:
-        return Estimate(value, reason="no difference" if value == 0 else "the same with each actor")
+        return Estimate(value, reason="no difference" if value == 0 else "the same for every actor")
     reach = t_quantile((1 + LEVEL) / 2, units - 1) * deviation
     p = t_tails(abs(value) / deviation, units - 1)
     low, high = map(float, within)
@@ -283,7 +283,7 @@ def infer(value: float, left_out: Sequence[float | None], within: tuple[float, f
 
 
 def _sign_flips(pairs: Sequence[tuple[Counts, Counts]]) -> dict[str, SignFlip | None]:
-    """By figure. The labels are the same, so a difference of figures is a sum over actors; here in whole numbers."""
+    """By figure. On the same labels, a difference of figures is a sum over actors, here in whole numbers."""
     n, n_blends = sum(a.n for a, _ in pairs), sum(a.n_blends for a, _ in pairs)
     presence = [a.presence - b.presence for a, b in pairs]
     salience = [a.salience - b.salience for a, b in pairs]
@@ -292,10 +292,10 @@ def _sign_flips(pairs: Sequence[tuple[Counts, Counts]]) -> dict[str, SignFlip | 
 
 
 def sign_flip(parts: Sequence[int]) -> SignFlip | None:
-    """The two-sided sign-flip test of a sum of parts, one for each actor; None where all of them are 0.
+    """The two-sided sign-flip test of a sum of parts, one for each actor; None if all parts are 0.
 
-    p is the share of sign flips whose sum is at least as far from 0. All 2^A are counted for up to EXACT_UNITS parts
-    other than 0. For more, FLIPS are drawn: p = (c + 1) / (FLIPS + 1), the flip that was observed being one of them
+    p is the share of sign flips whose sum is at least as far from 0. Up to EXACT_UNITS parts other than 0,
+    all 2^A flips are counted. Beyond that, FLIPS are drawn and p = (c + 1) / (FLIPS + 1), which counts the observed one
     (Phipson and Smyth 2010, Permutation p-values should never be zero).
 
     >>> sign_flip([1, 1, 1, 0])
@@ -308,26 +308,26 @@ def sign_flip(parts: Sequence[int]) -> SignFlip | None:
     if len(sizes) > EXACT_UNITS:
         sums = _drawn_sums(sizes)
         return SignFlip((sum(abs(one) >= observed for one in sums) + 1) / (FLIPS + 1), FLIPS, SEED)
-    half = sizes[:1]  # the first sign stays: the other half are the same sums, negated
+    half = sizes[:1]  # the first sign stays: the other half are these sums, negated
     for size in sizes[1:]:
         half = [one + size for one in half] + [one - size for one in half]
     return SignFlip(sum(abs(one) >= observed for one in half) / len(half), 2 * len(half), None)
 
 
 def _drawn_sums(sizes: Sequence[int]) -> list[int]:
-    """Sums with drawn signs. All sums of eight parts are added up beforehand, so that a flip is a look-up a byte."""
+    """Sums with drawn signs. The sums of each eight parts are tabulated: a flip is then one look-up per byte."""
     tables = []
     for start in range(0, len(sizes), 8):
         sums = [0]
         for size in sizes[start : start + 8]:  # the first part is at the lowest bit
             sums = [one - size for one in sums] + [one + size for one in sums]
-        tables.append(sums * (256 // len(sums)))  # coins without a part decide nothing
+        tables.append(sums * (256 // len(sums)))  # coins without a part have no effect
     return [sum(map(getitem, tables, coins)) for coins in _coins(len(tables))]
 
 
 @lru_cache(maxsize=8)
 def _coins(size: int) -> list[bytes]:
-    """FLIPS draws of a coin for each bit of as many bytes."""
+    """FLIPS draws of `size` bytes, in which each bit is a coin."""
     draw = random.Random(SEED).getrandbits
     return [draw(8 * size).to_bytes(size, "little") for _ in range(FLIPS)]
 
@@ -358,7 +358,7 @@ def t_tails(t: float, df: int) -> float:
     0.05
     """
     square = t * t
-    if square < 1:  # each side where its continued fraction converges fast
+    if square < 1:  # take the side where the continued fraction converges fast
         return 1 - _incomplete_beta(square / (df + square), 0.5, df / 2) if square else 1.0
     return max(_incomplete_beta(df / (df + square), df / 2, 0.5), sys.float_info.min)
 

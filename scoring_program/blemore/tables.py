@@ -1,11 +1,10 @@
-"""Tables of results: one form for the terminal, for CSV, for LaTeX and for pages, each with its signature.
+"""Tables of results, formatted for the terminal, CSV, LaTeX and HTML pages, each with its signature.
 
 A cell is a text, a whole number, a fraction (four digits; CSV keeps them all) or None, which shows as a dash. A
 signature says in one line what the figures were computed from.
 
-Names of columns have a meaning in two cases. `p`, `Holm p` and `p of …` are p-values, of which none shows as 0. Two
-neighbours ending in `low` and `high`, or in `from` and `to`, are the ends of an interval: LaTeX and pages have one
-column for it.
+Names of columns matter in two cases. `p`, `Holm p` and `p of …` are p-values, which never show as 0. Neighbours that
+end in `low` and `high`, or in `from` and `to`, are the ends of an interval, which LaTeX and pages show in one column.
 """
 
 from __future__ import annotations
@@ -112,9 +111,9 @@ MINUS = re.compile(r"(?<![\w.)–-])-(?=\.?\d)")  # before a number
 
 
 def to_latex(table: Table, signature: str, label: str) -> str:
-    """A table with the rules of booktabs, to be pasted; the signature is a comment.
+    """A booktabs table to paste into a paper; the signature is a comment.
 
-    label: for `\\ref`; what is neither a letter, a digit nor one of `:_-` becomes a hyphen
+    label: for `\\ref`; characters other than letters, digits and `:_-` become hyphens
     """
     columns, rows = _joined(table, 3)
     comments = (signature, r"\usepackage{booktabs}")
@@ -155,7 +154,7 @@ def _latex_row(row: Sequence[str]) -> str:
 
 
 def _latex(text: str) -> str:
-    """Any text as LaTeX that shows it; a hyphen before a number becomes a minus sign."""
+    """Any text, escaped for LaTeX; a hyphen before a number becomes a minus sign."""
     characters = MINUS.sub("−", " ".join(text.split()))
     return "".join(LATEX.get(character, character) for character in printable(characters))
 
@@ -166,7 +165,7 @@ def to_files(name: str, table: Table, signature: str) -> dict[str, str]:
 
 
 def to_html(table: Table) -> str:
-    """For a page in the style of `blemore.page`; wider than the page, it scrolls."""
+    """For a page in the style of `blemore.page`. A table wider than the page scrolls."""
     columns, rows = _joined(table, 4)
     header = _html_cells("th", columns)
     body = "".join(f"<tr>{_html_cells('th', row[:1])}{_html_cells('td', row[1:])}</tr>" for row in rows)

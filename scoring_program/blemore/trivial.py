@@ -1,8 +1,8 @@
 """The trivial baselines: always the same answer.
 
-Two answers are the most frequent blend, since one cannot be best at both metrics: the most frequent
-pair (its presence is the published figure), and the most frequent pair with saliences (its salience
-is). Ties go to the lowest label index (see labels.py).
+There are two constant blends, since no single one is best at both metrics: the most frequent pair,
+which gives the published presence, and the most frequent pair with saliences, which gives the
+published salience. Ties go to the lowest label index (see labels.py).
 
 The published figures take the most frequent class of the partition that is *scored*. What a
 participant could submit is fitted on *train*; on the test set the two can differ.
@@ -19,15 +19,14 @@ from typing import NamedTuple, TypeVar
 from blemore.labels import BLENDS, LABELS, NEUTRAL, PAIRS, SINGLES, Label, Prediction
 from blemore.metrics import Counts, count
 
-# Fills templates. The one emotion that is never in a blend: ACC_salience is 0 for certain, and nobody takes it for an
-# attempt.
+# Fills templates. Neutral is never in a blend, so ACC_salience is 0 for certain, and nobody takes it for an attempt.
 PLACEHOLDER = Label((NEUTRAL,), (100,))
 
 T = TypeVar("T")
 
 
 class Trivial(NamedTuple):
-    """The constant answers. None where the labels that were fitted on hold none of the kind."""
+    """The constant answers; None if the labels that they were fitted on have none of the kind."""
 
     single: Label | None
     pair: Label | None  # the most frequent pair, with its own most frequent saliences
@@ -70,5 +69,5 @@ def answer(label: Label, clips: Iterable[str]) -> dict[str, Prediction]:
 
 
 def evaluate(trivial: Trivial, labels: Mapping[str, Label]) -> dict[str, Counts]:
-    """The record of each answer that there is, over the scored `labels`."""
+    """The record of each answer that exists, over the scored `labels`."""
     return {name: count(answer(label, labels), labels) for name, label in trivial._asdict().items() if label}

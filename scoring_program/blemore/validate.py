@@ -1,9 +1,9 @@
-"""From parsed data to labels, or to every problem in it.
+"""Turns parsed data into labels, or lists every problem in it.
 
-The JSON Schemas in schemas/ say all that a schema can say, and jsonschema checks it; this module adds
-what no schema can: two different emotions, saliences that sum to 100, a clip under two spellings of
-its id, clips that are missing or unknown. It also turns what jsonschema reports into words: what
-was found, what was expected, the likely cause.
+The JSON Schemas in schemas/ say all that a schema can say, and jsonschema checks it. This module adds
+what no schema can say: two different emotions, saliences that sum to 100, a clip under two spellings
+of its id, missing and unknown clips. It also puts jsonschema's reports into words: what was found,
+what was expected, the likely cause.
 
 Saliences are in percent and may be off by 0.01, read as decimal numbers: 99.99 and 100.01 are valid.
 """
@@ -37,14 +37,14 @@ from blemore.labels import (
 )
 
 WORDS_FOR_NOTHING = ("NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
-MEND = "Mend this row, or take the table as the dataset ships it."
-SUM_WITHIN = 0.01 + 1e-9  # 70.01 + 30 is off by 0.01 to its writer, by a little more to a binary float
+FIX_ROW = "Fix this row, or use the table as the dataset ships it."
+SUM_WITHIN = 0.01 + 1e-9  # 70.01 + 30 is off by 0.01 in decimals, but by a little more in binary floats
 
 
 class Reference(NamedTuple):
-    """What is known of the clips to score: true labels, and actors and folds where the source gives them.
+    """What is known about the clips to score: true labels and, if the source gives them, actors and folds.
 
-    secret: the key with which the labels are hashed for everybody to see, where the source gives one
+    secret: the key for the public hash of the labels, if the source gives one
     """
 
     labels: dict[str, Label]
@@ -60,7 +60,7 @@ def validate(
 
     predictions: parsed JSON in either root form, `{"predictions": {clip: entry}}` or `{clip: entry}`;
                  an entry is a list of one or two `{"emotion": …, "salience": percent}`
-    ids:         the clips that must be there, each once and no other; None leaves that unchecked
+    ids:         the clips that must be there, each once, and no others; None skips this check
     where:       the name of the source, for messages
 
     Raises ValidationError with every problem.
@@ -100,7 +100,7 @@ def validate_labels(labels: object, where: str = "labels") -> Reference:
 def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata") -> Reference:
     """The reference from the rows of the dataset's metadata CSV (as `blemore.io.read_table` gives them).
 
-    Used columns: filename, emotion_1, emotion_2 and their saliences; mix (where given it must agree);
+    Used columns: filename, emotion_1, emotion_2 and their saliences; mix (if given, it must agree);
     video_id, the actor; fold. Raises ValidationError with every problem.
     """
     rows = list(rows)
@@ -109,9 +109,7 @@ def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata"
     absent = [name for name in needed if rows and name not in rows[0]]
     if not rows or absent:
         fault = f"no column {some(absent, 9)}" if rows else "no rows"
-        hint = (
-            "The test metadata has ids alone: labels are not public." if absent and "filename" not in absent else None
-        )
+        hint = "Test metadata has only ids: its labels are not public." if absent and "filename" not in absent else None
         raise ValidationError(
             Problem("bad-table", where, f"{fault}; expected the dataset's metadata with labels", hint=hint)
         )
@@ -119,16 +117,16 @@ def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata"
     for row in rows:
         line, clip = f"{where}: line {row.get('', '?')}", clip_id(row["filename"])
         if not clip:
-            problems.append(Problem("bad-table", line, "no filename; expected the clip's", hint=MEND))
+            problems.append(Problem("bad-table", line, "no filename; expected the clip's", hint=FIX_ROW))
         elif clip in reference.labels:
             problems.append(
-                Problem("duplicate-clip", line, "the clip stands in an earlier row already; expected once", clip, MEND)
+                Problem("duplicate-clip", line, "the clip is in an earlier row already; expected once", clip, FIX_ROW)
             )
         else:
             try:
                 reference.labels[clip] = _row_label(row)
             except ValueError as error:
-                problems.append(Problem("not-a-label", line, str(error), clip, MEND))
+                problems.append(Problem("not-a-label", line, str(error), clip, FIX_ROW))
             if row.get("video_id"):
                 reference.groups[clip] = row["video_id"]
             if row.get("fold"):
@@ -140,7 +138,7 @@ def validate_metadata(rows: Iterable[Mapping[str, str]], where: str = "metadata"
                             line,
                             f"fold is {show(row['fold'])}; expected a whole number from 0",
                             clip,
-                            MEND,
+                            FIX_ROW,
                         )
                     )
                 else:
@@ -158,7 +156,7 @@ def _demand_empty_cells(rows: Sequence[Mapping[str, str]], where: str) -> None:
     if words:
         names, spellings = (sorted(set(column)) for column in zip(*words))
         message = f"{len(words):,} cells of {', '.join(names)} hold {', '.join(spellings)}; expected empty cells"
-        hint = "R and pandas can write missing values so: write them empty, or take the table as the dataset ships it."
+        hint = "R and pandas can write missing values like this: leave them empty, or use the dataset's own table."
         raise ValidationError(Problem("bad-table", where, message, hint=hint))
 
 
@@ -169,7 +167,7 @@ def _row_label(row: Mapping[str, str]) -> Label:
     emotions = [row[name] for name in ("emotion_1", "emotion_2") if row[name]]
     if row.get("mix") and _number(row["mix"]) != len(emotions) - 1:
         raise ValueError(
-            f"mix is {show(row['mix'])} beside {len(emotions)} emotion(s); expected 1 for a blend, 0 for a single"
+            f"mix is {show(row['mix'])} with {len(emotions)} emotion(s); expected 1 for a blend, 0 for a single"
         )
     texts = [row[f"emotion_{k}_salience"] for k in range(1, len(emotions) + 1)]
     if texts == [""]:
@@ -177,9 +175,8 @@ def _row_label(row: Mapping[str, str]) -> Label:
     saliences = [value for value in map(_number, texts) if value is not None]
     label = (tuple(emotions), tuple(saliences))
     if label not in LABEL_INDEX and (label[0][::-1], label[1][::-1]) not in LABEL_INDEX:
-        raise ValueError(
-            f"{show('+'.join(emotions))} with {show('/'.join(text or '?' for text in texts))} is none of the 36 labels"
-        )
+        percentages = "/".join(text or "?" for text in texts)
+        raise ValueError(f"{show('+'.join(emotions))} with {show(percentages)} is not one of the 36 labels")
     return to_prediction(list(zip(emotions, saliences))).label
 
 
@@ -188,11 +185,11 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if abs(value) < 1e9 else None  # NaN and Infinity are no numbers here
+    return value if abs(value) < 1e9 else None  # NaN and Infinity are not numbers here
 
 
 def _raise_if(problems: list[Problem], clips: Iterable[str] = ()) -> None:
-    """Raise the problems, each once, in the order in which their clips stand in the document; the general ones last."""
+    """Raise the problems, each once, in the order of their clips in the document; general problems come last."""
     if problems:
         place: dict[str | None, int] = {clip_id(name): index for index, name in reversed(list(enumerate(clips)))}
         in_order = sorted(
@@ -205,7 +202,7 @@ def _raise_if(problems: list[Problem], clips: Iterable[str] = ()) -> None:
 
 
 def _clips(data: object, key: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """The mapping of clips in either root form, and the path to it; empty if the root is none."""
+    """The mapping of clips in either root form, and the path to it; empty if there is none."""
     if isinstance(data, dict) and key in data:
         return (data[key] if isinstance(data[key], dict) else {}), (key,)
     return (data if isinstance(data, dict) else {}), ()
@@ -214,7 +211,7 @@ def _clips(data: object, key: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
 def _parse_entries(
     clips: Mapping[str, Any], root: tuple[str, ...], where: str, problems: list[Problem]
 ) -> tuple[dict[str, Prediction], list[Problem]]:
-    """Every sound entry as a Prediction; problems of the others are appended. Repeated clips come apart, last."""
+    """Every valid entry as a Prediction, and the problems of repeated clips. Other problems are appended."""
     unsound = {problem.clip for problem in problems}
     parsed: dict[str, Prediction] = {}
     spelling: dict[str, str] = {}
@@ -226,9 +223,9 @@ def _parse_entries(
                 Problem(
                     "duplicate-clip",
                     place,
-                    f"the clip stands here and as {show(spelling[clip])}; expected once",
+                    f"the clip is here and as {show(spelling[clip])}; expected once",
                     clip,
-                    "A media suffix does not make another clip. Keep one entry.",
+                    "Names that differ only in a media suffix mean the same clip. Keep one entry.",
                 )
             )
             continue
@@ -242,13 +239,13 @@ def _parse_entries(
 
 
 def _beyond_schema(entry: object, where: str, clip: str) -> Iterator[Problem]:
-    """What is wrong between the two parts of a blend. An entry of another shape is the schema's affair."""
+    """What is wrong between the two parts of a blend. The schema covers entries of any other shape."""
     if not (isinstance(entry, list) and 1 <= len(entry) <= 2 and all(isinstance(part, dict) for part in entry)):
         return
     saliences = [part.get("salience") for part in entry]
     if any(
         isinstance(value, float) and math.isnan(value) for value in saliences
-    ):  # from Python: in a file the reader refuses it
+    ):  # only from Python: in a file, the reader refuses it
         yield Problem(
             "not-finite",
             where,
@@ -264,9 +261,9 @@ def _beyond_schema(entry: object, where: str, clip: str) -> Iterator[Problem]:
         yield Problem(
             "emotion-twice",
             where,
-            f"{show(first)} stands twice; expected two different emotions",
+            f"{show(first)} occurs twice; expected two different emotions",
             clip,
-            "For a single emotion write one part with salience 100.",
+            "For a single emotion, write one part with salience 100.",
         )
     if any(isinstance(value, bool) or not isinstance(value, Number) for value in saliences):
         return
@@ -284,7 +281,7 @@ def _beyond_schema(entry: object, where: str, clip: str) -> Iterator[Problem]:
 
 
 def folders_hint(unknown: Iterable[str]) -> str | None:
-    """What to say of unknown clips whose ids are paths."""
+    """The hint for unknown clips whose ids are paths, else None."""
     return (
         "A clip's id is its file name, without folders."
         if any("/" in clip or "\\" in clip for clip in unknown)
@@ -303,10 +300,10 @@ def _coverage(clips: set[str], expected: set[str], where: str) -> Iterator[Probl
             hint="Every clip counts: a prediction that is left out cannot be scored.",
         )
     if unknown:
-        hint = "Are these of another partition or fold?"
+        hint = "Are these from another partition or fold?"
         near = get_close_matches(unknown[0], missing[:2000], n=1, cutoff=0.75) if missing else []
         if near:
-            # What looks alike (é may be one character or two) is told in codes.
+            # Ids that look alike (é may be one character or two) are shown in codes.
             spelling = ascii if normalize("NFC", unknown[0]) == normalize("NFC", near[0]) else show
             hint = f"The nearest missing clip to {spelling(unknown[0])} is {spelling(near[0])}."
         hint = folders_hint(unknown) or hint
@@ -329,8 +326,7 @@ def _schema_problems(data: object, name: str, key: str, where: str) -> Iterator[
     validator = Draft202012Validator(schema(name))
     clips, root = _clips(data, key)
     try:
-        # jsonschema is slow, and most entries are equal to others: look at each of them once, at all only if one is
-        # unsound.
+        # jsonschema is slow, and most entries repeat: check each distinct one, and all of them only if one is invalid.
         distinct = {repr(entry): clip for clip, entry in clips.items()}
         sample = {clip: clips[clip] for clip in distinct.values()}
         if validator.is_valid({**data, key: sample} if isinstance(data, dict) and root else sample):
@@ -380,7 +376,7 @@ def _size_problem(error: Any, field: object, where: str, clip: str | None) -> Pr
     if error.validator == "minProperties":
         return Problem("empty", where, "empty; expected at least one clip", clip)
     if error.validator == "minItems":
-        hint = "Every clip needs at least one emotion: if none stands out, the most probable one."
+        hint = "Every clip needs at least one emotion: if none stands out, give the most probable one."
         return Problem("empty", where, "empty; expected one or two emotions", clip, hint)
     if error.validator == "maxItems":
         message = f"{size} emotions; expected one or two"
@@ -388,7 +384,7 @@ def _size_problem(error: Any, field: object, where: str, clip: str | None) -> Pr
     if field == "secret":
         message = f"a secret of {size} characters; expected at least {error.validator_value}"
         return Problem("secret", where, message, hint="Leave it out: blemore-codabench build writes a random one.")
-    hint = "Leave groups out altogether where the actors are not known."
+    hint = "If the actors are not known, leave groups out altogether."
     return Problem("empty", where, "an empty text; expected an actor's name", clip, hint)
 
 
@@ -437,7 +433,7 @@ def _key_hint(entry: Mapping[str, object], absent: list[str]) -> str | None:
 
 
 def _root_hint(path: list[Any]) -> str | None:
-    return "Only the clips belong into the file: keep the name of the team or method elsewhere." if not path else None
+    return "Only the clips belong in the file: put the name of the team or method elsewhere." if not path else None
 
 
 def _emotion_problem(emotion: object, where: str, clip: str | None) -> Problem:
@@ -483,10 +479,10 @@ def _emotion_hint(emotion: object) -> str | None:
 
 def _salience_hint(error: Any) -> str | None:
     value = error.instance
-    if error.validator == "minimum":  # a part that stands alone, with less than 100
+    if error.validator == "minimum":  # a single part, with less than 100
         return _fraction_hint([value]) or "Is the second emotion missing? A single emotion has salience 100."
     if error.validator in ("exclusiveMinimum", "exclusiveMaximum") and value in (0, 100):
-        return "A blend with all of the salience on one emotion is a single: write that one alone with salience 100."
+        return "A blend with all the salience on one emotion is a single: write that emotion alone with salience 100."
     return "The dataset's saliences are 100, or 70/30, 50/50 and 30/70." if error.validator == "enum" else None
 
 

@@ -300,7 +300,7 @@ def test_outputs_are_files_of_their_own(tiny, scores, tmp_path):
         ["--test-scores", scores["one", "test"]],
     )
     refused = {
-        f"'--out' claims {link}, which '--scores' names": [*start, *tests, "--out", link],
+        f"'--out' would overwrite {link}, which '--scores' names": [*start, *tests, "--out", link],
         "sub.expected.csv, which '--test-scores' names": [
             *start,
             "--test-scores",
@@ -446,7 +446,7 @@ def other_contents(tiny, path, out, table):
         (["train", "--metadata", path / "text.csv", "--features", tiny.sound, *out], 1, "text.csv"),
         (["train", "--metadata", path / "binary.csv", "--features", tiny.sound, *out], 1, "UTF-8"),
         (["train", "--metadata", path / "empty.csv", "--features", tiny.sound, *out], 1, "empty"),
-        (["train", "--metadata", tiny.test, "--features", tiny.sound, *out], 1, "ids alone"),
+        (["train", "--metadata", tiny.test, "--features", tiny.sound, *out], 1, "only ids"),
         (["train", "--metadata", tiny.train, "--features", path / "text.csv", *out], 1, "expected filename"),
         (["train", "--metadata", tiny.train, "--features", path / "binary.csv", *out], 1, "not a CSV table"),
         (["train", "--metadata", tiny.train, "--features", path / "empty", *out], 1, "no .npy or .csv files"),

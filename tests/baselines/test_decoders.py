@@ -288,7 +288,7 @@ def test_train_tells_what_decode_tells_and_predict_what_each_clip_is_expected_to
     assert (
         tail in trained.stdout
         and "end of the 95 % interval" in tail
-        and "Difference to thresholds on the same scores" in tail
+        and "Difference from thresholds on the same scores" in tail
     )
     assert "of what it aims at (0.8 · ACC_presence + 0.2 · ACC_salience)" in trained.stdout
     predicted = CliRunner().invoke(

@@ -466,7 +466,7 @@ def test_a_current_folder_that_is_gone(tmp_path):
     program = str(Path(sys.executable).parent / "blemore-baselines")
     code = f"import os; os.chdir({str(tmp_path)!r}); os.rmdir(os.getcwd()); os.execv({program!r}, ['x', 'encoders'])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
-    assert run.returncode == 3 and run.stderr.splitlines()[0] == ".: the current folder is gone"
+    assert run.returncode == 3 and run.stderr.splitlines()[0] == ".: the current folder no longer exists"
 
 
 def test_a_home_that_cannot_be_written_brings_no_foreign_warnings(voices, tmp_path):

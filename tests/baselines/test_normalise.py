@@ -173,7 +173,8 @@ def test_what_actors_add_is_taken_away_again(name):
     assert accounts["transductive"]["signature"].endswith("|normalise:centre")
     assert "normalise" not in accounts["inductive"]["signature"]
     text = decoder_to_text(name, decoded.figures)
-    assert "transductive: scores normalised per actor (centre)" in text and "Difference to each clip by itself" in text
+    assert "transductive: scores normalised per actor (centre)" in text
+    assert "Difference from each clip by itself" in text
     # New clips of new actors, by the reference of the training set.
     new, unseen = actors_apart(seed=1)
     answers = decoded.apply(unseen, new.actors)

@@ -1,4 +1,4 @@
-"""Short forms for the tests' data.
+"""Short forms for the data of tests.
 
 `entry("ang 70 hap 30")` is the list of parts; `mapping({"a": "sad 100"})` the bare mapping of clips.
 """
@@ -25,7 +25,7 @@ def mapping(clips):
 
 
 def zipped(files, method=zipfile.ZIP_DEFLATED):
-    """The bytes of a zip that holds `files`, pairs of name and content (the same name can stand twice)."""
+    """The bytes of a zip that holds `files`, pairs of name and content (the same name may occur twice)."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content in files:
@@ -34,7 +34,7 @@ def zipped(files, method=zipfile.ZIP_DEFLATED):
 
 
 def problems_of(function, *arguments, **options):
-    """The problems that a call is refused with; none where it goes through."""
+    """The problems for which a call is refused; empty if it succeeds."""
     try:
         function(*arguments, **options)
     except ValidationError as error:
@@ -48,6 +48,6 @@ def read(raw, ids=None):
     return validate(parse_json(raw if isinstance(raw, bytes) else raw.encode(), "s"), ids, "s")
 
 
-def told(problems):
-    """What of a problem a test pins: (code, path inside the document, clip)."""
+def essentials(problems):
+    """The parts of problems that tests pin: (code, path inside the document, clip)."""
     return [(problem.code, problem.where.partition(": ")[2], problem.clip) for problem in problems]

@@ -1,4 +1,4 @@
-"""A reference scorer, written from the definition alone: slow, plain, and without a line of the code it checks."""
+"""A reference scorer, written only from the definition: slow and plain, without a line of the code that it checks."""
 
 from fractions import Fraction
 
@@ -6,7 +6,7 @@ BLENDABLE = ["ang", "disg", "fea", "hap", "sad"]
 
 
 def decimal(number):
-    """A number as its writer sees it: 99.99 is 9999/100."""
+    """A number as written in decimals: 99.99 is 9999/100."""
     return Fraction(repr(number))
 
 
@@ -24,7 +24,7 @@ def is_valid(entry):
 
 
 def dominant(entry):
-    """The emotion of a blend that dominates, or "both". Compared as the computer holds them, so without rounding."""
+    """The dominant emotion of a blend, or "both". Compares the exact binary values, without rounding."""
     (first, a), (second, b) = [(part["emotion"], Fraction(part["salience"])) for part in entry]
     if abs(a - b) < Fraction(1, 10**6):
         return "both"
@@ -32,7 +32,7 @@ def dominant(entry):
 
 
 def clip_outcome(predicted, true):
-    """(right set, right relation, right rounded percentages); the last two are None where the truth is no blend."""
+    """(right set, right relation, right rounded percentages); the last two are None if the truth is not a blend."""
     right_set = {part["emotion"] for part in predicted} == {part["emotion"] for part in true}
     if len(true) == 1:
         return right_set, None, None

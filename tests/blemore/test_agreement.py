@@ -1,4 +1,4 @@
-"""blemore agrees with a naive scorer written from the definition, and with itself where nothing should change."""
+"""blemore agrees with a naive scorer written from the definition, and ignores changes without meaning."""
 
 import itertools
 import random
@@ -72,7 +72,7 @@ def random_entry(rng, canonical):
 
 
 def near(rng, truth):
-    """A prediction that often has something in common with the truth: at random, two labels hardly ever meet."""
+    """A prediction that often has something in common with the truth, which two random labels seldom have."""
     if rng.random() < 0.5:
         return random_entry(rng, canonical=False)
     drawn = random_entry(rng, canonical=False)
@@ -111,7 +111,7 @@ def test_every_pair_of_the_36_labels():
         )
 
 
-# Saliences where the rule could slip: at the limits of sums, of equality, of rounding, of the range itself.
+# Saliences where the rule could fail: at the limits of sums, equality, rounding and the range.
 EDGES = [
     30,
     40,
@@ -162,7 +162,7 @@ part = st.builds(lambda emotion, value: {"emotion": emotion, "salience": value},
 
 @st.composite
 def blend_near_100(draw):
-    """Two emotions whose saliences sum to about 100: valid ones, and ones off by a hundredth too much."""
+    """Two emotions whose saliences sum to about 100: valid ones, and some that are off by a hundredth too much."""
     first, second = draw(st.lists(st.sampled_from(EMOTIONS), min_size=2, max_size=2))
     share = draw(salience)
     off = draw(st.sampled_from([0, 0, 0, 0.01, -0.01, 0.02, -0.02, 0.0000002]))
@@ -191,7 +191,7 @@ def valid_entry(draw, truth):
 
 
 @given(entries)
-def test_valid_and_invalid_entries_are_told_apart_alike(parts):
+def test_both_scorers_accept_the_same_entries(parts):
     try:
         validate({"a": parts})
     except ValidationError:
@@ -278,7 +278,7 @@ def shuffled(clips, seed):
     ],
     ids=["clips reordered", "emotions reordered", "suffix", "several suffixes", "root form", "all at once"],
 )
-def test_what_carries_no_meaning_changes_nothing_nor_the_signature(some_clips, change):
+def test_changes_without_meaning_change_neither_figures_nor_signature(some_clips, change):
     predictions, labels = some_clips
     expected = figures(predictions, labels)
     assert figures(change(predictions, "predictions"), labels) == expected
@@ -370,13 +370,13 @@ def test_the_metrics_refuse_labels_that_are_wrong(function):
 
 
 class Array:
-    """What numpy's arrays look like from outside, which are no dependency here."""
+    """Looks like an array of numpy, which is not a dependency here."""
 
     shape = (3, 6)
 
 
 @pytest.mark.parametrize("function", [acc_presence, acc_salience, score])
-def test_arrays_are_told_what_is_expected(function):
+def test_arrays_are_refused_with_what_is_expected(function):
     for arguments, names in (((Array(), Array()), ["predictions", "labels"]), ((PREDICTED, Array()), ["labels"])):
         problems = problems_of(function, *arguments)
         assert [problem.where for problem in problems] == names

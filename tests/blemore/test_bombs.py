@@ -1,6 +1,4 @@
-"""Archives made to hurt: refused within 2 s and 200 MB, each measured in a process of its own, by the installed
-command.
-"""
+"""Malicious archives: the installed command refuses each within 2 s and 200 MB, measured in a process of its own."""
 
 import json
 import resource
@@ -16,7 +14,7 @@ from blemore.evaluate import check
 
 GOOD = json.dumps(mapping({"a": "sad 100"}))
 MIB = 2**20
-# ru_maxrss would be that of the process that started it; the kernel's own high-water mark begins anew.
+# ru_maxrss would include the parent process; the kernel's own high-water mark starts at zero.
 RUN = """
 import re, sys
 from blemore.cli import main
@@ -42,7 +40,7 @@ def listing(entries):
 
 
 def claims(raw, size):
-    """The same zip, its last file said to be of another size."""
+    """The same zip with a false size for its last file."""
     changed = bytearray(raw)
     struct.pack_into("<I", changed, raw.rindex(b"PK\x01\x02") + 24, size)
     return bytes(changed)
@@ -65,7 +63,7 @@ BOMBS = [
     ("empty lists", lambda: zipped([("s.json", b"[" + b"[]," * (20 * MIB) + b"[]]")]), "300-fold"),
     ("beyond the limit", lambda: zipped([("s.json", b" " * (65 * MIB))]), "at most 64 MiB"),
     ("far beyond the limit", lambda: zipped([("s.json", b"0" * (300 * MIB))]), "at most 64 MiB"),
-    ("a large file beside", lambda: claims(zipped([("s.json", GOOD), ("other.bin", b"x")]), 2**31), "when extracted"),
+    ("another large file", lambda: claims(zipped([("s.json", GOOD), ("other.bin", b"x")]), 2**31), "when extracted"),
     ("a lie about the size", lambda: claims(zipped([("s.json", b" " * (60 * MIB))]), 10), ""),
     ("stored, too large", lambda: zipped([("s.json", b" " * (64 * MIB))], zipfile.ZIP_STORED), "at most 64 MiB"),
     ("absolute", lambda: zipped([("/etc/s.json", GOOD)]), "absolute"),
@@ -87,11 +85,11 @@ def test_bombs_are_refused_quickly_in_little_memory(tmp_path, make, words):
         [sys.executable, "-c", RUN, "--check", tmp_path / "s.zip"], capture_output=True, text=True, timeout=60
     )
     cost = resource.getrusage(resource.RUSAGE_CHILDREN)
-    *told, kilobytes = done.stderr.strip().splitlines()
-    assert done.returncode == 1 and done.stdout == "" and words in "\n".join(told) and "Traceback" not in done.stderr, (
-        done.stderr
-    )
-    assert cost.ru_utime + cost.ru_stime - start < 2  # the process's own time: this machine may be busy
+    *messages, kilobytes = done.stderr.strip().splitlines()
+    assert (
+        done.returncode == 1 and done.stdout == "" and words in "\n".join(messages) and "Traceback" not in done.stderr
+    ), done.stderr
+    assert cost.ru_utime + cost.ru_stime - start < 2  # processor time, since the machine may be busy
     assert int(kilobytes) < 200 * 1024
 
 

@@ -1,4 +1,4 @@
-"""The command blemore-score: exit codes, what goes to stdout and what to stderr, and no traceback whatever comes in."""
+"""The command blemore-score: exit codes, what goes to stdout and what to stderr, and no traceback for any input."""
 
 import csv
 import json
@@ -26,14 +26,14 @@ TABLE = [
     ("single", "neu 100", "sad 100", "wrong set"),
     ("relation", "ang 70 hap 30", "hap 70 ang 30", "wrong relation"),
     ("ranked", "ang 70 hap 30", "ang 60 hap 40", ""),
-]  # 7 clips: 3 right sets (right, relation, ranked); 4 blends: 1 right relation (ranked), none exactly
+]  # 7 clips: 3 right sets (right, relation, ranked); 4 blends: 1 right relation (ranked), 0 right percentages
 TRUTH = mapping({clip: truth for clip, truth, _, _ in TABLE})
 PREDICTED = {"predictions": mapping({f"{clip}.mov": predicted for clip, _, predicted, _ in TABLE})}
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder with preds.json, labels.json and what a test adds."""
+    """A working folder with preds.json, labels.json and files that a test adds."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "preds.json").write_text(json.dumps(PREDICTED))
     (tmp_path / "labels.json").write_text(json.dumps({"labels": TRUTH}))
@@ -133,7 +133,7 @@ def test_folds(folder):
         "signature"
     ]
     result = run("p.json", "m.csv", "--fold", 0)
-    assert "Scored on fold 0 alone." in result.stdout
+    assert "Scored only on fold 0." in result.stdout
     assert run("p.json", "m.csv").exit_code == 1  # two clips are missing
     assert run("p.json", "m.csv", "--fold", 1).exit_code == 1  # two are unknown, one is missing
     several = run("p.json", "m.csv", "--fold", 2, "--fold", 0)
@@ -173,12 +173,12 @@ def test_per_clip(folder):
     "truth, found",
     [(("ang",), ("hap", "sad")), (("hap", "sad"), ("ang",)), (("neu",), ("fea",)), (("ang", "hap"), ("ang", "sad"))],
 )
-def test_a_wrong_set_is_one_that_neither_holds_nor_lies_in_the_truth(truth, found):
+def test_a_wrong_set_neither_contains_nor_is_contained_in_the_truth(truth, found):
     labels = [Label(emotions, (100,) if len(emotions) == 1 else (50, 50)) for emotions in (found, truth)]
     assert error_kind(*labels) == "wrong set"
 
 
-def test_per_clip_into_a_place_that_cannot_be_written(folder):
+def test_per_clip_to_a_place_that_cannot_be_written(folder):
     (folder / "full").write_text("a file, no folder")
     (folder / "taken").mkdir()
     for target in ("full/clips.csv", "taken", "preds.json/x/y.csv"):
@@ -189,7 +189,7 @@ def test_per_clip_into_a_place_that_cannot_be_written(folder):
 
 
 @pytest.mark.parametrize(
-    "arguments, claims, names",
+    "arguments, writer, other",
     [
         (["preds.json", "labels.json", "--per-clip", "preds.json"], "--per-clip", "PREDS"),
         (["--html", "labels.json", "preds.json", "labels.json"], "--html", "LABELS"),
@@ -198,15 +198,14 @@ def test_per_clip_into_a_place_that_cannot_be_written(folder):
         (["preds.json", "labels.json", "--per-clip", "new", "--html", "nowhere/../new"], "--html", "--per-clip"),
     ],
 )
-def test_nothing_is_written_over_an_input_or_another_output(folder, arguments, claims, names):
+def test_nothing_is_written_over_an_input_or_another_output(folder, arguments, writer, other):
     (folder / "other.json").write_text(json.dumps(PREDICTED))
     (folder / "link.json").symlink_to("other.json")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert re.search(rf"'{claims}' claims .*, which '\[?{names}\]?' names, too", " ".join(result.stderr.split())), (
-        result.stderr
-    )
+    message = rf"'{writer}' would overwrite .*, which '\[?{other}\]?' names as well"
+    assert re.search(message, " ".join(result.stderr.split())), result.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -277,11 +276,11 @@ def test_check_warns_of_what_makes_the_platform_run_a_submission(folder, name, w
     (folder / "s.zip").write_bytes(zipped([(name, "command: python3 run.py"), ("s.json", json.dumps(PREDICTED))]))
     result = run("--check", "s.zip", "--ids", "labels.json")
     assert result.exit_code == 0 and result.stdout.startswith("valid: s.zip")
-    assert ("takes the zip for a program" in result.stderr) == warned == bool(result.stderr)
+    assert ("takes it for a program" in result.stderr) == warned == bool(result.stderr)
 
 
 def test_a_secret_of_the_labels_keys_their_hash(folder):
-    """As on the platform, where nobody else can compute it; a plain one tells who knows all but a few of them."""
+    """As on the platform, where nobody else can compute it. A plain hash confirms guesses of the last few labels."""
 
     def signature(labels):
         (folder / "l.json").write_text(json.dumps(labels))
@@ -327,10 +326,10 @@ def test_check_against_the_real_test_list(folder, shared):
         (["bad.zip", "labels.json"], 1, "not a readable zip"),
         ([], 2, "PREDS"),
         (["preds.json"], 2, "LABELS are missing"),
-        (["preds.json", "labels.json", "--check"], 2, "--check takes PREDS alone"),
-        (["preds.json", "--check", "--fold", "0"], 2, "--check takes PREDS alone"),
-        (["preds.json", "--check", "--per-clip", "x.csv"], 2, "--check takes PREDS alone"),
-        (["preds.json", "labels.json", "--ids", "labels.json"], 2, "--ids goes with --check"),
+        (["preds.json", "labels.json", "--check"], 2, "--check takes only PREDS"),
+        (["preds.json", "--check", "--fold", "0"], 2, "--check takes only PREDS"),
+        (["preds.json", "--check", "--per-clip", "x.csv"], 2, "--check takes only PREDS"),
+        (["preds.json", "labels.json", "--ids", "labels.json"], 2, "--ids needs --check"),
         (["preds.json", "labels.json", "--fold", "x"], 2, "not a valid integer"),
         (["preds.json", "labels.json", "--fold", "0"], 2, "no fold 0"),
         (["preds.json", "labels.json", "--max-mib", "0"], 2, "--max-mib"),
@@ -343,7 +342,7 @@ def test_check_against_the_real_test_list(folder, shared):
         (["preds.json", "bad.json"], 4, "not JSON"),
         (["preds.json", "preds.json"], 4, "expected a list"),
         (["preds.json", "ids.csv"], 4, "labels are not public"),
-        (["preds.json", "broken.csv"], 4, "is none of the 36 labels"),
+        (["preds.json", "broken.csv"], 4, "is not one of the 36 labels"),
         (["bad.json", "bad.json"], 4, "not JSON"),  # the organiser's fault comes first
     ],
 )
@@ -355,7 +354,7 @@ def test_exit_codes(folder, arguments, code, words):
     (folder / "broken.csv").write_text("filename,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience\na,joy,,,\n")
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (code, "") and words in result.stderr
-    if code != 2:  # with --json, problems are results: one object on stdout, the same code
+    if code != 2:  # with --json, problems are results: one object on stdout, with the same exit code
         result = run(*arguments, "--json")
         found = json.loads(result.stdout)
         assert (result.exit_code, found["valid"], result.stderr) == (code, False, "")
@@ -400,7 +399,7 @@ def test_no_hostile_file_gives_a_traceback_or_raw_escapes(folder, raw):
     ]:
         result = run(*arguments)
         if arguments == ["preds.json", "hostile.json"] and result.exit_code == 1:
-            continue  # the same text can be sound as labels: then the predictions do not fit it
+            continue  # the same text can be valid as labels, which the predictions do not fit
         assert result.exit_code == code, arguments
         assert "Traceback" not in result.stderr + result.stdout
         assert all(char.isprintable() or char == "\n" for char in result.stderr + result.stdout)
@@ -421,7 +420,7 @@ def process(*arguments, **environment):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp437"])
 def test_any_terminal_can_show_the_results(folder, encoding):
-    """A zip, an undefined figure and hostile ids bring characters that not every terminal has."""
+    """A zip, an undefined figure and hostile ids print characters that some terminals lack."""
     (folder / "one.json").write_text(json.dumps(mapping({"a": "sad 100"})))
     (folder / "s.zip").write_bytes(zipped([("one.json", (folder / "one.json").read_bytes())]))
     (folder / "bad.zip").write_bytes(zipped([("é.json", '{"\\ud800\\u001b[31m": []}')]))
@@ -436,7 +435,7 @@ def test_any_terminal_can_show_the_results(folder, encoding):
         assert b"\x1b" not in done.stdout + done.stderr
 
 
-def test_a_file_name_that_is_no_unicode(folder):
+def test_a_file_name_that_is_not_unicode(folder):
     name = os.fsdecode(b"\xff\x1b[31m.json")
     try:
         (folder / name).write_text(json.dumps(PREDICTED))

@@ -37,14 +37,14 @@ def run(*arguments):
 
 
 def test_intervals_in_json_and_text(folder):
-    told = json.loads(run("preds.json", "labels.json", "--ci", "--json").stdout)
+    data = json.loads(run("preds.json", "labels.json", "--ci", "--json").stdout)
     plain = json.loads(run("preds.json", "labels.json", "--json").stdout)
-    ci = told.pop("ci")
-    assert "ci" not in plain and {**told, "signature": ""} == {**plain, "signature": ""}
+    ci = data.pop("ci")
+    assert "ci" not in plain and {**data, "signature": ""} == {**plain, "signature": ""}
     assert (ci["unit"], ci["units"], ci["method"], ci["level"]) == ("actor", 3, "jackknife-t", 0.95)
     assert "rough" in ci["note"] and ci["reasons"] == {}
     for figure, (low, high) in ci["intervals"].items():
-        assert 0 <= low <= told[figure] <= high <= 1
+        assert 0 <= low <= data[figure] <= high <= 1
     text = run("preds.json", "labels.json", "--ci").stdout
     low, high = ci["intervals"]["score"]
     assert f"score          0.3393   [{low:.4f}, {high:.4f}]" in text
@@ -73,16 +73,16 @@ def test_without_actors_each_clip_counts_with_a_note(folder):
 
 def against(*others):
     options = [word for other in others for word in ("--against", other)]
-    told = json.loads(run("preds.json", "labels.json", *options, "--json").stdout)
-    return told, run("preds.json", "labels.json", *options).stdout
+    data = json.loads(run("preds.json", "labels.json", *options, "--json").stdout)
+    return data, run("preds.json", "labels.json", *options).stdout
 
 
 def test_against_another(folder):
-    told, text = against("other.json")
-    (comparison,) = told["against"]
+    data, text = against("other.json")
+    (comparison,) = data["against"]
     other = json.loads(run("other.json", "labels.json", "--json").stdout)
     for figure, difference in comparison["differences"].items():
-        assert difference["delta"] == pytest.approx(told[figure] - other[figure])
+        assert difference["delta"] == pytest.approx(data[figure] - other[figure])
         assert difference["p"] == difference["p_holm"] and difference["sign_flip"]["seed"] is None
     assert comparison["name"] == "other.json" and f"preds:{comparison['preds']}|" in other["signature"]
     assert f"p = {comparison['differences']['score']['p']:.3f}" in text and "paired over 3 actors" in text
@@ -90,24 +90,24 @@ def test_against_another(folder):
 
 
 def test_against_several(folder):
-    """Every one is shown, and p is corrected over those of one figure."""
-    told, text = against("other.json", "third.json")
-    assert [one["name"] for one in told["against"]] == ["other.json", "third.json"]
+    """All are shown, and p is corrected over the comparisons of each figure."""
+    data, text = against("other.json", "third.json")
+    assert [one["name"] for one in data["against"]] == ["other.json", "third.json"]
     for figure in FIGURES:
-        found = [one["differences"][figure] for one in told["against"]]
+        found = [one["differences"][figure] for one in data["against"]]
         assert [one["p_holm"] for one in found] == holm([one["p"] for one in found])
-    hashes = ",".join(one["preds"] for one in told["against"])
-    assert f"|against:{hashes}|method:jackknife-t|level:0.95|actors:3|p_holm:2 a figure|version:" in told["signature"]
-    assert all(f"Difference to {name}.json, paired" in text for name in ("other", "third"))
-    assert "Holm p" in text and "2 comparisons of each figure" in text and told["signature"] in text
+    hashes = ",".join(one["preds"] for one in data["against"])
+    assert f"|against:{hashes}|method:jackknife-t|level:0.95|actors:3|p_holm:2 a figure|version:" in data["signature"]
+    assert all(f"Difference from {name}.json, paired" in text for name in ("other", "third"))
+    assert "Holm p" in text and "2 comparisons of each figure" in text and data["signature"] in text
     run("preds.json", "labels.json", "--against", "other.json", "--against", "third.json", "--html", "page.html")
     page = (folder / "page.html").read_text()
     assert page.count(">other.json<") == page.count(">third.json<") == 3 and "Holm p" in page
 
 
 def test_against_itself_there_is_no_difference_to_test(folder):
-    told, text = against("preds.json")
-    assert told["against"][0]["differences"]["score"]["reason"] == "no difference"
+    data, text = against("preds.json")
+    assert data["against"][0]["differences"]["score"]["reason"] == "no difference"
     assert "score         +0.0000   n/a: no difference" in text and "p = " not in text
 
 
@@ -117,7 +117,7 @@ def test_the_same_other_twice_is_refused(folder):
 
 
 def test_a_p_value_is_never_printed_as_zero(folder):
-    """Two systems of which one is right on all clips but one for each of 40 actors."""
+    """Two systems, one of which is right on all clips except one for each of 40 actors."""
     clips = [f"clip_{k:03}" for k in range(240)]
     labels = dict.fromkeys(clips, TRUTH["right"])
     wrong = {clip: TRUTH["missed"] for k, clip in enumerate(clips) if k % 6 < 5 and k}
@@ -132,7 +132,7 @@ def test_a_p_value_is_never_printed_as_zero(folder):
     assert "p < 0.001   sign flips p < 0.001" in text and "0.000 " not in text
 
 
-def test_every_invalid_submission_is_told_by_its_name(folder):
+def test_every_invalid_submission_is_reported_by_name(folder):
     (folder / "worse.json").write_text("{")
     result = run("preds.json", "labels.json", "--against", "bad.json", "--against", "worse.json")
     assert result.exit_code == 1 and result.stdout == ""
@@ -140,13 +140,13 @@ def test_every_invalid_submission_is_told_by_its_name(folder):
     assert run("preds.json", "labels.json", "--against", "none.json").exit_code == 3
 
 
-def test_the_page_is_written_and_stdout_stays(folder):
+def test_the_page_is_written_and_stdout_stays_the_same(folder):
     plain, with_page = run("preds.json", "labels.json"), run("preds.json", "labels.json", "--html", "page.html")
     assert plain.stdout == with_page.stdout
     text = (folder / "page.html").read_text()
-    assert "0.3393" in text and "precision" in text and "over 3 actors" in text and "Beside other" not in text
+    assert "0.3393" in text and "precision" in text and "over 3 actors" in text and "Compared with other" not in text
 
 
 @pytest.mark.parametrize("option", [["--ci"], ["--against", "other.json"], ["--html", "page.html"]])
-def test_they_do_not_go_with_check(folder, option):
+def test_intervals_cannot_be_combined_with_check(folder, option):
     assert run("--check", "preds.json", *option).exit_code == 2

@@ -1,4 +1,4 @@
-"""The platform's way in and out: which file is scored, which labels count, what is written and what is never told."""
+"""The platform's interface: which file is scored, which labels count, what is written, and what is never revealed."""
 
 import ast
 import hashlib
@@ -41,7 +41,7 @@ SCORES = {"score": 0.625, "acc_presence": 0.75, "acc_salience": 0.5}  # 3 of 4 s
 
 
 class Platform:
-    """The folders that the worker lays out."""
+    """The folders that the worker creates."""
 
     def __init__(self, root):
         self.root, self.res, self.ref, self.out = root, root / "input/res", root / "input/ref", root / "output"
@@ -94,12 +94,12 @@ def test_exactly_the_leaderboards_keys(platform, capsys):
     assert platform.run() == 0
     assert platform.scores() == SCORES and tuple(platform.scores()) == SCORE_KEYS
     assert sorted(os.listdir(platform.out)) == ["detailed_results.html", "scores.json"]
-    said = capsys.readouterr()
-    assert "0.6250" in said.out and said.err == ""
+    streams = capsys.readouterr()
+    assert "0.6250" in streams.out and streams.err == ""
 
 
 @pytest.mark.parametrize("name", ["s.json", "a/s.JSON", "a/b/s.json", "ünï.json"])
-def test_the_one_json_wherever_it_lies(platform, name):
+def test_the_only_json_is_found_in_any_folder(platform, name):
     (platform.res / "s.json").unlink()
     platform.submit(json.dumps(PREDICTED), name)
     platform.submit("{}", "__MACOSX/._s.json")
@@ -125,7 +125,7 @@ def test_the_one_json_wherever_it_lies(platform, name):
         (lambda p: p.labels({"labels": {**TRUTH, "test_0009": entry("ang 60 hap 40")}}), 4),
         (lambda p: p.labels(mapping({"test_0001": "sad 100"})), 4),  # no blend
         (lambda p: (p.ref / "labels.json").unlink(), 4),
-        (lambda p: (p.submit("{"), p.labels("{")), 4),  # nobody can mend a submission against wrong labels
+        (lambda p: (p.submit("{"), p.labels("{")), 4),  # wrong labels come first
         (lambda p: p.settings(report="everything"), 4),
         (lambda p: p.settings(reports="full"), 4),
         (lambda p: p.settings(report=["full"]), 4),
@@ -158,26 +158,26 @@ def test_the_one_json_wherever_it_lies(platform, name):
     ],
 )
 def test_no_score_but_every_problem_and_a_page(platform, capsys, prepare, code):
-    (platform.out / "scores.json").write_text('{"score": 1}')  # left by an earlier run: it must not survive
+    (platform.out / "scores.json").write_text('{"score": 1}')  # from an earlier run: it must not survive
     prepare(platform)
     assert platform.run() == code
     assert platform.scores() is None
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.strip() and "Traceback" not in said.err
+    streams = capsys.readouterr()
+    assert streams.out == "" and streams.err.strip() and "Traceback" not in streams.err
     assert "no score" in platform.page()
-    assert ("organisers" in said.err) == (code == 4)
+    assert ("organisers" in streams.err) == (code == 4)
 
 
-def test_every_problem_is_told(platform, capsys):
+def test_every_problem_is_reported(platform, capsys):
     platform.submit(
         json.dumps(
             {"predictions": mapping({"test_0001": "ang 60 hap 30", "test_0002": "joy 100", "test_0007": "sad 100"})}
         )
     )
     assert platform.run() == 1
-    said = capsys.readouterr().err
+    log = capsys.readouterr().err
     for words in ("sum to 90", "joy", "2 of 4 clips are missing", "test_0007"):
-        assert words in said and words in platform.page().replace("&quot;", '"')
+        assert words in log and words in platform.page().replace("&quot;", '"')
 
 
 def test_scores_are_written_last(platform, monkeypatch):
@@ -207,7 +207,7 @@ def test_labels_must_have_the_hash_that_the_settings_name(platform):
     raw = (platform.ref / "labels.json").read_bytes()
     platform.settings(labels_sha256=hashlib.sha256(raw).hexdigest())
     (platform.root / "worker.json").write_text("another competition's")
-    assert platform.run() == 0 and platform.scores() == SCORES  # those on the worker are of another phase
+    assert platform.run() == 0 and platform.scores() == SCORES  # those on the worker belong to another phase
     (platform.ref / "labels.json").unlink()
     assert platform.run() == 4
     (platform.root / "worker.json").write_bytes(raw)
@@ -217,7 +217,7 @@ def test_labels_must_have_the_hash_that_the_settings_name(platform):
 
 
 def test_labels_on_the_worker_that_cannot_be_read(platform, capsys):
-    """As with a file that only its owner may read: to pass over it would say that none is there."""
+    """For example, a file that only its owner may read. To ignore it would mean to report that there is none."""
     (platform.root / "worker.json").mkdir()
     assert platform.run() == 4 and platform.scores() is None
     assert "mode 0644" in capsys.readouterr().err
@@ -242,51 +242,51 @@ SECRET = "zzsecret"
 def test_wrong_labels_are_the_organisers_fault_and_are_not_shown(platform, capsys, labels):
     platform.labels(labels)
     assert platform.run() == 4
-    told = capsys.readouterr().err + platform.page()
-    assert SECRET not in told and "organisers" in told
+    log = capsys.readouterr().err + platform.page()
+    assert SECRET not in log and "organisers" in log
 
 
-def test_an_unexpected_error_tells_its_place_not_its_text(platform, capsys, monkeypatch):
+def test_an_unexpected_error_is_reported_by_place_without_its_text(platform, capsys, monkeypatch):
     def broken(*_, **__):
         raise KeyError(f"test_0001 is {SECRET}")
 
     monkeypatch.setattr(codabench, "evaluate", broken)
     assert platform.run() == 4
-    told = capsys.readouterr().err
+    log = capsys.readouterr().err
     assert (
-        SECRET not in told + platform.page()
-        and "KeyError at test_codabench.py: line" in told
-        and "Traceback" not in told
+        SECRET not in log + platform.page() and "KeyError at test_codabench.py: line" in log and "Traceback" not in log
     )
 
 
 def outputs(platform, capsys):
     assert platform.run() == 0
-    said = capsys.readouterr()
-    return said.out + said.err + "".join(path.read_text() for path in sorted(platform.out.iterdir()))
+    streams = capsys.readouterr()
+    return streams.out + streams.err + "".join(path.read_text() for path in sorted(platform.out.iterdir()))
 
 
 def test_two_label_sets_with_the_same_totals_cannot_be_told_apart(platform, capsys):
-    """Of two clips, one is right: which one it is stands nowhere."""
+    """One of two clips is right. Nothing says which one."""
     platform.submit(json.dumps(mapping({"a": "ang 100", "b": "sad 100", "c": "ang 50 sad 50"})))
-    told = []
+    visible = []
     for labels in (
         {"a": "ang 100", "b": "hap 100", "c": "ang 50 sad 50"},
         {"a": "hap 100", "b": "sad 100", "c": "ang 50 sad 50"},
     ):
         platform.labels({"labels": mapping(labels), "groups": {"a": "A1", "b": "A2", "c": "A2"}})
-        told.append(outputs(platform, capsys))
-    assert told[0] == told[1]
+        visible.append(outputs(platform, capsys))
+    assert visible[0] == visible[1]
 
 
 @pytest.mark.parametrize("level", ["aggregate", "none"])
 def test_a_hidden_reference_gets_no_table_by_class(platform, capsys, level):
     platform.settings(report=level)
-    told = outputs(platform, capsys)
+    visible = outputs(platform, capsys)
     assert not [
-        word for word in ("precision", "recall", "shaded tab", 'class="shaded', "wrong set", "test_000") if word in told
+        word
+        for word in ("precision", "recall", "shaded tab", 'class="shaded', "wrong set", "test_000")
+        if word in visible
     ]
-    assert ("0.6250" in told) == (level == "aggregate")
+    assert ("0.6250" in visible) == (level == "aggregate")
     platform.settings(report="full")
     assert "precision" in outputs(platform, capsys)
 
@@ -294,7 +294,7 @@ def test_a_hidden_reference_gets_no_table_by_class(platform, capsys, level):
 # ------------------------------------------------------------------------------------------ score.py
 
 
-def test_score_py_is_readable_for_older_pythons():
+def test_older_pythons_can_read_score_py():
     source = (ROOT / "scoring_program/score.py").read_text(encoding="utf-8")
     ast.parse(source, feature_version=(3, 4))
 
@@ -313,7 +313,7 @@ def test_an_older_python_gets_one_clear_line(version, tmp_path):
     assert done.stderr.count("\n") == 1 and "3.9" in done.stderr and "py312" in done.stderr
 
 
-def test_without_its_vendored_packages_it_says_so():
+def test_missing_vendored_packages_are_reported():
     done = subprocess.run(
         [sys.executable, "-S", "-s", "-E", ROOT / "scoring_program/score.py"], capture_output=True, text=True
     )
@@ -402,7 +402,7 @@ def test_levels():
         page.scored(REPORT, intervals, level="all")
 
 
-# -------------------------------------------------------------------- its looks, where a browser is there
+# -------------------------------------------------------------------- its looks, if there is a browser
 
 PROBE = """<script>
 addEventListener("load", () => { document.title = [...document.querySelectorAll("iframe")].map(frame => {
@@ -420,7 +420,7 @@ FRAME = '<iframe style="border:0;width:{}px;height:900px" srcdoc="{}"></iframe>'
 @pytest.mark.parametrize("width", [320, 360, 1200])
 @pytest.mark.parametrize("scheme, paper", [("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 23, 26)")])
 def test_the_page_in_a_browser(tmp_path, width, scheme, paper):
-    """In a frame: no horizontal scroll, nothing beyond the edge, no request, the scheme's own paper."""
+    """In a frame: no horizontal scrolling, nothing beyond the edge, no request, the background of the scheme."""
     intervals = significance.intervals(REPORT)
     pages = [
         *(page.scored(REPORT, intervals, level=level) for level in page.LEVELS),
@@ -475,7 +475,7 @@ def test_files_follow_the_umask(platform):
 
 
 def test_a_link_in_a_submission_leads_nowhere(tmp_path):
-    """Whatever it points to, such as the labels, would else be told of in messages."""
+    """Otherwise messages would reveal the file that it points to, such as the labels."""
     (tmp_path / "labels.json").write_text("{}")
     (tmp_path / "res").mkdir()
     (tmp_path / "res" / "s.json").symlink_to(tmp_path / "labels.json")

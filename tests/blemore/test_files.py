@@ -54,12 +54,12 @@ def refusal(folder, raw, **options):
     ],
     ids=lambda files: files[0][0],
 )
-def test_the_one_json_is_found(tmp_path, files):
+def test_the_only_json_is_found(tmp_path, files):
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         assert read(tmp_path, zipped(files, method)).data == DATA
 
 
-def test_content_tells_a_zip_not_its_name(tmp_path):
+def test_a_zip_is_recognised_by_content_not_by_name(tmp_path):
     assert read(tmp_path, zipped([("s.json", JSON)]), "s.json").data == DATA
     assert read(tmp_path, JSON, "s.zip").data == DATA
 
@@ -84,7 +84,7 @@ def test_messages_name_the_file_inside(tmp_path):
         ([("inner.zip", zipped([("s.json", JSON)]))], "no-json"),
     ],
 )
-def test_none_or_several(tmp_path, files, code):
+def test_no_json_or_several(tmp_path, files, code):
     assert refusal(tmp_path, zipped(files)).code == code
 
 
@@ -126,7 +126,7 @@ def test_a_bomb_is_stopped_at_the_limit(tmp_path):
     assert refusal(tmp_path, raw).code == "too-large"
     tracemalloc.start()
     assert refusal(tmp_path, raw, max_bytes=100_000).code == "too-large"
-    assert tracemalloc.get_traced_memory()[1] < 10 * 2**20  # it was never inflated as a whole
+    assert tracemalloc.get_traced_memory()[1] < 10 * 2**20  # it was never decompressed as a whole
     tracemalloc.stop()
     assert read(tmp_path, zipped([("s.json", JSON + b" " * 1000)]), max_bytes=len(JSON) + 1000).data == DATA
     assert refusal(tmp_path, zipped([("s.json", JSON + b" " * 1001)]), max_bytes=len(JSON) + 1000).code == "too-large"
@@ -187,7 +187,7 @@ def test_what_cannot_be_opened(tmp_path, name):
 def test_a_large_file_is_refused_before_it_is_read(tmp_path):
     path = tmp_path / "large.json"
     with open(path, "wb") as file:
-        file.truncate(10 * 2**30)  # sparse: ten GiB that take no room
+        file.truncate(10 * 2**30)  # sparse: ten GiB that take no space
     (problem,) = problems_of(read_json, path)
     assert problem.code == "too-large"
 
@@ -200,7 +200,7 @@ def test_a_pipe_is_read_up_to_the_limit(tmp_path):
     def pour():
         try:
             with open(path, "wb", buffering=0) as file:
-                for _ in range(10_000):  # enough, and an end after all, should the limit fail
+                for _ in range(10_000):  # more than enough, but finite in case the limit fails
                     file.write(b" " * 4096)
         except BrokenPipeError:
             pass
@@ -261,7 +261,7 @@ def test_broken_tables(tmp_path, raw, places):
 
 
 @pytest.mark.parametrize("sign, name", [(";", "semicolons"), ("\t", "tabs")])
-def test_what_separates_columns_in_place_of_commas_is_named(tmp_path, sign, name):
+def test_a_wrong_column_separator_is_named(tmp_path, sign, name):
     (tmp_path / "t.csv").write_text(sign.join(["filename", "fold"]))
     (problem,) = problems_of(read_table, tmp_path / "t.csv")
     assert f"separated by {name}" in problem.message and "with commas" in problem.hint
@@ -291,7 +291,7 @@ def test_the_umask_is_followed(tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["replace", "fsync"])
-def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch, broken):
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, broken):
     path = tmp_path / "x.txt"
     path.write_text("before")
 
@@ -325,7 +325,7 @@ def test_a_folder_is_not_overwritten(tmp_path):
     assert os.listdir(tmp_path) == ["x"] and os.listdir(tmp_path / "x") == []
 
 
-def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
+def test_a_link_stays_and_its_target_is_written(tmp_path):
     (tmp_path / "there").mkdir()
     for name in ("old.txt", "new.txt"):
         (tmp_path / f"to_{name}").symlink_to(f"there/{name}")
@@ -341,7 +341,7 @@ def test_a_pipe_is_written_to_and_stays(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     for name in ("pipe", "link"):
-        reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)  # or opening it for writing would wait
+        reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)  # otherwise opening it for writing would block
         try:
             write_atomic(tmp_path / name, "words")
             assert os.read(reader, 100) == b"words"
@@ -351,7 +351,7 @@ def test_a_pipe_is_written_to_and_stays(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
 
 
-def test_json_and_zips_that_are_written_are_read_back_and_reproducible(tmp_path):
+def test_written_json_and_zips_are_reproducible_and_can_be_read_back(tmp_path):
     assert json.loads(to_json({"é\ud800\x1b": 0.1 + 0.2})) == {"é\ud800\x1b": 0.1 + 0.2}
     assert to_json({"é\ud800\x1b": 1}).isascii() and to_json({}).endswith("\n")
     with pytest.raises(ValueError):

@@ -1,4 +1,4 @@
-"""Mutated submissions: each is either sound, by a rule that was written apart, or refused in words.
+"""Mutated submissions: each is either valid, by an independent rule, or refused with a message.
 
 Nothing else happens.
 """
@@ -19,7 +19,7 @@ from blemore.io import parse_json
 from blemore.labels import LABELS, to_entry
 from blemore.validate import validate_labels
 
-MOST_SECONDS, MOST_MIB = 2, 200  # of processor time and of memory, an input
+MOST_SECONDS, MOST_MIB = 2, 200  # of processor time and of memory, per input
 
 CLIPS = {f"test_{k:04}.mov": to_entry(Random(2026 + k).choice(LABELS)) for k in range(6)}
 REFERENCE = validate_labels(
@@ -30,7 +30,7 @@ SEEDS = [
     json.dumps(CLIPS, indent=1).encode(),
     json.dumps({"labels": CLIPS}).encode(),
 ]
-# What breaks parsers: structure, numbers at their limits, text that is none, keys, and depth.
+# What breaks parsers: structure, numbers at their limits, text that is not text, keys, and depth.
 PIECES = [
     b"",
     b'"',
@@ -65,7 +65,7 @@ PIECES = [
 ]
 
 
-# What makes sound documents of sound ones, now and then: one value for another, or for itself in other words.
+# What can turn a valid document into another valid one: a different value, or the same value in another form.
 VALUE = re.compile(rb'"[a-z]{3,4}"|\b\d+(\.\d+)?\b(?=})')
 VALUES = [
     b'"ang"',
@@ -111,7 +111,7 @@ def is_sound(raw):
 
 
 def timed(raw):
-    """Processor seconds that an input took, and why it was refused, None if it was scored."""
+    """The processor seconds that an input took, and why it was refused (None if it was scored)."""
     start = time.process_time()
     try:
         evaluate(parse_json(raw, "s"), REFERENCE)
@@ -122,11 +122,11 @@ def timed(raw):
 
 
 def peak_mib():
-    """The most memory that this process has ever held."""
+    """The most memory that this process has ever used."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def test_mutated_submissions_are_sound_or_refused(long):
+def test_mutated_submissions_are_valid_or_refused(long):
     seen = {"scored": 0, "refused": 0, "slowest": 0.0, "largest": 0.0}
 
     @settings(

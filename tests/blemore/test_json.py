@@ -8,7 +8,7 @@ import sys
 from unicodedata import normalize
 
 import pytest
-from helpers import entry, mapping, problems_of, read, told
+from helpers import entry, essentials, mapping, problems_of, read
 
 from blemore.errors import Problem, printable, show, some
 from blemore.io import json_path, parse_json
@@ -35,7 +35,7 @@ def test_forms_that_pass(raw):
     assert [(clip, str(found.label)) for clip, found in read(raw).items()] == [("a", "sad")]
 
 
-def test_a_clip_may_be_called_like_a_root_key():
+def test_a_clip_may_have_the_name_of_a_root_key():
     assert list(read('{"labels": %s, "groups": %s}' % (SAD, SAD))) == ["labels", "groups"]
 
 
@@ -45,7 +45,7 @@ UNREADABLE = [
     ("empty", b"", "not-json", "is empty"),
     ("blank", b" \n", "not-json", "is empty"),
     ("truncated", b'{"predictions": {"a": [{"emotion": "sad", "sal', "not-json", None),
-    ("ends", b'{"predictions": {"a": [', "not-json", "ends in the middle"),
+    ("ends", b'{"predictions": {"a": [', "not-json", "cut short"),
     ("trailing comma in an object", b'{"a": 1, }', "not-json", "comma too many"),
     ("trailing comma in a list", b'{"a": [1, ]}', "not-json", "comma too many"),
     ("single quotes", b"{'a': [{'emotion': 'sad', 'salience': 100}]}", "not-json", "Python dict"),
@@ -78,14 +78,14 @@ def test_unreadable(raw, code, hint):
     assert hint is None or hint in problem.hint
 
 
-def test_the_place_in_the_text_is_told():
+def test_the_place_in_the_text_is_reported():
     (problem,) = problems_of(read, '{"predictions":\n {"a": [{"emotion": "sad" "salience": 100}]}}')
     assert problem.message == 'not JSON at line 2, column 27: expecting \',\' delimiter; found ""salience": 100}]}}"'
 
 
 @pytest.mark.parametrize("depth", [*range(700, 1000, 20), *range(960, 1000)])
 def test_depths_near_pythons_limit(depth):
-    """Nested just so deep that it can still be read, but not be looked at: refused all the same, not crashed."""
+    """Nested just deeply enough to be read but not checked: refused, without a crash."""
     for text in ('{"a": [{"emotion": %s, "salience": 100}]}', '{"a": %s}', "%s"):
         assert problems_of(read, text % ("[" * depth + "]" * depth))
         assert problems_of(read, text % ('{"x":' * depth + "0" + "}" * depth))
@@ -123,11 +123,11 @@ FLAWED = [
 
 
 @pytest.mark.parametrize("text, expected", [pytest.param(*case[1:], id=case[0]) for case in FLAWED])
-def test_keys_twice_and_non_finite_numbers(text, expected):
-    assert told(problems_of(read, text)) == [(code, path, None) for code, path in expected]
+def test_repeated_keys_and_non_finite_numbers(text, expected):
+    assert essentials(problems_of(read, text)) == [(code, path, None) for code, path in expected]
 
 
-def test_keys_twice_are_named_once_each():
+def test_repeated_keys_are_named_once_each():
     problems = problems_of(read, '{"a": 1, "b": 1, "a": 1, "b": 1, "a": 1}')
     assert [problem.message.split()[2] for problem in problems] == ['"a"', '"b"']
 
@@ -135,7 +135,7 @@ def test_keys_twice_are_named_once_each():
 def test_nan_from_python_is_refused_too():
     for parts in (entry("ang 100"), entry("ang 50 hap 50")):
         parts[0]["salience"] = float("nan")
-        assert told(problems_of(validate, {"a": parts})) == [("not-finite", "$.a", "a")]
+        assert essentials(problems_of(validate, {"a": parts})) == [("not-finite", "$.a", "a")]
 
 
 # ------------------------------------------------------------------------ the shape and the values
@@ -276,8 +276,8 @@ SHAPES = [
 @pytest.mark.parametrize("text, expected", [pytest.param(*case[1:], id=case[0]) for case in SHAPES])
 def test_shapes_and_values(text, expected):
     problems = problems_of(read, text)
-    assert told(problems) == expected
-    for problem in problems:  # whatever was found, it can be printed, and does nothing to a terminal
+    assert essentials(problems) == expected
+    for problem in problems:  # every problem can be printed, and does nothing to a terminal
         assert all(char.isprintable() or char == "\n" for char in str(problem))
         str(problem).encode()
 
@@ -297,7 +297,7 @@ def test_shapes_and_values(text, expected):
         ('{"a": {"emotion": "sad", "salience": 100}}', "into a list"),
         ('{"a": [{"Emotion": "sad", "salience": 100}]}', "spelt differently"),
         ("[]", "Map each clip"),
-        ('{"predictions": {"a": %s}, "team": 1}' % SAD, "keep the name of the team"),
+        ('{"predictions": {"a": %s}, "team": 1}' % SAD, "put the name of the team"),
     ],
 )
 def test_likely_causes(text, hint):
@@ -326,19 +326,19 @@ def test_missing_and_unknown_clips_with_counts_and_the_first_few():
 
 
 def test_clips_that_are_there_but_invalid_are_not_missing():
-    assert told(problems_of(validate, {"a": [], "b": entry("sad 100")}, ["a", "b"])) == [("empty", "$.a", "a")]
+    assert essentials(problems_of(validate, {"a": [], "b": entry("sad 100")}, ["a", "b"])) == [("empty", "$.a", "a")]
 
 
 def test_ids_may_carry_suffixes():
     assert list(validate({"a": entry("sad 100"), "b.wav": entry("sad 100")}, ["a.mov", "b"])) == ["a", "b"]
 
 
-def test_folders_in_ids_are_told():
+def test_folders_in_ids_are_reported():
     (_, unknown) = problems_of(validate, {"test/a.mov": entry("sad 100")}, ["a"])
     assert "without folders" in unknown.hint
 
 
-def test_ids_that_look_alike_are_told_in_codes():
+def test_ids_that_look_alike_are_shown_in_codes():
     one, two = (normalize(form, "clip é one") for form in ("NFC", "NFD"))
     (_, unknown) = problems_of(validate, {one: entry("sad 100")}, [two])
     assert unknown.hint == r"The nearest missing clip to 'clip \xe9 one' is 'clip e\u0301 one'."
@@ -373,7 +373,7 @@ def test_ids_that_look_alike_are_told_in_codes():
     ],
 )
 def test_labels(text, expected):
-    assert told(problems_of(validate_labels, json.loads(text))) == expected
+    assert essentials(problems_of(validate_labels, json.loads(text))) == expected
 
 
 def test_groups_are_keyed_like_the_labels():
@@ -384,7 +384,7 @@ def test_groups_are_keyed_like_the_labels():
 # ----------------------------------------------------------------------- order and safe printing
 
 
-def test_problems_stand_in_the_documents_order_whatever_the_hash_seed():
+def test_problems_are_in_the_documents_order_whatever_the_hash_seed():
     # Clips whose sorted order is not their order in the document, each with problems of both checks; general ones last.
     clips = {
         name: entry(text)
@@ -425,7 +425,7 @@ def test_problems_stand_in_the_documents_order_whatever_the_hash_seed():
 def test_text_for_people_is_printable_and_short():
     assert show("x" * 1000, 20) == '"' + "x" * 18 + "…"
     assert (show(None), show(True), show(1.5), show("é\x1b")) == ("null", "true", "1.5", '"é\\x1b"')
-    # As they are: letters of any script. Escaped: what moves, hides or turns text, and what cannot be encoded.
+    # Unchanged: letters of any script. Escaped: what moves, hides or turns text, and what cannot be encoded.
     assert show("ä 感情 שָׁ 🙂") == '"ä 感情 שָׁ 🙂"'
     assert (
         show("\u202e\u2066\u200b\xad\ufeff\xa0\x9b\u2028\ud800")

@@ -38,7 +38,7 @@ def test_there_are_36_labels():
 
 
 def test_their_order():
-    # Written out by hand: ties anywhere in the project go to the one that stands first here.
+    # Written by hand: throughout the project, ties go to the label that comes first here.
     pairs = [
         "ang+disg",
         "ang+fea",
@@ -81,7 +81,7 @@ def test_canonical_form(text, ranking, percentages):
 
 
 @pytest.mark.parametrize("text", ["ang 50 ang 50", "ang 50 neu 50", "neu 50 ang 50", "joy 100", "ang 50 joy 50"])
-def test_what_is_no_label_has_no_canonical_form(text):
+def test_invalid_labels_have_no_canonical_form(text):
     with pytest.raises((ValueError, KeyError)):
         label(text)
 
@@ -146,7 +146,7 @@ def test_file_names_agree_with_the_real_metadata_row_by_row(shared):
         "a102_ang_int1_ver1",
     ],
 )
-def test_names_that_tell_no_label_are_refused(name):
+def test_names_without_a_label_are_refused(name):
     with pytest.raises(ValueError, match="train clip|does not exist"):
         parse_filename(name)
 
@@ -176,7 +176,7 @@ def test_schemas_are_valid_and_agree_with_the_labels(name):
 
 
 @pytest.mark.parametrize("each", LABELS, ids=str)
-def test_every_label_passes_both_schemas_and_comes_back(each):
+def test_every_label_passes_both_schemas_and_is_read_back(each):
     for parts in (to_entry(each), to_entry(each)[::-1]):
         clips = json.loads(json.dumps({"a": parts}))
         for name, key in (("submission", "predictions"), ("labels", "labels")):

@@ -1,8 +1,8 @@
 """What participants learn of hidden labels from what the scoring program shows them, in bits.
 
-The attack: 60 clips, of which 12 are unknown, each of them one of two emotions, as likely as not; their actors are
-known, and so is the truth of all others, which the attacker gets wrong on purpose. One submission is made. What it
-shows is the same for equal labels, so what it tells of them is its entropy: at most 12 bits. The totals tell 2.84.
+The attack: 12 of 60 clips are unknown, each one of two emotions with equal probability. Their actors are known, and so
+is the truth of all other clips, which the attacker predicts wrongly on purpose. The attacker makes one submission. Its
+result is the same for equal labels, so it reveals its entropy: at most 12 bits. The totals reveal 2.84.
 """
 
 import itertools
@@ -33,13 +33,13 @@ def report(labels, secret=SECRET):
 
 
 def assignments(unknown):
-    """All of the labels that the attacker holds possible; the clips behind those unknown are known after all."""
+    """All labels that the attacker considers possible. The clips after the unknown ones are known."""
     for choice in itertools.product((ANG, DISG), repeat=len(unknown)):
         yield {**dict.fromkeys(UNKNOWN, DISG), **dict(zip(unknown, choice)), **KNOWN}
 
 
 def shown(level, result):
-    """All that a participant gets to see, the keyed hash left out: without the secret, it is a random number."""
+    """All that a participant sees, except the keyed hash, which is a random number without the secret."""
     labels = digest_labels(result.labels, result.secret)
     text, html, scores = codabench.results(result, level)
     assert labels in html
@@ -51,36 +51,36 @@ def totals(result):
 
 
 def bits(outcomes):
-    """The entropy of equally likely labels' outcomes."""
+    """The entropy of the outcomes of equally likely labels."""
     counts = Counter(outcomes).values()
     return sum(n * math.log2(sum(counts) / n) for n in counts) / sum(counts)
 
 
 @pytest.mark.parametrize("level", ["aggregate", "none"])
-def test_a_hidden_phase_tells_what_its_totals_tell(level):
+def test_a_hidden_phase_reveals_only_its_totals(level):
     reports = [report(labels) for labels in assignments(UNKNOWN)]
     assert len(reports) == 2**12
-    told, by_totals = bits(shown(level, one) for one in reports), bits(map(totals, reports))
-    print(f"{level}: {told:.2f} bits of 12; the totals: {by_totals:.2f}")
-    assert told == pytest.approx(by_totals) and by_totals == pytest.approx(2.84, abs=0.005)
+    revealed, by_totals = bits(shown(level, one) for one in reports), bits(map(totals, reports))
+    print(f"{level}: {revealed:.2f} bits of 12; the totals: {by_totals:.2f}")
+    assert revealed == pytest.approx(by_totals) and by_totals == pytest.approx(2.84, abs=0.005)
 
 
-def test_the_full_page_would_tell_more():
-    """That of a phase whose labels are public. So the measure finds a leak where there is one."""
+def test_the_full_page_would_reveal_more():
+    """The page of a phase with public labels: the measure finds a leak if there is one."""
     reports = [report(labels) for labels in assignments(UNKNOWN[:8])]
     assert bits(shown("full", one) for one in reports) > 1.5 * bits(map(totals, reports))
 
 
 @pytest.mark.parametrize("level", ["aggregate", "none"])
 def test_whatever_the_labels_only_the_totals_show(level):
-    """Any of the 36 labels for the unknown clips: where three totals are equal, so is all else."""
+    """Any of the 36 labels for the unknown clips: if the three totals are equal, so is everything else."""
     rng = random.Random(1)
     reports = [report({**KNOWN, **{clip: rng.choice(LABELS) for clip in UNKNOWN}}) for _ in range(2000)]
     assert len({shown(level, result) for result in reports}) <= len({totals(result) for result in reports}) < 1000
 
 
 def test_a_guess_cannot_be_confirmed_without_the_secret():
-    """The hash on the page is of the labels, but another one for every secret, and none where there is no secret."""
+    """The hash on the page depends on the labels and on the secret; without a secret there is none."""
     labels = next(assignments(UNKNOWN))
     pages = [codabench.results(report(labels, secret), "aggregate").page for secret in (SECRET, SECRET[::-1], None)]
     assert len(set(pages)) == 3 and "labels:hidden" in pages[2]
@@ -88,7 +88,7 @@ def test_a_guess_cannot_be_confirmed_without_the_secret():
 
 
 def test_the_program_shows_nothing_else(tmp_path, capsys):
-    """Neither prints nor writes it anything that `results` does not hold."""
+    """It prints and writes only what `results` returns."""
     labels = next(assignments(UNKNOWN))
     entries = {clip: to_entry(label) for clip, label in labels.items()}
     for folder in ("input/res", "input/ref", "output"):

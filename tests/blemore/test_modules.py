@@ -1,4 +1,4 @@
-"""The package as a whole: public names, doctests, and the older Pythons that a scoring platform may bring."""
+"""The package as a whole: public names, doctests, and the older Pythons that a scoring platform may use."""
 
 import ast
 import doctest
@@ -42,7 +42,7 @@ def test_there_are_doctests():
 
 # ------------------------------------------------------------------------------- older Pythons
 
-# jsonschema is not installed there: a stand-in that finds every document sound lets all else run.
+# jsonschema is not installed there: a substitute that accepts every document lets all else run.
 PROGRAM = """
 import json, sys, types
 validators = types.ModuleType("jsonschema.validators")

@@ -26,7 +26,7 @@ ROWS = [(actor, truth) for actor in "abcd" for truth in (HAP, SAD, BLEND, BLEND)
 
 
 def reports(**answers):
-    """Reports on ROWS, by name; answers: those of one actor's four clips, the same for all."""
+    """Reports on ROWS, by name. answers: those for the four clips of one actor, the same for every actor."""
     return {
         name: report_of([(*row, answer) for row, answer in zip(ROWS, 4 * list(four))]) for name, four in answers.items()
     }
@@ -36,7 +36,7 @@ def reports(**answers):
 
 
 def test_equal_scores_share_a_rank():
-    """b and c: one single and one blend right in other places; a: nothing; d: all."""
+    """b and c: one single and one blend right, but different ones; a: nothing right; d: everything right."""
     ranking = rank(
         reports(a=(SAD, HAP, HAP, HAP), b=(HAP, HAP, BLEND, HAP), c=(SAD, SAD, HAP, BLEND), d=(HAP, SAD, BLEND, BLEND))
     )
@@ -59,7 +59,7 @@ def test_two_can_be_first():
 
 
 def test_scores_are_compared_without_rounding():
-    """Equal scores of unequal counts: 1/3 + 2/3 and 2/3 + 1/3 sum to other floats than they look."""
+    """Equal scores from unequal counts, whose floating-point sums may differ."""
     rows = [("a", BLEND), ("b", BLEND), ("c", BLEND), ("a", HAP), ("b", HAP), ("c", HAP)]
     first = report_of([(*row, answer) for row, answer in zip(rows, (BLEND, TURNED, SAD, HAP, SAD, SAD))])  # 3/6, 1/3
     second = report_of([(*row, answer) for row, answer in zip(rows, (BLEND, SAD, SAD, HAP, HAP, SAD))])  # 3/6, 1/3
@@ -80,7 +80,7 @@ def test_what_cannot_be_ranked_is_refused():
 SYSTEMS = {f"s{k}": simulated(right=right, seed=k) for k, right in enumerate((0.2, 0.6, 0.25, 0.58, 0.05))}
 
 
-def test_pairs_are_compared_as_by_the_scorer_and_corrected_over_all():
+def test_pairs_are_compared_as_by_the_scorer_and_corrected_over_all_pairs():
     ranking = rank(SYSTEMS)
     assert len(ranking.pairs) == 10
     for figure in FIGURES:
@@ -97,14 +97,14 @@ def test_pairs_are_compared_as_by_the_scorer_and_corrected_over_all():
         assert system.intervals == intervals(SYSTEMS[system.name]) and system.counts == SYSTEMS[system.name].counts
 
 
-def test_who_cannot_be_told_from_the_first():
+def test_systems_that_cannot_be_told_apart_from_the_first():
     ranking = rank({**SYSTEMS, "twin": SYSTEMS["s1"]})
     assert ranking.leaders == ["s1", "twin"] and ranking.not_told_from_first == ["s3"]
     assert next(pair for pair in ranking.pairs if pair.second == "twin").p_holm is None
 
 
 def naive_ranks(table):
-    """Ranks over resampled actors, whose clips are gathered and scored anew: (resamples, systems)."""
+    """Ranks over resampled actors, whose clips are collected and scored again: (resamples, systems)."""
     one = next(iter(table.values()))
     names = sorted(set(one.groups.values()))
     clips = {name: [clip for clip in one.labels if one.groups[clip] == name] for name in names}
@@ -119,7 +119,7 @@ def naive_ranks(table):
 
 
 @pytest.mark.parametrize("blends", [True, False], ids=["blends", "an actor with all blends"])
-def test_stability_is_that_of_scoring_resamples_anew(blends):
+def test_stability_equals_that_of_scoring_resamples_again(blends):
     rng = random.Random(3)
     rows = [(actor, rng.choice((HAP, SAD, BLEND) if blends or actor == "a" else (HAP, SAD))) for actor in "abcde" * 4]
     answers = {name: [rng.choice((HAP, SAD, BLEND, truth, truth)) for _, truth in rows] for name in "pqrs"}
@@ -134,7 +134,7 @@ def test_stability_is_that_of_scoring_resamples_anew(blends):
         assert found.first == pytest.approx(shares.mean())
 
 
-def test_shares_of_first_ranks_sum_to_one_twins_included():
+def test_shares_of_first_ranks_sum_to_one_even_with_twins():
     ranking = rank({**SYSTEMS, "twin": SYSTEMS["s1"]})
     assert sum(system.stability.first for system in ranking.systems) == pytest.approx(1)
     shares = {system.name: system.stability.first for system in ranking.systems}
@@ -148,7 +148,7 @@ def test_systems_far_apart_keep_their_ranks():
     assert all(pair.apart for pair in ranking.pairs) and ranking.not_told_from_first == []
 
 
-def test_of_a_single_actor_there_is_an_order_alone():
+def test_a_single_actor_gives_only_an_order():
     alone = {name: one._replace(groups=dict.fromkeys(one.labels, "A1")) for name, one in SYSTEMS.items()}
     ranking = rank(alone)
     assert {system.stability for system in ranking.systems} == {None} and ranking.resamples == 0
@@ -156,7 +156,7 @@ def test_of_a_single_actor_there_is_an_order_alone():
     assert "resamples:0|" in ranking.signature and "stable" not in rank_page(ranking, [])
 
 
-def test_the_signature_knows_no_names_and_no_order():
+def test_the_signature_depends_on_neither_names_nor_order():
     ranking = rank(SYSTEMS)
     assert rank({f"n{k}": one for k, one in enumerate(reversed(SYSTEMS.values()))}).signature == ranking.signature
     assert rank({**SYSTEMS, "s0": simulated(right=0.21)}).signature != ranking.signature
@@ -196,12 +196,12 @@ def run(*arguments, code=0):
     return result
 
 
-def told(*arguments, code=0):
+def ranked(*arguments, code=0):
     return json.loads(run(*arguments, "--json", code=code).stdout)
 
 
 def test_a_folder(folder):
-    found = told("subs", "labels.json")
+    found = ranked("subs", "labels.json")
     assert [(one["name"], one["rank"]) for one in found["systems"]] == [
         ("good", 1),
         ("same", 1),
@@ -225,22 +225,22 @@ def test_a_folder(folder):
 
 def test_files_and_folders_are_each_taken_once(folder):
     files = ["subs/good.json", "subs", "subs/poor.json"]
-    assert [one["name"] for one in told(*files, "labels.json")["systems"]] == ["good", "same", "fair", "poor"]
+    assert [one["name"] for one in ranked(*files, "labels.json")["systems"]] == ["good", "same", "fair", "poor"]
 
 
-def test_the_labels_and_the_names_in_the_folder_are_no_submissions(folder):
+def test_labels_and_names_in_the_folder_are_not_submissions(folder):
     (folder / "labels.json").rename(folder / "subs" / "labels.json")
-    assert len(told("subs", "subs/labels.json")["systems"]) == 4
+    assert len(ranked("subs", "subs/labels.json")["systems"]) == 4
 
 
-def test_other_files_are_told_of(folder):
+def test_other_files_are_reported(folder):
     (folder / "subs" / "notes.txt").write_text("")
     (folder / "subs" / ".hidden.json").write_text("")
     (folder / "subs" / "__MACOSX").mkdir()
     (folder / "subs" / "__MACOSX" / "x.json").write_text("")
     result = run("subs", "labels.json")
     assert (
-        "Left out of subs, as they end neither in .json nor in .zip: notes.txt" in result.stderr
+        "Ignored in subs, since the names end in neither .json nor .zip: notes.txt" in result.stderr
         and "MACOSX" not in result.stderr
     )
 
@@ -256,13 +256,13 @@ def test_invalid_ones_are_left_out_by_name_and_the_exit_code_is_1(folder):
         and "not a readable zip" in result.stderr
     )
     assert "invalid: 2 of 6." in result.stderr
-    found = told("subs", "labels.json", code=1)
+    found = ranked("subs", "labels.json", code=1)
     assert [(one["name"], len(one["problems"]) > 0) for one in found["left_out"]] == [("broken", True), ("cut", True)]
     assert "Left out, since they are invalid: broken, cut." in (folder / "r.tex").read_text()
     assert "not a readable zip" in (folder / "r.html").read_text()
 
 
-def test_where_none_is_valid_there_is_no_ranking(folder):
+def test_without_a_valid_submission_there_is_no_ranking(folder):
     (folder / "bad").mkdir()
     for name in ("a", "b"):
         (folder / "bad" / f"{name}.json").write_text("[]")
@@ -275,7 +275,7 @@ def test_where_none_is_valid_there_is_no_ranking(folder):
     ("arguments", "code", "words"),
     [
         (["subs"], 2, "Missing argument"),
-        (["subs", "subs"], 3, "Name the file with the labels last"),
+        (["subs", "subs"], 3, "The last argument must be the file with the labels"),
         (["nowhere.json", "gone.zip", "labels.json"], 3, "gone.zip"),
         (["deep", "labels.json"], 3, "deep"),
         (["subs", "singles.json"], 4, "no blend"),
@@ -303,7 +303,7 @@ def test_a_fold(folder):
         entries = json.loads((folder / "subs" / f"{name}.json").read_text())["predictions"]
         half = {clip: entry for k, (clip, entry) in enumerate(entries.items()) if k % 2 == 0}
         (folder / f"{name}.json").write_text(json.dumps(half))
-    found = told("good.json", "poor.json", "train.csv", "--fold", "0")
+    found = ranked("good.json", "poor.json", "train.csv", "--fold", "0")
     assert found["subset"] == "fold 0" and "|subset:fold 0|" in found["signature"] and found["n"] == 36
     assert "36 of 72 clips are missing" in run("good.json", "poor.json", "train.csv", code=1).stderr
 
@@ -313,7 +313,7 @@ def test_a_fold(folder):
 
 def test_names_from_a_table(folder):
     (folder / "names.csv").write_text("file,name\ngood.json,The Good & Co\nsubs/deep/fair.json,<b>Fair</b>\n")
-    found = told("subs", "labels.json", "--names", "names.csv")
+    found = ranked("subs", "labels.json", "--names", "names.csv")
     assert [one["name"] for one in found["systems"]] == ["The Good & Co", "same", "<b>Fair</b>", "poor"]
 
 
@@ -321,7 +321,7 @@ def test_names_from_a_table(folder):
     ("table", "words"),
     [
         ("file,name\ngod.json,x\n", "0 submissions are called god.json"),
-        ("file,name\ngood.json,same\n", "same is the name of"),
+        ("file,name\ngood.json,same\n", "same is also the name of"),
         ("file,name\ngood.json,x\npoor.json,x\n", "more than one row with the name x"),
         ("file,name\ngood.json,x\ngood.json,y\n", "more than one row with the file good.json"),
         ("file,name\ngood.json,\n", "a cell is empty"),
@@ -338,7 +338,7 @@ def test_wrong_names_are_refused(folder, table, words):
     assert words in run("subs", "labels.json", "--names", "names.csv", code=1).stderr
 
 
-def test_files_of_one_name_are_named_by_their_folders(tmp_path):
+def test_files_with_the_same_name_are_named_by_their_folders(tmp_path):
     paths = [
         tmp_path / name for name in ("a/submission.zip", "b/submission.zip", "b/other.json", "c/x.json", "c/x.zip")
     ]
@@ -350,7 +350,7 @@ def test_files_of_one_name_are_named_by_their_folders(tmp_path):
 
 def test_csv_files(folder):
     run("subs", "labels.json", "--csv", "out/r.csv")
-    found = told("subs", "labels.json")
+    found = ranked("subs", "labels.json")
     *rows, signature = csv.reader(io.StringIO((folder / "out" / "r.csv").read_text()))
     assert signature == [f"# {found['signature']}"] and [row[0] for row in rows[1:]] == ["good", "same", "fair", "poor"]
     assert [float(row[2]) for row in rows[1:]] == [one["score"] for one in found["systems"]]
@@ -386,7 +386,7 @@ def test_the_page_loads_nothing_and_escapes_names():
     tags = re.findall(r"</?(\w+)", text)
     for tag in ("table", "tr", "td", "th", "div", "svg", "g", "details", "ul", "ol", "li", "p"):
         assert len(re.findall(rf"<{tag}[ >]", text)) == text.count(f"</{tag}>"), tag
-    assert "svg" in tags and rank_to_latex(rank(table), []).isprintable() is False  # lines alone
+    assert "svg" in tags and rank_to_latex(rank(table), []).isprintable() is False  # only because of its lines
     assert "\x1b" not in rank_to_latex(rank(table), [])
 
 

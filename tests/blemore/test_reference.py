@@ -25,7 +25,7 @@ GOOD = [
 
 @pytest.fixture
 def table(tmp_path):
-    """Writes rows under the header, returns the reference or the problems' (code, line, clip)."""
+    """Writes rows under the header and returns the reference, or the problems as (code, line, clip)."""
 
     def run(*rows, header=HEADER, newline="\n", bom=""):
         path = tmp_path / "metadata.csv"
@@ -85,13 +85,13 @@ def test_optional_columns_may_be_absent(table):
         ("z,A1,0,ang,,,,0,,", "bad-table"),
     ],
 )
-def test_a_broken_row_is_told_with_its_line(table, row, code):
+def test_a_broken_row_is_reported_with_its_line(table, row, code):
     ((found, line, clip),) = table(*GOOD[:2], row, GOOD[2])
     assert (found, line) == (code, "4")
     assert clip in (None, "z", "A1_x")
 
 
-def test_every_broken_row_is_told(table):
+def test_every_broken_row_is_reported(table):
     found = table("a,A1,0,joy,,,,0", GOOD[0], GOOD[0], "c,A1,1,ang,hap,60,40,x")
     assert found == [
         ("not-a-label", "2", "a"),

@@ -1,4 +1,4 @@
-"""The published schemas, the validator and rules written down a second time agree on a corpus of 10,000 documents."""
+"""The published schemas, the validator and an independent set of rules agree on a corpus of 10,000 documents."""
 
 import json
 import math
@@ -48,7 +48,7 @@ def plain_number(value):
 
 
 def sound_part(part, single, canonical):
-    """One emotion of an entry, by the words of the challenge."""
+    """Whether one emotion of an entry is valid, by the rules of the challenge."""
     if not isinstance(part, dict) or set(part) != {"emotion", "salience"} or not plain_number(part["salience"]):
         return False
     if not isinstance(part["emotion"], str) or part["emotion"] not in (EMOTIONS if single else EMOTIONS[:5]):
@@ -73,7 +73,7 @@ def sound_clips(clips, canonical):
 
 
 def sound(document, key):
-    """All of a document that a schema can judge."""
+    """Whether a document is valid, as far as a schema can judge."""
     if not isinstance(document, dict):
         return False
     if key not in document:
@@ -125,7 +125,7 @@ def documents(rng, key, n):
         if key == "labels" and key in document and rng.random() < 0.2:
             document["secret"] = rng.choice("ab") * rng.choice([31, 32, 64])
         parts = [part for entry in clips.values() for part in entry]
-        if parts and rng.random() < 0.2:  # sound by itself, but seldom beside the other part
+        if parts and rng.random() < 0.2:  # valid by itself, but seldom with the other part
             rng.choice(parts).update(
                 rng.choice([{"salience": rng.choice([30, 50, 70])}, {"emotion": rng.choice(EMOTIONS[:5])}])
             )
@@ -152,7 +152,7 @@ def test_schema_validator_and_plain_rules_agree(key, name, check):
         assert bool(codes - BEYOND) != expected, (
             document,
             codes,
-        )  # the validator faults exactly what the schema does, and what is beyond it
+        )  # the validator finds what the schema finds, and what a schema cannot say
         seen[expected, bool(codes)] += 1
     assert min(seen[True, False], seen[True, True], seen[False, True]) > 100, seen
 
@@ -165,8 +165,8 @@ SOUND = [{"emotion": "ang", "salience": 1}, {"emotion": "hap", "salience": 99}]
     [{"emotion": "ang", "salience": True}, {"emotion": "ang", "salience": "1"}, {"emotion": "ANG", "salience": 1}],
 )
 @pytest.mark.parametrize("clips", ["ab", "ba"])
-def test_an_entry_that_resembles_a_sound_one_is_looked_at_too(part, clips):
-    """Equal entries are checked once; to Python True and 1 are equal."""
+def test_an_entry_that_resembles_a_valid_one_is_checked_too(part, clips):
+    """Equal entries are checked once, and for Python True equals 1."""
     entries = {"a": [part, SOUND[1]], "b": SOUND}
     with pytest.raises(ValidationError) as caught:
         validate({clip: entries[clip] for clip in clips})

@@ -70,7 +70,7 @@ def naive_figures(report, clips):
 
 
 def naive_jackknife(report, other=None):
-    """By figure: value and standard error, each actor's clips left out in turn."""
+    """Value and standard error by figure, with each actor's clips left out in turn."""
 
     def figures(clips):
         values = naive_figures(report, clips)
@@ -89,7 +89,7 @@ T_7 = 2.3646242515927849  # 97.5 % quantile with 7 degrees of freedom
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_intervals_are_those_of_the_naive_jackknife(seed):
+def test_intervals_equal_those_of_the_naive_jackknife(seed):
     report = simulated(seed=seed)
     found = intervals(report)
     assert (found.unit, found.units, found.without_blends, list(found.estimates)) == ("actor", 8, 0, list(FIGURES))
@@ -99,7 +99,7 @@ def test_intervals_are_those_of_the_naive_jackknife(seed):
         assert estimate.interval == pytest.approx((value - T_7 * deviation, value + T_7 * deviation), abs=1e-9)
 
 
-def test_differences_are_those_of_the_naive_jackknife():
+def test_differences_equal_those_of_the_naive_jackknife():
     found = compare(REPORT, OTHER)
     for figure, (delta, deviation) in naive_jackknife(REPORT, OTHER).items():
         difference = found.differences[figure]
@@ -119,14 +119,14 @@ def test_an_interval_by_hand():
 
 
 def test_the_interval_is_that_of_the_pooled_figure():
-    """One actor has 10 clips, all right; one 90, all wrong; and eight like them. Pooled 0.1, mean of rates 0.5."""
+    """Half the actors have 10 clips, all right; the others 90, all wrong. Pooled: 0.1; mean of rates: 0.5."""
     rows = [(f"a{k}", HAP, HAP if k % 2 else SAD) for k in range(10) for _ in range(10 if k % 2 else 90)]
     low, high = intervals(report_of(rows)).intervals["acc_presence"]
     assert low <= 0.1 <= high < 0.4
 
 
 @given(st.integers(0, 10**6), st.integers(2, 9))
-def test_p_is_below_the_level_exactly_where_the_interval_leaves_zero_out(seed, n_actors):
+def test_p_is_below_the_level_exactly_if_the_interval_excludes_zero(seed, n_actors):
     rng = random.Random(seed)
     rows = [
         (f"a{rng.randrange(n_actors)}", *(rng.choice((HAP, SAD, BLEND, TURNED)) for _ in range(3))) for _ in range(40)
@@ -141,7 +141,7 @@ def test_p_is_below_the_level_exactly_where_the_interval_leaves_zero_out(seed, n
             assert -1 <= estimate.low <= estimate.value <= estimate.high <= 1
 
 
-def test_swapping_the_two_turns_the_sign_alone():
+def test_swapping_the_two_changes_only_the_sign():
     there, back = compare(REPORT, OTHER).differences, compare(OTHER, REPORT).differences
     for figure in FIGURES:
         assert there[figure].sign_flip == back[figure].sign_flip
@@ -150,7 +150,7 @@ def test_swapping_the_two_turns_the_sign_alone():
 
 
 def test_pairing_narrows_the_difference_of_two_alike():
-    """Two that agree on nearly every clip: the paired interval is far narrower than either's own."""
+    """If two agree on nearly every clip, the paired interval is far narrower than either one's own."""
     flipped = dict(REPORT.predictions)
     for clip in list(flipped)[::40]:
         flipped[clip] = Prediction(LABELS[5], LABELS[5])
@@ -168,17 +168,17 @@ def test_other_labels_are_refused():
 # -------------------------------------------------------------------------- what cannot be inferred
 
 
-def test_of_twins_nothing_is_inferred():
+def test_nothing_is_inferred_from_twins():
     for difference in compare(REPORT, REPORT).differences.values():
         assert difference == ((0.0, None, None, None, "no difference"), None, None)
 
 
-def test_of_actors_all_alike_nothing_is_inferred():
-    """Right everywhere, or better by the same with each actor."""
+def test_nothing_is_inferred_from_actors_that_are_all_alike():
+    """Right everywhere, or better by the same for every actor."""
     rows = [(actor, HAP, HAP) for actor in "abc"]
-    assert intervals(report_of(rows)).estimates["acc_presence"] == (1, None, None, None, "the same with each actor")
+    assert intervals(report_of(rows)).estimates["acc_presence"] == (1, None, None, None, "the same for every actor")
     difference = compare(report_of(rows), report_of([(actor, HAP, SAD) for actor in "abc"])).differences["acc_presence"]
-    assert difference.estimate == (1, None, None, None, "the same with each actor")
+    assert difference.estimate == (1, None, None, None, "the same for every actor")
     assert difference.sign_flip == SignFlip(2 / 8, 8, None)
 
 
@@ -195,23 +195,23 @@ def test_an_actor_with_all_the_blends_leaves_salience_without_an_interval():
     assert found.estimates["score"].reason == "undefined without one of the actors"
 
 
-def test_actors_without_blends_have_no_part_in_salience():
+def test_actors_without_blends_do_not_count_toward_salience():
     """Two of four have blends: one degree of freedom, as without the other two."""
     blends = [("a", BLEND, BLEND), ("a", BLEND, TURNED), ("b", BLEND, HAP), ("b", BLEND, BLEND), ("b", BLEND, BLEND)]
     found = intervals(report_of([*blends, ("c", HAP, HAP), ("d", HAP, SAD)]))
     assert found.estimates["acc_salience"] == intervals(report_of(blends)).estimates["acc_salience"]
-    assert "2 of them without blends" in found.note and found.units == 4
+    assert "2 of them have no blends" in found.note and found.units == 4
 
 
-def test_without_blends_there_is_presence_alone():
+def test_without_blends_there_is_only_presence():
     singles = {clip: label for clip, label in REPORT.labels.items() if not label.is_blend}
     report = REPORT._replace(labels=singles, counts=count(REPORT.predictions, singles))
     assert list(intervals(report).estimates) == list(compare(report, report).differences) == ["acc_presence"]
 
 
-def test_sums_in_another_order_are_no_difference():
+def test_the_order_of_summation_makes_no_difference():
     assert infer(1e-17, [0.1 + 0.2 - 0.3, 0, 1e-17], (-1, 1)).reason == "no difference"
-    assert infer(0.3, [0.3, 0.1 + 0.2, 0.3], (0, 1)).reason == "the same with each actor"
+    assert infer(0.3, [0.3, 0.1 + 0.2, 0.3], (0, 1)).reason == "the same for every actor"
     assert infer(0.3, [0.3, float("nan")], (0, 1)).reason == "undefined without one of the actors"
 
 
@@ -225,13 +225,13 @@ def test_order_of_clips_changes_nothing():
     assert intervals(turned) == intervals(REPORT) and compare(turned, OTHER) == compare(REPORT, OTHER)
 
 
-def test_actors_come_from_groups_then_names_then_there_are_none():
+def test_actors_come_from_groups_or_else_from_names():
     assert actors(REPORT)[0] == "actor"
     train = evaluate({"A102_ang_int1_ver1": to_entry(LABELS[0])}, {"A102_ang_int1_ver1.mov": to_entry(LABELS[0])})
     assert actors(train) == ("actor", {"A102_ang_int1_ver1": "A102"})
     unknown = records(REPORT._replace(groups={}))
     assert unknown.unit == "clip" and len(unknown.by_unit) == len(REPORT.labels)
-    partly = dict(list(REPORT.groups.items())[1:])  # a clip without an actor: the rest would be a guess
+    partly = dict(list(REPORT.groups.items())[1:])  # one clip has no actor, so the names count instead
     assert actors(REPORT._replace(groups=partly))[0] == "clip"
 
 
@@ -251,7 +251,7 @@ def test_notes():
 
 
 def brute_force(parts):
-    """The share of all 2^A flips whose sum is as far from 0 as the observed one."""
+    """The share of all 2^A flips whose sum is at least as far from 0 as the observed sum."""
     sums = [abs(sum(sign * part for sign, part in zip(signs, parts))) for signs in product((1, -1), repeat=len(parts))]
     return np.mean([one >= abs(sum(parts)) for one in sums])
 
@@ -264,7 +264,7 @@ def test_sign_flips_equal_brute_force(parts):
 
 
 def test_sign_flips_of_the_score_equal_brute_force_on_exchanged_reports():
-    """Each actor's predictions exchanged between the two, and the difference of scores computed anew."""
+    """The two exchange each actor's predictions, and the difference of scores is computed again."""
     names = sorted(set(REPORT.groups.values()))
     deltas = []
     for flips in product((False, True), repeat=len(names)):
@@ -280,7 +280,7 @@ def test_sign_flips_of_the_score_equal_brute_force_on_exchanged_reports():
 
 
 def exact_by_sums(parts):
-    """The exact p for many parts, by the distribution of the sum."""
+    """The exact p for many parts, from the distribution of the sum."""
     ways = Counter([0])
     for part in parts:
         step = Counter()
@@ -309,7 +309,7 @@ def test_drawn_sign_flips_never_give_zero():
 
 
 def test_holm_by_hand():
-    """0.01 · 4; 0.02 · 3; 0.03 · 2, which may not fall below the one before; 0.9 · 1."""
+    """0.01 · 4; 0.02 · 3; 0.03 · 2, raised to the one before; 0.9 · 1."""
     assert holm([0.9, 0.01, 0.03, 0.02]) == pytest.approx([0.9, 0.04, 0.06, 0.06])
     assert holm([0.6, None, 0.7]) == [1.0, None, 1.0] and holm([]) == []
 
@@ -328,7 +328,7 @@ def test_holm_rejects_what_the_sequential_procedure_rejects(p_values, level):
 
 def test_each_figure_is_a_family_of_its_own():
     others = [simulated(right=right, seed=seed) for seed, right in ((1, 0.3), (2, 0.1), (3, 0.4))]
-    found = corrected([compare(REPORT, other) for other in (*others, REPORT)])  # the twin is no test
+    found = corrected([compare(REPORT, other) for other in (*others, REPORT)])  # the twin gives no test
     for figure in FIGURES:
         p_values = [one.differences[figure].estimate.p for one in found]
         assert [one.differences[figure].p_holm for one in found] == holm(p_values) and p_values[3] is None
@@ -370,16 +370,16 @@ QUANTILES = [
 
 
 @pytest.mark.parametrize(("t", "df", "p"), TAILS)
-def test_tails_are_scipys(t, df, p):
+def test_tails_equal_scipys(t, df, p):
     assert t_tails(t, df) == pytest.approx(p, rel=1e-10)
 
 
 @pytest.mark.parametrize(("df", "quantile"), QUANTILES)
-def test_quantiles_are_scipys(df, quantile):
+def test_quantiles_equal_scipys(df, quantile):
     assert t_quantile(0.975, df) == pytest.approx(quantile, rel=1e-9)
 
 
-def test_p_is_in_its_range_whatever_comes():
+def test_p_is_always_in_its_range():
     assert t_tails(0, 5) == t_tails(1e-200, 5) == 1 and t_tails(1e12, 100_000) > 0
 
 
@@ -387,7 +387,7 @@ def test_p_is_in_its_range_whatever_comes():
 
 
 class World:
-    """Actors who differ. Two systems are equally good on the whole, but not with each actor.
+    """Actors who differ. Two systems are equally good overall, but not for each actor.
 
     skewed: few actors account for most of the difference, and a third of them for most of the clips
     """
@@ -423,8 +423,8 @@ def score_of(sums):
 
 
 def rates(n_actors, skewed, cases):
-    """How often the interval of one system's score contains the expected one, and how often the test and the sign flips
-    reject two systems that are equally good."""
+    """How often the interval of one system's score contains the expected score, and how often the test and the sign
+    flips reject two systems that are equally good."""
     world = World(n_actors, skewed, np.random.default_rng(11))
     truth = np.mean([score_of(world.draw().sum(axis=1)) for _ in range(4000)])
     hits = np.zeros(3)

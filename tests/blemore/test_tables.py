@@ -1,4 +1,4 @@
-"""Tables: CSV keeps everything, LaTeX and pages take every text for text."""
+"""Tables: CSV keeps everything, and LaTeX and pages escape all text."""
 
 import csv
 import io
@@ -39,7 +39,7 @@ def test_text_aligns_numbers_to_the_right():
         min_size=1,
     )
 )
-def test_csv_gives_the_very_numbers_back(rows):
+def test_csv_keeps_numbers_exactly(rows):
     table = Table("t", ["text", "fraction", "number"], rows)
     found = list(csv.reader(io.StringIO(to_csv(table, "signature:1"), newline="")))
     assert found[-1] == ["# signature:1"]
@@ -47,13 +47,13 @@ def test_csv_gives_the_very_numbers_back(rows):
 
 
 class OtherFloat(float):
-    """A float as numpy has them, which shows itself in another way."""
+    """A float like numpy's, with a different repr."""
 
     def __repr__(self):
         return f"other({float(self)})"
 
 
-def test_csv_of_other_floats_and_of_nothing():
+def test_csv_of_other_floats_and_of_empty_cells():
     text = to_csv(Table("t", ["a", "b", "c"], [["x", OtherFloat(1 / 3), None]]), "s")
     assert text == f"a,b,c\nx,{1 / 3!r},\n# s\n"
 
@@ -100,17 +100,17 @@ b & -- & -- & -- & -- \\
         ("−1", "$-$1"),
     ],
 )
-def test_minus_signs_are_told_from_hyphens(text, latex):
+def test_minus_signs_and_hyphens_are_distinguished(text, latex):
     assert latex in to_latex(Table("t", ["a"], [[text]]), "s", "l").splitlines()[10]
 
 
-def test_only_neighbours_are_one_interval():
+def test_only_neighbours_form_an_interval():
     columns = ["a", "low", "p", "high", "α from", "β to", "low", "high"]
     header = to_latex(Table("t", columns, []), "s", "l").splitlines()[8]
     assert header == r"a & low & p & high & $\alpha$ from & $\beta$ to & 95 \% interval \\"
 
 
-def test_latex_escapes_everything_that_it_would_act_on():
+def test_latex_escapes_every_active_character():
     text = to_latex(Table(HOSTILE, ["a", HOSTILE], [[HOSTILE, 0.12345]]), "a_b\n\\input{x}", "tab:}\\x")
     lines = text.splitlines()
     assert lines[0] == r"% a_b \input{x}" and lines[1].startswith("% ")  # comments of one line each

@@ -1,4 +1,4 @@
-"""Bundles for the tests, built once a session."""
+"""Bundles for the tests, built once per session."""
 
 import json
 import os
@@ -17,7 +17,7 @@ SECRET = "0123456789abcdef" * 4
 
 @pytest.fixture(autouse=True)
 def no_fsync(monkeypatch):
-    """On a busy disk, hundreds of them take longer than all else."""
+    """Skip fsync: on a busy disk, hundreds of calls take longer than everything else."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
@@ -30,7 +30,7 @@ def labels_of(prefix, seed):
 
 @pytest.fixture(scope="session")
 def built(wheels, tmp_path_factory):
-    """A bundle with a practice phase, and where everything lies."""
+    """A bundle with a practice phase, and the paths of its parts."""
     folder = tmp_path_factory.mktemp("built")
     files = {"labels": {**labels_of("test", 1), "secret": SECRET}, "practice": labels_of("train", 2)}
     for name, data in files.items():

@@ -1,4 +1,4 @@
-"""From labels to a bundle: what stands in it, what must not, and that the same inputs give the same bytes."""
+"""From labels to a bundle: what it contains, what it must not contain, and that equal inputs give equal bytes."""
 
 import hashlib
 import hmac
@@ -40,7 +40,7 @@ def bundle(built):
     return Bundle(built.bundle)
 
 
-def test_what_is_built_is_sound(built):
+def test_the_built_bundle_passes_every_check(built):
     errors, notes = check(built.bundle)
     assert errors == [] and ["anyone can download" in str(note) for note in notes] == [True]
     counts = {name: blends(labels) for name, labels in (("practice", built.practice), ("test", built.labels))}
@@ -51,7 +51,7 @@ def blends(data):
     return sum(len(entry) == 2 for entry in data["labels"].values())
 
 
-def test_both_phases_stand_in_it(bundle):
+def test_the_bundle_has_both_phases(bundle):
     practice, test = bundle.config["phases"]
     assert (practice["start"], practice["end"]) == ("2026-02-01 00:00:00", "2026-02-28 23:59:59")
     assert (test["start"], test["end"]) == ("2026-03-01 00:00:00", "2026-04-01 12:30:00")
@@ -67,7 +67,7 @@ def test_dates_are_quoted(bundle):
     assert "start: '2026-03-01 00:00:00'" in text and "end: '2026-04-01 12:30:00'" in text
 
 
-def test_the_leaderboards_keys_are_the_scorers(bundle):
+def test_the_leaderboard_has_the_scorers_keys(bundle):
     (board,) = bundle.config["leaderboards"]
     assert tuple(column["key"] for column in board["columns"]) == SCORE_KEYS
     assert [column["index"] for column in board["columns"]] == [0, 1, 2]
@@ -90,7 +90,7 @@ def keyed(raw, secret):
 
 
 def test_no_hash_of_hidden_labels_can_be_tested_with_guesses(built, tmp_path):
-    """Without a secret in the labels, each bundle gets a new one, on which all depends that anyone can download."""
+    """Without a secret in the labels, each bundle gets a new one, which keys every hash that anyone can download."""
     plain = {key: value for key, value in built.labels.items() if key != "secret"}
     (tmp_path / "labels.json").write_text(json.dumps(plain))
     files = []
@@ -118,8 +118,8 @@ def test_participants_files(bundle, tmp_path):
         )
 
 
-def test_nothing_of_the_labels_is_for_participants(built, tmp_path):
-    """Other labels for the same clips change the reference alone."""
+def test_participants_files_do_not_depend_on_the_labels(built, tmp_path):
+    """Other labels for the same clips change only the reference data."""
     turned = {
         "labels": dict(zip(reversed(built.labels["labels"]), built.labels["labels"].values())),
         "groups": built.labels["groups"],
@@ -184,7 +184,7 @@ def test_without_a_queue_labels_on_the_worker_would_never_be_found(built, tmp_pa
 
 
 def test_a_rebuilt_bundle_keeps_the_secret_that_is_on_the_worker(built, tmp_path):
-    """So that new dates need no new file there."""
+    """New dates then need no new file on the worker."""
     options = built.options._replace(labels_on_worker=True, queue=QUEUE)
     build(options._replace(out=tmp_path / "a.zip"))
     later = {"start": options.start + timedelta(days=9), "labels": tmp_path / "a.labels.json"}
@@ -194,7 +194,7 @@ def test_a_rebuilt_bundle_keeps_the_secret_that_is_on_the_worker(built, tmp_path
     assert [name for name in first if first[name] != second[name]] == ["competition.yaml"]
 
 
-def test_the_seeds_are_trains_most_frequent_answers(built):
+def test_the_seeds_are_the_most_frequent_answers_of_train(built):
     for name, label in (("single", trivial.train_answers().single), ("blend", trivial.train_answers().blend)):
         found = check_submission(built.bundle.with_suffix(f".trivial_{name}.zip"), built.labels["labels"])
         assert {entry.label for entry in found.values()} == {label}
@@ -234,21 +234,21 @@ def test_offsets_become_utc_on_the_command_line(built, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "labels, out, told",
+    "labels, out, message",
     [
         ("labels.json", "bundle.tar", "ends in .zip"),
-        ("b.zip", "b.zip", "'--out' claims b.zip, which '--labels' names"),
-        ("b.labels.json", "b.zip", "'--out' claims b.labels.json"),
-        ("labels.json", "there/b.zip", "'--out' claims there/b.trivial_blend.zip, which '--config' names"),
+        ("b.zip", "b.zip", "'--out' would overwrite b.zip, which '--labels' names"),
+        ("b.labels.json", "b.zip", "'--out' would overwrite b.labels.json"),
+        ("labels.json", "there/b.zip", "'--out' would overwrite there/b.trivial_blend.zip, which '--config' names"),
     ],
 )
-def test_labels_and_configuration_are_not_written_over(tmp_path, monkeypatch, labels, out, told):
+def test_labels_and_configuration_are_not_written_over(tmp_path, monkeypatch, labels, out, message):
     monkeypatch.chdir(tmp_path)
     result = run("build", "--labels", labels, "--config", "there/b.trivial_blend.zip", "--out", out)
-    assert result.exit_code == 2 and told in " ".join(result.stderr.split()), result.stderr
+    assert result.exit_code == 2 and message in " ".join(result.stderr.split()), result.stderr
 
 
-def test_a_configuration_of_ones_own(built, tmp_path):
+def test_an_own_configuration(built, tmp_path):
     config = yaml.safe_load((HERE / "competition.yaml").read_text())
     config["title"] = "Mine"
     config["pages"] = [{"title": "Mine", "file": "mine.md"}]
@@ -320,7 +320,7 @@ def test_vendor_is_pure_python(bundle):
     assert sum("license" in name.lower() or "copying" in name.lower() for name in vendored) == len(vendor.WHEELS)
 
 
-def test_wheels_with_another_content_or_none_are_refused(wheels, tmp_path):
+def test_changed_or_missing_wheels_are_refused(wheels, tmp_path):
     with pytest.raises(BundleError) as caught:
         vendor.vendored(tmp_path)
     assert len(caught.value.problems) == len(vendor.WHEELS) and all(
@@ -332,7 +332,7 @@ def test_wheels_with_another_content_or_none_are_refused(wheels, tmp_path):
         vendor.vendored(tmp_path)
 
 
-def test_without_a_network_the_way_out_is_told(tmp_path, monkeypatch):
+def test_without_a_network_the_message_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
     monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "cache"))
@@ -376,7 +376,7 @@ def test_pages_name_the_metric_as_the_scorer_computes_it():
 
 
 def test_ids_keep_their_form(tmp_path, built):
-    """Clips in labels with a suffix are listed without one; both are the same clip."""
+    """Clips with a suffix in the labels are listed without it: both names mean the same clip."""
     data = {"labels": {f"{clip}.mov": entry for clip, entry in built.labels["labels"].items()}}
     (tmp_path / "labels.json").write_text(json.dumps(data))
     build(built.options._replace(labels=tmp_path / "labels.json", out=tmp_path / "b.zip", practice_labels=None))
@@ -389,7 +389,7 @@ def test_the_bundle_is_small(built):
     assert zipfile.ZipFile(io.BytesIO(built.bundle.read_bytes())).testzip() is None
 
 
-def test_the_options_documented_are_the_options(built):
+def test_the_documented_options_exist(built):
     text = run("build", "--help").stdout
     for option in (
         "--labels",

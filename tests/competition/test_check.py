@@ -1,6 +1,4 @@
-"""Each thing that the platform reports cryptically, late or not at all, is found; sound bundles of others are let
-through.
-"""
+"""`check` finds whatever the platform reports cryptically, late or not at all, and accepts valid bundles by others."""
 
 import base64
 import copy
@@ -16,7 +14,7 @@ from blemore_codabench.bundle import Bundle, pack
 from blemore_codabench.check import check
 from blemore_codabench.cli import main
 
-JPEG = base64.b64decode(  # a grey one of 8 × 8 pixels
+JPEG = base64.b64decode(  # grey, 8 × 8 pixels
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAP//////////////////////////////////////////////////////////////////"
     "////////////////////wAALCAAIAAgBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAAA//EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAI"
     "AQEAAD8AN//Z"
@@ -64,7 +62,7 @@ leaderboards:
 
 
 def foreign():
-    """A sound bundle of others: folders, two tasks in a phase, computed columns, no quoted style of ours."""
+    """A valid bundle by others: folders, two tasks in a phase, computed columns, another style of quoting."""
     files = {
         "img/logo.jpg": JPEG,
         "terms.md": b"terms",
@@ -85,7 +83,7 @@ def problems(tmp_path, files, config=None):
     return check(tmp_path / "bundle.zip")
 
 
-def test_a_sound_bundle_of_somebody_elses(tmp_path):
+def test_a_valid_bundle_by_others(tmp_path):
     config, files = foreign()
     errors, notes = problems(tmp_path, files, config)
     assert errors == []
@@ -101,7 +99,7 @@ def test_a_sound_bundle_of_somebody_elses(tmp_path):
         ("python /app/program/none.py $program/nowhere/", ["none.py", "nowhere/"]),
     ],
 )
-def test_what_the_command_names_is_a_file_or_a_folder_of_the_program(tmp_path, command, absent):
+def test_the_command_may_name_files_and_folders_of_the_program(tmp_path, command, absent):
     config, files = foreign()
     errors, _ = problems(
         tmp_path, {**files, "scoring/metadata": f"command: {command}".encode(), "scoring/models/a.pt": b"1"}, config
@@ -116,7 +114,7 @@ QUESTION = dict.fromkeys(("key", "title", "selection", "is_required", "is_on_lea
 
 
 def put(path, value):
-    """A change of the configuration: `phases.0.start` becomes a value; None takes the key away."""
+    """A change of the configuration, which sets a key such as `phases.0.start`; None removes the key."""
 
     def change(config):
         *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
@@ -151,7 +149,7 @@ WRONG = [  # change, part of the place, part of the problem or its hint
     (put("title", NULL), "title", "refuses null"),
     (put("version", 1), "version", "expected 2"),
     (put("version", 2.0), "version", "expected 2"),
-    (put("image", "pages/terms.md"), "image", "no raster"),
+    (put("image", "pages/terms.md"), "image", "not a raster"),
     (put("image", "nowhere.png"), "image", "not in the bundle"),
     (put("image", "pages"), "image", "a folder"),
     (put("docker_image", "x" * 129), "docker_image", "at most 128"),
@@ -164,7 +162,7 @@ WRONG = [  # change, part of the place, part of the problem or its hint
     (put("fact_sheet", "x"), "fact_sheet", "a mapping of questions"),
     (put("fact_sheet", {"a": {"key": "a"}}), "fact_sheet.a", "is_required"),
     (put("fact_sheet", {"a": {**QUESTION, "type": "number"}}), "fact_sheet.a", "checkbox, text, select"),
-    (put("fact_sheet", {"a": {**QUESTION, "key": "b"}}), "fact_sheet.a", "its key"),
+    (put("fact_sheet", {"a": {**QUESTION, "key": "b"}}), "fact_sheet.a", "question's key"),
     (put("terms", None), "competition.yaml", "no terms"),
     (put("terms", "pages/term.md"), "terms", "nearest"),
     (put("pages", []), "pages", "empty"),
@@ -181,14 +179,14 @@ WRONG = [  # change, part of the place, part of the problem or its hint
     (
         rename("enable_detailed_results", "enable_detailled_results"),
         "competition.yaml",
-        "Is enable_detailed_results meant",
+        "Did you mean enable_detailed_results",
     ),
-    (rename("leaderboards", "leaderboard"), "competition.yaml", "Is leaderboards meant"),
-    (put("submission_rule", "Force_Best"), "competition.yaml", "into a leaderboard"),
-    (put("phases.0.docker_image", "x"), "phases[0]", "into a competition"),
-    (put("phases.0.max_submission_per_day", 3), "phases[0]", "Is max_submissions_per_day meant"),
-    (put("tasks.0.starting_kit", "starting_kit.zip"), "tasks[0]", "into a phase"),
-    (put("public_data", "test_data.zip"), "competition.yaml", "into a phase"),
+    (rename("leaderboards", "leaderboard"), "competition.yaml", "Did you mean leaderboards"),
+    (put("submission_rule", "Force_Best"), "competition.yaml", "belongs in a leaderboard"),
+    (put("phases.0.docker_image", "x"), "phases[0]", "belongs in a competition"),
+    (put("phases.0.max_submission_per_day", 3), "phases[0]", "Did you mean max_submissions_per_day"),
+    (put("tasks.0.starting_kit", "starting_kit.zip"), "tasks[0]", "belongs in a phase"),
+    (put("public_data", "test_data.zip"), "competition.yaml", "belongs in a phase"),
     (put("tasks.0.name", None), "tasks[0]", "no name"),
     (put("tasks.0.index", 1), "tasks", "not unique"),
     (put("tasks.0.scoring_program", None), "tasks[0]", "no scoring_program"),
@@ -211,16 +209,16 @@ WRONG = [  # change, part of the place, part of the problem or its hint
     (put("phases.0.name", None), "phases[0]", "no name"),
     (put("phases.0.start", None), "phases[0]", "no start"),
     (put("phases.0.end", None), "phases[0]", "only the last"),
-    (put("phases.0.end", "2026-03-01 00:00:00"), "phases[1]", "a second lie between"),
+    (put("phases.0.end", "2026-03-01 00:00:00"), "phases[1]", "Leave a second between"),
     (put("phases.0.end", "2026-03-05 00:00:00"), "phases[1]", "overlaps"),
     (put("phases.0.end", "2026-01-05 00:00:00"), "phases[0]", "does not notice"),
     (put("phases.1.start", "2025-03-05 00:00:00"), "phases[1]", "order of time"),
     (put("phases.0.start", "1.2.2026"), "phases[0].start", "expected UTC as"),
-    (put("phases.0.start", "2026-02-01T00:00:00+02:00"), "phases[0].start", "drops an offset"),
-    (put("phases.0.start", "2026"), "phases[0].start", "today's for what is missing"),
+    (put("phases.0.start", "2026-02-01T00:00:00+02:00"), "phases[0].start", "drops the offset"),
+    (put("phases.0.start", "2026"), "phases[0].start", "missing parts from today"),
     (put("phases.0.start", "2026-02-30"), "phases[0].start", "expected UTC as"),
     (put("phases.0.max_submissions", -1), "max_submissions", "at least 0"),
-    (put("phases.0.max_submissions", NULL), "max_submissions", "no limit at all"),
+    (put("phases.0.max_submissions", NULL), "max_submissions", "to mean no limit"),
     (put("phases.0.max_submissions", 2**31), "max_submissions", "2,147,483,647"),
     (put("phases.0.max_submissions", 2.5), "max_submissions", "a whole number"),
     (put("phases.0.max_submissions", True), "max_submissions", "a whole number"),
@@ -298,13 +296,13 @@ def test_each_mistake_is_found_with_its_place(ours, tmp_path, change, place, wor
         ([], "phases.0.solutions"),
     ],
 )
-def test_what_works_is_taken(ours, tmp_path, value, same):
+def test_unusual_values_that_work_are_accepted(ours, tmp_path, value, same):
     config = copy.deepcopy(ours.config)
     put(same, value)(config)
     assert problems(tmp_path, ours.files, config).errors == []
 
 
-def test_a_note_says_what_is_taken_but_hardly_meant(ours, tmp_path):
+def test_notes_report_what_works_but_is_hardly_intended(ours, tmp_path):
     config = copy.deepcopy(ours.config)
     put("phases.1.max_submissions", 0)(config)
     put("phases.1.start", "March 1, 2026 10:30 PM")(config)
@@ -312,7 +310,7 @@ def test_a_note_says_what_is_taken_but_hardly_meant(ours, tmp_path):
     put("tasks.0.reference_data", "b1946ac9-2a6c-4a5e-9f0e-1c3e4d5f6a7b")(config)
     errors, notes = problems(tmp_path, ours.files, config)
     text = "\n".join(map(str, notes))
-    for words in ("no limit at all", "read as 2026-03-01 22:30:00 UTC", "have gaps", "by a key"):
+    for words in ("to mean no limit", "reads it as 2026-03-01 22:30:00 UTC", "have gaps", "by a key"):
         assert words in text
     assert errors == []
 
@@ -333,11 +331,11 @@ def test_phases_are_in_the_order_of_their_indexes(ours, tmp_path):
         ("2026-03-01", None),
         ("2026-03-01 12:00:00", "quotes"),
         ("20260301", "quotes"),
-        ("false", "no date"),
+        ("false", "not a date"),
     ],
 )
 def test_unquoted_dates(ours, tmp_path, text, fault):
-    """YAML makes a time of them, of which the platform keeps the day."""
+    """YAML turns them into times, of which the platform keeps only the day."""
     raw = ours.files["competition.yaml"].decode().replace("'2026-03-01 00:00:00'", text)
     assert raw != ours.files["competition.yaml"].decode()
     errors, _ = problems(tmp_path, {**ours.files, "competition.yaml": raw.encode()})
@@ -366,10 +364,10 @@ def test_dates_in_the_past(built, now, past):
     [
         ({}, "at the root"),
         ({"bundle/competition.yaml": b"version: 2"}, "not the folder itself"),
-        ({"competition.yml": b"version: 2"}, "name the file exactly so"),
+        ({"competition.yml": b"version: 2"}, "use exactly this name"),
         ({"competition.yaml": b"version: [2"}, "not YAML"),
         ({"competition.yaml": b"- a"}, "a mapping"),
-        ({"competition.yaml": b"title: a\ntitle: b"}, '"title" stands twice'),
+        ({"competition.yaml": b"title: a\ntitle: b"}, '"title" occurs twice'),
         ({"competition.yaml": b"\xff\xfe"}, "not YAML"),
         ({"competition.yaml": b"? [a]\n: b\n"}, ""),
         ({"competition.yaml": b"a: &x [*x]\n"}, "a"),
@@ -382,7 +380,7 @@ def test_bundles_without_a_readable_configuration(tmp_path, files, words):
     assert errors and any(words in str(error) for error in errors)
 
 
-def test_a_file_that_is_no_zip(tmp_path):
+def test_a_file_that_is_not_a_zip(tmp_path):
     (tmp_path / "b.zip").write_bytes(b"no zip")
     assert run("check", tmp_path / "b.zip").exit_code == 4
     assert run("check", tmp_path / "none.zip").exit_code == 3
@@ -447,7 +445,7 @@ def test_the_keys_are_those_that_the_program_really_emits(ours, tmp_path):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda files: files.pop("labels.json"), "no queue"),  # the hash alone: labels on the worker
+        (lambda files: files.pop("labels.json"), "no queue"),  # only the hash: labels on the worker
         (lambda files: files.clear() or files.update({"readme": b""}), "neither labels.json"),
         (lambda files: files.update({"labels.json": b"{}"}), "at least one clip"),
         (lambda files: files.update({"labels.json": files["labels.json"] + b" "}), "SHA-256"),
@@ -473,17 +471,17 @@ def test_reference_data(ours, tmp_path, change, words):
     assert any(words in str(error) for error in errors), [str(error) for error in errors]
 
 
-def test_notes_are_no_errors(ours, tmp_path):
+def test_notes_are_not_errors(ours, tmp_path):
     config = copy.deepcopy(ours.config)
     config["leaderboards"].append(copy.deepcopy(config["leaderboards"][0]))
     config["leaderboards"][0]["submission_rule"] = "Add"
     del config["enable_detailed_results"]
     errors, notes = problems(tmp_path, ours.files, config)
-    told = "\n".join(map(str, notes))
-    assert errors == [] and all(words in told for words in ("first alone", "Force_Best", "no report page"))
+    text = "\n".join(map(str, notes))
+    assert errors == [] and all(words in text for words in ("only the first", "Force_Best", "no report page"))
 
 
-def test_without_an_image_the_platform_takes_one_that_is_too_old(ours, tmp_path):
+def test_the_platforms_default_image_is_too_old(ours, tmp_path):
     config, files = foreign()
     del config["docker_image"]
     errors, notes = problems(tmp_path, files, config)
@@ -505,7 +503,7 @@ def test_without_an_image_the_platform_takes_one_that_is_too_old(ours, tmp_path)
         ("me/scorer:1.2", None),
     ],
 )
-def test_an_images_name_tells_its_python(image, version):
+def test_the_name_of_an_image_gives_its_python(image, version):
     assert checking.python_of(image) == version
 
 
@@ -521,15 +519,15 @@ def test_the_command(built, tmp_path):
     assert wrong.exit_code == 4 and wrong.stdout == "" and "logo.png" in wrong.stderr
 
 
-def test_whatever_stands_in_the_configuration_there_is_no_traceback(ours):
-    """Each value of the configuration in turn replaced by values of every kind."""
+def test_no_value_in_the_configuration_gives_a_traceback(ours):
+    """Replaces each value of the configuration in turn by values of every kind."""
 
     def paths(node, at=()):
         yield at
         for key, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
             yield from paths(child, (*at, key))
 
-    # Small ones: they are unpacked thousands of times.
+    # Small files, since they are unpacked thousands of times.
     small = {name: pack({"a": b""}) for name in ours.files if name.endswith(".zip")}
     small["scoring_program.zip"] = pack({"metadata.yaml": b"command: python3 p.py"})
     files, found = {**ours.files, **small}, 0

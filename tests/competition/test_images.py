@@ -1,4 +1,4 @@
-"""Which images the platform takes for a logo: told from their headers, and beside what Pillow makes of them."""
+"""Which images the platform accepts as a logo, judged by their headers and compared with Pillow."""
 
 import io
 import random
@@ -13,7 +13,7 @@ Image = pytest.importorskip("PIL.Image", reason="comes with matplotlib, in the e
 def encoded(mode="RGB", size=(300, 200), kind="PNG", **options):
     buffer = io.BytesIO()
     picture = Image.new(mode, size)
-    if mode in ("RGB", "L"):  # not all of one colour, so that there is something to cut off
+    if mode in ("RGB", "L"):  # more than one colour, so there are data to cut off
         picture.frombytes(random.Random(1).randbytes(len(picture.tobytes())))
     picture.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -37,7 +37,7 @@ def encoded(mode="RGB", size=(300, 200), kind="PNG", **options):
         ("RGB", "WEBP", {"lossless": True}),
     ],
 )
-def test_what_the_platform_takes(mode, kind, options, size):
+def test_images_that_the_platform_accepts(mode, kind, options, size):
     raw = encoded(mode, size, kind, **options)
     assert images.fault(raw) is None
     picture = next(read(raw) for magic, read in images.READERS.items() if raw.startswith(magic))
@@ -45,7 +45,7 @@ def test_what_the_platform_takes(mode, kind, options, size):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])
-def test_what_is_cut_short_is_refused_at_any_length(kind):
+def test_truncated_images_are_refused_at_any_length(kind):
     raw = encoded("P" if kind == "GIF" else "RGB", kind=kind)
     for length in [*range(12, 200), *range(200, len(raw) - 1, max(1, len(raw) // 50))]:
         assert images.fault(raw[:length]) is not None, length
@@ -60,8 +60,8 @@ def test_a_damaged_png_is_refused():
 @pytest.mark.parametrize(
     "raw, words",
     [
-        (b"", "no raster image"),
-        (b"hello", "no raster image"),
+        (b"", "not a raster image"),
+        (b"hello", "not a raster image"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG"),
         (b"BM hello", "a BMP"),
         (b"\0\0\0\x1cftypavif" + b"\0" * 40, "an AVIF"),
@@ -69,7 +69,7 @@ def test_a_damaged_png_is_refused():
         (b"RIFF\0\0\0\0WAVEfmt " + b"\0" * 40, "damaged"),
     ],
 )
-def test_what_it_refuses(raw, words):
+def test_files_that_the_platform_refuses(raw, words):
     assert words in images.fault(raw) and "expected" in images.fault(raw)
 
 
@@ -79,11 +79,11 @@ def test_what_it_refuses(raw, words):
         ("CMYK", (300, 200), "JPEG", "CMYK"),
         ("RGB", (300, 200), "TIFF", "a TIFF"),
         ("RGB", (64, 64), "ICO", "ICO"),
-        ("RGB", (1000, 5), "PNG", "nothing is left"),
+        ("RGB", (1000, 5), "PNG", "would have no height"),
         ("1", (20_000, 10_000), "PNG", "at most 178,956,970"),
     ],
 )
-def test_images_that_make_no_icon(mode, size, kind, words):
+def test_images_that_cannot_become_an_icon(mode, size, kind, words):
     assert words in images.fault(encoded(mode, size, kind))
 
 
@@ -93,5 +93,5 @@ def test_images_that_make_no_icon(mode, size, kind, words):
     + [("logo." + "e" * 110, True), ("l" * 30 + "." + "e" * 50, True), ("." + "e" * 90, False)],
 )
 def test_names(name, refused):
-    """Long ones are cut before the suffix, which must leave room."""
+    """The platform shortens long names before the suffix, which must leave room."""
     assert bool(images.name_fault(name)) == refused

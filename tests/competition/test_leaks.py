@@ -1,4 +1,4 @@
-"""Labels where participants could read them, and one phase's data in another's place: refused, whatever their form."""
+"""Labels that participants could read, and data that phases have swapped, are refused in any form."""
 
 import csv
 import gzip
@@ -24,7 +24,7 @@ def ours(built):
 
 @pytest.fixture(scope="module")
 def on_worker(built, tmp_path_factory):
-    """The same with the hidden labels on the worker: what is in the bundle does not tell them."""
+    """The same with the hidden labels on the worker: the bundle does not contain them."""
     out = tmp_path_factory.mktemp("worker") / "bundle.zip"
     build(built.options._replace(labels_on_worker=True, queue=QUEUE, out=out))
     return Bundle(out)
@@ -38,7 +38,7 @@ def errors(tmp_path, bundle, config=None, **files):
 
 
 def as_table(labels, *, names=False, first=True):
-    """A CSV with the clip first or last, emotions by their codes or names."""
+    """A CSV with the clip first or last, and emotions by code or name."""
     text = io.StringIO()
     for clip, entry in labels.items():
         emotions = [EMOTION_NAMES[part["emotion"]] if names else part["emotion"] for part in entry]
@@ -74,7 +74,7 @@ def test_labels_in_public_data_are_found_in_any_form(request, built, ours, tmp_p
 
 
 @pytest.mark.parametrize("place", ["kit", "nested", "input", "program", "solution", "page", "practice"])
-def test_wherever_participants_can_read(built, ours, tmp_path, place):
+def test_labels_are_found_wherever_participants_can_read(built, ours, tmp_path, place):
     labels = json.dumps({"labels": built.labels["labels"]}).encode()
     config = yaml.safe_load(yaml.safe_dump(ours.config))
     files = {}
@@ -98,7 +98,7 @@ def test_wherever_participants_can_read(built, ours, tmp_path, place):
     assert {error.code for error in found} == {"leak"} and len(found) == 1
 
 
-def test_reference_data_given_away(ours, tmp_path):
+def test_reference_data_as_public_data(ours, tmp_path):
     for section, index, key in (
         ("phases", 1, "public_data"),
         ("phases", 0, "starting_kit"),
@@ -109,8 +109,8 @@ def test_reference_data_given_away(ours, tmp_path):
         assert "leak" in {error.code for error in errors(tmp_path, ours, config)}
 
 
-def test_what_tells_no_label_is_no_leak(built, ours, tmp_path):
-    """The labels of the practice phase, which are public; ids; the same answer throughout; a baseline's predictions."""
+def test_files_that_reveal_no_label_are_not_leaks(built, ours, tmp_path):
+    """The public labels of the practice phase; ids; the same answer for every clip; a baseline's predictions."""
     clips = list(built.labels["labels"])
     turned = dict(zip(clips, reversed(built.labels["labels"].values())))
     files = {
@@ -129,24 +129,24 @@ def test_what_tells_no_label_is_no_leak(built, ours, tmp_path):
 
 @pytest.mark.parametrize("where", ["on_platform", "on_worker"])
 @pytest.mark.parametrize("exchange", ["reference", "public"])
-def test_exchanged_data(request, ours, tmp_path, where, exchange):
+def test_swapped_data(request, ours, tmp_path, where, exchange):
     bundle = ours if where == "on_platform" else request.getfixturevalue("on_worker")
     config = yaml.safe_load(yaml.safe_dump(bundle.config))
     entries, key = (config["tasks"], "reference_data") if exchange == "reference" else (config["phases"], "public_data")
     entries[0][key], entries[1][key] = entries[1][key], entries[0][key]
     found = errors(tmp_path, bundle, config)
     assert found and {error.code for error in found} <= {"exchanged", "no-labels"}
-    assert any("exchanged" in str(error) for error in found)
+    assert any("swapped" in str(error) for error in found)
 
 
-def test_a_phase_whose_task_is_anothers(ours, tmp_path):
+def test_a_phase_with_the_task_of_another(ours, tmp_path):
     config = yaml.safe_load(yaml.safe_dump(ours.config))
     config["phases"][1]["tasks"] = [0]
     (error,) = errors(tmp_path, ours, config)
     assert error.code == "exchanged" and "Test" in error.where
 
 
-def test_a_list_of_clips_that_is_not_whole(ours, tmp_path):
+def test_an_incomplete_list_of_clips(ours, tmp_path):
     public = ours.data("test_data.zip")
     rows = public["test_clips.csv"].decode().splitlines()
     table = {"test_clips.csv": "\n".join([rows[0], "x_1", *rows[3:]]).encode()}
@@ -155,7 +155,7 @@ def test_a_list_of_clips_that_is_not_whole(ours, tmp_path):
 
 
 def test_public_data_that_lists_no_clips_or_others(ours, tmp_path):
-    """Whatever else an organiser ships is no list of the phase's clips."""
+    """Other files from the organiser do not count as lists of the phase's clips."""
     for files in (
         {"a.txt": b"x"},
         {"train.csv": b"filename\nA102_ang_int1_ver1\n"},

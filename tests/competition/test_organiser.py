@@ -1,4 +1,4 @@
-"""The way of an organiser in a hurry: each mistake ends in one message that says what to do."""
+"""An organiser in a hurry: each mistake ends in one message that says what to do."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def run(*arguments):
 
 @pytest.fixture
 def desk(wheels, tmp_path, monkeypatch):
-    """A folder with the hidden labels and what the organiser has beside them."""
+    """A folder with the hidden labels and the organiser's other files."""
     monkeypatch.chdir(tmp_path)
     labels = {clip: to_entry((SINGLES + BLENDS)[index % 36]) for index, clip in enumerate(CLIPS)}
     groups = {clip: f"A{index % 11:02d}" for index, clip in enumerate(CLIPS)}
@@ -50,7 +50,7 @@ def build(
 
 
 def refused(result, code, *words):
-    """One message, nothing written."""
+    """One message, and nothing is written."""
     assert result.exit_code == code and result.stdout == "", result.output
     assert not Path("bundle.zip").exists() and not Path("bundle.labels.json").exists()
     messages = re.findall(r"^\S.*", result.stderr.split("\n\n")[-1], re.M)
@@ -58,7 +58,7 @@ def refused(result, code, *words):
     assert all(word in result.stderr for word in words), result.stderr
 
 
-def test_the_straight_way(desk, wheels):
+def test_without_mistakes(desk, wheels):
     result = build("labels.json", "--ids", "test_metadata.csv", "--practice-labels", "practice.json", wheels=wheels)
     assert result.exit_code == 0, result.output
     assert "practice phase: 10 clips, 1 blends, actors not known" in result.stdout
@@ -71,7 +71,7 @@ def test_the_straight_way(desk, wheels):
         assert run(*seed, "--phase", phase).exit_code == code
 
 
-def test_no_word_on_where_the_labels_go(desk):
+def test_no_option_says_where_the_labels_go(desk):
     result = build(where=())
     assert result.exit_code == 2 and not Path("bundle.zip").exists()
     for words in (
@@ -82,7 +82,7 @@ def test_no_word_on_where_the_labels_go(desk):
         assert words in result.stderr
 
 
-def test_labels_on_the_platform_are_warned_of_all_the_same(desk, wheels):
+def test_labels_on_the_platform_give_a_warning_anyway(desk, wheels):
     result = build(where=["--labels-on-platform"], wheels=wheels)
     assert result.exit_code == 0 and "WARNING: ANYONE WILL BE ABLE TO DOWNLOAD" in result.stderr
     assert "labels.json" in Bundle(Path("bundle.zip")).data("test_reference.zip")
@@ -131,7 +131,7 @@ def test_past_dates_of_a_competition_that_has_begun(desk, wheels):
     late = run("check", "bundle.zip")
     assert (
         late.exit_code == 4
-        and late.stderr.count("is past") == 1
+        and late.stderr.count("is in the past") == 1
         and "2025-03-01 00:00:00 and 2025-04-01" in late.stderr
     )
     assert run("check", "bundle.zip", "--allow-past").exit_code == 0
@@ -146,11 +146,11 @@ def test_a_practice_phase_begins_now_at_the_earliest(desk, wheels):
     assert run("check", "bundle.zip").exit_code == 0
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     refused_now = build("labels.json", "--practice-labels", "practice.json", dates=(today, LATER), wheels=wheels)
-    assert refused_now.exit_code == 4 and "is past" in refused_now.stderr
+    assert refused_now.exit_code == 4 and "is in the past" in refused_now.stderr
 
 
 def test_labels_as_csv(desk, wheels):
-    """Those of the dataset's form are taken as they are."""
+    """A CSV in the dataset's form is accepted unchanged."""
     rows = ["filename,video_id,mix,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience"]
     for index, clip in enumerate(CLIPS):
         label = (SINGLES + BLENDS)[index % 36]
@@ -163,9 +163,9 @@ def test_labels_as_csv(desk, wheels):
     from_csv = json.loads(Path("bundle.labels.json").read_text())
     from_csv.pop("secret")
     assert from_csv == json.loads(Path("labels.json").read_text())
-    # On the worker, it is the JSON that is needed.
+    # The worker needs the JSON.
     result = run("simulate", "bundle.zip", "bundle.trivial_blend.zip", "--worker-labels", "labels.csv")
-    assert result.exit_code == 1 and "Put the labels.json that was written beside the bundle" in result.stderr
+    assert result.exit_code == 1 and "Put the labels.json of this bundle on the worker" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -178,13 +178,13 @@ def test_labels_as_csv(desk, wheels):
         ("labels.csv", '{"labels": {}}', "expected the dataset's metadata"),
     ],
 )
-def test_labels_as_another_csv(desk, name, text, words):
+def test_labels_as_csv_in_another_form(desk, name, text, words):
     Path(name).write_text(text)
     refused(build(name), 4, words)
 
 
-def test_the_practice_phases_labels_in_the_place_of_the_hidden_ones(desk):
-    refused(build("practice.json"), 4, "tell their labels", "--practice-labels exchanged")
+def test_practice_labels_in_place_of_the_hidden_ones(desk):
+    refused(build("practice.json"), 4, "reveal their labels", "--practice-labels swapped")
     write("same.json", json.loads(Path("labels.json").read_text()))
     refused(build("labels.json", "--practice-labels", "same.json"), 4, "594 clips are in same.json as well")
 
@@ -196,7 +196,7 @@ def test_the_wrong_phases_labels_on_the_worker(desk, wheels):
     assert wrong.exit_code == 1 and json.loads(wrong.stdout)["exit_code"] == 4
     assert (
         wrong.stderr.count("not those that the bundle was built with") == 1
-        and "No fault of the submission" in wrong.stderr
+        and "The submission is not at fault" in wrong.stderr
     )
     Path("bundle.labels.json").chmod(0o600)
     assert "must have mode 0644" in run(*seed, "bundle.labels.json").stderr

@@ -1,7 +1,7 @@
-"""The zipped program in a bare interpreter against the installed command: the same verdict, problems and figures.
+"""The zipped program in a bare interpreter gives the same verdicts, problems and figures as the installed command.
 
-Every submission is a zip. The command reads it as it is; the program gets it extracted, as on the platform. One
-interpreter scores all of them, each by a call of the program's own `main`.
+Every submission is a zip. The command reads the zip; the program gets the extracted files, as on the platform. One
+interpreter scores all submissions, each by a call to the program's own `main`.
 """
 
 import json
@@ -28,22 +28,22 @@ TRUTH = {
 }
 DRIVER = """
 import io, json, os, pathlib, sys
-os.fsync = lambda file: None  # hundreds of them would take a minute
+os.fsync = lambda file: None  # hundreds of calls would take a minute
 program, cases = map(pathlib.Path, sys.argv[1:])
 sys.path[:0] = [str(program), str(program / "vendor")]
 sys.dont_write_bytecode = True
 import blemore.codabench, jsonschema
 assert pathlib.Path(jsonschema.__file__).is_relative_to(program)
 assert not any("site-packages" in path for path in sys.path)
-told = {}
+results = {}
 for case in sorted(cases.iterdir()):
     sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
     folders = ["--input", str(case / "input"), "--output", str(case / "out")]
     code = blemore.codabench.main([*folders, "--worker-labels", "/nowhere"])
     scores = case / "out" / "scores.json"
-    told[case.name] = [code, scores.read_text() if scores.exists() else None, sys.stderr.getvalue()]
+    results[case.name] = [code, scores.read_text() if scores.exists() else None, sys.stderr.getvalue()]
 sys.stdout = sys.__stdout__
-print(json.dumps(told))
+print(json.dumps(results))
 """
 
 
@@ -115,15 +115,15 @@ CORPUS = {
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """What `blemore-score --json` says of each submission: exit code, figures, problems as text."""
-    folder, told = tmp_path_factory.mktemp("installed"), {}
+    folder, results = tmp_path_factory.mktemp("installed"), {}
     (folder / "labels.json").write_text(json.dumps(TRUTH))
     for name, raw in CORPUS.items():
         (folder / "s.zip").write_bytes(raw)
         as_json = CliRunner().invoke(blemore.cli.main, [str(folder / "s.zip"), str(folder / "labels.json"), "--json"])
         as_text = CliRunner().invoke(blemore.cli.main, [str(folder / "s.zip"), str(folder / "labels.json")])
         assert as_json.exit_code == as_text.exit_code in (0, 1)
-        told[name] = (as_json.exit_code, json.loads(as_json.stdout), as_text.stderr, str(folder / "s.zip"))
-    return told
+        results[name] = (as_json.exit_code, json.loads(as_json.stdout), as_text.stderr, str(folder / "s.zip"))
+    return results
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +144,10 @@ def interpreter(version):
     return found[-1]
 
 
-def test_the_corpus_is_of_every_kind(installed):
+def test_the_corpus_has_every_kind(installed):
     codes = [code for code, *_ in installed.values()]
     assert len(CORPUS) >= 40 and codes.count(0) >= 25 and codes.count(1) >= 60
-    assert len({json.dumps(told["score"]) for code, told, *_ in installed.values() if code == 0}) > 8
+    assert len({json.dumps(figures["score"]) for code, figures, *_ in installed.values() if code == 0}) > 8
 
 
 @pytest.mark.parametrize("version", PYTHONS)
@@ -167,10 +167,10 @@ def test_the_zipped_program_equals_the_installed_command(version, installed, pro
         cwd=program,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert len(told) == len(CORPUS)
+    results = json.loads(done.stdout)
+    assert len(results) == len(CORPUS)
     for number, name in names.items():
-        code, scores, problems = told[f"{number:03d}"]
+        code, scores, problems = results[f"{number:03d}"]
         expected_code, expected, expected_problems, place = installed[name]
         assert code == expected_code, name
         if code == 0:  # as text: the same to the last digit
@@ -185,7 +185,7 @@ def test_the_zipped_program_equals_the_installed_command(version, installed, pro
 
 
 def same_problems(platform, command, place, version):
-    """The same text apart from where the file lies. What Python's own JSON reader says differs between versions."""
+    """Whether texts are equal apart from the file's path. The words of Python's JSON reader differ between versions."""
     command = command.replace(f"{place} › ", "").replace(place, "submission")
     if version != "{}.{}".format(*sys.version_info):
         platform, command = (text.partition(": not JSON at")[0] for text in (platform, command))
@@ -193,7 +193,7 @@ def same_problems(platform, command, place, version):
 
 
 def test_the_page_is_the_same_too(built, program, installed, tmp_path):
-    """`blemore-score --html` writes the page that the platform shows at its fullest."""
+    """`blemore-score --html` writes the platform's page at the level `full`."""
     (tmp_path / "labels.json").write_text(json.dumps(TRUTH))
     (tmp_path / "s.zip").write_bytes(CORPUS["valid: random 0"])
     extract(CORPUS["valid: random 0"], tmp_path / "input/res")

@@ -1,6 +1,6 @@
-"""The kit's verdicts beside the real platform's, on changed bundles and submissions (BLEMORE_SHARED, codabench/).
+"""The kit's verdicts agree with the real platform's on changed bundles and submissions (BLEMORE_SHARED, codabench/).
 
-A seeded tenth by default, all of them with --long.
+By default a seeded tenth of them, with --long all.
 """
 
 import json
@@ -29,7 +29,7 @@ def scripts(shared):
 
 
 def run(script, *arguments):
-    """The scripts write notices of their own, of no interest here."""
+    """Hides the scripts' own notices."""
     subprocess.run([sys.executable, "-W", "ignore", script, *arguments], check=True, capture_output=True)
 
 
@@ -51,7 +51,7 @@ def bundle(scripts, wheels, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trials():
-    """Each program is tried once: most of the bundles have the same."""
+    """Tries each program once, since most bundles have the same one."""
     outcomes, try_program = {}, checking.try_program
 
     def remembered(program, python):
@@ -71,7 +71,7 @@ def sample(names, long):
 
 
 def test_changed_bundles(scripts, bundle, tmp_path, trials, long):
-    """At least 98 % of those on which there is but one thing to say."""
+    """At least 98 % of the bundles with a single verdict agree."""
     pytest.importorskip("PIL", reason="mutations.py draws images")
     run(scripts / "mutations.py", bundle, tmp_path)
     verdicts = json.loads((scripts / "bundles.json").read_text())

@@ -69,7 +69,7 @@ def test_the_table_as_text_and_csv(desk):
     assert [row["submission"] for row in rows] == [line.split()[3] for line in lines] and rows[0]["rank_change"] == "1"
 
 
-def test_what_gets_no_score_is_said_and_has_no_rank(desk):
+def test_a_submission_without_a_score_has_a_reason_and_no_rank(desk):
     (desk / "submissions/broken.zip").write_bytes(b"no zip")
     (desk / "submissions/few.zip").write_bytes(zipped([("p.json", json.dumps({"a": ANG}))]))
     (desk / "submissions/program.zip").write_bytes(zipped([("metadata", "x: 1"), ("p.json", json.dumps(NEW))]))
@@ -81,7 +81,7 @@ def test_what_gets_no_score_is_said_and_has_no_rank(desk):
 
 
 def test_labels_of_other_clips(desk):
-    """What was scored before gets no new score, and the other way round."""
+    """A submission scored before gets no new score, and vice versa."""
     (desk / "new.json").write_text(json.dumps({"labels": {**NEW, "e": ANG}}))
     result = run("--json")
     rows = json.loads(result.stdout)["submissions"]
@@ -100,7 +100,7 @@ def test_labels_of_other_clips(desk):
         (lambda desk: (desk / "submissions").rename(desk / "elsewhere"), 3, "submissions"),
     ],
 )
-def test_what_cannot_be_rescored(desk, break_it, code, words):
+def test_mistakes(desk, break_it, code, words):
     break_it(desk)
     result = run()
     assert result.exit_code == code and words in result.stderr and result.stdout == ""

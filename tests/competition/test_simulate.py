@@ -56,7 +56,7 @@ def test_a_valid_submission(bundle, built, tmp_path):
     assert "precision" in (tmp_path / "out/detailed_results.html").read_text()
 
 
-def test_the_figures_are_the_installed_packages(bundle, built, tmp_path):
+def test_the_figures_equal_those_of_the_installed_package(bundle, built, tmp_path):
     seed = built.bundle.with_suffix(".trivial_blend.zip")
     outcome = simulate(bundle, seed, tmp_path / "out")
     answer = json.loads(zipfile.ZipFile(seed).read("predictions.json"))
@@ -84,12 +84,15 @@ def test_labels_that_stay_on_the_worker(built, tmp_path):
     bundle, sent = Bundle(tmp_path / "b.zip"), submission(tmp_path, {"predictions": built.labels["labels"]})
     assert simulate(bundle, sent, tmp_path / "1").exit_code == 4
     assert simulate(bundle, sent, tmp_path / "2", worker_labels=tmp_path / "b.labels.json").scores["score"] == 1.0
-    mended = {**built.labels, "labels": {**built.labels["labels"], "test_0001": [{"emotion": "neu", "salience": 100}]}}
-    (tmp_path / "other.json").write_text(json.dumps(mended))
+    corrected = {
+        **built.labels,
+        "labels": {**built.labels["labels"], "test_0001": [{"emotion": "neu", "salience": 100}]},
+    }
+    (tmp_path / "other.json").write_text(json.dumps(corrected))
     assert simulate(bundle, sent, tmp_path / "3", worker_labels=tmp_path / "other.json").exit_code == 4
     practice = submission(
         tmp_path, {"predictions": built.practice["labels"]}
-    )  # whose labels are shipped, whatever the worker holds
+    )  # its labels are in the bundle, whatever is on the worker
     assert (
         simulate(bundle, practice, tmp_path / "4", phase="Practice", worker_labels=tmp_path / "b.labels.json").scores[
             "score"
@@ -98,8 +101,8 @@ def test_labels_that_stay_on_the_worker(built, tmp_path):
     )
 
 
-def test_the_organisers_own_signature_is_that_of_the_page(built, tmp_path):
-    """With the labels' file, and so the secret, both key the hash alike."""
+def test_the_organisers_signature_equals_that_of_the_page(built, tmp_path):
+    """With the labels' file, which has the secret, both compute the same keyed hash."""
     build(built.options._replace(labels_on_worker=True, queue=QUEUE, out=tmp_path / "b.zip"))
     sent = submission(tmp_path, {"predictions": built.labels["labels"]})
     labels = tmp_path / "b.labels.json"
@@ -145,7 +148,7 @@ def test_the_workers_layout(bundle, tmp_path):
         ("", "Failed", "no scores.json"),
         ("import sys; sys.exit(7)", "Failed", "exit code 7"),
         ("raise SystemExit", "Failed", "no scores.json"),
-        ("w('scores.json', '[1]')", "Failed", "no object"),
+        ("w('scores.json', '[1]')", "Failed", "not an object"),
         ("w('scores.json', '{')", "Failed", ""),
         ("w('scores.json', '{}')", "Finished without a score", "score, acc_presence, acc_salience"),
         (
@@ -230,7 +233,7 @@ def test_a_zip_that_cannot_be_extracted_fails(bundle, tmp_path, make):
 
 
 def with_method(number):
-    """A zip that claims another method of compression."""
+    """A zip that claims a different method of compression."""
     raw = bytearray(zipped([("s.json", "{}")]))
     for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
         raw[raw.index(signature) + offset] = number
@@ -248,13 +251,13 @@ def with_method(number):
     ],
     ids=["encrypted", "deflate64", "zstd", "a file for a folder", "an overlong name"],
 )
-def test_a_zip_that_the_worker_dies_of_stays_preparing(bundle, tmp_path, make):
+def test_a_zip_that_kills_the_worker_stays_preparing(bundle, tmp_path, make):
     outcome = simulate(bundle, submission(tmp_path, make()), tmp_path / "out")
     assert (outcome.status, outcome.scores, outcome.details) == ("Preparing", {}, "")
     assert "counts against the limit" in outcome.reason
 
 
-def test_there_is_no_limit_that_the_worker_has_not(bundle, built, tmp_path):
+def test_there_is_no_limit_that_the_worker_lacks(bundle, built, tmp_path):
     files = [("s.json", json.dumps(built.labels["labels"])), *((f"x/{k}", "") for k in range(10_001))]
     assert simulate(bundle, submission(tmp_path, zipped(files)), tmp_path / "out").status == "Finished"
 
@@ -291,7 +294,7 @@ def test_a_link_in_a_zip_becomes_a_plain_file(tmp_path):
         ("metadata", "command: []"),
     ],
 )
-def test_a_submission_with_metadata_and_no_command_is_no_submission(bundle, built, tmp_path, name, content):
+def test_a_submission_with_metadata_but_without_a_command_fails(bundle, built, tmp_path, name, content):
     files = [(name, content), ("s.json", json.dumps({"predictions": built.labels["labels"]}))]
     outcome = simulate(bundle, submission(tmp_path, zipped(files)), tmp_path / "out")
     assert (outcome.status, outcome.scores, outcome.details) == ("Failed", {}, "Bad or empty zip file")
@@ -299,7 +302,7 @@ def test_a_submission_with_metadata_and_no_command_is_no_submission(bundle, buil
 
 
 @pytest.mark.parametrize("name", ["a/metadata", "metadata.txt", "metadata.json"])
-def test_metadata_elsewhere_does_no_harm(bundle, built, tmp_path, name):
+def test_metadata_elsewhere_is_harmless(bundle, built, tmp_path, name):
     files = {"s.json": json.dumps(built.labels["labels"]), name: "{}"}
     files = {name: files["s.json"]} if name.endswith(".json") else files
     assert simulate(bundle, submission(tmp_path, zipped(files.items())), tmp_path / "out").status == "Finished"
@@ -313,15 +316,15 @@ def test_metadata_elsewhere_does_no_harm(bundle, built, tmp_path, name):
         ("cp p.txt $predictions/p.json", "Finished", None),
         ("sh -c 'mkdir -p $output/a && cp p.txt $output/a/p.json'", "Finished", None),
         ("true", "Failed", "wrote nothing"),
-        ("false", "Failed", "exit code 1"),
+        ("false", "Failed", "exited with code 1"),
         ("sleep 60", "Failed", "more than 2 s"),
         ("cp 'p.txt $output", "Failed", "cannot be split"),
         ("ln -s {labels} $output/p.json", "Failed", "wrote nothing"),
-        ("sh -c 'cp {labels} $output/p.json'", "Failed", "exit code 1"),
+        ("sh -c 'cp {labels} $output/p.json'", "Failed", "exited with code 1"),
         ("sh -c 'touch {folder}/written; cp p.txt $output/p.json'", "Finished", None),
     ],
 )
-def test_a_submission_with_a_command_is_run_where_it_reaches_nothing(bundle, built, tmp_path, command, status, words):
+def test_a_submissions_command_runs_in_a_sandbox(bundle, built, tmp_path, command, status, words):
     bundle.config["phases"][-1]["execution_time_limit"] = 2 if "sleep" in command else 60
     command = command.replace("{labels}", str(built.options.labels)).replace("{folder}", str(tmp_path))
     files = [("metadata.yaml", json.dumps({"command": command})), ("p.txt", json.dumps(built.labels["labels"]))]
@@ -358,7 +361,7 @@ def test_commands_are_split_and_filled_as_the_worker_does(bundle, tmp_path, comm
     assert json.loads((tmp_path / "out/seen.json").read_text())["packages"] == []
 
 
-def test_figures_of_an_earlier_run_do_not_survive(bundle, tmp_path):
+def test_figures_from_an_earlier_run_do_not_survive(bundle, tmp_path):
     sent = submission(tmp_path, {})
     assert simulate(with_program(bundle, SPY), sent, tmp_path / "out").status == "Finished"
     assert simulate(with_program(bundle, "pass"), sent, tmp_path / "out").status == "Failed"
@@ -372,24 +375,24 @@ def test_a_folder_of_submissions(built, tmp_path):
     for name, data in (("b.zip", {"predictions": built.labels["labels"]}), ("a.zip", {}), ("c.zip", b"no zip")):
         submission(tmp_path, data, name)
     result = run("simulate", built.bundle, tmp_path, "--out", tmp_path / "out")
-    told = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [(one["submission"], one["status"]) for one in told] == [
+    outcomes = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(one["submission"], one["status"]) for one in outcomes] == [
         ("a.zip", "Failed"),
         ("b.zip", "Finished"),
         ("c.zip", "Failed"),
     ]
-    assert told[1]["scores"] == dict.fromkeys(SCORE_KEYS, 1.0) and told[1]["report"] == str(
+    assert outcomes[1]["scores"] == dict.fromkeys(SCORE_KEYS, 1.0) and outcomes[1]["report"] == str(
         tmp_path / "out/b/detailed_results.html"
     )
     assert result.exit_code == 1 and "at least one clip" in result.stderr
 
 
-def test_rescoring_after_a_label_was_mended(built, tmp_path):
+def test_rescoring_after_a_label_was_corrected(built, tmp_path):
     sent = submission(tmp_path, {"predictions": built.labels["labels"]})
-    mended = json.loads(json.dumps(built.labels))
-    mended["labels"]["test_0001"] = [{"emotion": "neu", "salience": 100}]
-    assert mended != built.labels
-    (tmp_path / "labels.json").write_text(json.dumps(mended))
+    corrected = json.loads(json.dumps(built.labels))
+    corrected["labels"]["test_0001"] = [{"emotion": "neu", "salience": 100}]
+    assert corrected != built.labels
+    (tmp_path / "labels.json").write_text(json.dumps(corrected))
     build(built.options._replace(labels=tmp_path / "labels.json", out=tmp_path / "b.zip"))
     result = run("simulate", tmp_path / "b.zip", sent, "--out", tmp_path / "out")
     assert result.exit_code == 0 and json.loads(result.stdout)["scores"]["acc_presence"] == round(119 / 120, 10)
@@ -406,7 +409,7 @@ def test_rescoring_after_a_label_was_mended(built, tmp_path):
         (["BUNDLE", "s.zip", "--python", "/no/python"], 4),
     ],
 )
-def test_what_cannot_be_simulated(built, tmp_path, monkeypatch, arguments, code):
+def test_mistakes(built, tmp_path, monkeypatch, arguments, code):
     (tmp_path / "empty").mkdir()
     submission(tmp_path, {})
     monkeypatch.chdir(tmp_path)
@@ -415,8 +418,8 @@ def test_what_cannot_be_simulated(built, tmp_path, monkeypatch, arguments, code)
     assert result.exit_code == code and result.stderr.strip() and result.stdout == ""
 
 
-def test_hashes_in_settings_guard_mended_labels(built, tmp_path):
-    """Labels that were edited inside the bundle are told before anything is scored."""
+def test_hashes_in_settings_detect_edited_labels(built, tmp_path):
+    """Labels that were edited inside the bundle are reported before anything is scored."""
     bundle = Bundle(built.bundle)
     files = bundle.data("test_reference.zip")
     assert json.loads(files["settings.json"])["labels_hmac_sha256"] == hmac_of(files["labels.json"])

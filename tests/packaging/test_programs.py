@@ -129,8 +129,7 @@ def test_a_defect_is_one_line_that_says_so(raised):
     told = run("blemore-score", "p.json", "l.json")
     assert (told.exit_code, told.stdout) == (BUG, "") and len(told.stderr.splitlines()) == 1
     assert (
-        "defect of the kit, KeyError at test_programs.py: line" in told.stderr
-        and "blemore-score --debug" in told.stderr
+        "bug in the kit, KeyError at test_programs.py: line" in told.stderr and "blemore-score --debug" in told.stderr
     )
     assert "secret" not in told.stderr
     told = run("blemore-score", "--debug", "p.json", "l.json")

@@ -62,7 +62,7 @@ def test_1_a_wrong_path(desk):
         (
             {"run/metrics.json": "{}", "predictions.json": "{}"},
             "2 JSON files in it",
-            "Leave the one with the predictions",
+            "Keep only the one with the predictions",
         ),
         ({"predictions.csv": "clip,emotion"}, "no JSON file in it", "one file ending in .json"),
         (None, "not a readable zip", "Zip the JSON file again"),
