@@ -54,8 +54,8 @@ def test_every_label_to_its_target_and_back():
 @pytest.mark.parametrize(
     "targets, message",
     [
-        ([[0.6, 0.4, 0, 0, 0, 0]], "rows 0 are no label's"),
-        ([[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0.5, 0.5]], "rows 1 are no label's"),
+        ([[0.6, 0.4, 0, 0, 0, 0]], "rows 0 match no label"),
+        ([[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0.5, 0.5]], "rows 1 match no label"),
         ([[0, 0, 0, 0, 0, 0]], "no label's"),
         ([[70, 30, 0, 0, 0, 0]], "divide by 100"),
         ([[np.nan, 0, 0, 0, 0, 0]], "NaN or Infinity"),

@@ -342,7 +342,7 @@ def test_reliability_by_hand():
 
 def test_refusals():
     labels, seen, _ = world(60, seed=6)
-    with pytest.raises(ValidationError, match="without a blend"):
+    with pytest.raises(ValidationError, match="found no blends among"):
         fit(seen, labels % 6, 1.0)
     with pytest.raises(ValidationError, match="2 folds, 2 of them with blends; .* at least 3"):
         cross_validate(seen, labels, np.arange(60) % 2)
@@ -406,7 +406,7 @@ NAN = lambda array: np.where(np.arange(array.shape[1]) == 1, np.nan, array)  # n
             lambda: decode_thresholds(SIX[:, :4], Thresholds(0.1, 0.1)),
             "probabilities: shape \\(60, 4\\); expected \\(clips, 6\\)",
         ),
-        (lambda: fit_exact(SIX[:0], LABEL[:0]), "labels: shape \\(0,\\) for 0 clips; expected one clip at least"),
+        (lambda: fit_exact(SIX[:0], LABEL[:0]), "labels: shape \\(0,\\) for 0 clips; expected at least one clip"),
         (lambda: fit_grid(SIX, LABEL + 1), "labels: found int64 from 1 to 36"),
         (lambda: log_probabilities([SIX[0]], ["mine"]), "mine: shape \\(6,\\)"),
     ],
@@ -443,14 +443,14 @@ def test_a_model_comes_back_from_json_to_the_last_bit():
         (lambda told: told["parameters"].update(pair_weights=[0.0]), "pair_weights: .* of shape \\(10, 6\\)"),
         (lambda told: told.update(parameters=None), "apart"),
         (lambda told: told.update(spread=[1.0, 2.0]), "spread: .* of shape \\(1,\\)"),
-        (lambda told: told.update(spread=[-1.0]), "spread \\[-1.0\\]; expected .* none below 0"),
+        (lambda told: told.update(spread=[-1.0]), "spread \\[-1.0\\]; expected .* no negative numbers"),
         (lambda told: told.update(strength=0), "strength 0, .* expected above 0, in \\(0, 1\\]"),
         (lambda told: told.update(share_of_blends=1.5), "share_of_blends 1.5"),
         (lambda told: told.clear(), "strength: found null"),
         (lambda told: told.update(inverse_temperatures=[]), "inverse_temperatures: .* of shape \\(1,\\)"),
         (
             lambda told: told.update(inverse_temperatures=[-0.5]),
-            "inverse_temperatures \\[-0.5\\], weights \\[1.0\\], spread .*; expected .* none below 0",
+            "inverse_temperatures \\[-0.5\\], weights \\[1.0\\], spread .*; expected .* no negative numbers",
         ),
         (lambda told: told.update(weights=[0.5, 0.5]), "weights: .* of shape \\(1,\\)"),
         (lambda told: told.pop("weights"), "weights: found null"),
