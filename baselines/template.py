@@ -1,6 +1,6 @@
-"""The submission template: a valid file with every clip in it, the same as a zip, and a page on how to fill it in.
+"""The submission template: a valid file with every clip, the same file as a zip, and a page on how to fill it in.
 
-What the page quotes of the check is what the check says when the page is written.
+The page quotes what the check prints at the time of writing it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ OFFICIAL_IDS = tuple(f"test_{number:04d}" for number in range(1, 595))
 NAME = "submission_template"
 WORKED = (
     ("Sadness alone", Label(("sad",), (100,))),
-    ("Anger and happiness, one as salient as the other", Label(("ang", "hap"), (50, 50))),
-    ("Disgust above fear; writing fear first would say the same", Label(("disg", "fea"), (70, 30))),
+    ("Anger and happiness, equally salient", Label(("ang", "hap"), (50, 50))),
+    ("Disgust more salient than fear; either order means the same", Label(("disg", "fea"), (70, 30))),
 )
 
 
 class Mistake(NamedTuple):
-    """A common one: what replaces the first clip's entry, where CLIP is its name, or which files the zip holds."""
+    """A common mistake: what replaces the first clip's entry, with CLIP for its name, or which files the zip holds."""
 
     title: str
     entry: str = ""
@@ -45,7 +45,7 @@ MISTAKES = (
         "Saliences that do not sum to 100",
         '"CLIP": [{"emotion": "ang", "salience": 70}, {"emotion": "hap", "salience": 20}]',
     ),
-    Mistake("One emotion with less than all of the salience", '"CLIP": [{"emotion": "ang", "salience": 70}]'),
+    Mistake("One emotion with a salience below 100", '"CLIP": [{"emotion": "ang", "salience": 70}]'),
     Mistake(
         "A blend of one emotion", '"CLIP": [{"emotion": "ang", "salience": 100}, {"emotion": "hap", "salience": 0}]'
     ),
@@ -61,27 +61,27 @@ MISTAKES = (
     ),
     Mistake("No emotion", '"CLIP": []'),
     Mistake("An emotion's full name", '"CLIP": [{"emotion": "happiness", "salience": 100}]'),
-    Mistake("A number as a text", '"CLIP": [{"emotion": "hap", "salience": "100"}]'),
+    Mistake("A number as text", '"CLIP": [{"emotion": "hap", "salience": "100"}]'),
     Mistake("An entry that is not in a list", '"CLIP": {"emotion": "hap", "salience": 100}'),
     Mistake("NaN", '"CLIP": [{"emotion": "hap", "salience": NaN}]'),
-    Mistake("A clip that is left out"),
-    Mistake("A path in place of a clip's name", '"videos/CLIP": [{"emotion": "hap", "salience": 100}]'),
+    Mistake("A missing clip"),
+    Mistake("A path instead of a clip's name", '"videos/CLIP": [{"emotion": "hap", "salience": 100}]'),
     Mistake(
         "A clip twice", '"CLIP": [{"emotion": "hap", "salience": 100}],\n "CLIP": [{"emotion": "sad", "salience": 100}]'
     ),
-    Mistake("Python's own notation, with single quotes", "'CLIP': [{'emotion': 'hap', 'salience': 100}]"),
+    Mistake("Python notation, with single quotes", "'CLIP': [{'emotion': 'hap', 'salience': 100}]"),
     Mistake("Two JSON files in the zip", zipped=("predictions.json", "older.json")),
     Mistake("No JSON file in the zip", zipped=("predictions.csv",)),
 )
 
 
 def template(ids: Sequence[str]) -> str:
-    """The JSON with the placeholder for each clip; names are spelt as in the challenge's own template."""
+    """The JSON with a placeholder for each clip; names are spelt as in the challenge's own template."""
     return to_json({"predictions": _placeholders(ids)})
 
 
 def write_template(ids: Sequence[str], out: Path) -> list[Path]:
-    """Write the template as JSON and as zip, and the page about them, into the folder `out`. Raises FileError."""
+    """Write the template as JSON and as zip, and the page about it, into the folder `out`. Raises FileError."""
     json_text = template(ids)
     files: dict[str, str | bytes] = {
         f"{NAME}.json": json_text,
@@ -94,7 +94,7 @@ def write_template(ids: Sequence[str], out: Path) -> list[Path]:
 
 
 def submit(mistake: Mistake, ids: Sequence[str]) -> tuple[str, bytes]:
-    """The name and the content of a file that is the template, save for the mistake."""
+    """The name and the content of a file that is the template except for the mistake."""
     if mistake.zipped:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
@@ -145,7 +145,7 @@ def _entry(mistake: Mistake, ids: Sequence[str]) -> str:
 
 
 def _section(mistake: Mistake, ids: Sequence[str]) -> str:
-    """A mistake and what the check prints about it. The fences are marked as text, for they are no commands."""
+    """A mistake and what the check prints about it. Fences are marked as text, because they are not commands."""
     example = f"```text\n {_entry(mistake, ids)}\n```\n\n" if mistake.entry else ""
     if mistake.zipped:
         example = f"The zip holds {' and '.join(f'`{name}`' for name in mistake.zipped)}.\n\n"
@@ -155,30 +155,30 @@ def _section(mistake: Mistake, ids: Sequence[str]) -> str:
 PAGE = """# The submission template
 
 `submission_template.json` names all {n} clips, `{first}` to `{last}`; `submission_template.zip` holds
-the same file at its root, which is the form that CodaBench takes. **Every answer in it is a placeholder**: neutral,
-alone. It is valid, so it can be uploaded to try the way; and it is worth no more than the trivial baseline that always
-answers one emotion: on the challenge's test partition none is right for more than 44 of the 594 clips (ACC_presence
-0.0741), no blend is found (ACC_salience 0), and the score is at most 0.0370. Replace every one of them.
+the same file at its root, which is the form that CodaBench accepts. **Every answer in it is a placeholder**: neutral,
+alone. The file is valid, so you can upload it as a trial. It scores no more than the trivial baseline that always
+answers one emotion: on the challenge's test partition, no emotion is right for more than 44 of the 594 clips
+(ACC_presence 0.0741), no blend is found (ACC_salience 0), and the score is at most 0.0370. Replace every placeholder.
 
-Everything in this folder, this page included, is written by one command, and checked by the other:
+The first command writes everything in this folder, including this page; the second checks it:
 
 ```sh
 blemore-baselines template --out submission_template
 blemore-score --check submission_template/submission_template.zip
 ```
 
-In the kit's folder, `pip install .` installs the second command, and `pip install '.[baselines]'` both.
+In the kit's folder, `pip install .` installs the second command, and `pip install '.[baselines]'` installs both.
 
-With `--ids test_metadata.csv` the first writes a template for the clips of that table, and the second also sees that
-each of them is there. `blemore-baselines predict` and `decode` write finished submissions; nobody has to edit this
-one by hand.
+With `--ids test_metadata.csv` the first command writes a template for the clips of that table, and the second also
+checks that all of them are present. `blemore-baselines predict` and `decode` write finished submissions, so you need
+not edit this one by hand.
 
 ## What a submission looks like
 
-One JSON file in a zip. The file's name is free, and so are folders around it, up to two. The contract is
-[submission.schema.json](../scoring_program/blemore/schemas/submission.schema.json); beyond what a schema can say, the
-two emotions of a blend differ, their saliences sum to 100 (± 0.01), and every clip is there once. Emotions are `ang`,
-`disg`, `fea`, `hap`, `sad` and `neu`. Three answers:
+One JSON file in a zip. The file may have any name and be in up to two folders. The contract is
+[submission.schema.json](../scoring_program/blemore/schemas/submission.schema.json). In addition, the two emotions of a
+blend must differ, their saliences must sum to 100 (± 0.01), and every clip must be present exactly once. Emotions are
+`ang`, `disg`, `fea`, `hap`, `sad` and `neu`. Three answers:
 
 ```json
 {{"predictions": {{
@@ -188,12 +188,12 @@ two emotions of a blend differ, their saliences sum to 100 (± 0.01), and every 
 
 {meanings}
 
-The list's order means nothing. Of a blend's saliences the metric asks which one is larger, or whether they are equal:
-60 and 40 are as good as 70 and 30. The suffix `.mov` may be left out, and so may the outer `"predictions"`.
+The order within the list does not matter. The metric only asks which of a blend's saliences is larger, or whether they
+are equal: 60 and 40 are as good as 70 and 30. The suffix `.mov` is optional, and so is the outer `"predictions"`.
 
-## Mistakes, and what the check says of them
+## Mistakes, and what the check prints
 
-Each is the template with one thing changed. Every problem of a file is told, not only the first, by
-`blemore-score --check submission.json --ids test_metadata.csv`.
+Each example is the template with one change. The command
+`blemore-score --check submission.json --ids test_metadata.csv` lists every problem in a file, not only the first.
 
 {mistakes}"""

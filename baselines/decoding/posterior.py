@@ -197,8 +197,8 @@ def inverse_temperature(logs: np.ndarray, labels: np.ndarray) -> float:
     """The a, at least 0, that minimises the cross-entropy between softmax(a · logs), logs (N, 6), and the soft labels.
 
     Temperature scaling (Guo et al. 2017, On Calibration of Modern Neural Networks). Below 1, the model was too
-    confident; at 0 it knows nothing. Found by bisection of the slope, which rises with a. If every label is right, the slope never
-    reaches zero, and the search ends where rounding hides it.
+    confident; at 0 it knows nothing. Found by bisection of the slope, which rises with a. If every label is right, the
+    slope never reaches zero, and the search ends where rounding hides it.
     """
     logs = np.asarray(logs, dtype=np.float64)
     knows = ~np.isnan(logs[:, 0])
