@@ -121,9 +121,7 @@ def write_expected(out: Path, clips: Sequence[str], answers: Answers) -> None:
     for number, factor in enumerate(excess, start=1):
         if factor > 1:
             model = f"model {number}" if len(excess) > 1 else "the model"
-            talk(
-                f"{model}: scores are spread {factor:.3f} times as wide as out of fold, so they were divided by that"
-            )
+            talk(f"{model}: scores are spread {factor:.3f} times as wide as out of fold, so they were divided by that")
     if answers.expected is not None:
         from blemore_baselines.predict import expected_csv
 

@@ -82,7 +82,7 @@ def _listing(record: Record, files: Sequence[Remote], out: Path) -> str:
 
     rows = [("file", "size", "part", "")]
     for remote in record.files:
-        plan = state(remote, out) if remote in files else "skipped"
+        plan = state(remote, out) if remote in files else "will be skipped"
         rows.append((remote.path, size_text(remote.size or 0), part_of(remote.path) or "–", plan))
     total = size_text(sum(remote.size or 0 for remote in files))
     licence = printable(record.licence) or "not stated"
