@@ -270,7 +270,7 @@ def _test(
         changed = [key for key in test if before and before.get(key) != test[key]]
         if changed:
             tqdm.write(
-                f"{result.row.name}: {' and '.join(changed)} changed since {folder / 'submission.zip'}; predicting again",
+                f"{result.row.name}: {' and '.join(changed)} changed since {folder}/submission.zip; predicting again",
                 file=sys.stderr,
             )
         features = fuse(ordered)

@@ -173,7 +173,7 @@ def _groups(places: np.ndarray, number: int) -> np.ndarray:
 
 
 def _estimate(places: np.ndarray, label: str) -> tuple[np.ndarray, dict[int, float]]:
-    """The clusters with the lowest BIC, and the BIC of each number tried: a coarse grid, then all numbers near the best."""
+    """The clusters with the lowest BIC, and the BIC of each number tried: a coarse grid, then all near the best."""
     most = len(places) // FEWEST
     numbers = sorted({min(most, round(1.2**k)) for k in range(60)})
     results: dict[int, tuple[float, np.ndarray]] = {}

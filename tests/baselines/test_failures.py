@@ -61,8 +61,8 @@ def test_no_beta_gets_more_relations_right_than_the_fold_s_own(case, alpha, beta
         decode_thresholds(probabilities[its], Thresholds(alpha, b)) == labels[its]
         for b in (-1, *(ordered[:, 0] - ordered[:, 1]), 2)
     ]
-    assert found.right_set - found.wrong + found.mended - found.lost == max(map(np.sum, right))
-    assert found.reversed == (~np.any(right, axis=0)).sum() and found.mended + found.reversed <= found.wrong
+    assert found.right_set - found.wrong + found.fixed - found.lost == max(map(np.sum, right))
+    assert found.reversed == (~np.any(right, axis=0)).sum() and found.fixed + found.reversed <= found.wrong
 
 
 def pairs(leads):
@@ -79,7 +79,7 @@ def gain(probabilities, labels, folds):
     }
     total = failures.total(by_fold)
     dealt = failures.gains_by_chance(probabilities, labels, folds)
-    return by_fold, failures.Gain(total.mended - total.lost, dealt)
+    return by_fold, failures.Gain(total.fixed - total.lost, dealt)
 
 
 def test_folds_that_want_a_beta_of_their_own_gain_more_than_deals():
