@@ -99,7 +99,7 @@ def read(path: Path) -> Study:
 
 
 def _content(path: Path) -> dict:
-    """A study's JSON. Raises ValidationError: it is not a study, or has names or tables that `write` would not write."""
+    """A study's JSON. Raises ValidationError: it is not a study, or has names or tables that `write` does not write."""
     data = read_json(path).data
     content = data if isinstance(data, dict) else {}
     absent = [key for key, kind in KINDS.items() if not isinstance(content.get(key), kind)]
