@@ -127,7 +127,7 @@ def test_names_come_from_the_sources(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("study", "sources", "options", "code", "message"),
     [
-        ("fusion", ["sound"], [], 1, "1 source; expected two or more"),
+        ("fusion", ["sound"], [], 1, "1 source; expected at least two"),
         ("fusion", ["sound", "look"], ["--head", "linear"], 1, "linear has no hidden layer"),
         ("fusion", ["sound", "sound"], [], 2, "the same source twice"),
         ("importance", ["sound", "sound"], [], 2, "the same source twice"),

@@ -86,7 +86,7 @@ def test_a_source_of_noise_is_gated_away(planted):
 
 def test_one_source_and_a_head_without_a_hidden_layer_are_refused(tiny):
     sound, look = tiny.read(tiny.sound), tiny.read(tiny.look)
-    with pytest.raises(ValidationError, match="1 source; expected two or more"):
+    with pytest.raises(ValidationError, match="1 source; expected at least two"):
         fusion(tiny.dataset, ["sound"], [sound], RECIPE, "mlp256", 0, "")
     with pytest.raises(ValidationError, match="linear has no hidden layer"):
         fusion(tiny.dataset, ["sound", "look"], [sound, look], RECIPE, "linear", 0, "")

@@ -98,14 +98,14 @@ def test_a_shift_between_folds_is_found():
     for way in ("grid", "exact"):
         its = study.values["mismatch"][way]["score"]
         assert its["low"] > 0 and its["beyond"] > 0.02 and its["p_deals"] < 0.05
-    assert "want thresholds of their own" in study.findings[2]
+    assert "The best thresholds differ between folds" in study.findings[2]
 
 
 def test_folds_alike_lose_what_random_deals_lose():
     study = thresholds(*made(), 0, "signature", deals=40)
     its = study.values["mismatch"]["exact"]["score"]
     assert its["value"] > 0 and its["by_chance"] > 0 and abs(its["beyond"]) < 0.015 and its["p_deals"] > 0.05
-    assert "is not shown" in study.findings[2]
+    assert "does not show that the best thresholds differ" in study.findings[2]
 
 
 def test_the_parts_sum_to_the_drop_and_the_rest_to_nothing():

@@ -135,7 +135,7 @@ def test_no_test_features(tiny):
     predict = ["predict", "--model", tiny.root / "run", "--ids", tiny.test, "--out", tiny.root / "submission.zip"]
     assert "no such" in run(*predict, "--features", tiny.root / "nothing.npz", code=3).lower()
     (tiny.root / "empty").mkdir()
-    assert "no .npy or .csv files in it" in run(*predict, "--features", tiny.root / "empty", code=1)
+    assert "contains no .npy or .csv files" in run(*predict, "--features", tiny.root / "empty", code=1)
     said = run(*predict, "--features", tiny.sound, code=1)  # those of train
     assert "8 of 8 clips have no features" in said and "another partition" in said
     assert not (tiny.root / "submission.zip").exists()

@@ -133,10 +133,10 @@ def check_report(tiny, model, submission, labels, figures):
     text = page.read_text()
     assert page == model / "report.html" and text.startswith("<!DOCTYPE html>")
     assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?\s*(https?:)?//""", text) and "<script" not in text
-    assert text.count("data:image/png;base64,") == 6 and "The submission, scored" in text
+    assert text.count("data:image/png;base64,") == 6 and "The submission&#x27;s score" in text
     assert f"{figures['nested']['score']:.4f}" in text
     run("report", model)
-    assert "The submission, scored" not in page.read_text()
+    assert "The submission&#x27;s score" not in page.read_text()
 
 
 @pytest.mark.usefixtures("quick")

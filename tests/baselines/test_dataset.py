@@ -176,7 +176,7 @@ def test_every_problem_of_groups_is_told_at_once(groups):
         ("bad-table", "lines without a filename: 6; expected one in each"),
         ("missing-clips", "2 clips are missing: c, d"),
         ("unknown-clips", "1 clips are not known: z"),
-        ("duplicate-clip", "1 clips stand in it more than once: b"),
+        ("duplicate-clip", "1 clips are listed more than once: b"),
         ("no-actor", "1 clips have no actor: a"),
     ]
     assert all(problem.hint for problem in refused.value.problems[1:])

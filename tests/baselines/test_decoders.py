@@ -66,11 +66,11 @@ def test_a_clip_that_one_model_lacks_is_decoded_and_said(tiny, tables, tmp_path,
     )
     ids = tiny.dataset.ids
     assert (
-        f"one_train.csv: 3 of 36 clips are missing, and come from the other models alone: {', '.join(ids[:3])}"
+        f"one_train.csv: 3 of 36 clips are missing, so only the other models decide them: {', '.join(ids[:3])}"
         in said.stderr
     )
     assert (
-        f"two_test.csv: 2 of 8 clips are missing, and come from the other models alone: {', '.join(tiny.test_ids[-2:])}"
+        f"two_test.csv: 2 of 8 clips are missing, so only the other models decide them: {', '.join(tiny.test_ids[-2:])}"
         in said.stderr
     )
     told = json.loads(report.read_text())
@@ -237,7 +237,7 @@ def test_scores_that_are_sharper_than_out_of_fold_are_calmed_and_it_is_said(tiny
         found[sharper] = said, told, rows
     (_, before, once), (said, after, twice) = found[1], found[2]
     assert before[0] == after[0] == 1 and after[1] == pytest.approx(2 * before[1]) and before[1] > 1
-    assert f"model 2: its scores are spread {after[1]:.3f} times as wide as out of fold" in said
+    assert f"model 2: scores are spread {after[1]:.3f} times as wide as out of fold" in said
     assert "model 1" not in said
     for one, other in zip(once, twice):  # the labels and expectations of calm scores
         assert one["label"] == other["label"]
@@ -290,7 +290,7 @@ def test_train_tells_what_decode_tells_and_predict_what_each_clip_is_expected_to
         and "end of the 95 % interval" in tail
         and "Difference to thresholds on the same scores" in tail
     )
-    assert "of what it aims at (0.8 · ACC_presence + 0.2 · ACC_salience)" in trained.stdout
+    assert "The decoder's expected 0.8 · ACC_presence + 0.2 · ACC_salience is" in trained.stdout
     predicted = CliRunner().invoke(
         main,
         [
@@ -350,5 +350,5 @@ def test_runs_of_version_0_2_are_shown_with_their_own_inference():
         for metric, one in new["differences"].items()
     }
     text = structured_to_text({**figures, "nested": {**figures["nested"], "against": old}})
-    assert "[-0.1000, +0.2000]" in text and "p < 0.001" in text and "by the bootstrap of version 0.2" in text
+    assert "[-0.1000, +0.2000]" in text and "p < 0.001" in text and "use the bootstrap of version 0.2" in text
     assert "jackknife over" not in text and "jackknife over" in structured_to_text(figures)

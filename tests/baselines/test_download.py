@@ -85,7 +85,7 @@ def test_a_connection_that_breaks_off_goes_on_where_it_was(server, folder):
 
 def test_another_run_goes_on_where_the_last_one_was(server, folder):
     server.breaks = [200_000, *[0] * 9]
-    assert "The same command goes on from there" in refused(server, folder, "broken-off")
+    assert "The same command resumes from there" in refused(server, folder, "broken-off")
     server.breaks = []
     server.seen.clear()
     fetch(remote(server), folder)
@@ -129,7 +129,7 @@ def test_a_part_that_is_longer_than_the_file_starts_anew(server, folder):
 
 
 def test_wrong_length(server, folder):
-    assert "300,000 bytes; its publisher states 300,001" in refused(server, folder, "wrong-length", size=300_001)
+    assert "found 300,000 bytes; expected 300,001, as its publisher states" in refused(server, folder, "wrong-length", size=300_001)
     server.length = 400_000  # states more than it sends
     assert "broke off after" in refused(server, folder, "broken-off")
 
@@ -143,7 +143,7 @@ def test_wrong_hash(server, folder, digits):
 
 def test_wrong_hash_of_a_file_that_was_there(server, folder):
     (folder / NAME).write_bytes(b"by hand")
-    with pytest.raises(FileError, match=rf"Delete {folder / NAME} to download it anew"):
+    with pytest.raises(FileError, match=rf"Delete {folder / NAME} to download it again"):
         fetch(remote(server, checksum=SHA[:15]), folder)
     assert (folder / NAME).read_bytes() == b"by hand"
 
@@ -260,7 +260,7 @@ def test_the_licence_is_shown_and_asked_once(server, swin, folder):
     assert refused_run.exit_code == 1 and "nothing was fetched" in refused_run.stderr and not server.seen
     assert "licence: BSD 3-clause" in refused_run.stderr and "Do you agree to it?" in refused_run.stderr
     nobody = run("get", "videoswin-t", typed="")
-    assert nobody.exit_code == 2 and "--yes agrees to it" in nobody.stderr and not server.seen
+    assert nobody.exit_code == 2 and "give --yes to agree to the licence" in nobody.stderr and not server.seen
     server.status = 500
     assert run("get", "videoswin-t", typed="y\n").exit_code == 3
     server.status = 200
@@ -269,8 +269,8 @@ def test_the_licence_is_shown_and_asked_once(server, swin, folder):
 
 
 @pytest.mark.parametrize("name, code, message", [
-    ("logmel", 1, "takes no weights that could be fetched: it needs none"),
-    ("openface3", 1, "takes no weights that could be fetched: CSV files of OpenFace 3"),
+    ("logmel", 1, "has no weights to fetch (it needs none)"),
+    ("openface3", 1, "has no weights to fetch (CSV files of OpenFace 3"),
     ("nothing", 1, "there is none of that name"),
     ("hicmae", 3, "its authors publish them on a page, not as a file: https://github.com/sunlicai/HiCMAE"),
 ])  # fmt: skip
@@ -389,5 +389,5 @@ def test_names_of_encoders_in_hints(monkeypatch, tmp_path):
     for name in ("clip", "hf-image:some/model", "hf-audio:some/model", "hf-video:some/model"):
         with pytest.raises(FileError, match=f"weights get {name}`"):
             create(name).load()
-    with pytest.raises(ValidationError, match="takes no weights"):
+    with pytest.raises(ValidationError, match="has no weights to fetch"):
         command._encoder("gray_flow")

@@ -63,7 +63,7 @@ def test_a_clip_that_no_model_knows_is_refused_by_name(tables):
     [
         (["a", "b", "stranger"], "1 clips are not in the metadata: stranger"),
         (["x", "y", "z"], "3 clips are not in the metadata: x, y, z"),
-        (["a", "b", "a"], "1 clips are there more than once: a"),
+        (["a", "b", "a"], "1 clips occur more than once: a"),
     ],
 )
 def test_unknown_and_repeated_clips_are_refused(tables, clips, says):

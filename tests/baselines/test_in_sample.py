@@ -132,9 +132,9 @@ def test_decode_and_report_warn(tables):
     result = CliRunner().invoke(main, ["report", str(tables / "page"), *common])
     assert result.exit_code == 0, result.output
     page = (tables / "page" / "report.html").read_text()
-    assert "Warning: of the blends whose pair is right" in page and "epoch" not in page.split("Failure 1")[1][:600]
+    assert "of the blends with the right pair also have the right relation" in page.split("Warning: ")[1] and "epoch" not in page.split("Failure 1")[1][:600]
     assert (tables / "page" / "tables" / "results.tex").exists()
-    assert "Structured decoding" in page and "scores:" in page and "What the features tell apart" not in page
+    assert "Structured decoding" in page and "scores:" in page and "What the features separate" not in page
 
 
 def test_a_page_of_scores_overwrites_no_run(tables):

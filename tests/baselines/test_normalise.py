@@ -178,7 +178,7 @@ def test_what_actors_add_is_taken_away_again(name):
     new, unseen = actors_apart(seed=1)
     answers = decoded.apply(unseen, new.actors)
     assert count(answers.labels, new.labels).score > count(without.apply(unseen).labels, new.labels).score + 0.1
-    with pytest.raises(ValueError, match="need the actor"):
+    with pytest.raises(ValueError, match="expected the actor of each clip"):
         decoded.apply(unseen, None)
 
 

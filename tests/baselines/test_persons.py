@@ -114,7 +114,7 @@ def test_more_columns_than_clips():
     [
         (np.zeros((40, 3)), None, "the same for all clips"),
         (np.eye(2 * FEWEST - 1), None, "expected at least 20 to estimate"),
-        (np.eye(4), 5, "at least one of each person"),
+        (np.eye(4), 5, "at least one per person"),
     ],
 )
 def test_what_cannot_be_clustered_is_refused(X, number, expected):
@@ -193,7 +193,7 @@ def test_the_command_writes_groups(folder):
         ([], 2, "either --ids or --metadata"),
         (["--ids", "ids.csv", "--metadata", "train.csv"], 2, "either --ids or --metadata"),
         (["--metadata", "train.csv", "--number", "3"], 2, "--number goes with --ids"),
-        (["--ids", "ids.csv", "--number", "61"], 1, "at least one of each person"),
+        (["--ids", "ids.csv", "--number", "61"], 1, "at least one per person"),
         (["--ids", "none.csv"], 3, "cannot be opened"),
     ],
 )
@@ -206,7 +206,7 @@ def test_mistakes_are_told(folder, tmp_path, options, code, expected):
 def test_missing_videos_are_all_told_and_nothing_is_written(folder, tmp_path):
     (tmp_path / "clips").mkdir()
     result = call("--features", "features.csv", "--ids", "ids.csv", "--clips", "clips", "--out", "groups.csv")
-    assert result.exit_code == 1 and "18 clips to be shown have no video" in result.output
+    assert result.exit_code == 1 and "18 clips to be drawn have no video" in result.output
     assert not (tmp_path / "groups.csv").exists()
 
 

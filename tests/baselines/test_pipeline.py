@@ -200,7 +200,7 @@ def test_a_failing_step_stops_and_the_next_run_goes_on_there(kit):
     result = kit.run(1)
     assert "the disk of train is on fire" in result.stderr
     assert "\n\nStep 10 (Train on gray_flow + logmel) failed; the lines above say why." in result.stderr
-    assert f"\n    {quote(kit.last)}\nOnce that is mended, start this script again: it goes on here.\n" in result.stderr
+    assert f"\n    {quote(kit.last)}\nAfter fixing that, start the script again: it continues with this step.\n" in result.stderr
     assert kit.commands() == DEMO[:10]
     kit.fails = None
     kit.run()
@@ -227,7 +227,7 @@ def test_output_goes_where_it_is_told_to(kit, tmp_path):
 def test_an_output_folder_that_cannot_be_made(kit, tmp_path):
     (tmp_path / "file").touch()
     result = kit.run(1, OUT=tmp_path / "file/out")
-    assert f"{tmp_path}/file/out cannot be made: BLEMORE_OUT=/path names another folder." in result.stderr
+    assert f"{tmp_path}/file/out cannot be created: set BLEMORE_OUT to another folder." in result.stderr
 
 
 def test_arguments_are_refused(kit):
@@ -342,8 +342,8 @@ def test_choice_of_encoders(kit, dataset, present, asked, taken):
 def test_missing_test_features_train_all_the_same(kit, dataset):
     result, calls = real(kit, dataset(*[name for name in OFFICIAL if name.split("/")[1] != "WavLM_large_test"]))
     assert [call.split()[1] for call in calls] == ["aggregate", "aggregate", "aggregate", "train", "trivial", "report"]
-    assert "Submission: none, as features of the test clips are missing for: WavLM_large" in result.stdout
-    assert "WavLM_large_test beside those of train" in result.stdout
+    assert "Submission: none, because features of the test clips are missing for WavLM_large" in result.stdout
+    assert "WavLM_large_test next to those of train" in result.stdout
 
 
 def test_aggregated_files_are_used_as_they_are(kit, dataset):
@@ -402,7 +402,7 @@ def test_videos_alone_are_extracted(kit, dataset, layout):
 @pytest.mark.parametrize(
     ("present", "environment", "message"),
     [
-        ([], {}, "There are neither features of gray_flow (such as a folder gray_flow_train) nor videos"),
+        ([], {}, "has neither features of gray_flow (such as a folder gray_flow_train) nor videos"),
         (OFFICIAL, {"ENCODERS": "CLIP"}, "Features found: HiCMAE ImageBind VideoMAEv2 WavLM_large"),
     ],
 )
@@ -416,7 +416,7 @@ def test_a_wrong_dataset_folder(kit, tmp_path):
     nowhere = tmp_path / "nowhere"
     assert f"\nBLEMORE_DATA is {nowhere}: no such folder.\n" in kit.run(1, DATA=nowhere).stderr
     result = kit.run(1, DATA=tmp_path / "elsewhere")
-    assert f"\nThere is no train_metadata.csv in {tmp_path}/elsewhere or in a folder of it.\n" in result.stderr
+    assert f"\nThere is no train_metadata.csv in {tmp_path}/elsewhere or its subfolders.\n" in result.stderr
     assert kit.commands() == []
 
 

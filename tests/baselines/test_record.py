@@ -92,7 +92,7 @@ def test_the_dataset_by_one_command(dataset, server):
     done = get()
     assert done.exit_code == 0, done.output
     assert (
-        done.stdout.endswith("Everything expected is there.\n") and "the demo, judged by its own tables" in done.stdout
+        done.stdout.endswith("Nothing is missing or wrong.\n") and "compared only with its own tables" in done.stdout
     )
     assert "files unpacked" not in done.stdout, "talk goes to stderr"
     assert "14 files unpacked, 0 there already" in done.stderr
@@ -116,7 +116,7 @@ def test_it_shows_what_comes_and_asks_first(dataset, server):
     assert re.search(r"^pre_extracted_train_data\.zip +\d\.\d kB +features +is fetched$", text, re.MULTILINE)
     assert re.search(r"^train_metadata\.csv +\d+ bytes +– +is fetched$", text, re.MULTILINE)
     assert requests(server) == ["record"] and not Path("DATA").exists()
-    refused(get(typed="", answer=None), 2, "nobody is there to agree to the licence; --yes agrees to it")
+    refused(get(typed="", answer=None), 2, "there is no terminal to ask at; give --yes to agree to the licence")
 
 
 @pytest.mark.parametrize("only, missing", [
@@ -162,7 +162,7 @@ def test_archives_of_other_kinds(name, by_hand):
 
 def test_other_archives_are_told_of(dataset, server):
     publish(server, {**dataset, "more.tar.gz": b"x"})
-    assert "more.tar.gz: no zip; unpack it by hand" in get().stderr
+    assert "more.tar.gz: not a zip file; unpack it by hand" in get().stderr
 
 
 # --------------------------------------------------------------------------- breaks and changes
@@ -173,13 +173,13 @@ def test_a_break_is_gone_on_from(dataset, server):
     publish(server, big)
     order = list(big)
     server.breaks = [None] * (order.index("train_videos.zip") + 1) + [200_000] + [0] * 9  # the record comes first
-    text = refused(get(), 3, "train_videos.zip", "the connection broke off after", "goes on from there")
+    text = refused(get(), 3, "train_videos.zip", "the connection broke off after", "resumes from there")
     assert "Everything" not in text and "unpacked" not in text
     assert not Path("DATA/train_videos.zip").exists() and Path("DATA/.train_videos.zip.part").exists()
     server.breaks = []
     server.seen.clear()
     done = get()
-    assert re.search(r"^train_videos\.zip .*goes on after 1\d\d\.\d kB$", done.stderr, re.MULTILINE)
+    assert re.search(r"^train_videos\.zip .*will resume after 1\d\d\.\d kB$", done.stderr, re.MULTILINE)
     ranges = dict(server.seen)
     assert re.fullmatch(r"bytes=[1-9]\d+-", ranges[f"/api/records/{NUMBER}/files/train_videos.zip/content"])
     assert Path("DATA/train_videos.zip").read_bytes() == big["train_videos.zip"]
@@ -220,7 +220,7 @@ def download_part(name, content, note):
 def test_a_file_that_arrives_with_another_hash(dataset, server):
     path = f"/api/records/{NUMBER}/files/train_videos.zip/content"
     server.pages[path] = server.pages[path][:-1] + b"!"
-    refused(get(), 3, "its MD5 is", "It was not kept", "the record itself is at fault")
+    refused(get(), 3, "its MD5 is", "It was not kept", "the record itself is faulty")
     assert "train_videos.zip" not in files_in("DATA") and not list(Path("DATA").glob(".train_videos*"))
     server.pages[path] += b"longer"
     refused(get(), 3, "its publisher states")
@@ -254,7 +254,7 @@ def test_a_restricted_record(dataset, server, monkeypatch):
 
 def test_a_record_that_lists_no_files_because_it_is_restricted(dataset, server):
     publish(server, {}, metadata={"access_right": "restricted"}, files=[])
-    refused(get(), 3, 'it lists no files; its access is "restricted"', "ask for access on")
+    refused(get(), 3, 'lists no files; its access is "restricted"', "ask for access on")
 
 
 def test_a_token_goes_nowhere_else(dataset, server, monkeypatch):
@@ -285,7 +285,7 @@ def test_a_netrc_takes_no_tokens_place(dataset, server, monkeypatch, tmp_path):
 @pytest.mark.parametrize("token", ["two words", "a\nb", "tökén"])
 def test_a_token_that_is_none_is_not_shown(dataset, server, monkeypatch, token):
     monkeypatch.setenv(records.TOKEN, token)
-    text = refused(get(), 1, "ZENODO_TOKEN: holds spaces or other characters that no token has")
+    text = refused(get(), 1, "ZENODO_TOKEN: contains spaces or other characters that no token has")
     assert token not in text and not server.seen
 
 
@@ -297,7 +297,7 @@ def test_no_network(server, monkeypatch):
 
 
 @pytest.mark.parametrize("status, words", [
-    (404, "Is there a record of that number?"), (410, "Is there a record of that number?"), (429, "Try again later"),
+    (404, "Is there a record with that number?"), (410, "Is there a record with that number?"), (429, "Try again later"),
     (503, "Try again later"),
 ])  # fmt: skip
 def test_other_answers_of_the_api(dataset, server, status, words):
@@ -312,7 +312,7 @@ def test_other_answers_of_the_api(dataset, server, status, words):
                                      b'{"files": []}', b'{"files": null}', b'{"files": "x"}'])  # fmt: skip
 def test_no_list_of_files(server, content):
     server.pages = {f"/api/records/{NUMBER}": content}
-    refused(get(), 1, "expected", "Has the repository's API changed?", "Download the files by hand from https://zenodo")
+    refused(get(), 1, "expected", "Has Zenodo's API changed?", "Download the files by hand from https://zenodo")
 
 
 @pytest.mark.parametrize("change, words", [
@@ -340,7 +340,7 @@ def test_a_name_that_is_listed_twice(server):
 def test_no_space(dataset, server, monkeypatch):
     usage = download.shutil.disk_usage("/")
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    refused(get(), 3, "bytes are needed", "to download, and about", "1,000 are free", "--only fetches a part")
+    refused(get(), 3, "bytes are needed", "to download, and about", "1,000 are free", "fetch only a part with --only")
     assert not Path("DATA").exists() and requests(server) == ["record"]
 
 
@@ -382,13 +382,13 @@ def demand_refusal(tmp_path, *contents):
 )
 def test_paths_that_lead_elsewhere(tmp_path, name):
     [problem] = demand_refusal(tmp_path, pack({"good": b"1", name: b"2"}))
-    assert "archive0.zip › " in problem and ("leads out of its folder" in problem or "is an absolute path" in problem)
+    assert "archive0.zip › " in problem and ("leads outside its folder" in problem or "is an absolute path" in problem)
 
 
 @pytest.mark.parametrize("kind, word", [(stat.S_IFLNK, "a link"), (stat.S_IFIFO, "a special file")])
 def test_links_and_the_like(tmp_path, kind, word):
     [problem] = demand_refusal(tmp_path, pack({"a": b"/etc/passwd"}, external_attr=(kind | 0o644) << 16))
-    assert f"› a: is {word}; expected files alone" in problem
+    assert f"› a: is {word}; expected regular files only" in problem
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -398,14 +398,14 @@ def test_one_name_twice(tmp_path):
         archive.writestr("d/./a", b"1")
         archive.writestr("d/a/b", b"2")
     problems = demand_refusal(tmp_path, buffer.getvalue())
-    assert len(problems) == 2 and "goes to the same place as" in problems[0] and "others need a folder" in problems[1]
+    assert len(problems) == 2 and "has the same target as" in problems[0] and "other entries need a folder" in problems[1]
 
 
 def test_one_file_in_two_archives(tmp_path):
     """The same content is no problem, another one is."""
     assert unpack(tmp_path, pack({"d/a": b"1"}), pack({"d/a": b"1"})) == unpacking.Outcome(1, 0)
     [problem] = demand_refusal(tmp_path, pack({"e/a": b"1"}), pack({"e/a": b"2"}))
-    assert "goes to the same place as" in problem and "archive1.zip › e/a" in problem
+    assert "has the same target as" in problem and "archive1.zip › e/a" in problem
 
 
 def test_what_is_there_is_never_overwritten(tmp_path):

@@ -275,10 +275,10 @@ def test_a_run_that_did_not_note_its_metadata(run):
     del config["train"]["path"]
     (run / "config.json").write_text(json.dumps(config))
     text = report.write_report(run).read_text()
-    assert "give blemore-baselines analyse identity the metadata and features that train was given" in text
+    assert "run blemore-baselines analyse identity with the metadata and features given to train" in text
     assert "CSV" not in re.sub("as CSV|CSV \\(unrounded\\)", "", text) and "--metadata" not in text
     write_study(run, run / "analysis", train="t2")
-    with pytest.raises(ValidationError, match="analyse identity, with the metadata and features that train was given"):
+    with pytest.raises(ValidationError, match="analyse identity, with the metadata and features given to train"):
         report.write_report(run)
 
 
@@ -376,7 +376,7 @@ def test_a_study_of_before_tables_were_in_it_is_to_be_written_again(run):
     ],
 )
 def test_a_file_of_a_study_that_is_missing_is_named(run, file):
-    assert f"{file} is missing beside it" in without(run, file)
+    assert f"{file} is missing in the same folder" in without(run, file)
 
 
 def test_all_missing_files_of_a_study_are_named_at_once(run):
@@ -388,7 +388,7 @@ def test_all_missing_files_of_a_study_are_named_at_once(run):
         "identity_gap.png",
         "identity_gap.pdf",
     ]
-    assert f"{', '.join(files)} is missing beside it" in without(run, *files)
+    assert f"{', '.join(files)} is missing in the same folder" in without(run, *files)
 
 
 def test_a_table_of_another_study_is_refused(run):
@@ -426,7 +426,7 @@ def test_tables_in_a_study_s_json_are_checked(run):
         {**table, "rows": [["score", 3, 0.1, []]]},
     ):
         changed = {**content, "tables": {"folds": other}}
-        assert "identity.json: holds no whole table folds" in rewritten(run, "identity.json", changed)
+        assert "identity.json: holds no complete table folds" in rewritten(run, "identity.json", changed)
     changed = {**content, "tables": {"folds": {**table, "rows": [*table["rows"], ["score", 3, 0.3, None]]}}}
     assert "identity_folds.csv: differs from the table in identity.json" in rewritten(run, "identity.json", changed)
     for changed in (
@@ -441,10 +441,10 @@ def test_a_torn_figure_of_a_study_is_refused(run):
     write_study(run, run / "analysis")
     picture = (run / "analysis" / "identity_gap.png").read_bytes()
     for png in (b"", picture[:-5], b"GIF89a"):
-        assert "no whole PNG" in rewritten(run, "identity_gap.png", png)
+        assert "not a complete PNG" in rewritten(run, "identity_gap.png", png)
     page = small_picture().pdf
     for pdf in (b"", page[: len(page) // 2], picture):
-        assert "no whole PDF" in rewritten(run, "identity_gap.pdf", pdf)
+        assert "not a complete PDF" in rewritten(run, "identity_gap.pdf", pdf)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -486,7 +486,7 @@ def test_a_submission_s_own_section(run):
     said = {clip: to_entry(LABELS[(k + 1) % 36]) for k, clip in enumerate(truth)}
     scored = evaluate(said, truth)
     assert (
-        "The submission, scored" in report.write_report(run, scored).read_text()
+        "The submission&#x27;s score" in report.write_report(run, scored).read_text()
         and (run / "figures" / "submission_confusion.png").exists()
     )
 
@@ -639,7 +639,7 @@ def test_other_features_are_refused(run, tiny):
 def test_the_command_says_where_the_page_is(run, tiny):
     done = CliRunner().invoke(main, ["report", str(run), "--features", str(tiny.sound)])
     assert (done.exit_code, done.stdout) == (0, f"{run / 'report.html'}\n")
-    assert "Principal components are shown where" not in (run / "report.html").read_text()
+    assert "To see principal components, give" not in (run / "report.html").read_text()
 
 
 def test_ids_and_actors_of_any_spelling_are_read_back(tiny, tmp_path):

@@ -307,12 +307,12 @@ def test_accounts_have_names_and_nested_figures_their_intervals(outcome_of, tmp_
 
 def test_on_the_demo_nothing_is_subtracted(outcome_of, tmp_path):
     text, _ = outcome_of(dataset_of(take.name for take in plan()[0]), LABELLED)
-    assert text.startswith("The clips are the demo's, which are invented: nothing is subtracted from the paper's")
+    assert text.startswith("These are the demo's invented clips, so no differences to the paper's")
     for name in ("results.txt", "results.csv", "results.tex"):
         content = (tmp_path / name).read_text()
         assert "difference" not in content and "+0." not in content
     assert "0.311" in text  # the paper's own figures are there all the same
-    assert (tmp_path / "results.tex").read_text().startswith("% The clips are the demo's")
+    assert (tmp_path / "results.tex").read_text().startswith("% These are the demo's")
 
 
 def test_latex_is_whole_and_has_one_column_for_an_interval(outcome_of, tmp_path):
@@ -450,14 +450,14 @@ def test_our_own_folders_and_aggregated_files(root, tmp_path):
     (aggregated_alone,) = [one for one in outcome.not_run if one.row.name == "VideoSwin (subsampled)"]
     assert not aggregated_alone.bad and "videoswin_static_features.npz" in aggregated_alone.why
     assert outcome.results[2].features[0]["path"] == str(official / "WavLM_large_train")
-    assert f"{official / 'WavLM_large_train'} was taken, not {data / 'train' / 'wavlm'}" in outcome.text
+    assert f"{official / 'WavLM_large_train'} was used, not {data / 'train' / 'wavlm'}" in outcome.text
 
 
 @pytest.mark.parametrize(
     "make, code, told",
     [
         (lambda base: base / "nowhere", 3, "no such folder"),
-        (lambda base: (base / "empty").mkdir() or base / "empty", 1, "no features in it"),
+        (lambda base: (base / "empty").mkdir() or base / "empty", 1, "contains no features"),
     ],
 )
 def test_nothing_to_start_from(root, tmp_path, make, code, told):

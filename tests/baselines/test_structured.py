@@ -444,7 +444,7 @@ def test_a_model_comes_back_from_json_to_the_last_bit():
         (lambda told: told.update(parameters=None), "apart"),
         (lambda told: told.update(spread=[1.0, 2.0]), "spread: .* of shape \\(1,\\)"),
         (lambda told: told.update(spread=[-1.0]), "spread \\[-1.0\\]; expected .* no negative numbers"),
-        (lambda told: told.update(strength=0), "strength 0, .* expected above 0, in \\(0, 1\\]"),
+        (lambda told: told.update(strength=0), "strength 0, .* expected a strength above 0, a share in \\(0, 1\\]"),
         (lambda told: told.update(share_of_blends=1.5), "share_of_blends 1.5"),
         (lambda told: told.clear(), "strength: found null"),
         (lambda told: told.update(inverse_temperatures=[]), "inverse_temperatures: .* of shape \\(1,\\)"),

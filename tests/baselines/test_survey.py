@@ -51,8 +51,8 @@ def rows(found, title):
 def test_a_whole_demo_is_judged_by_its_own_tables(made):
     said = check(made)
     assert said.exit_code == 0
-    assert "the demo, judged by its own tables" in said.stdout and said.stdout.endswith(
-        "Everything expected is there.\n"
+    assert "compared only with its own tables" in said.stdout and said.stdout.endswith(
+        "Nothing is missing or wrong.\n"
     )
     assert "expected  " not in said.stdout
     found = survey.survey(made)
@@ -103,7 +103,7 @@ DAMAGES = {
     "one too many": (
         lambda data: shutil.copy(data.clip, data.folder / "test" / "test_0009.mov"),
         "unknown-clips",
-        "1 videos are of no clip in the metadata: test_0009",
+        "1 videos belong to no clip in the metadata: test_0009",
     ),
     "twice": (double, "duplicate-clip", "2 videos of one clip"),
 }
@@ -146,7 +146,7 @@ def test_shadows_that_archivers_leave_are_no_clips(data):
 def test_any_terminal_can_show_any_name(data, charset, told):
     shutil.copy(data.clip, data.folder / "train" / "クリップ.mov")
     said = CliRunner(charset=charset).invoke(cli.main, ["data", "check", str(data.folder)])
-    assert said.exit_code == 1 and f"of no clip in the metadata: {told}\n" in said.stdout
+    assert said.exit_code == 1 and f"belong to no clip in the metadata: {told}\n" in said.stdout
 
 
 @pytest.mark.parametrize("name", ["empty", "nowhere"])
@@ -158,7 +158,7 @@ def test_there_is_nothing_to_go_by(tmp_path, name):
     assert (said.exit_code, said.stdout) == (
         3,
         "",
-    ) and "Name the folder that the dataset was unpacked into" in said.stderr
+    ) and "Give the folder that the dataset was unpacked into" in said.stderr
 
 
 # ------------------------------------------------------------------------------------- features
@@ -188,11 +188,11 @@ def test_whole_features(data, features):
         "missing": 0,
         "unknown": 0,
         "unreadable": 0,
-        "rows a clip": "2 to 7",
+        "rows per clip": "2 to 7",
         "columns": "4",
         "where": "pre_extracted_train_data/WavLM_large_train",
     }
-    assert (npz["encoder"], npz["clips"], npz["rows a clip"], npz["columns"]) == ("ImageBind", 6, "1", "7")
+    assert (npz["encoder"], npz["clips"], npz["rows per clip"], npz["columns"]) == ("ImageBind", 6, "1", "7")
 
 
 def spoil(folder, clip, array):
@@ -208,7 +208,7 @@ FEATURE_DAMAGES = {
     "of another clip": (
         lambda folder, clip: spoil(folder, "test_0001", np.ones((2, 4))),
         "unknown-clips",
-        "features of 1 clips that are not of train: test_0001",
+        "features of 1 clips that are not in train: test_0001",
     ),
     "nan": (
         lambda folder, clip: spoil(folder, clip, np.full((2, 4), np.nan)),
@@ -294,7 +294,7 @@ def test_every_deviation_is_told(real):
         file.write("test_0595\n")
     counts, test, missing, unknown = survey.survey(real).problems
     assert "2,455 clips, not 2,456; 485 clips in fold 1, not 486; 181 clips of ang, not 182" in counts.message
-    assert "1 clips in it are not of the challenge: test_0595" in test.message
+    assert "1 clips are not in the challenge: test_0595" in test.message
     assert "test_0595" in missing.message and "A102_ang_int1_ver1" in unknown.message
 
 
@@ -310,7 +310,7 @@ def test_without_its_marker_the_demo_is_no_demo(data):
     said = check(data.folder)
     assert (
         said.exit_code == 1
-        and "judged by the counts of the challenge's dataset" in said.stdout
+        and "compared with the counts of the challenge's dataset" in said.stdout
         and "6 clips, not 2,456" in said.stdout
     )
 
