@@ -76,7 +76,7 @@ def test_modalities_that_complete_each_other_gain(planted):
     )
 
 
-def test_what_is_missing_is_told(tiny):
+def test_missing_modalities_are_reported(tiny):
     look, sound = tiny.read(tiny.look), tiny.read(tiny.sound)
     with pytest.raises(ValidationError, match="audio.*no features; expected at least one source"):
         ablation(tiny.dataset, [look], [], RECIPE, "linear", 0, "")

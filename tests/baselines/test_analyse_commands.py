@@ -134,7 +134,7 @@ def test_names_come_from_the_sources(tiny, tmp_path):
         ("salience", ["nowhere"], [], 3, "nowhere: cannot be opened"),
     ],
 )
-def test_mistakes_are_told_in_words(study, sources, options, code, message, tiny, tmp_path):
+def test_mistakes_are_explained(study, sources, options, code, message, tiny, tmp_path):
     places = {"sound": tiny.sound, "look": tiny.look, "nowhere": tmp_path / "nowhere"}
     features = [argument for source in sources for argument in ("--features", places[source])]
     result = run(tiny, study, *features, *options, "--out", tmp_path / "out", code=code)

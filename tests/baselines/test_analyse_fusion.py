@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPE = Recipe(3e-3, 1e-3, 32, 8, 8)
 
 
-def test_gates_sum_to_one_and_stand_behind_the_logits():
+def test_gates_sum_to_one_and_follow_the_logits():
     module = seeded(lambda: Gated([3, 2, 4], hidden=5), seed=0)
     outputs = module(torch.randn(7, 9, generator=torch.Generator().manual_seed(1)))
     assert outputs.shape == (7, 6 + 3)

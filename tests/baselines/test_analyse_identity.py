@@ -53,7 +53,7 @@ def test_a_deal_by_hand():
     )
 
 
-def test_expressions_that_each_actor_has_of_their_own_are_found(planted):
+def test_actor_specific_expressions_are_found(planted):
     """Every actor has columns of their own: nothing is known of new actors, everything of known ones."""
     dataset, (noise,) = planted(noise=(None,))
     actor = np.unique(dataset.actors, return_inverse=True)[1]
@@ -84,7 +84,7 @@ def test_the_json_holds_the_three_accounts(tiny, tmp_path):
     assert run(tiny.dataset, tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2)) == study
 
 
-def test_what_cannot_be_compared_is_refused(tiny):
+def test_incomparable_folds_are_refused(tiny):
     features = tiny.read(tiny.sound)
     with pytest.raises(ValidationError, match="found 2; expected at least 3"):
         run(tiny.dataset._replace(folds=tiny.dataset.folds % 2), features)

@@ -61,7 +61,7 @@ def test_groups_by_their_columns():
         ),
     ],
 )
-def test_what_cannot_be_told_apart_is_left_out_by_name(meta, dim, told):
+def test_unknown_columns_are_left_out_by_name(meta, dim, told):
     found, left_out = find_groups(["odd"], [source(dim, **meta)])
     assert len(left_out) == 1 and left_out[0].startswith(told)
     assert [group.name for group in found if group.kind == "source"] == ["odd"]
@@ -84,7 +84,7 @@ def test_the_models_are_those_of_cross_validation(tiny):
     assert permuted.shape == (8, 36, 4) and (permuted[:, :, 0] == 2).all()
 
 
-def test_noise_is_worth_nothing_and_what_was_planted_is(planted):
+def test_noise_has_no_importance_and_planted_columns_do(planted):
     dataset, sources = planted(noise=(0.1, None))
     study = importance(dataset, ["told", "noise"], sources, RECIPE, "mlp256", 0, "signature", repeats=3)
     by_name = {group["name"]: group for group in study.values["groups"]}
@@ -101,7 +101,7 @@ def test_noise_is_worth_nothing_and_what_was_planted_is(planted):
     }
 
 
-def test_a_column_that_tells_one_emotion_matters_to_its_pairs(planted):
+def test_a_column_for_one_emotion_matters_to_its_pairs(planted):
     """The told columns of happiness are in a source of their own: pairs with it lose more than pairs without it."""
     dataset, (rest,) = planted(noise=(None,))
     rng = np.random.default_rng(5)
@@ -141,14 +141,14 @@ LOSES, GAINS, NOTHING = (
         ),
     ],
 )
-def test_words_tell_what_loses_and_what_gains(its, told):
+def test_findings_name_losses_and_gains(its, told):
     groups = [Group("statistic", name, np.arange(2)) for name in "abc"]
     found = _findings(groups, {"presence": its}, {"presence": {"ang+hap": its}})
     assert told in found
     assert ("No pair loses presence through any permutation." in found) == (LOSES not in its)
 
 
-def test_nothing_can_be_read_from_what_a_constant_answer_reaches(tiny):
+def test_constant_answers_set_the_floor_for_importance(tiny):
     constant = best_constant(tiny.dataset)
     assert constant == pytest.approx({"presence": 3 / 36, "salience": 1 / 30})  # each of the 36 labels once
     assert (

@@ -33,7 +33,7 @@ def cases(seed, ties=True):
 
 
 @given(st.integers(0, 10_000), st.booleans(), st.sampled_from(list(RANGES.values())))
-def test_optima_keep_what_they_promise_and_nothing_in_their_range_is_better(seed, ties, bounds):
+def test_optima_are_the_best_in_their_range(seed, ties, bounds):
     probabilities, labels = cases(seed, ties)
     found = optima(probabilities, labels, *bounds)
     grid = np.concatenate([np.linspace(*bounds, 21), np.clip(probabilities.ravel()[:30], *bounds)])
@@ -80,7 +80,7 @@ def test_folds_that_are_the_same_lose_nothing():
         assert its.losses() == {"presence": 0, "salience": 0, "score": 0}
 
 
-def test_transferred_thresholds_are_of_other_folds_alone():
+def test_transferred_thresholds_come_only_from_other_folds():
     dataset, probabilities = made(scale=(0.7, 1, 0.4))
     found = transfer(probabilities, dataset.labels, dataset.folds)
     for fold in range(3):
@@ -101,14 +101,14 @@ def test_a_shift_between_folds_is_found():
     assert "The best thresholds differ between folds" in study.findings[2]
 
 
-def test_folds_alike_lose_what_random_deals_lose():
+def test_similar_folds_lose_as_much_as_random_deals():
     study = thresholds(*made(), 0, "signature", deals=40)
     its = study.values["mismatch"]["exact"]["score"]
     assert its["value"] > 0 and its["by_chance"] > 0 and abs(its["beyond"]) < 0.015 and its["p_deals"] > 0.05
     assert "does not show that the best thresholds differ" in study.findings[2]
 
 
-def test_the_parts_sum_to_the_drop_and_the_rest_to_nothing():
+def test_the_parts_sum_to_the_drop_and_the_rest_to_zero():
     study = thresholds(*made(scale=(0.7, 1, 0.4)), 0, "signature", deals=2)
     for by_fold in study.values["folds"].values():
         for row in by_fold.values():

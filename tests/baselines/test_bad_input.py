@@ -122,7 +122,7 @@ def test_one_clip_or_none(tiny, n, told):
     assert told in train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv(list(range(n)))), code=1)
 
 
-def test_a_clip_a_fold(tiny):
+def test_one_clip_per_fold(tiny):
     # The least that can be trained on: two clips, each judged by a model of the other.
     for clip in tiny.dataset.ids[2:]:
         (tiny.sound / f"{clip}.npy").unlink()

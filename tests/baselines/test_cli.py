@@ -546,7 +546,7 @@ def mistakes(tiny, tmp_path):
     ]
 
 
-def test_a_user_s_mistake_is_told_in_words_with_its_exit_code(tiny, tmp_path):
+def test_a_user_s_mistake_is_explained_with_its_exit_code(tiny, tmp_path):
     codes = set()
     for arguments, code, told in mistakes(tiny, tmp_path):
         codes.add(code)

@@ -52,7 +52,7 @@ def test_the_dataset_by_hand(metadata):
     assert dataset.targets.dtype == np.float32
 
 
-def test_every_label_has_a_target_that_tells_it():
+def test_every_label_has_its_own_target():
     assert TARGETS.shape == (36, 6) and len({tuple(row) for row in TARGETS.tolist()}) == 36
     assert TARGETS.sum(axis=1) == pytest.approx(1)
     for label, target in zip(LABELS, TARGETS):
@@ -88,7 +88,7 @@ def test_unsound_metadata_is_refused(metadata, rows, found):
     assert found in str(refused.value)
 
 
-def test_every_problem_is_told_at_once(metadata):
+def test_all_problems_are_reported_at_once(metadata):
     with pytest.raises(ValidationError) as refused:
         read_dataset(metadata([ROWS[0].removesuffix("0"), *(row.replace("A22,", ",", 1) for row in ROWS[2:])]))
     assert [problem.message.split(":")[0] for problem in refused.value.problems] == [
@@ -167,7 +167,7 @@ def test_groups_are_matched_whatever_form_the_accents_have(groups):
     assert read_groups(groups("filename,actor\ne\u0301,A\nIMG_1.MOV,B\n"), ["\u00e9", "IMG_1.MOV"]) == ["A", "B"]
 
 
-def test_every_problem_of_groups_is_told_at_once(groups):
+def test_all_problems_of_groups_are_reported_at_once(groups):
     #                                 no actor  twice           of no clip  no filename (line 6)
     path = groups("filename,actor\na,\nb,P1\nb.mov,P1\nz,P2\n,P3\n")
     with pytest.raises(ValidationError) as refused:

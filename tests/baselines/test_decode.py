@@ -129,7 +129,7 @@ def test_scores_are_compared_exactly():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_equal_epochs_the_earliest_is_chosen(kind):
+def test_the_earliest_of_equal_epochs_is_chosen(kind):
     rng = np.random.default_rng(3)
     for _ in range(4):
         p, labels = kind(rng, 10), rng.integers(0, 36, 10)
@@ -276,7 +276,7 @@ def test_nested_figures_are_pooled_over_clips_not_averaged_over_folds():
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_at_a_fixed_epoch_the_other_folds_choose_thresholds_alone(epoch):
+def test_at_a_fixed_epoch_only_thresholds_are_chosen(epoch):
     p, labels, folds = a_run(seed=4)
     for result in decode.nested_folds(p, labels, folds, epoch):
         inside = folds == result.fold
@@ -333,7 +333,7 @@ def test_rows_that_are_all_logits_go_through_the_softmax():
 @pytest.mark.parametrize(
     "row", [[0.502, 0.1, 0.1, 0.1, 0.1, 0.1], [1.1, -0.1, 0, 0, 0, 0], [0.4, 0.1, 0.1, 0.1, 0.1, 0.1]]
 )
-def test_a_row_outside_of_the_tolerance_is_no_probability(row):
+def test_a_row_outside_the_tolerance_is_not_a_probability(row):
     with pytest.raises(ValidationError, match="2 of 3 rows are probabilities"):
         decode.to_probabilities(np.array([*PROBABILITIES, row]), "scores.csv")
 

@@ -42,7 +42,7 @@ def decode(*arguments, code=0):
 
 
 @pytest.mark.parametrize("decoder", ["structured", "thresholds"])
-def test_a_clip_that_one_model_lacks_is_decoded_and_said(tiny, tables, tmp_path, decoder):
+def test_a_clip_that_one_model_lacks_is_decoded_and_reported(tiny, tables, tmp_path, decoder):
     out, report = tmp_path / "s.zip", tmp_path / "figures.json"
     said = decode(
         "--metadata",
@@ -215,7 +215,7 @@ def test_how_sharp_scores_are_changes_no_label_of_a_submission(tiny, tmp_path):
     assert others == [once, once]
 
 
-def test_scores_that_are_sharper_than_out_of_fold_are_calmed_and_it_is_said(tiny, tmp_path):
+def test_sharper_scores_are_divided_and_reported(tiny, tmp_path):
     rng = np.random.default_rng(6)
     ids = {"train": tiny.dataset.ids, "test": [f"test_{k:04}" for k in range(1, 121)]}
     # The second model's scores of new clips are twice as sharp as out of fold, the first one's are not as sharp.
@@ -244,7 +244,7 @@ def test_scores_that_are_sharper_than_out_of_fold_are_calmed_and_it_is_said(tiny
         assert float(one["expected_score"]) == pytest.approx(float(other["expected_score"]), abs=2e-6)
 
 
-def test_a_weight_that_is_no_number_is_refused(tiny, tables, tmp_path):
+def test_a_weight_that_is_not_a_number_is_refused(tiny, tables, tmp_path):
     said = decode(
         "--metadata",
         tiny.train,
@@ -262,7 +262,7 @@ def test_a_weight_that_is_no_number_is_refused(tiny, tables, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_train_tells_what_decode_tells_and_predict_what_each_clip_is_expected_to_gain(tiny, tmp_path):
+def test_train_prints_the_same_as_decode_and_predict_writes_expected_gains(tiny, tmp_path):
     run, out = tmp_path / "run", tmp_path / "s.zip"
     trained = CliRunner().invoke(
         main,
@@ -309,7 +309,7 @@ def test_train_tells_what_decode_tells_and_predict_what_each_clip_is_expected_to
     assert [row["filename"] for row in csv.DictReader(open(tmp_path / "s.expected.csv"))] == tiny.test_ids
 
 
-def test_what_is_reached_is_told_by_the_weight_that_was_aimed_at():
+def test_the_reached_score_uses_the_chosen_weight():
     dataset, models = planted()
     decoded = fit("structured", dataset, models, weight=0.8)
     nested = decoded.figures["nested"]

@@ -75,7 +75,7 @@ def test_a_file_arrives_whole(server, folder, facts):
     assert len(server.seen) == 1, "it is there already"
 
 
-def test_a_connection_that_breaks_off_goes_on_where_it_was(server, folder):
+def test_a_broken_connection_resumes(server, folder):
     server.breaks = [140_000, 100_000]
     fetch(remote(server, checksum=SHA), folder)
     ranges = [int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0 for _, asked in server.seen]
@@ -83,7 +83,7 @@ def test_a_connection_that_breaks_off_goes_on_where_it_was(server, folder):
     assert 0 < ranges[1] <= 140_000 and ranges[1] < ranges[2] <= 240_000
 
 
-def test_another_run_goes_on_where_the_last_one_was(server, folder):
+def test_another_run_resumes_a_download(server, folder):
     server.breaks = [200_000, *[0] * 9]
     assert "The same command resumes from there" in refused(server, folder, "broken-off")
     server.breaks = []
@@ -93,7 +93,7 @@ def test_another_run_goes_on_where_the_last_one_was(server, folder):
     assert re.fullmatch(r"bytes=[1-9]\d*-", server.seen[0][1])
 
 
-def test_a_file_that_changed_in_between_is_fetched_anew(server, folder):
+def test_a_file_that_changed_in_between_is_fetched_again(server, folder):
     server.breaks = [200_000, *[0] * 9]
     refused(server, folder, "broken-off")
     server.breaks, server.content, server.etag = [], CONTENT[::-1], '"two"'
@@ -102,7 +102,7 @@ def test_a_file_that_changed_in_between_is_fetched_anew(server, folder):
 
 
 @pytest.mark.parametrize("etag, ranges", [('"one"', False), (None, True), ('W/"one"', True)])
-def test_without_ranges_or_a_tag_it_starts_anew(server, folder, etag, ranges):
+def test_without_ranges_or_a_tag_it_starts_again(server, folder, etag, ranges):
     server.etag, server.ranges, server.breaks = etag, ranges, [200_000, *[0] * 9]
     refused(server, folder, "broken-off")
     server.breaks = []
@@ -110,7 +110,7 @@ def test_without_ranges_or_a_tag_it_starts_anew(server, folder, etag, ranges):
     assert (folder / NAME).read_bytes() == CONTENT
 
 
-def test_a_part_that_is_longer_than_the_file_starts_anew(server, folder):
+def test_a_part_longer_than_the_file_starts_again(server, folder):
     (folder / f".{NAME}.part").write_bytes(CONTENT + b"more")
     (folder / f".{NAME}.part.tag").write_text(server.etag)
     server.status = 416
@@ -129,7 +129,9 @@ def test_a_part_that_is_longer_than_the_file_starts_anew(server, folder):
 
 
 def test_wrong_length(server, folder):
-    assert "found 300,000 bytes; expected 300,001, as its publisher states" in refused(server, folder, "wrong-length", size=300_001)
+    assert "found 300,000 bytes; expected 300,001, as its publisher states" in refused(
+        server, folder, "wrong-length", size=300_001
+    )
     server.length = 400_000  # states more than it sends
     assert "broke off after" in refused(server, folder, "broken-off")
 
@@ -360,7 +362,7 @@ def test_a_file_on_a_page_of_the_hub(hub, folder):
         weights.get("mine", "https://huggingface.co/some/files", "other.pth")
 
 
-def test_a_file_of_the_hub_is_checked_and_goes_on(hub, folder):
+def test_a_file_of_the_hub_is_checked_and_resumed(hub, folder):
     [address] = [path for path in hub.pages if path.endswith(NAME)]
     hub.breaks = [10**6, 100_000]  # the page itself first
     weights.get("mine", "https://huggingface.co/some/files", NAME)

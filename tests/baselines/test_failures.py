@@ -82,7 +82,7 @@ def gain(probabilities, labels, folds):
     return by_fold, failures.Gain(total.fixed - total.lost, dealt)
 
 
-def test_folds_that_want_a_beta_of_their_own_gain_more_than_deals():
+def test_folds_with_different_betas_gain_more_than_deals():
     rng = np.random.default_rng(0)
     folds, leads = np.repeat([0, 1], 60), rng.uniform(0, 0.9, 120)
     labels = np.where(
@@ -94,7 +94,7 @@ def test_folds_that_want_a_beta_of_their_own_gain_more_than_deals():
     assert "more than choosing on few clips gives" in failures.relations_in_words(by_fold, found)[1]
 
 
-def test_folds_of_one_kind_gain_as_much_as_deals():
+def test_similar_folds_gain_as_much_as_deals():
     rng = np.random.default_rng(0)
     folds, leads = np.repeat([0, 1], 60), rng.uniform(0, 0.9, 120)
     labels = np.where(rng.random(120) < leads, blend("ang", "disg", 70, 30), blend("ang", "disg", 50, 50))

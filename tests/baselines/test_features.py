@@ -452,7 +452,7 @@ def test_bytes_that_are_no_text(tmp_path):
     assert "not a CSV table" in refusal(read_features, tmp_path / "table.csv", IDS)
 
 
-def test_a_file_that_is_no_source_is_told_what_is_one(table, folder):
+def test_a_file_that_is_not_a_source_is_refused_with_the_formats(table, folder):
     (folder / "meta.json").write_text('{"encoder": "x"}')
     for path in (
         folder / "a.npy",
@@ -555,7 +555,7 @@ def test_a_run_folder_gives_its_score_tables(tmp_path):
 # ---------------------------------------------------------------------------------- fusion
 
 
-def test_fusion_puts_columns_beside_one_another(folder, tmp_path):
+def test_fusion_concatenates_columns(folder, tmp_path):
     (tmp_path / "other").mkdir()
     for clip in IDS:
         np.save(tmp_path / "other" / f"{clip}.npy", -sequence(clip, 3))

@@ -71,7 +71,7 @@ def test_unknown_and_repeated_clips_are_refused(tables, clips, says):
         read_models([tables("one", CLIPS, ONE), tables("two", clips, ONE[:3])], CLIPS)
 
 
-def test_what_is_not_finite_is_refused_and_does_not_pass_for_missing(tables):
+def test_non_finite_rows_are_refused_and_not_taken_as_missing(tables):
     bad = ONE.copy()
     bad[1, 2] = np.nan
     with pytest.raises(ValidationError, match="bad.csv: 1 clips hold NaN"):

@@ -72,7 +72,10 @@ def run_metrics(epochs, final, test_protocol="pooled"):
 @pytest.mark.parametrize(
     ("metrics", "says"),
     [
-        (run_metrics([200, 200], 200), "describe the model for new clips: each fold's model is also trained for 200 epochs"),
+        (
+            run_metrics([200, 200], 200),
+            "describe the model for new clips: each fold's model is also trained for 200 epochs",
+        ),
         (
             run_metrics([100, 100], 100, "retrain"),
             "number of epochs, 100, but thresholds chosen on all other folds",

@@ -61,7 +61,7 @@ def test_a_case_by_hand():
     assert of_a > 1 > of_b, "who varies less than others is spread out, who varies more is drawn together"
 
 
-def test_of_many_clips_little_is_left_of_the_actor():
+def test_many_clips_remove_most_of_the_actor():
     rng = np.random.default_rng(0)
     actors = np.repeat(["a", "b"], 5000)
     rows = (
@@ -92,7 +92,7 @@ def test_the_order_of_rows_changes_nothing(rows, actors, method, random):
 
 
 @given(ROWS, ACTORS, st.sampled_from(BOTH), st.floats(0.01, 100), st.floats(-10, 10))
-def test_another_unit_changes_the_unit_alone(rows, actors, method, factor, shift):
+def test_a_change_of_unit_changes_only_the_unit(rows, actors, method, factor, shift):
     def normalised(values):
         return normalise(values, actors, method, fit_reference(values, actors))
 
@@ -161,7 +161,7 @@ def actors_apart(n=720, actors=12, folds=4, seed=0, shift=1.5):
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_what_actors_add_is_taken_away_again(name):
+def test_actor_offsets_are_removed(name):
     dataset, models = actors_apart()
     without = transductive.fit(name, dataset, models, "none")
     assert "normalise" not in without.figures and len(without.apply(models).labels) == len(dataset.ids)
@@ -183,7 +183,7 @@ def test_what_actors_add_is_taken_away_again(name):
 
 
 @pytest.mark.parametrize("method", BOTH)
-def test_where_labels_say_nothing_nothing_is_found(method):
+def test_uninformative_labels_give_no_gain(method):
     """Labels that are shuffled within actors: normalising must not bring any of them back."""
     dataset, models = actors_apart(n=720)
     rng, labels = np.random.default_rng(2), dataset.labels.copy()
@@ -252,7 +252,7 @@ def test_decode_without_test_clips_needs_no_groups(decoding):
         (lambda d: ["--normalise", "centre", "--groups", d.groups], "--groups and --test-scores go together"),
     ],
 )
-def test_decode_says_what_goes_together(decoding, arguments, message):
+def test_decode_names_options_that_go_together(decoding, arguments, message):
     assert message in call("decode", *decoding.train, *arguments(decoding), code=2).stderr
 
 

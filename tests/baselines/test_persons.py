@@ -46,7 +46,7 @@ def same_partition(first, second):
 
 
 @pytest.mark.parametrize("count, clips", [(5, 40), (7, 40)])
-def test_people_are_told_apart_though_emotions_differ_more(count, clips):
+def test_people_are_separated_although_emotions_differ_more(count, clips):
     features, actors = people(count, clips)
     clusters = cluster([features])
     assert same_partition(clusters.persons, actors)
@@ -140,7 +140,7 @@ def test_projecting_by_hand():
     assert distances[0, 3] == pytest.approx(np.sqrt(2) * distances[0, 1]) and distances[0, 1] == distances[0, 2]
 
 
-def test_judging_on_known_actors(planted):
+def test_evaluation_on_known_actors(planted):
     dataset, _ = planted([1.0], n=360)  # twelve actors in four folds
     rng = np.random.default_rng(0)
     marks = 3 * rng.normal(size=(12, 20))
@@ -153,7 +153,7 @@ def test_judging_on_known_actors(planted):
     assert all(row[2] == row[3] == 3 for row in table.rows[:-1])
 
 
-def test_judging_chance_says_so(planted):
+def test_evaluation_of_chance(planted):
     dataset, sources = planted([None], n=360)  # noise alone
     _, table = judge(dataset, sources)
     assert all(abs(row[-1]) < 0.1 for row in table.rows)
@@ -197,13 +197,13 @@ def test_the_command_writes_groups(folder):
         (["--ids", "none.csv"], 3, "cannot be opened"),
     ],
 )
-def test_mistakes_are_told(folder, tmp_path, options, code, expected):
+def test_mistakes_are_reported(folder, tmp_path, options, code, expected):
     result = call("--features", "features.csv", *options, "--out", "groups.csv")
     assert result.exit_code == code and expected in result.output
     assert not (tmp_path / "groups.csv").exists()
 
 
-def test_missing_videos_are_all_told_and_nothing_is_written(folder, tmp_path):
+def test_all_missing_videos_are_reported_and_nothing_is_written(folder, tmp_path):
     (tmp_path / "clips").mkdir()
     result = call("--features", "features.csv", "--ids", "ids.csv", "--clips", "clips", "--out", "groups.csv")
     assert result.exit_code == 1 and "18 clips to be drawn have no video" in result.output

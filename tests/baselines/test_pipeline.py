@@ -195,12 +195,15 @@ def test_what_follows_from_a_newer_file_is_done_again(kit, touched, again):
     assert kit.commands() == [DEMO[number] for number in again]
 
 
-def test_a_failing_step_stops_and_the_next_run_goes_on_there(kit):
+def test_a_failing_step_stops_and_the_next_run_resumes_there(kit):
     kit.fails = "train"
     result = kit.run(1)
     assert "the disk of train is on fire" in result.stderr
     assert "\n\nStep 10 (Train on gray_flow + logmel) failed; the lines above say why." in result.stderr
-    assert f"\n    {quote(kit.last)}\nAfter fixing that, start the script again: it continues with this step.\n" in result.stderr
+    assert (
+        f"\n    {quote(kit.last)}\nAfter fixing that, start the script again: it continues with this step.\n"
+        in result.stderr
+    )
     assert kit.commands() == DEMO[:10]
     kit.fails = None
     kit.run()
@@ -216,7 +219,7 @@ def test_what_a_kept_command_printed_is_shown_when_it_fails(kit):
     assert not kept.exists()
 
 
-def test_output_goes_where_it_is_told_to(kit, tmp_path):
+def test_output_goes_to_the_chosen_folder(kit, tmp_path):
     kit.run(OUT="")
     assert [call.replace(f"{tmp_path}/elsewhere/output", "OUT") for call in kit.commands()] == DEMO
     kit.run(OUT="../my own place")
@@ -339,7 +342,7 @@ def test_choice_of_encoders(kit, dataset, present, asked, taken):
     assert [Path(word).stem for word in call.split() if word.endswith(".npz")] == taken
 
 
-def test_missing_test_features_train_all_the_same(kit, dataset):
+def test_missing_test_features_do_not_prevent_training(kit, dataset):
     result, calls = real(kit, dataset(*[name for name in OFFICIAL if name.split("/")[1] != "WavLM_large_test"]))
     assert [call.split()[1] for call in calls] == ["aggregate", "aggregate", "aggregate", "train", "trivial", "report"]
     assert "Submission: none, because features of the test clips are missing for WavLM_large" in result.stdout
@@ -420,7 +423,7 @@ def test_a_wrong_dataset_folder(kit, tmp_path):
     assert kit.commands() == []
 
 
-def test_metadata_that_is_no_table(kit, dataset):
+def test_metadata_that_is_not_a_table(kit, dataset):
     data = dataset()
     (data / "train/train_metadata.csv").write_text("filename;fold\n")
     result, calls = real(kit, data, 1)
@@ -497,7 +500,7 @@ def test_step_never_takes_a_half_written_file_for_a_result(tmp_path, do):
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_step_forgets_a_result_while_it_is_made_anew(tmp_path, do, keep):
+def test_step_forgets_a_result_while_it_is_recomputed(tmp_path, do, keep):
     output, words = tmp_path / "output", ("blemore-baselines", "x")
     do(output, keep=keep)
     assert do(output, keep=keep) == DONE
@@ -585,7 +588,7 @@ def test_the_whole_path_of_the_version_before_is_done(kit):
 @pytest.mark.parametrize(
     "rest", [b"", b"blemore-baselines", b"blemore-baselines x\\", b"blemore-baselines $'x", b"\xff"]
 )
-def test_half_a_marker_is_none(tmp_path, do, rest):
+def test_an_incomplete_marker_does_not_count(tmp_path, do, rest):
     do(tmp_path / "output")
     (tmp_path / ".done/output").write_bytes(rest)
     assert do(tmp_path / "output") == ANEW
@@ -637,7 +640,7 @@ def test_characters_that_a_terminal_lacks_are_kept(tmp_path, program, monkeypatc
     assert steps.execute(("blemore-baselines",), capture=True) == (0, "0.5 ± 0.1, 中文\n")
 
 
-def test_a_killed_step_is_no_result(tmp_path, program, capfd):
+def test_a_killed_step_leaves_no_result(tmp_path, program, capfd):
     program("open(sys.argv[1], 'w').write('half'); os.kill(os.getpid(), 9)")
     step = Step("Do it", tmp_path / "output", (), ("blemore-baselines", str(tmp_path / "output")))
     for _ in range(2):

@@ -91,9 +91,7 @@ def requests(server):
 def test_the_dataset_by_one_command(dataset, server):
     done = get()
     assert done.exit_code == 0, done.output
-    assert (
-        done.stdout.endswith("Nothing is missing or wrong.\n") and "compared only with its own tables" in done.stdout
-    )
+    assert done.stdout.endswith("Nothing is missing or wrong.\n") and "compared only with its own tables" in done.stdout
     assert "files unpacked" not in done.stdout, "talk goes to stderr"
     assert "14 files unpacked, 0 there already" in done.stderr
     paths = files_in("DATA")
@@ -124,7 +122,7 @@ def test_it_shows_what_comes_and_asks_first(dataset, server):
     ("test", {"train_videos.zip", "pre_extracted_train_data.zip"}),
     ("features", {"train_videos.zip", "test_videos.zip", "test_labels.json"}),
 ])  # fmt: skip
-def test_a_part_alone(dataset, server, only, missing):
+def test_a_single_part(dataset, server, only, missing):
     """What is left out on purpose is nothing wrong."""
     done = get("--only", only)
     assert done.exit_code == 0, done.output
@@ -133,7 +131,7 @@ def test_a_part_alone(dataset, server, only, missing):
     assert not missing & set(requests(server))
 
 
-def test_what_is_missing_from_the_part_is_told(dataset, server):
+def test_files_missing_from_the_part_are_reported(dataset, server):
     dataset["train_videos.zip"] = pack({f"{TAKES[0].name}.mov": b"no video"})
     publish(server, dataset)
     done = get("--only", "train")
@@ -160,7 +158,7 @@ def test_archives_of_other_kinds(name, by_hand):
     assert unpacking.is_archive(Path(name)) == (name == "a.zip")
 
 
-def test_other_archives_are_told_of(dataset, server):
+def test_other_archives_are_reported(dataset, server):
     publish(server, {**dataset, "more.tar.gz": b"x"})
     assert "more.tar.gz: not a zip file; unpack it by hand" in get().stderr
 
@@ -168,7 +166,7 @@ def test_other_archives_are_told_of(dataset, server):
 # --------------------------------------------------------------------------- breaks and changes
 
 
-def test_a_break_is_gone_on_from(dataset, server):
+def test_an_interrupted_download_resumes(dataset, server):
     big = {**dataset, "train_videos.zip": pack({"filler.bin": bytes(400_000), TAKES[0].name + ".mov": b"x"})}
     publish(server, big)
     order = list(big)
@@ -186,7 +184,7 @@ def test_a_break_is_gone_on_from(dataset, server):
 
 
 @pytest.mark.parametrize("tag", ['"one"', None])
-def test_the_md5_is_enough_to_go_on(dataset, server, tag):
+def test_the_md5_is_enough_to_resume(dataset, server, tag):
     """Also from a server without tags."""
     name, content = "train_videos.zip", dataset["train_videos.zip"]
     server.etag = tag
@@ -195,7 +193,7 @@ def test_the_md5_is_enough_to_go_on(dataset, server, tag):
     assert ("bytes=1000-" in [asked for _, asked in server.seen]) and Path("DATA", name).read_bytes() == content
 
 
-def test_a_record_that_changed_in_between_is_fetched_anew(dataset, server):
+def test_a_record_that_changed_in_between_is_fetched_again(dataset, server):
     name, content = "train_videos.zip", dataset["train_videos.zip"]
     download_part(name, b"of another file", '"one"\nmd5:' + "0" * 32)
     done = get()
@@ -203,7 +201,7 @@ def test_a_record_that_changed_in_between_is_fetched_anew(dataset, server):
     assert not [asked for _, asked in server.seen if asked] and Path("DATA", name).read_bytes() == content
 
 
-def test_all_had_come_before_it_was_checked(dataset, server):
+def test_a_complete_download_that_was_not_checked(dataset, server):
     name, content = "train_videos.zip", dataset["train_videos.zip"]
     download_part(name, content, f"\nmd5:{hashlib.md5(content).hexdigest()}")
     assert get().exit_code == 0 and name not in requests(server)
@@ -227,7 +225,7 @@ def test_a_file_that_arrives_with_another_hash(dataset, server):
     assert "train_videos.zip" not in files_in("DATA")
 
 
-def test_files_that_are_there_but_not_the_records(dataset, server):
+def test_existing_files_that_differ_from_the_record(dataset, server):
     """All of them, before anything is fetched; nothing is overwritten."""
     Path("DATA").mkdir()
     other = {"train_metadata.csv": b"mine", "test_videos.zip": dataset["test_videos.zip"][:-1] + b"!"}
@@ -257,7 +255,7 @@ def test_a_record_that_lists_no_files_because_it_is_restricted(dataset, server):
     refused(get(), 3, 'lists no files; its access is "restricted"', "ask for access on")
 
 
-def test_a_token_goes_nowhere_else(dataset, server, monkeypatch):
+def test_a_token_is_sent_nowhere_else(dataset, server, monkeypatch):
     """Neither after a redirect, nor to an address elsewhere that the record itself names."""
     monkeypatch.setenv(records.TOKEN, TOKEN)
     with serving() as elsewhere:
@@ -274,7 +272,7 @@ def test_a_token_goes_nowhere_else(dataset, server, monkeypatch):
         assert set(server.tokens) == {f"Bearer {TOKEN}"}
 
 
-def test_a_netrc_takes_no_tokens_place(dataset, server, monkeypatch, tmp_path):
+def test_a_netrc_does_not_replace_a_token(dataset, server, monkeypatch, tmp_path):
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password mine\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv(records.TOKEN, TOKEN)
@@ -283,7 +281,7 @@ def test_a_netrc_takes_no_tokens_place(dataset, server, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("token", ["two words", "a\nb", "tökén"])
-def test_a_token_that_is_none_is_not_shown(dataset, server, monkeypatch, token):
+def test_an_invalid_token_is_not_shown(dataset, server, monkeypatch, token):
     monkeypatch.setenv(records.TOKEN, token)
     text = refused(get(), 1, "ZENODO_TOKEN: contains spaces or other characters that no token has")
     assert token not in text and not server.seen
@@ -310,7 +308,7 @@ def test_other_answers_of_the_api(dataset, server, status, words):
 
 @pytest.mark.parametrize("content", [b"<html>Sorry</html>", b"", b"\xff\xfe{", b"[1]", b"3", b"{}", b'{"files": {}}',
                                      b'{"files": []}', b'{"files": null}', b'{"files": "x"}'])  # fmt: skip
-def test_no_list_of_files(server, content):
+def test_an_answer_without_a_list_of_files(server, content):
     server.pages = {f"/api/records/{NUMBER}": content}
     refused(get(), 1, "expected", "Has Zenodo's API changed?", "Download the files by hand from https://zenodo")
 
@@ -323,7 +321,7 @@ def test_no_list_of_files(server, content):
     ({"checksum": "sha1:" + "0" * 40}, "checksum"), ({"links": {"self": "file:///etc/passwd"}}, "links.self"),
     ({"links": {}}, "links.self"), ({"links": []}, "links.self"),
 ])  # fmt: skip
-def test_files_that_are_described_otherwise(server, change, words):
+def test_files_with_invalid_descriptions(server, change, words):
     publish(server, {"a": b"a"}, files=[{**entry(server, "a", b"a"), **change}, 3])
     refused(get(), 1, f"files[0]: {words}: ", "files[1]: 3; expected an object")
     assert not Path("DATA").exists()
@@ -386,7 +384,7 @@ def test_paths_that_lead_elsewhere(tmp_path, name):
 
 
 @pytest.mark.parametrize("kind, word", [(stat.S_IFLNK, "a link"), (stat.S_IFIFO, "a special file")])
-def test_links_and_the_like(tmp_path, kind, word):
+def test_links_and_special_files(tmp_path, kind, word):
     [problem] = demand_refusal(tmp_path, pack({"a": b"/etc/passwd"}, external_attr=(kind | 0o644) << 16))
     assert f"› a: is {word}; expected regular files only" in problem
 
@@ -398,7 +396,9 @@ def test_one_name_twice(tmp_path):
         archive.writestr("d/./a", b"1")
         archive.writestr("d/a/b", b"2")
     problems = demand_refusal(tmp_path, buffer.getvalue())
-    assert len(problems) == 2 and "has the same target as" in problems[0] and "other entries need a folder" in problems[1]
+    assert (
+        len(problems) == 2 and "has the same target as" in problems[0] and "other entries need a folder" in problems[1]
+    )
 
 
 def test_one_file_in_two_archives(tmp_path):
@@ -408,7 +408,7 @@ def test_one_file_in_two_archives(tmp_path):
     assert "has the same target as" in problem and "archive1.zip › e/a" in problem
 
 
-def test_what_is_there_is_never_overwritten(tmp_path):
+def test_existing_files_are_never_overwritten(tmp_path):
     folder = tmp_path / "out" / "data"
     (folder / "d" / "folder").mkdir(parents=True)
     (folder / "d" / "same").write_bytes(b"1")
@@ -460,7 +460,7 @@ def test_a_damaged_file_leaves_those_before_it_whole(tmp_path):
     assert unpack(tmp_path, content) == unpacking.Outcome(1, 1), "the same call goes on"
 
 
-def test_an_interrupt_leaves_nothing_half_there(tmp_path, monkeypatch):
+def test_an_interrupt_leaves_no_partial_file(tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -474,7 +474,7 @@ def test_an_interrupt_leaves_nothing_half_there(tmp_path, monkeypatch):
     assert files_in(tmp_path / "out") == ["data/d/a"] and (tmp_path / "out/data/d/a").read_bytes() == b"first"
 
 
-def test_names_that_differ_in_case_alone(tmp_path, monkeypatch):
+def test_names_that_differ_only_in_case(tmp_path, monkeypatch):
     """On a disk that does not tell them apart, the second is there when it is about to be written."""
     monkeypatch.setattr(unpacking, "_compare", lambda entries: (entries, []))
     (tmp_path / "out/data").mkdir(parents=True)

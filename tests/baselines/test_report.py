@@ -220,7 +220,7 @@ def write_study(run, folder, name="identity", **other):
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_studies_are_told_whole_each_with_its_own_signature(run, tmp_path, elsewhere):
+def test_studies_are_complete_with_their_own_signatures(run, tmp_path, elsewhere):
     folder = tmp_path / "elsewhere" if elsewhere else run / "analysis"
     signatures = {
         name: write_study(run, folder, name, **other)
@@ -346,7 +346,7 @@ def without(run, *files):
     return damaged(run, lambda folder: [(folder / file).unlink() for file in files])
 
 
-def test_a_damaged_study_is_told_in_words(run):
+def test_a_damaged_study_is_explained(run):
     content = {"study": "identity", "title": "t", "findings": [], "signature": "s", "tables": {}, "figures": []}
     for key in content:
         for other in ({name: value for name, value in content.items() if name != key}, {**content, key: 1}):
@@ -357,7 +357,7 @@ def test_a_damaged_study_is_told_in_words(run):
     assert "any table is missing" in rewritten(run, "identity.json", content)
 
 
-def test_a_study_of_before_tables_were_in_it_is_to_be_written_again(run):
+def test_a_study_from_an_older_version_must_be_written_again(run):
     content = {"study": "identity", "title": "t", "findings": [], "signature": "s", "seeds": [0]}
     text = rewritten(run, "identity.json", content)
     assert "holds no tables and no figures" in text and "written by an earlier version?" in text
@@ -448,7 +448,7 @@ def test_a_torn_figure_of_a_study_is_refused(run):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_latex_that_was_edited_is_taken(run):
+def test_edited_latex_is_accepted(run):
     write_study(run, run / "analysis")
     written = (run / "analysis" / "identity_folds.tex").read_text()
     (run / "analysis" / "identity_folds.tex").write_text("% for the paper\n" + written)
@@ -456,20 +456,20 @@ def test_latex_that_was_edited_is_taken(run):
     assert (run / "tables" / "identity_folds.tex").read_text() == written
 
 
-def test_all_damaged_studies_are_told_at_once(run):
+def test_all_damaged_studies_are_reported_at_once(run):
     write_study(run, run / "analysis", "thresholds", train="other")
     assert {"identity.json", "thresholds.json"} <= set(
         re.findall(r"[a-z]+[.]json", rewritten(run, "identity.json", "{}"))
     )
 
 
-def test_a_folder_of_studies_that_is_none_is_named(run, tmp_path):
+def test_a_missing_folder_of_studies_is_named(run, tmp_path):
     with pytest.raises(FileError, match="nowhere: no such folder"):
         report.write_report(run, analysis=tmp_path / "nowhere")
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_the_paper_s_row_stands_beside_a_run_on_its_features(run):
+def test_the_paper_s_row_is_shown_for_a_run_on_its_features(run):
     config = json.loads((run / "config.json").read_text())
     config["features"] = [{**config["features"][0], "encoder": name} for name in ("WavLM_large", "imagebind")]
     config["head"] = "mlp512"
@@ -575,7 +575,7 @@ def test_a_damaged_file_is_refused(run):
         (run / name).write_bytes(content)
 
 
-def test_a_config_or_metrics_without_a_key_are_told_in_words(run):
+def test_a_config_or_metrics_without_a_key_are_explained(run):
     for name, keys in (
         ("config.json", ("features", "train", "recipe", "head", "versions")),
         ("metrics.json", ("nested",)),
@@ -588,7 +588,7 @@ def test_a_config_or_metrics_without_a_key_are_told_in_words(run):
         (run / name).write_text(json.dumps(content))
 
 
-def test_a_folder_of_reproduce_is_sent_to_its_own_results(tmp_path):
+def test_a_folder_of_reproduce_is_referred_to_its_own_results(tmp_path):
     (tmp_path / "row").mkdir()
     for name in ("config.json", "results.txt", "row/config.json", "row/figures.json"):
         (tmp_path / name).write_text("{}")

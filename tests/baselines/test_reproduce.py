@@ -305,7 +305,7 @@ def test_accounts_have_names_and_nested_figures_their_intervals(outcome_of, tmp_
     assert float(row["test_presence_difference"]) == pytest.approx(0.25 - 0.311) and own["presence_difference"] == ""
 
 
-def test_on_the_demo_nothing_is_subtracted(outcome_of, tmp_path):
+def test_on_the_demo_there_are_no_differences(outcome_of, tmp_path):
     text, _ = outcome_of(dataset_of(take.name for take in plan()[0]), LABELLED)
     assert text.startswith("These are the demo's invented clips, so no differences to the paper's")
     for name in ("results.txt", "results.csv", "results.tex"):
@@ -345,7 +345,7 @@ def test_the_figure_names_both_accounts_and_holds_no_signature(outcome_of, monke
 # ------------------------------------------------------------------------- what is not there, or wrong
 
 
-def test_what_is_not_there_is_named_and_no_failure(root, tmp_path):
+def test_missing_features_are_named_and_are_not_a_failure(root, tmp_path):
     data = root(*FEW)
     shutil.rmtree(data / "pre_extracted_test_data" / "HiCMAE_test")
     outcome = run(data, tmp_path / "out", test="test.csv")
@@ -365,7 +365,7 @@ def test_what_is_not_there_is_named_and_no_failure(root, tmp_path):
     )
 
 
-def test_a_clip_missing_in_one_encoder_refuses_its_rows_alone(root, tmp_path):
+def test_a_clip_missing_in_one_encoder_refuses_only_its_rows(root, tmp_path):
     data = root(*FEW)
     (data / "pre_extracted_train_data" / "WavLM_large_train" / "clip07.npy").unlink()
     outcome = run(data, tmp_path / "out")
@@ -481,7 +481,7 @@ def test_nothing_to_start_from(root, tmp_path, make, code, told):
 # ------------------------------------------------------------------------------------- going on
 
 
-def test_a_stopped_run_goes_on_and_a_finished_one_does_nothing(root, tmp_path, monkeypatch):
+def test_a_stopped_run_resumes_and_a_finished_one_does_nothing(root, tmp_path, monkeypatch):
     data = root(*FEW)
     trained = []
 
@@ -544,7 +544,7 @@ def test_changed_features_refuse_their_rows(root, tmp_path):
     assert refused.row.name == "HiCMAE" and "another features" in refused.why and len(outcome.results) == 3
 
 
-def test_another_test_protocol_predicts_anew(root, tmp_path, capfd):
+def test_another_test_protocol_predicts_again(root, tmp_path, capfd):
     data = root("WavLM_large")
     retrain = run(data, tmp_path / "out", test="test.csv").results[0].test
     best = run(data, tmp_path / "out", test="test.csv", test_protocol="best-fold").results[0].test

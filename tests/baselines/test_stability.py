@@ -21,7 +21,7 @@ def case(n=120, actors=8):
     return scores / scores.sum(axis=1, keepdims=True), labels, owner % 4, [f"A{k}" for k in owner]
 
 
-def test_what_is_told_of_folds_is_so():
+def test_figures_of_folds_are_correct():
     probabilities, labels, folds, actors = case()
     found = stability.measure(probabilities, labels, folds, actors, resamples=20)
     best = fit_exact(probabilities, labels)

@@ -48,12 +48,10 @@ def rows(found, title):
 # ------------------------------------------------------------------------------------- the demo
 
 
-def test_a_whole_demo_is_judged_by_its_own_tables(made):
+def test_a_complete_demo_is_checked_against_its_own_tables(made):
     said = check(made)
     assert said.exit_code == 0
-    assert "compared only with its own tables" in said.stdout and said.stdout.endswith(
-        "Nothing is missing or wrong.\n"
-    )
+    assert "compared only with its own tables" in said.stdout and said.stdout.endswith("Nothing is missing or wrong.\n")
     assert "expected  " not in said.stdout
     found = survey.survey(made)
     assert [
@@ -110,7 +108,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize(("damage", "code", "told"), DAMAGES.values(), ids=DAMAGES)
-def test_each_damage_is_told_and_nothing_else(data, damage, code, told):
+def test_each_damage_is_reported_and_nothing_else(data, damage, code, told):
     damage(data)
     found = survey.survey(data.folder)
     assert [problem.code for problem in found.problems] == [code]
@@ -120,7 +118,7 @@ def test_each_damage_is_told_and_nothing_else(data, damage, code, told):
     assert "Everything" not in said.stdout
 
 
-def test_every_damage_is_told_at_once(data):
+def test_all_damage_is_reported_at_once(data):
     truncate(data)
     (data.folder / "test" / "test_0002.mov").unlink()
     shutil.copy(data.folder / "test" / "test_0001.mov", data.folder / "train" / "more.mov")
@@ -137,7 +135,7 @@ def test_clips_are_found_though_the_first_and_the_last_are_missing(data):
     assert rows(survey.survey(data.folder), "Clips")[0]["missing"] == 2
 
 
-def test_shadows_that_archivers_leave_are_no_clips(data):
+def test_archivers_shadow_files_are_not_clips(data):
     (data.folder / "train" / f"._{data.clip.name}").write_bytes(b"x")
     assert not survey.survey(data.folder).problems
 
@@ -150,7 +148,7 @@ def test_any_terminal_can_show_any_name(data, charset, told):
 
 
 @pytest.mark.parametrize("name", ["empty", "nowhere"])
-def test_there_is_nothing_to_go_by(tmp_path, name):
+def test_folders_without_train_metadata(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileError):
         survey.survey(tmp_path / name)
@@ -234,7 +232,7 @@ FEATURE_DAMAGES = {
 
 
 @pytest.mark.parametrize(("damage", "code", "told"), FEATURE_DAMAGES.values(), ids=FEATURE_DAMAGES)
-def test_each_damage_of_features_is_told(data, features, damage, code, told):
+def test_each_damage_of_features_is_reported(data, features, damage, code, told):
     damage(features, data.ids[2])
     found = survey.survey(data.folder)
     assert [problem.code for problem in found.problems] == [code]
@@ -285,7 +283,7 @@ def test_the_real_lists_are_as_expected(real):
     assert check(real).exit_code == 0
 
 
-def test_every_deviation_is_told(real):
+def test_every_deviation_is_reported(real):
     path = real / "train_metadata.csv"
     header, first, *rest = path.read_text().splitlines()
     assert first.startswith("A102_ang_int1") and first.endswith(",1")
@@ -305,7 +303,7 @@ def test_the_first_release_lacks_test(real):
     assert [problem.code for problem in survey.survey(real).problems] == ["missing-file", "missing-clips"]
 
 
-def test_without_its_marker_the_demo_is_no_demo(data):
+def test_without_its_marker_the_demo_is_not_recognised(data):
     (data.folder / demo.MARKER).unlink()
     said = check(data.folder)
     assert (
