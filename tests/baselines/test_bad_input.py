@@ -108,7 +108,7 @@ def test_no_blend_at_all(tiny):
 def test_an_actor_in_two_folds_is_a_leak(tiny):
     text = tiny.train.read_text().replace("clip01,A1,", "clip01,A0,")
     said = train(tiny, tiny.sound, metadata=metadata(tiny, text), code=1)
-    assert "actors in more than one fold (1): A0" in said and "disjoint by actor" in said
+    assert "actors in more than one fold (1): A0" in said and "If folds share actors" in said
 
 
 def test_labels_that_disagree_with_the_clip_s_name(tiny):

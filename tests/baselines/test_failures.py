@@ -91,7 +91,7 @@ def test_folds_with_different_betas_gain_more_than_deals():
     by_fold, found = gain(pairs(leads)[np.newaxis], labels, folds)
     wrong = ((leads > 0.2) & (leads <= 0.7)).sum()  # all of them by the other fold's β, give or take the grid
     assert abs(found.gained - wrong) <= 8 and found.high < found.gained / 2 and found.p == 1 / 41
-    assert "more than choosing on few clips gives" in failures.relations_in_words(by_fold, found)[1]
+    assert "more than choosing on few clips explains" in failures.relations_in_words(by_fold, found)[1]
 
 
 def test_similar_folds_gain_as_much_as_deals():
@@ -119,7 +119,7 @@ def test_a_gain_in_figures_and_words():
         "Of 8 true blends with the right set of emotions, 5 have the wrong relation. Of these, 1 are wrong at every β"
     )
     assert (
-        "mends 4 and loses 1: +3 in all" in words[1]
-        and "gain +2.5 (middle 95 % of 4 deals" in words[1]
+        "fixes 4 and loses 1: +3 in total" in words[1]
+        and "the gain is +2.5 (middle 95 % of 4 deals" in words[1]
         and "come from" not in "".join(words)
     )

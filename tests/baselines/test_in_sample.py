@@ -128,7 +128,7 @@ def test_decode_and_report_warn(tables):
     new = ["--test-scores", str(tables / "new.csv"), "--out", str(tables / "s.zip")]
     said = CliRunner().invoke(main, ["decode", *common, *new])
     assert said.exit_code == 0 and "times as wide as those of new clips" in said.stderr
-    assert "have the right relation, too" in said.stderr
+    assert "also have the right relation" in said.stderr
     result = CliRunner().invoke(main, ["report", str(tables / "page"), *common])
     assert result.exit_code == 0, result.output
     page = (tables / "page" / "report.html").read_text()

@@ -56,11 +56,11 @@ def test_every_label_to_its_target_and_back():
     [
         ([[0.6, 0.4, 0, 0, 0, 0]], "rows 0 match no label"),
         ([[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0.5, 0.5]], "rows 1 match no label"),
-        ([[0, 0, 0, 0, 0, 0]], "no label's"),
+        ([[0, 0, 0, 0, 0, 0]], "match no label"),
         ([[70, 30, 0, 0, 0, 0]], "divide by 100"),
         ([[np.nan, 0, 0, 0, 0, 0]], "NaN or Infinity"),
         ([[1.0, 0, 0]], r"shape \(1, 3\)"),
-        ([[0, 1, 1, 0, 0, 0]], "no label's"),
+        ([[0, 1, 1, 0, 0, 0]], "match no label"),
     ],
 )
 def test_targets_that_match_no_label_are_refused(targets, message):

@@ -382,7 +382,7 @@ def test_features_of_both_partitions_are_made_in_the_same_way(kit, dataset):
         f" OUT/real/features/{part}"
         for part, csv in (("train", "train/train_metadata.csv"), ("test", "test_metadata.csv"))
     ]
-    assert "missing for: WavLM_large\n" in result.stdout
+    assert "missing for WavLM_large\n" in result.stdout
 
 
 @pytest.mark.parametrize("layout", ["one folder", "a folder an actor"])

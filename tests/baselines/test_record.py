@@ -231,7 +231,7 @@ def test_existing_files_that_differ_from_the_record(dataset, server):
     other = {"train_metadata.csv": b"mine", "test_videos.zip": dataset["test_videos.zip"][:-1] + b"!"}
     for name, content in other.items():
         Path("DATA", name).write_bytes(content)
-    refused(get(), 3, "its MD5 is", "4 bytes here", f"Delete {Path('DATA/train_metadata.csv')}")
+    refused(get(), 3, "its MD5 is", "found 4 bytes in", f"Delete {Path('DATA/train_metadata.csv')}")
     assert requests(server) == ["record"]
     assert {path.name: path.read_bytes() for path in Path("DATA").iterdir()} == other
 
@@ -295,7 +295,7 @@ def test_no_network(server, monkeypatch):
 
 
 @pytest.mark.parametrize("status, words", [
-    (404, "Is there a record with that number?"), (410, "Is there a record with that number?"), (429, "Try again later"),
+    (404, "Is there a record with that number?"), (410, "Is there a record with"), (429, "Try again later"),
     (503, "Try again later"),
 ])  # fmt: skip
 def test_other_answers_of_the_api(dataset, server, status, words):

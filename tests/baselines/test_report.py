@@ -317,7 +317,7 @@ def test_a_run_that_subsamples_has_no_study_of_identity(run):
     with pytest.raises(ValidationError, match="aggregated"):
         report.write_report(run)
     (run / "analysis" / "identity.json").unlink()
-    assert "takes aggregated features" in report.write_report(run).read_text()
+    assert "requires aggregated features" in report.write_report(run).read_text()
 
 
 def damaged(run, change):
@@ -559,7 +559,7 @@ def test_a_missing_file_is_named_with_the_command_that_writes_it(run):
         (run / name).unlink()
         with pytest.raises(FileError, match="blemore-baselines train|same `train` command") as told:
             report.write_report(run)
-        assert (name if name != "metrics.json" else "has not ended") in str(told.value) and not (
+        assert (name if name != "metrics.json" else "holds an unfinished run") in str(told.value) and not (
             run / "report.html"
         ).exists()
         (run / name).write_bytes(content)
@@ -595,9 +595,9 @@ def test_a_folder_of_reproduce_is_referred_to_its_own_results(tmp_path):
     for folder in (tmp_path, tmp_path / "row"):
         with pytest.raises(FileError) as told:
             report.write_report(folder)
-        assert f"{tmp_path / 'results.txt'} and results.png" in str(told.value) and "not ended" not in str(told.value)
+        assert f"{tmp_path / 'results.txt'} and results.png" in str(told.value) and "unfinished" not in str(told.value)
     (tmp_path / "row" / "figures.json").unlink()
-    with pytest.raises(FileError, match="has not ended"):  # whatever lies above it
+    with pytest.raises(FileError, match="holds an unfinished run"):  # whatever lies above it
         report.write_report(tmp_path / "row")
     with pytest.raises(FileError, match="blemore-baselines train"):
         report.write_report(tmp_path / "nowhere")
