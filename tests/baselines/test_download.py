@@ -151,8 +151,8 @@ def test_wrong_hash_of_a_file_that_was_there(server, folder):
 
 
 @pytest.mark.parametrize("status, message, hint", [
-    (404, "answers 404 Not Found", "Has it moved?"), (403, "answers 403 Forbidden", "Is an account needed?"),
-    (500, "answers 500 Internal Server Error", "Try again later"), (429, "answers 429", "Try again later"),
+    (404, "answered 404 Not Found", "Has it moved?"), (403, "answered 403 Forbidden", "Is an account needed?"),
+    (500, "answered 500 Internal Server Error", "Try again later"), (429, "answered 429", "Try again later"),
 ])  # fmt: skip
 def test_other_answers(server, folder, status, message, hint):
     server.status = status

@@ -111,8 +111,8 @@ def test_it_shows_what_comes_and_asks_first(dataset, server):
     text = refused(get(typed="n\n", answer=None), 1, "nothing was fetched", "Fetch them, and agree to that licence?")
     assert "licence: cc-by-nc-4.0" in text and f"https://zenodo.org/records/{NUMBER}" in text
     assert "\x1b" not in text, "a title is no command to the terminal"
-    assert re.search(r"^pre_extracted_train_data\.zip +\d\.\d kB +features +is fetched$", text, re.MULTILINE)
-    assert re.search(r"^train_metadata\.csv +\d+ bytes +– +is fetched$", text, re.MULTILINE)
+    assert re.search(r"^pre_extracted_train_data\.zip +\d\.\d kB +features +will be fetched$", text, re.MULTILINE)
+    assert re.search(r"^train_metadata\.csv +\d+ bytes +– +will be fetched$", text, re.MULTILINE)
     assert requests(server) == ["record"] and not Path("DATA").exists()
     refused(get(typed="", answer=None), 2, "there is no terminal to ask at; give --yes to agree to the licence")
 
@@ -127,7 +127,7 @@ def test_a_single_part(dataset, server, only, missing):
     done = get("--only", only)
     assert done.exit_code == 0, done.output
     assert {path for path in files_in("DATA") if "/" not in path} == set(dataset) - missing
-    assert all(re.search(rf"^{name} .*is left out$", done.stderr, re.MULTILINE) for name in missing)
+    assert all(re.search(rf"^{name} .*will be skipped$", done.stderr, re.MULTILINE) for name in missing)
     assert not missing & set(requests(server))
 
 
@@ -197,7 +197,7 @@ def test_a_record_that_changed_in_between_is_fetched_again(dataset, server):
     name, content = "train_videos.zip", dataset["train_videos.zip"]
     download_part(name, b"of another file", '"one"\nmd5:' + "0" * 32)
     done = get()
-    assert done.exit_code == 0 and re.search(rf"^{name} .*is fetched$", done.stderr, re.MULTILINE)
+    assert done.exit_code == 0 and re.search(rf"^{name} .*will be fetched$", done.stderr, re.MULTILINE)
     assert not [asked for _, asked in server.seen if asked] and Path("DATA", name).read_bytes() == content
 
 
@@ -241,10 +241,10 @@ def test_existing_files_that_differ_from_the_record(dataset, server):
 
 def test_a_restricted_record(dataset, server, monkeypatch):
     server.token = TOKEN
-    text = refused(get(), 3, "answers 403", "The record is restricted: ask for access on", "ZENODO_TOKEN")
+    text = refused(get(), 3, "answered 403", "The record is restricted: ask for access on", "ZENODO_TOKEN")
     assert not Path("DATA").exists() and text.count("answers") == 1
     monkeypatch.setenv(records.TOKEN, "another")
-    refused(get(), 3, "answers 403", "may not read it, or the token has expired")
+    refused(get(), 3, "answered 403", "may not read it, or the token has expired")
     monkeypatch.setenv(records.TOKEN, f" {TOKEN}\n")
     done = get()
     assert done.exit_code == 0 and TOKEN not in done.output
@@ -300,7 +300,7 @@ def test_no_network(server, monkeypatch):
 ])  # fmt: skip
 def test_other_answers_of_the_api(dataset, server, status, words):
     server.status = status
-    refused(get(), 3, f"answers {status}", words)
+    refused(get(), 3, f"answered {status}", words)
 
 
 # --------------------------------------------------------------------- records of another shape
