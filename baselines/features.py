@@ -129,7 +129,7 @@ def read_scores(path: Path | str, ids: Sequence[str] | None = None, test: bool =
 
 
 def runs_of(path: Path) -> list[Path]:
-    """The run folders that a path stands for: those of its seeds where `train` was given several, else the path itself.
+    """The run folders behind a path: those of its seeds if `train` was given several, else the path itself.
 
     Raises ValidationError: the folder's model.json is damaged.
     """
@@ -140,7 +140,7 @@ def runs_of(path: Path) -> list[Path]:
 
 
 def seed_folder(run: Path, seed: int) -> Path:
-    """The run folder of one seed of several."""
+    """The folder of one seed in a run with several."""
     return run / f"seed_{seed}"
 
 

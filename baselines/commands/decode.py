@@ -133,9 +133,7 @@ def _demand_pairs(scores: tuple, test_scores: tuple, out: Path | None) -> None:
         raise click.UsageError("--test-scores and --out go together")
     models, tests = (sum(len(runs_of(path)) for path in paths) for paths in (scores, test_scores))
     if test_scores and models != tests:
-        raise click.UsageError(
-            f"{models} --scores but {tests} --test-scores; expected one of each per model and seed"
-        )
+        raise click.UsageError(f"{models} --scores but {tests} --test-scores; expected one of each per model and seed")
 
 
 def _demand_groups(normalise: str, groups: Path | None, out: Path | None) -> None:

@@ -79,7 +79,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def mean_logs(logits: np.ndarray) -> np.ndarray:
-    """One score (N, 6) for each clip from the logits of several models (M, N, 6): their mean log-probabilities."""
+    """Scores (N, 6) from the logits of several models (M, N, 6): their mean log-probabilities."""
     return log_softmax(logits).mean(axis=0)
 
 

@@ -186,7 +186,7 @@ def _nested_model(run: Run) -> str:
 
 
 def _seeds(run: Run) -> Section:
-    text = f"{SEEDS} All other sections are of all seeds together: thresholds decode their mean probabilities."
+    text = f"{SEEDS} All other sections describe all seeds together: thresholds decode their mean probabilities."
     tables = {f"seeds_{name}": table for name, table in zip(run.metrics["seeds"], seeds_tables(run.metrics))}
     return Section("Seeds", [text], tables)
 

@@ -66,7 +66,7 @@ class Run(NamedTuple):
 
     @property
     def seeds(self) -> str:
-        """The seed, or all of them, as "0, 1, 2"."""
+        """The seed, or all seeds as "0, 1, 2"."""
         seed = self.config["seed"]
         return ", ".join(map(str, seed)) if isinstance(seed, list) else str(seed)
 
@@ -129,7 +129,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _read_seeds(folder: Path) -> Run:
-    """Several seeds as one run, of the mean of their probabilities."""
+    """Several seeds as one run, with their mean probabilities."""
     dataset = read_run(runs_of(folder)[0]).dataset
     config, metrics = (_read_json(folder / name) for name in ("config.json", "metrics.json"))
     probabilities = read_models([folder], dataset.ids).average()[np.newaxis]
