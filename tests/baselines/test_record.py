@@ -242,7 +242,7 @@ def test_existing_files_that_differ_from_the_record(dataset, server):
 def test_a_restricted_record(dataset, server, monkeypatch):
     server.token = TOKEN
     text = refused(get(), 3, "answered 403", "The record is restricted: ask for access on", "ZENODO_TOKEN")
-    assert not Path("DATA").exists() and text.count("answers") == 1
+    assert not Path("DATA").exists() and text.count("answered") == 1
     monkeypatch.setenv(records.TOKEN, "another")
     refused(get(), 3, "answered 403", "may not read it, or the token has expired")
     monkeypatch.setenv(records.TOKEN, f" {TOKEN}\n")

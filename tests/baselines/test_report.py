@@ -610,7 +610,7 @@ def test_files_of_several_runs_are_refused(run):
     with pytest.raises(ValidationError, match="nested score"):
         report.write_report(run)
     (run / "oof_logits.npz").write_bytes(npz_bytes(**{**kept, "filenames": np.char.add("x", kept["filenames"])}))
-    with pytest.raises(ValidationError, match="other clips"):
+    with pytest.raises(ValidationError, match="different clips"):
         report.write_report(run)
 
 
