@@ -77,7 +77,7 @@ def read_dataset(path: Path | str) -> Dataset:
                 )
             )
     if not problems and len(set(reference.folds.values())) < 2:
-        problems.append(Problem("bad-table", str(path), "one fold alone; expected at least two to train and validate"))
+        problems.append(Problem("bad-table", str(path), "found one fold; expected at least two, to train and validate"))
     problems += [*_leaks(reference, str(path)), *_misnamed(reference, str(path))]
     if problems:
         raise ValidationError(problems)

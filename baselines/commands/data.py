@@ -73,7 +73,9 @@ def get(out: Path, only: str | None, number: int | None, yes: bool) -> None:
     talk(f"{outcome.written:,} files unpacked, {outcome.there:,} there already")
     for path in filter(is_other_archive, paths):
         talk(f"{path}: not a zip file; unpack it by hand")
-    _tell(survey(out, ("train", "test") if only is None else [part for part in ("train", "test") if part == only]))
+    _print_report(
+        survey(out, ("train", "test") if only is None else [part for part in ("train", "test") if part == only])
+    )
 
 
 def _listing(record: Record, files: Sequence[Remote], out: Path) -> str:
@@ -112,10 +114,10 @@ def check(folder: Path, figures: Path | None) -> None:
     outcome = survey(folder)
     for path in write_figures(outcome, figures) if figures else ():
         talk(f"{path} drawn")
-    _tell(outcome)
+    _print_report(outcome)
 
 
-def _tell(outcome: Survey) -> None:
+def _print_report(outcome: Survey) -> None:
     from blemore_baselines.survey.check import report
 
     click.echo(report(outcome))

@@ -112,9 +112,9 @@ def decode(
     train = read_models(scores, dataset.ids)
     test = _read_test(test_scores, ids, dataset.ids, metadata) if out else None
     actors = read_groups(groups, test.ids) if test and groups else None
-    _tell_models(scores, *filter(None, (train, test)))
+    _print_models(scores, *filter(None, (train, test)))
     decoded = transductive.fit(decoder, dataset, train, normalise, **options)
-    _tell_in_sample(dataset, train, test, decoded)
+    _warn_in_sample(dataset, train, test, decoded)
     rows = _submit(test, decoded.apply(test, actors), out) if test and out else []
     if oof_out:
         write_submission(dataset.ids, decoded.nested, oof_out)
@@ -166,7 +166,7 @@ def _demand_new_clips(test: Models, ids: list[str], metadata: Path) -> None:
         raise ValidationError(Problem("train-clips", ", ".join(map(str, test.paths)), message, hint=hint))
 
 
-def _tell_models(scores: tuple, *partitions: Models) -> None:
+def _print_models(scores: tuple, *partitions: Models) -> None:
     """Prints which paths have several seeds, and which clips a model lacks."""
     from blemore_baselines.features import runs_of
 
@@ -183,7 +183,7 @@ def _tell_models(scores: tuple, *partitions: Models) -> None:
                 )
 
 
-def _tell_in_sample(dataset: Dataset, train: Models, test: Models | None, decoded: Decoded) -> None:
+def _warn_in_sample(dataset: Dataset, train: Models, test: Models | None, decoded: Decoded) -> None:
     """A warning for each sign that --scores are not out of fold."""
     from blemore_baselines.decoding.in_sample import relations_too_good, surer, surer_than_new, too_good
 

@@ -53,7 +53,7 @@ def test_figures_and_intervals_are_those_of_the_package(two):
 
 
 def chance(rng, actors=12, clips=20):
-    """The difference of two predictors that are equally good, but not with each actor."""
+    """The difference of two predictors that are equally good overall, but not for each actor."""
     owner, labels = np.repeat(np.arange(actors), clips), rng.integers(0, 36, actors * clips)
 
     def predicted():

@@ -1,4 +1,4 @@
-"""The studies as commands: how they are made, what they write, and mistakes told in words."""
+"""The studies as commands: how they are defined, what they write, and messages for mistakes."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The study of fusion: its modules by hand, and modalities that were planted."""
+"""The study of fusion: its modules by hand, and planted modalities."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_gates_sum_to_one_and_follow_the_logits():
 
 
 def test_gated_attention_by_hand():
-    """One unit a modality: relu(2·x) and relu(3·y), gates 3/4 and 1/4, the logits their mean times 1 … 6."""
+    """One unit per modality: relu(2·x) and relu(3·y), gates 3/4 and 1/4, the logits their mean times 1 … 6."""
     module = Gated([1, 1], hidden=1)
     with torch.no_grad():
         for project, weight in zip(module.project, (2.0, 3.0)):

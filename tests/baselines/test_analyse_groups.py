@@ -80,7 +80,7 @@ def test_matching_leaves_out_labels_that_nobody_has():
 
 @pytest.fixture
 def offset(planted, monkeypatch):
-    """A dataset whose actors each have a large offset of their own in all logits; and the probabilities.
+    """A dataset in which each actor has a large offset in all logits, and the probabilities.
 
     The decoder is fitted once instead of in a cross-validation of its own.
     """
@@ -110,7 +110,7 @@ def test_errors_cost_what_they_should(offset):
 
 
 def test_labels_of_the_fold_are_not_seen(offset):
-    """With the labels of one fold shuffled, no prediction for that fold changes: the decoder is of the others."""
+    """With the labels of one fold shuffled, no prediction for that fold changes: the decoder comes from the others."""
     dataset, probabilities = offset
     inside, logs = dataset.folds == 0, np.log(probabilities)
     labels = dataset.labels.copy()

@@ -1,4 +1,4 @@
-"""The study of identity: how folds are dealt, and effects that were planted."""
+"""The study of identity: how folds are dealt, and planted effects."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_a_deal_by_hand():
 
 
 def test_actor_specific_expressions_are_found(planted):
-    """Every actor has columns of their own: nothing is known of new actors, everything of known ones."""
+    """Every actor has columns of their own, which say everything about known actors and nothing about new ones."""
     dataset, (noise,) = planted(noise=(None,))
     actor = np.unique(dataset.actors, return_inverse=True)[1]
     X = (np.eye(12)[actor][:, :, None] * dataset.targets[:, None, :]).reshape(len(actor), -1) * 4

@@ -1,4 +1,4 @@
-"""The study of importance: groups by their columns, and sources that were planted."""
+"""The study of importance: groups of columns, and planted sources."""
 
 import numpy as np
 import pytest

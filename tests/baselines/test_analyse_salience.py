@@ -1,4 +1,4 @@
-"""The study of salience: losses and decoding by hand, and effects that were planted."""
+"""The study of salience: losses and decoding by hand, and planted effects."""
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ def test_shares_by_hand(name, outputs, share):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_each_loss_is_lowest_at_its_label(name):
-    """A step of gradient descent from nothing, on one clip, makes its label what is decoded, and its share right."""
+    """One step of gradient descent from zero, on one clip, makes its decoded label and share right."""
     objective = OBJECTIVES[name]
     outputs = torch.zeros(1, objective.outputs, requires_grad=True)
     optimizer = torch.optim.Adam([outputs], lr=0.1)
@@ -203,7 +203,7 @@ def test_folds_without_blends_are_refused(tiny):
     beta=st.floats(0, 0.99),
 )
 def test_ranks_and_margins_decide_alone(scores, alpha, beta):
-    """What is decided holds the highest score, and does not change where all scores of a clip are shifted."""
+    """The decision includes the highest score, and does not change if all scores of a clip are shifted."""
     decided = decode_thresholds(margins(scores), Thresholds(alpha, beta))
     for label, its in zip(decided, scores):
         best = EMOTIONS[int(its.argmax())]

@@ -1,4 +1,4 @@
-"""The study of thresholds: exact optima against plain decoding, and shifts that were planted."""
+"""The study of thresholds: exact optima against plain decoding, and planted shifts."""
 
 import json
 
@@ -24,7 +24,7 @@ METRICS = {"presence": "acc_presence", "salience": "acc_salience", "score": "sco
 
 
 def cases(seed, ties=True):
-    """Random clips with at least one blend; their probabilities are multiples of 1/20, so that many are equal."""
+    """Random clips with at least one blend; their probabilities are multiples of 1/20, so many are equal."""
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 40))
     labels = np.append(rng.integers(0, 36, n), rng.integers(6, 36))

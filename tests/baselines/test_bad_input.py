@@ -1,4 +1,4 @@
-"""What `train` and `predict` make of data that is not as it should be: refused in words, or handled as stated."""
+"""How `train` and `predict` treat invalid data: refused with a message, or handled as documented."""
 
 import json
 import re
@@ -117,7 +117,7 @@ def test_labels_that_disagree_with_the_clip_s_name(tiny):
     assert "labels that disagree with the clip's name (1): A102_sad_int1_ver1" in said
 
 
-@pytest.mark.parametrize("n, told", [(1, "one fold alone; expected at least two"), (0, "no")])
+@pytest.mark.parametrize("n, told", [(1, "found one fold; expected at least two"), (0, "no")])
 def test_one_clip_or_none(tiny, n, told):
     assert told in train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv(list(range(n)))), code=1)
 

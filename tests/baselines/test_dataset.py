@@ -1,4 +1,4 @@
-"""The metadata as arrays: labels, targets, folds and actors, keyed by clip and refused where one is lacking."""
+"""The metadata as arrays: labels, targets, folds and actors, keyed by clip and refused if any is missing."""
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ def test_the_label_comes_from_the_table_and_not_from_the_name(metadata):
     [
         ([ROWS[0], ROWS[2].removesuffix("1"), ROWS[3]], "1 clips have no fold: A22_mix_sad_disg_30_70_ver1"),
         ([ROWS[0], ROWS[2].replace(",A22,", ",,")], "1 clips have no video_id: A22_mix_sad_disg_30_70_ver1"),
-        (ROWS[:2], "one fold alone"),
+        (ROWS[:2], "found one fold"),
         ([*ROWS, ROWS[0]], "stands in an earlier row already"),
         ([*ROWS, ROWS[0].replace("ver1,", "ver1.MP4,", 1)], "stands in an earlier row already"),
         ([*ROWS, "A3_x,A3,0,joy,,,,1,1,,1"], "none of the 36 labels"),

@@ -1,4 +1,4 @@
-"""The threshold rule, the grid and the two accounts, against slow loops written from the published rule alone."""
+"""The threshold rule, the grid and the two accounts, against slow loops written only from the published rule."""
 
 from fractions import Fraction
 
@@ -34,7 +34,7 @@ def naive_label(p, alpha, beta):
 
 
 def naive_score(predicted, truth):
-    """The exact mean of both accuracies; presence alone where no truth is a blend."""
+    """The exact mean of both accuracies; only presence if no true label is a blend."""
     presence = Fraction(sum(set(p[0]) == set(t[0]) for p, t in zip(predicted, truth)), len(truth))
     blends = [(p, t) for p, t in zip(predicted, truth) if len(t[0]) == 2]
     if not blends:
@@ -79,17 +79,17 @@ def twentieths(rng, n):
 
 
 def on_the_grid(rng, n):
-    """Values that are grid points themselves, so that p == α everywhere."""
+    """Values that are grid points, so p == α everywhere."""
     return rng.choice(GRID[:8], (n, 6))
 
 
 def doubled(rng, n):
-    """Grid points and their doubles, so that gap == β as well: 2β − β is β to the last bit."""
+    """Grid points and their doubles, so gap == β as well: 2β − β is β to the last bit."""
     return rng.choice(np.concatenate([GRID[:6], 2 * GRID[:6]]), (n, 6))
 
 
 def halves(rng, n):
-    """Two values alone: every clip holds ties, neutral among them."""
+    """Only two values: every clip has ties, including with neutral."""
     return rng.choice([0.25, 0.5], (n, 6))
 
 

@@ -1,4 +1,4 @@
-"""The decoders by name; structured decoding's account, what is shown beside it, and clips that a model lacks."""
+"""The decoders by name; structured decoding's account and its comparison; and clips that a model lacks."""
 
 import csv
 import doctest
@@ -101,7 +101,7 @@ def test_a_clip_that_all_models_lack_is_refused(tiny, tables):
 
 
 def planted(n=300, actors=12, folds=4, seed=0):
-    """A dataset, and two models of it: one that knows something, one that knows nothing."""
+    """A dataset with two models: one informative, one not."""
     from blemore_baselines.dataset import TARGETS
 
     rng = np.random.default_rng(seed)
@@ -113,7 +113,7 @@ def planted(n=300, actors=12, folds=4, seed=0):
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_every_decoder_keeps_the_contract(name):
-    """Fitted, shown, written to JSON and read back by name alone."""
+    """Fitted, shown, written to JSON and read back, only by name."""
     dataset, models = planted()
     one = Models(models.ids, models.paths[:1], models.probabilities[:1], models.logs[:1])
     demand(name, dataset)
@@ -341,7 +341,7 @@ def test_too_few_folds_with_blends_are_refused_before_the_training(tiny, tmp_pat
 
 
 def test_runs_of_version_0_2_are_shown_with_their_own_inference():
-    """There, `against` was one object, its intervals by a bootstrap."""
+    """In that version, `against` was one object with bootstrap intervals."""
     figures = fit("structured", *planted()).figures
     (new,) = figures["nested"]["against"]
     old = {"unit": "actor", "units": 5, "resamples": 2000, "seed": 0, "note": None}

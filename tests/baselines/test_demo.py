@@ -121,7 +121,7 @@ def test_a_second_call_redoes_nothing(small, monkeypatch):
 
 
 def test_killed_and_resumed(small, tmp_path, monkeypatch):
-    """A process that dies between two clips, by the hardest way there is."""
+    """A process that is killed between two clips."""
     out = tmp_path / "demo"
     code = f"""if True:
         from pathlib import Path

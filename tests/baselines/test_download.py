@@ -1,4 +1,4 @@
-"""Fetching weights, against servers on this machine: a plain one that misbehaves on demand, and one like the hub."""
+"""Fetching weights from local servers: a plain one that misbehaves on demand, and one like the hub."""
 
 import hashlib
 import json
@@ -177,7 +177,7 @@ def test_no_space(server, folder, monkeypatch):
 
 
 def test_space_that_runs_out_while_it_is_written(server, folder):
-    """The device takes no byte; what its name stands for is only known when it is written."""
+    """The device accepts no byte, which shows only when it is written to."""
     (folder / f".{NAME}.part").symlink_to("/dev/full")
     (folder / f".{NAME}.part.tag").write_text(server.etag)
     assert "No space left on device" in refused(server, folder, "no-space")
@@ -215,7 +215,7 @@ def run(*arguments, typed=None):
 
 @pytest.fixture
 def swin(server, monkeypatch):
-    """A small Video Swin at the server, with its hash in its name as torchvision has it."""
+    """A small Video Swin on the server, with its hash in its name as in torchvision."""
     from originals import randomise
     from originals.swin3d import Swin3D
 
@@ -246,7 +246,7 @@ def test_get_puts_weights_where_extract_looks_and_pins_them(server, swin, folder
 
 
 def test_what_was_pinned_does_not_change_unseen(server, swin, folder, monkeypatch):
-    """Also where the publisher states no hash."""
+    """Even if the publisher states no hash."""
     monkeypatch.setattr(VideoSwinT, "file", "plain.pth")
     monkeypatch.setattr(VideoSwinT, "weights", f"{server.url}/plain.pth")
     assert run("get", "videoswin-t", "--yes").exit_code == 0

@@ -25,7 +25,7 @@ EMOTIONS = ["ang", "disg", "fea", "hap", "sad", "neu"]
 
 
 def sequence(clip, dim=2):
-    """A few frames that tell their clip: a has 1, b 2, c 3."""
+    """A few frames that identify their clip: a has 1, b 2, c 3."""
     return np.arange(("abc".index(clip) + 1) * dim, dtype=np.float32).reshape(-1, dim) + 100 * "abc".index(clip)
 
 
@@ -496,7 +496,7 @@ RAW_SCORES = {"a": [1, 2, 3, 4, 5, -6], "b": [10, 20, 30, 40, 50, -60], "c": [0.
 
 
 def wrapped(text):
-    """As the tool writes it: a cell that wraps over lines stands in quotes."""
+    """As the tool writes it: a cell that spans lines is in quotes."""
     return text.replace("[-6.  1.  2.\n  3.  4.  5.]", '"[-6.  1.  2.\n  3.  4.  5.]"')
 
 

@@ -1,4 +1,4 @@
-"""What a run reports is what its saved model reaches: nested figures beside those of actors that nothing has seen."""
+"""A run reports what its saved model reaches: nested figures compared with figures on unseen actors."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Scores that pose as out of fold: both signs warn of them, and hardly ever of honest ones."""
+"""Scores that are wrongly given as out of fold: both signs warn, and hardly ever about honest scores."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Normalising per actor: the arithmetic by hand, what it must leave alone, and accounts and artefacts made with it."""
+"""Normalising per actor: the arithmetic by hand, what must not change, and accounts and artefacts."""
 
 import csv
 import json
@@ -152,7 +152,7 @@ def test_clips_that_a_model_lacks_stay_unknown():
 
 
 def actors_apart(n=720, actors=12, folds=4, seed=0, shift=1.5):
-    """A dataset, and a model that is right but for what each actor adds to all of their logits."""
+    """A dataset, and a model that is right except for an offset per actor in all logits."""
     rng = np.random.default_rng(seed)
     labels, actor = rng.integers(0, 36, n), np.arange(n) % actors
     dataset = Dataset([f"clip{k}" for k in range(n)], labels, actor % folds, [f"A{k}" for k in actor])
@@ -184,7 +184,7 @@ def test_actor_offsets_are_removed(name):
 
 @pytest.mark.parametrize("method", BOTH)
 def test_uninformative_labels_give_no_gain(method):
-    """Labels that are shuffled within actors: normalising must not bring any of them back."""
+    """Labels are shuffled within actors: normalising must not recover any of them."""
     dataset, models = actors_apart(n=720)
     rng, labels = np.random.default_rng(2), dataset.labels.copy()
     for actor in set(dataset.actors):
@@ -198,7 +198,7 @@ def test_uninformative_labels_give_no_gain(method):
 
 
 def tables(folder, **parts):
-    """Score tables of the parts, (dataset, models) each: the arguments that `decode` takes them by."""
+    """Score tables of the partitions, (dataset, models) each, as arguments of `decode`."""
     paths = {}
     for name, (dataset, models) in parts.items():
         paths[name] = folder / f"{name}.csv"
@@ -269,7 +269,7 @@ def test_groups_without_a_clip_are_refused(decoding, tmp_path):
 
 
 def features_apart(dataset, seed=0, shift=2.0):
-    """Eight columns of the soft labels and some noise, to which each actor adds something of their own."""
+    """Eight columns of soft labels and noise, with an offset per actor."""
     rng = np.random.default_rng(seed)
     mixing = np.random.default_rng(99).normal(size=(6, 8))
     index = np.unique(dataset.actors, return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""Clustering clips by person: on people that are made up, on the demo, and from the command line."""
+"""Clustering clips by person: on invented people, on the demo, and from the command line."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ SHARES = (0.2, 0.35, 0.35, 0.1)  # of the variance: who, which emotion, how this
 
 
 def people(count, clips, seed=0, shares=SHARES, columns=200):
-    """A source, and who is in each clip. Each of four causes moves all columns, along directions of its own."""
+    """A source, and the person in each clip. Each of four causes moves all columns, in directions of its own."""
     rng = np.random.default_rng(seed)
     actors = rng.permutation(np.repeat(np.arange(count), clips))
     causes = (
@@ -123,7 +123,7 @@ def test_what_cannot_be_clustered_is_refused(X, number, expected):
 
 
 def test_bic_is_scikit_learns():
-    """Of a tied mixture that is so well parted that soft and hard assignments are the same."""
+    """For a tied mixture whose clusters are so well separated that soft and hard assignments are the same."""
     rng = np.random.default_rng(0)
     groups = np.repeat([0, 1, 2], [20, 30, 50])
     places = rng.normal(size=(100, 4)) + 100 * groups[:, None]
@@ -164,7 +164,7 @@ def test_evaluation_of_chance(planted):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """20 clips of each of three people who differ most of all: features.csv, ids.csv."""
+    """20 clips of each of three very different people: features.csv, ids.csv."""
     features, actors = people(3, 20, shares=(0.7, 0.1, 0.1, 0.1))
     monkeypatch.chdir(tmp_path)
     rows = [[clip, *row] for clip, row in zip(features.ids, features.X.tolist())]

@@ -1,4 +1,4 @@
-"""The whole path as steps: what is run, what is found done, what is said. Most commands have a stand-in."""
+"""The whole path as steps: what is run, what counts as done, what is printed. Most commands are stand-ins."""
 
 import json
 import os
@@ -99,7 +99,7 @@ class Kit:
         return result
 
     def commands(self) -> list[str]:
-        """What was called since the last time this was asked."""
+        """The calls since the last time this was used."""
         calls = [call.replace(str(self.out), "OUT") for call in self.calls]
         self.calls.clear()
         return calls
@@ -372,7 +372,7 @@ def test_aggregated_files_are_used_as_they_are(kit, dataset):
 
 
 def test_features_of_both_partitions_are_made_in_the_same_way(kit, dataset):
-    """What the dataset has of test alone is not used; what it has of train alone is not extracted for test."""
+    """Features that exist only for test are not used; those that exist only for train are not extracted for test."""
     videos = ["train/A1_ang_int1_ver1.mov", "test/test_0001.mov"]
     result, calls = real(
         kit, dataset("logmel_test/clip.npy", "WavLM_large_train/clip.npy", *videos), ENCODERS="logmel WavLM_large"
@@ -444,7 +444,7 @@ def test_all_encoders_without_features_are_named_at_once(kit, dataset):
 
 @pytest.fixture
 def do(tmp_path, monkeypatch):
-    """Performs a step whose command is a Python function; what is said."""
+    """Performs a step whose command is a Python function. Returns its messages."""
 
     def do(output, inputs=(), action=None, words=("blemore-baselines", "x"), keep=False, expected=True):
         def execute(command, capture):
@@ -599,7 +599,7 @@ def test_an_incomplete_marker_does_not_count(tmp_path, do, rest):
 
 @pytest.fixture
 def program(tmp_path, monkeypatch):
-    """Has the steps' command be a module of this source."""
+    """Makes a module with this source the steps' command."""
 
     def write(source):
         (tmp_path / "modules").mkdir()
@@ -668,7 +668,7 @@ def start(*words, **environment):
 
 
 def test_an_interrupt_in_a_step(tmp_path):
-    """As the keyboard does it: the signal goes to the path, its step and the step's workers."""
+    """Like the keyboard: the signal goes to the pipeline, its step and the step's workers."""
     running = start("run", BLEMORE_OUT=str(tmp_path / "out"), BLEMORE_DATA="")
     while not list(tmp_path.rglob("*.mov")) and running.poll() is None:
         time.sleep(0.01)
@@ -686,7 +686,7 @@ def test_an_interrupt_in_a_step(tmp_path):
 
 
 def test_an_interrupt_of_the_path_alone_ends_its_step(tmp_path, program):
-    """As `kill -INT` or an editor does it."""
+    """Like `kill -INT` or an editor."""
     program("print(os.getpid(), flush=True); import time; time.sleep(600)")
     code = "from blemore_baselines import steps; steps.PATIENCE = 0.1; steps.MODULES['a'] = 'stand_in'; "
     running = subprocess.Popen(

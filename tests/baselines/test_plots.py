@@ -1,4 +1,4 @@
-"""Figures: what is drawn where, and the same bytes for the same input. How they look is for people to judge."""
+"""Figures: what is drawn where, and the same bytes for the same input. Their looks are not tested."""
 
 import io
 import re

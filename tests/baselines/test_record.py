@@ -1,4 +1,4 @@
-"""Getting the dataset by one command, against a server on this machine that plays the repository's API."""
+"""Getting the dataset with one command, from a local server that imitates Zenodo's API."""
 
 import hashlib
 import io
@@ -69,7 +69,7 @@ def get(*options, typed=None, answer="--yes"):
 
 
 def refused(run, code, *words):
-    """A run that ended in words, each problem in one line and a hint, with no part left in a file's place."""
+    """A run that failed with messages, one line and a hint per problem, without leaving a partial file."""
     assert run.exit_code == code, run.output
     assert all(word in run.stderr for word in words), run.stderr
     assert "Traceback" not in run.output and "defect" not in run.output and TOKEN not in run.output
@@ -123,7 +123,7 @@ def test_it_shows_what_comes_and_asks_first(dataset, server):
     ("features", {"train_videos.zip", "test_videos.zip", "test_labels.json"}),
 ])  # fmt: skip
 def test_a_single_part(dataset, server, only, missing):
-    """What is left out on purpose is nothing wrong."""
+    """Files that were skipped on purpose are not reported as problems."""
     done = get("--only", only)
     assert done.exit_code == 0, done.output
     assert {path for path in files_in("DATA") if "/" not in path} == set(dataset) - missing
@@ -226,7 +226,7 @@ def test_a_file_that_arrives_with_another_hash(dataset, server):
 
 
 def test_existing_files_that_differ_from_the_record(dataset, server):
-    """All of them, before anything is fetched; nothing is overwritten."""
+    """All of them are reported before anything is fetched; nothing is overwritten."""
     Path("DATA").mkdir()
     other = {"train_metadata.csv": b"mine", "test_videos.zip": dataset["test_videos.zip"][:-1] + b"!"}
     for name, content in other.items():
@@ -343,7 +343,7 @@ def test_no_space(dataset, server, monkeypatch):
 
 
 def test_no_space_to_unpack(tmp_path, monkeypatch):
-    """What an archive unpacks to is known once it is here: here a thousand times its size."""
+    """The unpacked size is known once the archive is downloaded: here a thousand times its size."""
     archive = tmp_path / "big.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("zeros", bytes(10**6))
@@ -402,7 +402,7 @@ def test_one_name_twice(tmp_path):
 
 
 def test_one_file_in_two_archives(tmp_path):
-    """The same content is no problem, another one is."""
+    """The same content is no problem, different content is."""
     assert unpack(tmp_path, pack({"d/a": b"1"}), pack({"d/a": b"1"})) == unpacking.Outcome(1, 0)
     [problem] = demand_refusal(tmp_path, pack({"e/a": b"1"}), pack({"e/a": b"2"}))
     assert "has the same target as" in problem and "archive1.zip › e/a" in problem
@@ -430,7 +430,7 @@ def test_nothing_is_unpacked_if_anything_is_wrong(tmp_path):
 
 
 def test_archives_that_python_cannot_read(tmp_path):
-    """Encrypted, or deflate64, as Windows packs large files. Unpacked by hand, they are no problem any more."""
+    """Encrypted, or deflate64, which Windows uses for large files. After unpacking by hand, they are no problem."""
     encrypted, deflate64 = pack({"d/a": b"1", "d/b": b"1"}), pack({"d/c": b"1"})
     for header, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flags, and after them the method
         encrypted = patch(encrypted, header, place, 1)
@@ -475,7 +475,7 @@ def test_an_interrupt_leaves_no_partial_file(tmp_path, monkeypatch):
 
 
 def test_names_that_differ_only_in_case(tmp_path, monkeypatch):
-    """On a disk that does not tell them apart, the second is there when it is about to be written."""
+    """On a disk that ignores case, the second file exists already when it is about to be written."""
     monkeypatch.setattr(unpacking, "_compare", lambda entries: (entries, []))
     (tmp_path / "out/data").mkdir(parents=True)
     (tmp_path / "out/data/a").write_bytes(b"first")

@@ -1,4 +1,4 @@
-"""The report of a run: self-contained, its tables as files, its failures measured, and what it says of half a run."""
+"""The report of a run: self-contained, with tables as files and failures measured; and errors for incomplete runs."""
 
 import csv
 import html
@@ -45,7 +45,7 @@ def run(tiny, quick, tmp_path):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Figures take seconds, and most tests are of something else."""
+    """Figures take seconds, and most tests are about something else."""
     for name in (
         "confusion",
         "intervals",
@@ -246,7 +246,7 @@ def test_studies_are_complete_with_their_own_signatures(run, tmp_path, elsewhere
 
 @pytest.mark.usefixtures("undrawn")
 def test_commands_on_the_page_can_be_run(run, quick, monkeypatch):
-    """As they stand there: a browser copies the text of `pre`."""
+    """Exactly as shown: a browser copies the text of `pre`."""
     monkeypatch.setitem(PRESETS, "published", quick)
     text = report.write_report(run).read_text()
     calls = [html.unescape(call) for call in re.findall("<pre>(blemore-baselines .*?)</pre>", text)]
@@ -270,7 +270,7 @@ def test_what_scrolls_sideways_is_marked(run):
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_run_that_did_not_note_its_metadata(run):
-    """As of version 0.2.0 and before."""
+    """As in versions up to 0.2.0."""
     config = json.loads((run / "config.json").read_text())
     del config["train"]["path"]
     (run / "config.json").write_text(json.dumps(config))
@@ -321,7 +321,7 @@ def test_a_run_that_subsamples_has_no_study_of_identity(run):
 
 
 def damaged(run, change):
-    """What is told of a study after a change to its folder."""
+    """The message about a study after a change to its folder."""
     folder = run / "analysis"
     write_study(run, folder)
     change(folder)
@@ -332,7 +332,7 @@ def damaged(run, change):
 
 
 def rewritten(run, file, content):
-    """What is told of a study with other text, bytes or JSON in one of its files."""
+    """The message about a study with other text, bytes or JSON in one of its files."""
     raw = (
         content
         if isinstance(content, bytes)
@@ -342,7 +342,7 @@ def rewritten(run, file, content):
 
 
 def without(run, *files):
-    """What is told of a study without some of its files."""
+    """The message about a study without some of its files."""
     return damaged(run, lambda folder: [(folder / file).unlink() for file in files])
 
 

@@ -72,7 +72,7 @@ def short(monkeypatch):
 
 @pytest.fixture
 def root(tmp_path):
-    """The official layout; called with the encoders that are there. Beside it train.csv, test.csv and labelled.csv."""
+    """The official layout, for the given encoders, with train.csv, test.csv and labelled.csv next to it."""
     rng = np.random.default_rng(3)
     labels = np.concatenate([rng.permutation(36), rng.permutation(36)])
     truth = {"train": labels, "test": rng.choice(36, N_TEST, replace=False)}
@@ -426,7 +426,7 @@ def test_presets_of_train_and_test_must_agree(root, tmp_path):
 
 @pytest.mark.parametrize("visual, fits", [("videomaev2", False), ("imagebind", True)])
 def test_presets_within_a_row_must_agree_where_there_is_a_choice(root, tmp_path, visual, fits):
-    """ImageBind has one preset alone, whose name says nothing of the others."""
+    """ImageBind has only one preset, whose name says nothing about the others."""
     data = root("ImageBind", "WavLM_large")
     own(data, visual, "reference"), own(data, "wavlm", "published")
     shutil.rmtree(data / "pre_extracted_train_data")
@@ -577,7 +577,7 @@ def test_a_full_disk_stops_all(root, tmp_path, monkeypatch):
 
 
 def test_killed_again_and_again(root, tmp_path, long):
-    """Real kills, as late as the fifth second of each start; what comes out is what an unbroken run gives."""
+    """Real kills, up to the fifth second of each start; the result equals that of an uninterrupted run."""
     if not long:
         pytest.skip("takes a minute: --long")
     data = root(*FEW)

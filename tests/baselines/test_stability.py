@@ -1,4 +1,4 @@
-"""The stability of thresholds: how far they can be moved, and what is told of folds and of resampled actors."""
+"""The stability of thresholds: how far they can be moved, and figures of folds and resampled actors."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_clips_without_blends():
 
 
 def check_region(probabilities, labels):
-    """That it reaches to where more than NEAR is lost, and no farther."""
+    """Checks that a region reaches up to where more than NEAR is lost, and no farther."""
     found = stability.region(probabilities, labels)
     (alpha, beta), (low, high), (bottom, top), best = found
     assert low < alpha <= high or low == alpha == high == 0

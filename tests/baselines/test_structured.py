@@ -1,4 +1,4 @@
-"""Structured decoding: against a world whose posterior is known, and on little or odd data."""
+"""Structured decoding: on simulated clips with a known posterior, and on little or unusual data."""
 
 import json
 
@@ -46,7 +46,7 @@ SAME_SET = SET_OF_LABEL[:, None] == SET_OF_LABEL[None, :]  # (36, 36)
 
 
 def expected_score(truth, decided, share, weight=0.5):
-    """What decided labels (N,) are expected to score where the clips' labels are drawn from `truth` (N, 36)."""
+    """The expected score of decided labels (N,) if the clips' labels are drawn from `truth` (N, 36)."""
     rows = np.arange(len(decided))
     presence = (truth @ SAME_SET)[rows, decided]
     salience = np.where(decided >= len(EMOTIONS), truth[rows, decided], 0)

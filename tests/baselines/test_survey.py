@@ -1,4 +1,4 @@
-"""What the check of a dataset's folder says: of the demo, of damaged copies of it, and of the real metadata."""
+"""The check of a dataset's folder: on the demo, on damaged copies of it, and on the real metadata."""
 
 import shutil
 from types import SimpleNamespace
@@ -252,7 +252,7 @@ def test_an_aggregated_file_that_cannot_be_read(data):
 
 @pytest.fixture
 def real(shared, made, tmp_path, monkeypatch):
-    """The real metadata with the demo's clips in place of the videos, whose headers are not looked at."""
+    """The real metadata with the demo's clips instead of the videos, whose headers are not read."""
     monkeypatch.setattr(survey.Clip, "probe", lambda clip: 1.5)
     folder = tmp_path / "real"
     for part in ("train", "test"):
