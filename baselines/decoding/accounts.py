@@ -86,7 +86,7 @@ def _judge(
 
 
 def choose(probabilities: np.ndarray, labels: np.ndarray) -> tuple[int, Thresholds]:
-    """The epoch (from 0) and thresholds with the best score over (epochs, N, 6); of equal epochs the earliest."""
+    """The epoch (from 0) and thresholds with the best score over (epochs, N, 6); the earliest of equal epochs."""
     fits = [fit_grid(epoch, labels) for epoch in probabilities]
     best = int(np.argmax([score for _, score in fits]))
     return best, fits[best][0]

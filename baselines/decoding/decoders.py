@@ -106,7 +106,7 @@ def read(spec: dict, where: str = "decoder") -> Callable[[np.ndarray], Answers]:
 def bad_spec(spec: dict, where: str) -> ValidationError:
     """The error for a spec that no decoder wrote."""
     expected = ", or ".join(f"{name} with {decoder.spec}" for name, decoder in DECODERS.items())
-    hint = "Was the file copied whole? Copy it again, or train again."
+    hint = "Was the file copied completely? Copy it again, or train again."
     return ValidationError(Problem("bad-decoder", where, f"found {show(str(spec))}; expected {expected}", hint=hint))
 
 

@@ -439,7 +439,7 @@ def from_dict(data: object, where: str = "decoder") -> Model:
         )
         problems.append(Problem("bad-decoder", where, message))
     if problems:
-        hint = "Was the file copied whole? Copy it again, or fit again."
+        hint = "Was the file copied completely? Copy it again, or fit again."
         raise ValidationError([*problems[:-1], problems[-1]._replace(hint=hint)])
     return Model(scales, weights, arrays, float(strength), float(share), spread)
 

@@ -30,7 +30,7 @@ from blemore_baselines.results.published import Published, read_published_trivia
 HEAD = "mlp512"  # the published head
 METRICS = {"acc_presence": "presence", "acc_salience": "salience"}
 NESTED = {**METRICS, "score": "score"}
-ON_DEMO = "These are the demo's invented clips, so no differences to the paper's figures are given.\n"
+ON_DEMO = "These are the demo's invented clips, so their figures are not subtracted from the paper's.\n"
 Figure = Mapping | float | None  # mean and std, or a figure alone
 
 

@@ -129,8 +129,8 @@ def test_names_come_from_the_sources(tiny, tmp_path):
     [
         ("fusion", ["sound"], [], 1, "1 source; expected at least two"),
         ("fusion", ["sound", "look"], ["--head", "linear"], 1, "linear has no hidden layer"),
-        ("fusion", ["sound", "sound"], [], 2, "the same source twice"),
-        ("importance", ["sound", "sound"], [], 2, "the same source twice"),
+        ("fusion", ["sound", "sound"], [], 2, "the same source is given twice"),
+        ("importance", ["sound", "sound"], [], 2, "the same source is given twice"),
         ("salience", ["nowhere"], [], 3, "nowhere: cannot be opened"),
     ],
 )

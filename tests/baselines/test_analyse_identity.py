@@ -90,7 +90,7 @@ def test_incomparable_folds_are_refused(tiny):
         run(tiny.dataset._replace(folds=tiny.dataset.folds % 2), features)
     with pytest.raises(ValidationError, match="no blends in fold 1"):
         run(tiny.dataset._replace(labels=np.where(tiny.dataset.folds == 1, 0, tiny.dataset.labels)), features)
-    with pytest.raises(ValidationError, match="an actor of its own"):
+    with pytest.raises(ValidationError, match="every actor has a single clip"):
         run(tiny.dataset._replace(actors=list(tiny.dataset.ids)), features)
 
 

@@ -307,7 +307,7 @@ def test_accounts_have_names_and_nested_figures_their_intervals(outcome_of, tmp_
 
 def test_on_the_demo_there_are_no_differences(outcome_of, tmp_path):
     text, _ = outcome_of(dataset_of(take.name for take in plan()[0]), LABELLED)
-    assert text.startswith("These are the demo's invented clips, so no differences to the paper's")
+    assert text.startswith("These are the demo's invented clips, so their figures are not subtracted from the paper's")
     for name in ("results.txt", "results.csv", "results.tex"):
         content = (tmp_path / name).read_text()
         assert "difference" not in content and "+0." not in content
@@ -359,7 +359,7 @@ def test_missing_features_are_named_and_are_not_a_failure(root, tmp_path):
     assert outcome.results[-1].row.name == "HiCMAE" and outcome.results[-1].test is None  # validated all the same
     told = json.loads((tmp_path / "out" / "results.json").read_text())["not_run"]
     assert len(told) == 11 and all(one["why"] in outcome.text for one in told)
-    assert "ids alone" in outcome.text and outcome.results[0].test["figures"] is None
+    assert "has only ids" in outcome.text and outcome.results[0].test["figures"] is None
     assert check(
         tmp_path / "out" / "ImageBind-aggregate" / "submission.zip", [f"test_{k:04}" for k in range(1, N_TEST + 1)]
     )
@@ -548,7 +548,7 @@ def test_another_test_protocol_predicts_again(root, tmp_path, capfd):
     data = root("WavLM_large")
     retrain = run(data, tmp_path / "out", test="test.csv").results[0].test
     best = run(data, tmp_path / "out", test="test.csv", test_protocol="best-fold").results[0].test
-    assert "WavLM: another test_protocol" in capfd.readouterr().err
+    assert "WavLM: test_protocol and epochs changed" in capfd.readouterr().err
     assert (best["alpha"], best["beta"], best["fitted_on"]) == (retrain["alpha"], retrain["beta"], retrain["fitted_on"])
     assert best["epochs"] == int(best["fitted_on"].rpartition(" ")[2]) and retrain["epochs"] == 3
     scored = run(data, tmp_path / "out", test="labelled.csv", test_protocol="best-fold")
