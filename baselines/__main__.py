@@ -1,11 +1,11 @@
-"""Starts `blemore-baselines`, or says what to install first. Before that, it imports nothing heavy."""
+"""Starts `blemore-baselines`, or says what to install first. Imports nothing heavy before that."""
 
 import sys
 from importlib.util import find_spec
 
 from blemore.errors import NOT_INSTALLED, some
 
-# What the extra `baselines` in setup.cfg installs, by the names of the modules.
+# The packages of the extra `baselines` in setup.cfg, by module name.
 MODULES = (
     "PIL",
     "av",
@@ -26,7 +26,7 @@ MODULES = (
 
 
 def main() -> None:
-    """The command. Its exit code is NOT_INSTALLED where a package of the extra is missing."""
+    """Runs the command. The exit code is NOT_INSTALLED if a package of the extra is missing."""
     missing = [name for name in MODULES if find_spec(name) is None]
     if missing:
         message = f"blemore-baselines needs packages that are not installed ({some(missing)})"

@@ -1,6 +1,6 @@
-"""The command group `blemore-baselines`. Results go to stdout, progress and talk to stderr.
+"""The command group `blemore-baselines`. Results go to stdout, progress and messages to stderr.
 
-Each command imports what it needs when it runs, so that `--help` answers at once.
+Each command imports what it needs only when it runs, so `--help` is fast.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
     """The BLEMORE baselines: from clips to features, models and submissions.
 
     \b
-    The path, with a small generated dataset (`blemore-baselines run` takes it in one go):
+    The whole path, on a small generated dataset (`blemore-baselines run` does it in one go):
       blemore-baselines demo --out demo
       blemore-baselines extract --encoder logmel --metadata demo/train_metadata.csv --clips demo/train --out train
       blemore-baselines extract --encoder logmel --metadata demo/test_metadata.csv --clips demo/test --out test

@@ -26,8 +26,8 @@ for _index, _label in enumerate(LABELS):
     for _emotion, _salience in zip(*_label):
         TARGETS[_index, EMOTIONS.index(_emotion)] = _salience / 100
 
-# (36,) each: whether a label is a blend, which set of emotions it has, and the places of its emotions in PAIRS and of
-# its saliences in BLEND_SALIENCES (−1: a single emotion)
+# (36,) each: whether a label is a blend, its set of emotions, and the indices of its emotions in PAIRS and of its
+# saliences in BLEND_SALIENCES (−1: a single emotion)
 _SETS = list(dict.fromkeys(label.emotions for label in LABELS))
 N_SETS, N_RELATIONS = len(_SETS), len(BLEND_SALIENCES)
 IS_BLEND = np.array([label.is_blend for label in LABELS])
@@ -53,15 +53,15 @@ class Dataset(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Of everything: clips, labels, folds and actors."""
+        """A digest of everything: clips, labels, folds and actors."""
         return digest("\t".join(map(str, row)) for row in zip(*self))
 
 
 def read_dataset(path: Path | str) -> Dataset:
     """The train metadata.
 
-    Raises ValidationError: its content is wrong, a clip has no fold or actor, an actor is in several folds, or a clip's
-    name says another label than its row.
+    Raises ValidationError: the content is invalid, a clip has no fold or actor, an actor is in several folds, or a
+    clip's name disagrees with the label in its row.
     """
     reference = validate_metadata(read_table(path), str(path))
     problems = []
@@ -77,7 +77,7 @@ def read_dataset(path: Path | str) -> Dataset:
                 )
             )
     if not problems and len(set(reference.folds.values())) < 2:
-        problems.append(Problem("bad-table", str(path), "one fold alone; expected at least two to train and validate"))
+        problems.append(Problem("bad-table", str(path), "found one fold; expected at least two, to train and validate"))
     problems += [*_leaks(reference, str(path)), *_misnamed(reference, str(path))]
     if problems:
         raise ValidationError(problems)
@@ -93,16 +93,16 @@ def read_dataset(path: Path | str) -> Dataset:
 def read_groups(path: Path, ids: Sequence[str]) -> list[str]:
     """Who is in each clip of `ids`, in their order: the column `actor` of a CSV with `filename` and `actor`.
 
-    Rows may come in any order, and other columns may stand beside these two.
+    Rows may be in any order, and there may be other columns.
 
-    Raises FileError: it cannot be opened; ValidationError: a column is missing, or a clip is missing, unknown, there
-    twice or without an actor. Every problem is listed.
+    Raises FileError: it cannot be opened; ValidationError: a column is missing, or a clip is missing, unknown, repeated
+    or without an actor. Every problem is listed.
     """
     rows, where = read_table(path), str(path)
     absent = [name for name in GROUP_COLUMNS if rows and name not in rows[0]]
     if not rows or absent:
         fault = f"no column {' and no column '.join(absent)}" if rows else "no rows"
-        hint = "The dataset's metadata calls the actor video_id. Rename that column, or write a table with these two."
+        hint = "The dataset's metadata calls the actor video_id. Rename that column, or write a table with both."
         raise ValidationError(
             Problem(
                 "bad-table",
@@ -125,7 +125,7 @@ def read_groups(path: Path, ids: Sequence[str]) -> list[str]:
 def _group_problems(
     rows: Sequence[Mapping[str, str]], clips: Sequence[str], expected: Sequence[str], where: str
 ) -> Iterator[Problem]:
-    """What is wrong with a groups CSV; `clips` are the clips of its rows, `expected` those that it must have."""
+    """What is wrong with a groups CSV; `clips` are the clips in its rows, `expected` the required ones."""
     nameless = [row[""] for row, clip in zip(rows, clips) if not clip]
     if nameless:
         yield Problem("bad-table", where, f"lines without a filename: {some(nameless)}; expected one in each")
@@ -138,18 +138,18 @@ def _group_problems(
             "are missing",
             "Each clip needs an actor. Was the table written for other clips?",
         ),
-        ("unknown-clips", unknown, "are not known", folders_hint(unknown) or "Are they of another partition?"),
+        ("unknown-clips", unknown, "are not known", folders_hint(unknown) or "Are they from another partition?"),
         (
             "duplicate-clip",
             [clip for clip, count in present.items() if count > 1],
-            "stand in it more than once",
-            "A media suffix does not make another clip. Keep one row of each.",
+            "are listed more than once",
+            "Names that differ only in a media suffix are the same clip. Keep one row per clip.",
         ),
         (
             "no-actor",
             [clip for row, clip in zip(rows, clips) if clip and not row["actor"]],
             "have no actor",
-            "Where the person is not known, give the clip an actor of its own.",
+            "If the person is unknown, give the clip an actor of its own.",
         ),
     ]
     for code, names, fault, hint in faults:
@@ -158,7 +158,7 @@ def _group_problems(
 
 
 def _leaks(reference: Reference, where: str) -> Iterator[Problem]:
-    """Actors in several folds: a model would be validated on people that it has seen."""
+    """Actors in several folds; a model would be validated on people that it has seen."""
     folds: dict[str, set[int]] = {}
     for clip, actor in reference.groups.items():
         if clip in reference.folds:
@@ -169,12 +169,12 @@ def _leaks(reference: Reference, where: str) -> Iterator[Problem]:
             "leak",
             where,
             f"actors in more than one fold ({len(several):,}): {some(several)}; expected each in one",
-            hint="Folds must be disjoint by actor, or every figure is too good. Use the dataset's own folds.",
+            hint="Use the dataset's own folds. If folds share actors, every figure is too good.",
         )
 
 
 def _misnamed(reference: Reference, where: str) -> Iterator[Problem]:
-    """Clips whose name, where it is of the train partition's form, says another label than the table."""
+    """Clips whose name follows the train partition's pattern but disagrees with the table's label."""
     wrong = []
     for clip, label in reference.labels.items():
         try:

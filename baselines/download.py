@@ -1,8 +1,8 @@
-"""One file from its publisher, whole and checked: everything that the kit downloads comes through here.
+"""Downloads one file from its publisher, completely and checked. All the kit's downloads go through this module.
 
-What arrives must have the length and the hash that the publisher states. A download that was interrupted goes on where
-it stopped, as long as the publisher still has the same file: the hash that is stated tells, else the server's tag.
-Until a file is whole, it is a hidden one beside its place.
+A file must have the length and the hash that the publisher states. An interrupted download resumes where it stopped, as
+long as the publisher still has the same file, judged by the stated hash or else the server's tag. An incomplete file is
+kept under a hidden name in its target folder.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from tqdm import tqdm
 
 from blemore.errors import BlemoreError, FileError, Problem
 
-ATTEMPTS = 5  # at one file, as long as each brings something
+ATTEMPTS = 5  # per file, as long as each receives something
 TIMEOUT = 30  # seconds without an answer
-BLOCK = 2**16  # bytes; what is broken off in the middle of one is lost
-CONNECTED = "Is this machine connected to the internet? A proxy is named by HTTPS_PROXY."
-DIGITS = {"md5": 32, "sha256": 64}  # of a whole hash, by its algorithm
+BLOCK = 2**16  # bytes; a block that breaks off is lost
+CONNECTED = "Is this machine connected to the internet? If it needs a proxy, set HTTPS_PROXY."
+DIGITS = {"md5": 32, "sha256": 64}  # length of a full hash, by algorithm
 
 
 class Remote(NamedTuple):
-    """A file at its publisher's.
+    """A file as its publisher describes it.
 
     url:      its address
-    path:     where it goes, below the folder that is fetched into
-    size:     in bytes; None where it is not stated
-    checksum: `md5:` or `sha256:` and as many of the first digits as are stated; "" where none are
+    path:     its target, relative to the download folder
+    size:     in bytes; None if not stated
+    checksum: `md5:` or `sha256:` and the leading digits that are stated; "" if none are
     """
 
     url: str
@@ -44,18 +44,18 @@ class Remote(NamedTuple):
 
     @property
     def is_pinned(self) -> bool:
-        """Whether all digits are stated, so that they tell the file from any other."""
+        """Whether all digits are stated, so that they identify the file."""
         algorithm, _, digits = self.checksum.partition(":")
         return len(digits) == DIGITS.get(algorithm)
 
 
 class Publisher(NamedTuple):
-    """What differs from one publisher to another.
+    """What differs between publishers.
 
-    headers:   sent with each request; never beyond the host that is asked first
-    forbidden: what to do where access is refused
-    elsewhere: how to name another folder, where this one is full
-    changed:   what another hash than the stated one means
+    headers:   sent with each request, but never to a host that it is redirected to
+    forbidden: what to do if access is refused
+    elsewhere: how to choose another folder if this one is full
+    changed:   what a hash other than the stated one means
     """
 
     headers: Mapping[str, str]
@@ -65,9 +65,9 @@ class Publisher(NamedTuple):
 
 
 def fetch(remote: Remote, folder: Path, publisher: Publisher) -> Path:
-    """Have a file in a folder, whole and checked; one that is there already is only checked.
+    """Downloads and checks a file; an existing file is only checked. Returns its path.
 
-    Raises FileError: it cannot be fetched or written, or is not what the publisher states.
+    Raises FileError: it cannot be fetched or written, or differs from what the publisher states.
     """
     import pooch
 
@@ -75,10 +75,10 @@ def fetch(remote: Remote, folder: Path, publisher: Publisher) -> Path:
     path = folder / remote.path
     with _in_words(remote, path, publisher):
         if path.exists():
-            hint = f"Delete {path} to download it anew."
+            hint = f"Delete {path} to download it again."
             size = path.stat().st_size
             if remote.size not in (None, size):
-                message = f"{size:,} bytes here; its publisher states {remote.size:,}"
+                message = f"found {size:,} bytes in {path}; expected {remote.size:,}, as its publisher states"
                 raise FileError(Problem("wrong-length", remote.url, message, hint=hint))
             _check_checksum(remote, path, hint)
         else:
@@ -89,12 +89,12 @@ def fetch(remote: Remote, folder: Path, publisher: Publisher) -> Path:
 
 
 def begun(remote: Remote, folder: Path) -> int:
-    """How many bytes of a file an earlier download left that the next one goes on from, as far as is known here."""
+    """How many bytes an earlier download left for the next one to resume from, unless the server's file has changed."""
     return _Part(folder / remote.path).usable(remote)
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """The hash of a file in hexadecimal digits."""
+    """The hash of a file, as hexadecimal digits."""
     content = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file, progress_bar(path.stat().st_size, 0, f"checking {path.name}") as progress:
         while block := file.read(16 * BLOCK):
@@ -104,12 +104,12 @@ def digest(path: Path, algorithm: str) -> str:
 
 
 def progress_bar(total: int | None, initial: int, title: str) -> tqdm:
-    """Of bytes. What takes less than a second shows none."""
+    """A progress bar of bytes, hidden for the first second."""
     return tqdm(total=total, initial=initial, desc=title, unit="B", unit_scale=True, disable=None, delay=1)
 
 
 def demand_space(folder: Path, needed: int, purpose: str = "") -> None:
-    """OSError: so many bytes are not free where a folder is, or will be made. `purpose`: what needs them."""
+    """OSError: fewer than `needed` bytes are free where the folder is or will be. `purpose`: what needs them."""
     place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(place).free
     if needed > free:
@@ -117,10 +117,10 @@ def demand_space(folder: Path, needed: int, purpose: str = "") -> None:
 
 
 def get_response(url: str, publisher: Publisher, headers: Mapping[str, str]):
-    """An open answer, whatever its status. Raises the errors of requests.
+    """An open response, whatever its status. Raises the errors of requests.
 
-    An account's token is in the headers, which requests takes off where it is led to another host; `auth` keeps a
-    .netrc from taking its place.
+    An account's token is in the headers, which requests drops when redirected to another host; `auth` keeps a .netrc
+    from overriding it.
     """
     import requests
 
@@ -132,7 +132,7 @@ def _as_it_is(request):
 
 
 def demand_success(response, url: str, publisher: Publisher, missing: str) -> None:
-    """FileError: the publisher refuses. `missing`: what to do where there is no such thing."""
+    """FileError: the publisher refuses the request. `missing`: what to do if the file does not exist."""
     status = response.status_code
     if status < 400:
         return
@@ -140,13 +140,13 @@ def demand_success(response, url: str, publisher: Publisher, missing: str) -> No
     if status in (401, 403):
         hint = publisher.forbidden
     elif status == 429 or status >= 500:
-        hint = "Try again later: the same command goes on from here."
-    message = f"its publisher answers {status} {response.reason}"
+        hint = "Try again later: the same command resumes from here."
+    message = f"the server answered {status} {response.reason}"
     raise FileError(Problem("http-error", url, message, hint=hint))
 
 
 def unreachable(url: str, error: BaseException) -> FileError:
-    """What the network says, in words."""
+    """The error for a server that cannot be reached."""
     return FileError(Problem("no-network", url, f"cannot be reached: {first_line(_innermost(error))}", hint=CONNECTED))
 
 
@@ -163,7 +163,7 @@ def _check_checksum(remote: Remote, path: Path, hint: str) -> None:
 
 @contextmanager
 def _in_words(remote: Remote, path: Path, publisher: Publisher) -> Iterator[None]:
-    """Every error of a download in words."""
+    """Turns every error of a download into a FileError."""
     from requests.exceptions import RequestException
 
     try:
@@ -173,7 +173,7 @@ def _in_words(remote: Remote, path: Path, publisher: Publisher) -> Iterator[None
     except RequestException as error:
         raise unreachable(remote.url, error) from None
     except OSError as error:
-        raise cannot_write(path, error, f"Make room there, or name another folder by {publisher.elsewhere}.") from None
+        raise cannot_write(path, error, f"Make room there, or choose another folder ({publisher.elsewhere}).") from None
 
 
 def cannot_write(path: Path, error: OSError, hint: str) -> FileError:
@@ -182,7 +182,7 @@ def cannot_write(path: Path, error: OSError, hint: str) -> FileError:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """The system's own word, which the libraries wrap several times."""
+    """The system's own error, which the libraries wrap several times."""
     while error.__context__:
         error = error.__context__
     return error
@@ -193,9 +193,9 @@ def first_line(error: BaseException) -> str:
 
 
 class _Part:
-    """What has come so far, in a hidden file beside the path, and what it is a part of.
+    """The part of a file received so far, in a hidden file next to its path, and which file it is a part of.
 
-    In the file `.tag` are the server's own tag, by which it knows the same file again, and the hash that was stated.
+    The file `.tag` holds the server's tag, by which it recognises the file, and the stated hash.
     """
 
     def __init__(self, path: Path):
@@ -209,7 +209,7 @@ class _Part:
         return self._lines()[0]
 
     def usable(self, remote: Remote) -> int:
-        """So many bytes are the beginning of the file as it is stated now; 0: what is there is of another one."""
+        """How many bytes are the beginning of the file as stated now; 0 if they belong to another file."""
         tag, checksum = self._lines()
         is_other = checksum != remote.checksum if checksum else not tag
         return 0 if is_other or self.size() > (remote.size or self.size()) else self.size()
@@ -219,7 +219,7 @@ class _Part:
         return tag, checksum
 
     def remember(self, headers: Mapping[str, str], remote: Remote) -> None:
-        """With neither a tag nor a whole hash, what has come is of no use to another attempt."""
+        """Saves tag and hash; without a tag or a full hash, another attempt cannot resume."""
         etag = headers.get("ETag", "")
         tag = headers.get("Last-Modified", "") if etag.startswith("W/") or not etag else etag
         checksum = remote.checksum if remote.is_pinned else ""
@@ -234,7 +234,7 @@ class _Part:
 
 
 class _Resuming:
-    """A downloader for pooch that goes on with what is there of a file."""
+    """A downloader for pooch that resumes partial files."""
 
     def __init__(self, remote: Remote, path: Path, publisher: Publisher):
         self.remote, self.path, self.publisher, self.part = remote, path, publisher, _Part(path)
@@ -254,7 +254,7 @@ class _Resuming:
                 if size <= before or attempt == ATTEMPTS - 1:
                     message = f"the connection broke off after {size:,} bytes: {first_line(_innermost(error))}"
                     goes_on = self.part.usable(self.remote)
-                    hint = f"The same command {'goes on from there' if goes_on else 'starts anew'}."
+                    hint = f"The same command {'resumes from there' if goes_on else 'starts again from the beginning'}."
                     raise FileError(Problem("broken-off", url, message, hint=hint)) from None
                 time.sleep(1)
         try:
@@ -266,21 +266,21 @@ class _Resuming:
         os.replace(self.part.content, output_file)
 
     def _go_on(self) -> None:
-        """Receive what lacks, or all of it where the publisher's file may be another by now."""
+        """Receives the rest of the file, or all of it if the publisher's file may have changed."""
         have = self.part.usable(self.remote)
         if self.part.size() > have:
             self.part.forget()
         if self.remote.is_pinned and have and have == self.remote.size:
-            return  # stopped when all had come, before it was checked
+            return  # complete, but stopped before it was checked
         headers = {"Accept-Encoding": "identity"}
         if have:
             tag = self.part.tag()
             headers |= {"Range": f"bytes={have}-", **({"If-Range": tag} if tag else {})}
         with get_response(self.remote.url, self.publisher, headers) as response:
-            if response.status_code == 416 and have:  # nothing lacks, or it has become shorter
+            if response.status_code == 416 and have:  # it is complete already, or has become shorter
                 self.part.forget()
                 return self._go_on()
-            missing = f"Has it moved? Look for it at its authors', and put it at {self.path}."
+            missing = f"Has it moved? Look for it on its authors' pages, and save it as {self.path}."
             demand_success(response, self.remote.url, self.publisher, missing)
             have = have if response.status_code == 206 else 0
             rest = response.headers.get("Content-Length")
@@ -294,7 +294,7 @@ class _Resuming:
     def _check_size(self, size: int | None) -> None:
         if self.remote.size is not None and size != self.remote.size:
             self.part.forget()
-            message = f"{size or 0:,} bytes; its publisher states {self.remote.size:,}"
+            message = f"found {size or 0:,} bytes; expected {self.remote.size:,}, as its publisher states"
             raise FileError(Problem("wrong-length", self.remote.url, message, hint="Try again later."))
 
     def _receive(self, response, have: int, size: int | None) -> None:

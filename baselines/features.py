@@ -1,4 +1,4 @@
-"""The feature store: features or scores of clips from any source, keyed by clip id. sources/ has a reader per format.
+"""Reads features or scores of clips from any source, keyed by clip id. sources/ has a reader per format.
 
 | source                                   | what it holds                                             |
 |------------------------------------------|-----------------------------------------------------------|
@@ -9,11 +9,11 @@
 | `.csv` with `id,label,pred`              | HiCMAE's raw output, as emotion scores                    |
 | folder of such `.csv`                    | their rows together, e.g. a file per fold                 |
 
-The caller names the clips that must be there. Clips that are missing, unknown, repeated, not finite or of another
-shape are refused, with names and counts; rows are never paired by position.
+The caller names the required clips. Missing, unknown or repeated clips, values that are not finite and other shapes are
+refused, with names and counts; rows are never paired by position.
 
-`meta` says how the features were made (encoder, revision, preset, precision, statistics, columns) as far as the source
-knows it. A model keeps it, and refuses features that were made differently.
+`meta` says how the features were made (encoder, revision, preset, precision, statistics, columns), if the source records
+it. A model keeps it, and refuses features that were made differently.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ RUN_OOF, RUN_TEST = "oof_logits.csv", "test_logits.csv"  # the score tables in a
 
 
 class Features(NamedTuple):
-    """Rows of features, and whose they are.
+    """Rows of features and the clips that they belong to.
 
-    ids:   the clips, in the order that was asked for
+    ids:   the clips, in the requested order
     X:     (rows, D) float32; float64 from a CSV table
-    owner: (rows,) the index in `ids` of each row's clip; aggregated features have a row a clip
-    meta:  how they came about; `statistics` is None for features that are not aggregated
+    owner: (rows,) the index in `ids` of each row's clip; aggregated features have one row per clip
+    meta:  how they were made; `statistics` is None for features that are not aggregated
     """
 
     ids: list[str]
@@ -57,7 +57,7 @@ class Features(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Of the rows and whose they are: 16 hexadecimal digits."""
+        """A digest of the rows and their owners: 16 hexadecimal digits."""
         return hashlib.sha256(np.ascontiguousarray(self.X).tobytes() + self.owner.tobytes()).hexdigest()[:16]
 
 
@@ -65,10 +65,10 @@ def read_features(path: Path | str, ids: Sequence[str] | None = None, aggregated
     """The features of `ids` from any source.
 
     ids:        None takes the source's own clips, in its order
-    aggregated: one row a clip; a folder of (T, D) files is aggregated on the way. False: every row
-                of a folder's (T, D) files, for subsampling.
+    aggregated: one row per clip; a folder of (T, D) files is aggregated while reading. False: every row of a folder's
+                (T, D) files, for subsampling.
 
-    Raises FileError: the source cannot be opened; ValidationError: see the module's text.
+    Raises FileError: the source cannot be opened; ValidationError: see the module's docstring.
     """
     path = Path(path)
     if holds_sequences(path):
@@ -79,7 +79,7 @@ def read_features(path: Path | str, ids: Sequence[str] | None = None, aggregated
             Problem(
                 "not-a-sequence",
                 str(path),
-                "holds one row a clip; subsampling expected a folder with a (T, D) file a clip",
+                "holds one row per clip; subsampling expected a folder with a (T, D) file per clip",
                 hint="Give the folder that `extract` wrote, or --method aggregate.",
             )
         )
@@ -88,8 +88,8 @@ def read_features(path: Path | str, ids: Sequence[str] | None = None, aggregated
             Problem(
                 "no-features",
                 str(path),
-                "not a source; expected a folder with a .npy or .csv file a clip, an .npz file, or a .csv table",
-                hint="Is it one of a folder's files, or its meta.json? Give the folder.",
+                "not a source; expected a folder with a .npy or .csv file per clip, an .npz file, or a .csv table",
+                hint="Is it a single file from a folder of features? Give the folder.",
             )
         )
     names, X, meta = read_npz(path) if path.suffix.lower() == ".npz" else read_tables(path)
@@ -106,10 +106,10 @@ def read_features(path: Path | str, ids: Sequence[str] | None = None, aggregated
 def read_scores(path: Path | str, ids: Sequence[str] | None = None, test: bool = False) -> Features:
     """Scores (N, 6) in the emotions' index order, from a table, HiCMAE's raw files, or a run folder.
 
-    Of a run folder it takes what the final model corresponds to: the out-of-fold logits at its number
-    of epochs, or with `test` the logits of the last `predict`.
+    From a run folder it takes the scores that correspond to the final model: the out-of-fold logits at its number of
+    epochs or, with `test`, the logits of the last `predict`.
 
-    Raises as `read_features`, and ValidationError where the columns are not the six emotions.
+    Raises: see `read_features`; also ValidationError if the columns are not the six emotions.
     """
     path = Path(path)
     if (path / RUN_OOF).exists():
@@ -123,14 +123,14 @@ def read_scores(path: Path | str, ids: Sequence[str] | None = None, test: bool =
                 "not-scores",
                 str(path),
                 f"found {kind}; expected filename and the six emotions {', '.join(EMOTIONS)}, in any order",
-                hint="Name the columns so: their order alone would not tell which is which.",
+                hint="Name the columns after the emotions; their order alone does not identify them.",
             )
         )
     return features
 
 
 def runs_of(path: Path) -> list[Path]:
-    """The run folders that a path stands for: those of its seeds where `train` was given several, else the path itself.
+    """The run folders behind a path: those of its seeds if `train` was given several, else the path itself.
 
     Raises ValidationError: the folder's model.json is damaged.
     """
@@ -141,17 +141,17 @@ def runs_of(path: Path) -> list[Path]:
 
 
 def seed_folder(run: Path, seed: int) -> Path:
-    """The run folder of one seed of several."""
+    """The folder of one seed in a run with several."""
     return run / f"seed_{seed}"
 
 
 def scores_csv(ids: Sequence[str], scores: np.ndarray) -> str:
-    """A table that `read_scores` reads back to the same numbers."""
+    """A table that `read_scores` reads back exactly."""
     return csv_text([["filename", *EMOTIONS], *([clip, *row] for clip, row in zip(ids, scores.tolist(), strict=True))])
 
 
 def aggregate(folder: Path, ids: Sequence[str]) -> Features:
-    """Seven statistics over time of each dimension, concatenated: (N, 7 D), ordered as `STATISTICS`, each D wide.
+    """Seven statistics over time for each dimension, concatenated: (N, 7 D), in the order of `STATISTICS`, each D wide.
 
     mean, std (ddof 0), and the percentiles 10, 25, 50, 75, 90 (linear), after Lachmann et al. 2026.
     """
@@ -163,15 +163,15 @@ def aggregate(folder: Path, ids: Sequence[str]) -> Features:
 
 
 def statistics(sequence: np.ndarray, dtype=np.float32) -> np.ndarray:
-    """(T, D) → (7 D,), computed in float64: what numpy's mean, std and percentile give, from one sort."""
-    ordered = sequence.T.copy()  # each dimension's numbers side by side: four times as quick to sort
+    """(T, D) → (7 D,), computed in float64: the same as numpy's mean, std and percentile, from one sort."""
+    ordered = sequence.T.copy()  # each dimension's numbers are adjacent: four times as fast to sort
     ordered.sort(axis=1)
     place = (len(sequence) - 1) * PERCENTILES
     below = np.floor(place).astype(int)
     low = ordered[:, below].T.astype(np.float64)
     high = ordered[:, np.minimum(below + 1, len(sequence) - 1)].T.astype(np.float64)
     share = (place - below)[:, np.newaxis]
-    # From the nearer of the two, as numpy does, so that no bit differs.
+    # Interpolated from the nearer neighbour, as in numpy, so results are bit-identical.
     percentiles = np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
     centred = sequence.astype(np.float64)
     mean = centred.mean(axis=0)
@@ -189,7 +189,7 @@ def save(features: Features, path: Path) -> None:
 
 
 def fuse(sources: Sequence[Features]) -> Features:
-    """Early fusion: the columns of several aggregated sources of the same clips beside one another."""
+    """Early fusion: concatenates the columns of several aggregated sources of the same clips."""
     first = sources[0]
     if len(sources) == 1:
         return first
@@ -198,8 +198,8 @@ def fuse(sources: Sequence[Features]) -> Features:
             Problem(
                 "cannot-fuse",
                 "features",
-                f"{len(sources)} sources that are not aggregated; expected one, since their rows do not belong together"
-                " in time",
+                f"{len(sources)} sources that are not aggregated; expected one, because rows of several sources are not"
+                " aligned in time",
                 hint="Fuse with --method aggregate.",
             )
         )

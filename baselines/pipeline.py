@@ -1,5 +1,5 @@
-"""The whole path, from clips or features to a checked submission and a report: its steps (`plan_path`), and doing those
-that are not done yet (`run`).
+"""The whole path, from clips or features to a checked submission and a report: `plan_path` lists the steps, and `run`
+performs those that are not done yet.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from blemore_baselines.survey.locate import ANYWHERE, Located, choose_encoders, 
 
 
 class PipelineError(Exception):
-    """Why the path cannot go on, and what to do about it."""
+    """Why the pipeline cannot continue, and what to do about it."""
 
 
 class Plan(NamedTuple):
-    """The steps in their order, and what the summary needs.
+    """The steps in order, and what the summary needs.
 
-    work, run:  the folder of everything from this dataset, and the run folder in it
-    submission: None where features of the test clips are missing
-    missing:    the encoders that lack them
-    labels:     of the test clips, where they are known
+    work, run:  the folder for everything from this dataset, and the run folder in it
+    submission: None if features of the test clips are missing
+    missing:    the encoders without features of the test clips
+    labels:     of the test clips, if known
     """
 
     steps: list[Step]
@@ -38,16 +38,16 @@ class Plan(NamedTuple):
 
 
 def run(data: str, encoders: Sequence[str], normalise: str, out: str, say: Callable[[str], None]) -> str:
-    """Do the steps that are not done yet; a summary of the results.
+    """Performs the steps that are not done yet, and returns a summary of the results.
 
     data:      the folder that the dataset was unpacked into; empty: the demo, which is made first
-    encoders:  the features to use together, in place of those of `choose_encoders`; the demo has its own
-    normalise: of NORMALISATIONS; who is in the test clips is found out by their features
+    encoders:  the features to use together, instead of those of `choose_encoders`; the demo has its own
+    normalise: one of NORMALISATIONS; test clips are grouped by actor from their features
     out:       the output folder
     say:       shows a message
 
-    Raises PipelineError: there is nothing to start from, or a step failed; ValidationError: a metadata table is itself
-    wrong; KeyboardInterrupt: a step was interrupted.
+    Raises PipelineError: there is nothing to start from, or a step failed; ValidationError: a metadata table is
+    invalid; KeyboardInterrupt: a step was interrupted.
     """
     if normalise not in NORMALISATIONS:
         raise PipelineError(f"BLEMORE_NORMALISE is {normalise}; expected one of {', '.join(NORMALISATIONS)}.")
@@ -56,7 +56,7 @@ def run(data: str, encoders: Sequence[str], normalise: str, out: str, say: Calla
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}"
-        raise PipelineError(f"{reason}\n{folder} cannot be made: BLEMORE_OUT=/path names another folder.") from None
+        raise PipelineError(f"{reason}\n{folder} cannot be created: set BLEMORE_OUT to another folder.") from None
     say(f"Everything is written to {folder}")
     if data:
         located, encoders = find(data, encoders, say)
@@ -68,7 +68,7 @@ def run(data: str, encoders: Sequence[str], normalise: str, out: str, say: Calla
             raise PipelineError(
                 f"\nStep {number} ({step.title}) failed; the lines above say why. The command was:\n"
                 f"    {quote(step.command)}\n"
-                "Once that is mended, start this script again: it goes on here."
+                "After fixing that, start the script again: it continues with this step."
             )
     return f"{summary(plan)}\nEverything was written to {folder}"
 
@@ -77,7 +77,7 @@ def run(data: str, encoders: Sequence[str], normalise: str, out: str, say: Calla
 
 
 def find(data: str, encoders: Sequence[str], say: Callable[[str], None]) -> tuple[Located, Sequence[str]]:
-    """What the dataset's folder holds, and the encoders to use. Raises PipelineError: that is not enough to start."""
+    """What the dataset's folder holds, and the encoders to use. Raises PipelineError: too little to start with."""
     folder = Path(os.path.abspath(data))
     if not folder.is_dir():
         raise PipelineError(f"BLEMORE_DATA is {data}: no such folder.")
@@ -87,21 +87,21 @@ def find(data: str, encoders: Sequence[str], say: Callable[[str], None]) -> tupl
         if error.problems[0].where != str(folder):
             raise
         raise PipelineError(
-            f"There is no train_metadata.csv in {folder} or in a folder of it.\n"
+            f"There is no train_metadata.csv in {folder} or its subfolders.\n"
             "BLEMORE_DATA must name the folder that the dataset was unpacked into (see data/README.md)."
         ) from None
     encoders = encoders or choose_encoders(located.train_features)
     say(f"Dataset: {folder}\nEncoders: {' '.join(encoders)}")
     absent = [] if located.train_videos else [name for name in encoders if name not in located.train_features]
     if absent:
-        line = "There are neither features of {0} (such as a folder {0}_train) nor videos in {1}.\n"
+        line = "{1} has neither features of {0} (such as a folder {0}_train) nor videos.\n"
         features = " ".join(sorted(located.train_features))
         raise PipelineError("".join(line.format(name, folder) for name in absent) + f"Features found: {features}")
     return located, encoders
 
 
 def plan_demo(work: Path, normalise: str = "none") -> Plan:
-    """The demo, and the path from its clips."""
+    """Making the demo, and the path from its clips."""
     folder = work / "data"
     train, test, labels = folder / "train_metadata.csv", folder / "test_metadata.csv", folder / "test_labels.json"
     demo = Step("Make the demo dataset", labels, (), _baselines("demo", "--out", folder))
@@ -117,7 +117,8 @@ def plan_path(
 ) -> Plan:
     """From features or clips to a report.
 
-    An encoder's features of both partitions are the dataset's own, if it has those of train; else they are extracted.
+    If the dataset has an encoder's features for train, its features are used for both partitions; otherwise they are
+    extracted.
     """
     steps: list[Step] = []
     tables: dict[str, list[Path]] = {"train": [], "test": []}
@@ -145,7 +146,7 @@ def plan_path(
 
 
 def _extract(part: str, encoder: str, metadata: Path, videos: Path, work: Path) -> tuple[list[Step], Path]:
-    """The steps from clips to a table with a row for each, and the table."""
+    """The steps from clips to a table with a row per clip, and the table."""
     out = work / "features" / part
     features = out / encoder
     command = _baselines("extract", "--encoder", encoder, "--metadata", metadata, "--clips", videos, "--out", out)
@@ -155,7 +156,7 @@ def _extract(part: str, encoder: str, metadata: Path, videos: Path, work: Path) 
 
 
 def _aggregate(part: str, encoder: str, metadata: Path, features: Path, work: Path) -> tuple[list[Step], Path]:
-    """The steps from features to a table with a row per clip, and the table; features in one file are one already."""
+    """The steps from features to a table with a row per clip, and the table; a single file already is such a table."""
     if features.is_file():
         return [], features
     table = work / "features" / part / f"{encoder}.npz"
@@ -196,7 +197,7 @@ def _submit(metadata: Path, tables: list[Path], normalise: str, run: Path, submi
 
 
 def _report(tables: list[Path], run: Path, submission: Path | None, labels: Path | None) -> list[Step]:
-    """The report and, where labels are known, the submission's score before it."""
+    """The report and, if labels are known, the submission's score before it."""
     steps = []
     report = _baselines("report", run, *_features(tables))
     if submission and labels:
@@ -223,23 +224,25 @@ def _score(*words: object) -> tuple[str, ...]:
 
 
 def summary(plan: Plan) -> str:
-    """The floor, the figures, where the results are, and what to do next. The steps are done."""
+    """The floor, the figures, where the results are, and what to do next. All steps must be done."""
     lines = ["", "Trivial baselines, the floor for every system:", _read(plan.work / "trivial.txt"), ""]
     if plan.labels:
         lines.append("The score of the demo submission (invented clips: the figures say nothing about real ones):")
         lines.append(_read(plan.run / "score.txt"))
     else:
-        lines.append("Nested figures on train, each fold decoded with what the other folds chose:")
+        lines.append("Nested figures on train (each fold is decoded with choices made on the other folds):")
         lines += _nested(plan.run / "metrics.json")
     lines += ["", f"Report:     {plan.run / 'report.html'}"]
     if plan.submission:
         lines.append(f"Submission: {plan.submission}")
     else:
         folders = ", ".join(f"{encoder}_test" for encoder in plan.missing)
-        lines.append(f"Submission: none, as features of the test clips are missing for: {' '.join(plan.missing)}")
-        lines.append(f"            (wanted: test_metadata.csv, and folders such as {folders} beside those of train)")
+        lines.append(f"Submission: none, because features of the test clips are missing for {' '.join(plan.missing)}")
+        lines.append(f"            (expected test_metadata.csv, and folders such as {folders} next to those of train)")
     if plan.labels:
-        lines.append("Next: the real dataset (see data/README.md): the same again with BLEMORE_DATA=/path/to/dataset")
+        lines.append(
+            "Next: the real dataset (see data/README.md); give BLEMORE_DATA=/path/to/dataset and run this again"
+        )
     elif plan.submission:
         lines.append("Next: upload it to the competition, https://www.codabench.org/competitions/14051/")
     return "\n".join(lines)

@@ -1,10 +1,11 @@
-"""Commands that are not run again when they are done: the steps of `pipeline`.
+"""Commands that are run only if they are not done yet: the steps of `pipeline`.
 
-A step's marker, in the folder `.done` of the output, is removed before its command starts and written after the command
-has succeeded, so that what a killed command leaves behind is never taken for a result. A step is done if its output is
-there, no input is newer than its marker, and the marker holds its command.
+A step's marker, in the output's folder `.done`, is removed before its command starts and written after the command
+succeeds, so leftovers of a killed command are never taken for a result. A step is done if its output exists, no input
+is newer than its marker, and the marker holds its command.
 
-Up to version 0.1.0 a bash script wrote the markers, with `printf '%q '`. It and this module read each other's.
+Up to version 0.1.0 a bash script wrote the markers, with `printf '%q '`. The script and this module can read each
+other's markers.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from blemore.errors import INTERRUPTED
 from blemore.io import write_atomic
 
 MODULES = {"blemore-baselines": "blemore_baselines.cli", "blemore-score": "blemore.cli"}  # by program
-PATIENCE = 10  # seconds that an interrupted command has to end by itself
+PATIENCE = 10  # seconds for an interrupted command to end by itself
 
 
 class Step(NamedTuple):
-    """A command and what it makes.
+    """A command and its output.
 
-    output:  the file that it makes last
-    inputs:  a newer one has the step done again; they need not exist
+    output:  the file that it writes last
+    inputs:  if one is newer, the step is run again; they need not exist
     command: a program of MODULES and its arguments
     keep:    the output is what the command prints
     """
@@ -43,10 +44,10 @@ class Step(NamedTuple):
 
 
 def perform(step: Step, title: str, out: Path, say: Callable[[str], None]) -> bool:
-    """Do a step, unless it is done; whether its command succeeded.
+    """Runs a step unless it is done. Returns whether its command succeeded.
 
-    out: the output folder, in which the step's output is
-    say: shows the title, and what a command printed that failed to print its output
+    out: the output folder, which contains the step's output
+    say: shows the title and, if a step with `keep` fails, what its command printed
     """
     marker = out / ".done" / step.output.relative_to(out).as_posix().replace("/", ",")
     words = ["keep", str(step.output), *step.command] if step.keep else list(step.command)
@@ -71,15 +72,15 @@ def _is_done(step: Step, marker: Path, words: list[str]) -> bool:
     try:
         since = marker.stat().st_mtime_ns
         command = split(marker.read_text("utf-8", "surrogateescape"))
-    except (OSError, ValueError):  # there is none, or half of one
+    except (OSError, ValueError):  # the marker is missing or incomplete
         return False
     newer = any(path.exists() and path.stat().st_mtime_ns > since for path in step.inputs)
     return command == words and step.output.exists() and not newer
 
 
 def execute(command: tuple[str, ...], capture: bool) -> tuple[int, str]:
-    """Run one of the kit's commands in a process of its own, by this Python: its exit code and, if captured, what it
-    printed.
+    """Runs one of the kit's commands in a process of its own, with this Python. Returns its exit code and, if captured,
+    what it printed.
 
     Raises KeyboardInterrupt: this process or the command was interrupted.
     """
@@ -90,10 +91,10 @@ def execute(command: tuple[str, ...], capture: bool) -> tuple[int, str]:
     with subprocess.Popen(python, stdout=subprocess.PIPE if capture else None, env=environment) as process:
         try:
             output, _ = process.communicate()
-        except KeyboardInterrupt:  # of a terminal, which interrupts the command, too
+        except KeyboardInterrupt:  # from a terminal, which also interrupts the command
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(PATIENCE)
-            process.terminate()  # if it has not ended
+            process.terminate()  # no effect if it has ended
             raise
     if process.returncode == INTERRUPTED:
         raise KeyboardInterrupt
@@ -101,7 +102,7 @@ def execute(command: tuple[str, ...], capture: bool) -> tuple[int, str]:
 
 
 def quote(words: Iterable[str]) -> str:
-    r"""Words as `printf '%q '` of bash writes them, if all of their characters can be printed.
+    r"""Words as bash's `printf '%q '` writes them, if all their characters are printable.
 
     >>> quote(["a b", "it's", "été"])
     "a\\ b it\\'s été "
@@ -111,7 +112,7 @@ def quote(words: Iterable[str]) -> str:
 
 
 def split(text: str) -> list[str]:
-    r"""The words that `printf '%q '` of bash wrote: characters that it cannot print are octal bytes within $'…'.
+    r"""The words that bash's `printf '%q '` wrote: unprintable characters are octal bytes within $'…'.
 
     >>> split(r"a\ b it\'s $'\303\251t\303\251' ")
     ['a b', "it's", 'été']

@@ -1,9 +1,9 @@
-"""Structured decoding beside the threshold rule: fitting with nested evaluation, and decoding a million clips.
+"""Structured decoding compared with the threshold rule: fitting with nested evaluation, and decoding a million clips.
 
     python benchmarks/decoding.py
 
-The four real runs are read from the folder that BLEMORE_SHARED names (default ../shared); where it is absent, as
-much is generated. The last line is one JSON object with the figures.
+The four real runs are read from the folder BLEMORE_SHARED (default ../shared); if it is missing, data of the same size
+is generated. The last line is one JSON object with the figures.
 """
 
 import json
@@ -26,7 +26,7 @@ MILLION = 1_000_000
 
 
 def four_runs():
-    """Probabilities (4, N, 6), labels, folds, and whose they are."""
+    """Probabilities (4, N, 6), labels, folds, and their source."""
     real = (
         Path(os.environ.get("BLEMORE_SHARED") or Path(__file__).resolve().parent.parent.parent / "shared")
         / "blemore-real"
@@ -40,12 +40,12 @@ def four_runs():
 
 
 def clips(labels, seed):
-    """Probabilities (N, 6) as of a middling model: the truth's emotions are somewhat more probable."""
+    """Probabilities (N, 6) like those of a mediocre model: the true emotions are somewhat more probable."""
     return softmax(2 * TARGETS[labels] + np.random.default_rng(seed).normal(size=(len(labels), 6)))
 
 
 def seconds(function):
-    """Wall and processor time of one call, and what it gave."""
+    """Wall and processor time of one call, and its result."""
     wall, processor = time.perf_counter(), time.process_time()
     result = function()
     return time.perf_counter() - wall, time.process_time() - processor, result

@@ -1,11 +1,12 @@
-"""How many epochs the model for new clips is trained for: chosen, as in `retrain`, or as many as each fold's.
+"""How many epochs to train the model for new clips: chosen, as in `retrain`, or the same number as each fold.
 
     python benchmarks/epochs.py [--seeds N] [--demo DIR]
 
-On fabricated clips of 12 actors in five folds, with as many new actors (clean: soft labels in 600 columns with noise as
-large as they are; noisy: three times as much), and on the demo (`gray_flow` and `logmel`; without --demo it is made).
-Nested scores, and what a model of all actors reaches on the new ones after as many epochs, with the best
-thresholds of all out-of-fold logits of that epoch. Means over seeds; the last line is one JSON object with the figures.
+The data: fabricated clips of 12 actors in five folds, with as many new actors (clean: soft labels in 600 columns with
+noise of the same size; noisy: three times as much), and the demo (`gray_flow` and `logmel`; made first without --demo).
+The figures: nested scores, and the score on new actors of a model trained on all actors for as many epochs, with the
+best thresholds on all out-of-fold logits of that epoch. Means over seeds; the last line is one JSON object with the
+figures.
 """
 
 import argparse
@@ -29,7 +30,7 @@ ACTORS, CLIPS, DIM, HEAD = 12, 18, 600, "mlp256"
 
 
 def fabricated(noise, seed):
-    """Known actors and new ones: (dataset, features) each."""
+    """Known and new actors: (dataset, features) each."""
     rng = np.random.default_rng(seed)
     basis = rng.normal(size=(len(TARGETS[0]), DIM))
     parts = []
@@ -43,7 +44,7 @@ def fabricated(noise, seed):
 
 
 def measure(preset, seed, train, new=None):
-    """Way → nested score, and what is reached on new clips; the epoch that all folds choose comes last."""
+    """Way → nested score, and the score on new clips; the epoch chosen on all folds comes last."""
     dataset, features = train
     recipe = PRESETS[preset]["aggregate"]
     probabilities = softmax(cross_validate(dataset, features, recipe, [HEAD], [seed]).logits[0, 0])

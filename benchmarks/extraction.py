@@ -1,10 +1,10 @@
-"""Extraction beside the plain way, with a CLIP of full size and random weights, on processors alone.
+"""Extraction compared with a plain script, with a full-size CLIP and random weights, without a GPU.
 
     python benchmarks/extraction.py
 
-The plain way takes one clip at a time: it loads the model, decodes with OpenCV, prepares frames with the model's own
-processor (PIL), encodes them as one batch and saves the rows; or it loads the model anew for every batch of 8 frames,
-as scripts are seen to do that wrap both in one function. All run as whole processes, from the start of Python.
+The plain script processes one clip at a time: it loads the model, decodes with OpenCV, prepares frames with the model's
+own processor (PIL), encodes them as one batch and saves the rows. A variant loads the model again for every batch of 8
+frames, like scripts that wrap both in one function. All run as whole processes, from the start of Python.
 """
 
 import argparse
@@ -61,7 +61,7 @@ for path in sorted(Path(clips).iterdir()):
 
 
 def write_clip(path: Path, frames: int, seed: int) -> None:
-    """1920 × 1080, 25 frames a second: a picture that drifts, with some grain, so that it is work to decode."""
+    """1920 × 1080, 25 frames per second: a drifting picture with some grain, so decoding takes realistic effort."""
     rng = np.random.default_rng(seed)
     picture = np.kron(rng.integers(0, 256, (40, 70, 3)), np.ones((32, 32, 1))).astype(np.uint8)
     with av.open(str(path), "w") as container:
@@ -75,7 +75,7 @@ def write_clip(path: Path, frames: int, seed: int) -> None:
 
 
 def best(call: Callable[[], object], runs: int = 20) -> float:
-    """The fewest seconds that a call takes."""
+    """The shortest time of a call, in seconds."""
     times = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -85,7 +85,7 @@ def best(call: Callable[[], object], runs: int = 20) -> float:
 
 
 def end_to_end(folder: Path, weights: Path, number: int, frames: int, workers: int) -> None:
-    """Whole runs beside the plain ways, and how far their features are apart."""
+    """Whole runs compared with the plain scripts, and the distance between their features."""
     clips = folder / "clips"
     clips.mkdir()
     for seed in range(number):
@@ -116,10 +116,10 @@ def end_to_end(folder: Path, weights: Path, number: int, frames: int, workers: i
 
 
 def compare(speed: float, plain: Path, features: Path) -> None:
-    """Print how much faster than the plain way a run was, and how far its features are from the plain ones."""
+    """Prints how much faster than the plain script a run was, and the distance of its features from the plain ones."""
     pairs = zip(feature_files(plain), feature_files(features), strict=True)
     distance = max(cosine_distance(np.load(one), np.load(other)) for one, other in pairs)
-    print(f"\n{features.parent.name}: {speed:.1f} times as fast as the quickest plain way (target 2); ", end="")
+    print(f"\n{features.parent.name}: {speed:.1f} times as fast as the fastest plain script (target 2); ", end="")
     print(f"cosine distance of a row {distance:.1e} (target 1e-3)")
 
 
@@ -153,7 +153,7 @@ def start_up(folder: Path, weights: Path) -> None:
 
 
 def preprocessing(clip: Path, weights: Path) -> None:
-    """Our pixels and time beside those of the processor, a frame at a time on one thread; encoding in batches of 32."""
+    """The kit's pixels and times compared with the processor's, per frame on one thread; encoding in batches of 32."""
     torch.set_num_threads(1)
     frames = [frame for frame, _ in zip(Clip(clip).frames(), range(20))]
     encoder = create("clip", weights=weights, device="cpu")
@@ -172,7 +172,7 @@ def preprocessing(clip: Path, weights: Path) -> None:
         "preprocessing, ours": best(lambda: list(encoder.items(clip)), 5) / len(frames),
         "encoding": best(lambda: encoder.encode_items(batch), 5) / len(batch),
     }
-    print("\n| a frame of 1080p | time (ms) | share of encoding |\n|---|---|---|")
+    print("\n| per frame of 1080p | time (ms) | share of encoding |\n|---|---|---|")
     for name, seconds in times.items():
         print(f"| {name} | {1e3 * seconds:.1f} | {seconds / times['encoding']:.0%} |")
     print(f"\nlargest difference {off} of 255 (target 1), cosine distance {distance:.1e} (target 1e-3); ", end="")
@@ -180,7 +180,7 @@ def preprocessing(clip: Path, weights: Path) -> None:
 
 
 def memory(folder: Path, weights: Path, lengths: tuple[int, ...]) -> None:
-    """The peak memory of one worker, by the length of its clip."""
+    """The peak memory of one worker, by length of clip."""
     print("\n| one clip of 1080p | frames | wall (s) | peak memory (MiB), target 2,560 |\n|---|---|---|---|")
     for seconds in lengths:
         clips = folder / f"long_{seconds}"
@@ -192,20 +192,20 @@ def memory(folder: Path, weights: Path, lengths: tuple[int, ...]) -> None:
 
 
 def aggregation() -> None:
-    """Our statistics over time beside a call of numpy for each."""
+    """The kit's statistics over time compared with one numpy call per statistic."""
     x = np.random.default_rng(0).normal(size=(250, 1024)).astype(np.float32)
     calls = [np.mean, np.std, *(partial(np.percentile, q=q) for q in (10, 25, 50, 75, 90))]
     numpy_time = best(lambda: [call(x, axis=0) for call in calls])
     kit_time = best(lambda: statistics(x))
     print("\n| seven statistics of 250 × 1024 | time (ms) |\n|---|---|")
-    print(f"| seven numpy calls | {1e3 * numpy_time:.1f} |\n| ours | {1e3 * kit_time:.1f} |")
+    print(f"| seven numpy calls | {1e3 * numpy_time:.1f} |\n| kit | {1e3 * kit_time:.1f} |")
     print(f"\n{numpy_time / kit_time:.1f} times as fast (target 6)", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=20)
-    parser.add_argument("--frames", type=int, default=25, help="of each clip")
+    parser.add_argument("--frames", type=int, default=25, help="per clip")
     lengths = "lengths of the clips whose peak memory is measured"
     parser.add_argument("--seconds", type=int, nargs="*", default=[3, 30], help=lengths)
     parser.add_argument("--only", choices=["end_to_end", "start_up", "preprocessing", "memory", "aggregation"])

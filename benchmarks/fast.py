@@ -1,10 +1,10 @@
-"""The preset `fast` beside `published`: nested scores over seeds, paired, and the time both take.
+"""The preset `fast` compared with `published`: paired nested scores over seeds, and times.
 
     python benchmarks/fast.py [--seeds N] [--demo DIR]
 
-On the features of the demo (`gray_flow` and `logmel`, aggregated and fused; without --demo it is generated first) and,
-where the real data is at hand (BLEMORE_SHARED), on a head over the real logits of one HiCMAE run as features. A
-difference is the nested score of fast minus that of published with the same seed.
+It uses the demo's features (`gray_flow` and `logmel`, aggregated and fused; generated first without --demo) and, if the
+real data is available (BLEMORE_SHARED), the real logits of one HiCMAE run as features. A difference is the nested score
+of fast minus that of published with the same seed.
 
 The last line is one JSON object with the figures.
 """
@@ -53,7 +53,7 @@ def real_features():
 
 
 def nested(dataset, features, preset, seeds):
-    """Nested scores (heads, seeds), and the seconds that training took."""
+    """Nested scores (heads, seeds), and the training time in seconds."""
     start = time.perf_counter()
     logits = cross_validate(dataset, features, PRESETS[preset]["aggregate"], list(HEADS), seeds, title=preset).logits
     took = time.perf_counter() - start
@@ -65,7 +65,7 @@ def nested(dataset, features, preset, seeds):
 
 
 def compare(name, dataset, features, seeds):
-    """Print and return the figures of both presets on the same features."""
+    """Prints and returns the figures of both presets on the same features."""
     published, slow = nested(dataset, features, "published", range(seeds))
     fast, quick = nested(dataset, features, "fast", range(seeds))
     print(

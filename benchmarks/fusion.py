@@ -1,10 +1,10 @@
-"""Ways to fuse four models for structured decoding, and how two of them take models that are odd.
+"""Ways to fuse four models for structured decoding, and how two of them cope with unusual models.
 
     python benchmarks/fusion.py
 
-The four real runs are read from the folder that BLEMORE_SHARED names (default ../shared). Every clip is judged by a
-posterior that saw nothing of its fold, with temperatures, weights and strengths from the other folds alone. Whatever a
-fusion hands on is one model's to the decoder, which fits one temperature to it. Differences are to the first row, the
+The four real runs are read from the folder BLEMORE_SHARED (default ../shared). Every clip's posterior comes from a
+model that saw nothing of its fold, with temperatures, weights and strengths from the other folds only. The decoder
+treats the result of a fusion as one model, and fits one temperature to it. Differences are to the first row, the
 decoder's own way, and paired over actors. The last line is one JSON object with the figures.
 """
 
@@ -52,9 +52,9 @@ PER_MODEL, PER_EMOTION = (len(RUNS), 1, 1), (len(RUNS), 1, len(EMOTIONS))
 
 
 def fused(learn, strength, logs, labels):
-    """The posterior on what a fusion makes of the logs, as of one model.
+    """The posterior on a fusion of the logs, treated as one model.
 
-    learn: logs, labels → a function of logs to (N, 6).
+    learn: logs, labels → a function from logs to (N, 6)
     """
     fuse = learn(logs, labels)
     model = fit(fuse(logs), labels, strength)
@@ -62,7 +62,7 @@ def fused(learn, strength, logs, labels):
 
 
 def mean_of_probabilities(logs, labels):
-    """The mean of probabilities, each model at its temperature."""
+    """The mean of the models' probabilities, each at its temperature."""
     scales = temperatures(logs, labels)
     return lambda new: to_log_probabilities(softmax(scales * new).mean(axis=0))
 
@@ -77,13 +77,13 @@ def alone(model, logs, labels):
 
 
 def unpulled(logs, labels):
-    """The decoder's own way with next to no pull to zero; without any, there need not be a maximum."""
+    """The decoder's own way with almost no pull to zero; without any, there may be no maximum."""
     model = fit(logs, labels, strength=1e-3)
     return lambda new: posterior(model, new)
 
 
 def stacked(strength, logs, labels):
-    """The decoder's regressions, each on the features of all models side by side."""
+    """The decoder's regressions, each on the concatenated features of all models."""
     scales, models = temperatures(logs, labels), len(logs)
     centre, pull = _CENTRE.repeat(models) / models, _PULL.repeat(models)
 
@@ -119,8 +119,8 @@ def temperatures(logs, labels):
 
 
 def learned_weights(shape, logs, labels):
-    """The weights, none below 0, for which the softmax of the weighted sum is nearest to the soft labels by
-    cross-entropy.
+    """The non-negative weights that minimise the cross-entropy between the softmax of the weighted sum and the soft
+    labels.
     """
     z, targets = torch.from_numpy(logs), torch.from_numpy(TARGETS[labels]).double()
 
@@ -150,10 +150,10 @@ def minimum(loss, start):
 
 
 def nested(ways, logs, labels, folds):
-    """`cross_validate` for any ways: a fold's way has the lowest log loss on the others, each judged by fits without
-    both.
+    """`cross_validate` for any ways. A fold uses the way with the lowest log loss on the other folds, each of them
+    evaluated by fits without both folds.
 
-    The posterior (N, 36), and each fold's lowest log loss (F,).
+    Returns the posterior (N, 36), and each fold's lowest log loss (F,).
     """
     names = np.unique(folds)
     losses = {fold: np.zeros(len(ways)) for fold in names}
@@ -172,7 +172,7 @@ def nested(ways, logs, labels, folds):
 
 
 class Record(NamedTuple):
-    """What is printed: a row for each fusion, each with its difference to the first, USED."""
+    """The printed table: a row per fusion, with its difference to the first, USED."""
 
     dataset: Dataset
     rows: dict[str, dict]
@@ -191,7 +191,7 @@ class Record(NamedTuple):
 
 
 def compare_ways(record: Record, logs: np.ndarray) -> list[str]:
-    """A row for each way; the best model alone, by fold."""
+    """Adds a row per way. Returns the best single model by fold."""
     labels, folds = record.dataset.labels, record.dataset.folds
 
     def decoded(logs):
@@ -223,10 +223,10 @@ def compare_ways(record: Record, logs: np.ndarray) -> list[str]:
 
 
 def compare_odd_models(record: Record, logs: np.ndarray) -> None:
-    """Two ways, where a model is sharper than the others, knows nothing, or does not know all clips."""
+    """Two ways, if a model is sharper than the others, knows nothing, or does not know all clips."""
     labels, folds, rng = record.dataset.labels, record.dataset.folds, np.random.default_rng(0)
     sharp = np.stack([log_softmax(10 * logs[0]), *logs[1:]])
-    # As sure as real models, of other clips.
+    # As confident as real models, but about other clips.
     noise = np.stack([*logs, *(one[rng.permutation(len(labels))] for one in logs[:2])])
     gone = rng.random(logs.shape[:2]) < 0.2
     gone[:, gone.all(axis=0)] = False  # a clip that no model knows cannot be decoded
@@ -244,7 +244,7 @@ def compare_odd_models(record: Record, logs: np.ndarray) -> None:
 
 def main():
     if not REAL.is_dir():
-        sys.exit(f"{REAL} is not there: set BLEMORE_SHARED to the folder that holds blemore-real")
+        sys.exit(f"{REAL} does not exist: set BLEMORE_SHARED to the folder that holds blemore-real")
     dataset = read_dataset(REAL / "train_metadata.csv")
     labels, folds = dataset.labels, dataset.folds
     logs = read_models([REAL / "hicmae" / f"{run}_train_oof_logits.csv" for run in RUNS], dataset.ids).logs

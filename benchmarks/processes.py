@@ -1,7 +1,7 @@
-"""What a Python program takes, measured as a whole process from the start of Python to its end.
+"""Measures time and memory of a Python program as a whole process, from the start of Python to its end.
 
-Run as a script, it measures one. A process counts the memory of the one that starts it into its own peak, so that has
-to be a small one.
+Run as a script, it measures one program. The peak memory of a process includes that of the process that starts it, so
+the latter must be small.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Run(NamedTuple):
-    """wall, cpu: seconds; peak: memory of the largest of its processes in MiB; output: what it printed."""
+    """wall, cpu: seconds; peak: memory of the program's largest process in MiB; output: what it printed."""
 
     wall: float
     cpu: float
@@ -22,7 +22,7 @@ class Run(NamedTuple):
 
 
 def measure(program: str, *arguments: object) -> Run:
-    """Run a program, given as code, once."""
+    """Runs a program, given as code, once."""
     command = [sys.executable, __file__, program, *map(str, arguments)]
     process = subprocess.run(command, stdout=subprocess.PIPE)
     if process.returncode:
@@ -36,7 +36,7 @@ def _measure(program: str, *arguments: str) -> Run:
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)  # wait4 took it: Popen must not look for it again
+    process.returncode = os.waitstatus_to_exitcode(status)  # wait4 has reaped it, so Popen must not wait again
     if process.returncode:
         sys.exit(process.returncode)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB elsewhere

@@ -1,9 +1,9 @@
-"""How long `blemore-rank` takes for 50 submissions of the test clips, and of the train clips, as whole processes.
+"""The time of `blemore-rank` for 50 submissions of the test clips, and of the train clips, as whole processes.
 
     python benchmarks/ranking.py
 
-The plain way of the stability of ranks: each of the resamples gathers its clips, and all submissions are scored on them
-anew. It is run for a few resamples and the time of all is computed from that.
+The plain way to get the stability of ranks gathers the clips of each resample, and scores all submissions on them
+again. It is run for a few resamples, and the time for all is extrapolated.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SIZES = {"test": (594, 11, "60 s"), "train": (2456, 47, "")}  # clips, actors, t
 
 
 def write_systems(folder: Path, clips: int, actors: int, rng: random.Random) -> tuple[list[Path], Path]:
-    """Submissions of growing skill, and labels."""
+    """Submissions of increasing accuracy, and labels."""
     truth = {f"clip_{number:05d}": rng.choice(LABELS) for number in range(clips)}
     groups = {clip: f"A{number % actors:02d}" for number, clip in enumerate(truth)}
     labels = folder / "labels.json"
@@ -48,7 +48,7 @@ def entries(labels: Mapping[str, Label]) -> dict[str, list[dict[str, str | int]]
 
 
 def plain_seconds(paths: list[Path], labels: Path) -> float:
-    """How long all resamples would take the plain way."""
+    """The extrapolated time of all resamples in the plain way, in seconds."""
     reference = validate_labels(json.loads(labels.read_text()))
     systems = [validate(json.loads(path.read_text())) for path in paths]
     clips: dict[str, list[str]] = {}

@@ -1,9 +1,9 @@
-"""How long `blemore-score` takes, as whole processes, beside the plain way: json.load and a comparison, no checks.
+"""The time of `blemore-score` as a whole process, compared with a plain script: json.load and a comparison, no checks.
 
     python benchmarks/scoring.py
 
-The saliences of the predicted blends are random, so that hardly two entries are equal: the slowest case, since
-equal entries are checked once.
+The saliences of the predicted blends are random, so hardly any entries are equal. This is the slowest case, because
+equal entries are checked only once.
 """
 
 import argparse
@@ -61,14 +61,14 @@ def write_data(folder: Path, n: int) -> list[str]:
 
 
 def accuracies(run: Run) -> tuple[float, float]:
-    """The figures that a run printed."""
+    """The accuracies that a run printed."""
     figures = json.loads(run.output)
     return figures["acc_presence"], figures["acc_salience"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=7, help="runs of the small case; the large one takes three")
+    parser.add_argument("--runs", type=int, default=7, help="runs of the small case; the large case has three")
     runs = parser.parse_args().runs
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores\n")
     print("| clips | what | runs | median wall (s) | slowest (s) | median CPU (s) | peak memory (MiB) | target |")
@@ -77,10 +77,10 @@ def main() -> None:
         for n, target in TARGETS.items():
             paths = write_data(Path(folder), n)
             times = runs if n < 10_000 else min(runs, 3)
-            # One after the other in turn, so that a busy moment of the machine falls on both.
+            # Alternating, so a busy moment of the machine affects both.
             pairs = [(measure(OURS, *paths, "--json"), measure(PLAIN, *paths)) for _ in range(times)]
             assert len({accuracies(run) for pair in pairs for run in pair}) == 1, "the figures differ"
-            for name, measured, goal in zip(("blemore-score", "plain way, no checks"), zip(*pairs), (target, "")):
+            for name, measured, goal in zip(("blemore-score", "plain script, no checks"), zip(*pairs), (target, "")):
                 walls, cpu, peaks, _ = zip(*measured)
                 print(
                     f"| {n:,} | {name} | {times} | {statistics.median(walls):.2f} | {max(walls):.2f} |"

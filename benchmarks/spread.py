@@ -1,12 +1,12 @@
-"""Scores of new clips that are sharper than out-of-fold ones: how far their spread varies by itself, and what dividing
-by it does.
+"""Scores of new clips that are sharper than out-of-fold ones: how much their spread varies by chance, and the effect of
+dividing by it.
 
     python benchmarks/spread.py
 
-The four real runs are read from the folder that BLEMORE_SHARED names (default ../shared). Each fold is held out and
-decoded by a posterior of the others, at strength 1, as it is and with its logits made sharper; once as `posterior`
-does, which divides scores that are spread wider, and once without. The same for the held-out clips in random groups,
-each decoded by itself as if it were enough. The last line is one JSON object with the figures.
+The four real runs are read from the folder BLEMORE_SHARED (default ../shared). Each fold is held out and decoded with a
+posterior from the others, at strength 1, with its original logits and with sharper ones: once with dividing scores that
+are spread wider, as in `posterior`, and once without. The same is done for the held-out clips in random groups, each
+decoded separately as if it were large enough. The last line is one JSON object with the figures.
 """
 
 import json
@@ -33,8 +33,8 @@ def spread(logs):
 
 
 def compare_spreads(dataset, train, test):
-    """Of each run: the test scores' spread over the out-of-fold scores', each fold's over the others', and the middle
-    95 % of 11 random actors' over the others'.
+    """For each run, ratios of spreads: test to out-of-fold scores, each fold to the others, and the middle 95 % of 11
+    random actors to the others.
     """
     actors, rng = np.array(dataset.actors), np.random.default_rng(0)
     rows = {}
@@ -49,7 +49,7 @@ def compare_spreads(dataset, train, test):
 
 
 def judge(dataset, logs, models, sharper, divides, size=None):
-    """What the decoder expects of held-out clips, what it reaches, and its log loss. size: of random groups."""
+    """The decoder's expected and reached score on held-out clips, and its log loss. size: of random groups."""
     labels, rng = dataset.labels, np.random.default_rng(0)
     answers, expected, posteriors = np.zeros(len(labels), dtype=int), np.zeros(len(labels)), np.zeros((len(labels), 36))
     for fold, model in models.items():
@@ -65,12 +65,12 @@ def judge(dataset, logs, models, sharper, divides, size=None):
 
 def main():
     if not REAL.is_dir():
-        sys.exit(f"{REAL} is not there: set BLEMORE_SHARED to the folder that holds blemore-real")
+        sys.exit(f"{REAL} does not exist: set BLEMORE_SHARED to the folder that holds blemore-real")
     dataset = read_dataset(REAL / "train_metadata.csv")
     train = read_models([REAL / "hicmae" / f"{run}_train_oof_logits.csv" for run in RUNS], dataset.ids).logs
     test = read_models([REAL / "hicmae" / f"{run}_test_logits.csv" for run in RUNS], test=True).logs
     results = {"spreads": compare_spreads(dataset, train, test)}
-    decoder.ENOUGH = 1  # so that groups of any size are divided
+    decoder.ENOUGH = 1  # divide groups of any size
     for name, logs in (("e100_ce", train[:1]), ("all four", train)):
         models = {
             int(fold): decoder.fit(logs[:, dataset.folds != fold], dataset.labels[dataset.folds != fold], 1.0)

@@ -1,4 +1,4 @@
-"""The exact threshold search, beside the plain way: a loop over a 20 × 20 grid that builds each clip's label.
+"""The exact threshold search, compared with a plain loop over a 20 × 20 grid that builds each clip's label.
 
     python benchmarks/thresholds.py
 
@@ -20,7 +20,7 @@ SIZES = (522, 2_456, 20_000, 200_000, 1_000_000)
 
 
 def plain_grid(probabilities, labels):
-    """The best score on the grid, by the rule as one would first write it."""
+    """The best score on the grid, with a straightforward implementation of the rule."""
     truths = [dict(zip(LABELS[label].emotions, LABELS[label].saliences)) for label in labels]
     best = (-1.0, None, None)
     for alpha in GRID:
@@ -47,7 +47,7 @@ def plain_label(scores, alpha, beta):
 
 
 def clips(n, rng):
-    """Probabilities as of a middling model: the truth's emotions are somewhat more probable."""
+    """Probabilities like those of a mediocre model: the true emotions are somewhat more probable."""
     labels = rng.integers(0, len(LABELS), size=n)
     shares = np.zeros((n, len(EMOTIONS)))
     for row, label in zip(shares, labels):
@@ -81,12 +81,12 @@ def main():
     figures["exact_s"] = {n: seconds(fit_exact, *clips(n, rng), runs=5 if n < 100_000 else 3) for n in SIZES}
     figures["times_faster"] = figures["plain_grid_s"] / figures["exact_s"][FOLD]
     print(
-        f"{FOLD} clips: plain grid {1e3 * figures['plain_grid_s']:,.0f} ms, our grid {1e3 * figures['grid_s']:.2f} ms,"
+        f"{FOLD} clips: plain grid {1e3 * figures['plain_grid_s']:,.0f} ms, kit grid {1e3 * figures['grid_s']:.2f} ms,"
         f" exact {1e3 * figures['exact_s'][FOLD]:.2f} ms ({figures['times_faster']:,.0f} times faster than the plain"
         " grid)"
     )
     for n, took in figures["exact_s"].items():
-        print(f"exact, {n:>9,} clips: {1e3 * took:>9,.1f} ms  ({1e6 * took / n:.2f} µs a clip)")
+        print(f"exact, {n:>9,} clips: {1e3 * took:>9,.1f} ms  ({1e6 * took / n:.2f} µs per clip)")
     print(json.dumps(figures))
 
 

@@ -1,13 +1,13 @@
-"""Cross-validation of the heads on features of the real size, beside the plain way.
+"""Cross-validation of the heads on features of realistic size, compared with a plain loop.
 
     python benchmarks/training.py [--epochs N]
 
-2,456 rows of 7,168 invented features in five folds of the real sizes, the published recipe with thresholds fitted on
-the held-out fold after every epoch. The plain way takes one head and one fold at a time: a DataLoader of batch 32, and
-a loop over the 20 × 20 grid that builds each clip's label.
+The data has 2,456 rows of 7,168 invented features, in five folds of the real sizes. The recipe is the published one,
+with thresholds fitted on the held-out fold after every epoch. The plain loop trains one head and one fold at a time,
+with a DataLoader of batch size 32, and fits thresholds by a loop over the 20 × 20 grid that builds each clip's label.
 
-Both get the same initial weights and the same batches, so that their losses can be compared. Times are of epochs,
-without set-up. What the 200 epochs of `published` take is reckoned from them; `fast` is run whole, set-up included.
+Both start with the same weights and use the same batches, so their losses can be compared. Times are per epoch, without
+set-up. The time for the 200 epochs of `published` is extrapolated; `fast` is run completely, including set-up.
 
 The last line is one JSON object with the figures.
 """
@@ -35,7 +35,7 @@ FOLD_SIZES, DIM = (522, 486, 468, 472, 508), 7_168
 
 
 def invented():
-    """A dataset of the real size, whose features depend on the labels."""
+    """A dataset of the real size with features that depend on the labels."""
     rng = np.random.default_rng(0)
     folds = np.repeat(np.arange(5), FOLD_SIZES)
     labels = rng.integers(0, len(LABELS), size=len(folds))
@@ -45,7 +45,7 @@ def invented():
 
 
 def plain(dataset, features, head, recipe, epochs):
-    """Seconds an epoch over the five folds, and losses (folds, epochs)."""
+    """Seconds per epoch over the five folds, and losses (folds, epochs)."""
     losses, took = [], []
     for fold in range(5):
         outside = dataset.folds != fold
@@ -59,7 +59,7 @@ def plain(dataset, features, head, recipe, epochs):
         losses.append([])
         for _ in range(epochs):
             start, summed = time.perf_counter(), 0.0
-            # Given to the loader, so that both ways have the same batches.
+            # Passed to the loader, so both ways have the same batches.
             order = torch.randperm(len(train), generator=shuffle).tolist()
             for rows, targets in DataLoader(train, batch_size=recipe.batch_size, sampler=order):
                 optimizer.zero_grad()
@@ -77,10 +77,9 @@ def plain(dataset, features, head, recipe, epochs):
 
 
 def ours(dataset, features, heads, recipe, epochs):
-    """Seconds an epoch over the five folds, without the set-up, which the plain loop's time leaves out as well; and
-    losses (heads, folds, epochs).
+    """Seconds per epoch over the five folds, without set-up as for the plain loop; and losses (heads, folds, epochs).
 
-    From two runs, both of an even number of epochs: then all cores are busy to the end in both of them.
+    Computed from two runs with an even number of epochs each, so all cores are busy to the end of both.
     """
     took, few = {}, 2
     for number in (few, few + 2 * epochs):
@@ -96,7 +95,7 @@ def ours(dataset, features, heads, recipe, epochs):
 
 
 def whole(dataset, features, recipe):
-    """Seconds of a cross-validation from beginning to end."""
+    """Seconds of a complete cross-validation."""
     start = time.perf_counter()
     cross_validate(dataset, features, recipe)
     return time.perf_counter() - start
@@ -111,7 +110,7 @@ def main():
     plain_s, ours_s, plain_losses, differences = {}, {}, {}, []
     for head in HEADS:
         plain_s[head], plain_losses[head] = plain(dataset, features, head, published, epochs)
-        print(f"plain, {head}: {plain_s[head]:.2f} s an epoch over five folds", flush=True)
+        print(f"plain, {head}: {plain_s[head]:.2f} s per epoch over five folds", flush=True)
     for name, heads in {"mlp512": ["mlp512"], "all": list(HEADS)}.items():
         ours_s[name], losses = ours(dataset, features, heads, published, epochs)
         differences += [np.abs(loss / plain_losses[head] - 1).max() for head, loss in zip(heads, losses)]
@@ -126,11 +125,11 @@ def main():
         "published_s": ours_s["mlp512"] * published.epochs,
     }
     figures["times_faster_fast"] = figures["published_s"] / figures["fast_s"]
-    print(f"ours, mlp512: {ours_s['mlp512']:.2f} s an epoch ({figures['times_faster_mlp512']:.1f} times faster)")
-    print(f"ours, all three heads: {ours_s['all']:.2f} s an epoch ({figures['times_faster_all']:.1f} times faster)")
-    print(f"largest relative difference of a loss: {figures['loss_difference']:.1e}")
+    print(f"kit, mlp512: {ours_s['mlp512']:.2f} s per epoch ({figures['times_faster_mlp512']:.1f} times faster)")
+    print(f"kit, all three heads: {ours_s['all']:.2f} s per epoch ({figures['times_faster_all']:.1f} times faster)")
+    print(f"largest relative difference in loss: {figures['loss_difference']:.1e}")
     print(
-        f"mlp512, cross-validation by published: {figures['published_s']:.0f} s; by fast: {figures['fast_s']:.1f} s"
+        f"mlp512, cross-validation with published: {figures['published_s']:.0f} s; with fast: {figures['fast_s']:.1f} s"
         f" ({figures['times_faster_fast']:.0f} times faster)"
     )
     print(json.dumps(figures))

@@ -1,4 +1,4 @@
-"""Who is in which clip: actors."""
+"""The command that groups clips by person: actors."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ from blemore.io import csv_text, write_atomic
 from blemore_baselines.commands.common import features_option, talk
 
 TRUST = (
-    "How far these groups can be trusted depends on the features. Judge the same features on train: give --metadata"
+    "How reliable these groups are depends on the features. To evaluate the same features on train, give --metadata"
     " train_metadata.csv instead of --ids."
 )
-JUDGED = "The test partition has about as many actors as a fold: go by the folds. Other people may be easier or harder."
+JUDGED = (
+    "The test partition has about as many actors as a fold, so look at the figures per fold. Other people may be easier"
+    " or harder to tell apart."
+)
 
 
 @click.command()
 @features_option
-@click.option("--ids", type=PATH, metavar="CSV", help="Whose clips: test_metadata.csv.")
-@click.option("--metadata", type=PATH, metavar="CSV", help="Instead of --ids: judge the clusters by train's actors.")
+@click.option("--ids", type=PATH, metavar="CSV", help="The clips to group: test_metadata.csv.")
+@click.option("--metadata", type=PATH, metavar="CSV", help="Instead of --ids: evaluate the clusters on train's actors.")
 @click.option(
-    "--number", type=click.IntRange(1), metavar="N", help="Of actors, where it is known.  [default: estimated]"
+    "--number", type=click.IntRange(1), metavar="N", help="The number of actors, if known.  [default: estimated]"
 )
-@click.option("--clips", type=PATH, metavar="DIR", help="Draw a few clips of each cluster, as a PNG beside --out.")
-@click.option("--out", type=PATH, required=True, metavar="CSV", help="The groups (filename,actor) are written here.")
+@click.option("--clips", type=PATH, metavar="DIR", help="Draw a few clips of each cluster, as a PNG next to --out.")
+@click.option("--out", type=PATH, required=True, metavar="CSV", help="Where to write the groups (filename,actor).")
 def actors(
     features: tuple, ids: Path | None, metadata: Path | None, number: int | None, clips: Path | None, out: Path
 ) -> None:
     """Cluster clips by person: the groups that `predict` and `decode` take.
 
-    No label is used: clips of one person look and sound alike. Before you rely on the clusters, look at the picture,
-    and judge the same features on train.
+    No labels are used, only that clips of one person look and sound alike. Before you rely on the clusters, look at the
+    picture, and evaluate the same features on train.
 
     \b
     Examples:
@@ -43,7 +46,9 @@ def actors(
     if bool(ids) == bool(metadata):
         raise click.UsageError("expected either --ids or --metadata")
     if number and metadata:
-        raise click.UsageError("--number goes with --ids: train's number is known, and the last column is with it")
+        raise click.UsageError(
+            "--number goes with --ids; train's number of actors is known, and the last column uses it"
+        )
     from blemore.tables import Table, to_text
     from blemore_baselines.dataset import GROUP_COLUMNS, read_dataset
     from blemore_baselines.features import read_features

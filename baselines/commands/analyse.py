@@ -1,4 +1,4 @@
-"""The group `analyse`: a command for each study."""
+"""The command group `analyse`: one command per study."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Paths = tuple[Path, ...]
 
 @click.group()
 def analyse() -> None:
-    """Run one of the experiments that the paper leaves open.
+    """Run one of the studies of questions that the paper leaves open.
 
-    Each tells what it found, with intervals over actors, and writes DIR/STUDY.json, tables (CSV, LaTeX) and figures.
+    Each prints its findings, with intervals over actors, and writes DIR/STUDY.json, tables (CSV, LaTeX) and figures.
 
     \b
     Example:
@@ -33,11 +33,11 @@ def analyse() -> None:
     """
 
 
-# ---------------------------------------------------------------------- what studies take
+# ------------------------------------------------------------------------ studies' inputs
 
 
 class Training(NamedTuple):
-    """What a study trains, by the names of the options."""
+    """How a study trains its heads, by option name."""
 
     preset: str
     head: str
@@ -49,17 +49,17 @@ class Training(NamedTuple):
 
     @property
     def arguments(self) -> tuple[Recipe, str, int]:
-        """As studies take them."""
+        """The arguments that studies take."""
         return self.recipe, self.head, self.seed
 
     @property
     def fields(self) -> dict[str, object]:
-        """As signatures hold them."""
+        """The fields of a signature."""
         return {"head": self.head, "preset": self.preset, "recipe": self.recipe.digest, "seed": self.seed}
 
 
 class Inputs(NamedTuple):
-    """arguments: of the study's function, between the dataset and the signature; fields: of that signature."""
+    """arguments: for the study's function, between the dataset and the signature; fields: for the signature."""
 
     dataset: Dataset
     arguments: Sequence[object]
@@ -118,11 +118,11 @@ def _read(metadata: Path, paths: Paths) -> tuple[Dataset, list[Features]]:
 
 
 def _names(paths: Paths) -> list[str]:
-    """What sources are called: by their encoders, or by their paths where two would have one name."""
+    """The sources' names: their encoders, or their paths if two encoders have the same name."""
     from blemore_baselines.sources.meta import encoder_name
 
     if len(set(paths)) < len(paths):
-        raise click.BadParameter("the same source twice; expected each once", param_hint="--features")
+        raise click.BadParameter("the same source is given twice; expected each source once", param_hint="--features")
     names = [encoder_name(path) for path in paths]
     return names if len(set(names)) == len(names) else list(map(str, paths))
 
@@ -135,10 +135,10 @@ video_option = click.option(
     required=True,
     multiple=True,
     metavar="PATH",
-    help="Features of the picture, as for train --features; several are fused.",
+    help="Video features, as for train --features; several are fused.",
 )
 audio_option = click.option(
-    "--audio", type=PATH, required=True, multiple=True, metavar="PATH", help="Features of the sound, likewise."
+    "--audio", type=PATH, required=True, multiple=True, metavar="PATH", help="Audio features, likewise."
 )
 scores_option = click.option(
     "--scores",
@@ -152,17 +152,17 @@ instead_of_scores_option = click.option(
     type=PATH,
     multiple=True,
     metavar="PATH",
-    help="Instead of --scores: train on these, fused where there are several.",
+    help="Instead of --scores: train on these features; several are fused.",
 )
 training_options = (
     click.option("--preset", type=click.Choice(list(PRESETS)), default="fast", show_default=True, help="As in train."),
     head_option,
     seed_option,
     click.option(
-        "--out", type=PATH, required=True, metavar="DIR", help="Where the study's JSON, tables and figures go."
+        "--out", type=PATH, required=True, metavar="DIR", help="Where to write the study's JSON, tables and figures."
     ),
 )
-# What an entry takes → the options that it is asked for by, and their reader
+# What an entry takes → its command's options, and their reader
 INPUTS: dict[str, tuple[Sequence[Callable], Callable[..., Inputs]]] = {
     "features": ([features_option], read_features),
     "sources": ([features_option], read_sources),
@@ -172,7 +172,7 @@ INPUTS: dict[str, tuple[Sequence[Callable], Callable[..., Inputs]]] = {
 
 
 def command(name: str, entry: Entry) -> click.Command:
-    """The command of a study: reads what it takes, runs it, writes and prints it."""
+    """The command of a study: reads its inputs, runs it, then writes and prints the result."""
     options, read = INPUTS[entry.takes]
 
     def run(metadata: Path, preset: str, head: str, seed: int, out: Path, **paths: Paths) -> None:

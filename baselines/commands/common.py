@@ -1,4 +1,4 @@
-"""What several commands share: options that mean the same everywhere, and where talk goes."""
+"""What several commands share: common options, and messages to stderr."""
 
 from __future__ import annotations
 
@@ -19,46 +19,50 @@ from blemore_baselines.models.recipes import HEADS, NORMALISATIONS, PRESETS
 if TYPE_CHECKING:
     from blemore_baselines.decoding.decoders import Answers
 
-EXPECTED = ".expected.csv"  # beside a submission
+EXPECTED = ".expected.csv"  # suffix of a file next to a submission
 
 
 def talk(text: str) -> None:
-    """For people: results alone go to stdout."""
+    """Prints a message to stderr; only results go to stdout."""
     click.echo(text, err=True)
 
 
 def table(rows: Sequence[Sequence]) -> str:
-    """Columns side by side, the last one as wide as it comes."""
+    """The rows as text with aligned columns; the last column is not padded."""
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in list(zip(*cells))[:-1]] + [0]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
 
 
 def workers_or_default(workers: int | None = None) -> int:
-    """How many clips to decode at once: what was asked for, or the cores, at most 8."""
+    """How many clips to decode at once: the given number, or the number of cores, at most 8."""
     from blemore_baselines.engines import available_cores
 
     return workers or min(8, available_cores())
 
 
 def agrees(question: str) -> bool:
-    """Ask whether a licence is agreed to. UsageError: nobody is there to answer."""
+    """Asks whether the user agrees to a licence. UsageError: there is no terminal to ask at."""
     try:
         return click.confirm(question, err=True)
     except click.Abort:
         if sys.stdin.isatty():
             raise
-        raise click.UsageError("nobody is there to agree to the licence; --yes agrees to it") from None
+        raise click.UsageError("there is no terminal to ask at; give --yes to agree to the licence") from None
 
 
 metadata_option = click.option(
     "--metadata", type=PATH, required=True, metavar="CSV", help="The dataset's train_metadata.csv."
 )
 clips_option = click.option(
-    "--metadata", type=PATH, required=True, metavar="CSV", help="Whose clips: train_metadata.csv or test_metadata.csv."
+    "--metadata", type=PATH, required=True, metavar="CSV", help="The clips: train_metadata.csv or test_metadata.csv."
 )
 clips_folder_option = click.option(
-    "--clips", type=PATH, required=True, metavar="DIR", help="Searched for the clips' files, with its subfolders."
+    "--clips",
+    type=PATH,
+    required=True,
+    metavar="DIR",
+    help="The folder with the clips' files; subfolders are searched too.",
 )
 features_option = click.option(
     "--features",
@@ -66,7 +70,7 @@ features_option = click.option(
     required=True,
     multiple=True,
     metavar="PATH",
-    help="An aggregated .npz, a CSV table, or a folder with a file a clip. Several are fused.",
+    help="An aggregated .npz, a CSV table, or a folder with a file per clip. Several are fused.",
 )
 preset_option = click.option(
     "--preset",
@@ -74,8 +78,8 @@ preset_option = click.option(
     default="published",
     show_default=True,
     help=(
-        "published: the paper's protocol; fast: with the MLP heads as good on nested figures, in a twentieth of the"
-        " time or less."
+        "published: the paper's protocol; fast: equally good nested figures with the MLP heads, in at most a twentieth"
+        " of the time."
     ),
 )
 head_option = click.option("--head", type=click.Choice(list(HEADS)), default="mlp512", show_default=True)
@@ -83,7 +87,7 @@ seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_def
 
 
 def _number(_: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """Refuses NaN, which click takes to be in any range."""
+    """Refuses NaN, which click accepts in any range."""
     if value is not None and math.isnan(value):
         raise click.BadParameter("nan is not in the range 0<=x<=1.", param_hint=parameter.opts[0])
     return value
@@ -95,12 +99,12 @@ weight_option = click.option(
     type=click.FloatRange(0, 1),
     callback=_number,
     metavar="W",
-    help="structured: the part of ACC_presence in what is aimed at.  [default: 0.5]",
+    help="structured: the weight of ACC_presence in the score to maximise.  [default: 0.5]",
 )
 
 
 def decoder_options(decoder: str, **values: float | None) -> dict[str, float]:
-    """The options that were given, for the decoder; it must have them."""
+    """The options that were given. UsageError: the decoder does not have one of them."""
     options = {name: value for name, value in values.items() if value is not None}
     for name in options:
         if name not in DECODERS[decoder].options:
@@ -110,19 +114,19 @@ def decoder_options(decoder: str, **values: float | None) -> dict[str, float]:
 
 
 def write_expected(out: Path, clips: Sequence[str], answers: Answers) -> None:
-    """Beside the submission what each clip is expected to gain, where the decoder knows it; says which scores were
-    calmed.
+    """Writes each clip's expected gain next to the submission, if the decoder provides it; prints which scores were
+    divided.
     """
     excess = [] if answers.excess is None else answers.excess.tolist()
     for number, factor in enumerate(excess, start=1):
         if factor > 1:
             model = f"model {number}" if len(excess) > 1 else "the model"
-            talk(f"{model}: its scores are spread {factor:.3f} times as wide as out of fold; divided by that")
+            talk(f"{model}: scores are spread {factor:.3f} times as wide as out of fold, so they were divided by that")
     if answers.expected is not None:
         from blemore_baselines.predict import expected_csv
 
         write_atomic(out.with_suffix(EXPECTED), expected_csv(clips, answers.labels, answers.expected))
-        talk(f"{out.with_suffix(EXPECTED)}: what each clip is expected to gain")
+        talk(f"{out.with_suffix(EXPECTED)}: the expected gain per clip")
 
 
 normalise_option = click.option(
@@ -130,8 +134,8 @@ normalise_option = click.option(
     type=click.Choice(NORMALISATIONS),
     default="none",
     show_default=True,
-    help="Bring every actor to the same mean, or mean and spread, from all their clips and no label (transductive).",
+    help="Give every actor the same mean, or mean and spread, from all their clips but no labels (transductive).",
 )
 groups_option = click.option(
-    "--groups", type=PATH, metavar="CSV", help="With --normalise: who is in each new clip (filename, actor)."
+    "--groups", type=PATH, metavar="CSV", help="With --normalise: the actor in each new clip (filename,actor)."
 )

@@ -1,4 +1,4 @@
-"""The dataset's folder and its test clips: data get, data check, template."""
+"""The commands for the dataset and the submission template: data get, data check, template."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Get the dataset, and look at the folder that it was unpacked into.
+    """Get the dataset, and check the folder that it was unpacked into.
 
     \b
     Example:
@@ -32,25 +32,25 @@ def data() -> None:
 
 
 @data.command()
-@click.option("--out", type=OUT_FOLDER, required=True, metavar="DATA", help="Its files are fetched and unpacked there.")
+@click.option("--out", type=OUT_FOLDER, required=True, metavar="DATA", help="Where to fetch and unpack the files.")
 @click.option(
     "--only",
     type=click.Choice(["train", "test", "features"]),
-    help="The files of this part, by the words in their names, and those of no part, such as metadata.",
+    help="Fetch only this part, judged by file names, and files that belong to no part, such as metadata.",
 )
 @click.option(
     "--record",
     "number",
     type=click.IntRange(1),
     metavar="NUMBER",
-    help="Of another record on Zenodo.  [default: the current one]",
+    help="The number of another record on Zenodo.  [default: the current one]",
 )
-@click.option("--yes", is_flag=True, help="Fetch without being asked, and agree to the licence.")
+@click.option("--yes", is_flag=True, help="Fetch without asking, and agree to the licence.")
 def get(out: Path, only: str | None, number: int | None, yes: bool) -> None:
     """Fetch the dataset from its record on Zenodo, unpack it, and check what is there.
 
-    Lists the files and their sizes, and asks first. A download that was interrupted goes on where it stopped; every
-    file must have the MD5 that the record states. A restricted record needs an access token in ZENODO_TOKEN.
+    Lists the files and their sizes, and asks first. An interrupted download resumes where it stopped. Every file must
+    have the MD5 that the record states. A restricted record needs an access token in ZENODO_TOKEN.
 
     \b
     Example:
@@ -72,35 +72,38 @@ def get(out: Path, only: str | None, number: int | None, yes: bool) -> None:
     outcome = unpack([path for path in paths if is_archive(path)], out)
     talk(f"{outcome.written:,} files unpacked, {outcome.there:,} there already")
     for path in filter(is_other_archive, paths):
-        talk(f"{path}: no zip; unpack it by hand")
-    _tell(survey(out, ("train", "test") if only is None else [part for part in ("train", "test") if part == only]))
+        talk(f"{path}: not a zip file; unpack it by hand")
+    _print_report(
+        survey(out, ("train", "test") if only is None else [part for part in ("train", "test") if part == only])
+    )
 
 
 def _listing(record: Record, files: Sequence[Remote], out: Path) -> str:
-    """What a record holds, and what becomes of it."""
+    """A record's files, and what will be done with each."""
     from blemore_baselines.survey.record import part_of, size_text, state
 
     rows = [("file", "size", "part", "")]
     for remote in record.files:
-        plan = state(remote, out) if remote in files else "is left out"
+        plan = state(remote, out) if remote in files else "will be skipped"
         rows.append((remote.path, size_text(remote.size or 0), part_of(remote.path) or "–", plan))
     total = size_text(sum(remote.size or 0 for remote in files))
     licence = printable(record.licence) or "not stated"
     return (
         f"{record.page}: {printable(record.title)}\nlicence: {licence}; the page has its text and the terms of access\n"
-        f"\n{table(rows)}\n\n{total} in all, to {out}"
+        f"\n{table(rows)}\n\n{total} in total, to {out}"
     )
 
 
 @data.command()
 @click.argument("folder", type=PATH, metavar="DIR")
 @click.option(
-    "--figures", type=OUT_FOLDER, metavar="OUT", help="Draw durations and labels, as PNG and PDF in this folder."
+    "--figures", type=OUT_FOLDER, metavar="OUT", help="Draw durations and labels, as PNG and PDF, into this folder."
 )
 def check(folder: Path, figures: Path | None) -> None:
-    """Tell what is in DIR, what is missing, and what differs from the challenge's dataset.
+    """Print what is in DIR, what is missing, and what differs from the challenge's dataset.
 
-    Reads the metadata, the header of every video and all pre-extracted features; ends with 1 if something is wrong.
+    Reads the metadata, the header of every video and all pre-extracted features. The exit code is 1 if anything is
+    wrong.
 
     \b
     Example:
@@ -111,10 +114,10 @@ def check(folder: Path, figures: Path | None) -> None:
     outcome = survey(folder)
     for path in write_figures(outcome, figures) if figures else ():
         talk(f"{path} drawn")
-    _tell(outcome)
+    _print_report(outcome)
 
 
-def _tell(outcome: Survey) -> None:
+def _print_report(outcome: Survey) -> None:
     from blemore_baselines.survey.check import report
 
     click.echo(report(outcome))
@@ -123,10 +126,12 @@ def _tell(outcome: Survey) -> None:
 
 
 @click.command()
-@click.option("--ids", type=PATH, metavar="CSV", help="Whose clips: test_metadata.csv.  [default: the challenge's 594]")
-@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="The JSON, the zip and a README go there.")
+@click.option("--ids", type=PATH, metavar="CSV", help="The clips: test_metadata.csv.  [default: the challenge's 594]")
+@click.option(
+    "--out", type=OUT_FOLDER, required=True, metavar="DIR", help="Where to write the JSON, the zip and a README."
+)
 def template(ids: Path | None, out: Path) -> None:
-    """Write the submission template: every test clip with a placeholder, and a page of common mistakes.
+    """Write the submission template (a placeholder for every test clip) and a page of common mistakes.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""From any model's scores to submissions: decode."""
+"""The command that turns any model's scores into a submission: decode."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from blemore_baselines.decoding.decoders import Answers, Decoded
     from blemore_baselines.decoding.scores import Models
 
-RELIABILITY = ".reliability"  # beside a report
+RELIABILITY = ".reliability"  # suffix of a figure next to a report
 
 
 @click.command()
@@ -42,7 +42,7 @@ RELIABILITY = ".reliability"  # beside a report
     metavar="OOF",
     help=(
         "Out-of-fold logits or probabilities of the train clips: a table, or a run folder with all its seeds. Several"
-        " are fused, each clip from the models that know it."
+        " are fused; each clip uses the models that know it."
     ),
 )
 @click.option(
@@ -56,14 +56,12 @@ RELIABILITY = ".reliability"  # beside a report
 @groups_option
 @decoder_option
 @weight_option
-@click.option(
-    "--ids", type=PATH, metavar="CSV", help="The clips that a submission must hold (default: those of --test-scores)."
-)
+@click.option("--ids", type=PATH, metavar="CSV", help="The clips to submit (default: those of --test-scores).")
 @click.option(
     "--report",
     type=FilePath(to_write=True, suffix=".json", beside=tuple(f"{RELIABILITY}{suffix}" for suffix in SUFFIXES)),
     metavar="FILE.json",
-    help="Write all figures, unrounded; structured: a diagram of reliability beside them.",
+    help="Write all figures, unrounded; structured: also a reliability diagram.",
 )
 @click.option(
     "--oof-out",
@@ -75,7 +73,7 @@ RELIABILITY = ".reliability"  # beside a report
     "--out",
     type=FilePath(to_write=True, suffix=".zip", beside=(EXPECTED,)),
     metavar="submission.zip",
-    help="Where the decoded --test-scores go.",
+    help="Where to write the decoded --test-scores.",
 )
 def decode(
     metadata: Path,
@@ -90,11 +88,11 @@ def decode(
     oof_out: Path | None,
     out: Path | None,
 ) -> None:
-    """Turn any model's scores into valid labels, with figures that can be trusted.
+    """Turn any model's scores into valid labels, with honest figures.
 
     \b
     thresholds:  the published rule, with published and nested figures
-    structured:  the label with the highest expected score, beside thresholds
+    structured:  the label with the highest expected score, compared with thresholds
 
     \b
     Example:
@@ -114,9 +112,9 @@ def decode(
     train = read_models(scores, dataset.ids)
     test = _read_test(test_scores, ids, dataset.ids, metadata) if out else None
     actors = read_groups(groups, test.ids) if test and groups else None
-    _tell_models(scores, *filter(None, (train, test)))
+    _print_models(scores, *filter(None, (train, test)))
     decoded = transductive.fit(decoder, dataset, train, normalise, **options)
-    _tell_in_sample(dataset, train, test, decoded)
+    _warn_in_sample(dataset, train, test, decoded)
     rows = _submit(test, decoded.apply(test, actors), out) if test and out else []
     if oof_out:
         write_submission(dataset.ids, decoded.nested, oof_out)
@@ -135,9 +133,7 @@ def _demand_pairs(scores: tuple, test_scores: tuple, out: Path | None) -> None:
         raise click.UsageError("--test-scores and --out go together")
     models, tests = (sum(len(runs_of(path)) for path in paths) for paths in (scores, test_scores))
     if test_scores and models != tests:
-        raise click.UsageError(
-            f"{models} --scores but {tests} --test-scores: expected one for each model, and for each seed of a run"
-        )
+        raise click.UsageError(f"{models} --scores but {tests} --test-scores; expected one of each per model and seed")
 
 
 def _demand_groups(normalise: str, groups: Path | None, out: Path | None) -> None:
@@ -159,35 +155,35 @@ def _read_test(paths: tuple, ids: Path | None, train_ids: list[str], metadata: P
 
 
 def _demand_new_clips(test: Models, ids: list[str], metadata: Path) -> None:
-    """ValidationError: the decoder is fitted on some of the clips, so that they are no new ones."""
+    """ValidationError: the decoder is fitted on some of these clips, so they are not new."""
     overlap = sorted(set(test.ids).intersection(ids))
     if overlap:
         message = (
-            f"{len(overlap):,} of {len(test.ids):,} clips are in {metadata}, too: {some(overlap)}; expected clips that"
+            f"{len(overlap):,} of {len(test.ids):,} clips are also in {metadata}: {some(overlap)}; expected clips that"
             " the decoder is not fitted on"
         )
-        hint = "Give the scores of the test clips; figures of the train clips are told without --test-scores."
+        hint = "Give the scores of the test clips. For figures on the train clips, leave --test-scores out."
         raise ValidationError(Problem("train-clips", ", ".join(map(str, test.paths)), message, hint=hint))
 
 
-def _tell_models(scores: tuple, *partitions: Models) -> None:
-    """Which paths have several seeds, and which clips a model lacks."""
+def _print_models(scores: tuple, *partitions: Models) -> None:
+    """Prints which paths have several seeds, and which clips a model lacks."""
     from blemore_baselines.features import runs_of
 
     for path in scores:
         seeds = runs_of(path)
         if seeds != [path]:
-            talk(f"{path}: {len(seeds)} seeds, each fused as a model of its own: {some([run.name for run in seeds])}")
+            talk(f"{path}: {len(seeds)} seeds, fused as separate models: {some([run.name for run in seeds])}")
     for models in partitions:
         for path, missing in zip(models.paths, models.missing):
             if missing:
                 talk(
-                    f"{path}: {len(missing):,} of {len(models.ids):,} clips are missing, and come from the other models"
-                    f" alone: {some(missing)}"
+                    f"{path}: {len(missing):,} of {len(models.ids):,} clips are missing, so only the other models"
+                    f" decide them: {some(missing)}"
                 )
 
 
-def _tell_in_sample(dataset: Dataset, train: Models, test: Models | None, decoded: Decoded) -> None:
+def _warn_in_sample(dataset: Dataset, train: Models, test: Models | None, decoded: Decoded) -> None:
     """A warning for each sign that --scores are not out of fold."""
     from blemore_baselines.decoding.in_sample import relations_too_good, surer, surer_than_new, too_good
 
@@ -201,7 +197,7 @@ def _tell_in_sample(dataset: Dataset, train: Models, test: Models | None, decode
 
 
 def _submit(test: Models, answers: Answers, out: Path) -> list[dict]:
-    """Write the submission; what the report says of each model's scores of its clips."""
+    """Writes the submission. Returns the report's entries on each model's scores of its clips."""
     from blemore_baselines.predict import write_submission
 
     write_submission(test.ids, answers.labels, out)
@@ -213,7 +209,7 @@ def _submit(test: Models, answers: Answers, out: Path) -> list[dict]:
 
 
 def _write_report(report: Path, figures: dict, test: list[dict]) -> None:
-    """The figures as JSON, and a diagram of reliability beside them where the decoder has a posterior."""
+    """Writes the figures as JSON and, if the decoder has a posterior, a reliability diagram next to them."""
     figures = {**figures, "test": test} if test else figures
     write_atomic(report, to_json(figures))
     if "calibration" in figures:
@@ -221,4 +217,4 @@ def _write_report(report: Path, figures: dict, test: list[dict]) -> None:
 
         drawing, name = reliability(figures["calibration"]), f"{report.stem}{RELIABILITY}"
         paths = write_figure(report.parent, name, drawing, figures["nested"]["signature"])
-        talk(f"{' and '.join(map(str, paths))}: how far the posterior can be believed")
+        talk(f"{' and '.join(map(str, paths))}: the reliability of the posterior")

@@ -14,20 +14,20 @@ from blemore_baselines.commands.common import talk
 def run() -> None:
     """Do everything, from clips or features to a checked submission and a report.
 
-    Without a dataset it works on the demo, which it makes first. What is done is not done again: stop it when you like
-    and start it again. Delete the output folder to start afresh.
+    Without a dataset, it makes a demo dataset and uses that. Finished steps are not repeated, so you can stop it at any
+    time and start it again. To start over, delete the output folder.
 
     \b
-    It takes no arguments, but these variables:
-      BLEMORE_DATA      the folder that the dataset was unpacked into: its own
-                        features are used, if it has any, else its videos
-      BLEMORE_ENCODERS  the features to use together, "ImageBind WavLM_large"
-                        for example; without it the paper's best pair, else all
-      BLEMORE_NORMALISE centre or standardise: bring every actor to the same
-                        mean, or mean and spread, from all their clips; who is
-                        in the test clips is found out by their features
-      BLEMORE_OUT       the output folder; without it `output` in the current
-                        folder or, from run_all.sh, in that of the checkout
+    It takes no arguments, but reads these environment variables:
+      BLEMORE_DATA      the folder that the dataset was unpacked into; its own
+                        features are used if it has any, otherwise its videos
+      BLEMORE_ENCODERS  the features to use together, for example "ImageBind
+                        WavLM_large"; default: the paper's best pair, else all
+      BLEMORE_NORMALISE centre or standardise: give every actor the same mean,
+                        or mean and spread, from all their clips; the actors of
+                        the test clips are inferred from features
+      BLEMORE_OUT       the output folder; default: `output` in the current
+                        folder or, for run_all.sh, in the checkout
 
     \b
     Example:

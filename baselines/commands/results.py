@@ -1,4 +1,4 @@
-"""What came of it: report, reproduce."""
+"""The commands for results: report, reproduce."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     type=PATH,
     multiple=True,
     metavar="OOF",
-    help="In place of a run: out-of-fold scores of any model's. The page is written into the folder RUN.",
+    help="Instead of a run: any model's out-of-fold scores. The page is written to the folder RUN.",
 )
 @click.option("--metadata", type=PATH, metavar="CSV", help="With --scores: the dataset's train_metadata.csv.")
 @click.option(
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     type=PATH,
     multiple=True,
     metavar="PATH",
-    help="As given to train: their principal components are drawn, too.",
+    help="The features given to train, to draw their principal components.",
 )
 @click.option(
     "--analysis", type=PATH, metavar="DIR", help="Where `analyse` wrote the run's studies.  [default: RUN/analysis]"
 )
 @click.option("--submission", type=PATH, metavar="ZIP", help="With --labels: score it too.")
-@click.option("--labels", type=PATH, metavar="FILE", help="Labels of the submission's clips, where they are known.")
+@click.option("--labels", type=PATH, metavar="FILE", help="Labels of the submission's clips.")
 def report(
     folder: Path,
     scores: tuple,
@@ -79,7 +79,7 @@ def _run_of_scores(folder: Path, scores: tuple, metadata: Path) -> Run:
     from blemore_baselines.results.scores import run_of_scores
 
     if (folder / "config.json").exists():
-        message = "holds a run; expected a folder for the page of --scores alone"
+        message = "holds a run; expected another folder for the page of --scores"
         hint = "Name another folder, or leave --scores out."
         raise ValidationError(Problem("other-run", str(folder), message, hint=hint))
     dataset = read_dataset(metadata)
@@ -93,14 +93,14 @@ def _run_of_scores(folder: Path, scores: tuple, metadata: Path) -> Run:
     type=PATH,
     required=True,
     metavar="DIR",
-    help="Where the features lie, in the dataset's own folders or in train/ and test/.",
+    help="The folder with the features, in the dataset's own subfolders or in train/ and test/.",
 )
 @metadata_option
 @click.option(
     "--test",
     type=PATH,
     metavar="CSV",
-    help="Predict these clips, too: test_metadata.csv; scored where it holds labels.",
+    help="Also predict these clips (test_metadata.csv), and score them if it holds labels.",
 )
 @preset_option
 @click.option(
@@ -119,14 +119,14 @@ def _run_of_scores(folder: Path, scores: tuple, metadata: Path) -> Run:
     type=OUT_FOLDER,
     required=True,
     metavar="DIR",
-    help="Tables, a figure, and a folder a row; what was stopped goes on.",
+    help="Where to write tables, a figure, and a folder per row. An interrupted call resumes.",
 )
 def reproduce(
     root: Path, metadata: Path, test: Path | None, preset: str, test_protocol: str, seed: int, out: Path
 ) -> None:
-    """Rebuild the paper's tables: every row whose features are found, beside the published figures.
+    """Rebuild the paper's tables: every row whose features are found, next to the published figures.
 
-    A row whose features are wrong is refused, the others go on, and the exit code is 1.
+    Rows with invalid features are refused and the others continue; the exit code is then 1.
 
     \b
     Example:
@@ -138,5 +138,5 @@ def reproduce(
     outcome = run(root, metadata, out, preset=preset, seed=seed, test=test, test_protocol=test_protocol)
     click.echo(outcome.text, nl=False)
     talk(f"Tables, figure and rows are in {out}")
-    if any(one.bad for one in outcome.not_run):
+    if any(row.bad for row in outcome.not_run):
         sys.exit(1)

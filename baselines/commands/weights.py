@@ -1,4 +1,4 @@
-"""The encoders' weights: what is here, and fetching what is not."""
+"""The commands for the encoders' weights: list them, and fetch missing ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.group(invoke_without_command=True)
 @click.pass_context
 def weights(context: click.Context) -> None:
-    """List the weights of all encoders that have some: where they are, their licence, and where they come from.
+    """List the weights of all encoders that use any: where they are, their licence, and where they are published.
 
     \b
     Example:
@@ -42,10 +42,10 @@ def weights(context: click.Context) -> None:
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Agree to the licence without being asked.")
 def get(name: str, yes: bool) -> None:
-    """Fetch the weights of the encoder NAME from where its authors publish them, to where `extract` looks.
+    """Fetch the weights of the encoder NAME from its authors' page, to the folder where `extract` looks.
 
-    A download that was interrupted goes on where it stopped. Files are checked by the hash that their publisher states,
-    and pinned in weights.lock.json beside them.
+    An interrupted download resumes where it stopped. Files are checked against the publisher's hash, and pinned in
+    weights.lock.json next to them.
 
     \b
     Example:
@@ -67,13 +67,13 @@ def get(name: str, yes: bool) -> None:
 
 
 def _encoder(name: str) -> TorchEncoder:
-    """An encoder that has weights. Raises ValidationError: it has none."""
+    """An encoder with weights. Raises ValidationError: it has none."""
     from blemore_baselines.encoders import create
     from blemore_baselines.encoders.torch_encoder import TorchEncoder
 
     encoder = create(name)
     if not isinstance(encoder, TorchEncoder):
-        message = f"takes no weights that could be fetched: {encoder.weights or 'it needs none'}"
+        message = f"has no weights to fetch ({encoder.weights or 'it needs none'}); expected an encoder with weights"
         raise ValidationError(Problem("no-weights", f"encoder {name!r}", message))
     return encoder
 

@@ -1,4 +1,4 @@
-"""Scores to labels, and how well that goes.
+"""Turning scores into labels, and measuring the result.
 
 The names below are imported when one of them is first used, so that a command's help can list the decoders without
 numpy. Structured decoding, which needs torch, is imported from its own modules.

@@ -1,14 +1,14 @@
-"""How well thresholds do: the published account of out-of-fold scores, and the honest one.
+"""How well thresholds do on out-of-fold scores: the published figures and the honest ones.
 
 Conventions: arrays are (N, 6) with emotions in index order, `labels` are (N,) indices into
 `blemore.labels.LABELS`, `folds` are (N,) numbers. All functions are pure and work on any model's scores.
 
 Two accounts of the same predictions:
-- *published*: a fold's epoch, α and β are those that are best on that very fold. Optimistic, since it
-  selects and reports on the same clips, but it is what the paper's tables hold.
-- *nested*: a fold's α and β come from the other folds' out-of-fold scores, and so does its epoch, unless the number of
-  epochs is fixed. Pooled over all clips into one presence, one salience and their mean: what can be expected of clips
-  not seen, by a model for which everything is chosen in the same way.
+- *published*: each fold uses the epoch, α and β that are best on that same fold. This is optimistic, because it selects
+  and reports on the same clips, but the paper's tables report it.
+- *nested*: each fold's α and β come from the other folds' out-of-fold scores. So does its epoch, unless the number of
+  epochs is fixed. Results are pooled over all clips into one presence, one salience and their mean. This is what to
+  expect on new clips from a model whose choices are all made in the same way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ METRICS = ("acc_presence", "acc_salience", "score")
 
 
 class Fold(NamedTuple):
-    """One fold's result, and the choice that was made for it. `epoch` counts from 1."""
+    """One fold's result and the choices behind it. `epoch` counts from 1."""
 
     fold: int
     epoch: int
@@ -39,7 +39,7 @@ class Fold(NamedTuple):
 
 
 def count(predicted: np.ndarray, labels: np.ndarray) -> Counts:
-    """The metrics' summed record for predicted and true label indices (N,); equal to `blemore.metrics.count`."""
+    """The metrics' counts for predicted and true label indices (N,); equal to `blemore.metrics.count`."""
     blend = IS_BLEND[labels]
     right_set = SET_OF_LABEL[predicted] == SET_OF_LABEL[labels]
     right = int((blend & (predicted == labels)).sum())
@@ -47,7 +47,7 @@ def count(predicted: np.ndarray, labels: np.ndarray) -> Counts:
 
 
 def scored(dataset: Dataset, predicted: np.ndarray) -> Report:
-    """The report on label indices (N,) that were predicted for the dataset's clips."""
+    """The report on the label indices (N,) predicted for the dataset's clips."""
     predictions = {clip: Prediction(LABELS[label], LABELS[label]) for clip, label in zip(dataset.ids, predicted)}
     labels = {clip: LABELS[label] for clip, label in zip(dataset.ids, dataset.labels)}
     actors = dict(zip(dataset.ids, dataset.actors))
@@ -64,7 +64,7 @@ def nested_folds(
 ) -> list[Fold]:
     """Each fold at the epoch, α and β that are best on the other folds. probabilities: (epochs, N, 6), out of fold.
 
-    epoch: a fixed one (from 1), of which α and β alone are chosen
+    epoch: a fixed epoch (from 1); only α and β are then chosen
     """
     return [_judge(probabilities, labels, folds != fold, folds == fold, int(fold), epoch) for fold in np.unique(folds)]
 
@@ -77,7 +77,7 @@ def _judge(
     fold: int,
     epoch: int | None = None,
 ) -> Fold:
-    """The result on the clips that are inside (N,), with what is best on those to choose on (N,)."""
+    """The result on the clips of the mask `inside` (N,), with the choices that are best on `choose_on` (N,)."""
     first = 1 if epoch is None else epoch
     candidates = probabilities[first - 1 : epoch]
     place, thresholds = choose(candidates[:, choose_on], labels[choose_on])
@@ -86,7 +86,7 @@ def _judge(
 
 
 def choose(probabilities: np.ndarray, labels: np.ndarray) -> tuple[int, Thresholds]:
-    """The epoch (from 0) and thresholds with the best score over (epochs, N, 6); of equal epochs the earliest."""
+    """The epoch (from 0) and thresholds with the best score over (epochs, N, 6); the earliest of equal epochs."""
     fits = [fit_grid(epoch, labels) for epoch in probabilities]
     best = int(np.argmax([score for _, score in fits]))
     return best, fits[best][0]
@@ -98,7 +98,7 @@ def predict_folds(probabilities: np.ndarray, folds: np.ndarray, choices: Sequenc
 
 
 def predict_account(probabilities: np.ndarray, folds: np.ndarray, account: Mapping) -> np.ndarray:
-    """The same by one account of `figures`, as JSON keeps it."""
+    """Like `predict_folds`, from one account of `figures` as stored in JSON."""
     rows = account["folds"]
     choices = [(row["fold"], row["epoch"], Thresholds(row["alpha"], row["beta"])) for row in rows]
     return _predict(probabilities, folds, choices)
@@ -117,7 +117,7 @@ def _predict(
 def figures(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, epoch: int | None = None) -> dict:
     """Both accounts as one object for JSON. probabilities: (epochs, N, 6), out of fold; figures are unrounded.
 
-    epoch: that of the nested account (from 1), where it is fixed
+    epoch: the nested account's epoch (from 1), if it is fixed
     """
     published = published_folds(probabilities, labels, folds)
     nested = nested_folds(probabilities, labels, folds, epoch)
@@ -139,7 +139,7 @@ def figures_with_intervals(dataset: Dataset, probabilities: np.ndarray, epoch: i
 
 
 def accuracies(counts: Counts) -> dict:
-    """A summed record's figures, unrounded, for JSON."""
+    """The unrounded figures of some counts, for JSON."""
     return {
         "acc_presence": counts.acc_presence,
         "acc_salience": counts.acc_salience,
@@ -164,8 +164,8 @@ def _over_folds(folds: Sequence[Fold]) -> dict:
 
 
 def mean_and_std(rows: Sequence[Mapping]) -> dict:
-    """By metric the mean and the sample standard deviation of several figures, as `accuracies` gives them; None where
-    one of them has no blend.
+    """The mean and sample standard deviation of each metric over several `accuracies`; None if one of them has no
+    blend.
     """
     over = {}
     for name in METRICS:

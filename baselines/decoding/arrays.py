@@ -1,4 +1,4 @@
-"""What arrays of clips must be like, said once, for functions that are open to anybody's arrays."""
+"""Checks of arrays of clips, for functions that accept arrays from users."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from blemore.labels import LABELS
 
 
 def demand_rows(values: np.ndarray, columns: int, where: str) -> np.ndarray:
-    """The values as an array (N, columns). ValidationError: another shape, or numbers that are not finite."""
+    """The values as an array (N, columns). ValidationError: wrong shape, or numbers that are not finite."""
     values = np.asarray(values)
     if values.ndim != 2 or values.shape[1] != columns:
         raise ValidationError(Problem("wrong-shape", where, f"shape {values.shape}; expected (clips, {columns})"))
@@ -23,11 +23,11 @@ def demand_rows(values: np.ndarray, columns: int, where: str) -> np.ndarray:
 def demand_labels(labels: np.ndarray, clips: int) -> np.ndarray:
     """The labels as an array (N,).
 
-    ValidationError: there is not one for each clip, there are no clips, or they are no indices into LABELS.
+    ValidationError: not one label per clip, no clips, or labels that are not indices into LABELS.
     """
     labels = np.asarray(labels)
     if labels.shape != (clips,) or not clips:
-        message = f"shape {labels.shape} for {clips:,} clips; expected one clip at least, and a label for each"
+        message = f"shape {labels.shape} for {clips:,} clips; expected at least one clip, and one label per clip"
         raise ValidationError(Problem("wrong-shape", "labels", message))
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(LABELS):
         extent = f" from {labels.min()} to {labels.max()}" if labels.dtype.kind in "iuf" else ""
@@ -39,7 +39,7 @@ def demand_labels(labels: np.ndarray, clips: int) -> np.ndarray:
 def demand_range(
     values: float | np.ndarray, where: str, low: float, high: float = np.inf, open_below: bool = False
 ) -> None:
-    """ValidationError: a value is not finite, or outside of [low, high], or of (low, high]."""
+    """ValidationError: a value is not finite or is outside [low, high] (or (low, high] if `open_below`)."""
     values = np.asarray(values, dtype=float)
     within = np.isfinite(values) & ((values > low) if open_below else (values >= low)) & (values <= high)
     if not within.all():

@@ -1,4 +1,4 @@
-"""How far a posterior over the labels, and the score that a decision is expected to gain, can be believed."""
+"""How reliable a posterior over the labels is, and the expected score of a decision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from blemore_baselines.decoding.scores import FLOOR
 def calibration(posterior: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """How well a posterior (N, 36) predicts the labels (N,): log loss (nats) and Brier score (0 to 2), over clips.
 
-    Raises ValidationError: another shape, numbers that are not finite, labels that are none, or no clips.
+    Raises ValidationError: wrong shape, numbers that are not finite, invalid labels, or no clips.
     """
     posterior = demand_rows(posterior, len(LABELS), "posterior")
     labels = demand_labels(labels, len(posterior))
@@ -25,13 +25,13 @@ def calibration(posterior: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def frequencies(labels: np.ndarray) -> np.ndarray:
-    """The posterior (36,) that knows the labels' frequencies alone, each counted once more than it occurs."""
+    """The posterior (36,) from label frequencies alone, with one added to each count."""
     counts = np.bincount(labels, minlength=len(LABELS)) + 1.0
     return counts / counts.sum()
 
 
 class Bin(NamedTuple):
-    """Clips of like expectations: how many, what they were expected to reach on average, and what they reached."""
+    """Clips with similar expected scores: their number, their mean expected score, and the mean score reached."""
 
     clips: int
     expected: float
@@ -45,5 +45,5 @@ def reliability(expected: np.ndarray, reached: np.ndarray, bins: int = 10) -> li
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """The expected calibration error: how far bins are off on average over clips (Naeini et al. 2015)."""
+    """The expected calibration error: the bins' mean deviation, weighted by clips (Naeini et al. 2015)."""
     return sum(one.clips * abs(one.expected - one.reached) for one in bins) / sum(one.clips for one in bins)

@@ -1,10 +1,10 @@
-"""The decoders by name. A new one is one module beside this, one line in `DECODERS`, and one in `results/text.py`.
+"""The decoders by name. A new decoder needs a module here, a line in `DECODERS` and a line in `results/text.py`.
 
-Nothing heavy is imported before a decoder is used. Its module has three functions:
+Nothing heavy is imported until a decoder is used. Each module has three functions:
 
-    demand(dataset)                  ValidationError: it cannot be fitted on a dataset like this one
-    fit(dataset, models, **options)  fitted on out-of-fold scores: a `Decoded`
-    read(spec, where)                how to decode logits of the models, from what `Decoded.spec` was
+    demand(dataset)                  raises ValidationError if the decoder cannot be fitted on this dataset
+    fit(dataset, models, **options)  fits the decoder on out-of-fold scores and returns a `Decoded`
+    read(spec, where)                returns the function that decodes the models' logits, from a `Decoded.spec`
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class Decoder(NamedTuple):
-    """module:  in this folder
-    options: of its `fit`, by name, and their defaults
-    spec:    what is in its spec, for messages
+    """module:  its module in this folder
+    options: the options of its `fit`, with defaults
+    spec:    the contents of its spec, for messages
     """
 
     module: str
@@ -41,8 +41,8 @@ DECODERS = {
 
 
 class Answers(NamedTuple):
-    """Label indices (N,), and where the decoder knows them each clip's expected score (N,), and how much wider than out
-    of fold each model's scores are spread (M,), at least 1: what the decoder has divided them by.
+    """Label indices (N,). If the decoder provides them, also each clip's expected score (N,) and the factor (M,), at
+    least 1, by which each model's scores are spread wider than out of fold; the decoder has divided by it.
     """
 
     labels: np.ndarray
@@ -53,9 +53,9 @@ class Answers(NamedTuple):
 class Decoded(NamedTuple):
     """A fitted decoder.
 
-    figures: how well it does, for JSON
-    nested:  (N,) each clip's label, by what was fitted on the other folds
-    spec:    what `read` needs to decode the models' logits, for JSON; its `name` is the decoder's
+    figures: its results, for JSON
+    nested:  (N,) each clip's label, from a fit on the other folds
+    spec:    what `read` needs to decode the models' logits, for JSON; `name` is the decoder's name
     apply:   decodes the same models' scores of other clips
     """
 
@@ -66,9 +66,9 @@ class Decoded(NamedTuple):
 
 
 def complete(name: str, options: Mapping[str, float]) -> dict[str, float]:
-    """A decoder's options, with defaults for those that are not given.
+    """A decoder's options, with defaults for the missing ones.
 
-    Raises ValueError: there is no such decoder, or it has no such option.
+    Raises ValueError: no such decoder or option.
     """
     if name not in DECODERS:
         raise ValueError(f"decoder {name!r}; expected one of {', '.join(DECODERS)}")
@@ -80,33 +80,33 @@ def complete(name: str, options: Mapping[str, float]) -> dict[str, float]:
 
 
 def demand(name: str, dataset: Dataset) -> None:
-    """ValidationError: the decoder cannot be fitted on out-of-fold scores of this dataset, however good."""
+    """ValidationError: the decoder cannot be fitted on this dataset, whatever the scores."""
     _module(name).demand(dataset)
 
 
 def fit(name: str, dataset: Dataset, models: Models, **options: float) -> Decoded:
-    """A decoder fitted on the models' out-of-fold scores of the dataset's clips, in its order.
+    """A decoder fitted on the models' out-of-fold scores, whose clips are in the dataset's order.
 
-    Raises ValueError as `complete`; ValidationError as `demand`.
+    Raises ValueError: see `complete`; ValidationError: see `demand`.
     """
     return _module(name).fit(dataset, models, **complete(name, options))
 
 
 def read(spec: dict, where: str = "decoder") -> Callable[[np.ndarray], Answers]:
-    """How a decoder that was fitted before decodes the logits of what it was fitted on: (N, 6) of one model, or
-    (M, N, 6) of several.
+    """The function that decodes logits, from the spec of a decoder: (N, 6) if it was fitted on one model, (M, N, 6) if
+    on several.
 
-    Raises ValidationError, with `where`: the spec is damaged, or of a decoder that is not known.
+    Raises ValidationError, with `where`: the spec is damaged, or its decoder is unknown.
     """
-    if spec.get("name") not in list(DECODERS):  # a name that cannot be hashed is no name either
+    if spec.get("name") not in list(DECODERS):  # a list, because the name may be unhashable
         raise bad_spec(spec, where)
     return _module(spec["name"]).read(spec, where)
 
 
 def bad_spec(spec: dict, where: str) -> ValidationError:
-    """For a spec that no decoder has written."""
+    """The error for a spec that no decoder wrote."""
     expected = ", or ".join(f"{name} with {decoder.spec}" for name, decoder in DECODERS.items())
-    hint = "Was the file copied whole? Copy it again, or train again."
+    hint = "Was the file copied completely? Copy it again, or train again."
     return ValidationError(Problem("bad-decoder", where, f"found {show(str(spec))}; expected {expected}", hint=hint))
 
 

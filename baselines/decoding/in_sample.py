@@ -1,14 +1,15 @@
-"""Two signs that scores are not out of fold, but come from models that were trained on the same clips.
+"""Two signs that scores are not out of fold, but come from models trained on the same clips.
 
-Every figure of such scores is worthless, and a table of scores does not say how it was made. Both signs are one-sided
-tests over actors, at LEVEL: at most one in a thousand sets of honest scores gets a warning, as long as honest scores
-are as the sign assumes.
+Every figure from such scores is worthless, and a table of scores does not say how it was made. Both signs are one-sided
+tests over actors, at LEVEL: at most one in a thousand sets of honest scores gets a warning, if honest scores meet the
+test's assumption.
 
-- *Surer than on new clips.* A model is surer of clips that it has seen. Honest scores of train clips are spread no
-  wider over the emotions than the same model's scores of new clips; on four real runs these are 9 to 13 % wider.
-- *Relations too good.* Which of two emotions dominates is the hard half of the challenge: of the blends whose pair they
-  get right, four real runs get 43 to 45 % of the relations right, where 33 % are chance. Honest scores are taken to be
-  right in at most BEST of them.
+- *More confident than on new clips.* A model is more confident about clips that it has seen. Honest scores of train
+  clips are spread no wider over the emotions than the same model's scores of new clips; in four real runs the scores of
+  new clips are 9 to 13 % wider.
+- *Relations too good.* Which of two emotions dominates is the hard half of the challenge. Among the blends whose pair
+  they get right, four real runs get 43 to 45 % of the relations right; chance is 33 %. The test assumes that honest
+  scores get at most BEST of them right.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from blemore_baselines.dataset import IS_BLEND, SET_OF_LABEL, Dataset
 from blemore_baselines.decoding.scores import Models
 
 LEVEL = 0.001
-ROUNDING = 1e-12  # a smaller variance is none
-BEST = 0.65  # of the relations, in blends with the right pair
+ROUNDING = 1e-12  # a smaller variance counts as zero
+BEST = 0.65  # share of right relations, in blends with the right pair
 
 
 def surer_than_new(train: Models, actors: Sequence[str], test: Models) -> list[float | None]:
-    """For each model, how many times as wide its scores of train clips are spread as those of new clips, where that is
-    more than chance would have it; else None.
+    """For each model, the spread of its scores of train clips divided by that of new clips, if the ratio exceeds 1 by
+    more than chance; else None.
 
-    actors: of the train clips. How far the spread varies between those of the new clips is taken from these.
+    actors: of the train clips. The new clips' actors are assumed to vary as much as these.
     """
     return [_surer(log, np.asarray(actors), new) for log, new in zip(train.logs, test.logs, strict=True)]
 
@@ -50,8 +51,8 @@ def _surer(log: np.ndarray, actors: np.ndarray, new: np.ndarray) -> float | None
 
 
 def relations_too_good(dataset: Dataset, predicted: np.ndarray) -> float | None:
-    """The share of right relations in blends whose predicted (N,) pair is right, where that is beyond BEST by more than
-    chance would have it; else None.
+    """The share of right relations in blends whose predicted (N,) pair is right, if it exceeds BEST by more than
+    chance; else None.
     """
     pair_right = IS_BLEND[dataset.labels] & (SET_OF_LABEL[predicted] == SET_OF_LABEL[dataset.labels])
     right, actors = (predicted == dataset.labels)[pair_right], np.asarray(dataset.actors)[pair_right]
@@ -59,31 +60,31 @@ def relations_too_good(dataset: Dataset, predicted: np.ndarray) -> float | None:
     if len(units) < 2:
         return None
     left_out = np.array([right[actors != name].mean() for name in units])
-    # At least what relations would vary by if each were right by itself with the probability BEST.
+    # At least the variance of independent relations, each right with probability BEST.
     variance = max(left_out.var() * (len(units) - 1), BEST * (1 - BEST) / len(right))
     return float(right.mean()) if _is_beyond(right.mean() - BEST, variance, len(units)) else None
 
 
 def too_good(share: float) -> str:
-    """What to say of `relations_too_good`."""
+    """The warning for a share from `relations_too_good`."""
     return (
-        f"of the blends whose pair is right, {share:.0%} have the right relation, too, which is better than any honest"
-        " scores known. Was each clip scored by a model that had not seen its fold? Scores of clips that a model was"
-        " trained on make every figure worthless"
+        f"{share:.0%} of the blends with the right pair also have the right relation, which is better than any known"
+        " honest scores. Was each clip scored by a model that had not seen its fold? If the models were trained on the"
+        " clips that they score, every figure is worthless"
     )
 
 
 def surer(ratio: float) -> str:
-    """What to say of `surer_than_new`."""
+    """The warning for a ratio from `surer_than_new`."""
     return (
         f"the scores of train clips are spread {ratio:.2f} times as wide as those of new clips, which is beyond chance."
-        " Was each train clip scored by a model that had not seen its fold? Scores of clips that a model was trained on"
-        " make every figure worthless"
+        " Was each train clip scored by a model that had not seen its fold? If the models were trained on the clips"
+        " that they score, every figure is worthless"
     )
 
 
 def _is_beyond(distance: float, variance: float, units: int) -> bool:
-    """Whether a distance above 0 is beyond chance: Student's t with one degree of freedom less than there are units."""
+    """Whether a distance above 0 is beyond chance: Student's t with `units` − 1 degrees of freedom."""
     if distance <= 0:
         return False
     return variance == 0 or t_tails(distance / math.sqrt(variance), units - 1) / 2 < LEVEL

@@ -1,4 +1,4 @@
-"""The challenge's figures on arrays, for training loops: how good logits are right now.
+"""The challenge's figures on arrays, for use in training loops.
 
     >>> import numpy as np
     >>> from blemore_baselines.decoding import metrics
@@ -8,8 +8,8 @@
     >>> metrics.to_labels(targets)
     array([12,  4, 19])
 
-Thresholds that are fitted to the clips that they are judged on make every figure optimistic. To follow a training that
-is as good as any; to report, choose them on other clips, as `decode` does.
+Thresholds fitted on the clips that they are evaluated on make every figure optimistic. That is good enough to monitor
+training. For results to report, choose the thresholds on other clips, as `decode` does.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from blemore_baselines.decoding.arrays import demand_labels, demand_rows
 from blemore_baselines.decoding.scores import to_probabilities
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds, fit_grid
 
-ROUNDING = 1e-3  # how far a soft target may be from its label's
+ROUNDING = 1e-3  # largest deviation of a soft target from its label's
 
 
 class Figures(NamedTuple):
     """ACC_presence, ACC_salience and their mean, each in [0, 1], and the thresholds that gave them.
 
-    Without blends among the clips salience and score are None.
+    Without blends, salience and score are None.
     """
 
     presence: float
@@ -45,10 +45,10 @@ def evaluate(scores: np.ndarray, truth: np.ndarray, thresholds: Thresholds | Non
     """The figures of logits or probabilities (N, 6), emotions in index order, decoded by the threshold rule.
 
     truth:      labels (N,), indices into `blemore.labels.LABELS`, or soft targets (N, 6)
-    thresholds: α and β; None takes those of the published grid that are best on these very clips
+    thresholds: α and β; None takes the best of the published grid on these same clips
 
-    Raises ValidationError: scores that are neither logits nor probabilities (see `to_probabilities`), or a truth that
-    is no label, or of another number of clips.
+    Raises ValidationError: scores that are neither logits nor probabilities (see `to_probabilities`), or a truth with
+    invalid labels or another number of clips.
     """
     probabilities = to_probabilities(scores)
     truth = np.asarray(truth)
@@ -62,7 +62,7 @@ def evaluate(scores: np.ndarray, truth: np.ndarray, thresholds: Thresholds | Non
 def to_labels(targets: np.ndarray) -> np.ndarray:
     """The label (N,), an index into `blemore.labels.LABELS`, of each soft target (N, 6) such as 0.7 and 0.3.
 
-    Raises ValidationError: another shape, numbers that are not finite, or a row that is no label's.
+    Raises ValidationError: wrong shape, numbers that are not finite, or a row that matches no label.
     """
     targets = demand_rows(targets, len(EMOTIONS), "targets").astype(np.float64)
     labels = (targets @ TARGETS.T - (TARGETS**2).sum(axis=1) / 2).argmax(axis=1)  # the nearest
@@ -70,11 +70,11 @@ def to_labels(targets: np.ndarray) -> np.ndarray:
     if away.any():
         rows = [str(row) for row in np.flatnonzero(away)]
         message = (
-            f"rows {some(rows)} are no label's; expected 1 for a single emotion, or 0.5 and 0.5, 0.7 and 0.3 for two"
-            f" that are not neutral; row {rows[0]} holds {targets[away][0].round(4).tolist()}"
+            f"rows {some(rows)} match no label; row {rows[0]} is {targets[away][0].round(4).tolist()}; expected 1 for a"
+            " single emotion, or 0.5 and 0.5 or 0.7 and 0.3 for two emotions other than neutral"
         )
         percent = np.abs(targets.sum(axis=1) - 100).max() < 1
-        hint = "These are percentages: divide by 100." if percent else None
+        hint = "These look like percentages: divide by 100." if percent else None
         raise ValidationError(Problem("bad-target", "targets", message, hint=hint))
     return labels
 

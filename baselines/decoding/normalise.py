@@ -1,22 +1,22 @@
-"""Normalising per actor: everyone's numbers are brought to the training set's mean, and spread, without any label.
+"""Normalising per actor: each actor's numbers get the training set's mean (and spread), without using labels.
 
-People express the same emotion differently, so a part of what differs between clips is who is in them. Speech research
-removes it by speaker normalisation. Here the rows of one actor (logits, log-probabilities or features) are shifted so
-that their mean is the training set's (`centre`), and also scaled so that their spread is (`standardise`).
+People express the same emotion differently, so part of the variation between clips comes from who is in them. Speech
+research removes it by speaker normalisation. Here `centre` shifts the rows of each actor (logits, log-probabilities or
+features) to the training set's mean; `standardise` also scales them to the training set's spread.
 
-All clips of an actor are used at once, so figures of normalised scores are *transductive*: they hold where each new
-actor has as many clips, which are there together, and where the rules of a challenge allow it.
+All clips of an actor are used at once, so figures from normalised scores are *transductive*: they hold if each new
+actor has as many clips, all available together, and if the rules of a challenge allow it.
 
 An actor with few clips is changed less. The mean and the spread are estimated as if there were `MEAN_PRIOR` and
-`SPREAD_PRIOR` more clips like the training set, and one of the actor's own clips did not count:
+`SPREAD_PRIOR` more clips like the training set and one fewer of the actor's own:
 
     mean    = (k μ + (n − 1) m) / (k + n − 1),    variance = (k σ² + (n − 1) s²) / (k + n − 1)
 
 with m and s² of the actor's n clips, μ and σ² of the training set: a posterior mean under a conjugate prior (Gelman et
 al. 2013, Bayesian Data Analysis, section 3.3). A single clip stays as it is.
 
-Conventions: `rows` are (R, D); `actors` are (R,) names, the actor of each row; `clips` are (R,), the clip of each row,
-where a clip has several.
+Conventions: `rows` are (R, D); `actors` (R,) names the actor of each row; `clips` (R,) names the clip of each row, for
+clips with several rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy as np
 from blemore_baselines.decoding.scores import Models, log_softmax, softmax
 from blemore_baselines.models.recipes import NORMALISATIONS
 
-# Nested scores of real logits, with each actor's clips in random groups of 2 to 30, are level around these.
+# Nested scores of real logits, with each actor's clips in random groups of 2 to 30, hardly change around these values.
 MEAN_PRIOR, SPREAD_PRIOR = 3, 10  # clips
 
 
@@ -41,8 +41,8 @@ class Reference(NamedTuple):
 
 
 def fit_reference(rows: np.ndarray, actors: Sequence[str]) -> Reference:
-    """What rows are brought to. The spread is the standard deviation around each actor's mean, pooled over actors; 0
-    where no actor has two rows.
+    """The reference for normalising. The spread is the standard deviation around each actor's mean, pooled over actors;
+    0 if no actor has two rows.
     """
     squares, freedom = np.zeros(rows.shape[1]), 0
     for inside in _groups(actors):
@@ -54,11 +54,11 @@ def fit_reference(rows: np.ndarray, actors: Sequence[str]) -> Reference:
 def normalise(
     rows: np.ndarray, actors: Sequence[str], method: str, reference: Reference, clips: np.ndarray | None = None
 ) -> np.ndarray:
-    """The rows (R, D) with every actor's brought to the reference; of the same type.
+    """The rows (R, D), normalised per actor to the reference; the dtype is kept.
 
-    clips: each row is a clip of its own if None
+    clips: None if each row is a clip of its own
 
-    Raises ValueError: there is no such method, or the sizes do not agree.
+    Raises ValueError: no such method, or sizes that do not agree.
     """
     if method not in NORMALISATIONS or len(rows) != len(actors):
         raise ValueError(f"method {method!r}, {len(rows)} rows, {len(actors)} actors; expected one of {NORMALISATIONS}")
@@ -67,7 +67,7 @@ def normalise(
         return normalised
     for inside in _groups(actors):
         own = rows[inside].astype(np.float64)
-        others = (len(inside) if clips is None else len(np.unique(clips[inside]))) - 1  # clips besides the first
+        others = (len(inside) if clips is None else len(np.unique(clips[inside]))) - 1  # clips after the first
         if others:
             mean = _shrunk(own.mean(axis=0), reference.mean, others, MEAN_PRIOR)
             scale = _scale(own, reference.spread, others) if method == "standardise" else 1.0
@@ -76,7 +76,7 @@ def normalise(
 
 
 def normalise_models(models: Models, actors: Sequence[str], method: str, references: Sequence[Reference]) -> Models:
-    """Every model's log-probabilities, normalised over the clips that it knows. actors: (N,), one for each clip."""
+    """Each model's log-probabilities, normalised over the clips that it knows. actors: (N,), one per clip."""
     logs, names = models.logs.copy(), np.asarray(actors)
     for log, reference in zip(logs, references, strict=True):
         present = ~np.isnan(log[:, 0])
@@ -85,7 +85,7 @@ def normalise_models(models: Models, actors: Sequence[str], method: str, referen
 
 
 def fit_references(models: Models, actors: Sequence[str]) -> list[Reference]:
-    """What each model's log-probabilities are brought to, from the clips that it knows."""
+    """The reference for each model's log-probabilities, from the clips that it knows."""
     names = np.asarray(actors)
     return [fit_reference(log[present], names[present]) for log in models.logs for present in [~np.isnan(log[:, 0])]]
 
@@ -98,11 +98,11 @@ def _groups(actors: Sequence[str]) -> list[np.ndarray]:
 
 
 def _shrunk(own: np.ndarray, prior: np.ndarray, n: int, k: int) -> np.ndarray:
-    """The mean of n own values and k of the prior's."""
+    """The mean of n own values and k values of the prior."""
     return (n * own + k * prior) / (n + k)
 
 
 def _scale(own: np.ndarray, spread: np.ndarray, others: int) -> np.ndarray:
-    """What an actor's distances from their mean are multiplied by, (D,); 1 where a column does not vary at all."""
+    """The factor (D,) for an actor's deviations from their mean; 1 for a column that does not vary."""
     deviation = np.sqrt(_shrunk(own.var(axis=0, ddof=1), spread**2, others, SPREAD_PRIOR))
     return np.divide(spread, deviation, out=np.ones_like(spread), where=deviation > 0)

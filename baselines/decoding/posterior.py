@@ -1,18 +1,18 @@
-"""A posterior over the 36 labels from the log-probabilities of one model or several.
+"""A posterior over the 36 labels, from the log-probabilities of one or more models.
 
-Several models are pooled first: each one's log-probabilities times its inverse temperature, which makes them all as
-sure as they are right, then their mean over the models that know the clip, weighted by how much each knows, normalised
-again. So how sharp a model is changes nothing, as long as its new scores are as sharp as those that it was fitted on.
-Where those are spread wider, they are first divided by how much (`excess`).
+Several models are pooled first. Each model's log-probabilities are multiplied by its inverse temperature, which makes
+them as confident as they are accurate. They are then averaged over the models that know the clip, weighted by how much
+each model knows, and normalised again. How sharp a model is does not matter, as long as its new scores are as sharp as
+those of the fit; if the new scores are spread wider, they are first divided by the excess (`excess`).
 
-From the pooled log-probabilities z of a clip, a small model gives P(set) over the 16 sets of emotions and
-P(relation | pair); both together are the posterior. It is a multinomial logistic regression in features that treat all
-emotions alike (how high the emotions of a set are, how high the best one outside of it), with corrections by emotion
-and by set that are pulled to zero: so symmetric labels share their strength.
+From a clip's pooled log-probabilities z, a small model computes P(set) over the 16 sets of emotions and
+P(relation | pair); together they give the posterior. The model is a multinomial logistic regression. Its main features
+treat all emotions alike (the values of a set's emotions, and the highest value outside the set). Corrections per
+emotion and per set are pulled to zero, so symmetric labels share strength.
 
-`logs` are log-probabilities (N, 6) with emotions in index order, or those of M models (M, N, 6), where a row of NaN is
-a clip that the model does not know. `labels` are (N,) indices into `blemore.labels.LABELS`; a posterior is (N, 36), its
-columns in the order of LABELS.
+`logs` are log-probabilities (N, 6) with emotions in index order, or (M, N, 6) for M models; a row of NaN is a clip that
+the model does not know. `labels` are (N,) indices into `blemore.labels.LABELS`. A posterior is (N, 36), with columns
+in the order of LABELS.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from blemore_baselines.decoding.arrays import demand_labels, demand_range
 from blemore_baselines.decoding.scores import log_softmax, softmax, to_log_probabilities
 from blemore_baselines.engines import one_thread_each
 
-CHUNK = 4096  # clips at a time: what they need stays in the processor's cache
-SPECIFIC = 10.0  # how much harder the sets' weights than their biases are pulled
-ENOUGH = 100  # clips, from which on their spread tells how sharp a model's scores are
-ROUNDING = 1e-12  # of a sum's parts: what is no more than this is nothing
+CHUNK = 4096  # clips at a time, so the data stays in the processor's cache
+SPECIFIC = 10.0  # the pull on the sets' weights, relative to the pull on their biases
+ENOUGH = 100  # clips needed to estimate how sharp a model's scores are
+ROUNDING = 1e-12  # relative to a sum's terms; a smaller sum counts as zero
 N_PAIRS = len(PAIRS)
 
 _FIRST, _SECOND = (np.array([EMOTIONS.index(pair[k]) for pair in PAIRS]) for k in (0, 1))
@@ -46,7 +46,7 @@ _IN_SET[len(EMOTIONS) + np.arange(N_PAIRS)[:, None], np.stack([_FIRST, _SECOND],
 
 
 class _Parameter(NamedTuple):
-    """A parameter's shape, the value that it is pulled to, and how hard (times the strength)."""
+    """A parameter's shape, the value that it is pulled to, and how hard (a multiple of the strength)."""
 
     shape: tuple[int, ...]
     centre: float
@@ -58,39 +58,39 @@ class _Parameter(NamedTuple):
 
 
 _PARAMETERS = {
-    "single": _Parameter((2,), 0.5, 0.01),  # for a single: its emotion; the best other one
+    "single": _Parameter((2,), 0.5, 0.01),  # for a single emotion: its value; the best other one
     "pair": _Parameter((3,), 0.3, 0.01),  # for a pair: the higher, the lower, the best other one
     "is_pair": _Parameter((), 0.0, 0.01),
     "set_bias": _Parameter((N_SETS,), 0.0, 1.0),
     "set_weights": _Parameter((N_SETS, len(EMOTIONS)), 0.0, SPECIFIC),
-    "lead": _Parameter((), 0.3, 0.01),  # of the first emotion over the second, toward its dominance
-    "dominance": _Parameter((len(EMOTIONS),), 0.0, 1.0),  # of an emotion, whichever it is blended with
+    "lead": _Parameter((), 0.3, 0.01),  # of the first emotion over the second; favours its dominance
+    "dominance": _Parameter((len(EMOTIONS),), 0.0, 1.0),  # of an emotion, in any blend
     "equal": _Parameter((), 0.0, 0.01),
-    "apart": _Parameter((), 0.0, 0.01),  # how far apart the two are, against 50/50
+    "apart": _Parameter((), 0.0, 0.01),  # the distance between the two; counts against 50/50
 }
-# Up to 0.2, relations had weights per emotion, too. Models that were fitted with them are still read.
+# Up to version 0.2, relations also had weights per emotion. Models fitted with them can still be read.
 _BEFORE = {"pair_weights": (N_PAIRS, len(EMOTIONS))}
-# The place of each number among all of them, (127,), and where all are pulled to, and how hard.
+# The position of each parameter in the flat vector (127,), and the vector's centre and pull.
 _ENDS = np.cumsum([parameter.size for parameter in _PARAMETERS.values()])
 _COLUMNS = {
     name: torch.arange(end - parameter.size, end).reshape(parameter.shape)
     for (name, parameter), end in zip(_PARAMETERS.items(), _ENDS)
 }
-_CENTRE = torch.cat([torch.full((one.size,), one.centre, dtype=torch.float64) for one in _PARAMETERS.values()])
-_PULL = torch.cat([torch.full((one.size,), one.pull, dtype=torch.float64) for one in _PARAMETERS.values()])
+_CENTRE = torch.cat([torch.full((each.size,), each.centre, dtype=torch.float64) for each in _PARAMETERS.values()])
+_PULL = torch.cat([torch.full((each.size,), each.pull, dtype=torch.float64) for each in _PARAMETERS.values()])
 
 
 class Model(NamedTuple):
     """A fitted posterior.
 
     inverse_temperatures: (M,)
-    weights:              (M,) how far each model's log-probabilities vary over the emotions once they are as sure as
-                          they are right (root mean square), as parts of their sum; 0 where none knows anything
+    weights:              (M,) how far each model's log-probabilities vary over the emotions at that temperature (root
+                          mean square), as shares of the sum; all 0 if no model knows anything
     parameters:           by name
-    strength:             of the pull to zero that it was fitted with
-    share:                of blends among the clips that it was fitted on
+    strength:             of the pull to zero in the fit
+    share:                of blends among the clips of the fit
     spread:               (M,) how far each model's log-probabilities of these clips vary over the emotions (root mean
-                          square); None in a model of a version that did not write it down
+                          square); None for models from older versions, which did not store it
     """
 
     inverse_temperatures: np.ndarray
@@ -102,7 +102,7 @@ class Model(NamedTuple):
 
 
 def _flat(model: Model) -> torch.Tensor:
-    """The parameters, (127,), without those of _BEFORE."""
+    """The parameters (127,), without those in _BEFORE."""
     return torch.from_numpy(np.concatenate([np.ravel(model.parameters[name]) for name in _PARAMETERS]))
 
 
@@ -112,12 +112,12 @@ def _flat(model: Model) -> torch.Tensor:
 def log_probabilities(scores: Sequence[np.ndarray], names: Sequence[object]) -> np.ndarray:
     """Several models' logits or probabilities (N, 6) as log-probabilities (M, N, 6). `names` are for messages.
 
-    A row of NaN, a clip that the model does not know, stays one.
+    A row of NaN (a clip that the model does not know) stays NaN.
 
-    Raises ValidationError as `blemore_baselines.decoding.to_probabilities` does; ValueError: models of other
+    Raises ValidationError: see `blemore_baselines.decoding.to_probabilities`; ValueError: the models have different
     numbers of clips.
     """
-    return np.stack([_log_probabilities(np.asarray(one), str(name)) for one, name in zip(scores, names, strict=True)])
+    return np.stack([_log_probabilities(np.asarray(own), str(name)) for own, name in zip(scores, names, strict=True)])
 
 
 def _log_probabilities(scores: np.ndarray, name: str) -> np.ndarray:
@@ -130,7 +130,7 @@ def _log_probabilities(scores: np.ndarray, name: str) -> np.ndarray:
 
 
 def by_model(logs: np.ndarray, models: int | None = None) -> np.ndarray:
-    """The log-probabilities as (M, N, 6), of so many models. ValidationError: see `pool`."""
+    """The log-probabilities as (M, N, 6), checked to be of `models` models. ValidationError: see `pool`."""
     logs = np.asarray(logs, dtype=np.float64)
     if logs.ndim not in (2, 3) or logs.shape[-1] != len(EMOTIONS):
         raise _bad_logs("wrong-shape", f"shape {logs.shape}; expected ([models,] clips, {len(EMOTIONS)})")
@@ -140,11 +140,11 @@ def by_model(logs: np.ndarray, models: int | None = None) -> np.ndarray:
         expected = "expected finite numbers, or NaN throughout where a model does not know a clip"
         raise _bad_logs("not-finite", f"found NaN or Infinity; {expected}")
     if models not in (None, len(logs)):
-        message = f"{len(logs)} models; expected {models}, as the decoder was fitted on"
+        message = f"{len(logs)} models; expected {models}, the number that the decoder was fitted on"
         raise _bad_logs("wrong-models", message)
     nowhere = int(unknown.all(axis=0).sum())
     if nowhere:
-        message = f"{nowhere:,} clips are NaN in every model; expected scores from one at least"
+        message = f"{nowhere:,} clips are NaN in every model; expected scores from at least one"
         raise _bad_logs("missing-clips", message)
     return logs
 
@@ -154,13 +154,13 @@ def _bad_logs(code: str, message: str) -> ValidationError:
 
 
 def pool(logs: np.ndarray, inverse_temperatures: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """A logarithmic opinion pool (Genest and Zidek 1986): log-probabilities (N, 6) from those of M models (M, N, 6),
-    each times its inverse temperature (M,): their weighted mean, normalised.
+    """A logarithmic opinion pool (Genest and Zidek 1986): log-probabilities (N, 6) from those of M models (M, N, 6).
+    Each model's are multiplied by its inverse temperature (M,); the result is their weighted mean, normalised.
 
-    The weights (M,) are scaled to sum to 1 over the models that know a clip: a clip that some do not know is as sure as
-    the others are, whichever models those are. Where no weight is above 0 nothing is known: all emotions are alike.
+    The weights (M,) are scaled to sum to 1 over the models that know a clip, so a missing model does not lower
+    confidence. If no weight is above 0, all emotions are equally likely.
 
-    Raises ValidationError: another shape, a number that is not finite, or a clip that no model knows.
+    Raises ValidationError: wrong shape, a number that is not finite, or a clip that no model knows.
     """
     logs = by_model(logs, len(inverse_temperatures))
     knows = ~np.isnan(logs[:, :, 0])
@@ -171,12 +171,12 @@ def pool(logs: np.ndarray, inverse_temperatures: np.ndarray, weights: np.ndarray
 
 
 def excess(model: Model, logs: np.ndarray) -> np.ndarray:
-    """How much wider each model's log-probabilities (N, 6) or (M, N, 6) are spread than those that it was fitted on:
-    (M,), at least 1.
+    """How much wider each model's log-probabilities (N, 6) or (M, N, 6) are spread than those of the fit: (M,), at
+    least 1.
 
-    Scores of new clips are often sharper than out-of-fold ones, for their model was trained on more clips: the decoder
-    would take them for surer than they are right. It never becomes surer itself where they are less sharp, for then
-    they may be worse. 1 as well for models that know fewer than ENOUGH of the clips: few clips vary by themselves.
+    Scores of new clips are often sharper than out-of-fold ones, because their model was trained on more clips; the
+    decoder would mistake that for confidence. Scores that are less sharp are left alone, because they may be worse.
+    Models that know fewer than ENOUGH of the clips also get 1: the spread of few clips varies by chance.
 
     Raises ValidationError: see `pool`.
     """
@@ -188,17 +188,17 @@ def excess(model: Model, logs: np.ndarray) -> np.ndarray:
 
 
 def _spread(logs: np.ndarray) -> np.ndarray:
-    """How far the log-probabilities (M, N, 6) vary over the emotions, (M,): root mean square over clips; 0 without."""
+    """How far log-probabilities (M, N, 6) vary over the emotions, (M,): root mean square over clips; 0 if none."""
     knows = ~np.isnan(logs[:, :, 0])
     return np.sqrt(np.where(knows, logs.var(axis=2), 0).sum(axis=1) / np.maximum(knows.sum(axis=1), 1))
 
 
 def inverse_temperature(logs: np.ndarray, labels: np.ndarray) -> float:
-    """The a, at least 0, for which softmax(a · logs), of (N, 6), is nearest to the clips' soft labels by cross-entropy.
+    """The a, at least 0, that minimises the cross-entropy between softmax(a · logs), logs (N, 6), and the soft labels.
 
-    Temperature scaling (Guo et al. 2017, On Calibration of Modern Neural Networks). Below 1 the model was
-    too sure of itself; at 0 it knows nothing. By bisection of the slope, which rises with a; where the slope
-    never reaches zero, since every label is right, up to where rounding hides it.
+    Temperature scaling (Guo et al. 2017, On Calibration of Modern Neural Networks). Below 1, the model was too
+    confident; at 0 it knows nothing. Found by bisection of the slope, which rises with a. If every label is right, the
+    slope never reaches zero, and the search ends where rounding hides it.
     """
     logs = np.asarray(logs, dtype=np.float64)
     knows = ~np.isnan(logs[:, 0])
@@ -223,7 +223,7 @@ def inverse_temperature(logs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def posterior(model: Model, logs: np.ndarray) -> np.ndarray:
-    """(N, 36) from log-probabilities (N, 6) or (M, N, 6): rows sum to 1. By `excess`, many clips are judged together.
+    """(N, 36) from log-probabilities (N, 6) or (M, N, 6); rows sum to 1. Through `excess`, a row depends on all clips.
 
     Raises ValidationError: see `pool`.
     """
@@ -233,14 +233,14 @@ def posterior(model: Model, logs: np.ndarray) -> np.ndarray:
         for start in range(0, len(z), CHUNK):
             part = z[start : start + CHUNK]
             offsets = [0.0, *_leans(model, part)]
-            sets, *relations = (_log_chances(parameters, *one, offset) for one, offset in zip(_designs(part), offsets))
+            sets, *relations = (_log_chances(parameters, *x, offset) for x, offset in zip(_designs(part), offsets))
             joint = [sets[len(EMOTIONS) + pair] + relation for pair, relation in enumerate(relations)]
             chances[start : start + CHUNK] = torch.cat([sets[: len(EMOTIONS)], *joint]).exp_().T.numpy()
     return chances
 
 
 def set_probabilities(posterior: np.ndarray) -> np.ndarray:
-    """The 16 sets' probabilities (N, 16), single emotions and then pairs, from the labels' (N, 36)."""
+    """The probabilities (N, 16) of the sets, single emotions first and then pairs, from a posterior (N, 36)."""
     pairs = posterior[:, len(EMOTIONS) :].reshape(len(posterior), N_PAIRS, -1).sum(axis=2)
     return np.hstack([posterior[:, : len(EMOTIONS)], pairs])
 
@@ -248,16 +248,14 @@ def set_probabilities(posterior: np.ndarray) -> np.ndarray:
 def _log_chances(
     theta: torch.Tensor, design: torch.Tensor, columns: torch.Tensor, offset: torch.Tensor | float = 0.0
 ) -> torch.Tensor:
-    """Log-probabilities (C, N) of C classes, from a design (C, N, K), the parameters (C, K) that its columns multiply,
-    and what is added to them.
+    """Log-probabilities (C, N) of C classes, from a design (C, N, K), the indices (C, K) of its columns' parameters in
+    `theta`, and an offset added to the logits.
     """
     return torch.log_softmax((design @ theta[columns][:, :, None])[:, :, 0] + offset, dim=0)
 
 
 def _designs(logs: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The logistic regression over the 16 sets, then for each pair the one over its three relations: designs and
-    columns.
-    """
+    """Designs and columns of the logistic regressions: over the 16 sets, then for each pair over its relations."""
     z = torch.from_numpy(logs)
     yield _set_design(z)
     yield from (_relation_design(z, pair) for pair in range(N_PAIRS))
@@ -266,7 +264,7 @@ def _designs(logs: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 def _set_design(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     n, by_emotion = len(EMOTIONS), z.T.contiguous()
     first, second = by_emotion[_FIRST], by_emotion[_SECOND]
-    other = torch.stack([by_emotion[outside].amax(dim=0) for outside in ~_IN_SET])  # the highest outside of the set
+    other = torch.stack([by_emotion[outside].amax(dim=0) for outside in ~_IN_SET])  # the highest outside the set
     shared = [_COLUMNS[name].reshape(-1) for name in ("single", "pair", "is_pair")]
     columns = torch.cat(
         [torch.cat(shared).expand(N_SETS, -1), _COLUMNS["set_bias"][:, None], _COLUMNS["set_weights"]], dim=1
@@ -296,7 +294,7 @@ def _relation_design(z: torch.Tensor, pair: int) -> tuple[torch.Tensor, torch.Te
 
 
 def _leans(model: Model, z: np.ndarray) -> Sequence[torch.Tensor | float]:
-    """What the parameters of _BEFORE add to the log-odds of each pair's relations, (3, N) each; 0 without them."""
+    """The terms (3, N) that the parameters in _BEFORE add to each pair's relation logits; 0 without them."""
     if not _BEFORE.keys() <= model.parameters.keys():
         return [0.0] * N_PAIRS
     lean = torch.from_numpy(model.parameters["pair_weights"]) @ torch.from_numpy(z).T
@@ -307,12 +305,12 @@ def _leans(model: Model, z: np.ndarray) -> Sequence[torch.Tensor | float]:
 
 
 def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Model | None = None) -> Model:
-    """The posterior's penalised maximum likelihood for log-probabilities (N, 6) or (M, N, 6), and labels (N,).
+    """The penalised maximum-likelihood fit to log-probabilities (N, 6) or (M, N, 6) and labels (N,).
 
     strength: of the pull to zero, above 0
-    start:    a model near the maximum, of which there is one, to save steps
+    start:    a model to start from, which saves steps; the maximum is unique
 
-    Raises ValidationError: see `pool`; labels that are none or of another number than clips, no blend among them, or a
+    Raises ValidationError: see `pool`; also invalid labels, another number of labels than clips, no blends, or a
     strength that is not above 0.
     """
     logs = by_model(logs)
@@ -320,9 +318,9 @@ def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Model | No
     demand_range(strength, "strength", 0, open_below=True)
     blend = IS_BLEND[labels]
     if not blend.any():
-        message = f"{len(labels)} clips without a blend; expected some to learn relations from"
+        message = f"found no blends among {len(labels)} clips; expected some, to learn relations from"
         raise ValidationError(Problem("no-blends", "labels", message))
-    scales = np.array([inverse_temperature(one, labels) for one in logs])
+    scales = np.array([inverse_temperature(log, labels) for log in logs])
     spread = _spread(logs)
     weights = scales * spread / ((scales * spread).sum() or 1)
     with one_thread_each():
@@ -332,8 +330,8 @@ def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Model | No
 
 
 def _terms(z: np.ndarray, labels: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """The factors of the likelihood: a logistic regression over the sets, and one over each pair's relations where that
-    pair is true. Design, columns and true classes of each.
+    """The factors of the likelihood: a logistic regression over the sets, and for each pair one over its relations, on
+    the clips with that pair. Each has a design, columns and true classes.
     """
     sets = SET_OF_LABEL[labels]
     terms = [(*_set_design(torch.from_numpy(z)), torch.from_numpy(sets))]
@@ -345,14 +343,12 @@ def _terms(z: np.ndarray, labels: np.ndarray) -> list[tuple[torch.Tensor, torch.
 
 
 def _minimise(theta: torch.Tensor, terms: list, strength: float) -> torch.Tensor:
-    """Newton's method with steps that are halved until the loss falls as it should (Nocedal and Wright 2006, section
-    3.1).
-    """
+    """Newton's method; steps are halved until the loss falls enough (Nocedal and Wright 2006, section 3.1)."""
     now = _loss(theta, terms, strength)
     for _ in range(100):
         step = torch.linalg.solve(now.hessian, now.gradient)
         promise = float(now.gradient @ step)
-        if promise < 1e-9:  # nats, twice what is left to gain
+        if promise < 1e-9:  # nats: twice the remaining gain
             break
         length = 1.0
         ahead = _loss(theta - step, terms, strength)
@@ -370,7 +366,7 @@ class _Loss(NamedTuple):
 
 
 def _loss(theta: torch.Tensor, terms: list, strength: float) -> _Loss:
-    """The penalised negative log-likelihood at the parameters: a sum over logistic regressions that share some."""
+    """The penalised negative log-likelihood: a sum over logistic regressions that share parameters."""
     away, pull = theta - _CENTRE, strength * _PULL
     value, gradient, hessian = float(pull @ away.square()), 2 * pull * away, torch.diag(2 * pull)
     for design, columns, truth in terms:
@@ -393,7 +389,7 @@ def _loss(theta: torch.Tensor, terms: list, strength: float) -> _Loss:
 
 
 def to_dict(model: Model) -> dict:
-    """The model in plain numbers, for JSON; `from_dict` gives it back to the last bit."""
+    """The model as plain numbers, for JSON; `from_dict` restores it exactly."""
     return {
         "strength": model.strength,
         "share_of_blends": model.share,
@@ -405,10 +401,10 @@ def to_dict(model: Model) -> dict:
 
 
 def from_dict(data: object, where: str = "decoder") -> Model:
-    """The model that `to_dict` wrote; keys that are not its own are left alone. `where` is for messages.
+    """The model that `to_dict` wrote; other keys are ignored. `where` is for messages.
 
-    Raises ValidationError, a ValueError: a number is missing, not finite or out of range, or a parameter has another
-    shape or is unknown; every one is named.
+    Raises ValidationError, a ValueError: a number is missing, not finite or out of range, or a parameter is unknown or
+    has the wrong shape. Every problem is listed.
     """
     values = data if isinstance(data, dict) else {}
     parameters = values.get("parameters")
@@ -416,7 +412,7 @@ def from_dict(data: object, where: str = "decoder") -> Model:
     expected = {name: parameter.shape for name, parameter in _PARAMETERS.items()}
     expected |= _BEFORE if _BEFORE.keys() & parameters.keys() else {}
     problems = [
-        Problem("bad-decoder", where, f"{show(name)} is unknown; expected the parameters of structured decoding alone")
+        Problem("bad-decoder", where, f"{show(name)} is unknown; expected only structured decoding's parameters")
         for name in parameters
         if name not in expected
     ]
@@ -438,19 +434,20 @@ def from_dict(data: object, where: str = "decoder") -> Model:
     if not problems and not (strength > 0 and 0 < share <= 1 and all((row >= 0).all() for row in by_models)):
         message = (
             f"strength {strength:g}, share_of_blends {share:g}, inverse_temperatures {scales.tolist()}, weights"
-            f" {weights.tolist()}, spread {values.get('spread')}; expected above 0, in (0, 1], none below 0"
+            f" {weights.tolist()}, spread {values.get('spread')}; expected a strength above 0, a share in (0, 1], and"
+            " no negative numbers"
         )
         problems.append(Problem("bad-decoder", where, message))
     if problems:
-        hint = "Was the file copied whole? Copy it again, or fit again."
+        hint = "Was the file copied completely? Copy it again, or fit again."
         raise ValidationError([*problems[:-1], problems[-1]._replace(hint=hint)])
     return Model(scales, weights, arrays, float(strength), float(share), spread)
 
 
 def _numbers(value: object) -> np.ndarray:
-    """The value as an array of float64; NaN where it is none."""
+    """The value as an array of float64; NaN if it is not an array of numbers."""
     try:
         array = np.array(value)
-    except ValueError:  # rows of several lengths
+    except ValueError:  # rows of different lengths
         return np.array(np.nan)
     return array.astype(np.float64) if array.dtype.kind in "iuf" else np.array(np.nan)

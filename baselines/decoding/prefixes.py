@@ -1,4 +1,4 @@
-"""A line of places that receives weights one by one: its best prefix after each of them."""
+"""Weights are added one by one at positions on a line; this finds the best prefix after each."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 def best_prefixes(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The largest sum over any prefix of the line after the first k weights, for k = 0 … N: (N + 1,), in O(N log N).
 
-    places:  (N,) where on the line each weight goes; equal places enter a prefix together
+    places:  (N,) the position of each weight on the line; equal positions enter a prefix together
     weights: (N,) integers; the empty prefix has the sum 0
 
-    A binary tree over the distinct places is computed a level at a time, from the leaves up: for each node, the sum and
-    the best prefix after each insertion into it. Both follow from those of its two children at the same moment.
+    A binary tree over the distinct positions is computed level by level, from the leaves up: for each node, the sum and
+    the best prefix after each insertion into it. Both follow from those of its two children at that moment.
     """
     if not len(places):
         return np.zeros(1, dtype=np.int64)
@@ -22,7 +22,7 @@ def best_prefixes(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
     total = _restarting_sums(weights[order], _starts(leaf[order]))
     best = np.maximum(total, 0)
     for level in range(1, len(orders) + 1):
-        # What each child has come to by its latest insertion, at each insertion into the parent.
+        # Each child's values after its latest insertion, at each insertion into the parent.
         row_below = np.empty(len(leaf), dtype=np.int64)
         row_below[order] = np.arange(len(leaf))
         order = orders.pop()
@@ -36,7 +36,7 @@ def best_prefixes(places: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _orders(leaf: np.ndarray, depth: int) -> list[np.ndarray]:
-    """The insertions by node, and in a node by time: at each level from the root, where all are in one node, down."""
+    """The insertions ordered by node, then by time: one array per level, from the root, which holds all, down."""
     orders = [np.arange(len(leaf))]
     for level in reversed(range(depth)):
         order = orders[-1]
@@ -50,7 +50,7 @@ def _starts(nodes: np.ndarray) -> np.ndarray:
 
 
 def _restarting_sums(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Running sums that begin anew at each start."""
+    """Running sums that restart at each start."""
     sums = np.cumsum(values)
     start = np.maximum.accumulate(np.where(starts, np.arange(len(values)), 0))
     return sums - (sums - values)[start]

@@ -23,9 +23,9 @@ class Models(NamedTuple):
     """M models' scores of N clips.
 
     ids:           the clips
-    paths:         where each model's scores are from
-    probabilities: (M, N, 6), emotions in index order; a row of NaN where a model does not know a clip
-    logs:          their logarithms; for sharp logits they hold more than probabilities that were rounded to zero
+    paths:         the source of each model's scores
+    probabilities: (M, N, 6), emotions in index order; a row of NaN if a model does not know a clip
+    logs:          their logarithms; for sharp logits more precise than probabilities, which round to zero
     """
 
     ids: list[str]
@@ -44,10 +44,9 @@ class Models(NamedTuple):
 
 
 def read_models(paths: Sequence[Path], ids: Sequence[str] | None = None, test: bool = False) -> Models:
-    """The models' scores of the clips `ids`; None takes every clip that any model knows, in the order of appearance.
+    """The models' scores of the clips `ids`; None takes every clip that any model knows, in order of appearance.
 
-    Raises as `blemore_baselines.features.read_scores`, but for missing clips: only those that no model
-    knows are refused.
+    Raises: see `blemore_baselines.features.read_scores`. A missing clip is an error only if no model knows it.
     """
     paths = [run for path in paths for run in runs_of(path)]
     clips = [read_scores(path, test=test).ids for path in paths]  # of each model
@@ -55,14 +54,14 @@ def read_models(paths: Sequence[Path], ids: Sequence[str] | None = None, test: b
     probabilities, logs = np.full((2, len(paths), len(ids), len(EMOTIONS)), np.nan)
     for model, (path, subset) in enumerate(zip(paths, map(set, clips))):
         here = [place for place, clip in enumerate(ids) if clip in subset]
-        # Read again, which refuses clips that are not asked for.
+        # Reading again refuses clips that are not in `ids`.
         scores = read_scores(path, [ids[place] for place in here], test=test).X
         probabilities[model, here] = to_probabilities(scores, str(path))
         logs[model, here] = to_log_probabilities(scores, str(path))
     nowhere = [clip for clip, unknown in zip(ids, np.isnan(probabilities[:, :, 0]).all(axis=0)) if unknown]
     if nowhere:
         message = f"{len(nowhere):,} of {len(ids):,} clips have no scores from any model: {some(nowhere)}"
-        hint = "Score them with one model at least."
+        hint = "Score them with at least one model."
         raise ValidationError(Problem("missing-clips", ", ".join(map(str, paths)), message, hint=hint))
     return Models(ids, list(paths), probabilities, logs)
 
@@ -80,25 +79,25 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def mean_logs(logits: np.ndarray) -> np.ndarray:
-    """One score (N, 6) for each clip from the logits of several models (M, N, 6): their mean log-probabilities."""
+    """Scores (N, 6) from the logits of several models (M, N, 6): their mean log-probabilities."""
     return log_softmax(logits).mean(axis=0)
 
 
 def to_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarray:
     """Probabilities (N, 6) from probabilities or logits.
 
-    If every row lies in [0, 1] and sums to 1 ± 1e-3, the scores are probabilities and stay as they
-    are; if no row does, they are logits and go through the softmax.
+    If every row lies in [0, 1] and sums to 1 ± 1e-3, the scores are probabilities and are not changed. If no row does,
+    they are logits and go through the softmax.
 
-    Raises ValidationError: the shape is wrong, a value is not finite, some rows are the one and some the other, or
-    all are neither: percentages, or numbers in [0, 1] that do not sum to 1.
+    Raises ValidationError: the shape is wrong, a value is not finite, only some rows are probabilities, or the scores
+    are neither probabilities nor logits (percentages, or numbers in [0, 1] that do not sum to 1).
     """
     scores = np.asarray(scores)
     return scores.astype(np.float64) if _are_probabilities(scores, where) else softmax(scores)
 
 
 def to_log_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarray:
-    """Log-probabilities (N, 6) from probabilities or logits, told apart and refused as `to_probabilities` does.
+    """Log-probabilities (N, 6) from probabilities or logits, with the rules and errors of `to_probabilities`.
 
     Logits stay exact, however sharp; a probability of zero has no logarithm and counts as 1e-12.
     """
@@ -109,7 +108,7 @@ def to_log_probabilities(scores: np.ndarray, where: str = "scores") -> np.ndarra
 
 
 def _are_probabilities(scores: np.ndarray, where: str) -> bool:
-    """Whether all rows are; False: all are logits."""
+    """Whether all rows are probabilities; False: all are logits."""
     demand_rows(scores, len(EMOTIONS), where)
     are = ((scores >= 0) & (scores <= 1)).all(axis=1) & (np.abs(scores.sum(axis=1) - 1) <= 1e-3)
     if are.all():
@@ -119,7 +118,7 @@ def _are_probabilities(scores: np.ndarray, where: str) -> bool:
         return False
     message = (
         f"{are.sum():,} of {len(scores):,} rows are probabilities (in [0, 1], sum 1), the others are not; expected all"
-        " or none"
+        " or no rows"
     )
     hint = (
         "Are some rows rounded or not normalised? Give logits throughout, or probabilities that sum to 1 within 0.001."
@@ -128,12 +127,12 @@ def _are_probabilities(scores: np.ndarray, where: str) -> bool:
 
 
 def _refuse_shares(scores: np.ndarray, where: str) -> None:
-    """ValidationError: the softmax would silently turn these into other probabilities than they look like.
+    """ValidationError: these look like percentages or shares, and the softmax would silently distort them.
 
-    Logits do not look so, or may be shifted until they do not.
+    Logits do not look like that, or can be shifted until they do not.
     """
     expected = "expected logits, or probabilities that sum to 1"
-    if (scores >= 0).all() and abs(np.median(scores.sum(axis=1)) - 100) <= 3:  # each of six may be rounded by a half
+    if (scores >= 0).all() and abs(np.median(scores.sum(axis=1)) - 100) <= 3:  # each of six may be off by 0.5
         message = f"no value is negative, and rows sum to about 100; {expected}"
         hint = "These look like percentages: divide by 100."
         raise ValidationError(Problem("percentages", where, message, hint=hint))
@@ -142,7 +141,7 @@ def _refuse_shares(scores: np.ndarray, where: str) -> None:
         message = f"all values lie in [0, 1], but no row sums to 1; {expected}"
         hint = (
             "Are they sigmoid outputs? Give the logits, or divide each row by its sum. If these are logits, subtract 2"
-            " from all: the softmax stays as it is."
+            " from all: that does not change the softmax."
         )
         raise ValidationError(Problem("not-normalised", where, message, hint=hint))
 

@@ -1,17 +1,17 @@
 """Structured decoding: the label with the highest expected score, under a posterior over the 36 labels.
 
-The metric counts whole labels, and thresholds on six probabilities never ask how likely a whole label
-is. Given P(set) over the 16 sets of emotions and the posterior P over the 36 labels (posterior.py), the
-label y is chosen that maximises what the score is expected to gain by it,
+The metric counts whole labels, but thresholds on six probabilities ignore how likely a whole label is. Given P(set)
+over the 16 sets of emotions and the posterior P over the 36 labels (posterior.py), the decoder chooses the label y with
+the largest expected gain in score,
 
-    w · P(set of y) + (1 − w) · P(y) / s    for a blend;    w · P(set of y)    for a single,
+    w · P(set of y) + (1 − w) · P(y) / s    for a blend;    w · P(set of y)    for a single emotion,
 
-with s the share of blends and w = 1/2 for the leaderboard's mean of ACC_presence and ACC_salience: over
-N clips the first term counts 1/N for a right set, the second 1/(sN) for a right blend. No other decision can
-have a higher expected score under that posterior, since the score is a sum over clips.
+with s the share of blends and w = 1/2 for the leaderboard's mean of ACC_presence and ACC_salience. Over N clips, the
+first term counts 1/N for a right set, the second 1/(sN) for a right blend. The score is a sum over clips, so under that
+posterior no other decision has a higher expected score.
 
-How hard the posterior's corrections are pulled to zero is chosen by cross-validated log loss over whole
-folds, so that no actor is on both sides.
+How hard the posterior's corrections are pulled to zero is chosen by cross-validated log loss over whole folds, so no
+actor is on both sides.
 
 Arrays are as in posterior.py.
 """
@@ -36,21 +36,22 @@ STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the pull to zero
 
 
 def decide(posterior: np.ndarray, share: float | np.ndarray, weight: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-    """The labels (N,) with the highest expected score, and that expectation (N,), whose mean is the score to expect.
+    """The labels (N,) with the highest expected score, and the expected score of each clip (N,); the mean of the latter
+    is the overall score to expect.
 
-    share:  of blends among the clips that are scored, in (0, 1]; one, or for each clip (N,)
-    weight: of ACC_presence in the score; 1 − weight is ACC_salience's. In [0, 1]
+    share:  of blends among the clips to be scored, in (0, 1]; one number, or one per clip (N,)
+    weight: of ACC_presence in the score, in [0, 1]; ACC_salience has 1 − weight
 
-    Of labels that are expected to score the same the likeliest wins (at weight 1 all relations of a pair do), then the
-    first.
+    If several labels have the same expected score, the most likely wins, then the first. (At weight 1 all relations of
+    a pair have the same.)
 
-    Raises ValidationError: the posterior has another shape or is not finite, or a share or the weight is out of range.
+    Raises ValidationError: the posterior has the wrong shape or is not finite; a share or the weight is out of range.
     """
     posterior = demand_rows(posterior, len(LABELS), "posterior")
     demand_range(share, "share", 0, 1, open_below=True)
     demand_range(weight, "weight", 0, 1)
     if np.shape(share) not in ((), (len(posterior),)):
-        expected_shape = f"expected one number, or one for each of {len(posterior):,} clips"
+        expected_shape = f"expected one number, or one per clip ({len(posterior):,})"
         raise ValidationError(Problem("wrong-shape", "share", f"shape {np.shape(share)}; {expected_shape}"))
     best, expected = np.empty(len(posterior), dtype=int), np.empty(len(posterior))
     per_blend = np.broadcast_to((1 - weight) / np.asarray(share, dtype=float), len(posterior))
@@ -64,7 +65,8 @@ def decide(posterior: np.ndarray, share: float | np.ndarray, weight: float = 0.5
 
 
 class CrossValidated(NamedTuple):
-    """Every clip judged by a model that saw nothing of its fold, its strength included; and the model for new clips.
+    """Each clip's posterior from a model that saw nothing of its fold, not even to choose the strength; and the model
+    for new clips.
 
     posterior: (N, 36); shares, strengths: by fold; final: fitted on all clips
     """
@@ -75,12 +77,12 @@ class CrossValidated(NamedTuple):
     final: Model
 
     def share_of(self, folds: np.ndarray) -> np.ndarray:
-        """The share of blends (N,) that each clip's fold was decided with."""
+        """The share of blends (N,) used in the decisions for each clip's fold."""
         return np.array([self.shares[int(fold)] for fold in folds])
 
 
 def cross_validate(logs: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> CrossValidated:
-    """Nested cross-validation over `folds` (N,): a fold's temperatures and strength come from the other folds alone.
+    """Nested cross-validation over `folds` (N,): each fold's temperatures and strength come only from the other folds.
 
     Raises ValidationError: see `fit` and `demand_folds`.
     """
@@ -111,8 +113,8 @@ def _losses(
 ) -> dict[int, np.ndarray]:
     """For each fold, the log loss of each of STRENGTHS, summed over the clips of the other folds.
 
-    A model without folds f and g says how a strength does on g, for f's choice, and on f, for g's: so this takes a fit
-    for every two folds, not for every ordered two.
+    A model fitted without folds f and g is evaluated on g for f's choice and on f for g's choice, so one fit per
+    unordered pair of folds is enough.
     """
     losses = {int(fold): np.zeros(len(STRENGTHS)) for fold in np.unique(folds)}
     for pair in combinations(losses, 2):
@@ -127,8 +129,8 @@ def _losses(
 
 
 def demand_folds(labels: np.ndarray, folds: np.ndarray) -> None:
-    """ValidationError: not a fold (N,) for each label, or blends in fewer than three folds: relations are learned
-    without any two.
+    """ValidationError: not one fold (N,) per label, or blends in fewer than three folds. Relations are learned with any
+    two folds left out.
     """
     if np.shape(folds) != np.shape(labels):
         message = f"shape {np.shape(folds)} for {len(labels):,} labels; expected one each"
@@ -136,13 +138,13 @@ def demand_folds(labels: np.ndarray, folds: np.ndarray) -> None:
     n_folds, with_blends = len(np.unique(folds)), len(np.unique(folds[IS_BLEND[labels]]))
     if with_blends < 3:
         message = (
-            f"{n_folds} folds, {with_blends} of them with blends; structured decoding expected blends in at least 3, to"
-            " choose on some what is judged on another"
+            f"{n_folds} folds, {with_blends} of them with blends; expected blends in at least 3 folds, because"
+            " structured decoding is fitted, tuned and judged on different ones"
         )
-        hint = "Decode by thresholds, which need less: --decoder thresholds."
+        hint = "Use --decoder thresholds, which works with fewer."
         raise ValidationError(Problem("few-folds", "folds", message, hint=hint))
 
 
 def decide_out_of_fold(result: CrossValidated, folds: np.ndarray, weight: float = 0.5) -> np.ndarray:
-    """Each clip's label (N,), with the share of blends that its fold's model was fitted with."""
+    """Each clip's label (N,), decided with the share of blends from its fold's model."""
     return decide(result.posterior, result.share_of(folds), weight)[0]

@@ -1,6 +1,6 @@
-"""Structured decoding of one model or several, always shown beside thresholds on the same scores.
+"""Structured decoding of one or more models, always compared with thresholds on the same scores.
 
-Both are nested and on the same clips; their difference is paired over actors.
+Both are nested and use the same clips; their difference is paired over actors.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ def demand(dataset: Dataset) -> None:
 
 
 def fit(dataset: Dataset, models: Models, weight: float) -> Decoded:
-    """The label with the highest expected score, under a posterior fitted on the out-of-fold scores.
+    """A decoder that picks the label with the highest expected score, under a posterior fitted on the out-of-fold
+    scores.
 
-    weight: of ACC_presence in the score that is aimed at, in [0, 1]
+    weight: of ACC_presence in the score to be maximised, in [0, 1]
     """
     result = cross_validate(models.logs, dataset.labels, dataset.folds)
     final = result.final
@@ -70,8 +71,8 @@ def _decode(model: posterior.Model, logs: np.ndarray, weight: float) -> Answers:
 
 
 def _nested_thresholds(dataset: Dataset, models: Models) -> np.ndarray:
-    """Each clip's label (N,) by the thresholds that the other folds chose."""
-    epochs = models.average()[np.newaxis]  # one
+    """Each clip's label (N,) by thresholds chosen on the other folds."""
+    epochs = models.average()[np.newaxis]  # a single epoch
     return predict_folds(epochs, dataset.folds, nested_folds(epochs, dataset.labels, dataset.folds))
 
 
@@ -86,8 +87,8 @@ def _by_fold(dataset: Dataset, report: Report, result: CrossValidated) -> list[d
 def _calibration(
     dataset: Dataset, result: CrossValidated, labels: np.ndarray, expected: np.ndarray, weight: float
 ) -> dict:
-    """How far the posterior and the expected score can be believed, out of fold, beside knowing the other folds'
-    frequencies alone.
+    """How reliable the posterior and the expected score are out of fold, next to the other folds' label frequencies
+    alone.
     """
     frequencies = np.empty_like(result.posterior)
     for fold in np.unique(dataset.folds):

@@ -18,13 +18,12 @@ def demand(dataset: Dataset) -> None:
 
 
 def fit(dataset: Dataset, models: Models) -> Decoded:
-    """Accounts by the published grid, and one (α, β) for new clips.
+    """Both accounts on the published grid, and one (α, β) for new clips.
 
-    The latter is the middle of the best plateau of all, on all out-of-fold scores together: a point at an edge travels
-    worse.
+    The latter is the middle of the best plateau on all out-of-fold scores; a point at an edge generalises worse.
     """
     probabilities = models.average()
-    epochs = probabilities[np.newaxis]  # one
+    epochs = probabilities[np.newaxis]  # a single epoch
     accounts = figures_with_intervals(dataset, epochs)
     thresholds = fit_exact(probabilities, dataset.labels).thresholds
     results = {
@@ -40,7 +39,7 @@ def fit(dataset: Dataset, models: Models) -> Decoded:
 
 
 def to_spec(thresholds: Thresholds) -> dict:
-    """What `read` reads back."""
+    """The spec that `read` reads."""
     return {"name": "thresholds", **thresholds._asdict()}
 
 

@@ -1,7 +1,7 @@
-"""Decoders on scores that are normalised per actor (normalise.py), beside the same decoder without that.
+"""Decoders on scores that are normalised per actor (normalise.py), next to the same decoder without normalising.
 
-Normalising uses all clips of an actor at once, those that are judged included, though none of their labels. So what
-is reached with it is an account of its own, and stands beside the inductive one with their paired difference.
+Normalising uses all clips of an actor at once, including the clips being judged, but none of their labels. So its
+figures form a separate account, reported next to the inductive one with their paired difference.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from blemore_baselines.decoding.scores import Models
 
 
 def fit(name: str, dataset: Dataset, models: Models, method: str, **options: float) -> Decoded:
-    """`decoders.fit` on normalised scores. Its figures have one more entry, `normalise`, with the method and both
-    accounts; its `apply` takes the models' scores of new clips and the actor of each.
+    """`decoders.fit` on normalised scores. The figures have an extra entry, `normalise`, with the method and both
+    accounts; `apply` takes the models' scores of new clips and the actor of each clip.
 
-    method: of `NORMALISATIONS`; with `none` it is `decoders.fit` alone, and actors are not needed
+    method: one of `NORMALISATIONS`; `none` is the same as `decoders.fit`, and needs no actors
     """
     inductive = decoders.fit(name, dataset, models, **options)
     if method == "none":
@@ -30,12 +30,12 @@ def fit(name: str, dataset: Dataset, models: Models, method: str, **options: flo
     references = fit_references(models, dataset.actors)
     normalised = normalise_models(models, dataset.actors, method, references)
     decoded = decoders.fit(name, dataset, normalised, **options)
-    with_it, without = (scored(dataset, one.nested) for one in (decoded, inductive))
-    account = to_dict(with_it, intervals(with_it), {"each clip by itself": compare(with_it, without)})
+    transductive, without = (scored(dataset, decoder.nested) for decoder in (decoded, inductive))
+    account = to_dict(transductive, intervals(transductive), {"each clip by itself": compare(transductive, without)})
     nested = dict(decoded.figures["nested"])
-    for one in (account, nested):
-        if "signature" in one:  # thresholds' own account has none
-            one["signature"] += f"|normalise:{method}"
+    for entry in (account, nested):
+        if "signature" in entry:  # the nested account of thresholds has none
+            entry["signature"] += f"|normalise:{method}"
     figures = {
         **decoded.figures,
         "nested": nested,
@@ -44,7 +44,7 @@ def fit(name: str, dataset: Dataset, models: Models, method: str, **options: flo
 
     def apply(new: Models, actors: Sequence[str] | None) -> Answers:
         if actors is None:
-            raise ValueError("scores that are normalised per actor need the actor of each clip")
+            raise ValueError("actors is None; expected the actor of each clip, to normalise scores per actor")
         return decoded.apply(normalise_models(new, actors, method, references))
 
     return decoded._replace(figures=figures, apply=apply)

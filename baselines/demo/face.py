@@ -1,7 +1,7 @@
-"""The picture of a score: a drawn face.
+"""The pictures of a score: a drawn face.
 
-It is drawn at ZOOM times the size and shrunk, which smooths the edges. Coordinates of the head: its centre is (0, 0),
-y goes down, and UNIT is about a tenth of a head's width.
+It is drawn at ZOOM times the final size and then shrunk, which smooths the edges. In the head's coordinates the centre
+is (0, 0), y points down, and UNIT is about a tenth of a head's width.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from blemore_baselines.demo.score import FACE, FPS, SIDE, Actor, voice_bursts
 
 ZOOM = 3
-UNIT = SIDE * ZOOM / 15.5  # pixels of the large picture
+UNIT = SIDE * ZOOM / 15.5  # in pixels of the large picture
 
 
 class Pen:
@@ -25,7 +25,7 @@ class Pen:
         self.origin = np.array([SIDE * ZOOM / 2, SIDE * ZOOM * 0.5]) + UNIT * np.array(shift)
 
     def _pixels(self, points) -> np.ndarray:
-        return np.round((np.asarray(points) @ self.matrix + self.origin) * 16).astype(np.int32)  # 4 bits of fraction
+        return np.round((np.asarray(points) @ self.matrix + self.origin) * 16).astype(np.int32)  # 4 fractional bits
 
     def fill(self, points, colour) -> None:
         cv2.fillPoly(self.canvas, [self._pixels(points)], _rgb(colour), cv2.LINE_AA, 4)
@@ -62,7 +62,7 @@ def draw(score: np.ndarray, actor: Actor, rng: np.random.Generator) -> np.ndarra
     frames = []
     for number, row in enumerate(rows):
         face = dict(zip(FACE, row))
-        # The jaw follows the voice: open within a burst of sound, nearly shut between two.
+        # The jaw follows the voice: open during a burst of sound, nearly shut between bursts.
         face["open"] = max(0.0, face["open"] * (0.35 + 0.75 * gate[number]) + 0.12 * gate[number])
         if abs(number - blink) <= 1:
             face["eye"] = -1.4
@@ -141,7 +141,7 @@ def _draw_eye(pen: Pen, actor: Actor, face: dict, side: int) -> None:
     pen.fill(_oval(x, look, 0.55, 0.55), actor.iris)
     pen.fill(_oval(x, look, 0.27, 0.27), (18, 16, 18))
     pen.fill(_oval(x - 0.18, look - 0.2, 0.14, 0.14), (255, 255, 255))
-    # Skin above the upper lid and below the lower one hides what is shut.
+    # Skin above the upper lid and below the lower lid covers the closed part of the eye.
     lid = _bow((x - rx * 1.05, y + 0.1), (x, upper), (x + rx * 1.05, y + 0.1))
     bottom = _bow((x - rx * 1.05, y + 0.1), (x, lower), (x + rx * 1.05, y + 0.1))
     pen.fill(np.concatenate([lid, _oval(x, y, rx * 1.12, ry * 1.15, 0, -np.pi)]), actor.skin * 0.95)

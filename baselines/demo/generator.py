@@ -1,19 +1,19 @@
-"""The embedded demo: a small dataset in the challenge's own format, generated on the spot.
+"""The embedded demo: a small dataset in the challenge's own format, generated on demand.
 
-180 short clips (.mov, h264 and AAC) of drawn faces with voice-like sounds, by 15 invented actors: 12 with labels
-and five actor-disjoint folds (train), 3 anonymous (test). It is made for trying the whole path, so it is about as
-hard as the real thing, and as tempting: what an actor looks and sounds like is stronger than what they express.
+It has 180 short clips (.mov, h264 and AAC) of drawn faces with voice-like sounds, by 15 invented actors: 12 with labels
+and five actor-disjoint folds (train), 3 anonymous (test). It is made for trying the whole path, so it is about as hard
+as the real dataset, with the same pitfall: an actor's looks and voice are stronger than what they express.
 
-How a clip comes to be:
+How a clip is made:
 - an emotion is a row of `score.EXPRESSIONS`: how far it moves each parameter of the face and of the voice;
-- a *score* is a matrix (frames, parameters): the expression unfolds from rest and decays again. A blend weighs two
-  rows by their salience; the weights sway over time, and the face sways apart from the voice;
-- an actor adds habits of their own, a clip its chance variation;
+- a *score* is a matrix (frames, parameters): the expression unfolds from rest and decays again. A blend weights two
+  rows by their salience; the weights drift over time, differently for face and voice;
+- each actor adds habits, and each clip random variation;
 - `face.draw` turns each row into a picture, `voice.speak` the matrix into sound (a source of harmonics and breath,
-  shaped by formants). Both see the same score, so lips and voice move together.
+  shaped by formants). Both use the same score, so lips and voice move together.
 
-This module plans who acts what, and writes the files. Everything follows from `score.SEED`: the same machine gives the
-same bytes again.
+This module plans who acts what, and writes the files. Everything follows from `score.SEED`, so the same machine
+produces the same bytes.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from blemore_baselines.demo.face import draw
 from blemore_baselines.demo.score import FPS, RATE, SEED, SIDE, Actor, Take, compose
 from blemore_baselines.demo.voice import speak
 
-REVISION = 1  # of what all modules of the demo write: a folder of another revision is not continued
-MARKER = "demo.json"  # says that a folder is a demo, and of which revision
+REVISION = 1  # of the output of all demo modules; a folder of another revision is not completed
+MARKER = "demo.json"  # marks a folder as a demo, and gives its revision
 
 TRAIN_ACTORS, TEST_ACTORS, FOLDS, CLIPS_PER_ACTOR = 12, 3, 5, 12
 COLUMNS = ("filename", "video_id", "mix", "emotion_1", "emotion_2", "emotion_1_salience", "emotion_2_salience",
@@ -48,7 +48,7 @@ COLUMNS = ("filename", "video_id", "mix", "emotion_1", "emotion_2", "emotion_1_s
 
 
 class Demo(NamedTuple):
-    """What `make_demo` leaves behind. Numbers of clips: `made` in this call, `kept` from an earlier one."""
+    """The result of `make_demo`. Numbers of clips: `made` in this call, `kept` from an earlier one."""
 
     train: Path
     test: Path
@@ -60,12 +60,12 @@ class Demo(NamedTuple):
 
 
 def make_demo(out: Path, *, workers: int = 2) -> Demo:
-    """Generate the demo dataset in the folder `out`, or complete it where an earlier call was interrupted.
+    """Generates the demo dataset in the folder `out`, or completes one after an interrupted call.
 
-    Layout: `train/*.mov`, `test/*.mov`, `train_metadata.csv`, `test_metadata.csv`, `test_labels.json`. The tables
-    come last: where they are, everything is. `workers` processes draw at once; 1: this process alone.
+    Layout: `train/*.mov`, `test/*.mov`, `train_metadata.csv`, `test_metadata.csv`, `test_labels.json`. The tables are
+    written last, so if they exist, everything does. `workers` processes draw in parallel; 1: only this process.
 
-    Raises ValidationError: `out` holds something else than this demo. FileError: it cannot be written.
+    Raises ValidationError: `out` holds something other than this demo; FileError: it cannot be written.
     """
     out = Path(out)
     _claim(out)
@@ -86,7 +86,7 @@ def make_demo(out: Path, *, workers: int = 2) -> Demo:
 
 
 def _claim(out: Path) -> None:
-    """Mark the folder as a demo, or see that it is one."""
+    """Marks the folder as a demo, or checks that it is one."""
     marker, identity = out / MARKER, {"dataset": "BLEMORE demo", "revision": REVISION, "seed": SEED}
     try:
         other = json.loads(marker.read_text("utf-8")) if marker.exists() else None
@@ -102,7 +102,7 @@ def _claim(out: Path) -> None:
                 "not-a-demo",
                 str(out),
                 f"holds {what}; expected an empty folder or this demo",
-                hint="Choose another folder, or delete this one yourself.",
+                hint="Choose another folder, or delete this one.",
             )
         )
     write_atomic(marker, to_json(identity))
@@ -119,7 +119,7 @@ def _make_clips(todo: list[tuple[Path, Take]], workers: int) -> Iterator[None]:
         try:
             for future in as_completed([pool.submit(_make_clip, path, take) for path, take in todo]):
                 yield future.result()
-        except BaseException:  # an interrupt, too: begin no other clip
+        except BaseException:  # including an interrupt: start no more clips
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -128,11 +128,11 @@ def _make_clips(todo: list[tuple[Path, Take]], workers: int) -> Iterator[None]:
 
 
 def plan() -> tuple[list[Take], list[Take]]:
-    """The takes of train, by name, and of test, in an order that says nothing. All 36 labels are in train."""
+    """The takes of train, sorted by name, and of test, in an uninformative order. All 36 labels are in train."""
     takes: list[Take] = []
     blend = 0
     for actor in range(TRAIN_ACTORS + TEST_ACTORS):
-        # Every second actor leaves a single out: so blends are 54 in 100, as in the dataset itself.
+        # Every second actor omits a single emotion, so 54 % of clips are blends, as in the real dataset.
         left_out = actor // 2 % 6 if actor % 2 else None
         singles = [single for turn, single in enumerate(SINGLES) if turn != left_out]
         blends = [BLENDS[(blend + step) * 7 % len(BLENDS)] for step in range(CLIPS_PER_ACTOR - len(singles))]
@@ -145,9 +145,9 @@ def plan() -> tuple[list[Take], list[Take]]:
 
 
 def is_demo(ids: Iterable[str]) -> bool:
-    """Whether clips are the demo's: all in its plan, and some of train, whose names no other dataset has.
+    """Whether clips are the demo's: all are in its plan, and some are in train, whose names no other dataset has.
 
-    The names of its test clips alone say nothing: the challenge's begin in the same way.
+    Names of test clips alone prove nothing, because the challenge's begin in the same way.
     """
     train, test = ({take.name for take in takes} for takes in plan())
     clips = set(ids)
@@ -166,12 +166,12 @@ def _take(actor: int, label: Label, turn: int, number: int) -> Take:
 
 
 def actor_id(actor: int) -> str:
-    """`A901` for actor 0: of the dataset's form, but none of its actors."""
+    """`A901` for actor 0: in the dataset's format, but not one of its actors."""
     return f"A{901 + actor}"
 
 
 def _tables(train: list[Take], test: list[Take]) -> tuple[str, str, str]:
-    """The texts of train_metadata.csv, test_metadata.csv and test_labels.json."""
+    """The contents of train_metadata.csv, test_metadata.csv and test_labels.json."""
     rows = [COLUMNS]
     for take in train:
         first, second = (*take.label.emotions, "")[:2]

@@ -1,4 +1,4 @@
-"""What an invented actor does in a clip: a matrix (frames, parameters) that both the face and the voice follow."""
+"""What an invented actor does in a clip: a matrix (frames, parameters) for both face and voice."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 from blemore.labels import NEUTRAL, Label
 
-SEED = 2026  # all chance, in every module of the demo, follows from it
+SEED = 2026  # of all random numbers in the demo's modules
 
-FPS = 25  # frames a second
-SIDE = 128  # pixels, of a frame's width and height
-RATE = 24_000  # sound samples a second
+FPS = 25  # frames per second
+SIDE = 128  # width and height of a frame, in pixels
+RATE = 24_000  # sound samples per second
 
 # ------------------------------------------------------------------------------- parameters
 
-# Face: 0 is at rest and 1 as far as it goes. Voice: pitch and fall in semitones, loud in dB, rate in bursts a
-# second, the rest in shares.
+# Face: 0 is at rest and 1 the maximum. Voice: pitch and fall in semitones, loud in dB, rate in bursts per second, the
+# rest as shares.
 FACE = ("brow_in", "brow_out", "knit", "eye", "cheek", "smile", "open", "wide", "sneer", "tilt", "nod", "lean", "shake",
         "bob", "gaze")  # fmt: skip
 VOICE = ("pitch", "fall", "loud", "rate", "duty", "breath", "rough", "tremor", "vowel", "front", "bright")
@@ -51,7 +51,7 @@ EXPRESSIONS = {
 }  # fmt: skip
 
 # How hard the demo is: how far chance and habit move a parameter (SPREAD, times the shares below), how much a blend's
-# weights sway within a clip and differ between clips, and how much clearer than its share the dominant emotion shows.
+# weights drift within a clip and differ between clips, and how much the dominant emotion exceeds its share.
 SPREAD = np.array([0.30] * len(FACE) + [2.2, 1.6, 2.0, 0.55, 0.09, 0.18, 0.25, 0.28, 0.28, 0.28, 0.28])
 CHANCE, HABIT = 0.25, 0.2
 SWAY, WEIGHT_SPREAD = 0.12, 0.02
@@ -61,7 +61,7 @@ CONTRAST = 1.2
 
 
 class Take(NamedTuple):
-    """One clip to be made: its name, who acts, what is expressed, and how."""
+    """One clip to make: its name, the actor, the label, and how it is expressed."""
 
     name: str
     actor: int
@@ -69,7 +69,7 @@ class Take(NamedTuple):
     version: int
     intensity: int | None
     situation: int | None
-    number: int  # seeds its chance
+    number: int  # seeds its random numbers
 
 
 def compose(take: Take, actor: Actor, rng: np.random.Generator) -> np.ndarray:
@@ -78,7 +78,7 @@ def compose(take: Take, actor: Actor, rng: np.random.Generator) -> np.ndarray:
     time = np.linspace(0, 1, length)
     rest, rows = _row(NEUTRAL), np.stack([_row(emotion) for emotion in take.label.emotions])
     target = np.empty((length, len(PARAMETERS)))
-    # Face and voice weigh a blend apart: neither alone shows its salience well.
+    # Face and voice weight a blend differently, so neither alone shows its salience well.
     for channel in (slice(0, len(FACE)), slice(len(FACE), None)):
         target[:, channel] = _weights(take.label, time, rng) @ rows[:, channel]
     strength = actor.expressivity * (0.55 + 0.15 * (take.intensity or 4)) * rng.uniform(0.85, 1.15)
@@ -93,7 +93,7 @@ def _row(emotion: str) -> np.ndarray:
 
 
 def _weights(label: Label, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How much of each emotion shows over time: (frames, emotions), rows sum to 1."""
+    """The weight of each emotion over time: (frames, emotions), rows sum to 1."""
     if not label.is_blend:
         return np.ones((len(time), 1))
     sway = SWAY * np.sin(2 * np.pi * (rng.uniform(0.8, 2) * time + rng.random()))
@@ -104,20 +104,20 @@ def _weights(label: Label, time: np.ndarray, rng: np.random.Generator) -> np.nda
 
 
 def smooth(x: np.ndarray) -> np.ndarray:
-    """From 0 to 1 without a corner, for x from 0 to 1."""
+    """A smooth step from 0 to 1, for x from 0 to 1."""
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
 
 
 def _drift(length: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Slow chance, (length, width), of about unit deviation: white noise seen through half a second."""
+    """Slow noise (length, width) of about unit deviation: white noise smoothed over half a second."""
     window = np.hanning(15)
     noise = rng.standard_normal((length + 14, width))
     return np.stack([np.convolve(column, window / np.linalg.norm(window), "valid") for column in noise.T], axis=1)
 
 
 def voice_bursts(score: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
-    """How many bursts of voice have begun (a running count, with fraction), and how open the voice is, 0 to 1."""
+    """How many bursts of voice have begun (a running, fractional count), and how open the voice is, 0 to 1."""
     count = np.cumsum(np.clip(score[:, AT["rate"]], 0.6, 6)) * step
     within, duty = count % 1, np.clip(score[:, AT["duty"]], 0.25, 0.9)
     return count, smooth(within / 0.12) * smooth((duty - within) / 0.2)
@@ -135,7 +135,7 @@ IRISES = ((84, 56, 36), (70, 108, 150), (84, 122, 82), (60, 42, 30))
 
 
 class Actor(NamedTuple):
-    """What stays the same in all clips of an actor, and says nothing of their emotion. Colours are RGB."""
+    """Traits that are the same in all clips of an actor, independent of emotion. Colours are RGB."""
 
     skin: np.ndarray
     hair: np.ndarray
@@ -149,18 +149,18 @@ class Actor(NamedTuple):
     height: float
     eyes: float  # their size
     brow: float  # its thickness
-    light: tuple[float, float]  # brightness, and how much more from the right
+    light: tuple[float, float]  # brightness, and how much brighter from the right
     base_pitch: float  # Hz
-    tract: float  # length of the vocal tract, 1 is average
+    tract: float  # length of the vocal tract; 1 is average
     gain: float  # of the recording, dB
     expressivity: float
-    habit: np.ndarray  # where each parameter rests, in spreads
+    habit: np.ndarray  # each parameter's resting value, in spreads
 
     @classmethod
     def invent(cls, number: int) -> Actor:
-        """The same actor for a number (0, 1, …) each time."""
+        """The actor with a number (0, 1, …): always the same."""
         rng = np.random.default_rng((SEED, 0, number))
-        low = rng.random() < 0.5  # voice and beard go together a little, as they do
+        low = rng.random() < 0.5  # voice and beard are slightly correlated
         return cls(
             skin=np.array(SKINS[number * 5 % 6]) + rng.uniform(-8, 8, 3),
             hair=_tint(HAIRS, rng),
@@ -184,5 +184,5 @@ class Actor(NamedTuple):
 
 
 def _tint(colours: Sequence[tuple[int, int, int]], rng: np.random.Generator) -> np.ndarray:
-    """One of the colours, a little changed."""
+    """One of the colours, slightly varied."""
     return np.array(colours[int(rng.integers(len(colours)))]) + rng.uniform(-10, 10, 3)

@@ -29,8 +29,8 @@ def speak(score: np.ndarray, actor: Actor, rng: np.random.Generator) -> np.ndarr
 
 
 def _harmonics(phase: np.ndarray, part: dict, highest: float = 9000.0) -> np.ndarray:
-    """A voiced source: harmonics that fade with their number, slower in a bright voice. A rough one beats at half its
-    pitch.
+    """A voiced source: harmonics that fade with their number, more slowly in a bright voice. A rough voice beats at
+    half its pitch.
     """
     step = np.gradient(phase) * RATE / (2 * np.pi)  # the pitch in Hz
     fade = 1.5 - 0.5 * np.clip(part["bright"], -1, 1)
@@ -45,7 +45,7 @@ def _harmonics(phase: np.ndarray, part: dict, highest: float = 9000.0) -> np.nda
 
 
 def _formants(sound: np.ndarray, part: dict, actor: Actor, window: int = 512) -> np.ndarray:
-    """The sound through four resonances that move with the vowel: overlapping windows, each shaped in frequency."""
+    """Filters the sound by four resonances that move with the vowel: overlapping windows, each shaped in frequency."""
     hop = window // 4
     padded = np.pad(sound, (window, window))
     starts = np.arange(0, len(padded) - window, hop)
@@ -70,4 +70,4 @@ def _formants(sound: np.ndarray, part: dict, actor: Actor, window: int = 512) ->
     out = np.zeros_like(padded)
     for start, piece in zip(starts, pieces):
         out[start : start + window] += piece
-    return out[window : window + len(sound)] / 1.5  # the squared windows overlap to 1.5
+    return out[window : window + len(sound)] / 1.5  # the overlapping squared windows sum to 1.5

@@ -1,1 +1,1 @@
-"""The published tables rebuilt."""
+"""Rebuilding the published tables."""

@@ -1,10 +1,10 @@
-"""The paper's tables from the features at hand: each published row whose encoders are found.
+"""Rebuilds the paper's tables from the available features: every published row whose encoders are found.
 
-A row is an encoder, or a pair fused early, aggregated or subsampled. Its three heads are cross-validated in one pass;
-the published figures are of MLP-512. With a test table, that head predicts the test clips, too.
+A row is an encoder or an early-fused pair, aggregated or subsampled. Its three heads are cross-validated in one pass;
+the published figures are those of MLP-512. Given a test table, that head also predicts the test clips.
 
 The output folder:
-    config.json             what all rows share; a second call with the same goes on
+    config.json             what all rows share; a second call with the same settings resumes
     <row>/config.json       the row's features, with digests
     <row>/folds/            finished folds, until all are finished
     <row>/oof_logits.csv    MLP-512's out-of-fold logits at the final number of epochs, a score source for `decode`
@@ -48,7 +48,7 @@ from blemore_baselines.train import best_fold_final, claim, demand_variation, de
 
 
 class Outcome(NamedTuple):
-    """What was written: results in the order of the tables, what could not be run, and both as text."""
+    """Results in the order of the tables, rows that could not be run, and both as text."""
 
     results: list[Result]
     not_run: list[NotRun]
@@ -60,11 +60,11 @@ class Source(NamedTuple):
     features: Features
 
 
-Sources = Mapping[str, Sequence[Path]]  # encoder → its features, the preferred first
+Sources = Mapping[str, Sequence[Path]]  # encoder → its features, preferred path first
 
 
 class Absent(Exception):
-    """No features of a row are there."""
+    """A row's features are missing."""
 
 
 def reproduce(
@@ -77,12 +77,12 @@ def reproduce(
     test: Path | None = None,
     test_protocol: str = "retrain",
 ) -> Outcome:
-    """Run, or go on with, all rows whose features lie under `root`; writes the results and returns them.
+    """Run or resume all rows whose features are under `root`; writes the results and returns them.
 
-    A row whose input is wrong is refused, and the others go on.
+    A row with invalid input is refused, and the others continue.
 
-    Raises FileError: a table or `root` cannot be opened, or `out` not be written; ValidationError: a table is
-    wrong, no features are found at all, or `out` holds the rows of other data, another preset or another seed.
+    Raises FileError: a table or `root` cannot be opened, or `out` cannot be written; ValidationError: a table is
+    invalid, no features are found, or `out` holds rows of other data, another preset or another seed.
     """
     clips, labels = (read_ids(test), _read_labels(test)) if test else (None, None)
     setting = Setting(read_dataset(metadata), out, preset, seed, test_protocol, clips, labels)
@@ -92,9 +92,9 @@ def reproduce(
             Problem(
                 "no-features",
                 str(root),
-                "no features in it; expected folders such as WavLM_large_train, files such as"
+                "contains no features; expected folders such as WavLM_large_train, files such as"
                 " wavlm_static_features.npz, or folders train/<encoder>",
-                hint="Name the folder that they lie in, three deep at most.",
+                hint="Give a folder with the features at most three levels down.",
             )
         )
     claim(
@@ -114,7 +114,7 @@ def reproduce(
 
 
 def _run_rows(train: Sources, tests: Sources, setting: Setting) -> tuple[list[Result], list[NotRun]]:
-    """Each planned row, or why it could not be run."""
+    """The result of each planned row, or why it could not be run."""
     read_train, read_test = _reader(setting.dataset.ids), _reader(setting.test_clips or [])
     results: list[Result] = []
     not_run: list[NotRun] = []
@@ -131,23 +131,21 @@ def _run_rows(train: Sources, tests: Sources, setting: Setting) -> tuple[list[Re
             not_run.append(NotRun(row, part, str(absent), bad=False))
         except BlemoreError as error:
             if any(problem.code == "cannot-write" for problem in error.problems):
-                raise  # no fault of the row's
+                raise  # not the row's fault
             not_run.append(NotRun(row, part, str(error), bad=True))
     return results, not_run
 
 
-# ------------------------------------------------------------------------- what there is
+# ---------------------------------------------------------------------------- the features
 
 
 def find(root: Path, part: str) -> dict[str, list[Path]]:
-    """The paper's name, or an encoder's own → its features of a partition, the preferred first.
+    """An encoder's name (the paper's if it has one) → its features of a partition, preferred path first.
 
-    By the rules of `locate`; then folders `<part>/<encoder>`, as `extract` writes them.
+    Found by the rules of `locate`, then in folders `<part>/<encoder>`, as `extract` writes them.
     """
     if not root.is_dir():
-        raise FileError(
-            Problem("cannot-open", str(root), "no such folder", hint="Name the folder that the features lie in.")
-        )
+        raise FileError(Problem("cannot-open", str(root), "no such folder", hint="Give the folder with the features."))
     files, folders = list_files(root)
     own = sorted({path.parent for path in files if path.suffix == ".npy" and path.parent.parent == root / part})
     features: dict[str, list[Path]] = {}
@@ -159,14 +157,14 @@ def find(root: Path, part: str) -> dict[str, list[Path]]:
 
 
 def plan(features: Sources) -> list[Row]:
-    """The published rows in their order, then the encoders that the paper has none for."""
+    """The published rows in order, then encoders that are not in the paper."""
     published = [Row(row.encoders, row.method, row) for row in read_published()]
     encoders = {encoder for row in published for encoder in row.encoders}
     return published + [Row((encoder,), "aggregate") for encoder in sorted(set(features) - encoders)]
 
 
 def choose(row: Row, features: Sources) -> list[Path]:
-    """A row's sources; Absent says which are not there."""
+    """A row's sources. Absent: some are missing."""
     absent = [encoder for encoder in row.encoders if encoder not in features]
     if absent:
         raise Absent(f"no features of {' and '.join(absent)}")
@@ -176,14 +174,14 @@ def choose(row: Row, features: Sources) -> list[Path]:
     folder = next((path for path in features[encoder] if path.is_dir()), None)
     if folder is None:
         raise Absent(
-            f"{encoder} is there aggregated alone ({features[encoder][0]}); subsampling needs a folder with a (T, D)"
-            " file a clip"
+            f"{encoder} is only available aggregated ({features[encoder][0]}); subsampling needs a folder with a (T, D)"
+            " file per clip"
         )
     return [folder]
 
 
 def _reader(ids: Sequence[str]) -> Callable[[Path, str], Source]:
-    """Reads features of `ids`; aggregated ones, which are small and serve several rows, once."""
+    """A reader of features of `ids`. Aggregated features are small and used by several rows, so they are read once."""
 
     @functools.cache
     def aggregated(path: Path) -> Source:
@@ -195,7 +193,7 @@ def _reader(ids: Sequence[str]) -> Callable[[Path, str], Source]:
 
 
 def _read_labels(test: Path) -> Reference | None:
-    """The labels of a test table; None where it has ids alone."""
+    """The labels of a test table; None if it has only ids."""
     if test.suffix.lower() == ".csv":
         labelled = any(row.get("emotion_1") for row in read_table(test))
     else:
@@ -205,7 +203,7 @@ def _read_labels(test: Path) -> Reference | None:
 
 
 def _demand_one_preset(sources: Sequence[Source]) -> None:
-    """ValidationError: a row's sources are of different presets, though each could have been made with another."""
+    """ValidationError: a row's sources were extracted with different presets."""
     metas = {str(path): features.meta for path, features in sources}
     presets = {path: meta["preset"] for path, meta in metas.items() if meta.get("preset") and _has_a_choice(meta)}
     if len(set(presets.values())) > 1:
@@ -213,15 +211,15 @@ def _demand_one_preset(sources: Sequence[Source]) -> None:
             Problem(
                 "other-preset",
                 " and ".join(presets),
-                f"made with the presets {' and '.join(map(show, presets.values()))}; expected one for all encoders of"
-                " a row",
+                f"extracted with the presets {' and '.join(map(show, presets.values()))}; expected one preset for all"
+                " encoders of a row",
                 hint="Extract one of them again with the other's --preset.",
             )
         )
 
 
 def _has_a_choice(meta: Mapping) -> bool:
-    """Whether the encoder has more than one preset, as far as is known."""
+    """Whether the encoder is known to have more than one preset."""
     try:
         return len(encoder_class(meta["encoder"]).presets) > 1
     except (KeyError, ValidationError):
@@ -232,7 +230,7 @@ def _has_a_choice(meta: Mapping) -> bool:
 
 
 def _validate(row: Row, sources: Sequence[Source], setting: Setting) -> Result:
-    """All heads over the folds, or what an earlier call has found."""
+    """The results of all heads over the folds, computed or read from an earlier call."""
     _demand_one_preset(sources)
     demand_variation([source.features for source in sources], [source.path for source in sources])
     dataset, folder, recipe = setting.dataset, setting.out / row.folder, PRESETS[setting.preset][row.method]
@@ -254,7 +252,7 @@ def _validate(row: Row, sources: Sequence[Source], setting: Setting) -> Result:
 def _test(
     result: Result, sources: Sequence[Source], tests: Sequence[Source], setting: Setting, clips: list[str]
 ) -> Result:
-    """The published head's predictions of the test clips as a submission, and their figures where labels are known."""
+    """The published head's predictions of the test clips as a submission, and their figures if labels are known."""
     folder, recipe = setting.out / result.row.folder, PRESETS[setting.preset][result.row.method]
     ordered = match([source.features for source in tests], [source.path for source in tests], result.features)
     final = best_fold_final(setting.test_protocol, recipe, result.heads[HEAD])
@@ -272,7 +270,7 @@ def _test(
         changed = [key for key in test if before and before.get(key) != test[key]]
         if changed:
             tqdm.write(
-                f"{result.row.name}: another {', '.join(changed)} than in {folder / 'submission.zip'}; predicting anew",
+                f"{result.row.name}: {' and '.join(changed)} changed since {folder}/submission.zip; predicting again",
                 file=sys.stderr,
             )
         features = fuse(ordered)

@@ -1,11 +1,10 @@
-"""What `reproduce` found beside the paper's figures, as tables, text and a figure.
+"""The results of `reproduce` next to the paper's figures, as tables, text and a figure.
 
-There are two accounts of the same models. The *published account* chooses and reports on the same clips, as the paper's
-validation does, and is as optimistic. The *nested* one is what to expect of new clips. On the demo's clips nothing is
-subtracted from the paper's figures.
+There are two accounts of the same models. The *published account* chooses and reports on the same clips, like the
+paper's validation, and is just as optimistic. The *nested account* is what to expect on new clips. For the demo's
+clips, no differences to the paper's figures are given.
 
-In the output folder: results.txt (what is printed), .csv (unrounded), .tex, .json and, where a row was run, .png and
-.pdf.
+The output folder has results.txt (as printed), .csv (unrounded), .tex, .json and, if any row was run, .png and .pdf.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ from blemore_baselines.results import plots
 from blemore_baselines.results.pictures import Picture, write_figure
 from blemore_baselines.results.published import Published, read_published_trivial
 
-HEAD = "mlp512"  # the published one
+HEAD = "mlp512"  # the published head
 METRICS = {"acc_presence": "presence", "acc_salience": "salience"}
 NESTED = {**METRICS, "score": "score"}
-ON_DEMO = "The clips are the demo's, which are invented: nothing is subtracted from the paper's figures.\n"
+ON_DEMO = "These are the demo's invented clips, so their figures are not subtracted from the paper's.\n"
 Figure = Mapping | float | None  # mean and std, or a figure alone
 
 
 class Row(NamedTuple):
     """A row of the tables.
 
-    encoders:  by the paper's names
+    encoders:  by their names in the paper
     method:    aggregate | subsample
-    published: None where the paper has no such row
+    published: None if the paper has no such row
     """
 
     encoders: tuple[str, ...]
@@ -57,11 +56,11 @@ class Row(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of a row.
+    """The result of a row.
 
-    features: what it was made from, with digests
+    features: its inputs, with digests
     heads:    name → `blemore_baselines.decoding.accounts.figures`
-    test:     None without; else what test.json holds, and `figures`, None where the test table has ids alone
+    test:     None without a test table; else the contents of test.json, and `figures` (None if the table has only ids)
     """
 
     row: Row
@@ -74,7 +73,7 @@ class NotRun(NamedTuple):
     """A row, or its test, that could not be run.
 
     part: train | test
-    bad:  its input is wrong, not merely absent
+    bad:  its input is invalid, not merely missing
     """
 
     row: Row
@@ -87,7 +86,7 @@ class Setting(NamedTuple):
     """What all rows share.
 
     test_clips:  None without a test table
-    test_labels: None where it has ids alone
+    test_labels: None if the test table has only ids
     """
 
     dataset: Dataset
@@ -105,9 +104,9 @@ def write_results(
     sources: Mapping[str, Mapping[str, Sequence[Path]]],
     setting: Setting,
 ) -> str:
-    """Write the files, and give the text.
+    """Writes the files. Returns the text.
 
-    sources: train | test → encoder → its features, of which the first was taken
+    sources: train | test → encoder → its features, of which the first was used
     """
     out, signature, real = setting.out, _signature(results, setting), not is_demo(setting.dataset.ids)
     tables = {"validation": validation_table(results, setting, real), "heads": heads_table(results)}
@@ -115,7 +114,7 @@ def write_results(
         tables["test"] = test_table(results, setting, setting.test_labels, real)
     sections = [*([] if real else [ON_DEMO]), *(to_text(table) for table in tables.values())]
     if setting.test_clips is not None and not setting.test_labels:
-        sections.append("Test: the table has ids alone, so the submissions, one a row, are not scored here.\n")
+        sections.append("Test: the table has only ids, so the submissions (one per row) are not scored here.\n")
     text = "\n".join([*sections, *_reasons(not_run), *_passed_over(sources), signature]) + "\n"
     write_atomic(out / "results.txt", text)
     write_atomic(out / "results.csv", to_csv(flat_table(results, real), signature))
@@ -149,34 +148,35 @@ def _to_dict(results: Sequence[Result], not_run: Sequence[NotRun], setting: Sett
 
 
 def validation_table(results: Sequence[Result], setting: Setting, real: bool) -> Table:
-    """MLP-512's published account beside the paper's, mean ± standard deviation over folds; the nested score is pooled.
+    """MLP-512's published account next to the paper's, mean ± standard deviation over folds; the nested score is
+    pooled.
 
-    real: with differences, as with real clips
+    real: the clips are real, so differences are given
     """
     rows: list[list[Cell]] = []
     for result in results:
         account, paper = result.heads[HEAD]["published"]["over_folds"], result.row.published
-        cells = [_beside(account[metric], paper.validation[metric] if paper else None, real) for metric in METRICS]
+        cells = [_compared(account[metric], paper.validation[metric] if paper else None, real) for metric in METRICS]
         rows.append([result.row.name, *cells[0], *cells[1], *_nested(result.heads[HEAD], "score")])
     rows += [[*row, *[None] * 3] for row in _trivial_rows(_truth(setting.dataset), "validation", real)]
     return Table(
-        f"Validation, MLP-512, preset {setting.preset}{'' if real else ', on the demo'}: the published account beside"
-        " the paper's, mean ± standard deviation over folds, and the nested score with its interval over actors",
+        f"Validation, MLP-512, preset {setting.preset}{'' if real else ', on the demo'}: the published account next"
+        " to the paper's, mean ± standard deviation over folds, and the nested score with its interval over actors",
         ["features", *_columns("published account", real), "nested score", "low", "high"],
         rows,
     )
 
 
 def _columns(account: str, real: bool) -> list[str]:
-    """Of both metrics: those of `_beside`."""
+    """The columns of both metrics, as in `_compared`."""
     kinds = [account, "the paper", *(["difference"] if real else [])]
     return [f"{metric}, {kind}" for metric in METRICS.values() for kind in kinds]
 
 
 def _nested(accounts: Mapping, metric: str) -> list[float | None]:
-    """The nested figure, pooled over all clips, and the ends of its interval over actors."""
+    """The nested figure, pooled over all clips, and the bounds of its interval over actors."""
     nested = accounts["nested"]
-    intervals = nested["ci"]["intervals"] if "ci" in nested else {}  # an earlier version wrote none
+    intervals = nested["ci"]["intervals"] if "ci" in nested else {}  # earlier versions wrote none
     return [nested[metric], *intervals.get(metric, (None, None))]
 
 
@@ -189,17 +189,17 @@ def heads_table(results: Sequence[Result]) -> Table:
             rows.append([result.row.name, head, *(_spread(over[metric]) for metric in METRICS), *nested])
     columns = ["features", "head", *(f"{metric}, published account" for metric in METRICS.values())]
     columns += [column for metric in NESTED.values() for column in (f"nested {metric}", "low", "high")]
-    title = "All heads: the published account, and the nested figures of all clips together with intervals over actors"
+    title = "All heads: the published account, and the nested figures pooled over all clips, with intervals over actors"
     return Table(title, columns, rows)
 
 
 def test_table(results: Sequence[Result], setting: Setting, reference: Reference, real: bool) -> Table:
-    """MLP-512 beside the paper's figures; reference: the test clips' labels."""
+    """MLP-512 next to the paper's figures; reference: the test clips' labels."""
     rows: list[list[Cell]] = []
     for result in results:
         if result.test:
             paper, figures = result.row.published, result.test["figures"]
-            cells = [_beside(figures[metric], paper.test[metric] if paper else None, real) for metric in METRICS]
+            cells = [_compared(figures[metric], paper.test[metric] if paper else None, real) for metric in METRICS]
             rows.append([result.row.name, *cells[0], *cells[1]])
     rows += _trivial_rows(reference.labels, "test", real)
     title = f"Test, MLP-512, preset {setting.preset}, protocol {setting.test_protocol}{'' if real else ', on the demo'}"
@@ -207,16 +207,16 @@ def test_table(results: Sequence[Result], setting: Setting, reference: Reference
 
 
 def _trivial_rows(truth: Mapping[str, Label], part: str, real: bool) -> Iterator[list[Cell]]:
-    """The constant answers, fitted on what is scored.
+    """The constant answers, fitted on the scored clips.
 
-    The presence of `blend` is that of the most frequent pair, as published.
+    The presence of `blend` is that of the most frequent pair, as in the paper.
     """
     counts = trivial.evaluate(trivial.fit(truth.values()), truth)
     for name, published in read_published_trivial().items():
         if name in counts:
             presence = counts["pair" if name == "blend" else name].acc_presence
             figures = {"acc_presence": presence, "acc_salience": counts[name].acc_salience}
-            cells = (cell for metric in METRICS for cell in _beside(figures[metric], published[part][metric], real))
+            cells = (cell for metric in METRICS for cell in _compared(figures[metric], published[part][metric], real))
             yield [f"trivial: {name}", *cells]
 
 
@@ -224,8 +224,8 @@ def _truth(dataset: Dataset) -> dict[str, Label]:
     return {clip: LABELS[label] for clip, label in zip(dataset.ids, dataset.labels)}
 
 
-def _beside(figure: Figure, paper: Figure, real: bool) -> list[Cell]:
-    """A figure, the paper's and, for real clips, the difference of the means, as texts."""
+def _compared(figure: Figure, paper: Figure, real: bool) -> list[Cell]:
+    """A figure, the paper's figure and, for real clips, the difference of the means, as text."""
     cells: list[Cell] = [_spread(figure), _spread(paper)]
     if real:
         difference = _difference(_mean(figure), _mean(paper))
@@ -249,9 +249,10 @@ def _spread(figure: Figure) -> str | None:
 
 
 def flat_table(results: Sequence[Result], real: bool) -> Table:
-    """Everything unrounded, a row for each head, for machines; the paper's and test figures beside MLP-512 alone.
+    """Everything unrounded for further processing, one row per head; only MLP-512's rows have the paper's and the test
+    figures.
 
-    real: with differences, as with real clips
+    real: the clips are real, so differences are given
     """
     rows = [_flat_row(result, head) for result in results for head in result.heads]
     columns = [name for name in (rows[0] if rows else ["features"]) if real or not name.endswith("_difference")]
@@ -287,7 +288,7 @@ def _flat_row(result: Result, head: str) -> dict[str, Cell]:
 
 
 def _reasons(not_run: Sequence[NotRun]) -> Iterator[str]:
-    """What could not be run, each reason once with the rows that it concerns."""
+    """Why rows could not be run: each reason once, with the rows concerned."""
     groups: dict[tuple[bool, str, str], list[str]] = {}
     for row, part, why, bad in not_run:
         groups.setdefault((bad, part, why), []).append(row.name)
@@ -304,13 +305,13 @@ def _reason(names: Sequence[str], bad: bool, part: str, why: str) -> str:
 
 def _passed_over(sources: Mapping[str, Mapping[str, Sequence[Path]]]) -> Iterator[str]:
     lines = [
-        f"  {encoder} ({part}): {paths[0]} was taken, not {', '.join(map(str, paths[1:]))}"
+        f"  {encoder} ({part}): {paths[0]} was used, not {', '.join(map(str, paths[1:]))}"
         for part, by_encoder in sources.items()
         for encoder, paths in by_encoder.items()
         if len(paths) > 1
     ]
     if lines:
-        yield "\n".join(["There more than once:", *lines]) + "\n"
+        yield "\n".join(["Found more than once:", *lines]) + "\n"
 
 
 def _signature(results: Sequence[Result], setting: Setting) -> str:

@@ -1,1 +1,1 @@
-"""A run as tables, figures and a page."""
+"""Tables, figures and a page of a run's results."""

@@ -1,10 +1,10 @@
 """Ways in which systems are known to fail, measured on out-of-fold predictions.
 
-- *optimism*: the published account chooses epoch and thresholds on the very clips that it reports
-- *wrong relation*: the set of emotions is right and their relation is not. β decides between 50/50 and a dominant
-  emotion; a dominant emotion that is taken for the lesser one is wrong at every β. A fold's own β gains relations on
-  the clips that it is chosen on, whatever they are: what speaks of folds is what it gains beyond random deals of the
-  clips
+- *optimism*: the published account chooses epoch and thresholds on the same clips that it reports
+- *wrong relation*: the set of emotions is right, but their relation is not. β decides between 50/50 and a dominant
+  emotion; a dominant emotion that is taken for the lesser one is wrong at every β. A fold's own β always gains
+  relations on the clips that it is chosen on. Only a larger gain than in random deals of the clips is evidence that
+  folds differ.
 """
 
 from __future__ import annotations
@@ -22,32 +22,34 @@ from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds,
 from blemore_baselines.results.text import METRICS
 
 DEALS = 40
-_ALWAYS_EQUAL, _NEVER_EQUAL = 2.0, -1.0  # β beyond every gap, and below
+_ALWAYS_EQUAL, _NEVER_EQUAL = 2.0, -1.0  # β above and below every gap
 
 
 class Relations(NamedTuple):
-    """The true blends of a fold whose set is right, and their relation.
+    """The true blends of a fold with the right set, and their relation.
 
-    blends: true blends; right_set: of these; wrong: of these, with another relation
-    reversed: of the wrong ones, those that are wrong at every β
-    mended:   of the wrong ones, those that are right at own_beta
-    lost:     right ones that own_beta makes wrong
-    beta:     what the predictions were made with
-    own_beta: the one with the most right relations on these very clips, the middle of its plateau; None without clips
+    blends:    true blends
+    right_set: of these, those with the right set
+    wrong:     of these, those with the wrong relation
+    reversed:  of the wrong ones, those that are wrong at every β
+    fixed:     of the wrong ones, those that are right at own_beta
+    lost:      right ones that are wrong at own_beta
+    beta:      used for the predictions
+    own_beta:  the β with the most right relations on these clips, in the middle of its plateau; None without clips
     """
 
     blends: int
     right_set: int
     wrong: int
     reversed: int
-    mended: int
+    fixed: int
     lost: int
     beta: float | None
     own_beta: float | None
 
 
 def relations(probabilities: np.ndarray, labels: np.ndarray, thresholds: Thresholds) -> Relations:
-    """probabilities: (N, 6) of one fold's clips; thresholds: those that were chosen for it elsewhere."""
+    """probabilities: (N, 6) of one fold's clips; thresholds: chosen for it on other clips."""
     predicted = decode_thresholds(probabilities, thresholds)
     blend = IS_BLEND[labels]
     right_set = blend & (SET_OF_LABEL[predicted] == SET_OF_LABEL[labels])
@@ -57,7 +59,7 @@ def relations(probabilities: np.ndarray, labels: np.ndarray, thresholds: Thresho
         return decode_thresholds(pairs, Thresholds(thresholds.alpha, beta)) == truth
 
     now = right(thresholds.beta)
-    # Where every set is right as a pair, the best score has all of them decided as pairs, and the most right relations.
+    # Every set is right as a pair, so the best score predicts all clips as pairs, with the most right relations.
     own = fit_exact(pairs, truth).thresholds.beta if right_set.any() else None
     then = now if own is None else right(own)
     return Relations(
@@ -65,7 +67,7 @@ def relations(probabilities: np.ndarray, labels: np.ndarray, thresholds: Thresho
         right_set=int(right_set.sum()),
         wrong=int((~now).sum()),
         reversed=int((~right(_ALWAYS_EQUAL) & ~right(_NEVER_EQUAL)).sum()),
-        mended=int((~now & then).sum()),
+        fixed=int((~now & then).sum()),
         lost=int((now & ~then).sum()),
         beta=thresholds.beta,
         own_beta=own,
@@ -81,9 +83,9 @@ def total(by_fold: Mapping[int, Relations]) -> Relations:
 def relations_table(by_fold: Mapping[int, Relations]) -> Table:
     """Each fold's relations, and their sum."""
     rows = {**{f"fold {fold}": row for fold, row in by_fold.items()}, "all": total(by_fold)}
-    columns = ["fold", "blends", "right set", "wrong relation", "share", "wrong at every β", "mended by own β"]
+    columns = ["fold", "blends", "right set", "wrong relation", "share", "wrong at every β", "fixed by own β"]
     return Table(
-        "True blends whose set was found, and their relation",
+        "True blends with the right set, and their relation",
         [*columns, "lost by own β", "β", "own β"],
         [
             [
@@ -93,7 +95,7 @@ def relations_table(by_fold: Mapping[int, Relations]) -> Table:
                 row.wrong,
                 row.wrong / row.right_set if row.right_set else None,
                 row.reversed,
-                row.mended,
+                row.fixed,
                 row.lost,
                 *("" if name == "all" else beta for beta in (row.beta, row.own_beta)),
             ]
@@ -103,10 +105,10 @@ def relations_table(by_fold: Mapping[int, Relations]) -> Table:
 
 
 class Gain(NamedTuple):
-    """How many relations the folds' own β gain, mended less lost, and what that is by chance.
+    """How many relations the folds' own β gain (fixed minus lost), and how many by chance.
 
-    dealt: (deals,) the same where clips are dealt at random; low, high: the middle 95 % of these
-    p:     how often a deal gains as much, in (0, 1]
+    dealt: (deals,) the gain if clips are dealt to folds at random; low, high: the middle 95 % of these
+    p:     how often a deal gains at least as much, in (0, 1]
     """
 
     gained: int
@@ -128,54 +130,52 @@ class Gain(NamedTuple):
 def gains_by_chance(
     probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, deals: int = DEALS, seed: int = 0
 ) -> np.ndarray:
-    """(deals,) what own β gain, mended less lost, where clips are dealt at random to folds of the same sizes.
+    """(deals,) the gain by own β (fixed minus lost) if clips are dealt at random to folds of the same sizes.
 
     probabilities: (epochs, N, 6), out of fold; each deal chooses its epochs, α and β as the nested account does
     """
     rng = np.random.default_rng(seed)
     gains = []
-    # Single clips are dealt, not actors: a deal that keeps actors whole keeps what tells its folds apart, too.
+    # Clips are dealt, not actors: keeping actors together would preserve differences between folds.
     for _ in range(deals):
         dealt = rng.permutation(folds)
         gain = 0
         for fold in nested_folds(probabilities, labels, dealt):
             inside = dealt == fold.fold
             counts = relations(probabilities[fold.epoch - 1, inside], labels[inside], fold.thresholds)
-            gain += counts.mended - counts.lost
+            gain += counts.fixed - counts.lost
         gains.append(gain)
     return np.array(gains)
 
 
 def gain_table(gain: Gain) -> Table:
     return Table(
-        f"Relations that each fold's own β gains, and what it gains in {len(gain.dealt)} random deals of the clips to"
-        " folds of the same sizes: mean, middle 95 %, and how often as much",
-        ["", "mended − lost", "by chance", "± std", "from", "to", "p of deals"],
+        f"Relations gained by each fold's own β, and the gain in {len(gain.dealt)} random deals of the clips to folds"
+        " of the same sizes: mean, middle 95 %, and how often at least as much",
+        ["", "fixed − lost", "by chance", "± std", "from", "to", "p of deals"],
         [["all", gain.gained, float(gain.dealt.mean()), float(gain.dealt.std(ddof=1)), gain.low, gain.high, gain.p]],
     )
 
 
 def relations_in_words(by_fold: Mapping[int, Relations], gain: Gain) -> list[str]:
-    """What can be concluded: in p of the deals chance alone gains as much, and up to 0.05 that is taken for more than
-    chance.
-    """
+    """The conclusions. A gain counts as more than chance if at most 5 % of random deals gain as much (p ≤ 0.05)."""
     every = total(by_fold)
     verdict = (
-        "That is more than choosing on few clips gives: the folds want a β of their own, for their people or their"
-        " models differ."
+        "That is more than choosing on few clips explains: the best β differs between folds, because their people or"
+        " their models differ."
         if gain.p <= 0.05
-        else "The gain is within what choosing on few clips gives; that β differs from fold to fold is not shown."
+        else "Choosing on few clips explains this gain, so it does not show that the best β differs between folds."
     )
     return [
         (
-            f"Of {every.right_set:,} true blends whose set of emotions was found, {every.wrong:,} have the wrong"
+            f"Of {every.right_set:,} true blends with the right set of emotions, {every.wrong:,} have the wrong"
             f" relation. Of these, {every.reversed:,} are wrong at every β: the lesser emotion was taken for the"
             " dominant one."
         ),
-        f"The β that suits each fold best, chosen on the very clips, mends {every.mended:,} and loses {every.lost:,}:"
-        f" {gain.gained:+,} in all. Dealt at random to folds of the same sizes, where β differs by chance alone, the"
-        f" clips gain {gain.dealt.mean():+.1f} (middle 95 % of {len(gain.dealt)} deals {gain.low:+.1f} to"
-        f" {gain.high:+.1f}; p = {gain.p:.3f}). {verdict}".replace("-", "−"),
+        f"Each fold's best β, chosen on the same clips, fixes {every.fixed:,} and loses {every.lost:,}:"
+        f" {gain.gained:+,} in total. If clips are dealt at random to folds of the same sizes, so that the best β"
+        f" differs only by chance, the gain is {gain.dealt.mean():+.1f} (middle 95 % of {len(gain.dealt)} deals"
+        f" {gain.low:+.1f} to {gain.high:+.1f}; p = {gain.p:.3f}). {verdict}".replace("-", "−"),
     ]
 
 

@@ -1,6 +1,6 @@
-"""A figure as the two files that it is written to: PNG for pages, PDF for papers.
+"""A figure as two files: PNG for pages, PDF for papers.
 
-What a figure was computed from, its signature, is in the metadata of both and never in the picture itself.
+The signature, which identifies the data behind a figure, is in the metadata of both files, not in the picture itself.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ SUFFIXES = (".png", ".pdf")
 
 
 class Picture(NamedTuple):
-    """Whole files of one figure; the PDF holds lines and text as such, with their fonts."""
+    """The contents of one figure's files; the PDF is vector graphics with embedded fonts."""
 
     png: bytes
     pdf: bytes
 
 
 def write_figure(folder: Path, name: str, picture: Picture, signature: str | None) -> list[Path]:
-    """Write `folder/<name>.png` and `.pdf`, and give their paths.
+    """Writes `folder/<name>.png` and `.pdf`. Returns their paths.
 
-    signature: goes into the metadata; None where the picture has one already
+    signature: for the metadata; None if the picture has one already
 
     Raises FileError: a file cannot be written.
     """
@@ -46,15 +46,15 @@ def sign(picture: Picture, signature: str) -> Picture:
 
 
 def _sign_png(png: bytes, signature: str) -> bytes:
-    """With a chunk of international text (PNG specification, 11.3.4.5) behind the header, which comes first."""
+    """Inserts a chunk of international text (PNG specification, 11.3.4.5) after the header, which must come first."""
     content = b"iTXtSignature\0\0\0\0\0" + signature.encode()
     chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
-    header_end = 8 + 12 + 13  # the mark of a PNG; length, kind and sum of a chunk; the header's content
+    header_end = 8 + 12 + 13  # PNG signature; length, type and checksum of a chunk; the header's content
     return png[:header_end] + chunk + png[header_end:]
 
 
 def _sign_pdf(pdf: bytes, signature: str) -> bytes:
-    """With a new dictionary of metadata, by an incremental update (ISO 32000-1, 7.5.6): nothing else is touched."""
+    """Adds a metadata dictionary by an incremental update (ISO 32000-1, 7.5.6); nothing else changes."""
     trailer = pdf[pdf.rindex(b"trailer") :]
     size, root, previous = (
         match[1]
@@ -69,7 +69,7 @@ def _sign_pdf(pdf: bytes, signature: str) -> bytes:
 
 
 def _pdf_string(text: str) -> bytes:
-    """Legible where it is ASCII."""
+    """A PDF string, readable if the text is ASCII."""
     if text.isascii():
         return b"(" + re.sub(rb"([\\()])", rb"\\\1", text.encode()) + b")"
     return b"<FEFF" + text.encode("utf-16-be").hex().encode() + b">"

@@ -1,4 +1,4 @@
-"""Figures, as PNG and PDF. The one module that imports matplotlib; colours can be told apart by the colour-blind."""
+"""Figures, as PNG and PDF, in colours that colour-blind readers can distinguish. No other module imports matplotlib."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STAR: dict[str, Any] = {
 
 def figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, np.ndarray]:
     """A figure (inches) and its axes (rows, columns), without a display and without the global state of pyplot."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it remarks on a home that cannot be written
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns if the home folder is read-only
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -52,13 +52,13 @@ def png(canvas: Figure) -> bytes:
 
 
 def picture(canvas: Figure) -> Picture:
-    """A figure in both of its forms, each with the same bytes for the same figure."""
+    """A figure in both formats; the same figure gives the same bytes."""
     from matplotlib import rc_context
 
     screen, paper = png(canvas), io.BytesIO()
     nameless = dict.fromkeys(("CreationDate", "Creator", "Producer"))
     with rc_context({"pdf.fonttype": 42}):  # TrueType: publishers refuse the default, Type 3
-        canvas.savefig(paper, format="pdf", dpi=300, metadata=nameless)  # dpi: of heat maps, which stay pixels
+        canvas.savefig(paper, format="pdf", dpi=300, metadata=nameless)  # dpi: for heat maps, which are raster images
     return Picture(screen, paper.getvalue())
 
 
@@ -81,7 +81,7 @@ def label_counts(labels: np.ndarray) -> Picture:
 
 
 def _stack(axis: Axes, names: Sequence[str], parts: Sequence[np.ndarray], colours: Sequence[str]) -> None:
-    """Horizontal bars of so many parts, each with its number; the first name at the top."""
+    """Stacked horizontal bars with a number on each part; the first name is at the top."""
     start = np.zeros(len(names))
     for part, colour in zip(parts, colours):
         bars = axis.barh(names, part, left=start, color=colour)
@@ -103,9 +103,9 @@ def _stack(axis: Axes, names: Sequence[str], parts: Sequence[np.ndarray], colour
 def intervals(
     rows: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[tuple | None]]], xlabel: str, footnote: str
 ) -> Picture:
-    """Dots with error bars, a line for each of `rows` and a panel for each metric.
+    """Dots with error bars: a line per row, a panel per metric.
 
-    panels: title → series → (mean, deviation) of each row; None where there is none of either
+    panels: title → series → (mean, deviation) of each row; None if missing
     """
     canvas, axes = figure(4.6 * len(panels) + 1.6, 2.3 + 0.44 * len(rows), columns=len(panels), sharey=True)
     for axis, (title, series) in zip(axes[0], panels.items()):
@@ -138,7 +138,7 @@ def _error_bars(axis: Axes, places: Sequence[tuple], name: str, mark: str, colou
         markersize=5,
         linewidth=1.2,
         label=name,
-        clip_on=False,  # a dot at 0 is a whole dot
+        clip_on=False,  # a dot at 0 is drawn completely
     )
 
 
@@ -170,9 +170,9 @@ def learning_curves(curves: pd.DataFrame) -> Picture:
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray) -> Picture:
-    """The 36 labels against one another, (N,) indices each: clips as numbers, their share of the row as shade.
+    """The confusion matrix of the 36 labels, from (N,) indices each: numbers of clips, shaded by their share of a row.
 
-    Frames part the sets of emotions: within a frame, beside the diagonal, the set is right and the relation is not.
+    Frames enclose sets of emotions: inside a frame but off the diagonal, the set is right and the relation is wrong.
     """
     clips = np.zeros((len(LABELS), len(LABELS)), dtype=int)
     np.add.at(clips, (truth, predicted), 1)
@@ -207,16 +207,17 @@ def _frame_sets(axis: Axes) -> None:
 def principal_components(
     X: np.ndarray, actors: Sequence[str], labels: np.ndarray, pairs: Sequence[tuple[str, str]] = PAIRS
 ) -> Picture:
-    """Both single emotions of a pair and their blends on the two main axes of features (N, D), a panel for each pair.
+    """Both single emotions of a pair and their blends on the first two principal axes of features (N, D), a panel per
+    pair.
 
-    Each column is standardised within each actor (over all clips given), so that what tells people apart is gone.
+    Each column is standardised within each actor (over all given clips), which removes differences between people.
     """
     normal = _by_actor(X, actors)
     columns = min(3, len(pairs))
     if columns == 1:
         canvas, axes = figure(6, 4.6)
     else:
-        rows = -(-(len(pairs) + 1) // columns)  # the legend takes a place of its own
+        rows = -(-(len(pairs) + 1) // columns)  # one place is for the legend
         canvas, axes = figure(3.2 * columns, 3 * rows, rows=rows, columns=columns)
     for axis, pair in zip(axes.flat, pairs):
         _draw_pair(axis, pair, normal, labels)
@@ -225,13 +226,15 @@ def principal_components(
 
 
 def _draw_pair(axis: Axes, pair: tuple[str, str], normal: np.ndarray, labels: np.ndarray) -> None:
-    """The clips of a pair among normalised features (N, D) of clips with these labels (N,)."""
+    """Draws the clips of one pair, from normalised features (N, D) and labels (N,)."""
     first, second = pair
     a, b, start = EMOTIONS.index(first), EMOTIONS.index(second), len(EMOTIONS) + 3 * PAIRS.index(pair)
     kinds = (a, start, start + 1, start + 2, b)  # from the first emotion alone to the second alone
     inside = np.isin(labels, kinds)
     (places, shares), kind_of = _main_axes(normal[inside]), labels[inside]
-    if (kind_of == a).any() and (kind_of == b).any():  # an axis has no direction of its own: the first goes left
+    if (kind_of == a).any() and (
+        kind_of == b
+    ).any():  # an axis has no direction of its own; the first emotion goes left
         places *= np.where(places[kind_of == a].mean(axis=0) > places[kind_of == b].mean(axis=0), -1, 1)
     for kind, (name, colour, marker) in zip(kinds, SALIENCES):
         x, y = places[kind_of == kind].T
@@ -247,7 +250,7 @@ def _draw_pair(axis: Axes, pair: tuple[str, str], normal: np.ndarray, labels: np
 
 
 def _component_legend(first: Axes, spare: Sequence[Axes]) -> None:
-    """The legend of the first panel: in the first spare place, or beside the panel where there is none."""
+    """The legend of the first panel: in the first spare place, or next to the panel if there is none."""
     handles, names = first.get_legend_handles_labels()
     title = "first – second emotion, percent\n(large: mean)"
     text: dict[str, Any] = {"title": title, "frameon": False, "fontsize": 9, "title_fontsize": 9, "alignment": "left"}
@@ -259,7 +262,7 @@ def _component_legend(first: Axes, spare: Sequence[Axes]) -> None:
         first.legend(handles, names, loc="upper left", bbox_to_anchor=(1, 1), markerscale=1.8, **text)
 
 
-# Blue to orange by way of grey; the marks differ, too
+# From blue through grey to orange; marks differ as well
 SALIENCES = (
     ("100 – 0", COLOURS[0], "o"),
     ("70 – 30", COLOURS[5], "^"),
@@ -270,19 +273,19 @@ SALIENCES = (
 
 
 def _by_actor(X: np.ndarray, actors: Sequence[str]) -> np.ndarray:
-    """(N, D) float64: each actor's clips with mean 0 and standard deviation 1 a column; constant columns are 0."""
+    """(N, D) float64: each actor's clips with mean 0 and standard deviation 1 per column; constant columns are 0."""
     normal, owner = np.empty(X.shape), np.asarray(actors)
     for actor in np.unique(owner):
         rows = X[owner == actor].astype(np.float64)
         scale = rows.std(axis=0)
-        # By its range, too: rounding gives a constant column a tiny deviation.
+        # The range is checked too, because rounding gives a constant column a tiny deviation.
         varies = (np.ptp(rows, axis=0) > 0) & (scale > 0)
         normal[owner == actor] = np.where(varies, (rows - rows.mean(axis=0)) / np.where(varies, scale, 1), 0)
     return normal
 
 
 def _main_axes(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places (n, 2) on the two main axes, and the shares of the variance that these have; 0 where there is none."""
+    """Coordinates (n, 2) on the first two principal axes, and their shares of the variance; 0 if there is none."""
     centred = X - X.mean(axis=0) if len(X) else X
     left, scale, _ = np.linalg.svd(centred, full_matrices=False)
     places, shares = np.zeros((len(X), 2)), np.zeros(2)
@@ -294,8 +297,8 @@ def _main_axes(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def threshold_map(stability: Stability) -> Picture:
-    """The score of all α and β, where it is within NEAR of its best, the exact optimum, and each fold's own by its
-    number.
+    """The score over α and β, with the region within NEAR of the best, the exact optimum, and each fold's own optimum
+    by number.
     """
     canvas, axes = figure(7.2, 5.2)
     own = {fold: region.thresholds for fold, region in stability.folds.items()}
@@ -309,7 +312,7 @@ def score_map(
     """scores: (ALPHAS, BETAS); best: the exact optimum, with its score."""
     mesh = axis.pcolormesh(ALPHAS, BETAS, scores.T, cmap="cividis", shading="nearest", rasterized=True)
     canvas.colorbar(mesh, ax=axis, label="score")
-    if scores.min() < score - NEAR <= scores.max():  # else all or nothing of the map is within it
+    if scores.min() < score - NEAR <= scores.max():  # else the line would enclose everything or nothing
         axis.contour(ALPHAS, BETAS, scores.T, levels=[score - NEAR], colors="black", linewidths=1.5)
         axis.plot([], [], color="black", linewidth=1.5, label=f"within {NEAR} of the best")
     axis.plot(min(best.alpha, 0.5), min(best.beta, 1), **STAR, label=f"best: {score:.3f}")
@@ -319,7 +322,7 @@ def score_map(
     axis.set(
         xlabel="α",
         ylabel="β",
-        title="score of every α and β (circles: best of a fold)",
+        title="score over α and β (circles: best of a fold)",
         xlim=(-0.01, 0.51),
         ylim=(-0.02, 1.02),
     )
@@ -341,7 +344,7 @@ def _disc(axis: Axes, x: float, y: float, fold: int) -> None:
 
 
 def threshold_spread(stability: Stability) -> Picture:
-    """Where the best α and β fall for resampled actors, for each fold, and for all clips."""
+    """The distribution of the best α and β over resampled actors, with those of each fold and of all clips."""
     canvas, axes = figure(9.5, 3.6, columns=2)
     for k, (axis, name, end) in enumerate(zip(axes[0], "αβ", (0.5, 1))):
         resamples = np.clip(stability.resampled[:, k], 0, end)
@@ -378,20 +381,20 @@ class _Panel(NamedTuple):
 
 RELIABILITY = (
     _Panel("sets", "the chosen set is right", "probability", "share of clips", "set_error"),
-    _Panel("scores", "what a clip adds to the score", "expected", "reached", "score_error"),
+    _Panel("scores", "contribution of a clip to the score", "expected", "reached", "score_error"),
 )
 
 
 def reliability(calibration: Mapping) -> Picture:
-    """What structured decoding expects of clips against what came true, in ten bins of as many clips each.
+    """What structured decoding expects and what was reached, in ten bins with equal numbers of clips.
 
-    calibration: as the structured decoder's figures hold it, with the bins of `sets` and `scores`
+    calibration: from the structured decoder's figures, with the bins of `sets` and `scores`
     """
     canvas, axes = figure(8.6, 4.8, columns=2)
     for axis, panel in zip(axes[0], RELIABILITY):
         expected, reached = ([one[key] for one in calibration[panel.bins]] for key in ("expected", "reached"))
         end = 1.08 * max(*expected, *reached) or 1
-        axis.plot([0, end], [0, end], color="0.6", linewidth=1, linestyle="--", label="as it should be")
+        axis.plot([0, end], [0, end], color="0.6", linewidth=1, linestyle="--", label="perfect calibration")
         label = f"a tenth of the clips; off by {calibration[panel.error]:.3f}"
         axis.plot(expected, reached, color=COLOURS[0], marker="o", label=label)
         axis.set(

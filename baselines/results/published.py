@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-# The paper's name → how folders and our own encoders spell it; case and punctuation do not count.
+# The paper's name → spellings in folder names and in the kit's encoders; case and punctuation are ignored.
 SPELLINGS = {
     "CLIP": ("clip",),
     "ImageBind": ("imagebind",),
@@ -37,7 +37,7 @@ class Published(NamedTuple):
 
 
 def read_published() -> list[Published]:
-    """The paper's rows in its order: single encoders, subsampled ones, pairs."""
+    """The paper's rows in order: single encoders, subsampled encoders, pairs."""
     return [Published(tuple(row["encoders"]), row["method"], row["validation"], row["test"]) for row in _read()["rows"]]
 
 
@@ -47,7 +47,7 @@ def read_published_trivial() -> dict[str, Mapping[str, Mapping[str, float]]]:
 
 
 def paper_name(encoder: str) -> str:
-    """The paper's name of an encoder; one that the paper does not have keeps its own.
+    """The paper's name for an encoder; encoders that are not in the paper keep their own.
 
     >>> paper_name("WavLM_large"), paper_name("openface_3"), paper_name("HiCMAE")
     ('WavLM', 'OpenFace', 'HiCMAE')

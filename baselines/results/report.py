@@ -1,7 +1,7 @@
-"""A run as one self-contained HTML page, with each of its tables and figures as files beside it.
+"""A run as one self-contained HTML page, with its tables and figures also as files next to it.
 
-Whatever is computed comes from the modules below: this one gathers and writes.
-Nothing is loaded from elsewhere by the page; whatever came from a file is escaped.
+This module only gathers and writes; other modules compute. The page loads nothing from elsewhere, and all text from
+files is escaped.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ from blemore_baselines.results.text import (
     structured_to_text,
 )
 
-ON_DEMO = "The clips are invented, for trying the kit: no figure on this page says anything about real ones."
-STRUCTURED = "What the model for new clips decodes by. Every other section is about thresholds on the same logits."
+ON_DEMO = "The clips are invented, for trying the kit: no figure on this page says anything about real clips."
+STRUCTURED = "The model for new clips decodes in this way. All other sections are about thresholds on the same logits."
 
 
 class Section(NamedTuple):
-    """A part of the page.
+    """A section of the page.
 
-    tables, figures (with captions): by the names that their files get
-    pre:       text that is shown as it is
-    signature: of a study, for its tables; the others have the run's
+    tables, figures (with captions): by the names of their files
+    pre:       preformatted text
+    signature: of a study, for its tables; other tables have the run's
     """
 
     title: str
@@ -70,17 +70,17 @@ class Section(NamedTuple):
 def write_report(
     run: Path | Run, submission: Report | None = None, features: Sequence[Path] = (), analysis: Path | None = None
 ) -> Path:
-    """Write `report.html`, `tables/` (CSV and LaTeX) and `figures/` (PNG and PDF) into a run's folder.
+    """Writes `report.html`, `tables/` (CSV and LaTeX) and `figures/` (PNG and PDF) into a run's folder.
 
     Returns the page's path.
 
-    run:        its folder, or what was read from there
-    submission: a scored submission, which gets a section of its own
-    features:   what the run was trained on, in the same order, for their principal components
-    analysis:   the folder that `analyse` wrote its studies to; None: `run/analysis`, where there is one
+    run:        its folder, or a run that was read already
+    submission: a scored submission, for a section of its own
+    features:   the features that the run was trained on, in the same order, for their principal components
+    analysis:   the folder that `analyse` wrote studies to; None: `run/analysis`, if it exists
 
-    Raises FileError: `run` holds no finished run, or there is no such `analysis`; ValidationError: files disagree or
-    are damaged, or the features or studies are others.
+    Raises FileError: `run` holds no finished run, or `analysis` does not exist; ValidationError: files disagree or are
+    damaged, or the features or studies belong to another run.
     """
     content = run if isinstance(run, Run) else read_run(run)
     folder = content.folder
@@ -90,7 +90,7 @@ def write_report(
                 "cannot-open",
                 str(analysis),
                 "no such folder",
-                hint="Name the folder that the studies were written to: analyse … --out DIR.",
+                hint="Give the folder that the studies were written to: analyse … --out DIR.",
             )
         )
     sections = gather(content, submission, features, analysis or folder / "analysis")
@@ -109,7 +109,7 @@ def write_report(
 
 
 def gather(run: Run, submission: Report | None, features: Sequence[Path], analysis: Path) -> list[Section]:
-    """All that the page shows, in its order."""
+    """The sections of the page, in order."""
     nested, published = (scored(run.dataset, run.decoded(account)) for account in ("nested", "published"))
     studies = read_studies(analysis, run)
     sections = [
@@ -136,15 +136,15 @@ def gather(run: Run, submission: Report | None, features: Sequence[Path], analys
 def _submission(submission: Report) -> Section:
     labels = [(label, submission.predictions[clip].label) for clip, label in submission.labels.items()]
     truth, predicted = np.array([[LABEL_INDEX[label] for label in pair] for pair in labels]).T
-    caption = "Rows: truth. Columns: prediction. A number: clips. Frames: a right set of emotions."
+    caption = "Rows: true labels. Columns: predictions. Numbers: clips. Inside a frame, the set of emotions is right."
     figures = {"submission_confusion": (plots.confusion(truth, predicted), caption)}
-    return Section("The submission, scored", pre=to_text(submission).strip(), figures=figures)
+    return Section("The submission's score", pre=to_text(submission).strip(), figures=figures)
 
 
 RESULTS = (
-    "Nested: each clip's α and β, and its epoch unless it is fixed, were chosen on the other folds; all clips together."
-    " Published account: chosen on the fold that it reports, mean and standard deviation over folds, as in the paper's"
-    " tables."
+    "Nested: each clip's α and β, and its epoch unless fixed, were chosen on the other folds; figures are pooled over"
+    " all clips. Published account: chosen on the same fold that it reports; mean and standard deviation over folds, as"
+    " in the paper's tables."
 )
 
 
@@ -152,7 +152,7 @@ def _results(run: Run, nested: Report) -> Section:
     inferred, paper = intervals(nested), _paper(run)
     floor = trivial.evaluate(trivial.fit(nested.labels.values()), nested.labels).values()
     rows: list[list[Cell]] = []
-    dots: list[list[tuple]] = []  # of each metric, in the order of the series
+    dots: list[list[tuple]] = []  # by metric, in the order of the series
     for metric, name in METRICS.items():
         value, interval = getattr(nested.counts, metric), inferred.intervals.get(metric)
         low, high = interval or (None, None)
@@ -161,7 +161,7 @@ def _results(run: Run, nested: Report) -> Section:
             spreads.append(paper.get(metric, {"mean": None, "std": None}))  # the paper has no score
         points = [(spread["mean"], spread["std"]) for spread in spreads]
         constants = [getattr(counts, metric) for counts in floor]
-        constant = max((one for one in constants if one is not None), default=None)
+        constant = max((value for value in constants if value is not None), default=None)
         rows.append([name, value, low, high, *(cell for point in points for cell in point), constant])
         dots.append([(value, interval and interval.high - value), *points, (constant, None)])
     columns = ["", "nested", "low", "high", "published account", "± std"]
@@ -186,19 +186,19 @@ def _nested_model(run: Run) -> str:
 
 
 def _seeds(run: Run) -> Section:
-    text = f"{SEEDS} All other sections are of all seeds together: thresholds decode their mean probabilities."
+    text = f"{SEEDS} All other sections describe all seeds together: thresholds decode their mean probabilities."
     tables = {f"seeds_{name}": table for name, table in zip(run.metrics["seeds"], seeds_tables(run.metrics))}
     return Section("Seeds", [text], tables)
 
 
 def _doubts(run: Run) -> list[str]:
-    """A warning where the scores are too good to be out of fold."""
+    """A warning if the scores are too good to be out of fold."""
     share = relations_too_good(run.dataset, run.decoded("nested"))
     return [] if share is None else [f"Warning: {too_good(share)}."]
 
 
 def _paper(run: Run) -> Mapping | None:
-    """The paper's validation figures for these very encoders, method and head; None where it has none."""
+    """The paper's validation figures for the same encoders, method and head; None if it has none."""
     encoders = {paper_name(encoder) for encoder in run.encoders}
     rows = [row for row in read_published() if set(row.encoders) == encoders and row.method == run.config["method"]]
     return rows[0].validation if rows and run.config.get("head") == "mlp512" else None
@@ -209,8 +209,8 @@ def _optimism(run: Run, nested: Report, published: Report) -> Section:
     return Section(
         "Failure 1: the optimistic-to-nested gap",
         [
-            f"What the published account gains by choosing {'α' if run.curves is None else 'epoch, α'} and β on the"
-            f" clips that it reports. On new clips nothing of it can be expected.{_second_cause(run)}"
+            f"The published account chooses {'α' if run.curves is None else 'epoch, α'} and β on the same clips that it"
+            f" reports. The gap is what it gains by that; do not expect this gain on new clips.{_second_cause(run)}"
         ],
         {"failure_optimism": failures.optimism_table(optimistic, honest, compare(published, nested))},
     )
@@ -221,8 +221,8 @@ def _second_cause(run: Run) -> str:
         return ""
     best, last = epochs(run.metrics["published"]), run.metrics["final"]["epochs"]
     return (
-        " There are two causes: thresholds that are too good on these clips, and epochs that the model for new clips"
-        f" does not have. The account takes its folds at epoch {best}; that model is trained for {last}."
+        " It has two causes: thresholds that fit these clips too well, and epochs that differ from those of the model"
+        f" for new clips. The account uses epoch {best} of its folds; the model for new clips is trained for {last}."
     )
 
 
@@ -235,11 +235,11 @@ def _relations(run: Run) -> Section:
             run.dataset.labels[inside],
             Thresholds(fold["alpha"], fold["beta"]),
         )
-    # Of the epochs that the folds were decoded at: with all, each deal would take as long as the run's own account.
+    # Only the epochs that folds were decoded at; with all, each deal would take as long as the run's own account.
     epochs = sorted({fold["epoch"] - 1 for fold in run.metrics["nested"]["folds"]})
     chance = failures.gains_by_chance(run.probabilities[epochs], run.dataset.labels, run.dataset.folds)
     total = failures.total(by_fold)
-    gain = failures.Gain(total.mended - total.lost, chance)
+    gain = failures.Gain(total.fixed - total.lost, chance)
     tables = {
         "failure_relation": failures.relations_table(by_fold),
         "failure_relation_chance": failures.gain_table(gain),
@@ -255,14 +255,12 @@ def _identity(run: Run, study: Study | None, analysis: Path) -> Section:
         return Section(
             title,
             [
-                "Not measured: whether the model does better on actors that it has seen. The study of it takes"
-                " aggregated features, and this run has none."
+                "Not measured: whether the model does better on actors that it has seen. The study requires aggregated"
+                " features, and this run has none."
             ],
         )
     call = identity_command(run, analysis)
-    how = (
-        "run this" if call else "give blemore-baselines analyse identity the metadata and features that train was given"
-    )
+    how = "run this" if call else "run blemore-baselines analyse identity with the metadata and features given to train"
     return Section(
         title,
         [
@@ -287,7 +285,7 @@ def _folds(run: Run) -> Section:
     if run.curves is None:
         return Section("Folds", [], tables)
     caption = (
-        "Loss on training and validation clips, and the score at each epoch's own best thresholds; dots: the epochs"
+        "Loss on training and validation clips, and the score at each epoch's own best thresholds. Dots: the epochs"
         " that the published account reports."
     )
     figures = {"learning_curves": (plots.learning_curves(run.curves), caption)}
@@ -302,21 +300,21 @@ def _stability(run: Run) -> Section:
     measures = stability.measure(run.probabilities[epoch - 1], dataset.labels, dataset.folds, dataset.actors)
     pooled, final, near = measures.pooled, run.metrics["final"], stability.NEAR
     map_caption = (
-        f"The score over both thresholds. Line: around the points that are within {near} of the best; star: the exact"
-        " optimum of all clips; circles: that of each fold."
+        f"The score over both thresholds. Line: the region within {near} of the best. Star: the exact optimum on all"
+        " clips. Circles: the exact optimum of each fold."
     )
     spread_caption = (
-        "Where the exact optimum falls when actors are drawn anew. Shaded: where the score of all clips stays within"
-        f" {near} of its best, the other threshold held; star: that best; circles: the exact optimum of each fold."
+        "The exact optimum for resampled actors. Shaded: the score on all clips stays within"
+        f" {near} of its best if the other threshold is fixed. Star: the best. Circles: the exact optimum of each fold."
     )
     return Section(
-        "How stable the thresholds are",
+        "Stability of the thresholds",
         [
             f"Out-of-fold probabilities{when}, all folds together. The score stays within {near} of its"
             f" best, {pooled.score:.3f}, for α from {stability.reach(*pooled.alpha)} and for β from"
-            f" {stability.reach(*pooled.beta)}, the other one held. Wide regions, with folds and resamples in them,"
-            f" mean thresholds that travel. The run's final model uses α {final['alpha']:.4f} and β"
-            f" {final['beta']:.4f}, fitted on {final['fitted_on']}."
+            f" {stability.reach(*pooled.beta)}, if the other threshold is fixed. If these regions are wide and contain"
+            " the folds' and resamples' optima, the thresholds generalise. The run's final model uses"
+            f" α {final['alpha']:.4f} and β {final['beta']:.4f}, fitted on {final['fitted_on']}."
         ],
         {"stability": stability.table(measures)},
         {
@@ -329,11 +327,11 @@ def _stability(run: Run) -> Section:
 def _confusion(run: Run) -> Section:
     truth, predicted = run.dataset.labels, run.decoded("nested")
     caption = (
-        "Nested predictions. Rows: truth. Columns: prediction. A number: clips. Frames: a right set of emotions; within"
-        " them, the diagonal is the right relation."
+        "Nested predictions. Rows: true labels. Columns: predictions. Numbers: clips. Inside a frame, the set of"
+        " emotions is right; on the diagonal, so is the relation."
     )
     return Section(
-        "What is taken for what",
+        "Confusions",
         [],
         {"labels": _labels_table(truth, predicted)},
         {"confusion": (plots.confusion(truth, predicted), caption)},
@@ -356,10 +354,10 @@ def _labels_table(truth: np.ndarray, predicted: np.ndarray) -> Table:
 
 
 def _features(run: Run, paths: Sequence[Path]) -> Section:
-    title = "What the features tell apart"
+    title = "What the features separate"
     if not paths:
         call = shlex.join(["blemore-baselines", "report", str(run.folder), *features_options(run)])
-        return Section(title, ["Principal components are shown where the features are given, as here:"], pre=call)
+        return Section(title, ["To see principal components, give the features:"], pre=call)
     dataset, expected = run.dataset, [source["digest"] for source in run.config["features"]]
     sources = [read_features(path, dataset.ids, aggregated=run.config["method"] == "aggregate") for path in paths]
     digests = [source.digest for source in sources]
@@ -368,20 +366,20 @@ def _features(run: Run, paths: Sequence[Path]) -> Section:
             Problem(
                 "other-features",
                 " ".join(map(str, paths)),
-                f"the run was trained on features with the digest {' + '.join(expected)}; found {' + '.join(digests)}",
-                hint="Give the paths that train was given, in the same order.",
+                f"not the features of the run: digest {' + '.join(digests)}; expected {' + '.join(expected)}",
+                hint="Give the same paths as for train, in the same order.",
             )
         )
     text = (
-        "Two main components of the features of both single emotions and their blends. Each column was standardised"
-        " within each actor first, over all the actor's clips."
+        "The first two principal components of both single emotions and their blends, per pair. Each column was first"
+        " standardised within each actor, over all the actor's clips."
     )
     figures = {}
-    for number, (encoder, source) in enumerate(zip(run.encoders, sources), start=1):  # two can be of one encoder
+    for number, (encoder, source) in enumerate(zip(run.encoders, sources), start=1):  # an encoder may occur twice
         actors = [dataset.actors[clip] for clip in source.owner]
         picture = plots.principal_components(source.X, actors, dataset.labels[source.owner])
         name = f"components_{number}_" + "".join(char if char.isalnum() else "_" for char in encoder)
-        figures[name] = (picture, f"{encoder}: colour and mark are the share of each emotion.")
+        figures[name] = (picture, f"{encoder}: colour and mark show each emotion's share.")
     return Section(title, [text], figures=figures)
 
 
@@ -393,7 +391,7 @@ MORE_STYLE = (
     "figcaption { position: sticky; left: 0; color: var(--soft); font-size: .87rem; padding-top: .3rem }\n"
     'pre { font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }\n'
 )
-# Should something slip through the escaping after all, a browser still loads and runs nothing.
+# Even if something slips through the escaping, a browser loads and runs nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -411,8 +409,8 @@ def _page(run: Run, sections: Sequence[Section]) -> str:
             *map(_section, sections),
             f"<h2>Signature of the run</h2><p>{_signature(run.signature)}</p>",
             (
-                '<p class="soft">Each table lies in tables/ beside this page, as CSV (unrounded) and LaTeX, each figure'
-                " in figures/, as PNG and PDF.</p>"
+                '<p class="soft">All tables are in tables/ next to this page, as CSV (unrounded) and LaTeX, and all'
+                " figures in figures/, as PNG and PDF.</p>"
             ),
             "</body>\n</html>\n",
         ]
@@ -420,7 +418,7 @@ def _page(run: Run, sections: Sequence[Section]) -> str:
 
 
 def _intro(run: Run) -> str:
-    """How the run was made, in a line."""
+    """One line on how the run was made."""
     config, clips = run.config, f"{run.config['train']['clips']:,} clips"
     if run.is_of_scores:
         return f"Scores from {', '.join(source['path'] for source in config['features'])}; {clips}"

@@ -1,4 +1,4 @@
-"""A run folder, read back: what `train` wrote, with everything checked to be of one run."""
+"""Reads a run folder that `train` wrote, and checks that all its files belong to one run."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from blemore_baselines.sources.folder import unfinished
 from blemore_baselines.sources.meta import encoder_name
 
 CURVES = ["fold", "epoch", "train_loss", "validation_loss", "published_score"]
-NEEDED = ("config.json", "learning_curves.csv", "labels.csv", "oof_logits.npz")  # beside metrics.json
+NEEDED = ("config.json", "learning_curves.csv", "labels.csv", "oof_logits.npz")  # in addition to metrics.json
 AGAIN = "Train again, into another folder: blemore-baselines train … --out RUN"
 
 
 class Run(NamedTuple):
-    """What a run folder holds; or what stands for it where there are scores alone (scores.py).
+    """The contents of a run folder, or the equivalent for given scores (scores.py).
 
     curves:        None for scores, and for several seeds together
-    probabilities: (epochs, N, 6), out of fold, of the dataset's clips in its order; one epoch where there are no curves
+    probabilities: (epochs, N, 6), out of fold, for the dataset's clips in order; one epoch if there are no curves
     """
 
     folder: Path
@@ -49,7 +49,7 @@ class Run(NamedTuple):
 
     @property
     def fields(self) -> dict[str, object]:
-        """Everything that the figures follow from, by the names that studies give it, too."""
+        """Everything that determines the figures, with the same names as in studies."""
         config, digests = self.config, "+".join(source["digest"] for source in self.config["features"])
         fields = {"clips": config["train"]["clips"], "train": config["train"]["digest"]}
         if self.is_of_scores:
@@ -66,7 +66,7 @@ class Run(NamedTuple):
 
     @property
     def seeds(self) -> str:
-        """The seed, or all of them, as "0, 1, 2"."""
+        """The seed, or all seeds as "0, 1, 2"."""
         seed = self.config["seed"]
         return ", ".join(map(str, seed)) if isinstance(seed, list) else str(seed)
 
@@ -83,13 +83,15 @@ class Run(NamedTuple):
         return line(self.fields)
 
     def decoded(self, account: str) -> np.ndarray:
-        """(N,) the labels that an account predicts: each fold at its epoch, α and β."""
+        """(N,) the labels that an account predicts, with each fold's epoch, α and β."""
         return predict_account(self.probabilities, self.dataset.folds, self.metrics[account])
 
 
 def read_run(folder: Path) -> Run:
-    """Raises FileError: no finished run, or one without a file that a report needs; ValidationError: its files disagree
-    or are damaged.
+    """The run in a folder.
+
+    Raises FileError: no finished run, or a file that a report needs is missing; ValidationError: files disagree or are
+    damaged.
     """
     if not (folder / "metrics.json").exists():
         raise FileError(_no_run(folder))
@@ -99,7 +101,7 @@ def read_run(folder: Path) -> Run:
     if absent:
         raise FileError(
             [
-                Problem("incomplete-run", str(folder / name), "is not there, and the report needs it", hint=f"{AGAIN}.")
+                Problem("incomplete-run", str(folder / name), "is missing; expected for the report", hint=f"{AGAIN}.")
                 for name in absent
             ]
         )
@@ -112,10 +114,12 @@ def read_run(folder: Path) -> Run:
         message = f"labels.csv, learning_curves.csv or oof_logits.npz is damaged: {error}"
         raise ValidationError(_mixed(folder, message)) from None
     if set(ids) != set(dataset.ids):
-        raise ValidationError(_mixed(folder, "labels.csv and oof_logits.npz hold other clips"))
+        raise ValidationError(_mixed(folder, "labels.csv and oof_logits.npz hold different clips"))
     if len(curves) != (expected := len(logits) * len(np.unique(dataset.folds))):
         raise ValidationError(
-            _mixed(folder, f"learning_curves.csv has {len(curves):,} rows; expected {expected:,}, one a fold and epoch")
+            _mixed(
+                folder, f"learning_curves.csv has {len(curves):,} rows; expected {expected:,}, one per fold and epoch"
+            )
         )
     place = {clip: row for row, clip in enumerate(ids)}
     probabilities = softmax(logits[:, [place[clip] for clip in dataset.ids]])
@@ -125,7 +129,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _read_seeds(folder: Path) -> Run:
-    """Several seeds as one run, of the mean of their probabilities."""
+    """Several seeds as one run, with their mean probabilities."""
     dataset = read_run(runs_of(folder)[0]).dataset
     config, metrics = (_read_json(folder / name) for name in ("config.json", "metrics.json"))
     probabilities = read_models([folder], dataset.ids).average()[np.newaxis]
@@ -140,20 +144,20 @@ def _read_json(path: Path) -> dict:
 
 
 def _read_clips(path: Path) -> Dataset:
-    """Raises KeyError, ValueError: a column is missing, or holds no numbers."""
+    """The labelled clips. Raises KeyError, ValueError: a column is missing, or does not hold numbers."""
     rows = read_table(path)
     ids, labels, folds, actors = ([row[column] for row in rows] for column in ("filename", "label", "fold", "actor"))
     return Dataset(ids, np.array(list(map(int, labels))), np.array(list(map(int, folds))), actors)
 
 
 def _read_logits(path: Path) -> tuple[np.ndarray, list[str]]:
-    """(epochs, N, 6), and the ids of the N clips. Raises KeyError, ValueError, EOFError, BadZipFile: it is damaged."""
+    """(epochs, N, 6), and the ids of the N clips. Raises KeyError, ValueError, EOFError, BadZipFile: damaged file."""
     with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
         return stored["logits"], stored["filenames"].tolist()
 
 
 def _demand_agreement(run: Run) -> None:
-    """ValidationError: config or metrics lack a key, or the logits give another nested score than the metrics hold."""
+    """ValidationError: config or metrics lack a key, or the logits give another nested score than the metrics state."""
     try:
         _, _, nested = run.encoders, run.fields, run.metrics["nested"]
         counts = scored(run.dataset, run.decoded("nested")).counts
@@ -162,18 +166,18 @@ def _demand_agreement(run: Run) -> None:
         raise ValidationError(_mixed(run.folder, f"config.json or metrics.json is damaged: {error!r}")) from None
     if not same:
         message = (
-            f"the out-of-fold logits give a nested score of {shown(counts.score)}, metrics.json tells"
-            f" {shown(nested['score'])}"
+            f"the out-of-fold logits give a nested score of {shown(counts.score)}; expected {shown(nested['score'])},"
+            " as in metrics.json"
         )
         raise ValidationError(_mixed(run.folder, message))
 
 
 def _mixed(folder: Path, message: str) -> Problem:
-    return Problem("mixed-run", str(folder), message, hint=f"Were files of several runs put together? {AGAIN}.")
+    return Problem("mixed-run", str(folder), message, hint=f"Were files of several runs mixed? {AGAIN}.")
 
 
 def _no_run(folder: Path) -> Problem:
-    """What a folder holds in place of a finished run; one of `reproduce` looks like a run that was stopped."""
+    """The problem with a folder that holds no finished run; a folder of `reproduce` looks like an unfinished one."""
     results = None
     if (folder / "results.txt").exists():
         results = folder
@@ -181,8 +185,8 @@ def _no_run(folder: Path) -> Problem:
         results = folder.parent
     if results:
         hint = (
-            f"It is of `reproduce`, which tells its results itself: see {results / 'results.txt'} and results.png"
-            " beside it."
+            "It is a folder of `reproduce`, which writes its own results: see"
+            f" {results / 'results.txt'} and results.png next to it."
         )
         return Problem("no-run", str(folder), "holds no run of `train` (no metrics.json)", hint=hint)
     return unfinished(folder) or Problem(

@@ -1,4 +1,4 @@
-"""Anyone's out-of-fold scores as a run, for the same page and tables as those of `train`."""
+"""Presents any out-of-fold scores as a run, for the same page and tables as a run of `train`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from blemore_baselines.results.run import Run
 
 
 def run_of_scores(dataset: Dataset, models: Models, folder: Path) -> Run:
-    """The run that models' scores of the dataset's clips, in its order, stand for. Thresholds decode their mean;
-    structured decoding comes with it where it can be fitted.
+    """The run for models' scores of the dataset's clips, in its order. Thresholds decode their mean; structured
+    decoding is included if it can be fitted.
 
     folder: where the page will be
     """

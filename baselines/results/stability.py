@@ -1,8 +1,7 @@
-"""How far fitted thresholds can be trusted: the score of every α and β, and how the optimum moves with folds and
-actors.
+"""How reliable fitted thresholds are: the score of every α and β, and how the optimum varies with folds and actors.
 
-Probabilities are (N, 6), out of fold, all by models of the same recipe and number of epochs; labels, folds and actors
-are (N,).
+Probabilities are (N, 6), out of fold, all from models with the same recipe and number of epochs; labels, folds and
+actors are (N,).
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds,
 ALPHAS = np.linspace(0, 0.5, 126)  # the second of two probabilities is never larger
 BETAS = np.linspace(0, 1, 126)
 RESAMPLES = 400
-NEAR = 0.005  # of the score: no more than a few clips of a thousand
+NEAR = 0.005  # of the score: at most a few clips in a thousand
 
 
 class Region(NamedTuple):
-    """Where thresholds do: a plateau of the very best score is as wide as the gap between two clips, which says
-    nothing.
+    """The region of good thresholds. (The plateau of the exact best score is only as wide as the gap between two clips,
+    which is uninformative.)
 
     thresholds: the exact optimum, with score in [0, 1]
-    alpha:      the interval (low, high] around it in which the score stays within NEAR of that, β held
-    beta:       the interval [low, high), α held
+    alpha:      the interval (low, high] around it in which the score stays within NEAR of the best, with β fixed
+    beta:       the interval [low, high), with α fixed
     """
 
     thresholds: Thresholds
@@ -43,7 +42,7 @@ class Stability(NamedTuple):
     scores:    (ALPHAS, BETAS), in [0, 1]
     pooled:    the optimum over all clips
     folds:     each fold's own optimum
-    elsewhere: for each fold, the score that the pooled optimum gives on it; None in a fold without blends
+    elsewhere: the pooled optimum's score on each fold; None for a fold without blends
     resampled: (resamples, 2) the optimal α and β for actors drawn with replacement
     """
 
@@ -62,7 +61,7 @@ def measure(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Stability:
-    """The same input and seed give the same figures."""
+    """Measures the stability; the same input and seed give the same figures."""
     pooled = region(probabilities, labels)
     own = {int(fold): region(probabilities[folds == fold], labels[folds == fold]) for fold in np.unique(folds)}
     decoded = decode_thresholds(probabilities, pooled.thresholds)
@@ -77,8 +76,8 @@ def measure(
 
 
 def region(probabilities: np.ndarray, labels: np.ndarray) -> Region:
-    """The exact optimum, and how far each threshold can be moved from it; every point at which a decision changes is
-    tried.
+    """The exact optimum, and how far each threshold can be moved from it. Tries every point at which a decision
+    changes.
     """
     (alpha, beta), *_, score = fit_exact(probabilities, labels)
     ordered = np.sort(probabilities, axis=1)
@@ -87,7 +86,7 @@ def region(probabilities: np.ndarray, labels: np.ndarray) -> Region:
     def fine(alphas: np.ndarray, betas: np.ndarray) -> np.ndarray:
         return surface(probabilities, labels, alphas, betas).score.ravel() >= score - NEAR - 1e-12
 
-    # As the rule compares: α decides alike in (edge, next edge], β in [edge, next edge).
+    # By the rule's comparisons, decisions are the same for α in (edge, next edge] and β in [edge, next edge).
     edges = np.concatenate([[0.0], second, [1.0]])
     alphas = _around(fine(edges[1:], np.array([beta])), int(np.searchsorted(edges[1:], alpha)), edges)
     edges = np.concatenate([[0.0 if lead[0] > 0 else -1.0], lead, [1.0 if lead[-1] < 1 else 2.0]])
@@ -98,14 +97,14 @@ def region(probabilities: np.ndarray, labels: np.ndarray) -> Region:
 
 
 def _around(fine: np.ndarray, place: int, edges: np.ndarray) -> tuple[float, float]:
-    """The ends of the run of fine intervals that holds the one at `place`. fine: (K,); edges: (K + 1,)."""
+    """The ends of the run of `fine` intervals around the one at `place`. fine: (K,); edges: (K + 1,)."""
     others = np.flatnonzero(~fine)
     first, last = others[others < place].max(initial=-1) + 1, others[others > place].min(initial=len(fine))
     return float(edges[first]), float(edges[last])
 
 
 def reach(low: float, high: float, digits: int = 3) -> str:
-    """An interval in as few digits, though no fewer than `digits`, as tell its ends apart.
+    """An interval, rounded to the fewest digits (at least `digits`) at which its ends differ.
 
     >>> reach(0.07351, 0.07368), reach(0.05, 0.11)
     ('0.0735 to 0.0737', '0.050 to 0.110')
@@ -117,7 +116,7 @@ def reach(low: float, high: float, digits: int = 3) -> str:
 def resample(
     probabilities: np.ndarray, labels: np.ndarray, actors: Sequence[str], resamples: int, seed: int
 ) -> np.ndarray:
-    """(resamples, 2): the exact optimum's α and β for as many actors as there are, drawn with replacement."""
+    """(resamples, 2): the exact optimum's α and β on actors drawn with replacement, as many as there are."""
     _, owner = np.unique(np.asarray(actors), return_inverse=True)
     clips = [np.flatnonzero(owner == actor) for actor in range(owner.max() + 1)]
     rng = np.random.default_rng(seed)
@@ -138,9 +137,9 @@ def table(stability: Stability) -> Table:
     )
     rows.append(["resampled actors", *alpha, *beta, None, None])
     return Table(
-        f"Best thresholds with their score, and how far each can be moved until {NEAR} of that is lost, the other one"
-        f" held; common: the score at the thresholds of all clips; last, of {len(stability.resampled):,} resamples of"
-        " the actors, the median and the middle 95 %",
+        f"Best thresholds with their score, and the range of each in which the score falls by at most {NEAR} if the"
+        " other is fixed; common: the score at the thresholds of all clips; last row: the median and the middle 95 % of"
+        f" {len(stability.resampled):,} resamples of the actors",
         ["clips", "α", "α from", "α to", "β", "β from", "β to", "score", "common score"],
         rows,
     )

@@ -1,4 +1,4 @@
-"""Studies of a run: what `analyse` wrote, checked to be of the run's clips."""
+"""Reads the studies that `analyse` wrote for a run, and checks that they use the run's clips."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from blemore.errors import BlemoreError, Problem, ValidationError, show
 from blemore_baselines.results.run import Run
 from blemore_baselines.results.study_files import Study, read
 
-# What a study's signature and the run's have in common, and what it means where they differ.
+# The fields shared by signatures of studies and runs, and what a difference means.
 SHARED = {
     "train": "other clips, labels, folds or actors",
     "features": "other features",
@@ -19,9 +19,10 @@ SHARED = {
 
 
 def read_studies(folder: Path, run: Run) -> dict[str, Study]:
-    """All studies in a folder, by name; none where there is no folder.
+    """All studies in a folder, by name; none if there is no folder.
 
-    Raises ValidationError: a study is damaged, or of other clips than the run, or that of identity of another model.
+    Raises ValidationError: a study is damaged or uses other clips than the run, or the study of identity uses another
+    model.
     """
     studies: dict[str, Study] = {}
     problems: list[Problem] = []
@@ -37,9 +38,9 @@ def read_studies(folder: Path, run: Run) -> dict[str, Study]:
 
 
 def identity_command(run: Run, folder: Path) -> str | None:
-    """The call that writes the study of identity of this run into a folder.
+    """The command that writes this run's study of identity into a folder.
 
-    None: up to version 0.2.0, runs did not note where their metadata was.
+    None for runs up to version 0.2.0, which did not record the path of their metadata.
     """
     metadata = run.config["train"].get("path")
     if not metadata:
@@ -50,22 +51,23 @@ def identity_command(run: Run, folder: Path) -> str | None:
 
 
 def features_options(run: Run) -> list[str]:
-    """What the run was trained on, as options of a command."""
+    """The features that the run was trained on, as options of a command."""
     return [word for source in run.config["features"] for word in ("--features", source["path"])]
 
 
 def _differences(study: Study, path: Path, run: Run) -> list[Problem]:
-    """In what a study is of another run.
+    """The differences between a study and the run.
 
-    Identity alone speaks of the run's own model; the others bring theirs, or compare several.
+    Only identity is about the run's own model; other studies train their own, or compare several.
     """
     if study.name == "identity" and run.config["method"] != "aggregate":
         return [
             Problem(
                 "other-study",
                 str(path),
-                f"is of aggregated features; the run was trained with the method {run.config['method']}",
-                hint="Keep the study in another folder: none of this run can be had.",
+                f"uses aggregated features; expected none, because the run was trained with the method"
+                f" {run.config['method']}",
+                hint="Keep the study in another folder; it cannot be made for this run.",
             )
         ]
     expected = {key: str(run.fields[key]) for key in (SHARED if study.name == "identity" else ["train"])}
@@ -73,7 +75,7 @@ def _differences(study: Study, path: Path, run: Run) -> list[Problem]:
         Problem(
             "other-study",
             str(path),
-            f"is of {SHARED[key]} than the run: {key} {show(study.fields.get(key))}; expected {show(value)}",
+            f"uses {SHARED[key]} than the run: {key} {show(study.fields.get(key))}; expected {show(value)}",
             hint=f"Keep it in another folder, or write it for this run: {_again(study, run, path.parent)}",
         )
         for key, value in expected.items()
@@ -82,6 +84,6 @@ def _differences(study: Study, path: Path, run: Run) -> list[Problem]:
 
 
 def _again(study: Study, run: Run, folder: Path) -> str:
-    """How to write a study for this run. What the others take than identity, a run does not tell."""
+    """The command that writes a study for this run; a run records the inputs only for identity."""
     call = identity_command(run, folder) if study.name == "identity" else None
-    return call or f"blemore-baselines analyse {study.name}, with the metadata and features that train was given"
+    return call or f"blemore-baselines analyse {study.name}, with the metadata and features given to train"

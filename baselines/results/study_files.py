@@ -1,7 +1,7 @@
-"""A study as its files: `analyse` writes them, and the report reads them back.
+"""A study's files: `analyse` writes them, and the report reads them.
 
-`<study>.json` holds all of a study but its figures, which are beside it as `<study>_<name>.png` and `.pdf`. For people,
-each table is there as `<study>_<name>.csv` and `.tex`, too.
+`<study>.json` holds everything except figures, which are next to it as `<study>_<name>.png` and `.pdf`. Each table is
+also written as `<study>_<name>.csv` and `.tex`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Study(NamedTuple):
     """A finished study.
 
     name:     of the command
-    tables, figures: by the short names that their files get
-    findings: paragraphs that say what was found, with intervals over actors
-    values:   everything unrounded, for machines
+    tables, figures: by the short names in their file names
+    findings: paragraphs with the results and intervals over actors
+    values:   everything unrounded, for further processing
     """
 
     name: str
@@ -35,12 +35,12 @@ class Study(NamedTuple):
 
     @property
     def fields(self) -> dict[str, str]:
-        """What the signature holds."""
+        """The signature's fields."""
         return dict(part.partition(":")[::2] for part in self.signature.split("|"))
 
 
 def write(study: Study, out: Path) -> None:
-    """Write `out/<study>.json`, and each table as CSV and LaTeX and each figure as PNG and PDF beside it."""
+    """Writes `out/<study>.json`, and next to it each table as CSV and LaTeX and each figure as PNG and PDF."""
     for name, table in study.tables.items():
         for file, text in to_files(f"{study.name}_{name}", table, study.signature).items():
             write_atomic(out / file, text)
@@ -59,11 +59,11 @@ def write(study: Study, out: Path) -> None:
 
 
 def to_terminal(study: Study) -> str:
-    """Tables, then findings."""
+    """The study as text: tables, then findings."""
     return "\n".join([*(to_text(table) for table in study.tables.values()), *study.findings, study.signature])
 
 
-# -------------------------------------------------------------------------------- read back
+# ---------------------------------------------------------------------------------- reading
 
 KINDS = {"study": str, "title": str, "findings": list, "signature": str, "tables": dict, "figures": list}
 
@@ -71,8 +71,8 @@ KINDS = {"study": str, "title": str, "findings": list, "signature": str, "tables
 def read(path: Path) -> Study:
     """The study of `<study>.json`.
 
-    Raises FileError: it cannot be opened; ValidationError: it is no study, or a file that it wrote is missing, damaged
-    or another study's.
+    Raises FileError: it cannot be opened; ValidationError: it is not a study, or one of its files is missing, damaged
+    or from another study.
     """
     content, folder, name = _content(path), path.parent, path.stem
     tables = {key: Table(**table) for key, table in content["tables"].items()}
@@ -83,10 +83,10 @@ def read(path: Path) -> Study:
     files = [*texts, *(file for forms in figures.values() for file in forms)]
     missing = [file for file in files if not (folder / file).exists()]
     if missing or not tables:
-        raise _damaged(path, f"{', '.join(missing) or 'any table'} is missing beside it")
-    for file, text in texts.items():  # LaTeX is for pasting: it may be edited
+        raise _damaged(path, f"{', '.join(missing) or 'any table'} is missing in the same folder")
+    for file, text in texts.items():  # LaTeX is for pasting, so it may be edited
         if file.endswith(".csv") and read_bytes(folder / file).decode("utf-8", "replace") != text:
-            raise _damaged(folder / file, f"differs from the table in {path.name}; expected both of one study")
+            raise _damaged(folder / file, f"differs from the table in {path.name}; expected the same table")
     return Study(
         name,
         content["title"],
@@ -99,7 +99,7 @@ def read(path: Path) -> Study:
 
 
 def _content(path: Path) -> dict:
-    """A study's JSON. Raises ValidationError: it is none, or names files or holds tables that `write` does not."""
+    """A study's JSON. Raises ValidationError: it is not a study, or has names or tables that `write` does not write."""
     data = read_json(path).data
     content = data if isinstance(data, dict) else {}
     absent = [key for key, kind in KINDS.items() if not isinstance(content.get(key), kind)]
@@ -109,15 +109,15 @@ def _content(path: Path) -> dict:
         raise _damaged(path, f"holds the study {show(content['study'])}")
     for name in (*content["tables"], *content["figures"]):
         if not (isinstance(name, str) and name.isidentifier()):
-            raise _damaged(path, f"names a table or a figure {show(name)}; expected letters, digits and _ alone")
+            raise _damaged(path, f"names a table or a figure {show(name)}; expected only letters, digits and _")
     for name, table in content["tables"].items():
         if not _is_table(table):
-            raise _damaged(path, f"holds no whole table {name}")
+            raise _damaged(path, f"holds no complete table {name}")
     return content
 
 
 def _is_table(content: object) -> bool:
-    """Whether it is what `Table._asdict` gives: a title, a header, and rows of as many cells."""
+    """Whether the content is a table as from `Table._asdict`: a title, a header, and rows with as many cells."""
     if not isinstance(content, dict) or content.keys() != set(Table._fields):
         return False
     columns, rows = content["columns"], content["rows"]
@@ -132,18 +132,18 @@ def _is_table(content: object) -> bool:
 
 
 def _picture(png_path: Path, pdf_path: Path) -> Picture:
-    """Each file whole, by how it begins and ends."""
+    """The figure, with both files checked to be complete by their first and last bytes."""
     picture = Picture(read_bytes(png_path), read_bytes(pdf_path))
     if not picture.png.startswith(b"\x89PNG") or picture.png[-8:-4] != b"IEND":
-        raise _damaged(png_path, "is no whole PNG")
+        raise _damaged(png_path, "is not a complete PNG")
     if not picture.pdf.startswith(b"%PDF-") or not picture.pdf.rstrip().endswith(b"%%EOF"):
-        raise _damaged(pdf_path, "is no whole PDF")
+        raise _damaged(pdf_path, "is not a complete PDF")
     return picture
 
 
 def _damaged(path: Path, message: str) -> ValidationError:
     hint = (
         "Was it changed, or written by an earlier version? Write the study again: blemore-baselines analyse … --out"
-        f" {path.parent}. What is no study belongs elsewhere."
+        f" {path.parent}. Keep files that are not studies in another folder."
     )
     return ValidationError(Problem("damaged-study", str(path), message, hint=hint))

@@ -1,4 +1,4 @@
-"""The accounts of thresholds, of structured decoding and of constant answers, as tables."""
+"""The figures of thresholds, of structured decoding and of constant answers, as tables."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from blemore.trivial import Trivial
 
 METRICS = {"acc_presence": "ACC_presence", "acc_salience": "ACC_salience", "score": "score"}
 ACCOUNTS = {
-    "published": "each fold with the epoch and thresholds that suit it best, as in the paper (optimistic)",
-    "nested": "each fold with what the other folds chose",
+    "published": "each fold with its own best epoch and thresholds, as in the paper (optimistic)",
+    "nested": "each fold with choices made on the other folds",
 }
 
 
 def run_to_text(metrics: Mapping) -> str:
-    """What `train` returns: the accounts of thresholds, and those of another decoder where the run has one; of several
-    seeds, pooled, and then by seed.
+    """The text for what `train` returns: the accounts of thresholds, and of another decoder if the run has one; with
+    several seeds, pooled figures first, then those of each seed.
     """
     others = [show(metrics[name]) for name, show in DECODER_TEXTS.items() if name in metrics]
     seeds = [f"{SEEDS_POOLED}\n", "", *map(to_text, seeds_tables(metrics)), SEEDS] if "seeds" in metrics else []
     return "\n".join([*seeds[:1], *_transductive_note(metrics), figures_to_text(metrics), *others, *seeds[1:]])
 
 
-SEEDS_POOLED = "The model for new clips is that of all seeds together. Its figures come first, those of each seed last."
+SEEDS_POOLED = "The model for new clips combines all seeds. Its figures come first, those of each seed last."
 SEEDS = (
-    "Seeds differ in random numbers alone, so what their figures vary by is chance: a change that gains less has not"
-    " been shown to gain anything."
+    "Seeds differ only in random numbers, so their figures vary by chance: a smaller gain is no evidence of an"
+    " improvement."
 )
 
 
 def seeds_tables(metrics: Mapping) -> list[Table]:
-    """Of a run of several seeds, by decoder: each seed's nested figures, their mean and spread, and those of all
-    together.
+    """For a run of several seeds, a table per decoder: each seed's nested figures, their mean and standard deviation,
+    and the figures of all seeds together.
     """
     tables = []
     for decoder, seeds in metrics["seeds"].items():
@@ -50,7 +50,7 @@ def seeds_tables(metrics: Mapping) -> list[Table]:
 
 
 def _transductive_note(metrics: Mapping) -> list[str]:
-    """What a reader must know of a run whose features were normalised per actor."""
+    """The note on a run whose features were normalised per actor."""
     if "normalise" not in metrics:
         return []
     method = metrics["normalise"]["method"]
@@ -60,7 +60,7 @@ def _transductive_note(metrics: Mapping) -> list[str]:
 
 
 def decoder_to_text(name: str, figures: Mapping) -> str:
-    """The figures of a fitted decoder, `decoders.Decoded.figures`, by its name; with those of normalised scores, beside
+    """The figures of a fitted decoder (`decoders.Decoded.figures`) as text; for normalised scores, also compared with
     the inductive account.
     """
     text = DECODER_TEXTS[name](figures)
@@ -88,7 +88,7 @@ def _normalised_lines(normalise: Mapping) -> list[str]:
 
 
 def _bounds(account: Mapping) -> dict[str, dict[str, float | None]]:
-    """The ends of an account's intervals, each by metric; nothing for a run that an earlier version wrote."""
+    """The bounds of an account's intervals, by metric; empty for a run from an earlier version."""
     if "ci" not in account:
         return {}
     intervals = account["ci"]["intervals"]
@@ -99,7 +99,7 @@ def _bounds(account: Mapping) -> dict[str, dict[str, float | None]]:
 
 
 def folds_table(figures: Mapping, account: str) -> Table:
-    """One account of `blemore_baselines.decoding.figures`: its folds, and what they come to."""
+    """One account of `blemore_baselines.decoding.figures`: its folds and their summary."""
     values = figures[account]
     choices = ["epoch", "alpha", "beta"] if any(fold["epoch"] > 1 for fold in values["folds"]) else ["alpha", "beta"]
     summary = [
@@ -117,7 +117,7 @@ def folds_table(figures: Mapping, account: str) -> Table:
 
 
 def figures_to_text(figures: Mapping) -> str:
-    """Both accounts, the final thresholds where there are any, and for a run which model the nested figures are of."""
+    """Both accounts, the final thresholds if there are any, and for a run which model the nested figures describe."""
     lines = [to_text(folds_table(figures, account)) for account in ACCOUNTS]
     if "final" in figures:
         final = figures["final"]
@@ -129,34 +129,32 @@ def figures_to_text(figures: Mapping) -> str:
 
 
 def nested_model(metrics: Mapping) -> str:
-    """Whether a run's nested figures are those of its model for new clips, by what `train` wrote."""
+    """A sentence on whether a run's nested figures describe its model for new clips."""
     final, fold_epochs = metrics["final"], epochs(metrics["nested"])
     if fold_epochs != str(final["epochs"]):
         return (
-            "The nested figures are of other models than the one for new clips: they take each fold at epoch"
-            f" {fold_epochs}, and that one is trained for {final['epochs']} epochs."
+            "The nested figures do not describe the model for new clips: they use epoch"
+            f" {fold_epochs} of each fold, but that model is trained for {final['epochs']} epochs."
         )
     if final["test_protocol"] != "pooled":
         return (
-            f"The nested figures are of the final model's number of epochs, {fold_epochs}, but of thresholds that all"
-            " other folds chose; the final model has those of one fold."
+            f"The nested figures use the final model's number of epochs, {fold_epochs}, but thresholds chosen on all"
+            " other folds; the final model's thresholds are those of one fold."
         )
     return (
-        "The nested figures are of the model for new clips: every fold's is trained for"
-        f" {fold_epochs} epochs, too, and decoded with thresholds that were chosen on other clips."
+        "The nested figures describe the model for new clips: each fold's model is also trained for"
+        f" {fold_epochs} epochs, and decoded with thresholds chosen on other clips."
     )
 
 
 def epochs(account: Mapping) -> str:
-    """The epochs that an account takes its folds at, as "200" or "150 to 198"."""
+    """The epochs of an account's folds, as "200" or "150 to 198"."""
     numbers = [fold["epoch"] for fold in account["folds"]]
     return " to ".join(map(str, sorted({min(numbers), max(numbers)})))
 
 
 def structured_to_text(figures: Mapping) -> str:
-    """The nested account of structured decoding by fold, its models' parts, and how far its posterior can be
-    believed.
-    """
+    """The nested account of structured decoding by fold, its models' weights, and the reliability of its posterior."""
     nested, weight, calibration = figures["nested"], figures["weight"], figures["calibration"]
     aim = "score" if weight == 0.5 else f"{weight:g} · ACC_presence + {1 - weight:g} · ACC_salience"
     reached = weight * nested["acc_presence"] + (1 - weight) * nested["acc_salience"]
@@ -169,20 +167,19 @@ def structured_to_text(figures: Mapping) -> str:
             to_text(_posterior_table(calibration)),
             f"The chosen sets' probabilities are off by {calibration['set_error']:.4f} on average (expected calibration"
             " error).",
-            f"The decoder expects {calibration['expected_score']:.4f} of what it aims at ({aim}); it reached"
-            f" {reached:.4f}.",
+            f"The decoder's expected {aim} is {calibration['expected_score']:.4f}; it reached {reached:.4f}.",
             "",
             nested["signature"],
         ]
     )
 
 
-# How each decoder of `decoders.DECODERS` shows its figures.
+# The text of each decoder's figures, for `decoders.DECODERS`.
 DECODER_TEXTS = {"thresholds": figures_to_text, "structured": structured_to_text}
 
 
 def _structured_folds(nested: Mapping, nested_thresholds: Mapping) -> Table:
-    """Each fold, all clips with their interval, and thresholds on the same clips."""
+    """Each fold, all clips with their intervals, and thresholds on the same clips."""
     pooled = {
         "pooled over all clips": nested,
         **_bounds(nested),
@@ -190,7 +187,7 @@ def _structured_folds(nested: Mapping, nested_thresholds: Mapping) -> Table:
         **{f"thresholds, {end}": bound for end, bound in _bounds(nested_thresholds).items()},
     }
     return Table(
-        "structured decoding, nested: each fold by a model of the other folds, its strength chosen among them",
+        "structured decoding, nested: each fold with a model and a strength from the other folds",
         ["fold", "strength", *METRICS.values()],
         [[str(fold["fold"]), f"{fold['strength']:g}", *(fold[name] for name in METRICS)] for fold in nested["folds"]]
         + [[name, "", *(values[metric] for metric in METRICS)] for name, values in pooled.items()],
@@ -199,27 +196,27 @@ def _structured_folds(nested: Mapping, nested_thresholds: Mapping) -> Table:
 
 def _models_table(models: list[Mapping]) -> Table:
     return Table(
-        "models: what their log-probabilities are multiplied by, and what part of the whole that is",
+        "models: factors of their log-probabilities, and weights",
         ["scores", "inverse temperature", "weight", "missing clips"],
         [[model["path"], model["inverse_temperature"], model["weight"], len(model["missing"])] for model in models],
     )
 
 
 def _posterior_table(calibration: Mapping) -> Table:
-    rows = {"structured": calibration["posterior"], "frequencies of labels alone": calibration["frequencies"]}
+    rows = {"structured": calibration["posterior"], "label frequencies alone": calibration["frequencies"]}
     return Table(
-        "posterior over the 36 labels, out of fold; less is better",
+        "posterior over the 36 labels, out of fold; lower is better",
         ["", "log loss", "Brier score"],
         [[name, values["log_loss"], values["brier"]] for name, values in rows.items()],
     )
 
 
 def _difference(against: Mapping | list[Mapping]) -> list[str]:
-    """The paired difference to thresholds, in the words of `blemore.report`; from what JSON keeps of it."""
+    """The paired difference to thresholds, in the words of `blemore.report`, from its JSON."""
     if isinstance(against, list):
-        return comparison_lines({one["name"]: _comparison(one) for one in against})
+        return comparison_lines({rival["name"]: _comparison(rival) for rival in against})
     lines = difference_lines("thresholds on the same scores, nested as well", _comparison(against))
-    return [*lines, "Intervals and p are by the bootstrap of version 0.2. Train or decode again to have today's."]
+    return [*lines, "Intervals and p-values use the bootstrap of version 0.2. Train or decode again for current ones."]
 
 
 def _comparison(content: Mapping) -> Comparison:
@@ -242,8 +239,8 @@ TRIVIAL_NOTES = {
 def trivial_to_text(answers: Trivial, results: Mapping[str, Counts], fit: str) -> str:
     return to_text(
         Table(
-            "Always the same answer, the most frequent"
-            f" {'in what is scored, as published' if fit == 'scored' else 'in train'}",
+            "Constant answers: the most frequent labels"
+            f" {'of the scored clips, as in the paper' if fit == 'scored' else 'in train'}",
             ["answer", "ACC_presence", "right sets", "ACC_salience", "right blends", ""],
             [
                 [

@@ -1,4 +1,4 @@
-"""Figures that only the notebook shows: a clip, who acts what, what features tell apart, what a decoder sees."""
+"""Figures for the notebook: a clip, clips per actor, features by actor and emotion, and how decoders decide."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def clip_strip(clip: Clip, title: str) -> bytes:
-    """A clip at a glance: frames, waveform and log-mel spectrogram over the same seconds. Raises MediaError."""
-    from blemore_baselines.encoders.logmel import LogMel  # which imports transformers, and that takes seconds
+    """A clip at a glance: frames, waveform and log-mel spectrogram on the same time axis. Raises MediaError."""
+    from blemore_baselines.encoders.logmel import LogMel  # imports transformers, which takes seconds
 
     sound, mels = clip.audio(), LogMel().encode(clip)
-    frames = [_small(frame) for frame in clip.frames()]  # so that a long clip fits
+    frames = [_small(frame) for frame in clip.frames()]  # so a long clip fits into memory
     seconds = max(len(sound) / SAMPLE_RATE, len(frames) / (clip.fps or 25))
     canvas, axes = figure(9.5, 3.9, rows=3, sharex=True, height_ratios=(1.35, 0.8, 1.2))
     pictures, wave, spectrum = axes[:, 0]
@@ -45,13 +45,13 @@ def clip_strip(clip: Clip, title: str) -> bytes:
 
 
 def _small(frame: np.ndarray) -> np.ndarray:
-    """Every so many pixels, so that the shorter side has some 200."""
+    """The frame subsampled to about 200 pixels on its shorter side."""
     step = max(1, min(frame.shape[:2]) // 200)
     return frame[::step, ::step].copy()
 
 
 def _strip(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """As many frames as fit beside one another, from all over the clip."""
+    """As many frames as fit side by side, spread over the clip."""
     count = max(3, round(8 * frames[0].shape[0] / frames[0].shape[1]))
     spread = [frames[int((k + 0.5) * len(frames) / count)] for k in range(count)]
     return np.hstack([np.pad(frame, ((0, 0), (1, 1), (0, 0)), constant_values=255) for frame in spread])
@@ -62,7 +62,7 @@ def _mel(hertz: np.ndarray | float) -> np.ndarray:
 
 
 def actors_by_fold(dataset: Dataset) -> bytes:
-    """How many clips each actor has, singles and blends, fold by fold."""
+    """Each actor's number of clips, single emotions and blends, by fold."""
     actors = sorted({*zip(dataset.folds.tolist(), dataset.actors)})
     blend = IS_BLEND[dataset.labels]
     counts = [Counter(actor for actor, is_one in zip(dataset.actors, kind) if is_one) for kind in (~blend, blend)]
@@ -86,19 +86,19 @@ def actors_by_fold(dataset: Dataset) -> bytes:
 
 
 def actor_and_emotion(X: np.ndarray, dataset: Dataset, title: str) -> bytes:
-    """Features (N, D) on their two main axes, with clips tied to a mean.
+    """Features (N, D) on their first two principal axes, with lines from clips to a mean.
 
-    Left: that of their actor, for six actors. Right: single emotions, that of their emotion.
+    Left: the mean of their actor, for six actors. Right: single emotions only, the mean of their emotion.
     """
     standard = (X - X.mean(axis=0)) / np.maximum(X.std(axis=0), 1e-9)
     products, axes_of_rows = standard @ standard.T, np.random.default_rng(0).normal(size=(len(X), 2)).astype(X.dtype)
-    for _ in range(300):  # subspace iteration: of thousands of clips, all the other axes would take half a minute
+    for _ in range(300):  # subspace iteration; for thousands of clips, computing all axes takes half a minute
         axes_of_rows, _ = np.linalg.qr(products @ axes_of_rows)
     places = axes_of_rows * np.sqrt(np.sum(axes_of_rows * (products @ axes_of_rows), axis=0))
     actors, all_actors = np.array(dataset.actors), sorted({*dataset.actors})
-    # As many as there are colours that can be told apart
+    # As many actors as there are distinguishable colours
     by_actor = {actor: actors == actor for actor in all_actors[: len(EMOTIONS)]}
-    # A single's label is its emotion's index.
+    # The label of a single emotion is the emotion's index.
     by_emotion = {EMOTION_NAMES[emotion]: dataset.labels == label for label, emotion in enumerate(EMOTIONS)}
     titles = (f"{len(by_actor)} of {len(all_actors)} actors", "single emotions")
     canvas, axes = figure(9.5, 4.9, columns=2, sharex=True, sharey=True)
@@ -114,7 +114,7 @@ def actor_and_emotion(X: np.ndarray, dataset: Dataset, title: str) -> bytes:
 
 
 def _tie(axis: Axes, points: np.ndarray, colour: str, marker: str, name: str) -> None:
-    """Points (n, 2), each with a line to their mean: the more lines, the fainter."""
+    """Draws points (n, 2), each with a line to their mean; the more lines, the fainter."""
     centre = points.mean(axis=0)
     ends = np.stack([np.broadcast_to(centre, points.shape), points, np.full(points.shape, np.nan)], axis=1)
     axis.plot(*ends.reshape(-1, 2).T, color=colour, alpha=float(np.clip(15 / len(points), 0.18, 0.4)), linewidth=0.8)
@@ -125,10 +125,10 @@ def _tie(axis: Axes, points: np.ndarray, colour: str, marker: str, name: str) ->
 
 
 def decisions(probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> bytes:
-    """The threshold rule on probabilities (N, 6): which clips it takes for what, and the score of all α and β.
+    """The threshold rule on probabilities (N, 6): its decisions, and the score over all α and β.
 
-    Left: each clip where the rule sees it, marked by the decision that would be right, in the regions of the best α
-    and β. Right: as in `threshold_map`, which marks these with a star.
+    Left: each clip at the coordinates that the rule uses, marked by the right decision, with the regions of the best α
+    and β. Right: as in `threshold_map`; a star marks the best α and β.
     """
     canvas, axes = figure(9.5, 4.5, columns=2)
     best = fit_exact(probabilities, labels)
@@ -152,7 +152,7 @@ def _decision_map(axis: Axes, probabilities: np.ndarray, labels: np.ndarray, thr
     for (name, rows), colour, marker in zip(right.items(), (COLOURS[2], COLOURS[4], COLOURS[0]), "o^s"):
         label = f"{name} ({rows.sum():,})"
         axis.scatter(second[rows], lead[rows], s=size, color=colour, marker=marker, linewidths=0, label=label)
-    # Beyond it, two probabilities sum to more than 1.
+    # Beyond this line, two probabilities would sum to more than 1.
     axis.plot([0, 0.5], [1, 0], color="#888888", linewidth=0.8, linestyle=":")
     _draw_regions(axis, thresholds)
     axis.set(
@@ -160,16 +160,16 @@ def _decision_map(axis: Axes, probabilities: np.ndarray, labels: np.ndarray, thr
         ylabel="lead of the largest (line: β of the star)",
         xlim=(0, 0.6),
         ylim=(0, 1.08),
-        title="what the rule sees and decides",
+        title="clips and the rule's decisions",
     )
     scale = float(np.sqrt(20 / size))
-    axis.legend(title="what would be right", fontsize=8, title_fontsize=8, loc="upper right", markerscale=scale)
+    axis.legend(title="right decision", fontsize=8, title_fontsize=8, loc="upper right", markerscale=scale)
 
 
 def _draw_regions(axis: Axes, thresholds: Thresholds) -> None:
-    """The borders of the rule's decisions, and their names."""
+    """The boundaries between the rule's decisions, and the decisions' names."""
     alpha = min(thresholds.alpha, 0.5)
-    top = 1 - 2 * alpha  # of the blends: the largest lead over a second probability of α
+    top = 1 - 2 * alpha  # of the blends' region: the largest lead over a second probability of α
     beta = min(max(thresholds.beta, 0), top)
     axis.plot([alpha, alpha], [0, top], color="black", linewidth=1.2)
     axis.plot([alpha, (1 - beta) / 2], [beta, beta], color="black", linewidth=1.2)
@@ -180,21 +180,21 @@ def _draw_regions(axis: Axes, thresholds: Thresholds) -> None:
 
 
 def one_posterior(probabilities: np.ndarray, posterior: np.ndarray, choice: int, truth: int, most: int = 10) -> bytes:
-    """One clip: its six probabilities (6,), and the likeliest labels of its posterior (36,).
+    """One clip: its six probabilities (6,), and the most likely labels of its posterior (36,).
 
     choice, truth: indices of labels
     """
     canvas, axes = figure(9.5, 3.4, columns=2, width_ratios=(1, 1.6))
     emotions, labels = axes[0]
     _bars(emotions, [EMOTION_NAMES[emotion] for emotion in EMOTIONS], probabilities, [COLOURS[5]] * len(EMOTIONS))
-    emotions.set(title="what the model says", xlabel="probability of the emotion")
+    emotions.set(title="the model's output", xlabel="probability of the emotion")
     top = list(np.argsort(-posterior, kind="stable")[:most])
     top += [label for label in (choice, truth) if label not in top]
     notes = {choice: "chosen", truth: "true"} if choice != truth else {choice: "chosen, and true"}
     names = [f"{LABELS[label]}  ← {notes[label]}" if label in notes else str(LABELS[label]) for label in top]
-    colours = {truth: COLOURS[2], choice: COLOURS[1]}  # where they are one label, that of the choice
+    colours = {truth: COLOURS[2], choice: COLOURS[1]}  # if both are one label, the choice's colour
     _bars(labels, names, posterior[top], [colours.get(label, COLOURS[5]) for label in top])
-    labels.set(title="what that means for whole labels", xlabel="probability of the label")
+    labels.set(title="posterior over whole labels", xlabel="probability of the label")
     return png(canvas)
 
 

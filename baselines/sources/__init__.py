@@ -1,1 +1,1 @@
-"""Features and scores in the files that hold them: one module per format."""
+"""Readers of features and scores: one module per file format."""

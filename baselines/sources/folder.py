@@ -1,4 +1,4 @@
-"""A folder with a (T, D) file per clip: `.npy`, as `extract` and the dataset have them, or OpenFace 3's `.csv`."""
+"""A folder with a (T, D) file per clip: `.npy`, as in the dataset and from `extract`, or OpenFace 3's `.csv`."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from blemore_baselines.encoders.openface import is_openface3_csv, read_openface3
 from blemore_baselines.sources.meta import encoder_name, parse_meta
 from blemore_baselines.sources.pairing import named, order
 
-META = "meta.json"  # which `extract` wrote
+META = "meta.json"  # written by `extract`
 
 
 def holds_sequences(path: Path) -> bool:
-    """Whether the source is a folder with a (T, D) file a clip."""
+    """Whether the source is a folder with a (T, D) file per clip."""
     return path.is_dir() and not _is_table_folder(path)
 
 
 def _is_table_folder(folder: Path) -> bool:
-    """Whether a folder's CSV files are tables of many clips each."""
+    """Whether a folder's CSV files are tables with many clips each."""
     files = [path for path in sorted(folder.glob("*.csv")) if not path.name.startswith(".")]
     return bool(files) and not any(folder.glob("*.npy")) and not is_openface3_csv(files[0])
 
 
 def read_sequences(folder: Path, ids: Sequence[str]) -> Iterator[np.ndarray]:
-    """Each clip's (T, D), in the order of `ids`, read one at a time; every unsound file is named at the end."""
+    """Each clip's (T, D), in the order of `ids`, read one at a time. Every bad file is reported at the end."""
     files = clip_files(folder, ids)
     indices = order([clip for clip, _ in files], ids, str(folder), _failures_hint(folder))
     problems: dict[str, list[str]] = {}
@@ -64,19 +64,19 @@ def read_sequences(folder: Path, ids: Sequence[str]) -> Iterator[np.ndarray]:
 
 
 def read_sequence(path: Path) -> np.ndarray:
-    """(T, D) float32 from a file; ValueError says what is wrong with it."""
+    """(T, D) float32 from a file. ValueError: what is wrong with it."""
     if path.suffix == ".csv":
         return read_openface3_csv(path)
     try:
         array = np.load(path, allow_pickle=False)
     except Exception as error:  # numpy, zipfile and tokenize each raise their own
-        # What is no such file at all, numpy takes for a pickle, and advises to load it unsafely.
+        # numpy takes any other file for a pickle, and advises loading it unsafely.
         raise ValueError("not a .npy file of numbers" if "pickle" in str(error) else str(error)) from None
     if not isinstance(array, np.ndarray):
         raise ValueError("an .npz archive; expected one array")
     if array.ndim == 0 or array.size == 0 or array.dtype.kind not in "fiu":
         raise ValueError(f"shape {array.shape}, type {array.dtype}; expected numbers of shape (T, D)")
-    # A vector is one row; what has more than two axes (some of the official VideoMAE V2 arrays) is rows of its last.
+    # A vector is one row. Arrays with more axes (some official VideoMAE V2 files) become rows of their last axis.
     return np.ascontiguousarray(array.reshape(-1, array.shape[-1]), dtype=np.float32)
 
 
@@ -88,12 +88,12 @@ def _shape_problems(folder: Path, shapes: dict[int, list[str]]) -> Iterator[Prob
                 yield Problem(
                     "wrong-shape",
                     str(folder),
-                    f"{len(clips):,} files have {dim} columns: {some(clips)}; expected {common}, as the others",
+                    f"{len(clips):,} files have {dim} columns: {some(clips)}; expected {common}, like the others",
                 )
 
 
 def clip_files(folder: Path, ids: Collection[str] = ()) -> list[tuple[str, Path]]:
-    """The feature files of a folder with their clips; `.npy` where there are any, else `.csv`. `ids`: see `named`."""
+    """The feature files of a folder with their clips; `.npy` if there are any, else `.csv`. `ids`: see `named`."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     for suffix in (".npy", ".csv"):
         own = [path for path in files if path.suffix == suffix]
@@ -105,26 +105,26 @@ def clip_files(folder: Path, ids: Collection[str] = ()) -> list[tuple[str, Path]
         or Problem(
             "no-features",
             str(folder),
-            "no .npy or .csv files in it; expected one a clip",
-            hint="Give the folder that holds the clips' files itself, e.g. features/train/logmel.",
+            "contains no .npy or .csv files; expected one per clip",
+            hint="Give the folder that directly contains the clips' files, e.g. features/train/logmel.",
         )
     )
 
 
 def unfinished(folder: Path) -> Problem | None:
-    """What to say of the folder of a run that was stopped; None if it is something else."""
+    """The problem with a folder of an unfinished run; None for any other folder."""
     if not (folder / "config.json").exists() or (folder / "metrics.json").exists():
         return None
     return Problem(
         "unfinished-run",
         str(folder),
-        "holds a run that has not ended; expected one that has",
-        hint="The same `train` command goes on with it.",
+        "holds an unfinished run; expected a finished one",
+        hint="The same `train` command continues it.",
     )
 
 
 def folder_meta(folder: Path) -> dict:
-    """What a folder's meta.json says; for the dataset's own folders, the encoder from the folder's name."""
+    """The contents of a folder's meta.json; for the dataset's own folders, the encoder in the folder's name."""
     path = folder / META
     if not path.exists():
         return {"encoder": encoder_name(folder)}
@@ -133,4 +133,4 @@ def folder_meta(folder: Path) -> dict:
 
 
 def _failures_hint(folder: Path) -> str | None:
-    return "failures.csv beside them says why clips failed." if (folder / "failures.csv").exists() else None
+    return "failures.csv in that folder says why clips failed." if (folder / "failures.csv").exists() else None

@@ -1,4 +1,4 @@
-"""What a source says of how its features came about."""
+"""What a source records about how its features were made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATISTICS = (
     "p50",
     "p75",
     "p90",
-)  # of each dimension over time, where rows were aggregated
+)  # of each dimension over time, in aggregated rows
 
 
 def encoder_name(path: Path) -> str:
@@ -37,6 +37,6 @@ def parse_meta(text: str | bytes, where: str) -> dict:
         ) from None
     if not isinstance(meta, dict):
         raise ValidationError(
-            Problem("bad-meta", where, f"found {show(meta)}; expected an object that tells the encoder")
+            Problem("bad-meta", where, f"found {show(meta)}; expected an object that names the encoder")
         )
     return meta

@@ -43,7 +43,7 @@ def read_npz(path: Path) -> tuple[list[str], np.ndarray, dict]:
         if meta is None
         else parse_meta(meta, f"{path}: meta")
     )
-    # Bytes, where they were saved so, are text in disguise.
+    # Names may have been saved as bytes.
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names], X.astype(np.float32), about
 
 

@@ -1,4 +1,4 @@
-"""From the names of files and rows to clips, and from clips to rows: by id, never by position."""
+"""Maps names of files and rows to clips, and clips to rows: by id, never by position."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blemore_baselines.clips.media import spellings
 
 
 def named(names: Sequence[str], ids: Collection[str]) -> list[str]:
-    """The clips that names stand for, in Unicode's composed form: one of `ids` itself, any other without its suffix.
+    """The clip that each name refers to, in Unicode's composed form: one of `ids` unchanged, others without suffix.
 
     >>> named(["a.mov", "IMG_1.MOV", "b"], ["IMG_1.MOV"])
     ['a', 'IMG_1.MOV', 'b']
@@ -23,7 +23,7 @@ def named(names: Sequence[str], ids: Collection[str]) -> list[str]:
 
 
 def order(clips: Sequence[str], ids: Sequence[str], where: str, hint: str | None = None) -> list[int]:
-    """Where each of `ids` is in `clips`. ValidationError: missing, unknown or repeated clips."""
+    """The index in `clips` of each of `ids`. ValidationError: missing, unknown or repeated clips."""
     place = {clip: index for index, clip in enumerate(clips)}
     composed = [spellings(clip)[0] for clip in ids]
     missing = [clip for clip in composed if clip not in place]
@@ -46,7 +46,7 @@ def order(clips: Sequence[str], ids: Sequence[str], where: str, hint: str | None
                 where,
                 f"{len(extra):,} clips are not in the metadata: {some(extra)}",
                 hint=folders_hint(extra)
-                or "Are they of another partition? Keep each partition's features in a folder or file of its own.",
+                or "Are they from another partition? Keep each partition's features in a folder or file of its own.",
             )
         )
     if repeated:
@@ -54,7 +54,7 @@ def order(clips: Sequence[str], ids: Sequence[str], where: str, hint: str | None
             Problem(
                 "duplicate-clip",
                 where,
-                f"{len(repeated):,} clips are there more than once: {some(repeated)}; expected once",
+                f"{len(repeated):,} clips occur more than once: {some(repeated)}; expected each once",
             )
         )
     if problems:

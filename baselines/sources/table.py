@@ -19,7 +19,7 @@ HICMAE_ORDER = ("neu", "ang", "disg", "fea", "hap", "sad")
 
 
 def read_tables(path: Path) -> tuple[list[str], np.ndarray, dict]:
-    """One table, or those of a folder together."""
+    """One table, or all tables of a folder combined."""
     files = sorted(file for file in path.glob("*.csv") if not file.name.startswith(".")) if path.is_dir() else [path]
     tables = [_read_table(file) for file in files]
     columns = tables[0][2]
@@ -51,7 +51,7 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str]]:
             Problem(
                 "bad-table",
                 where,
-                f"found the columns {some(names, 8)}; expected filename and at least one of numbers, or id,label,pred",
+                f"found the columns {some(names, 8)}; expected filename and a column of numbers, or id,label,pred",
             )
         )
     ids = _named(table["filename"], "filename", where)
@@ -73,7 +73,7 @@ def _parse_csv(raw: bytes, where: str) -> pd.DataFrame:
         with io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline="") as stream:
             names = [name.strip() for name in next(csv.reader(stream, skipinitialspace=True), [])]
         _demand_names(names, where)
-        # Texts stay as they are: 007 does not become 7, nor NA an empty cell.
+        # Text is kept unchanged: 007 does not become 7, nor NA an empty cell.
         as_text = {name: str for name in ("filename", "id", "pred") if name in names}
         empty = {name: ["", "nan", "NaN"] for name in names if name not in as_text}
         table = pd.read_csv(
@@ -87,7 +87,7 @@ def _parse_csv(raw: bytes, where: str) -> pd.DataFrame:
         )
     except ValidationError:
         raise
-    except Exception as error:  # pandas has many of its own
+    except Exception as error:  # pandas raises many types
         raise ValidationError(
             Problem(
                 "bad-table",
@@ -97,9 +97,9 @@ def _parse_csv(raw: bytes, where: str) -> pd.DataFrame:
             )
         ) from None
     if not len(table):
-        raise ValidationError(Problem("bad-table", where, "no rows; expected one a clip"))
-    if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of cells beyond the header
-        message = f"its rows have more cells than its header, which has {len(names)}"
+        raise ValidationError(Problem("bad-table", where, "no rows; expected one per clip"))
+    if not isinstance(table.index, pd.RangeIndex):  # pandas makes an index of cells beyond the header
+        message = f"rows have more cells than the header, which has {len(names)}; expected the same number"
         raise ValidationError(Problem("bad-table", where, message, hint="Name every column in the header."))
     return table
 
@@ -111,13 +111,13 @@ def _demand_names(names: Sequence[str], where: str) -> None:
         raise ValidationError(Problem("bad-table", where, separated, hint=SAVE_WITH_COMMAS))
     unnamed = [place for place, name in enumerate(names, 1) if not name or name.startswith("Unnamed: ")]
     if unnamed:
-        message = f"column {', '.join(map(str, unnamed))} has no name; expected one for each"
+        message = f"column {', '.join(map(str, unnamed))} has no name; expected a name for each column"
         raise ValidationError(
             Problem(
                 "bad-table",
                 where,
                 message,
-                hint="Is it the index of a pandas table? Write that with to_csv(…, index=False).",
+                hint="Is it the index of a pandas table? Save the table with to_csv(…, index=False).",
             )
         )
 
@@ -134,7 +134,7 @@ def _named(column: pd.Series, name: str, where: str) -> list[str]:
 
 
 def _parse_hicmae(table: pd.DataFrame, where: str) -> tuple[list[str], np.ndarray, list[str]]:
-    """HiCMAE's raw table: `id` is a path, `pred` six scores in brackets that can wrap over lines, neutral first."""
+    """HiCMAE's raw table: `id` is a path, `pred` six scores in brackets that may span lines, neutral first."""
     ids = _named(table["id"].str.replace("\\", "/").str.rstrip("/").str.rpartition("/")[2], "id", where)
     rows, bad = [], []
     for clip, cell in zip(ids, table["pred"]):
@@ -147,6 +147,8 @@ def _parse_hicmae(table: pd.DataFrame, where: str) -> tuple[list[str], np.ndarra
     if bad:
         message = f"pred is not a list of six numbers in {len(bad):,} rows: {some(bad)}"
         raise ValidationError(
-            Problem("bad-table", where, message, hint="Was the file cut short? Take it as HiCMAE's tool writes it.")
+            Problem(
+                "bad-table", where, message, hint="Was the file cut short? Use the file that HiCMAE wrote, unchanged."
+            )
         )
     return ids, np.array(rows)[:, [HICMAE_ORDER.index(emotion) for emotion in EMOTIONS]], list(EMOTIONS)

@@ -1,14 +1,15 @@
-"""The experiments that the paper leaves open, one module each.
+"""Studies of questions that the paper leaves open, one module each.
 
-A study is a module here with a function of the same name, and an entry in STUDIES, from which its command is made. The
-function takes the dataset, what `takes` says, and the study's signature, and returns a `Study`:
+A study is a module here with a function of the same name, and an entry in STUDIES, which defines its command. The
+function takes the dataset, the arguments listed below for the entry's `takes`, and the study's signature. It returns a
+`Study`:
 
     features       the sources, fused; recipe, head, seed
     sources        their names; the sources; recipe, head, seed
-    modalities     the sources of the picture; those of the sound; recipe, head, seed
-    probabilities  (N, 6), out of fold, of given scores or of a model trained on features; seed
+    modalities     the video sources; the audio sources; recipe, head, seed
+    probabilities  (N, 6), out of fold, from given scores or from a model trained on features; seed
 
-Nothing is imported here, so that the commands' help is shown at once.
+Nothing is imported here, so the commands' help is fast.
 """
 
 from __future__ import annotations
@@ -27,37 +28,37 @@ class Entry(NamedTuple):
 STUDIES = {
     "identity": Entry(
         "features",
-        "Actor-disjoint against actor-inclusive folds: what is the identity of actors worth?",
+        "How much do figures improve if training and validation share actors?",
         "--features logmel.npz --out run/analysis",
     ),
     "thresholds": Entry(
         "probabilities",
-        "Do α and β travel? Each fold with thresholds of the others, and what the drop is made of.",
+        "Do α and β transfer between folds, and what causes the loss?",
         "--scores run --out run/analysis",
     ),
     "actors": Entry(
         "probabilities",
-        "How wrong may groups be? Scores normalised per actor, with clips in the wrong groups.",
+        "How do wrong groups affect scores that are normalised per actor?",
         "--scores run --out run/analysis",
     ),
     "ablation": Entry(
         "modalities",
-        "Video, audio and both; and a model of both with one zeroed, noised or swapped at test time.",
+        "What do video and audio contribute, and what if one is zeroed, noised or swapped at test time?",
         "--video videomae.npz --audio hubert.npz --out analysis",
     ),
     "salience": Entry(
         "features",
-        "What to train for: soft labels, shares by regression, ranks, or sets and relations.",
+        "What to train for: soft labels, regression of shares, ranking, or sets and relations?",
         "--features logmel.npz --out studies",
     ),
     "fusion": Entry(
         "sources",
-        "How to join modalities: side by side, by gated attention, or by a low-rank tensor.",
+        "How to fuse modalities: by concatenation, gated attention or a low-rank tensor?",
         "--features imagebind.npz --features wavlm.npz --out studies",
     ),
     "importance": Entry(
         "sources",
-        "What a head relies on: sources, statistics, and OpenFace's named columns, by permutation.",
+        "Which sources, statistics and named OpenFace columns does a head rely on?",
         "--features OpenFace_3_train --features wavlm.npz --out studies",
     ),
 }

@@ -1,12 +1,13 @@
-"""What each modality gives: video, audio and both, trained so; and a model of both that is left without one.
+"""What each modality contributes: models trained on video, on audio and on both; and a model of both that loses one at
+test time.
 
-Trained without a modality, a model can make the most of the other one. At test time it cannot: that shows what
-the model of both relies on. One modality's columns of the held-out clips are
-- *zeroed*: each at the training's mean
-- *noised*: each with Gaussian noise, as large as its standard deviation in training, on top
-- *swapped*: those of another held-out clip, as if a video got someone else's sound
-Noise and swaps are means over several draws. Noise is drawn for each column alone, so it averages out over many
-columns that say the same, while a swap misleads all of them at once.
+A model trained without a modality can make the most of the other one. A model that loses it at test time cannot, which
+shows what the model of both relies on. The columns of one modality of the held-out clips are
+- *zeroed*: set to the training mean
+- *noised*: Gaussian noise is added, with each column's standard deviation in training
+- *swapped*: taken from another held-out clip, as if a video had someone else's sound
+Results for noise and swaps are means over several draws. Noise is independent per column, so it averages out over
+redundant columns, while a swap misleads all of them at once.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ REPEATS = 10
 INTERVAL = ("low", "high", "p")
 SINGLES = "single emotions"
 ByName = Mapping[str, Estimate]  # by figure, or by pair
-ByDisturbance = Mapping[tuple[str, str], ByName]  # modality, way
+ByDisturbance = Mapping[tuple[str, str], ByName]  # (modality, way of disturbing it) → figures
 
 
 def ablation(
@@ -54,9 +55,9 @@ def ablation(
     signature: str,
     repeats: int = REPEATS,
 ) -> Study:
-    """Train on each modality and on both (early fusion), and disturb what the model of both gets.
+    """Trains on each modality and on both (early fusion), and disturbs the input of the model of both.
 
-    video, audio: one or several aggregated sources each, of the dataset's clips, in its order
+    video, audio: one or more aggregated sources each, of the dataset's clips, in its order
 
     Raises ValidationError: a modality is missing, fewer than three folds, or a fold without blends.
     """
@@ -101,17 +102,17 @@ def _missing(modality: str) -> Problem:
 
 
 def _compare(dataset: Dataset, both: np.ndarray, records: np.ndarray) -> ByName:
-    """What the model of both has over other records (N, 4), by figure."""
+    """The gain of the model of both over other records (N, 4), by figure."""
     return {figure: compare(both, records, dataset.actors, figure) for figure in FIGURES}
 
 
 def _dicts(estimates: Mapping[str, ByName]) -> dict[str, dict[str, dict]]:
-    return {key: {name: one._asdict() for name, one in by_name.items()} for key, by_name in estimates.items()}
+    return {key: {name: figure._asdict() for name, figure in by_name.items()} for key, by_name in estimates.items()}
 
 
 def _gains_table(head: str, single: Mapping[str, ByName], gains: Mapping[str, ByName]) -> Table:
     return Table(
-        f"{head} trained on each modality, nested; what both gain over it, intervals over actors",
+        f"{head} trained on each modality, nested; the gain of both over it, intervals over actors",
         ("trained on", *COLUMNS, "score gained by both", *INTERVAL),
         [
             [name, *cells(by_figure), *(gains[name]["score"][:4] if name in gains else [None] * 4)]
@@ -127,13 +128,13 @@ def _pairs_table(dataset: Dataset, records: Mapping[str, np.ndarray]) -> Table:
         presence = [estimate_figure(outcomes[inside], actors, "presence") for outcomes in records.values()]
         rows.append([name, int(inside.sum()), *(cell for one in presence for cell in one[:3])])
     columns = (column for name in records for column in (name, "low", "high"))
-    title = "Presence by pair of emotions, nested, by what the model is trained on; intervals over actors"
+    title = "Presence by pair of emotions, nested, for models of each modality; intervals over actors"
     return Table(title, ("clips of", "clips", *columns), rows)
 
 
 def _pairs_gained_table(pairs: Mapping[str, ByName]) -> Table:
     return Table(
-        "Presence that both gain by pair of emotions, intervals over actors",
+        "Presence gained by the model of both, by pair of emotions; intervals over actors",
         ("clips of", "over video", *INTERVAL, "over audio", *INTERVAL),
         [[name, *pairs["video"][name][:4], *pairs["audio"][name][:4]] for name in pairs["video"]],
     )
@@ -143,7 +144,7 @@ def _losses_table(both: ByName, left: ByDisturbance, losses: ByDisturbance, repe
     rows: list[list[Cell]] = [["nothing", *cells(both), *[None] * 4]]
     rows += [[" ".join(key), *cells(by_figure), *losses[key]["score"][:4]] for key, by_figure in left.items()]
     return Table(
-        f"The model of both, one modality disturbed at test time, nested, mean of {repeats} draws; what is lost,"
+        f"The model of both with one modality disturbed at test time, nested, mean of {repeats} draws; score lost, with"
         " intervals over actors",
         ("disturbed", *COLUMNS, "score lost", *INTERVAL),
         rows,
@@ -151,14 +152,14 @@ def _losses_table(both: ByName, left: ByDisturbance, losses: ByDisturbance, repe
 
 
 def _groups(dataset: Dataset) -> dict[str, np.ndarray]:
-    """(N,) which clips: those of each pair of emotions, and the single emotions; where there are any."""
+    """Masks (N,) of the clips of each pair of emotions, and of single emotions, if there are any."""
     pair = PAIR_OF_LABEL[dataset.labels]
     clips = {"+".join(names): pair == number for number, names in enumerate(PAIRS)} | {SINGLES: pair < 0}
     return {name: inside for name, inside in clips.items() if inside.any()}
 
 
 def _by_pair(dataset: Dataset, both: np.ndarray, alone: np.ndarray) -> dict[str, Estimate]:
-    """The presence that both gain over one modality, on the clips of each pair and on the single emotions."""
+    """The presence gained by the model of both over one modality, for each pair and for single emotions."""
     actors = np.array(dataset.actors)
     return {
         name: compare(both[inside], alone[inside], actors[inside].tolist(), "presence")
@@ -175,8 +176,8 @@ def _findings(
     return [
         _gains_in_words(single, gains),
         _pairs_in_words(single, pairs),
-        "The model of both loses score with "
-        + "; ".join(f"{modality} {how} {in_words(loss['score'])}" for (modality, how), loss in losses.items())
+        "Score lost by the model of both: "
+        + "; ".join(f"{modality} {how}, {in_words(loss['score'])}" for (modality, how), loss in losses.items())
         + ".",
         _reliance_in_words(single, losses),
     ]
@@ -185,7 +186,7 @@ def _findings(
 def _gains_in_words(single: Mapping[str, ByName], gains: Mapping[str, ByName]) -> str:
     scores = ", ".join(f"{name}: score {figures['score'].value:.3f}" for name, figures in single.items())
     sentences = [
-        f"Both gain over {name}: {'; '.join(f'{figure} {in_words(gain)}' for figure, gain in by_figure.items())}."
+        f"Gain of both over {name}: {'; '.join(f'{figure} {in_words(gain)}' for figure, gain in by_figure.items())}."
         for name, by_figure in gains.items()
     ]
     return f"Trained on {scores}. {' '.join(sentences)}"
@@ -199,9 +200,9 @@ def _pairs_in_words(single: Mapping[str, ByName], pairs: Mapping[str, ByName]) -
         sure = [pair for pair, gain in by_pair.items() if gain.beyond > 0]
         over[name] = f"over {name} for {', '.join(sure) or 'none'} ({len(sure)} of {len(by_pair)})"
     return (
-        f"Beyond chance, presence gains {over['video']}, and {over['audio']}. Beside {better}, the better one alone,"
-        f" both are behind for {', '.join(behind) or 'no pair'}. Each is a comparison of its own: of"
-        f" {sum(map(len, pairs.values()))}, one in forty seems to gain by chance."
+        f"The model of both gains presence beyond chance {over['video']}, and {over['audio']}. Compared with {better},"
+        f" the better single modality, it is worse for {', '.join(behind) or 'no pair'}. Each comparison is tested"
+        f" separately: of {sum(map(len, pairs.values()))}, one in forty appears to gain by chance."
     )
 
 
@@ -213,8 +214,8 @@ def _reliance_in_words(single: Mapping[str, ByName], losses: ByDisturbance) -> s
         f"It loses most with {' '.join(most)}." if losses[most]["score"].value > 0 else "It loses with none of these."
     )
     return (
-        f"{worst} With audio zeroed it is left with {left['audio']:.3f}, and training on video alone gives"
-        f" {score['video']:.3f}; with video zeroed {left['video']:.3f}, and on audio alone {score['audio']:.3f}."
+        f"{worst} With audio zeroed it scores {left['audio']:.3f}, while a model trained on video alone scores"
+        f" {score['video']:.3f}; with video zeroed {left['video']:.3f}, trained on audio alone {score['audio']:.3f}."
     )
 
 
@@ -230,7 +231,7 @@ def _draw_pairs(pairs: Mapping[str, ByName]) -> plots.Picture:
 
 
 def _draw_disturbed(both: ByName, losses: ByDisturbance) -> plots.Picture:
-    """What is left of each figure, and lost with its interval."""
+    """The loss of each figure, with intervals."""
     canvas, axes = plots.figure(11, 3.3, columns=len(FIGURES), sharey=True)
     for axis, figure in zip(axes[0], FIGURES):
         for k, modality in enumerate(("video", "audio")):

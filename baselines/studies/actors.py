@@ -1,14 +1,14 @@
-"""How wrong may groups be? Scores that are normalised per actor, where clips were assigned to the wrong people.
+"""How do wrong groups affect scores that are normalised per actor?
 
-Each fold in turn plays the test partition. What its scores are brought to, and the structured decoder, come from the
-other folds with their true actors. The fold's own groups are then spoilt (group_errors.py says how), its scores
-normalised by them and decoded. Random errors are drawn DRAWS times; a clip's record is the mean over draws.
+Each fold in turn plays the test partition. The reference for normalising and the structured decoder come from the other
+folds with their true actors. The fold's own groups are then given errors (group_errors.py), and its scores are
+normalised by these groups and decoded. Random errors are drawn DRAWS times; a clip's record is the mean over draws.
 
-Beside this stands a step after normalising: each actor was asked for all labels, so the labels predicted for an actor
-should be about as frequent as in the training set. The posterior of an actor's clips is scaled until they are (columns
-and rows in turn, as Sinkhorn and Knopp 1967), before labels are decided.
+A further step after normalising is also measured. Each actor was asked for all labels, so the labels predicted for an
+actor should be about as frequent as in the training set. The posterior of an actor's clips is scaled until they are
+(columns and rows in turn, as in Sinkhorn and Knopp 1967), before labels are decided.
 
-Everything here is transductive (`decoding.normalise`), but for `no groups`.
+Everything here except `no groups` is transductive (`decoding.normalise`).
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ from blemore_baselines.studies.study import check_folds
 
 METHODS = ("centre", "standardise")
 DRAWS = 10
-ROUNDS = 100  # of scaling; a few dozen are enough
+ROUNDS = 100  # of scaling; a few dozen suffice
 NO_GROUPS, MATCHED = "no groups", "no errors, labels matched"
 
 Records = Mapping[str, Mapping[str, np.ndarray]]  # method → condition → (N, 4), as `outcomes`
 
 
 class Result(NamedTuple):
-    """A condition's figures, and how its score differs from no errors."""
+    """A condition's figures, and the difference of its score to that without errors."""
 
     figures: Mapping[str, Estimate]
     difference: Estimate
 
 
 def actors(dataset: Dataset, probabilities: np.ndarray, seed: int, signature: str, draws: int = DRAWS) -> Study:
-    """What errors in the groups cost, and what matching labels would add.
+    """The cost of errors in the groups, and the gain from matching labels.
 
-    probabilities: (N, 6) of the dataset's clips, in its order, each by a model that saw none of its fold
+    probabilities: (N, 6) of the dataset's clips, in its order, each from a model that saw none of the clip's fold
 
     Raises ValidationError: fewer than four folds, or a fold without blends.
     """
@@ -89,7 +89,7 @@ def actors(dataset: Dataset, probabilities: np.ndarray, seed: int, signature: st
     tables = {method: _table(method, by_name) for method, by_name in results.items()}
     return Study(
         "actors",
-        "How wrong may groups be?",
+        "The cost of wrong groups",
         tables,
         {"errors": _draw(results)},
         [finding for method, by_name in results.items() for finding in _findings(method, by_name, gains[method])],
@@ -99,7 +99,7 @@ def actors(dataset: Dataset, probabilities: np.ndarray, seed: int, signature: st
 
 
 def measure(dataset: Dataset, logs: np.ndarray, seed: int, draws: int) -> Records:
-    """Every condition's records, nested. logs: (N, 6) log-probabilities."""
+    """The nested records of every condition. logs: (N, 6) log-probabilities."""
     names = np.array(dataset.actors)
     conditions = [NO_GROUPS, NO_ERRORS, MATCHED, *ERRORS]
     records = {method: {name: np.zeros((len(logs), 4)) for name in conditions} for method in METHODS}
@@ -123,7 +123,7 @@ def measure(dataset: Dataset, logs: np.ndarray, seed: int, draws: int) -> Record
 
 
 def _reader(dataset: Dataset, logs: np.ndarray, others: np.ndarray, method: str) -> Callable[..., np.ndarray]:
-    """What reads labels (n,) from logs (n, 6), groups (n,) and whether to match labels; fitted on `others` alone."""
+    """A function from logs (n, 6), groups (n,) and whether to match labels to labels (n,); fitted only on `others`."""
     names, labels = np.array(dataset.actors), dataset.labels[others]
     reference = fit_reference(logs[others], names[others].tolist())
     normal = log_softmax(normalise(logs[others], names[others].tolist(), method, reference))
@@ -145,7 +145,7 @@ def _reader(dataset: Dataset, logs: np.ndarray, others: np.ndarray, method: str)
 def match(chances: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
     """Posteriors (n, 36), scaled by label until their mean is `frequencies` (36,). Rows still sum to 1.
 
-    A label that no clip could have, or that is not to be had, stays at 0.
+    A label stays at 0 if its frequency or its probability for every clip is 0.
     """
     scaled = chances.copy()
     for _ in range(ROUNDS):
@@ -167,16 +167,16 @@ def _table(method: str, results: Mapping[str, Result]) -> Table:
     for name, (figures, difference) in results.items():
         rows.append([name, *cells(figures), *([None] * 4 if name == NO_ERRORS else difference[:4])])
     return Table(
-        f"--normalise {method}, nested, structured decoder; score against no errors, with intervals over actors",
+        f"--normalise {method}, nested, structured decoder; difference in score to no errors, intervals over actors",
         ("groups", *COLUMNS, "difference", "low", "high", "p"),
         rows,
     )
 
 
 def _findings(method: str, results: Mapping[str, Result], gain: Estimate) -> Iterator[str]:
-    yield f"--normalise {method}, the true actors against no groups: {in_words(gain)}."
+    yield f"--normalise {method}, true actors compared with no groups: {in_words(gain)}."
     costs = [f"{name}: {in_words(results[name].difference)}" for name in ERRORS]
-    yield f"--normalise {method}, errors against no errors: {'; '.join(costs)}."
+    yield f"--normalise {method}, errors compared with no errors: {'; '.join(costs)}."
     worse = [
         name for name in ERRORS if results[name].figures["score"].value <= results[NO_GROUPS].figures["score"].value
     ]
@@ -194,6 +194,6 @@ def _draw(results: Mapping[str, Mapping[str, Result]]) -> plots.Picture:
     for place, (method, by_name) in enumerate(results.items()):
         differences = [by_name[name].difference for name in names]
         draw(axes[0, 0], names, differences, plots.COLOURS[place], method, 0.2 * (2 * place - 1))
-    axes[0, 0].set_xlabel("score against groups without errors, with 95 % intervals over actors")
+    axes[0, 0].set_xlabel("difference in score to groups without errors, 95 % interval over actors")
     canvas.legend(loc="outside upper center", ncols=len(results), frameon=False)
     return plots.picture(canvas)

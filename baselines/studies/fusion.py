@@ -1,12 +1,13 @@
-"""Early fusion, three ways: does a learned way of joining modalities beat putting their columns beside one another?
+"""Early fusion in three ways: does a learned fusion of modalities beat concatenating their columns?
 
-Each has one hidden layer of the same width, and is trained on the same folds with the same seeds, batches and
-optimiser. Where the recipe writes rows in a basis of their span, modalities that are told apart have one each:
-- *concatenation*: the published head on all columns, as `train` makes it
-- *gated attention*: a projection of each modality; their mean, weighed by gates that a softmax over modalities
-  gives to each clip (cf. Arevalo et al. 2017)
-- *low-rank tensor*: the outer product of all projections, each with a 1 behind it, mapped to the logits by a
-  tensor of rank 4 (Liu et al. 2018), so that products of one modality's units with another's count
+Each way has one hidden layer of the same width, and is trained on the same folds with the same seeds, batches and
+optimiser. If the recipe writes rows in a basis of their span, each modality has a basis of its own, except for
+concatenation:
+- *concatenation*: the published head on all columns, as in `train`
+- *gated attention*: a projection of each modality, averaged with weights (gates) from a softmax over modalities, per
+  clip (cf. Arevalo et al. 2017)
+- *low-rank tensor*: the outer product of all projections, each with a 1 appended, mapped to the logits by a tensor of
+  rank 4 (Liu et al. 2018), which includes products between units of different modalities
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ CONCATENATION, GATED, TENSOR = "concatenation", "gated attention", "low-rank ten
 
 
 class Gated(nn.Module):
-    """(rows, sum of widths) → (rows, 6 + modalities): the logits and, behind them, the gates, which sum to 1."""
+    """(rows, sum of widths) → (rows, 6 + modalities): the logits, then the gates, which sum to 1."""
 
     def __init__(self, widths: Sequence[int], hidden: int) -> None:
         super().__init__()
@@ -76,7 +77,7 @@ class LowRank(nn.Module):
         self.project = nn.ModuleList(nn.Linear(width, hidden) for width in widths)
         self.factors = nn.ParameterList(nn.Parameter(torch.empty(rank, hidden + 1, len(EMOTIONS))) for _ in widths)
         for factor in self.factors:
-            nn.init.uniform_(factor, -((hidden + 1) ** -0.5), (hidden + 1) ** -0.5)  # as a linear layer
+            nn.init.uniform_(factor, -((hidden + 1) ** -0.5), (hidden + 1) ** -0.5)  # as in a linear layer
         self.bias = nn.Parameter(torch.zeros(len(EMOTIONS)))
 
     def forward(self, X: torch.Tensor) -> torch.Tensor:
@@ -96,10 +97,10 @@ def fusion(
     seed: int,
     signature: str,
 ) -> Study:
-    """Train each way of fusion, and compare them to concatenation.
+    """Trains each way of fusion, and compares it with concatenation.
 
-    sources: two or more, aggregated, of the dataset's clips, in its order; `names` are theirs
-    head:    its hidden width is that of each way
+    sources: two or more, aggregated, of the dataset's clips, in its order; `names` are the sources' names
+    head:    gives the hidden width of each way
 
     Raises ValidationError: there is one source, or they are not aggregated; the head has no hidden layer; a fold
     without blends.
@@ -140,14 +141,14 @@ def fusion(
 
 
 def _hidden_width(sources: Sequence[Features], head: str) -> int:
-    """That of the head. Raises ValidationError: it has no hidden layer, or there is nothing to fuse."""
+    """The head's hidden width. Raises ValidationError: it has no hidden layer, or there is nothing to fuse."""
     if len(sources) < 2:
         raise ValidationError(
             Problem(
                 "one-source",
                 "features",
-                "1 source; expected two or more, to be fused",
-                hint="Give --features once for each.",
+                "1 source; expected at least two, to fuse",
+                hint="Give --features once per source.",
             )
         )
     hidden = HEADS[head]
@@ -156,7 +157,7 @@ def _hidden_width(sources: Sequence[Features], head: str) -> int:
             Problem(
                 "no-hidden-layer",
                 "head",
-                f"{head} has no hidden layer; expected one, whose width all take",
+                f"{head} has no hidden layer; expected one, because all ways use its width",
                 hint="--head mlp512",
             )
         )
@@ -166,7 +167,7 @@ def _hidden_width(sources: Sequence[Features], head: str) -> int:
 def _train(
     dataset: Dataset, sources: Sequence[Features], ways: Mapping[str, Build], recipe: Recipe, seed: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Each way's nested labels (N,), and the gates (N, modalities) of gated attention at the same epochs."""
+    """Each way's nested labels (N,), and the gates (N, modalities) of gated attention at its nested epochs."""
     fused = fuse(sources)
     labels: dict[str, np.ndarray] = {}
     gates = np.empty(0)
@@ -179,7 +180,7 @@ def _train(
 
 
 def _parameters(build: Build, sources: Sequence[Features], seed: int) -> int:
-    """How many numbers a module of these modalities learns."""
+    """The number of parameters of a module for these modalities."""
     widths = [source.X.shape[1] for source in sources]
     return sum(parameter.numel() for parameter in seeded(partial(build, widths), seed).parameters())
 
@@ -205,7 +206,7 @@ def _fusions_table(
 
 def _gates_table(names: Sequence[str], by_emotion: Mapping[str, Sequence[Estimate]]) -> Table:
     return Table(
-        "Mean gates of held-out clips with each emotion, with intervals over actors; even gates are"
+        "Mean gates of held-out clips with each emotion, with intervals over actors; equal gates would be"
         f" {1 / len(names):.3f}",
         ("clips with", *(column for name in names for column in (name, "low", "high"))),
         [[clips, *(bound for gate in row for bound in gate[:3])] for clips, row in by_emotion.items()],
@@ -226,13 +227,13 @@ def mean_gates(gates: np.ndarray, dataset: Dataset) -> dict[str, list[Estimate]]
 
 
 def _mean(values: np.ndarray, inside: np.ndarray, actors: Sequence[str]) -> Estimate:
-    """Of the values (N,) inside (N,)."""
+    """The mean of the values (N,) in the mask `inside` (N,)."""
     records = np.stack([inside, np.where(inside, values, 0)], axis=1).astype(float)
     return estimate(records, actors, lambda sums: sums[..., 1] / sums[..., 0])
 
 
 def _loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Of the logits; gates may stand behind them."""
+    """The loss of the logits, which gates may follow."""
     return soft_label_loss(outputs[:, : len(EMOTIONS)], labels)
 
 
@@ -245,8 +246,8 @@ def _findings(gains: Mapping[str, Mapping[str, Estimate]], gates: Mapping[str, E
             + "."
             for figure, by_name in gains.items()
         ),
-        f"Mean gates: {means}; {1 / len(gates):.3f} each would be even. A gate says how much of a modality's projection"
-        " is let through, not how much depends on it.",
+        f"Mean gates: {means}; equal gates would be {1 / len(gates):.3f}. A gate is the weight of a modality's"
+        " projection, not a measure of how much the result depends on it.",
         ONE_TRAINING,
     ]
 
@@ -270,6 +271,6 @@ def _draw_gates(names: Sequence[str], by_emotion: Mapping[str, Sequence[Estimate
         gates, colour = [row[k] for row in by_emotion.values()], plots.COLOURS[k % len(plots.COLOURS)]
         draw(axis, list(by_emotion), gates, colour, name, 0.6 * ((k + 0.5) / len(names) - 0.5))
     axis.axvline(1 / len(names), color="0.6", linestyle="dashed", linewidth=1, zorder=0)
-    axis.set(xlim=(0, 1), xlabel="mean gate of held-out clips (dashed: even)", ylabel="clips with")
+    axis.set(xlim=(0, 1), xlabel="mean gate of held-out clips (dashed: equal)", ylabel="clips with")
     canvas.legend(loc="outside upper center", frameon=False)
     return plots.picture(canvas)

@@ -1,4 +1,4 @@
-"""Errors that groups of clips by actor can have: each spoils the true actors (n,) of one partition's clips."""
+"""Errors in groups of clips by actor: each function changes the true actors (n,) of one partition's clips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NO_ERRORS = "no errors"
 
 
 def misassign(actors: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
-    """That share of the clips is with another actor, any of the others alike."""
+    """That share of the clips is assigned to another actor, chosen uniformly."""
     names, owner = np.unique(actors, return_inverse=True)
     if len(names) > 1:
         wrong = rng.permutation(len(actors))[: round(share * len(actors))]
@@ -21,23 +21,23 @@ def misassign(actors: np.ndarray, rng: np.random.Generator, share: float) -> np.
 
 
 def merge(actors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Actors are taken for one another in twos; of an odd number, one is alone."""
+    """Actors are merged in pairs; with an odd number, one stays alone."""
     names, owner = np.unique(actors, return_inverse=True)
     return rng.permutation(len(names))[owner] // 2
 
 
 def split(actors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each actor's clips are taken for two people's, half of the clips each."""
+    """Each actor's clips are split into two groups of equal size."""
     return _deal(actors, rng, lambda count: np.arange(count) % 2)
 
 
 def few(actors: np.ndarray, rng: np.random.Generator, clips: int) -> np.ndarray:
-    """Each actor's clips are in groups of `clips`, the last one smaller, as if there were no more of a person."""
+    """Each actor's clips are split into groups of `clips` (the last may be smaller), as if an actor had no more."""
     return _deal(actors, rng, lambda count: np.arange(count) // clips)
 
 
 def _deal(actors: np.ndarray, rng: np.random.Generator, part: Callable[[int], np.ndarray]) -> np.ndarray:
-    """Each actor's clips in random order, dealt to parts by their place in it."""
+    """Each actor's clips in random order, dealt to parts by their position."""
     groups = np.empty(len(actors), dtype=int)
     for number, actor in enumerate(np.unique(actors)):
         own = rng.permutation(np.flatnonzero(actors == actor))

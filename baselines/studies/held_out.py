@@ -1,4 +1,4 @@
-"""Each fold's held-out clips with the model that did not see them, so that its input can be changed."""
+"""Each fold's held-out clips with the model that did not see them, to study what happens if its input changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from blemore_baselines.models.loop import fit_model
 from blemore_baselines.models.recipes import Recipe
 from blemore_baselines.studies.intervals import outcomes
 
-# A modality's standardised rows → as the model gets them
+# A modality's standardised rows → the rows that the model gets
 DISTURB: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "zeroed": lambda X, rng: np.zeros_like(X),
     "noised": lambda X, rng: X + rng.standard_normal(X.shape, dtype=np.float32),
@@ -33,10 +33,10 @@ DISTURB: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 class HeldOut(NamedTuple):
     """One fold's clips, and the model that did not see them.
 
-    inside: (N,) which clips
-    X:      their standardised rows, where 0 is the training's mean and 1 its standard deviation
-    judge:  rows like X → their outcomes (rows, 4), by the model at its nested epoch and thresholds
-    seed:   the fold's own
+    inside: (N,) mask of the clips
+    X:      their standardised rows; 0 is the training mean and 1 the training standard deviation
+    judge:  rows like X → outcomes (rows, 4) of the model at its nested epoch and thresholds
+    seed:   of the fold
     """
 
     inside: np.ndarray
@@ -48,7 +48,7 @@ class HeldOut(NamedTuple):
 def held_out(
     dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int, title: str = "cross-validation"
 ) -> Iterator[HeldOut]:
-    """Cross-validate, then train each fold's model once more, to the epoch that the other folds chose.
+    """Cross-validates, then trains each fold's model again, up to the epoch chosen on the other folds.
 
     features: aggregated, of the dataset's clips, in its order
     """
@@ -64,7 +64,7 @@ def held_out(
 
 
 def _judge(model: nn.Module, thresholds: Thresholds, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Outcomes (rows, 4) of clips with these standardised rows and labels."""
+    """The outcomes (rows, 4) of clips with these standardised rows and labels."""
     logits = clip_logits(model, rows, np.arange(len(rows)), len(rows))
     return outcomes(decode_thresholds(softmax(logits), thresholds), labels)
 
@@ -80,8 +80,8 @@ def judge_all(dataset: Dataset, features: Features, recipe: Recipe, head: str, s
 def judge_disturbed(
     dataset: Dataset, modalities: Mapping[str, Features], recipe: Recipe, head: str, seed: int, repeats: int
 ) -> tuple[np.ndarray, dict[tuple[str, str], np.ndarray]]:
-    """Outcomes (N, 4) of the model of both video and audio: of the clips as they are, and by modality and way of
-    disturbing it, means over draws.
+    """Outcomes (N, 4) of the model of both video and audio: for undisturbed clips, and for each modality and way of
+    disturbing it as means over draws.
     """
     whole = np.zeros((len(dataset.ids), 4))
     disturbed = {(modality, how): np.zeros_like(whole) for modality in modalities for how in DISTURB}

@@ -1,9 +1,9 @@
-"""Does a model live on who acts? The dataset's actor-disjoint folds beside folds in which every actor takes part.
+"""Does a model profit from knowing the actors? Compares the dataset's actor-disjoint folds with actor-inclusive folds.
 
-The actor-inclusive folds have the sizes of the dataset's own. A clip's actor is then among those that the model
-was trained on, most often with the same emotion, and that is all that differs: recipe, number of training clips
-and nested choice of epoch and thresholds are the same. What is gained is what the identity of actors is worth,
-and what a random split of clips would promise too much.
+The actor-inclusive folds have the same sizes as the dataset's folds. The only difference is that the model was trained
+on other clips of the same actor, usually including the same emotion. Recipe, number of training clips, and nested
+choice of epoch and thresholds are the same. The gain is the benefit of knowing the actors, and the amount by which a
+random split of clips is too optimistic.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ ByMetric = Mapping[str, Estimate]
 def identity(
     dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int, signature: str, deals: int = DEALS
 ) -> Study:
-    """Cross-validate over the dataset's folds and over actor-inclusive ones, with each of `deals` seeds from `seed` on.
+    """Cross-validates over the dataset's folds and over actor-inclusive folds, with `deals` seeds starting at `seed`.
 
     features: aggregated, of the dataset's clips, in its order
 
-    Raises ValidationError: fewer than three folds, a fold without blends, or no actor with clips enough for two folds.
+    Raises ValidationError: fewer than three folds, a fold without blends, or no actor with enough clips for two folds.
     """
     check_folds(dataset, 3)
     if len(set(dataset.actors)) == len(dataset.ids):
@@ -54,7 +54,7 @@ def identity(
             Problem(
                 "no-shared-actors",
                 "video_id",
-                "each clip has an actor of its own; expected actors with several clips to share",
+                "every actor has a single clip; expected actors with several clips, to spread over folds",
             )
         )
     seeds = range(seed, seed + deals)
@@ -80,7 +80,7 @@ def identity(
     }
     return Study(
         "identity",
-        "What actors' identity is worth",
+        "The benefit of knowing the actors",
         {"folds": _table(head, single, gaps, runs)},
         {"gap": _draw(single, gaps, means, dataset.actors)},
         _findings(single, gaps, deals),
@@ -90,13 +90,13 @@ def identity(
 
 
 def deal(dataset: Dataset, seed: int) -> np.ndarray:
-    """Folds (N,) of the sizes of the dataset's own.
+    """Folds (N,) with the same sizes as the dataset's.
 
-    Each actor's clips, and of these each label's, are spread over all folds as evenly as sizes allow.
+    Each actor's clips, and within them each label's, are spread over all folds as evenly as sizes allow.
     """
     rng = np.random.default_rng(seed)
     folds, sizes = np.unique(dataset.folds, return_counts=True)
-    # Each fold's turns lie evenly in [0, 1); together they are the order in which folds take clips.
+    # Each fold's turns are evenly spaced in [0, 1); sorted together, they give the order in which folds take clips.
     turns = np.concatenate([(np.arange(size) + rng.random()) / size for size in sizes])
     owner = np.unique(dataset.actors, return_inverse=True)[1]
     clips = np.lexsort(
@@ -112,7 +112,7 @@ def deal(dataset: Dataset, seed: int) -> np.ndarray:
 
 
 def _outcomes(dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int, title: str) -> np.ndarray:
-    """Each clip's nested outcome (N, 4). `title`: of the progress bar."""
+    """Each clip's nested outcome (N, 4). `title` is for the progress bar."""
     logits = cross_validate(dataset, features, recipe, [head], [seed], title=title).logits[0, 0]
     return outcomes(by_thresholds(softmax(logits), dataset).labels, dataset.labels)
 
@@ -168,39 +168,36 @@ def _findings(single: Mapping[str, ByMetric], gaps: ByMetric, deals: int) -> lis
     )
     if score.beyond > 0:
         verdict = (
-            "The model profits from knowing its actors: a random split of clips would promise what new people do not"
-            " give."
+            "The model profits from knowing its actors, so a random split of clips would be too optimistic about new"
+            " people."
         )
     elif score.beyond < 0:
         verdict = (
-            "Knowing the actors does harm: where they play each label once, their clips in training speak against the"
-            " label that is held out."
+            "Knowing the actors does harm: if they play each label once, their training clips are evidence against the"
+            " held-out label."
         )
     else:
         verdict = (
-            "That the model profits from knowing its actors is not shown by these clips; the interval says how large"
-            " the effect can still be."
+            "These clips do not show that the model profits from knowing its actors; the interval shows how large the"
+            " effect may be."
         )
     return [
-        "With actors in training and validation alike, "
+        "With the same actors in training and validation, "
         + "; ".join(
-            f"{metric} {single['disjoint'][metric].value:.3f} becomes {single['inclusive'][metric].value:.3f},"
+            f"{metric} changes from {single['disjoint'][metric].value:.3f} to {single['inclusive'][metric].value:.3f},"
             f" {in_words(gap)}"
             for metric, gap in gaps.items()
         )
         + ".",
         f"The score changes by {signed(score.value)}{share}. {verdict}",
-        (
-            f"Both are means over {deals} seeds, of the training and of the deal; intervals are over actors, whose"
-            " clips stay together."
-        ),
+        (f"Both are means over {deals} seeds, for training and for dealing clips to folds. Intervals are over actors."),
     ]
 
 
 def _draw(
     single: Mapping[str, ByMetric], gaps: ByMetric, means: Mapping[str, np.ndarray], actors: Sequence[str]
 ) -> plots.Picture:
-    """The figures with intervals, and each actor's presence when known beside when new."""
+    """The figures with intervals, and each actor's presence when seen in training and when new."""
     canvas, axes = plots.figure(9.5, 4.2, columns=2, width_ratios=(1.25, 1))
     _draw_figures(axes[0, 0], single, gaps)
     _draw_actors(axes[0, 1], means, actors)
@@ -222,7 +219,7 @@ def _draw_figures(axis: plots.Axes, single: Mapping[str, ByMetric], gaps: ByMetr
         )
     axis.set_yticks(range(len(gaps)), [f"{metric}\n{signed(gap.value)}" for metric, gap in gaps.items()])
     axis.set(
-        ylim=(len(gaps) - 0.5, -0.5), xlabel="nested figure, 95 % interval over actors", title="what shared actors give"
+        ylim=(len(gaps) - 0.5, -0.5), xlabel="nested figure, 95 % interval over actors", title="effect of shared actors"
     )
     axis.set_xlim(left=0)
     axis.legend(frameon=False, loc="lower left", fontsize=9)
@@ -239,6 +236,6 @@ def _draw_actors(axis: plots.Axes, means: Mapping[str, np.ndarray], actors: Sequ
         ylim=(0, top),
         aspect="equal",
         xlabel="presence when new",
-        ylabel="presence when known",
+        ylabel="presence when seen in training",
         title=f"each actor ({int((familiar > new).sum())} of {len(names)} gain)",
     )

@@ -1,9 +1,9 @@
 """What a head relies on: permutation importance (Breiman 2001; Fisher et al. 2019) of groups of columns.
 
-In each fold's held-out clips a group's columns are exchanged between clips, all together, and the fold's own model, at
-its nested epoch and thresholds, decides again. Importance is what presence and salience lose by it, a mean over several
-permutations. A group whose content other groups hold as well can be exchanged at little loss: importance says what this
-model uses, not what the group knows.
+In each fold's held-out clips, a group's columns are permuted together between clips, and the fold's own model, at its
+nested epoch and thresholds, predicts again. Importance is the resulting loss of presence and salience, averaged over
+several permutations. A group whose information is also in other groups can be permuted at little loss: importance
+measures what this model uses, not what the group contains.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def importance(
     signature: str,
     repeats: int = REPEATS,
 ) -> Study:
-    """Measure what each group is worth to the head.
+    """Measures the importance of each group to the head.
 
-    sources: aggregated, of the dataset's clips, in its order; `names` are theirs
+    sources: aggregated, of the dataset's clips, in its order; `names` are the sources' names
 
     Raises ValidationError: several sources that are not aggregated; a fold without blends.
     """
@@ -74,7 +74,9 @@ def importance(
 def measure(
     dataset: Dataset, features: Features, groups: Sequence[Group], recipe: Recipe, head: str, seed: int, repeats: int
 ) -> tuple[np.ndarray, ...]:
-    """`outcomes` (N, 4) of the models as they are, and with each group permuted: (groups, N, 4), sums over repeats."""
+    """`outcomes` (N, 4) of the models without permutation, and with each group permuted: (groups, N, 4), sums over
+    repeats.
+    """
     whole, permuted = np.zeros((len(dataset.ids), 4)), np.zeros((len(groups), len(dataset.ids), 4))
     total = len(np.unique(dataset.folds)) * len(groups)
     with one_thread_each(), tqdm(total=total, desc="permuting", unit="group", disable=None) as progress:
@@ -91,14 +93,14 @@ def measure(
 
 
 def best_constant(dataset: Dataset) -> dict[str, float]:
-    """The most that one answer to every clip reaches (`blemore.trivial`), of each figure by itself."""
+    """The best value of each figure that any constant answer reaches (`blemore.trivial`)."""
     truth = {clip: LABELS[label] for clip, label in zip(dataset.ids, dataset.labels)}
     counts = trivial.evaluate(trivial.fit(truth.values()), truth).values()
     return {figure: max(getattr(one, f"acc_{figure}") for one in counts) for figure in LOST}
 
 
 def _losses_by_pair(dataset: Dataset, whole: np.ndarray, permuted: np.ndarray) -> LossesByPair:
-    """What each group is worth to the blends of each pair that occurs."""
+    """The importance of each group for the blends of each pair that occurs."""
     pair, actors = PAIR_OF_LABEL[dataset.labels], np.array(dataset.actors)
     clips = {"+".join(PAIRS[number]): pair == number for number in np.unique(pair[pair >= 0]).tolist()}
     return {
@@ -127,7 +129,7 @@ def _group_values(groups: Sequence[Group], losses: Losses, by_pair: LossesByPair
 
 def _groups_table(head: str, repeats: int, groups: Sequence[Group], losses: Losses) -> Table:
     return Table(
-        f"What {head} loses where a group's columns are exchanged between held-out clips: nested, mean of {repeats}"
+        f"Losses of {head} if a group's columns are permuted between held-out clips: nested, mean of {repeats}"
         " permutations, intervals over actors",
         ("group", "kind", "columns", *(column for figure in LOST for column in (figure, "low", "high", "p"))),
         [
@@ -139,7 +141,7 @@ def _groups_table(head: str, repeats: int, groups: Sequence[Group], losses: Loss
 
 def _pairs_table(figure: str, groups: Sequence[Group], by_pair: Mapping[str, Sequence[Estimate]]) -> Table:
     return Table(
-        f"The same by pair of emotions: {figure} of its blends",
+        f"Losses by pair of emotions: {figure} of its blends",
         ("group", *by_pair),
         [[group.name, *(losses[g].value for losses in by_pair.values())] for g, group in enumerate(groups)],
     )
@@ -152,7 +154,7 @@ def _worth(whole: Mapping[str, float], constant: Mapping[str, float]) -> str:
         + ", ".join(f"{figure} {whole[figure]:.3f} (best constant answer {constant[figure]:.3f})" for figure in LOST)
         + "."
         + "".join(
-            f" {figure.capitalize()} is no better than a constant answer's: no importance can be read from it."
+            f" {figure.capitalize()} is no better than a constant answer's, so its losses say nothing about importance."
             for figure in empty
         )
     )
@@ -167,9 +169,9 @@ def _findings(groups: Sequence[Group], losses: Losses, by_pair: LossesByPair) ->
     findings += [
         _pair_in_words(groups, by_pair["presence"]),
         (
-            "A group that shares what it knows with others can be permuted at little loss: importance is what the model"
-            " uses. Of groups that are worth nothing, one in forty still seems to lose beyond chance, and one in forty"
-            " to gain."
+            "A group whose information is also in others can be permuted at little loss: importance measures what the"
+            " model uses. Among groups of no importance, one in forty still appears to lose beyond chance, and one in"
+            " forty to gain."
         ),
     ]
     if any(group.name == "AU26" for group in groups):
@@ -180,7 +182,7 @@ def _findings(groups: Sequence[Group], losses: Losses, by_pair: LossesByPair) ->
 
 
 def _kinds(groups: Sequence[Group]) -> dict[str, list[int]]:
-    """Kind → the places of its groups."""
+    """Kind → indices of its groups."""
     places: dict[str, list[int]] = {}
     for g, group in enumerate(groups):
         places.setdefault(group.kind, []).append(g)
@@ -190,9 +192,9 @@ def _kinds(groups: Sequence[Group]) -> dict[str, list[int]]:
 def _kind_in_words(kind: str, groups: Sequence[Group], figure: str, losses: Sequence[Estimate]) -> str:
     places = _kinds(groups)[kind]
     most = max(places, key=lambda g: losses[g].value)
-    first = f"By {kind}, none loses {figure} where it is permuted."
+    first = f"By {kind}, no permutation lowers {figure}."
     if losses[most].value > 0:
-        first = f"By {kind}, {figure} loses most where {groups[most].name} is permuted: {in_words(losses[most])}."
+        first = f"By {kind}, permuting {groups[most].name} costs most {figure}: {in_words(losses[most])}."
     lose, gain = (_listed([groups[g].name for g in places if losses[g].beyond == sign]) for sign in (1, -1))
     return f"{first} Beyond chance, of {len(places)}, {lose} lose and {gain} gain."
 
@@ -207,10 +209,10 @@ def _pair_in_words(groups: Sequence[Group], by_pair: Mapping[str, Sequence[Estim
     pair = list(by_pair)[k]
     most = by_pair[pair][g]
     if most.value <= 0:
-        return "No pair loses presence by any group."
+        return "No pair loses presence through any permutation."
     return (
-        f"The pair that loses most presence is {pair}, by {groups[g].name}: {in_words(most)}; the largest of"
-        f" {values.size}, which chance alone lifts."
+        f"The largest loss of presence is that of {pair} through {groups[g].name}: {in_words(most)}. As the largest of"
+        f" {values.size}, it is inflated by chance."
     )
 
 
@@ -221,7 +223,7 @@ def _draw_bars(groups: Sequence[Group], losses: Losses) -> plots.Picture:
         for (kind, places), colour in zip(_kinds(groups).items(), plots.COLOURS):
             widths = [estimates[g].value for g in places]
             axis.barh(places, widths, color=colour, height=0.7, alpha=0.6, label=kind)
-        axis.set(xlabel=f"{figure} lost where permuted")
+        axis.set(xlabel=f"{figure} lost through permutation")
     canvas.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return plots.picture(canvas)
 
@@ -238,7 +240,7 @@ def _draw_pairs(groups: Sequence[Group], by_pair: LossesByPair) -> plots.Picture
         axis.set_title(f"{figure} lost", fontsize=10)
     canvas.colorbar(axes[0, 0].images[0], ax=axes, shrink=0.8, label="lost")
     canvas.suptitle(
-        "What blends lose where a group is permuted, in points of 100; bold: beyond chance by itself",
+        "Losses of blends if a group is permuted, in points of 100; bold: beyond chance (single comparison)",
         x=0.01,
         ha="left",
         fontsize=10,
@@ -247,7 +249,7 @@ def _draw_pairs(groups: Sequence[Group], by_pair: LossesByPair) -> plots.Picture
 
 
 def _draw_grid(axis: plots.Axes, by_pair: Mapping[str, Sequence[Estimate]], reach: float) -> None:
-    """A row for each group, a column for each pair, shaded from −reach to reach."""
+    """A row per group and a column per pair, shaded from −reach to reach."""
     values = np.array([[loss.value for loss in losses] for losses in by_pair.values()]).T
     for k, losses in enumerate(by_pair.values()):
         for g, loss in enumerate(losses):

@@ -1,6 +1,6 @@
-"""Figures with intervals over actors: each figure is a function of summed records, of which every clip has one.
+"""Figures with intervals over actors. Every clip has a record, and each figure is a function of summed records.
 
-The inference is that of `blemore.significance`. Records here are numbers of any kind, not counts alone.
+Inference is as in `blemore.significance`, but records may be any numbers, not only counts.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FIGURES = {  # of summed `outcomes`; nan without blends
     "score": lambda sums: (sums[..., 1] / sums[..., 0] + sums[..., 3] / sums[..., 2]) / 2,
 }
 CLIPS, BLENDS = 0, 2  # columns of `outcomes`
-SHARES = {"presence": CLIPS, "salience": BLENDS, "score": CLIPS}  # an actor without any has no part in the figure
+SHARES = {"presence": CLIPS, "salience": BLENDS, "score": CLIPS}  # actors without any are left out of the figure
 COLUMNS = tuple(column for name in FIGURES for column in (name, "low", "high"))  # of `cells`
 
 
 def outcomes(predicted: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(N, 4): each clip's record 1, right set, true blend, right blend, as in `blemore.metrics.Counts`."""
+    """(N, 4): each clip's record of 1, right set, true blend and right blend, as in `blemore.metrics.Counts`."""
     blend = IS_BLEND[labels]
     return np.stack(
         [np.ones(len(labels)), SET_OF_LABEL[predicted] == SET_OF_LABEL[labels], blend, blend & (predicted == labels)],
@@ -45,37 +45,37 @@ def estimate(
     within: tuple[float, float] = (0, 1),
     share: int = CLIPS,
 ) -> Estimate:
-    """A figure of the sum of records (N, k), inferred over actors (N,).
+    """An estimate over actors (N,) of a figure of summed records (N, k).
 
-    figure: sums (…, k) → (…), its range `within`
-    share:  a column of the records; actors whose sum of it is 0 have no part in the figure
+    figure: sums (…, k) → (…), in the range `within`
+    share:  a column of the records; actors whose sum in it is 0 are left out
     """
     _, owner = np.unique(actors, return_inverse=True)
     by_actor = np.zeros((int(owner.max()) + 1, records.shape[1]))
     np.add.at(by_actor, owner, records)
     whole = by_actor.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):  # without an actor, a figure can be undefined
+    with np.errstate(invalid="ignore", divide="ignore"):  # a figure can be undefined if an actor is left out
         left_out = figure(whole - by_actor[by_actor[:, share] != 0])
         return infer(float(figure(whole)), left_out.tolist(), within)
 
 
 def estimate_figure(records: np.ndarray, actors: Sequence[str], name: str) -> Estimate:
-    """A figure of FIGURES of `outcomes` (N, 4)."""
+    """The estimate of one of FIGURES from `outcomes` (N, 4)."""
     return estimate(records, actors, FIGURES[name], share=SHARES[name])
 
 
 def estimate_figures(records: np.ndarray, actors: Sequence[str]) -> dict[str, Estimate]:
-    """All figures of FIGURES of `outcomes` (N, 4), by name."""
+    """The estimates of all FIGURES from `outcomes` (N, 4), by name."""
     return {name: estimate_figure(records, actors, name) for name in FIGURES}
 
 
 def cells(by_figure: Mapping[str, Estimate]) -> list[Cell]:
-    """A table's cells for COLUMNS: each figure with the ends of its interval."""
+    """A table's cells for COLUMNS: each figure with the bounds of its interval."""
     return [cell for name in FIGURES for cell in by_figure[name][:3]]
 
 
 def compare(records: np.ndarray, baseline: np.ndarray, actors: Sequence[str], name: str = "score") -> Estimate:
-    """By how much a figure of FIGURES is above a baseline's; both are `outcomes` (N, 4) of the same clips."""
+    """The difference of one of FIGURES to a baseline's; both are `outcomes` (N, 4) of the same clips."""
     of, both = FIGURES[name], np.hstack([records, baseline])
     return estimate(both, actors, lambda sums: of(sums[..., :4]) - of(sums[..., 4:]), (-1, 1), SHARES[name])
 
@@ -90,7 +90,7 @@ def in_words(estimate: Estimate) -> str:
 
 
 def reach(estimates: Sequence[Estimate]) -> list[list[float]]:
-    """How far intervals reach below and above, as matplotlib's error bars take them."""
+    """The lengths of intervals below and above the values, as for matplotlib's error bars."""
     return [
         [0 if one.low is None else one.value - one.low for one in estimates],
         [0 if one.high is None else one.high - one.value for one in estimates],
@@ -105,7 +105,7 @@ def draw(
     label: str | None = None,
     shift: float = 0.0,
 ) -> None:
-    """Estimates with their intervals, one below the other, beside a line at zero."""
+    """Draws estimates with their intervals, one below the other, with a line at zero."""
     places = np.arange(len(names)) + shift
     values = np.array([estimate.value for estimate in estimates])
     axis.errorbar(values, places, xerr=reach(estimates), fmt="o", color=colour, capsize=3, markersize=5, label=label)

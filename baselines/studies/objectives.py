@@ -1,14 +1,14 @@
-"""Four things that a head can be trained for, and how its outputs are decoded.
+"""Four training objectives for a head, and how its outputs are decoded.
 
-- *soft labels*: the published head; KL divergence from 0.7 and 0.3
-- *regression*: the shares of the six emotions as numbers, by squared error
-- *ranking*: a score an emotion, by the margin of each two (RankNet, Burges et al. 2005): the larger share wins, equal
-  ones tie
+- *soft labels*: the published head; KL divergence from targets such as 0.7 and 0.3
+- *regression*: the shares of the six emotions, by squared error
+- *ranking*: a score per emotion, by the margins of all pairs (RankNet, Burges et al. 2005): the larger share wins,
+  equal shares tie
 - *multi-task*: the set of emotions (16) and the relation within each pair (3), by the likelihood of both
 
-The first three are decoded by the threshold rule, on probabilities, shares or margins, the last by the
-label of the highest expected score. Epochs and thresholds of a fold come from the other folds alone. Each
-also tells how large the first emotion's share of a pair is.
+The first three are decoded by the threshold rule on probabilities, shares or margins, the last by the label with the
+highest expected score. A fold's epoch and thresholds come only from the other folds. Each objective also predicts the
+first emotion's share of a pair.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from blemore_baselines.models.loop import Loss
 
 SHARES = np.array([first for first, _ in BLEND_SALIENCES]) / 100  # of the first emotion, by relation
 _PAIR = np.array([[EMOTIONS.index(emotion) for emotion in pair] for pair in PAIRS])  # (10, 2)
-_ONE, _OTHER = map(list, zip(*combinations(range(len(EMOTIONS)), 2)))  # each two of the six
+_ONE, _OTHER = map(list, zip(*combinations(range(len(EMOTIONS)), 2)))  # all pairs of the six
 
 
 class Decoded(NamedTuple):
-    """Nested: predicted labels (N,), and the epoch (from 0) whose outputs they were decoded from (N,)."""
+    """Nested: predicted labels (N,), and the epoch (from 0) of the outputs that they were decoded from (N,)."""
 
     labels: np.ndarray
     epochs: np.ndarray
 
 
 class Objective(NamedTuple):
-    """outputs: how many; shares: (rows, outputs), pairs (rows,) → the first emotion's share of its pair, in [0, 1]
-    (rows,).
+    """outputs: number of outputs
+    shares:  (rows, outputs), pairs (rows,) → the first emotion's share of its pair (rows,), in [0, 1]
     """
 
     outputs: int
@@ -64,10 +64,10 @@ def regression_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
 
 
 def ranking_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """−log σ(margin) of each two emotions, toward the larger share; of equal shares half of it either way.
+    """−log σ(margin) for each pair of emotions, toward the larger share; half of it each way for equal shares.
 
-    A third of the sum over the 15: at equal scores a gradient as large as that of soft labels, for the pull of weight
-    decay is the same.
+    A third of the sum over the 15 pairs. At equal scores its gradient is then as large as that of soft labels, so
+    weight decay has the same effect.
     """
     targets = _targets(labels)
     wins = (1 + torch.sign(targets[:, _ONE] - targets[:, _OTHER])) / 2
@@ -79,7 +79,7 @@ def multi_task_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
 
 
 def log_posterior(outputs: torch.Tensor) -> torch.Tensor:
-    """(…, 16 + 30) → log P(label) (…, 36): the set's, and for a blend the relation's given its pair."""
+    """(…, 16 + 30) → log P(label) (…, 36): log P(set), plus log P(relation | pair) for a blend."""
     sets = torch.log_softmax(outputs[..., :N_SETS], dim=-1)
     relations = torch.log_softmax(outputs[..., N_SETS:].unflatten(-1, (len(PAIRS), N_RELATIONS)), dim=-1)
     return torch.cat([sets[..., : len(EMOTIONS)], (sets[..., len(EMOTIONS) :, None] + relations).flatten(-2)], dim=-1)
@@ -93,8 +93,9 @@ def _targets(labels: torch.Tensor) -> torch.Tensor:
 
 
 def margins(scores: np.ndarray) -> np.ndarray:
-    """Ranking scores (…, 6) as the threshold rule reads them: the second one stands for its lead over the third, the
-    gap for the lead of the first over the second, each as tanh(margin / 2) in [0, 1)."""
+    """Ranking scores (…, 6) as input of the threshold rule: the second value is the second's lead over the third, and
+    the gap is the first's lead over the second, each as tanh(margin / 2) in [0, 1).
+    """
     first, second, third = (np.sort(scores, axis=-1)[..., -k, None].astype(np.float64) for k in (1, 2, 3))
     values = np.tanh((scores - third) / 2)
     top = np.tanh((second - third) / 2) + np.tanh((first - second) / 2)
@@ -111,7 +112,7 @@ def by_thresholds(values: np.ndarray, dataset: Dataset) -> Decoded:
 
 
 def by_posterior(posteriors: np.ndarray, dataset: Dataset) -> Decoded:
-    """posteriors: (epochs, N, 36), out of fold. The share of blends that a decision needs is the other folds', too."""
+    """posteriors: (epochs, N, 36), out of fold. Decisions also use the other folds' share of blends."""
     decoded = Decoded(*np.zeros((2, len(dataset.ids)), dtype=int))
     for fold in np.unique(dataset.folds):
         inside, truth = dataset.folds == fold, dataset.labels[dataset.folds != fold]
@@ -127,21 +128,18 @@ def by_posterior(posteriors: np.ndarray, dataset: Dataset) -> Decoded:
 
 
 def by_difference(values: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """(1 + p − q) / 2 of a pair's values p, q: exact where they sum to 1, and 1/2 where the pair was not seen.
-
-    Within [0, 1].
-    """
+    """(1 + p − q) / 2 for a pair's values p and q, in [0, 1]: exact if they sum to 1, and 1/2 if both are 0."""
     first, second = np.take_along_axis(values, _PAIR[pairs], axis=1).T
     return np.clip((1 + first - second) / 2, 0, 1)
 
 
 def by_margin(scores: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """σ(margin) says how likely the first one dominates, ties by half: the shares 30, 50, 70 follow."""
+    """The share follows from σ(margin), the probability that the first emotion dominates (ties count half)."""
     return SHARES.min() + np.ptp(SHARES) * softmax(np.take_along_axis(scores, _PAIR[pairs], axis=1))[:, 0]
 
 
 def by_relation(outputs: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """The expected share over the relations of the pair."""
+    """The expected share over the pair's relations."""
     relations = outputs[:, N_SETS:].reshape(len(outputs), len(PAIRS), N_RELATIONS)
     return softmax(relations[np.arange(len(pairs)), pairs]) @ SHARES
 

@@ -1,8 +1,8 @@
-"""Salience as a quantity: are there better things to train a head for than soft labels?
+"""Salience as a quantity: are there better training objectives than soft labels?
 
-The heads of objectives.py have one form of trunk, and are trained on the same folds with the same seed, batches and
-optimiser. Beside the metrics stands the error of the share that they predict for the first emotion of a true blend. Who
-always says 50 has an RMSE of 16.3 where the three saliences are equally frequent.
+The heads of objectives.py have the same trunk, and are trained on the same folds with the same seed, batches and
+optimiser. In addition to the metrics, the study reports the error of the predicted share of the first emotion of a true
+blend. Always predicting 50 has an RMSE of 16.3 if the three saliences are equally frequent.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ INTERVAL = ("low", "high", "p")
 
 
 class Result(NamedTuple):
-    """What a head predicts, nested.
+    """A head's nested predictions.
 
     labels: (N,)
     epochs: fold → the epoch (from 1) that its labels were decoded at
-    shares: (blends,) of the true blends' first emotions, in [0, 1]
+    shares: (blends,) predicted for the true blends' first emotions, in [0, 1]
     """
 
     labels: np.ndarray
@@ -56,7 +56,7 @@ class Result(NamedTuple):
 
 
 def salience(dataset: Dataset, features: Features, recipe: Recipe, head: str, seed: int, signature: str) -> Study:
-    """Train the head for each objective, and compare them.
+    """Trains the head for each objective, and compares them.
 
     features: aggregated, of the dataset's clips, in its order
 
@@ -103,7 +103,7 @@ class Errors(NamedTuple):
 
 
 def errors(predicted: np.ndarray, true: np.ndarray) -> Errors:
-    """Of shares in [0, 1], in percentage points."""
+    """The errors of shares in [0, 1], in percentage points."""
     wrong = 100 * (predicted - true)
     return Errors(float(np.sqrt((wrong**2).mean())), float(np.abs(wrong).mean()))
 
@@ -119,7 +119,7 @@ def estimate_errors(predicted: np.ndarray, true: np.ndarray, actors: Sequence[st
 
 
 def compare_rmse(predicted: np.ndarray, baseline: np.ndarray, true: np.ndarray, actors: Sequence[str]) -> Estimate:
-    """By how many percentage points the RMSE is above a baseline's."""
+    """The difference of the RMSE to a baseline's, in percentage points."""
     squares = np.stack([np.ones(len(true)), (100 * (predicted - true)) ** 2, (100 * (baseline - true)) ** 2], axis=1)
     return estimate(
         squares,
@@ -144,7 +144,7 @@ def _run(name: str, dataset: Dataset, features: Features, recipe: Recipe, head: 
 
 def _heads_table(head: str, reached: Mapping[str, Mapping[str, Estimate]], gains: Mapping[str, Estimate]) -> Table:
     return Table(
-        f"What {head} is trained for, nested; score gained over {BASELINE}, intervals over actors",
+        f"Training objectives for {head}, nested; score gained over {BASELINE}, intervals over actors",
         ("head", *COLUMNS, "gained", *INTERVAL),
         [[name, *cells(by_figure), *gains.get(name, [None] * 4)[:4]] for name, by_figure in reached.items()],
     )
@@ -161,11 +161,11 @@ def _errors_table(
     shares = {name: result.shares for name, result in results.items()} | {"always 50": always_50}
     rows: list[list[Cell]] = []
     for name, predicted in shares.items():
-        spread = (cell for one in estimate_errors(predicted, true, actors) for cell in one[:3])
+        spread = (cell for error in estimate_errors(predicted, true, actors) for cell in error[:3])
         rows.append([name, *spread, *nearer.get(name, [None] * 4)[:4]])
     return Table(
-        f"What {head} is trained for, nested: errors of the first emotion's share in {len(true):,} blends, percentage"
-        " points, and RMSE above that of always saying 50, intervals over actors",
+        f"Training objectives for {head}, nested: errors of the first emotion's share in {len(true):,} blends, in"
+        " percentage points, and RMSE minus that of always predicting 50; intervals over actors",
         ("head", "RMSE", "low", "high", "MAE", "low", "high", "above always 50", *INTERVAL),
         rows,
     )
@@ -178,19 +178,19 @@ def _findings(
         f"Score gained over {BASELINE} ({baseline.score:.3f}): "
         + "; ".join(f"{name} {in_words(gain)}" for name, gain in gains.items())
         + ".",
-        f"RMSE of the share beside that of always saying 50 ({constant.rmse:.1f}), less is better: "
+        f"RMSE of the share minus that of always predicting 50 ({constant.rmse:.1f}); lower is better: "
         + "; ".join(f"{name} {in_words(distance)}" for name, distance in nearer.items())
         + ".",
         (
-            f"The multi-task head learns each pair's relation from that pair's own clips, {blends / len(PAIRS):.0f} on"
-            " average in all folds; the others share what they learn among pairs."
+            f"The multi-task head learns each pair's relation only from that pair's clips, {blends / len(PAIRS):.0f} on"
+            " average in all folds; the other heads share strength between pairs."
         ),
         ONE_TRAINING,
     ]
 
 
 def _draw_shares(results: Mapping[str, Result], true: np.ndarray, wrong: Mapping[str, Errors]) -> plots.Picture:
-    """How the predicted shares lie, for each true one."""
+    """The distribution of predicted shares for each true share."""
     canvas, axes = plots.figure(10, 3.4, columns=len(results), sharey=True)
     for axis, (name, result) in zip(axes[0], results.items()):
         for k, share in enumerate(sorted(SHARES)):
@@ -199,12 +199,14 @@ def _draw_shares(results: Mapping[str, Result], true: np.ndarray, wrong: Mapping
         axis.set_title(f"{name}\nRMSE {wrong[name].rmse:.1f}, MAE {wrong[name].mae:.1f}", fontsize=10)
         axis.set(xlabel="true share, %", ylim=(0, 100))
     axes[0, 0].set_ylabel("predicted share of the\nfirst emotion, %")
-    canvas.suptitle("Each true blend in order; bars: means; dashed: the truth", x=0.01, ha="left", fontsize=10)
+    canvas.suptitle(
+        "True blends, sorted by prediction; bars: means; dashed: true shares", x=0.01, ha="left", fontsize=10
+    )
     return plots.picture(canvas)
 
 
 def _draw_share(axis: plots.Axes, place: int, share: float, predicted: np.ndarray) -> None:
-    """The predictions, in percent and in order, for clips of one true share."""
+    """Draws the sorted predictions, in percent, for clips of one true share."""
     if len(predicted):
         places = place + np.linspace(-0.28, 0.28, len(predicted))
         axis.scatter(places, predicted, s=4, color=plots.COLOURS[place], alpha=0.6, linewidths=0)
@@ -217,5 +219,5 @@ def _draw_gains(gains: Mapping[str, Estimate], nearer: Mapping[str, Estimate]) -
     draw(axes[0, 0], list(gains), list(gains.values()), plots.COLOURS[0])
     axes[0, 0].set(xlabel=f"score gained over {BASELINE}")
     draw(axes[0, 1], list(nearer), list(nearer.values()), plots.COLOURS[1])
-    axes[0, 1].set(xlabel="RMSE beside always saying 50 (points; left is better)")
+    axes[0, 1].set(xlabel="RMSE minus that of always predicting 50 (points; left is better)")
     return plots.picture(canvas)

@@ -1,4 +1,4 @@
-"""What all studies need: folds that can be compared, a signature, and how a difference is written."""
+"""What all studies share: a check of the folds, a signature, and the format of differences."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from blemore_baselines.features import Features
 
 
 def signed(number: float) -> str:
-    """A difference, as findings tell it: `+0.012`, `−0.012`."""
+    """A difference as written in findings: `+0.012`, `−0.012`."""
     return f"{number:+.3f}".replace("-", "−")
 
 
 def check_folds(dataset: Dataset, least: int) -> None:
-    """ValidationError: fewer folds than `least`, or one without blends, on which nothing can be said of salience."""
+    """ValidationError: fewer folds than `least`, or a fold without blends, which has no ACC_salience."""
     folds, blends = np.unique(dataset.folds), set(dataset.folds[IS_BLEND[dataset.labels]].tolist())
     without = [str(fold) for fold in folds.tolist() if fold not in blends]
     problems = []
@@ -37,7 +37,7 @@ def check_folds(dataset: Dataset, least: int) -> None:
             Problem(
                 "no-blends",
                 "folds",
-                f"no blends in fold {', '.join(without)}; expected some in each, or there is no ACC_salience",
+                f"no blends in fold {', '.join(without)}; expected some in each fold, for ACC_salience",
             )
         )
     if problems:
@@ -45,12 +45,12 @@ def check_folds(dataset: Dataset, least: int) -> None:
 
 
 def signature(study: str, dataset: Dataset, **settings: object) -> str:
-    """A line that holds what a study was computed from: clips with labels, folds and actors, and settings, digests of
-    its inputs among them.
+    """A line that identifies a study's inputs: clips with labels, folds and actors, and settings, including digests of
+    features or scores.
     """
     return line({"study": study, "clips": len(dataset.ids), "train": dataset.digest, **settings, "version": VERSION})
 
 
 def digests(sources: Sequence[Features]) -> str:
-    """What a signature holds of features or scores."""
+    """A signature's entry for features or scores."""
     return "+".join(source.digest for source in sources)

@@ -1,19 +1,19 @@
-"""Do thresholds travel? Where α and β are best, and what is lost where they were chosen on other clips.
+"""Do thresholds transfer? The best α and β, and the loss if they are chosen on other clips.
 
-Each fold in turn is a pseudo-test. It is decoded with thresholds that the other folds chose, and the *drop*
-from what those folds report, each at its own best thresholds as in the paper's validation table, is split:
+Each fold in turn is a pseudo-test. It is decoded with thresholds chosen on the other folds. The other folds' own
+figures, each at its best thresholds as in the paper's validation table, are higher; this *drop* is split:
 
     drop      validation − transferred  = mismatch + rest
     mismatch  own best − transferred    the same clips, other thresholds
     rest      validation − own best     other clips, each with its own best: how much harder this fold is
 
-In the mean over folds the rest is nothing by construction, and the mismatch is the drop. But the best of many
-thresholds is too good on the clips it is chosen on, whatever they are: where clips are dealt at random to folds
-of the same sizes, thresholds shift by chance alone, and what is lost still is that optimism. Only what the real
-folds lose beyond it speaks of thresholds that differ between people, or between the folds' models.
+In the mean over folds the rest is zero by construction, and the mismatch equals the drop. But the best of many
+thresholds is always too good on the clips that it is chosen on. If clips are dealt at random to folds of the same
+sizes, thresholds shift only by chance, and the loss is just that optimism. Only a larger loss of the real folds is
+evidence that thresholds differ between people or between the folds' models.
 
 Thresholds are not the only cause of a drop from validation to test. In the paper's protocol the number of epochs is
-another: each fold is reported at its best one, and the model that is tested is trained for a fixed number.
+another: each fold is reported at its best epoch, but the tested model is trained for a fixed number.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ Splits = Mapping[str, Mapping[int, Split]]  # figure → fold
 
 
 def thresholds(dataset: Dataset, probabilities: np.ndarray, seed: int, signature: str, deals: int = DEALS) -> Study:
-    """Where thresholds are best, and how well they travel.
+    """The best thresholds, and how well they transfer.
 
-    probabilities: (N, 6) of the dataset's clips, in its order, each by a model that saw none of its fold
+    probabilities: (N, 6) of the dataset's clips, in its order, each from a model that saw none of the clip's fold
 
     Raises ValidationError: fewer than three folds, or a fold without blends.
     """
@@ -84,12 +84,12 @@ def thresholds(dataset: Dataset, probabilities: np.ndarray, seed: int, signature
         "transfer": _draw(split, lost, chance),
     }
     findings, values = _findings(best, lost, beyond, split), _values(best, lost, beyond, split, deals)
-    return Study("thresholds", "Do thresholds travel?", tables, figures, findings, values, signature)
+    return Study("thresholds", "Do thresholds transfer?", tables, figures, findings, values, signature)
 
 
 def _optima_table(best: Best) -> Table:
     return Table(
-        "Best α and β, exact, with their plateau",
+        "Exact best α and β, with their plateaus",
         ("range", "of", "α", "from", "to", "β", "from", "to", "value"),
         [
             [bounds, name, one.thresholds.alpha, *one.alpha, one.thresholds.beta, *one.beta, one.score]
@@ -102,7 +102,7 @@ def _optima_table(best: Best) -> Table:
 def _folds_table(splits: Splits, transfer: Transfer) -> Table:
     columns = ("fold", "of", "own α", "own β", "their α", "their β")
     return Table(
-        "Each fold with the other folds' thresholds, by the grid",
+        "Each fold with the other folds' thresholds, from the grid",
         (*columns, "validation", "own best", "transferred", "drop", "mismatch", "rest"),
         [
             [str(fold), name, *transfer.own_thresholds[fold], *transfer.thresholds[fold], *split]
@@ -114,8 +114,8 @@ def _folds_table(splits: Splits, transfer: Transfer) -> Table:
 
 def _mismatch_table(lost: Losses, beyond: Chances, deals: int) -> Table:
     return Table(
-        f"Lost by thresholds that others chose, all clips; by chance: mean of {deals} random deals of the clips, and"
-        " how often one loses as much",
+        f"Loss with thresholds chosen on other folds, all clips; by chance: mean of {deals} random deals of the clips,"
+        " and how often a deal loses at least as much",
         ("chosen by", "of", "mismatch", "low", "high", "p", "by chance", "beyond", "p of deals"),
         [[way, name, *loss[:4], *beyond[way][name]] for way, losses in lost.items() for name, loss in losses.items()],
     )
@@ -153,8 +153,8 @@ def _optima_in_words(best: Best) -> str:
         if name != "score"
     )
     return (
-        f"All clips together score best, {full.score:.3f}, at {_place(full)}; within 0.1 to 0.5, {narrow.score:.3f} at"
-        f" {_place(narrow)}. Alone, each is best elsewhere: {alone}."
+        f"The best score on all clips is {full.score:.3f}, at {_place(full)}; within 0.1 to 0.5 it is"
+        f" {narrow.score:.3f}, at {_place(narrow)}. The single metrics have their optima elsewhere: {alone}."
     )
 
 
@@ -165,9 +165,9 @@ def _place(plateau: Plateau) -> str:
 
 def _loss_in_words(losses: Mapping[str, Estimate]) -> str:
     return (
-        "Thresholds of the other folds (grid) instead of a fold's own best lose "
+        "Loss with the other folds' thresholds (grid) instead of a fold's own best: "
         + ", ".join(f"{name} {signed(loss.value)}{_interval(loss)}" for name, loss in losses.items())
-        + ". The score can hardly gain by it, since a fold's own best was chosen on the very clips."
+        + ". The score can hardly improve, because a fold's own best was chosen on the same clips."
     )
 
 
@@ -180,15 +180,15 @@ def _interval(loss: Estimate) -> str:
 def _chance_in_words(beyond: Mapping[str, Beyond]) -> str:
     shifted = [name for name, one in beyond.items() if one.p_deals <= 0.05]
     verdict = (
-        "The loss is within what choosing on few clips gives; that thresholds differ from fold to fold is not shown."
+        "Choosing on few clips explains this loss, so it does not show that the best thresholds differ between folds."
     )
     if shifted:
         show = "show" if len(shifted) > 1 else "shows"
-        verdict = f"The folds want thresholds of their own, as {' and '.join(shifted)} {show}."
+        verdict = f"The best thresholds differ between folds, as {' and '.join(shifted)} {show}."
     return (
-        "Dealt at random, where thresholds differ by chance alone, the clips lose "
+        "If clips are dealt at random, so that thresholds differ only by chance, the loss is "
         + ", ".join(f"{name} {signed(one.by_chance)}" for name, one in beyond.items())
-        + "; beyond that the real folds lose "
+        + "; beyond that, the real folds lose "
         + ", ".join(f"{name} {signed(one.beyond)} (p = {one.p_deals:.3f})" for name, one in beyond.items())
         + f". {verdict}"
     )
@@ -203,15 +203,15 @@ def _difficulty_in_words(splits: Splits) -> str:
         for metric in ("acc_presence", "acc_salience")
     )
     return (
-        f"How hard a fold is, each at its own best, sets it apart from the others by {apart}. For scale: the paper's"
-        f" systems lose {presence:.3f} presence and {salience:.3f} salience on average from validation to test. Not all"
-        f" of it can be due to thresholds: their validation takes each fold at its best of {recipe.epochs} epochs, and"
-        f" the models that were tested had been trained for {recipe.final_epochs}."
+        f"Folds differ in difficulty: at its own best thresholds, a fold differs from the others by {apart}. For scale,"
+        f" the paper's systems lose {presence:.3f} presence and {salience:.3f} salience on average from validation to"
+        f" test. Thresholds cannot explain all of that: validation uses each fold's best of {recipe.epochs} epochs, but"
+        f" the tested models were trained for {recipe.final_epochs}."
     )
 
 
 def _draw(splits: Splits, lost: Losses, chance: Mapping[str, Mapping[str, np.ndarray]]) -> plots.Picture:
-    """Each fold's own best beside the transferred figure, and what is lost beside what random deals lose."""
+    """Each fold's own best and transferred figure, and the losses of the real folds and of random deals."""
     canvas, axes = plots.figure(12.5, 3.8, columns=3, width_ratios=(1, 1, 1.25))
     *folds, losses = axes[0]
     for axis, name in zip(folds, ("presence", "salience")):
@@ -256,4 +256,4 @@ def _draw_losses(axis: plots.Axes, lost: Losses, chance: Mapping[str, Mapping[st
             solid_capstyle="butt",
             label="random deals, middle 95 %" if row == 0 else None,
         )
-    axis.set(xlabel="lost by transferred thresholds", title="the mismatch")
+    axis.set(xlabel="loss with transferred thresholds", title="mismatch")

@@ -1,4 +1,4 @@
-"""Where α and β are best, in any range and for each metric alone."""
+"""The best α and β, in any range and for each metric."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ RANGES = {"0.1 to 0.5": (0.1, 0.5), "full": (0.0, 1.0)}
 
 
 def optima(probabilities: np.ndarray, labels: np.ndarray, low: float, high: float) -> dict[str, Plateau]:
-    """The best presence, salience and score that α and β in [low, high] give, and where.
+    """The best presence, salience and score for α and β in [low, high], and where they are reached.
 
-    Where several are best: the widest interval of α, the widest of β there, and the middle of both. Presence leaves β
-    all its range.
+    If several points are best: the widest interval of α, the widest of β there, and the middle of both. For presence,
+    the interval of β is the whole range.
     """
     return {metric: fit_exact(probabilities, labels, metric, (low, high)) for metric in Surface._fields}
 
@@ -25,9 +25,9 @@ def optima(probabilities: np.ndarray, labels: np.ndarray, low: float, high: floa
 def draw(
     probabilities: np.ndarray, labels: np.ndarray, folds: np.ndarray, own: Sequence[tuple[int, Thresholds]]
 ) -> plots.Picture:
-    """Presence by α, of each fold and of all; salience and score by both, with the optima.
+    """Draws presence over α, for each fold and for all clips; salience and score over both thresholds, with the optima.
 
-    own: folds with their own best.
+    own: folds with their own best thresholds
     """
     best, figures = optima(probabilities, labels, *RANGES["full"]), surface(probabilities, labels, ALPHAS, BETAS)
     figure, axes = plots.figure(12.5, 4, columns=3)
@@ -55,17 +55,17 @@ def draw(
 
 
 def _draw_presence(axis, by_fold: Sequence[np.ndarray], pooled: np.ndarray) -> None:
-    """Presence at each of ALPHAS: of each fold, and of all clips."""
+    """Draws presence at each of ALPHAS, for each fold and for all clips."""
     for number, presence in enumerate(by_fold):
         axis.plot(ALPHAS, presence, color="0.7", linewidth=1, label=None if number else "a fold")
     axis.plot(ALPHAS, pooled, color=plots.COLOURS[0], linewidth=2.5, label="all clips")
     axis.axvspan(0.1, 0.5, color=plots.COLOURS[4], alpha=0.12, linewidth=0, label="0.1 to 0.5")
-    axis.set(xlabel="α", ylabel="presence", title="presence (β has no part in it)", ylim=(0, None), xlim=(0, 0.5))
+    axis.set(xlabel="α", ylabel="presence", title="presence (independent of β)", ylim=(0, None), xlim=(0, 0.5))
     axis.legend(frameon=False, fontsize=8, loc="lower left")
 
 
 def _draw_map(figure, axis, name: str, values: np.ndarray, best: Mapping[str, Plateau]) -> None:
-    """A figure at all of ALPHAS and BETAS, its optimum, and the range of 0.1 to 0.5."""
+    """Draws a figure at all ALPHAS and BETAS, its optimum, and the range from 0.1 to 0.5."""
     figure.colorbar(axis.pcolormesh(ALPHAS, BETAS, values.T, cmap="cividis", shading="nearest"), ax=axis)
     axis.plot([0.1, 0.5, 0.5, 0.1, 0.1], [0.1, 0.1, 0.5, 0.5, 0.1], color="white", linewidth=1.2, linestyle="dashed")
     alpha, beta = best[name].thresholds

@@ -1,4 +1,4 @@
-"""Each fold as a pseudo-test of thresholds that the other folds chose, and what is lost by it; see thresholds.py."""
+"""Each fold as a pseudo-test of thresholds chosen on the other folds, and the resulting loss; see thresholds.py."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from blemore_baselines.studies.intervals import FIGURES, outcomes
 WAYS = {  # how the thresholds of a pseudo-test were chosen
     "grid": "the published grid, on all other folds together",
     "exact": "the exact optimum, on all other folds together",
-    "best fold": "the published grid, on the best of the other folds alone, as for the paper's test",
+    "best fold": "the published grid, on the best of the other folds only, as for the paper's test",
 }
 
 
 class Transfer(NamedTuple):
-    """Each clip's outcome (N, 4), and fold → thresholds: at the fold's own best ones, and at the transferred ones."""
+    """Each clip's outcome (N, 4) and the thresholds by fold, for the fold's own best and the transferred thresholds."""
 
     own: np.ndarray
     transferred: np.ndarray
@@ -28,7 +28,7 @@ class Transfer(NamedTuple):
     thresholds: Mapping[int, Thresholds]
 
     def losses(self) -> dict[str, float]:
-        """The mismatch of all clips together, by figure."""
+        """The mismatch over all clips, by figure."""
         return {
             name: float(of(self.own.sum(axis=0)) - of(self.transferred.sum(axis=0))) for name, of in FIGURES.items()
         }
@@ -89,7 +89,7 @@ def split_drop(transfer: Transfer, folds: np.ndarray, name: str) -> dict[int, Sp
 
 
 def by_chance(dataset: Dataset, probabilities: np.ndarray, seed: int, deals: int) -> dict[str, dict[str, np.ndarray]]:
-    """The mismatch where clips are dealt at random to folds of the same sizes: way → figure → (deals,)."""
+    """The mismatch if clips are dealt at random to folds of the same sizes: way → figure → (deals,)."""
     rng = np.random.default_rng(seed)
     losses = []
     for _ in tqdm(range(deals), desc="random deals", unit="deal", disable=None):
@@ -99,7 +99,7 @@ def by_chance(dataset: Dataset, probabilities: np.ndarray, seed: int, deals: int
 
 
 class Beyond(NamedTuple):
-    """What is lost by chance (the mean of random deals), what more, and how often a deal loses as much, in (0, 1]."""
+    """The loss by chance (mean of random deals), the loss beyond it, and how often a deal loses as much, in (0, 1]."""
 
     by_chance: float
     beyond: float
@@ -107,7 +107,7 @@ class Beyond(NamedTuple):
 
 
 def beyond_chance(loss: float, dealt: np.ndarray) -> Beyond:
-    """A loss beside those of random deals (deals,)."""
+    """A loss compared with those of random deals (deals,)."""
     rounding = 1e-12
     return Beyond(
         float(dealt.mean()), loss - float(dealt.mean()), float((dealt >= loss - rounding).sum() + 1) / (len(dealt) + 1)

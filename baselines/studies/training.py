@@ -1,4 +1,4 @@
-"""Out-of-fold outputs of a module of any form, trained by the same loop as the published heads."""
+"""Out-of-fold outputs of any module, trained by the same loop as the published heads."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from blemore_baselines.models.recipes import Recipe
 Build = Callable[[Sequence[int]], nn.Module]
 # For the findings of studies that train each rival once.
 ONE_TRAINING = (
-    "Epochs and thresholds of a fold come from the other folds. The p-values stand for one comparison each, of these"
-    " very trainings: another --seed trains others. The preset's recipe was chosen for the baseline, not for its"
+    "Epochs and thresholds of a fold come from the other folds. Each p-value is for one comparison of these trained"
+    " models; another --seed trains different ones. The preset's recipe was chosen for the baseline, not for its"
     " rivals."
 )
 
@@ -31,11 +31,11 @@ ONE_TRAINING = (
 def out_of_fold(
     dataset: Dataset, parts: Sequence[Features], recipe: Recipe, build: Build, loss: Loss, seed: int, title: str
 ) -> np.ndarray:
-    """Outputs (epochs, N, K) float32 of every epoch. Each clip's come from a module, a scaler and a basis that saw none
-    of its fold.
+    """Outputs (epochs, N, K) float32 of every epoch. Each clip's outputs come from a module, a scaler and a basis that
+    saw none of the clip's fold.
 
-    parts: aggregated, of the dataset's clips, in its order; each is written in a basis of its own where the recipe asks
-           for one, so that the module can tell them apart
+    parts: aggregated, of the dataset's clips, in its order; if the recipe uses a basis, each part has its own, which
+           keeps the parts separate
     loss:  of outputs (rows, K) and label indices (rows,)
     """
     results: dict[int, np.ndarray] = {}

@@ -1,1 +1,1 @@
-"""What is in a downloaded dataset."""
+"""Getting, unpacking and checking the dataset."""

@@ -1,7 +1,7 @@
-"""What a dataset's folder holds, what is missing, and where it differs from what the challenge's papers and lists say.
+"""What a dataset's folder contains, what is missing, and where it differs from the challenge's papers and lists.
 
-The embedded demo (told by its marker file) is judged by its own tables alone: it is not the challenge's dataset, and
-its counts differ.
+The embedded demo (recognised by its marker file) is checked only against its own tables, because its counts differ from
+those of the challenge's dataset.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from blemore_baselines.survey.locate import Located, locate
 from blemore_baselines.template import OFFICIAL_IDS
 
 FOLDS = (522, 486, 468, 472, 508)  # clips in each, Lachmann et al. 2026
-ACTORS = 47  # of train; those of test are not public
+ACTORS = 47  # in train; those in test are not public
 PARTITIONS = ("train", "test")
 FEATURES = "Pre-extracted features"
-CURRENT = "Take it from the current record (see data/README.md)."
+CURRENT = "Get it from the current record (see data/README.md)."
 
 
 class Survey(NamedTuple):
     """What is in a dataset's folder.
 
-    demo:     whether it is the demo, for which nothing but its own tables is expected
+    demo:     whether it is the demo, which is checked only against its own tables
     dataset:  the labelled clips
-    seconds:  by clip id, of every known clip whose video can be read
-    tables:   what is there
-    problems: what is wrong; none, if everything expected is there
+    seconds:  durations by clip id, for every known clip whose video can be read
+    tables:   what was found
+    problems: what is wrong; empty if everything expected was found
     """
 
     folder: Path
@@ -62,10 +62,10 @@ class Survey(NamedTuple):
 class Videos(NamedTuple):
     """The videos of a folder, by clip id."""
 
-    seconds: dict[str, float]  # of those that can be read
+    seconds: dict[str, float]  # durations of those that can be read
     unreadable: dict[str, Problem]
     doubled: dict[str, list[Path]]  # clips with several files
-    unknown: list[str]  # of no clip in the metadata
+    unknown: list[str]  # files of clips that are not in the metadata
 
 
 class Source(NamedTuple):
@@ -75,17 +75,17 @@ class Source(NamedTuple):
     part: str  # train or test
     path: Path
     missing: list[str]  # clips of the partition without features
-    unknown: list[str]  # clips with features that are not of the partition
-    unreadable: dict[str, str]  # why, by clip
-    shapes: dict[str, tuple[int, int]]  # (T, D) of the readable, by clip
+    unknown: list[str]  # clips with features that are not in the partition
+    unreadable: dict[str, str]  # the reason, by clip
+    shapes: dict[str, tuple[int, int]]  # (T, D) of the readable files, by clip
 
 
 def survey(folder: Path, videos_of: Sequence[str] = PARTITIONS) -> Survey:
-    """Look at everything in the folder: metadata, the header of every video, every file of the pre-extracted features.
+    """Checks everything in the folder: metadata, the header of every video, every file of the pre-extracted features.
 
     videos_of: the partitions whose videos are expected
 
-    Raises FileError: there is no train_metadata.csv to go by; ValidationError: a metadata table is itself wrong.
+    Raises FileError: there is no train_metadata.csv; ValidationError: a metadata table is invalid.
     """
     folder = Path(folder)
     located = locate(folder)
@@ -109,27 +109,27 @@ def survey(folder: Path, videos_of: Sequence[str] = PARTITIONS) -> Survey:
 
 
 def report(outcome: Survey) -> str:
-    """The survey as text to read."""
-    kind = "judged by the counts of the challenge's dataset"
+    """The survey as text."""
+    kind = "compared with the counts of the challenge's dataset"
     if outcome.demo:
-        kind = "the demo, judged by its own tables: it is not the challenge's dataset"
+        kind = "the demo, not the challenge's dataset, so compared only with its own tables"
     parts = [f"{outcome.folder}: {kind}\n", *(to_text(_filled(table)) for table in outcome.tables if table.rows)]
     if outcome.tables[-1].title != FEATURES:
         parts.append("No pre-extracted features: `blemore-baselines extract` makes them from the videos.\n")
     if outcome.problems:
         return "\n".join([*parts, f"What is wrong\n{problems_to_text(outcome.problems)}"])
-    return "\n".join([*parts, "Everything expected is there."])
+    return "\n".join([*parts, "Nothing is missing or wrong."])
 
 
 def _filled(table: Table) -> Table:
-    """Without the columns in which no row has anything."""
+    """The table without empty columns."""
     columns = [k for k in range(len(table.columns)) if any(row[k] is not None for row in table.rows)]
     return Table(table.title, [table.columns[k] for k in columns], [[row[k] for k in columns] for row in table.rows])
 
 
 def write_figures(outcome: Survey, out: Path) -> list[Path]:
-    """Labels and, where a clip could be read, durations, as PNG and PDF in the folder `out`, with signature.txt beside
-    them. Raises FileError.
+    """Draws labels and, if any clip could be read, durations, as PNG and PDF in the folder `out`, with a signature.txt.
+    Raises FileError.
     """
     figures = {"labels": label_counts(outcome.dataset.labels)}
     if any(clip in outcome.seconds for clip in outcome.dataset.ids):
@@ -141,7 +141,7 @@ def write_figures(outcome: Survey, out: Path) -> list[Path]:
 
 
 def _signature(outcome: Survey) -> str:
-    """What figures are drawn from."""
+    """Identifies the data behind the figures."""
     seconds = sorted(outcome.seconds.items())
     fields = {
         "clips": len(outcome.dataset.ids),
@@ -154,10 +154,7 @@ def _signature(outcome: Survey) -> str:
 
 
 def durations(outcome: Survey) -> Picture:
-    """How long singles and blends of train last: clips by duration, one above the other.
-
-    Durations, medians: seconds.
-    """
+    """Histograms of the durations (seconds) of train's single emotions and blends, with medians."""
     kinds = _by_kind(outcome.dataset, [], outcome.seconds)
     longest = max(map(max, kinds.values()))
     edges = np.linspace(0, longest, 41)
@@ -177,7 +174,7 @@ def durations(outcome: Survey) -> Picture:
 
 
 def _expected_test(demo: bool) -> list[str]:
-    """The test clips where no table names them."""
+    """The test clips if there is no table of them."""
     return [] if demo else list(OFFICIAL_IDS)
 
 
@@ -197,7 +194,7 @@ def _deviations(dataset: Dataset, where: str) -> Iterator[Problem]:
             "other-counts",
             where,
             f"differs from the challenge's dataset: {'; '.join(other)}",
-            hint=f"Was the table edited, or is it of another release? {CURRENT}",
+            hint=f"Was the table edited, or is it from another release? {CURRENT}",
         )
 
 
@@ -207,13 +204,13 @@ def _test_deviations(test: Sequence[str], located: Located) -> Iterator[Problem]
         yield Problem(
             "missing-file",
             str(located.train_metadata.parent),
-            "no test_metadata.csv; expected it beside train_metadata.csv",
-            hint=f"The first release holds train alone. {CURRENT}",
+            "no test_metadata.csv; expected it next to train_metadata.csv",
+            hint=f"The first release contains only train. {CURRENT}",
         )
     missing, unknown = sorted(set(OFFICIAL_IDS) - set(test)), sorted(set(test) - set(OFFICIAL_IDS))
     for code, what, clips in (
-        ("missing-clips", "are not in it", missing),
-        ("unknown-clips", "in it are not of the challenge", unknown),
+        ("missing-clips", "are missing", missing),
+        ("unknown-clips", "are not in the challenge", unknown),
     ):
         if clips:
             message = f"{len(clips):,} clips {what}: {some(clips)}; expected {OFFICIAL_IDS[0]} to {OFFICIAL_IDS[-1]}"
@@ -254,13 +251,13 @@ def _label_table(dataset: Dataset, demo: bool) -> Table:
 
 
 def _probe(folder: Path, located: Located, ids: Sequence[str]) -> Videos:
-    """The header of every known clip's video, wherever in the folder it lies."""
+    """Reads the header of every known clip's video, anywhere in the folder."""
     files: dict[str, set[Path]] = defaultdict(set)
-    for place in {folder, *filter(None, (located.train_videos, located.test_videos))}:  # the latter can be behind links
+    for place in {folder, *filter(None, (located.train_videos, located.test_videos))}:  # the latter may be behind links
         for clip, paths in find_clips(place, VIDEO_SUFFIXES).items():
             files[clip] |= set(paths)
     seconds, unreadable = {}, {}
-    for clip in tqdm([clip for clip in ids if clip in files], desc="looking at videos", unit="clip", disable=None):
+    for clip in tqdm([clip for clip in ids if clip in files], desc="checking videos", unit="clip", disable=None):
         try:
             seconds[clip] = Clip(min(files[clip])).probe()
         except MediaError as error:
@@ -274,18 +271,18 @@ def _video_problems(videos: Videos, parts: dict[str, list[str]], folder: Path) -
         missing = _without(ids, videos)
         if missing:
             message = f"{len(missing):,} of {len(ids):,} {part} clips have no video: {some(missing)}"
-            hint = "Was every archive of the record unpacked? Pre-extracted features can be worked with all the same."
+            hint = "Was every archive of the record unpacked? Pre-extracted features can be used without videos."
             yield Problem("missing-clips", str(folder), message, hint=hint)
     if videos.unknown:
         yield Problem(
             "unknown-clips",
             str(folder),
-            f"{len(videos.unknown):,} videos are of no clip in the metadata: {some(videos.unknown)}",
-            hint="Were they renamed, or are they not the dataset's? Keep other videos elsewhere.",
+            f"{len(videos.unknown):,} videos belong to no clip in the metadata: {some(videos.unknown)}",
+            hint="Were they renamed, or are they not from the dataset? Keep other videos in another folder.",
         )
     for clip, paths in videos.doubled.items():
         message = f"{len(paths)} videos of one clip: {some([str(path) for path in paths])}; expected one"
-        yield Problem("duplicate-clip", str(folder), message, clip, "Move the others elsewhere.")
+        yield Problem("duplicate-clip", str(folder), message, clip, "Keep one, and move the others to another folder.")
     yield from videos.unreadable.values()
 
 
@@ -304,7 +301,7 @@ def _partition_table(parts: dict[str, list[str]], videos: Videos, demo: bool) ->
 
 
 def _by_kind(dataset: Dataset, test: Sequence[str], seconds: dict[str, float]) -> dict[str, list[float]]:
-    """Durations of the kinds of which there are any."""
+    """Durations by kind of clip, for the kinds that occur."""
     kinds: dict[str, list[float]] = {"singles": [], "blends": []}
     for clip, label in zip(dataset.ids, dataset.labels):
         if clip in seconds:
@@ -318,8 +315,8 @@ def _duration_table(dataset: Dataset, test: Sequence[str], seconds: dict[str, fl
     for kind, lengths in _by_kind(dataset, test, seconds).items():
         figures = min(lengths), float(np.median(lengths)), max(lengths), sum(lengths) / 60
         rows.append((kind, len(lengths), *(f"{value:.1f}" for value in figures)))
-    columns = ("clips of", "readable", "shortest", "median", "longest", "minutes in all")
-    return Table("Durations by the videos' headers (seconds)", columns, rows)
+    columns = ("clips of", "readable", "shortest", "median", "longest", "total minutes")
+    return Table("Durations in the videos' headers (seconds)", columns, rows)
 
 
 # ------------------------------------------------------------------------------------ features
@@ -340,7 +337,7 @@ def _feature_table(sources: Sequence[Source], parts: dict[str, list[str]], folde
     for encoder, part, path, missing, unknown, unreadable, shapes in sources:
         counts = len(parts[part]) - len(missing), len(missing), len(unknown), len(unreadable)
         rows.append((encoder, part, *counts, *_ranges(shapes), str(path.relative_to(folder))))
-    columns = "encoder", "partition", "clips", "missing", "unknown", "unreadable", "rows a clip", "columns", "where"
+    columns = "encoder", "partition", "clips", "missing", "unknown", "unreadable", "rows per clip", "columns", "where"
     return Table(FEATURES, columns, rows)
 
 
@@ -361,7 +358,7 @@ def _sequences(folder: Path) -> tuple[list[str], dict[str, str], dict[str, tuple
 
 
 def _rows(path: Path) -> tuple[list[str], dict[str, str], dict[str, tuple[int, int]]]:
-    """The same for a source with one row per clip."""
+    """Like `_sequences`, for a source with one row per clip."""
     try:
         ids, X, *_ = read_features(path)
     except ValidationError as error:
@@ -370,7 +367,7 @@ def _rows(path: Path) -> tuple[list[str], dict[str, str], dict[str, tuple[int, i
 
 
 def _ranges(shapes: dict[str, tuple[int, int]]) -> tuple[str | None, str | None]:
-    """T and D, from the least to the most."""
+    """The ranges of T and D."""
     if not shapes:
         return None, None
     rows, columns = zip(*shapes.values())
@@ -389,13 +386,13 @@ def _feature_problems(source: Source) -> Iterator[Problem]:
             "missing-clips",
             str(path),
             f"{len(missing):,} {part} clips have no features: {some(missing)}",
-            hint="Unpack the archive again, or extract the features anew.",
+            hint="Unpack the archive or extract the features again.",
         )
     if unknown:
         yield Problem(
             "unknown-clips",
             str(path),
-            f"features of {len(unknown):,} clips that are not of {part}: {some(unknown)}",
+            f"features of {len(unknown):,} clips that are not in {part}: {some(unknown)}",
             hint="Keep each partition's features in a folder of its own.",
         )
     for clip, reason in unreadable.items():
@@ -406,6 +403,6 @@ def _feature_problems(source: Source) -> Iterator[Problem]:
         yield Problem(
             "wrong-shape",
             str(path),
-            f"columns differ from clip to clip: {counts}; expected the same for all",
-            hint="Are features of two encoders mixed in it?",
+            f"the number of columns differs between clips: {counts}; expected the same for all",
+            hint="Does it mix features of two encoders?",
         )

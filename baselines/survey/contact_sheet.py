@@ -1,4 +1,4 @@
-"""A picture by which a person can judge clusters of clips: a row a person, a frame a clip."""
+"""A picture for checking clusters of clips by eye: a row per person, a frame per clip."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from blemore_baselines.clips.media import Clip, MediaError, spellings
 from blemore_baselines.results.plots import figure, png
 from blemore_baselines.survey.persons import Clusters
 
-SHOWN = 6  # clips of each person
-HEIGHT = 160  # pixels of a frame
-WIDEST = 26  # characters of a clip's name
+SHOWN = 6  # clips per person
+HEIGHT = 160  # of a frame, in pixels
+WIDEST = 26  # of a clip's name, in characters
 
 
 def find_samples(clusters: Clusters, folder: Path) -> dict[str, list[Path]]:
-    """Some clips of each person with their videos, from the most to the least typical, evenly spaced between.
+    """The videos of some clips of each person, evenly spaced from the most to the least typical.
 
-    Raises FileError: there is no such folder; ValidationError: a clip has no video, or several.
+    Raises FileError: no such folder; ValidationError: a clip has no video, or several.
     """
     files = find_clips(folder, VIDEO_SUFFIXES)
     samples = {person: _spaced(clusters, person) for person in clusters.sizes}
@@ -34,8 +34,8 @@ def find_samples(clusters: Clusters, folder: Path) -> dict[str, list[Path]]:
         ("duplicate-clip", "several videos", [clip for clip, paths in clips.items() if len(paths) > 1]),
     ):
         if names:
-            message = f"{len(names):,} clips to be shown have {fault}: {some(names)}; expected one for each"
-            problems.append(Problem(code, str(folder), message, hint="Give the folder with the clips' own videos."))
+            message = f"{len(names):,} clips to be drawn have {fault}: {some(names)}; expected one video per clip"
+            problems.append(Problem(code, str(folder), message, hint="Give the folder with these clips' videos."))
     if problems:
         raise ValidationError(problems)
     return {person: [clips[clip][0] for clip in names] for person, names in samples.items()}
@@ -49,7 +49,7 @@ def _spaced(clusters: Clusters, person: str) -> list[str]:
 
 
 def draw(clusters: Clusters, samples: dict[str, list[Path]]) -> bytes:
-    """PNG: the middle frame of each sample, one row a person; a video that cannot be read is named as such."""
+    """PNG: the middle frame of each sample, one row per person; a video that cannot be read is marked as such."""
     canvas, axes = figure(1.4 * SHOWN + 1.2, 1.5 * len(samples) + 0.6, rows=len(samples), columns=SHOWN)
     paths = [(row, column, path) for row, own in enumerate(samples.values()) for column, path in enumerate(own)]
     for axis in axes.flat:
@@ -64,7 +64,7 @@ def draw(clusters: Clusters, samples: dict[str, list[Path]]) -> bytes:
     for axis, person in zip(axes[:, 0], samples):
         label = f"{person}\n{clusters.sizes[person]:,} clips"
         axis.text(-0.08, 0.5, label, transform=axis.transAxes, ha="right", va="center", fontsize=8)
-    canvas.suptitle("One row, one person? From the most typical clip (left) to the least typical.", fontsize=9)
+    canvas.suptitle("One row, one person? From the most typical clip (left) to the least (right).", fontsize=9)
     return png(canvas)
 
 
@@ -73,9 +73,9 @@ def _middle(path: Path) -> np.ndarray:
     clip = Clip(path)
     middle = clip.probe() / 2
     frame = None
-    for time, frame in clip.timed_frames():  # noqa: B007  # the last one is shown where none is later
+    for time, frame in clip.timed_frames():  # noqa: B007  # else the last one is shown
         if time >= middle:
             break
-    assert frame is not None  # or it would have raised
+    assert frame is not None  # a clip without frames raises an error
     height, width = frame.shape[:2]
     return cv2.resize(frame, (max(1, round(width * HEIGHT / height)), HEIGHT), interpolation=cv2.INTER_AREA)

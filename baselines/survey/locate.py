@@ -1,12 +1,11 @@
-"""What is where in the folder that the dataset was unpacked into; its names and depth may differ from release to
-release.
+"""Finds files in the folder that the dataset was unpacked into. Names and depth may differ between releases.
 
 - metadata:  the first `train_metadata.csv` and `test_metadata.csv`, at most one folder down;
-- features:  folders `<encoder>_train` and `<encoder>_test` that hold a file per clip, at most three folders down; then
-             the aggregated files `<encoder>_static_features.npz`, which are of train unless their path says test;
-- videos:    the folder under which the first and the last clip of the metadata are.
+- features:  folders `<encoder>_train` and `<encoder>_test` with a file per clip, at most three folders down; then the
+             aggregated files `<encoder>_static_features.npz`, which belong to train unless their path contains test;
+- videos:    the folder that contains the first and the last clip of the metadata.
 
-The first is that of the first path, in the order of code points, whatever the system's language.
+Paths are compared by code point, independent of the system's language.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ ANYWHERE = ("gray_flow", "logmel")  # encoders without weights
 
 
 class Located(NamedTuple):
-    """What there is in a dataset's folder.
+    """What was found in a dataset's folder.
 
     train_features, test_features: encoder → folder or aggregated file
     """
@@ -43,20 +42,20 @@ class Located(NamedTuple):
 
 
 def locate(folder: Path) -> Located:
-    """What there is in the folder.
+    """What is in the folder.
 
-    Raises FileError: no such folder, or no train_metadata.csv in it; ValidationError: a metadata table is itself wrong.
+    Raises FileError: no such folder, or no train_metadata.csv in it; ValidationError: a metadata table is invalid.
     """
     folder = Path(folder)
     if not folder.is_dir():
         message = "a file; expected a folder" if folder.exists() else "no such folder"
-        hint = "Name the folder that the dataset was unpacked into."
+        hint = "Give the folder that the dataset was unpacked into."
         raise FileError(Problem("cannot-open", str(folder), message, hint=hint))
     files, folders = list_files(folder)
     train, test = (_metadata(folder, files, part) for part in ("train", "test"))
     if train is None:
-        message = "no train_metadata.csv in it, nor in a folder of it"
-        hint = "Name the folder that the dataset was unpacked into (see data/README.md)."
+        message = "contains no train_metadata.csv, nor do its subfolders"
+        hint = "Give the folder that the dataset was unpacked into (see data/README.md)."
         raise FileError(Problem("cannot-open", str(folder), message, hint=hint))
     train_features, test_features = (
         dict(reversed([*list_features(folder, files, folders, part)])) for part in ("train", "test")
@@ -65,26 +64,26 @@ def locate(folder: Path) -> Located:
 
 
 def choose_encoders(features: Collection[str]) -> list[str]:
-    """The features to begin with, of those that there are: the paper's best pair, else its best without ImageBind, else
-    all, else what can be extracted anywhere.
+    """The encoders to use, given the available features: the paper's best pair, else its best pair without ImageBind,
+    else all, else encoders that need no weights.
     """
     pairs = [list(pair) for pair in BEST_PAIRS if set(pair) <= set(features)]
     return pairs[0] if pairs else sorted(features) or list(ANYWHERE)
 
 
 def gather(data: Located, encoders: Sequence[str], out: Path) -> tuple[list[Path], list[Path]]:
-    """Features of train and of test, a path for each encoder: the dataset's own; else they are extracted from its
-    videos, to `out/train/<encoder>` and `out/test/<encoder>`. The second list lacks what the dataset has of train
-    alone.
+    """Features of train and test, one path per encoder: the dataset's own if it has any, otherwise extracted from its
+    videos to `out/train/<encoder>` and `out/test/<encoder>`. The second list omits encoders whose features the dataset
+    has only for train.
 
-    Raises FileError: there is neither; ValidationError: an encoder cannot be loaded.
+    Raises FileError: there are neither features nor videos; ValidationError: an encoder cannot be loaded.
     """
     own = [name for name in encoders if name in data.train_features]
     to_extract = [create(name) for name in encoders if name not in own]
     if to_extract and not data.train_videos:
         names = ", ".join(encoder.name for encoder in to_extract)
-        message = f"neither features of {names} nor videos of the clips"
-        hint = f"Features of train that are there: {', '.join(sorted(data.train_features)) or 'none'}."
+        message = f"contains neither features of {names} nor videos of the clips"
+        hint = f"Features of train that were found: {', '.join(sorted(data.train_features)) or 'none'}."
         raise FileError(Problem("cannot-open", str(data.train_metadata.parent), message, hint=hint))
     train = dict(data.train_features)
     test = {name: data.test_features[name] for name in own if name in data.test_features}
@@ -99,7 +98,7 @@ def gather(data: Located, encoders: Sequence[str], out: Path) -> tuple[list[Path
 
 
 def list_files(folder: Path, deepest: int = 4) -> tuple[list[Path], list[Path]]:
-    """Files and folders at most so deep, in order of their paths; what may not be read is passed over."""
+    """Files and folders down to `deepest` levels, sorted by path; unreadable folders are skipped."""
     files: list[Path] = []
     folders: list[Path] = []
     for place, subfolders, names in os.walk(folder, followlinks=True):
@@ -111,7 +110,7 @@ def list_files(folder: Path, deepest: int = 4) -> tuple[list[Path], list[Path]]:
 
 
 def list_features(folder: Path, files: list[Path], folders: list[Path], part: str) -> Iterator[tuple[str, Path]]:
-    """(encoder, path) of a partition, the preferred first."""
+    """(encoder, path) for a partition, preferred paths first."""
     with_clips = {
         path.parent
         for path in files

@@ -1,21 +1,21 @@
-"""Who is who: clips clustered by person, from any features, without labels.
+"""Clusters clips by person, from any features, without labels.
 
-What tells people apart (face, hair, clothes, voice) is the same in all clips of a person, while emotion and chance vary
-within each. The clusters are those of a Gaussian mixture whose components share one covariance, fitted by hard
-assignments:
+The traits that distinguish people (face, hair, clothes, voice) are the same in all clips of a person, while emotion and
+chance vary within each person. The clusters are those of a Gaussian mixture whose components share one covariance,
+fitted by hard assignments:
 
-1. Each column is standardised, each source counts the same however many columns it has, and the principal components
-   with more than the mean variance are kept. Each is divided by √(its variance + the mean variance), since emotion and
-   noise often have more variance than people have.
-2. Ward's method, on the rows at length 1, gives half as many clusters again as there are to be: small, but pure.
+1. Each column is standardised, and each source gets the same weight regardless of its number of columns. The principal
+   components with more than the mean variance are kept. Each is divided by √(its variance + the mean variance), because
+   emotion and noise often have more variance than identity.
+2. Ward's method, on rows scaled to length 1, gives 1.5 times the target number of clusters: small, but pure.
 3. The discriminants of these clusters (Fisher 1936), with a slightly shrunk covariance within clusters, suppress what
-   varies within people. Clips go to the nearest centre among them, until none changes.
-4. Ward's method on the discriminants gives the number that is wanted, and step 3 is repeated.
+   varies within people. Clips move to the nearest centre in this space until none changes.
+4. Ward's method on the discriminants gives the target number, and step 3 is repeated.
 
-Where the number is not given, it is the one with the lowest BIC (Schwarz 1978) of that mixture. Persons are expected to
-have FEWEST clips or more on average.
+If the number is not given, the one with the lowest BIC (Schwarz 1978) of that mixture is chosen. Persons are assumed to
+have at least FEWEST clips on average.
 
-Everything is computed in the order of the clips' ids, so the same clips give the same clusters in any order.
+Everything is computed in the order of the clips' ids, so the order of the input does not matter.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from blemore.tables import Cell, Table
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.features import Features
 
-FEWEST = 10  # clips of a person on average, where their number is estimated
-FINER = 1.5  # times as many clusters at first: on simulated clips, this mended most of what Ward's method merged
+FEWEST = 10  # mean clips per person, if their number is estimated
+FINER = 1.5  # initial clusters relative to the target: on simulated clips, this fixed most of Ward's wrong merges
 SHRINKAGE = 0.1  # of the covariance within clusters, to a multiple of the identity
 MOST_STEPS = 50  # of reassigning clips: a handful in practice
 COLUMNS_AT_ONCE = 2000  # bounds memory
@@ -43,10 +43,10 @@ COLUMNS_AT_ONCE = 2000  # bounds memory
 class Clusters(NamedTuple):
     """Clips with their persons.
 
-    ids:       in the order that was asked for
+    ids:       in the requested order
     persons:   (N,) names, `person_01` and so on, in the order of their first clips' ids
     distances: (N,) from the centre of the person's clips; the most typical clip has the smallest
-    bics:      of each number of persons that was tried; empty where the number was given
+    bics:      for each number of persons that was tried; empty if the number was given
     """
 
     ids: list[str]
@@ -65,7 +65,7 @@ def cluster(sources: Sequence[Features], number: int | None = None, label: str =
     """Cluster clips by person.
 
     sources: aggregated features of the same clips in the same order
-    number:  of persons; None: estimated
+    number:  of persons; None to estimate it
     label:   of the progress bar
 
     Raises ValidationError: fewer clips than persons, too few clips to estimate their number, or features that are the
@@ -87,19 +87,17 @@ def cluster(sources: Sequence[Features], number: int | None = None, label: str =
 
 def _demand_clips(count: int, number: int | None) -> None:
     if number and number > count:
-        raise ValidationError(
-            Problem("few-clips", "features", f"{count:,} clips; expected at least one of each person")
-        )
+        raise ValidationError(Problem("few-clips", "features", f"{count:,} clips; expected at least one per person"))
     if not number and count < 2 * FEWEST:
         message = f"{count:,} clips; expected at least {2 * FEWEST} to estimate the number of persons"
-        raise ValidationError(Problem("few-clips", "features", message, hint="Give the number: --number."))
+        raise ValidationError(Problem("few-clips", "features", message, hint="Give the number with --number."))
 
 
-# ---------------------------------------------------------------------------------- judged
+# ------------------------------------------------------------------------------ evaluation
 
 
 def judge(dataset: Dataset, sources: Sequence[Features]) -> tuple[Clusters, Table]:
-    """The clusters of all clips of known actors, and how they agree with the actors, for each fold and for all.
+    """The clusters of all clips of known actors, and their agreement with the actors, per fold and overall.
 
     A fold has about as many actors as the challenge's test partition, so the folds show what to expect there.
     """
@@ -121,7 +119,7 @@ def judge(dataset: Dataset, sources: Sequence[Features]) -> tuple[Clusters, Tabl
         "completeness",
         "ARI, number",
     )
-    title = "Agreement with the true actors: 1 is perfect, an ARI of 0 is chance; last, with the true number given"
+    title = "Agreement with the true actors: 1 is perfect, an ARI of 0 is chance; last column: given the true number"
     return clusters, Table(title, ("of", *columns), [*rows, row])
 
 
@@ -140,7 +138,7 @@ def _agreement(name: str, sources: Sequence[Features], actors: Sequence[str]) ->
 
 
 def project(matrices: Sequence[np.ndarray]) -> np.ndarray:
-    """Step 1: sources (N, D) each, with the same clips, to places (N, d), d ≥ 1. ValidationError: nothing varies."""
+    """Step 1: from sources (N, D) of the same clips to coordinates (N, d), d ≥ 1. ValidationError: nothing varies."""
     gram = np.zeros((len(matrices[0]),) * 2)
     for matrix in matrices:
         own = np.zeros_like(gram)
@@ -151,7 +149,7 @@ def project(matrices: Sequence[np.ndarray]) -> np.ndarray:
     values, vectors = (part[..., ::-1] for part in np.linalg.eigh(gram))
     values, vectors = values[values > 1e-9 * len(matrices)], vectors[:, values > 1e-9 * len(matrices)]
     if not len(values):
-        message = "the same for all clips; expected features that differ"
+        message = "features are the same for all clips; expected features that differ"
         raise ValidationError(Problem("constant-features", "features", message))
     mean = values.mean()
     count = max(2, int((values > mean).sum()))
@@ -159,14 +157,14 @@ def project(matrices: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _standardised(columns: np.ndarray) -> np.ndarray:
-    """Mean 0 and deviation 1; constant columns are 0."""
+    """Columns with mean 0 and standard deviation 1; constant columns are 0."""
     wide = columns.astype(np.float64)
     deviation, varies = wide.std(axis=0), np.ptp(wide, axis=0) > 0
     return np.where(varies, wide - wide.mean(axis=0), 0) / np.where(varies & (deviation > 0), deviation, 1)
 
 
 def _groups(places: np.ndarray, number: int) -> np.ndarray:
-    """Steps 2 to 4: the cluster (N,) of each of the places (N, d)."""
+    """Steps 2 to 4: the cluster (N,) of each row of coordinates (N, d)."""
     if number == 1:
         return np.zeros(len(places), dtype=int)
     finer = min(max(number + 1, round(FINER * number)), len(places))
@@ -193,7 +191,7 @@ def _estimate(places: np.ndarray, label: str) -> tuple[np.ndarray, dict[int, flo
 
 
 def bic(places: np.ndarray, groups: np.ndarray) -> float:
-    """−2 log-likelihood + parameters · log N, of a Gaussian mixture with one covariance and these clusters (N,)."""
+    """−2 log-likelihood + parameters · log N, for a Gaussian mixture with one covariance and these clusters (N,)."""
     count, dim = places.shape
     _, owner, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     _, logdet = np.linalg.slogdet(_within(places, owner) + 1e-12 * np.eye(dim))
@@ -207,7 +205,9 @@ def _ward(places: np.ndarray, number: int) -> np.ndarray:
 
 
 def _reassign(places: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Step 3: to the nearest centre of the discriminants, until nothing changes or a cluster would be empty."""
+    """Step 3: moves clips to the nearest centre in the discriminants' space, until nothing changes or a cluster would
+    be empty.
+    """
     for _ in range(MOST_STEPS):
         new = _squares(_unit(_discriminants(places, groups)), groups).argmin(axis=1)
         old = np.unique(groups, return_inverse=True)[1]
@@ -218,11 +218,11 @@ def _reassign(places: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def _discriminants(places: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """(N, at most clusters − 1): places on the axes along which the centres differ, with variance 1 within clusters."""
+    """(N, at most clusters − 1): coordinates on axes along which centres differ, with variance 1 within clusters."""
     _, owner, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     within = _within(places, owner)
     variance = np.trace(within) / len(within)
-    if not variance or len(sizes) == 1:  # each clip is its cluster's only one; or there is nothing to tell apart
+    if not variance or len(sizes) == 1:  # each clip is a cluster, or there is only one cluster
         return places
     values, vectors = np.linalg.eigh((1 - SHRINKAGE) * within + SHRINKAGE * variance * np.eye(len(within)))
     white = places @ (vectors / np.sqrt(values))
@@ -231,7 +231,7 @@ def _discriminants(places: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def _within(places: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """The covariance (d, d) within clusters; `owner` counts them from 0."""
+    """The covariance (d, d) within clusters; `owner` numbers them from 0."""
     rest = places - _centres(places, owner)[owner]
     return rest.T @ rest / len(rest)
 

@@ -1,8 +1,8 @@
-"""The files of the dataset's record on Zenodo, and fetching them.
+"""Lists and fetches the files of the dataset's record on Zenodo.
 
-The record is read through the repository's public API (https://developers.zenodo.org), which states the length and the
-MD5 of every file. A restricted record needs the access token of an account that may read it, in the environment
-variable ZENODO_TOKEN. The token goes to the API's own host alone, and is never shown.
+The record is read through Zenodo's public API (https://developers.zenodo.org), which states the length and the MD5 of
+every file. A restricted record needs the access token of an account that may read it, in the environment variable
+ZENODO_TOKEN. The token is sent only to the API's own host, and is never shown.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ PAGE = "https://zenodo.org/records/"
 CURRENT = 17787362  # the current record; data/README.md has the earlier ones
 TOKEN = "ZENODO_TOKEN"
 CHECKSUM = re.compile(r"md5:[0-9a-f]{32}")
-BY_HAND = "Download the files by hand from {page}, and unpack them as data/README.md says."
+BY_HAND = "Download the files by hand from {page}, and unpack them as described in data/README.md."
 
 PARTS = ("train", "test", "features")
-# What a word of a file's name begins with, that holds features whatever else the name says.
+# A file holds features if a word of its name begins with one of these.
 FEATURE_WORDS = ("feature", "extracted", "preextracted", "hicmae", "hubert", "imagebind", "openface", "videomae",
                  "videoswin", "wavlm")  # fmt: skip
 
 
 class Record(NamedTuple):
-    """What the repository states of a record.
+    """What Zenodo states about a record.
 
-    title, licence: as they stand there; "" where nothing does
+    title, licence: as stated; "" if missing
     files:          each with its size and MD5
     """
 
@@ -59,9 +59,9 @@ class Record(NamedTuple):
 
 
 def read_record(number: int) -> Record:
-    """Ask the repository for a record.
+    """Requests a record from Zenodo.
 
-    Raises FileError: it cannot be reached, or refuses; ValidationError: what it answers is no list of files.
+    Raises FileError: it cannot be reached, or refuses; ValidationError: the answer is not a list of files.
     """
     from requests.exceptions import JSONDecodeError, RequestException
 
@@ -69,7 +69,7 @@ def read_record(number: int) -> Record:
     try:
         publisher = _publisher(url, number)
         with get_response(url, publisher, {"Accept": "application/json"}) as response:
-            demand_success(response, url, publisher, f"Is there a record of that number? Look at {PAGE}{number}.")
+            demand_success(response, url, publisher, f"Is there a record with that number? See {PAGE}{number}.")
             data = response.json()
     except JSONDecodeError:
         raise _other_shape(number, ["not JSON; expected the record's list of files"]) from None
@@ -84,7 +84,7 @@ def _parse(data: object, number: int) -> Record:
     metadata = metadata if isinstance(metadata, dict) else {}
     files = record.get("files")
     if not files and metadata.get("access_right", "open") != "open":
-        message = f"it lists no files; its access is {show(metadata['access_right'])}"
+        message = f"lists no files; its access is {show(metadata['access_right'])}"
         raise FileError(Problem("restricted", f"{PAGE}{number}", message, hint=_publisher(API, number).forbidden))
     if not isinstance(files, list) or not files:
         raise _other_shape(number, [f"files: {show(files)}; expected a list of the record's files"])
@@ -102,7 +102,7 @@ def _parse(data: object, number: int) -> Record:
 
 
 def _faults(entry: object) -> Iterator[str]:
-    """What keeps an entry of the list from being a file that can be fetched and checked."""
+    """Why an entry of the list is not a file that can be fetched and checked."""
     if not isinstance(entry, dict):
         yield f"{show(entry)}; expected an object"
         return
@@ -119,7 +119,7 @@ def _faults(entry: object) -> Iterator[str]:
 
 
 def _other_shape(number: int, faults: Sequence[str]) -> ValidationError:
-    hint = f"Has the repository's API changed? {BY_HAND.format(page=f'{PAGE}{number}')}"
+    hint = f"Has Zenodo's API changed? {BY_HAND.format(page=f'{PAGE}{number}')}"
     return ValidationError([Problem("other-shape", f"{API}{number}", fault, hint=hint) for fault in faults])
 
 
@@ -131,8 +131,8 @@ def _text(value: object) -> str:
 
 
 def part_of(name: str) -> str:
-    """What a file holds, by the words in its name: one of PARTS; "" where they do not tell, as of metadata, which every
-    part needs.
+    """The part that a file belongs to, judged by the words in its name: one of PARTS, or "" for files such as metadata,
+    which every part needs.
 
     >>> [part_of(name) for name in ("train_videos.zip", "pre_extracted_train_data.zip", "test_metadata.csv")]
     ['train', 'features', '']
@@ -147,21 +147,21 @@ def part_of(name: str) -> str:
 
 
 def choose(files: Sequence[Remote], only: str | None) -> list[Remote]:
-    """The files of a part, and those of which the names do not tell one; all where `only` is None."""
+    """The files of a part, and those that belong to none; all if `only` is None."""
     return [remote for remote in files if not only or part_of(remote.path) in (only, "")]
 
 
 def state(remote: Remote, folder: Path) -> str:
-    """How far a file is that is wanted in the folder, for people."""
+    """What will be done about a file, given what is in the folder already."""
     if (folder / remote.path).exists():
-        return "is here, is checked"
+        return "exists, will be checked"
     if size := begun(remote, folder):
-        return f"goes on after {size_text(size)}"
-    return "is fetched"
+        return f"will resume after {size_text(size)}"
+    return "will be fetched"
 
 
 def size_text(size: int) -> str:
-    """A number of bytes for people, as disks are sold: 1 kB is 1,000 bytes.
+    """A number of bytes in decimal units: 1 kB is 1,000 bytes.
 
     >>> size_text(999), size_text(1_234_567), size_text(45_600_000_000)
     ('999 bytes', '1.2 MB', '45.6 GB')
@@ -176,9 +176,9 @@ def size_text(size: int) -> str:
 
 
 def demand_room(files: Sequence[Remote], folder: Path) -> None:
-    """FileError: the disk lacks room for what is still to come, and for archives unpacked beside themselves.
+    """FileError: the disk has too little room for the remaining downloads and for unpacking the archives.
 
-    What an archive unpacks to is not stated. Videos and features hardly shrink in one, so its own size is taken.
+    The unpacked size of an archive is not stated. Videos and features hardly compress, so the archive's size is used.
     """
     absent = [remote for remote in files if not (folder / remote.path).exists()]
     download = sum((remote.size or 0) - begun(remote, folder) for remote in absent)
@@ -187,14 +187,14 @@ def demand_room(files: Sequence[Remote], folder: Path) -> None:
     try:
         demand_space(folder, download + unpacked, purpose)
     except OSError as error:
-        hint = "Make room there, or choose another --out. --only fetches a part."
+        hint = "Make room there, choose another --out, or fetch only a part with --only."
         raise cannot_write(folder, error, hint) from None
 
 
 def fetch_all(record: Record, files: Sequence[Remote], folder: Path) -> list[Path]:
-    """Have all of these files of a record in the folder, whole and checked: those first that are there already.
+    """Downloads and checks these files of a record; existing files are checked first.
 
-    Raises FileError: one cannot be fetched, or those that are there already are not the record's (all such are named).
+    Raises FileError: one cannot be fetched, or existing files differ from the record's (all of them are listed).
     """
     there = [remote for remote in files if (folder / remote.path).exists()]
     problems: list[Problem] = []
@@ -212,9 +212,9 @@ def fetch_all(record: Record, files: Sequence[Remote], folder: Path) -> list[Pat
 
 
 def _publisher(url: str, number: int) -> Publisher:
-    """With the token, for addresses at the API's own host."""
+    """The publisher; the token is included only for addresses on the API's own host."""
     token = _token()
-    is_own = urlsplit(url)[:2] == urlsplit(API)[:2]  # by the same protocol, too: never without encryption
+    is_own = urlsplit(url)[:2] == urlsplit(API)[:2]  # and the same protocol, so never unencrypted
     page = f"{PAGE}{number}"
     forbidden = f"The record is restricted: ask for access on {page}, then put an access token of your account"
     forbidden += f" (Applications, in its settings) into {TOKEN}."
@@ -224,14 +224,14 @@ def _publisher(url: str, number: int) -> Publisher:
         headers={"Authorization": f"Bearer {token}"} if token and is_own else {},
         forbidden=forbidden,
         elsewhere="--out",
-        changed=f"If that stays so, the record itself is at fault: see {page}.",
+        changed=f"If this happens again, the record itself is faulty: see {page}.",
     )
 
 
 def _token() -> str:
-    """ValidationError: what is in the environment is none."""
+    """The token, or "". ValidationError: the variable's value is not a token."""
     token = os.environ.get(TOKEN, "").strip()
     if not re.fullmatch(r"[\x21-\x7e]*", token):
-        message = "holds spaces or other characters that no token has; expected the token alone"
+        message = "contains spaces or other characters that no token has; expected only the token"
         raise ValidationError(Problem("bad-token", TOKEN, message, hint="Copy it again from your account's settings."))
     return token

@@ -1,9 +1,8 @@
-"""Unpack the dataset's archives, and nothing but files below one folder.
+"""Unpacks the dataset's archives: only regular files, and only below one folder.
 
-An archive with one file, or with all in one folder, is unpacked into the folder itself; any other into a folder of its
-own name. Everything is looked at before anything is written: a path that leads elsewhere, a link, a name that occurs
-twice, or a file that is there already with other content stops all of it. What is there with the same content is not
-written again.
+An archive with a single file or a single top folder is unpacked into the folder itself; any other into a subfolder
+named after the archive. Everything is checked before anything is written: a path that leads outside, a link, a repeated
+name, or an existing file with other content stops the whole call. Existing files with the same content are kept.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from blemore.errors import FileError, Problem, ValidationError
 from blemore_baselines.download import BLOCK, cannot_write, demand_space, progress_bar
 
 OTHER_ARCHIVES = re.compile(r"\.(7z|rar|tar|t?gz|tgz|bz2|xz|zst|z\d\d|zip\.\d+)$", re.IGNORECASE)
-CLUTTER = ("__MACOSX", ".DS_Store")  # of the Mac's archiver
+CLUTTER = ("__MACOSX", ".DS_Store")  # added by the archiver of macOS
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-AT_FAULT = "The record itself is at fault: tell its authors. Unpack the archive by hand if you trust it."
+AT_FAULT = "The record itself is faulty: report it to its authors. If you trust the archive, unpack it by hand."
 
 
 class Entry(NamedTuple):
-    """A file in an archive, and where it goes."""
+    """A file in an archive, and its target."""
 
     archive: Path
     info: zipfile.ZipInfo
@@ -39,27 +38,27 @@ class Entry(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How many files were written, and how many were there already."""
+    """How many files were written, and how many existed already."""
 
     written: int
     there: int
 
 
 def is_archive(path: Path) -> bool:
-    """Whether it is unpacked. A `.npz` is not, though it is a zip."""
+    """Whether the file is unpacked. A `.npz` is not, although it is a zip."""
     return path.suffix.lower() == ".zip"
 
 
 def is_other_archive(path: Path) -> bool:
-    """Whether it is an archive that has to be unpacked by hand."""
+    """Whether the file is an archive that must be unpacked by hand."""
     return OTHER_ARCHIVES.search(path.name) is not None
 
 
 def unpack(archives: Sequence[Path], folder: Path) -> Outcome:
-    """Unpack zips below a folder: all of them, or none if anything in them is wrong.
+    """Unpacks zips below a folder: all of them, or none if anything in them is wrong.
 
-    Raises ValidationError: an archive is damaged, or holds what may not be unpacked, or a file is there already with
-    other content; FileError: a file cannot be read or written.
+    Raises ValidationError: an archive is damaged or contains something that must not be unpacked, or a file exists
+    already with other content; FileError: a file cannot be read or written.
     """
     entries: list[Entry] = []
     problems: list[Problem] = []
@@ -81,17 +80,17 @@ def unpack(archives: Sequence[Path], folder: Path) -> Outcome:
 
 
 def name_fault(name: str) -> str | None:
-    """Why a path in an archive or a record may not be written to below a folder; None: it may."""
+    """Why a path from an archive or a record must not be written below a folder; None if it may be."""
     parts = name.replace("\\", "/").split("/")
     if not parts[0] or re.match("[A-Za-z]:", name):
         return "is an absolute path, or empty"
     if ".." in parts:
-        return "leads out of its folder"
+        return "leads outside its folder"
     return None if PurePosixPath(*parts).parts else "is no name"
 
 
 def _entries(archive: Path, folder: Path) -> Iterator[Entry]:
-    """The files in an archive. ValidationError: it is none, or some of them may not be unpacked."""
+    """The files in an archive. ValidationError: it is not a zip, or some of the files must not be unpacked."""
     try:
         with zipfile.ZipFile(archive) as file:
             infos = [info for info in file.infolist() if not _is_clutter(info.filename)]
@@ -116,14 +115,16 @@ def _is_clutter(name: str) -> bool:
 
 
 def _forbidden(archive: Path, info: zipfile.ZipInfo) -> Problem | None:
-    """What forbids unpacking an entry, wherever it goes."""
+    """The problem that forbids unpacking an entry anywhere, if there is one."""
     where = f"{archive} › {info.filename}"
     fault = name_fault(info.filename)
     if fault:
         return _bad_zip(where, f"{fault}; expected a path below the archive's own folder")
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return _bad_zip(where, f"is {'a link' if stat.S_ISLNK(kind) else 'a special file'}; expected files alone")
+        return _bad_zip(
+            where, f"is {'a link' if stat.S_ISLNK(kind) else 'a special file'}; expected regular files only"
+        )
     return None
 
 
@@ -132,19 +133,19 @@ def _bad_zip(where: str, message: str, hint: str = AT_FAULT) -> Problem:
 
 
 def _without_repeats(entries: Sequence[Entry]) -> tuple[list[Entry], list[Problem]]:
-    """Each path once. A problem: two files of one archive, or with other content, have the same path; or a file has the
-    path of a folder.
+    """Each path once. Problems: the same path for two files of one archive or for different contents; a file where
+    another entry needs a folder.
     """
     by_path: dict[Path, Entry] = {}
     problems = []
     for entry in entries:
         other = by_path.setdefault(entry.path, entry)
         if other is not entry and (other.archive == entry.archive or _content(other) != _content(entry)):
-            message = f"goes to the same place as {other.where}: {entry.path}; expected one file"
+            message = f"has the same target as {other.where}: {entry.path}; expected one file per path"
             problems.append(_bad_zip(entry.where, message))
     folders = {parent for path in by_path for parent in path.parents}
     for path in sorted(folders & by_path.keys()):
-        problems.append(_bad_zip(by_path[path].where, f"is a file where others need a folder: {path}"))
+        problems.append(_bad_zip(by_path[path].where, f"is a file where other entries need a folder: {path}"))
     return list(by_path.values()), problems
 
 
@@ -153,12 +154,12 @@ def _content(entry: Entry) -> tuple[int, int]:
 
 
 def _compare(entries: Sequence[Entry]) -> tuple[list[Entry], list[Problem]]:
-    """Which files are not there, and a problem for each that is there with other content. Raises FileError."""
+    """The files that do not exist yet, and a problem for each that exists with other content. Raises FileError."""
     missing: list[Entry] = []
     problems: list[Problem] = []
     try:
         sizes = {entry.path: entry.path.stat().st_size for entry in entries if entry.path.is_file()}
-        with progress_bar(sum(sizes.values()), 0, "checking what is unpacked") as progress:
+        with progress_bar(sum(sizes.values()), 0, "checking unpacked files") as progress:
             for entry in entries:
                 barrier = next((place for place in entry.path.parents if place.exists() and not place.is_dir()), None)
                 if barrier:
@@ -166,18 +167,22 @@ def _compare(entries: Sequence[Entry]) -> tuple[list[Entry], list[Problem]]:
                 elif not os.path.lexists(entry.path):
                     missing.append(entry)
                 elif entry.path not in sizes:
-                    problems.append(_in_the_way(entry, entry.path, "is no file; expected one"))
+                    problems.append(_in_the_way(entry, entry.path, "is not a file; expected one"))
                 elif (sizes[entry.path], _crc(entry.path, progress)) != _content(entry):
-                    message = f"is there with other content than in {entry.archive.name}; nothing is overwritten"
+                    message = (
+                        f"exists with other content than in {entry.archive.name}; expected the same content, or no file"
+                    )
                     problems.append(_in_the_way(entry, entry.path, message))
     except OSError as error:
         where, message = str(error.filename), f"cannot be read: {error.strerror or error}"
-        raise FileError(Problem("cannot-open", where, message, hint="May its files be read?")) from None
+        raise FileError(
+            Problem("cannot-open", where, message, hint="Check that you have permission to read it.")
+        ) from None
     return missing, problems
 
 
 def _in_the_way(entry: Entry, path: Path, message: str) -> Problem:
-    hint = f"Move it elsewhere, or delete it, to have that of {entry.archive.name}."
+    hint = f"Nothing is overwritten. To unpack the file from {entry.archive.name}, move or delete this one."
     return Problem("different-file", str(path), message, hint=hint)
 
 
@@ -195,19 +200,19 @@ def _of(archive: Path, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _unreadable(archive: Path, entries: Sequence[Entry]) -> Problem:
-    """What keeps Python from reading some entries of an archive."""
+    """Why Python cannot read some entries of an archive."""
     inside = _of(archive, entries)
     info, path = inside[0].info, inside[0].path
     message = f"compressed by method {info.compress_type}; expected deflate or another that Python knows"
-    hint = f"Unpack it by hand, so that there is {path}: 7-Zip knows that method."
+    hint = f"Unpack it by hand, for example with 7-Zip, to get {path}."
     if info.flag_bits & 1:
         message = "encrypted; expected no password"
-        hint = f"Unpack it by hand with the password that its authors gave you, so that there is {path}."
-    return _bad_zip(str(archive), f"{len(inside):,} files are {message}", f"{hint} Then give the same command again.")
+        hint = f"Unpack it by hand with the password from its authors, to get {path}."
+    return _bad_zip(str(archive), f"{len(inside):,} files are {message}", f"{hint} Then run the same command again.")
 
 
 def _write(entries: Sequence[Entry], folder: Path) -> None:
-    """Unpack files that are not there, each whole or not at all."""
+    """Unpacks missing files, each completely or not at all."""
     total = sum(entry.info.file_size for entry in entries)
     path = folder
     try:
@@ -219,20 +224,20 @@ def _write(entries: Sequence[Entry], folder: Path) -> None:
                         path = entry.path
                         _write_one(file, entry, progress)
     except OSError as error:
-        hint = "Make room there. The same command goes on from here."
+        hint = "Make room there. The same command continues from here."
         raise cannot_write(path, error, hint) from None
 
 
 def _write_one(file: zipfile.ZipFile, entry: Entry, progress) -> None:
     entry.path.parent.mkdir(parents=True, exist_ok=True)
-    part = entry.path.with_name(f".{entry.path.name}.part")  # one that a killed run left is written over
+    part = entry.path.with_name(f".{entry.path.name}.part")  # left by a killed run, it is overwritten
     try:
         with file.open(entry.info) as source, open(part, "wb") as target:
             while block := source.read(BLOCK):
                 target.write(block)
                 progress.update(len(block))
-        if os.path.lexists(entry.path):  # where upper and lower case are the same: another entry's
-            raise ValidationError(_in_the_way(entry, entry.path, "is there already, under a name that differs in case"))
+        if os.path.lexists(entry.path):  # another entry's, if the file system ignores case
+            raise ValidationError(_in_the_way(entry, entry.path, "exists already, under a name that differs in case"))
         os.replace(part, entry.path)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValidationError(_bad_zip(entry.where, f"is damaged: {error}")) from None

@@ -1,4 +1,4 @@
-"""The study of modalities: each fold's own model, ways of disturbing it, and effects that were planted."""
+"""The study of modalities: each fold's own model, ways of disturbing its input, and planted effects."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_a_modality_of_noise_gives_and_costs_nothing(planted):
 
 
 def test_modalities_that_complete_each_other_gain(planted):
-    """One modality knows the first three emotions alone, the other one the last three."""
+    """One modality knows only the first three emotions, the other only the last three."""
     dataset, (some,) = planted(noise=(None,))
     blurred = dataset.targets + 0.05 * np.random.default_rng(0).normal(size=(len(dataset.ids), 6))
     video, audio = (some._replace(X=blurred[:, its].astype(np.float32)) for its in (slice(0, 3), slice(3, 6)))
@@ -76,7 +76,7 @@ def test_modalities_that_complete_each_other_gain(planted):
     )
 
 
-def test_what_is_missing_is_told(tiny):
+def test_missing_modalities_are_reported(tiny):
     look, sound = tiny.read(tiny.look), tiny.read(tiny.sound)
     with pytest.raises(ValidationError, match="audio.*no features; expected at least one source"):
         ablation(tiny.dataset, [look], [], RECIPE, "linear", 0, "")

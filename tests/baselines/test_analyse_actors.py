@@ -53,7 +53,7 @@ def test_figures_and_intervals_are_those_of_the_package(two):
 
 
 def chance(rng, actors=12, clips=20):
-    """The difference of two predictors that are equally good, but not with each actor."""
+    """The difference of two predictors that are equally good overall, but not for each actor."""
     owner, labels = np.repeat(np.arange(actors), clips), rng.integers(0, 36, actors * clips)
 
     def predicted():
@@ -97,7 +97,7 @@ def test_sums_in_another_order_are_no_difference(two):
     assert compare(tenth, outcomes(first, labels), actors) == (0, None, None, None, "no difference")
 
 
-def test_of_the_same_gain_with_every_actor_nothing_is_inferred():
+def test_equal_gains_for_all_actors_allow_no_inference():
     labels, actors = np.zeros(8, dtype=int), np.repeat(["A", "B"], 4)
     assert compare(outcomes(labels, labels), outcomes(labels + 1, labels), actors, "presence")[:2] == (1, None)
 

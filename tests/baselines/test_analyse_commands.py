@@ -1,4 +1,4 @@
-"""The studies as commands: how they are made, what they write, and mistakes told in words."""
+"""The studies as commands: how they are defined, what they write, and messages for mistakes."""
 
 import json
 import subprocess
@@ -127,14 +127,14 @@ def test_names_come_from_the_sources(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("study", "sources", "options", "code", "message"),
     [
-        ("fusion", ["sound"], [], 1, "1 source; expected two or more"),
+        ("fusion", ["sound"], [], 1, "1 source; expected at least two"),
         ("fusion", ["sound", "look"], ["--head", "linear"], 1, "linear has no hidden layer"),
-        ("fusion", ["sound", "sound"], [], 2, "the same source twice"),
-        ("importance", ["sound", "sound"], [], 2, "the same source twice"),
+        ("fusion", ["sound", "sound"], [], 2, "the same source is given twice"),
+        ("importance", ["sound", "sound"], [], 2, "the same source is given twice"),
         ("salience", ["nowhere"], [], 3, "nowhere: cannot be opened"),
     ],
 )
-def test_mistakes_are_told_in_words(study, sources, options, code, message, tiny, tmp_path):
+def test_mistakes_are_explained(study, sources, options, code, message, tiny, tmp_path):
     places = {"sound": tiny.sound, "look": tiny.look, "nowhere": tmp_path / "nowhere"}
     features = [argument for source in sources for argument in ("--features", places[source])]
     result = run(tiny, study, *features, *options, "--out", tmp_path / "out", code=code)

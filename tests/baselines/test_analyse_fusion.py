@@ -1,4 +1,4 @@
-"""The study of fusion: its modules by hand, and modalities that were planted."""
+"""The study of fusion: its modules by hand, and planted modalities."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 RECIPE = Recipe(3e-3, 1e-3, 32, 8, 8)
 
 
-def test_gates_sum_to_one_and_stand_behind_the_logits():
+def test_gates_sum_to_one_and_follow_the_logits():
     module = seeded(lambda: Gated([3, 2, 4], hidden=5), seed=0)
     outputs = module(torch.randn(7, 9, generator=torch.Generator().manual_seed(1)))
     assert outputs.shape == (7, 6 + 3)
@@ -22,7 +22,7 @@ def test_gates_sum_to_one_and_stand_behind_the_logits():
 
 
 def test_gated_attention_by_hand():
-    """One unit a modality: relu(2·x) and relu(3·y), gates 3/4 and 1/4, the logits their mean times 1 … 6."""
+    """One unit per modality: relu(2·x) and relu(3·y), gates 3/4 and 1/4, the logits their mean times 1 … 6."""
     module = Gated([1, 1], hidden=1)
     with torch.no_grad():
         for project, weight in zip(module.project, (2.0, 3.0)):
@@ -86,7 +86,7 @@ def test_a_source_of_noise_is_gated_away(planted):
 
 def test_one_source_and_a_head_without_a_hidden_layer_are_refused(tiny):
     sound, look = tiny.read(tiny.sound), tiny.read(tiny.look)
-    with pytest.raises(ValidationError, match="1 source; expected two or more"):
+    with pytest.raises(ValidationError, match="1 source; expected at least two"):
         fusion(tiny.dataset, ["sound"], [sound], RECIPE, "mlp256", 0, "")
     with pytest.raises(ValidationError, match="linear has no hidden layer"):
         fusion(tiny.dataset, ["sound", "look"], [sound, look], RECIPE, "linear", 0, "")

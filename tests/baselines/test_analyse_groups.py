@@ -30,11 +30,11 @@ def test_misassigned_clips_are_with_another_actor(rng, share, wrong):
     assert (groups != ACTORS).sum() == wrong and set(groups) <= set(ACTORS)
 
 
-def test_an_only_actor_has_nobody_to_be_taken_for(rng):
+def test_a_single_actor_cannot_be_confused(rng):
     assert misassign(np.array(["A", "A"]), rng, 1.0).tolist() == ["A", "A"]
 
 
-def test_merged_actors_are_two_to_a_group(rng):
+def test_merged_groups_have_two_actors(rng):
     groups = merge(ACTORS, rng)
     assert sorted(len(set(ACTORS[groups == group])) for group in set(groups)) == [2, 2]
     assert len(set(zip(groups, ACTORS))) == 4, "each actor stays whole"
@@ -48,7 +48,7 @@ def test_split_actors_have_half_of_their_clips_in_each_of_two_groups(rng):
     assert len(set(zip(groups, ACTORS))) == len(set(groups)) == 8
 
 
-def test_few_clips_of_an_actor(rng):
+def test_few_clips_per_actor(rng):
     groups = few(ACTORS, rng, 4)
     assert sorted(Counter(groups).values()) == [2, 2, 2, 3, 4, 4, 4, 4, 4, 4, 4]
     assert len(set(zip(groups, ACTORS))) == len(set(groups)), "of one actor each"
@@ -80,7 +80,7 @@ def test_matching_leaves_out_labels_that_nobody_has():
 
 @pytest.fixture
 def offset(planted, monkeypatch):
-    """A dataset whose actors each have a large offset of their own in all logits; and the probabilities.
+    """A dataset in which each actor has a large offset in all logits, and the probabilities.
 
     The decoder is fitted once instead of in a cross-validation of its own.
     """
@@ -110,7 +110,7 @@ def test_errors_cost_what_they_should(offset):
 
 
 def test_labels_of_the_fold_are_not_seen(offset):
-    """With the labels of one fold shuffled, no prediction for that fold changes: the decoder is of the others."""
+    """With the labels of one fold shuffled, no prediction for that fold changes: the decoder comes from the others."""
     dataset, probabilities = offset
     inside, logs = dataset.folds == 0, np.log(probabilities)
     labels = dataset.labels.copy()

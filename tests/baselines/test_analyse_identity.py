@@ -1,4 +1,4 @@
-"""The study of identity: how folds are dealt, and effects that were planted."""
+"""The study of identity: how folds are dealt, and planted effects."""
 
 import json
 
@@ -53,15 +53,15 @@ def test_a_deal_by_hand():
     )
 
 
-def test_expressions_that_each_actor_has_of_their_own_are_found(planted):
-    """Every actor has columns of their own: nothing is known of new actors, everything of known ones."""
+def test_actor_specific_expressions_are_found(planted):
+    """Every actor has columns of their own, which say everything about known actors and nothing about new ones."""
     dataset, (noise,) = planted(noise=(None,))
     actor = np.unique(dataset.actors, return_inverse=True)[1]
     X = (np.eye(12)[actor][:, :, None] * dataset.targets[:, None, :]).reshape(len(actor), -1) * 4
     study = run(dataset, noise._replace(X=X.astype(np.float32)))
     assert study.values["difference"]["acc_presence"] > 0.3
     assert study.values["estimates"]["difference"]["score"]["low"] > 0.1
-    assert "profits from knowing its actors:" in study.findings[1] and "more than chance" in study.findings[0]
+    assert "The model profits from knowing its actors," in study.findings[1] and "more than chance" in study.findings[0]
 
 
 def test_expressions_that_all_actors_share_give_no_gap(planted):
@@ -84,13 +84,13 @@ def test_the_json_holds_the_three_accounts(tiny, tmp_path):
     assert run(tiny.dataset, tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2)) == study
 
 
-def test_what_cannot_be_compared_is_refused(tiny):
+def test_incomparable_folds_are_refused(tiny):
     features = tiny.read(tiny.sound)
     with pytest.raises(ValidationError, match="found 2; expected at least 3"):
         run(tiny.dataset._replace(folds=tiny.dataset.folds % 2), features)
     with pytest.raises(ValidationError, match="no blends in fold 1"):
         run(tiny.dataset._replace(labels=np.where(tiny.dataset.folds == 1, 0, tiny.dataset.labels)), features)
-    with pytest.raises(ValidationError, match="an actor of its own"):
+    with pytest.raises(ValidationError, match="every actor has a single clip"):
         run(tiny.dataset._replace(actors=list(tiny.dataset.ids)), features)
 
 

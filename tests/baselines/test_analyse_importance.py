@@ -1,4 +1,4 @@
-"""The study of importance: groups by their columns, and sources that were planted."""
+"""The study of importance: groups of columns, and planted sources."""
 
 import numpy as np
 import pytest
@@ -57,11 +57,11 @@ def test_groups_by_their_columns():
         (
             {"statistics": list(STATISTICS), "encoder": "openface3"},
             14,
-            "odd is left out of the named columns: it has 2, and OpenFace 11",
+            "odd is left out of the named columns: it has 2 dimensions; expected 11, as in OpenFace",
         ),
     ],
 )
-def test_what_cannot_be_told_apart_is_left_out_by_name(meta, dim, told):
+def test_unknown_columns_are_left_out_by_name(meta, dim, told):
     found, left_out = find_groups(["odd"], [source(dim, **meta)])
     assert len(left_out) == 1 and left_out[0].startswith(told)
     assert [group.name for group in found if group.kind == "source"] == ["odd"]
@@ -84,7 +84,7 @@ def test_the_models_are_those_of_cross_validation(tiny):
     assert permuted.shape == (8, 36, 4) and (permuted[:, :, 0] == 2).all()
 
 
-def test_noise_is_worth_nothing_and_what_was_planted_is(planted):
+def test_noise_has_no_importance_and_planted_columns_do(planted):
     dataset, sources = planted(noise=(0.1, None))
     study = importance(dataset, ["told", "noise"], sources, RECIPE, "mlp256", 0, "signature", repeats=3)
     by_name = {group["name"]: group for group in study.values["groups"]}
@@ -101,7 +101,7 @@ def test_noise_is_worth_nothing_and_what_was_planted_is(planted):
     }
 
 
-def test_a_column_that_tells_one_emotion_matters_to_its_pairs(planted):
+def test_a_column_for_one_emotion_matters_to_its_pairs(planted):
     """The told columns of happiness are in a source of their own: pairs with it lose more than pairs without it."""
     dataset, (rest,) = planted(noise=(None,))
     rng = np.random.default_rng(5)
@@ -130,25 +130,25 @@ LOSES, GAINS, NOTHING = (
     [
         (
             [GAINS, NOTHING, GAINS],
-            "By statistic, none loses presence where it is permuted. Beyond chance, of 3, 0 lose and 2 (a, c) gain.",
+            "By statistic, no permutation lowers presence. Beyond chance, of 3, 0 lose and 2 (a, c) gain.",
         ),
         (
             [GAINS, LOSES, NOTHING],
             (
-                "By statistic, presence loses most where b is permuted: +0.100 (95 % interval +0.050 to +0.150, p ="
+                "By statistic, permuting b costs most presence: +0.100 (95 % interval +0.050 to +0.150, p ="
                 " 0.001), more than chance explains. Beyond chance, of 3, 1 (b) lose and 1 (a) gain."
             ),
         ),
     ],
 )
-def test_words_tell_what_loses_and_what_gains(its, told):
+def test_findings_name_losses_and_gains(its, told):
     groups = [Group("statistic", name, np.arange(2)) for name in "abc"]
     found = _findings(groups, {"presence": its}, {"presence": {"ang+hap": its}})
     assert told in found
-    assert ("No pair loses presence by any group." in found) == (LOSES not in its)
+    assert ("No pair loses presence through any permutation." in found) == (LOSES not in its)
 
 
-def test_nothing_can_be_read_from_what_a_constant_answer_reaches(tiny):
+def test_constant_answers_set_the_floor_for_importance(tiny):
     constant = best_constant(tiny.dataset)
     assert constant == pytest.approx({"presence": 3 / 36, "salience": 1 / 30})  # each of the 36 labels once
     assert (
@@ -157,9 +157,9 @@ def test_nothing_can_be_read_from_what_a_constant_answer_reaches(tiny):
         " 0.033)."
     )
     assert _worth({"presence": 0.09, "salience": constant["salience"]}, constant).endswith(
-        " Salience is no better than a constant answer's: no importance can be read from it."
+        " Salience is no better than a constant answer's, so its losses say nothing about importance."
     )
-    assert _worth({"presence": 0.01, "salience": 0.01}, constant).count("no importance can be read") == 2
+    assert _worth({"presence": 0.01, "salience": 0.01}, constant).count("say nothing about importance") == 2
 
 
 def test_the_same_call_gives_the_same_study(tiny):

@@ -1,4 +1,4 @@
-"""The study of salience: losses and decoding by hand, and effects that were planted."""
+"""The study of salience: losses and decoding by hand, and planted effects."""
 
 import numpy as np
 import pytest
@@ -99,8 +99,8 @@ def test_shares_by_hand(name, outputs, share):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_each_loss_is_least_where_the_outputs_say_the_label(name):
-    """A step of gradient descent from nothing, on one clip, makes its label what is decoded, and its share right."""
+def test_each_loss_is_lowest_at_its_label(name):
+    """One step of gradient descent from zero, on one clip, makes its decoded label and share right."""
     objective = OBJECTIVES[name]
     outputs = torch.zeros(1, objective.outputs, requires_grad=True)
     optimizer = torch.optim.Adam([outputs], lr=0.1)
@@ -158,7 +158,7 @@ def test_errors_by_hand():
     assert errors(SHARES, SHARES) == (0, 0)
 
 
-def test_what_was_planted_is_found(planted):
+def test_planted_salience_is_found(planted):
     """Features that hold the shares: every head beats the constant, and its salience is far above chance."""
     dataset, (told,) = planted(noise=(0.1,))
     study = salience(dataset, told, Recipe(1e-2, 1e-3, 32, 6, 6), "linear", 0, "signature")
@@ -176,7 +176,7 @@ def test_what_was_planted_is_found(planted):
     assert always_50[:2] == ["always 50", pytest.approx(study.values["always_50"]["rmse"])]
 
 
-def test_noise_tells_no_share(planted):
+def test_noise_predicts_no_share(planted):
     dataset, (noise,) = planted(noise=(None,))
     study = salience(dataset, noise, Recipe(3e-3, 1e-3, 32, 3, 3), "linear", 0, "signature")
     for name, its in study.values["heads"].items():
@@ -203,7 +203,7 @@ def test_folds_without_blends_are_refused(tiny):
     beta=st.floats(0, 0.99),
 )
 def test_ranks_and_margins_decide_alone(scores, alpha, beta):
-    """What is decided holds the highest score, and does not change where all scores of a clip are shifted."""
+    """The decision includes the highest score, and does not change if all scores of a clip are shifted."""
     decided = decode_thresholds(margins(scores), Thresholds(alpha, beta))
     for label, its in zip(decided, scores):
         best = EMOTIONS[int(its.argmax())]

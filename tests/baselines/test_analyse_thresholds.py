@@ -1,4 +1,4 @@
-"""The study of thresholds: exact optima against plain decoding, and shifts that were planted."""
+"""The study of thresholds: exact optima against plain decoding, and planted shifts."""
 
 import json
 
@@ -24,7 +24,7 @@ METRICS = {"presence": "acc_presence", "salience": "acc_salience", "score": "sco
 
 
 def cases(seed, ties=True):
-    """Random clips with at least one blend; their probabilities are multiples of 1/20, so that many are equal."""
+    """Random clips with at least one blend; their probabilities are multiples of 1/20, so many are equal."""
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 40))
     labels = np.append(rng.integers(0, 36, n), rng.integers(6, 36))
@@ -33,7 +33,7 @@ def cases(seed, ties=True):
 
 
 @given(st.integers(0, 10_000), st.booleans(), st.sampled_from(list(RANGES.values())))
-def test_optima_keep_what_they_promise_and_nothing_in_their_range_is_better(seed, ties, bounds):
+def test_optima_are_the_best_in_their_range(seed, ties, bounds):
     probabilities, labels = cases(seed, ties)
     found = optima(probabilities, labels, *bounds)
     grid = np.concatenate([np.linspace(*bounds, 21), np.clip(probabilities.ravel()[:30], *bounds)])
@@ -80,7 +80,7 @@ def test_folds_that_are_the_same_lose_nothing():
         assert its.losses() == {"presence": 0, "salience": 0, "score": 0}
 
 
-def test_transferred_thresholds_are_of_other_folds_alone():
+def test_transferred_thresholds_come_only_from_other_folds():
     dataset, probabilities = made(scale=(0.7, 1, 0.4))
     found = transfer(probabilities, dataset.labels, dataset.folds)
     for fold in range(3):
@@ -98,17 +98,17 @@ def test_a_shift_between_folds_is_found():
     for way in ("grid", "exact"):
         its = study.values["mismatch"][way]["score"]
         assert its["low"] > 0 and its["beyond"] > 0.02 and its["p_deals"] < 0.05
-    assert "want thresholds of their own" in study.findings[2]
+    assert "The best thresholds differ between folds" in study.findings[2]
 
 
-def test_folds_alike_lose_what_random_deals_lose():
+def test_similar_folds_lose_as_much_as_random_deals():
     study = thresholds(*made(), 0, "signature", deals=40)
     its = study.values["mismatch"]["exact"]["score"]
     assert its["value"] > 0 and its["by_chance"] > 0 and abs(its["beyond"]) < 0.015 and its["p_deals"] > 0.05
-    assert "is not shown" in study.findings[2]
+    assert "does not show that the best thresholds differ" in study.findings[2]
 
 
-def test_the_parts_sum_to_the_drop_and_the_rest_to_nothing():
+def test_the_parts_sum_to_the_drop_and_the_rest_to_zero():
     study = thresholds(*made(scale=(0.7, 1, 0.4)), 0, "signature", deals=2)
     for by_fold in study.values["folds"].values():
         for row in by_fold.values():

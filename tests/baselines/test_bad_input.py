@@ -1,4 +1,4 @@
-"""What `train` and `predict` make of data that is not as it should be: refused in words, or handled as stated."""
+"""How `train` and `predict` treat invalid data: refused with a message, or handled as documented."""
 
 import json
 import re
@@ -108,7 +108,7 @@ def test_no_blend_at_all(tiny):
 def test_an_actor_in_two_folds_is_a_leak(tiny):
     text = tiny.train.read_text().replace("clip01,A1,", "clip01,A0,")
     said = train(tiny, tiny.sound, metadata=metadata(tiny, text), code=1)
-    assert "actors in more than one fold (1): A0" in said and "disjoint by actor" in said
+    assert "actors in more than one fold (1): A0" in said and "If folds share actors" in said
 
 
 def test_labels_that_disagree_with_the_clip_s_name(tiny):
@@ -117,12 +117,12 @@ def test_labels_that_disagree_with_the_clip_s_name(tiny):
     assert "labels that disagree with the clip's name (1): A102_sad_int1_ver1" in said
 
 
-@pytest.mark.parametrize("n, told", [(1, "one fold alone; expected at least two"), (0, "no")])
+@pytest.mark.parametrize("n, told", [(1, "found one fold; expected at least two"), (0, "no")])
 def test_one_clip_or_none(tiny, n, told):
     assert told in train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv(list(range(n)))), code=1)
 
 
-def test_a_clip_a_fold(tiny):
+def test_one_clip_per_fold(tiny):
     # The least that can be trained on: two clips, each judged by a model of the other.
     for clip in tiny.dataset.ids[2:]:
         (tiny.sound / f"{clip}.npy").unlink()
@@ -135,7 +135,7 @@ def test_no_test_features(tiny):
     predict = ["predict", "--model", tiny.root / "run", "--ids", tiny.test, "--out", tiny.root / "submission.zip"]
     assert "no such" in run(*predict, "--features", tiny.root / "nothing.npz", code=3).lower()
     (tiny.root / "empty").mkdir()
-    assert "no .npy or .csv files in it" in run(*predict, "--features", tiny.root / "empty", code=1)
+    assert "contains no .npy or .csv files" in run(*predict, "--features", tiny.root / "empty", code=1)
     said = run(*predict, "--features", tiny.sound, code=1)  # those of train
     assert "8 of 8 clips have no features" in said and "another partition" in said
     assert not (tiny.root / "submission.zip").exists()

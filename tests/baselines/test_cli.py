@@ -133,10 +133,10 @@ def check_report(tiny, model, submission, labels, figures):
     text = page.read_text()
     assert page == model / "report.html" and text.startswith("<!DOCTYPE html>")
     assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?\s*(https?:)?//""", text) and "<script" not in text
-    assert text.count("data:image/png;base64,") == 6 and "The submission, scored" in text
+    assert text.count("data:image/png;base64,") == 6 and "The submission&#x27;s score" in text
     assert f"{figures['nested']['score']:.4f}" in text
     run("report", model)
-    assert "The submission, scored" not in page.read_text()
+    assert "The submission&#x27;s score" not in page.read_text()
 
 
 @pytest.mark.usefixtures("quick")
@@ -546,7 +546,7 @@ def mistakes(tiny, tmp_path):
     ]
 
 
-def test_a_user_s_mistake_is_told_in_words_with_its_exit_code(tiny, tmp_path):
+def test_a_user_s_mistake_is_explained_with_its_exit_code(tiny, tmp_path):
     codes = set()
     for arguments, code, told in mistakes(tiny, tmp_path):
         codes.add(code)

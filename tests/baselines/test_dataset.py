@@ -1,4 +1,4 @@
-"""The metadata as arrays: labels, targets, folds and actors, keyed by clip and refused where one is lacking."""
+"""The metadata as arrays: labels, targets, folds and actors, keyed by clip and refused if any is missing."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_the_dataset_by_hand(metadata):
     assert dataset.targets.dtype == np.float32
 
 
-def test_every_label_has_a_target_that_tells_it():
+def test_every_label_has_its_own_target():
     assert TARGETS.shape == (36, 6) and len({tuple(row) for row in TARGETS.tolist()}) == 36
     assert TARGETS.sum(axis=1) == pytest.approx(1)
     for label, target in zip(LABELS, TARGETS):
@@ -72,7 +72,7 @@ def test_the_label_comes_from_the_table_and_not_from_the_name(metadata):
     [
         ([ROWS[0], ROWS[2].removesuffix("1"), ROWS[3]], "1 clips have no fold: A22_mix_sad_disg_30_70_ver1"),
         ([ROWS[0], ROWS[2].replace(",A22,", ",,")], "1 clips have no video_id: A22_mix_sad_disg_30_70_ver1"),
-        (ROWS[:2], "one fold alone"),
+        (ROWS[:2], "found one fold"),
         ([*ROWS, ROWS[0]], "is in an earlier row already"),
         ([*ROWS, ROWS[0].replace("ver1,", "ver1.MP4,", 1)], "is in an earlier row already"),
         ([*ROWS, "A3_x,A3,0,joy,,,,1,1,,1"], "not one of the 36 labels"),
@@ -88,7 +88,7 @@ def test_unsound_metadata_is_refused(metadata, rows, found):
     assert found in str(refused.value)
 
 
-def test_every_problem_is_told_at_once(metadata):
+def test_all_problems_are_reported_at_once(metadata):
     with pytest.raises(ValidationError) as refused:
         read_dataset(metadata([ROWS[0].removesuffix("0"), *(row.replace("A22,", ",", 1) for row in ROWS[2:])]))
     assert [problem.message.split(":")[0] for problem in refused.value.problems] == [
@@ -167,7 +167,7 @@ def test_groups_are_matched_whatever_form_the_accents_have(groups):
     assert read_groups(groups("filename,actor\ne\u0301,A\nIMG_1.MOV,B\n"), ["\u00e9", "IMG_1.MOV"]) == ["A", "B"]
 
 
-def test_every_problem_of_groups_is_told_at_once(groups):
+def test_all_problems_of_groups_are_reported_at_once(groups):
     #                                 no actor  twice           of no clip  no filename (line 6)
     path = groups("filename,actor\na,\nb,P1\nb.mov,P1\nz,P2\n,P3\n")
     with pytest.raises(ValidationError) as refused:
@@ -176,7 +176,7 @@ def test_every_problem_of_groups_is_told_at_once(groups):
         ("bad-table", "lines without a filename: 6; expected one in each"),
         ("missing-clips", "2 clips are missing: c, d"),
         ("unknown-clips", "1 clips are not known: z"),
-        ("duplicate-clip", "1 clips stand in it more than once: b"),
+        ("duplicate-clip", "1 clips are listed more than once: b"),
         ("no-actor", "1 clips have no actor: a"),
     ]
     assert all(problem.hint for problem in refused.value.problems[1:])

@@ -1,4 +1,4 @@
-"""The threshold rule, the grid and the two accounts, against slow loops written from the published rule alone."""
+"""The threshold rule, the grid and the two accounts, against slow loops written only from the published rule."""
 
 from fractions import Fraction
 
@@ -34,7 +34,7 @@ def naive_label(p, alpha, beta):
 
 
 def naive_score(predicted, truth):
-    """The exact mean of both accuracies; presence alone where no truth is a blend."""
+    """The exact mean of both accuracies; only presence if no true label is a blend."""
     presence = Fraction(sum(set(p[0]) == set(t[0]) for p, t in zip(predicted, truth)), len(truth))
     blends = [(p, t) for p, t in zip(predicted, truth) if len(t[0]) == 2]
     if not blends:
@@ -79,17 +79,17 @@ def twentieths(rng, n):
 
 
 def on_the_grid(rng, n):
-    """Values that are grid points themselves, so that p == α everywhere."""
+    """Values that are grid points, so p == α everywhere."""
     return rng.choice(GRID[:8], (n, 6))
 
 
 def doubled(rng, n):
-    """Grid points and their doubles, so that gap == β as well: 2β − β is β to the last bit."""
+    """Grid points and their doubles, so gap == β as well: 2β − β is β to the last bit."""
     return rng.choice(np.concatenate([GRID[:6], 2 * GRID[:6]]), (n, 6))
 
 
 def halves(rng, n):
-    """Two values alone: every clip holds ties, neutral among them."""
+    """Only two values: every clip has ties, including with neutral."""
     return rng.choice([0.25, 0.5], (n, 6))
 
 
@@ -129,7 +129,7 @@ def test_scores_are_compared_exactly():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_equal_epochs_the_earliest_is_chosen(kind):
+def test_the_earliest_of_equal_epochs_is_chosen(kind):
     rng = np.random.default_rng(3)
     for _ in range(4):
         p, labels = kind(rng, 10), rng.integers(0, 36, 10)
@@ -276,7 +276,7 @@ def test_nested_figures_are_pooled_over_clips_not_averaged_over_folds():
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
-def test_at_a_fixed_epoch_the_other_folds_choose_thresholds_alone(epoch):
+def test_at_a_fixed_epoch_only_thresholds_are_chosen(epoch):
     p, labels, folds = a_run(seed=4)
     for result in decode.nested_folds(p, labels, folds, epoch):
         inside = folds == result.fold
@@ -333,7 +333,7 @@ def test_rows_that_are_all_logits_go_through_the_softmax():
 @pytest.mark.parametrize(
     "row", [[0.502, 0.1, 0.1, 0.1, 0.1, 0.1], [1.1, -0.1, 0, 0, 0, 0], [0.4, 0.1, 0.1, 0.1, 0.1, 0.1]]
 )
-def test_a_row_outside_of_the_tolerance_is_no_probability(row):
+def test_a_row_outside_the_tolerance_is_not_a_probability(row):
     with pytest.raises(ValidationError, match="2 of 3 rows are probabilities"):
         decode.to_probabilities(np.array([*PROBABILITIES, row]), "scores.csv")
 

@@ -1,4 +1,4 @@
-"""The decoders by name; structured decoding's account, what is shown beside it, and clips that a model lacks."""
+"""The decoders by name; structured decoding's account and its comparison; and clips that a model lacks."""
 
 import csv
 import doctest
@@ -42,7 +42,7 @@ def decode(*arguments, code=0):
 
 
 @pytest.mark.parametrize("decoder", ["structured", "thresholds"])
-def test_a_clip_that_one_model_lacks_is_decoded_and_said(tiny, tables, tmp_path, decoder):
+def test_a_clip_that_one_model_lacks_is_decoded_and_reported(tiny, tables, tmp_path, decoder):
     out, report = tmp_path / "s.zip", tmp_path / "figures.json"
     said = decode(
         "--metadata",
@@ -66,11 +66,11 @@ def test_a_clip_that_one_model_lacks_is_decoded_and_said(tiny, tables, tmp_path,
     )
     ids = tiny.dataset.ids
     assert (
-        f"one_train.csv: 3 of 36 clips are missing, and come from the other models alone: {', '.join(ids[:3])}"
+        f"one_train.csv: 3 of 36 clips are missing, so only the other models decide them: {', '.join(ids[:3])}"
         in said.stderr
     )
     assert (
-        f"two_test.csv: 2 of 8 clips are missing, and come from the other models alone: {', '.join(tiny.test_ids[-2:])}"
+        f"two_test.csv: 2 of 8 clips are missing, so only the other models decide them: {', '.join(tiny.test_ids[-2:])}"
         in said.stderr
     )
     told = json.loads(report.read_text())
@@ -101,7 +101,7 @@ def test_a_clip_that_all_models_lack_is_refused(tiny, tables):
 
 
 def planted(n=300, actors=12, folds=4, seed=0):
-    """A dataset, and two models of it: one that knows something, one that knows nothing."""
+    """A dataset with two models: one informative, one not."""
     from blemore_baselines.dataset import TARGETS
 
     rng = np.random.default_rng(seed)
@@ -113,7 +113,7 @@ def planted(n=300, actors=12, folds=4, seed=0):
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_every_decoder_keeps_the_contract(name):
-    """Fitted, shown, written to JSON and read back by name alone."""
+    """Fitted, shown, written to JSON and read back, only by name."""
     dataset, models = planted()
     one = Models(models.ids, models.paths[:1], models.probabilities[:1], models.logs[:1])
     demand(name, dataset)
@@ -215,7 +215,7 @@ def test_how_sharp_scores_are_changes_no_label_of_a_submission(tiny, tmp_path):
     assert others == [once, once]
 
 
-def test_scores_that_are_sharper_than_out_of_fold_are_calmed_and_it_is_said(tiny, tmp_path):
+def test_sharper_scores_are_divided_and_reported(tiny, tmp_path):
     rng = np.random.default_rng(6)
     ids = {"train": tiny.dataset.ids, "test": [f"test_{k:04}" for k in range(1, 121)]}
     # The second model's scores of new clips are twice as sharp as out of fold, the first one's are not as sharp.
@@ -237,14 +237,14 @@ def test_scores_that_are_sharper_than_out_of_fold_are_calmed_and_it_is_said(tiny
         found[sharper] = said, told, rows
     (_, before, once), (said, after, twice) = found[1], found[2]
     assert before[0] == after[0] == 1 and after[1] == pytest.approx(2 * before[1]) and before[1] > 1
-    assert f"model 2: its scores are spread {after[1]:.3f} times as wide as out of fold" in said
+    assert f"model 2: scores are spread {after[1]:.3f} times as wide as out of fold" in said
     assert "model 1" not in said
     for one, other in zip(once, twice):  # the labels and expectations of calm scores
         assert one["label"] == other["label"]
         assert float(one["expected_score"]) == pytest.approx(float(other["expected_score"]), abs=2e-6)
 
 
-def test_a_weight_that_is_no_number_is_refused(tiny, tables, tmp_path):
+def test_a_weight_that_is_not_a_number_is_refused(tiny, tables, tmp_path):
     said = decode(
         "--metadata",
         tiny.train,
@@ -262,7 +262,7 @@ def test_a_weight_that_is_no_number_is_refused(tiny, tables, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_train_tells_what_decode_tells_and_predict_what_each_clip_is_expected_to_gain(tiny, tmp_path):
+def test_train_prints_the_same_as_decode_and_predict_writes_expected_gains(tiny, tmp_path):
     run, out = tmp_path / "run", tmp_path / "s.zip"
     trained = CliRunner().invoke(
         main,
@@ -290,7 +290,7 @@ def test_train_tells_what_decode_tells_and_predict_what_each_clip_is_expected_to
         and "end of the 95 % interval" in tail
         and "Difference from thresholds on the same scores" in tail
     )
-    assert "of what it aims at (0.8 · ACC_presence + 0.2 · ACC_salience)" in trained.stdout
+    assert "The decoder's expected 0.8 · ACC_presence + 0.2 · ACC_salience is" in trained.stdout
     predicted = CliRunner().invoke(
         main,
         [
@@ -309,7 +309,7 @@ def test_train_tells_what_decode_tells_and_predict_what_each_clip_is_expected_to
     assert [row["filename"] for row in csv.DictReader(open(tmp_path / "s.expected.csv"))] == tiny.test_ids
 
 
-def test_what_is_reached_is_told_by_the_weight_that_was_aimed_at():
+def test_the_reached_score_uses_the_chosen_weight():
     dataset, models = planted()
     decoded = fit("structured", dataset, models, weight=0.8)
     nested = decoded.figures["nested"]
@@ -341,7 +341,7 @@ def test_too_few_folds_with_blends_are_refused_before_the_training(tiny, tmp_pat
 
 
 def test_runs_of_version_0_2_are_shown_with_their_own_inference():
-    """There, `against` was one object, its intervals by a bootstrap."""
+    """In that version, `against` was one object with bootstrap intervals."""
     figures = fit("structured", *planted()).figures
     (new,) = figures["nested"]["against"]
     old = {"unit": "actor", "units": 5, "resamples": 2000, "seed": 0, "note": None}
@@ -350,5 +350,5 @@ def test_runs_of_version_0_2_are_shown_with_their_own_inference():
         for metric, one in new["differences"].items()
     }
     text = structured_to_text({**figures, "nested": {**figures["nested"], "against": old}})
-    assert "[-0.1000, +0.2000]" in text and "p < 0.001" in text and "by the bootstrap of version 0.2" in text
+    assert "[-0.1000, +0.2000]" in text and "p < 0.001" in text and "use the bootstrap of version 0.2" in text
     assert "jackknife over" not in text and "jackknife over" in structured_to_text(figures)

@@ -47,7 +47,7 @@ def test_all_labels_are_in_train_and_blends_are_about_half():
     assert len({take.label for take in TEST}) > 20
 
 
-def test_names_are_of_train_clips_and_say_the_truth():
+def test_names_of_train_clips_give_their_labels():
     assert len({take.name for take in TRAIN}) == len(TRAIN)
     for take in TRAIN:
         name = parse_filename(take.name)
@@ -63,7 +63,7 @@ def test_actors_and_folds_are_disjoint():
     assert set(Counter(row["fold"] for row in rows)) == set("01234")
 
 
-def test_order_of_test_says_nothing():
+def test_order_of_test_is_uninformative():
     assert [take.name for take in TEST] == [f"test_{n:04d}" for n in range(1, len(TEST) + 1)]
     actors = [take.actor for take in TEST]
     runs = sum(one != other for one, other in zip(actors, actors[1:]))
@@ -106,7 +106,7 @@ def test_clips_are_real(small):
         assert frames.std() > 20 and np.abs(np.diff(frames.astype(int), axis=0)).mean() > 0.3, "a face, and it moves"
 
 
-def test_same_bytes_again(small, tmp_path, monkeypatch):
+def test_same_bytes_every_time(small, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "plan", lambda: (TRAIN[:4], TEST[:2]))
     again = demo.make_demo(tmp_path / "again", workers=2)
     assert everything(again.train.parent) == everything(small.train.parent)
@@ -121,7 +121,7 @@ def test_a_second_call_redoes_nothing(small, monkeypatch):
 
 
 def test_killed_and_resumed(small, tmp_path, monkeypatch):
-    """A process that dies between two clips, by the hardest way there is."""
+    """A process that is killed between two clips."""
     out = tmp_path / "demo"
     code = f"""if True:
         from pathlib import Path
@@ -142,7 +142,7 @@ def test_killed_and_resumed(small, tmp_path, monkeypatch):
     assert found == everything(small.train.parent)
 
 
-def test_refuses_what_is_no_demo(tmp_path):
+def test_refuses_other_folders(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ValidationError, match="thesis.tex"):
         demo.make_demo(tmp_path)

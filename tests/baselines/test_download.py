@@ -1,4 +1,4 @@
-"""Fetching weights, against servers on this machine: a plain one that misbehaves on demand, and one like the hub."""
+"""Fetching weights from local servers: a plain one that misbehaves on demand, and one like the hub."""
 
 import hashlib
 import json
@@ -75,7 +75,7 @@ def test_a_file_arrives_whole(server, folder, facts):
     assert len(server.seen) == 1, "it is there already"
 
 
-def test_a_connection_that_breaks_off_goes_on_where_it_was(server, folder):
+def test_a_broken_connection_resumes(server, folder):
     server.breaks = [140_000, 100_000]
     fetch(remote(server, checksum=SHA), folder)
     ranges = [int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0 for _, asked in server.seen]
@@ -83,9 +83,9 @@ def test_a_connection_that_breaks_off_goes_on_where_it_was(server, folder):
     assert 0 < ranges[1] <= 140_000 and ranges[1] < ranges[2] <= 240_000
 
 
-def test_another_run_goes_on_where_the_last_one_was(server, folder):
+def test_another_run_resumes_a_download(server, folder):
     server.breaks = [200_000, *[0] * 9]
-    assert "The same command goes on from there" in refused(server, folder, "broken-off")
+    assert "The same command resumes from there" in refused(server, folder, "broken-off")
     server.breaks = []
     server.seen.clear()
     fetch(remote(server), folder)
@@ -93,7 +93,7 @@ def test_another_run_goes_on_where_the_last_one_was(server, folder):
     assert re.fullmatch(r"bytes=[1-9]\d*-", server.seen[0][1])
 
 
-def test_a_file_that_changed_in_between_is_fetched_anew(server, folder):
+def test_a_file_that_changed_in_between_is_fetched_again(server, folder):
     server.breaks = [200_000, *[0] * 9]
     refused(server, folder, "broken-off")
     server.breaks, server.content, server.etag = [], CONTENT[::-1], '"two"'
@@ -102,7 +102,7 @@ def test_a_file_that_changed_in_between_is_fetched_anew(server, folder):
 
 
 @pytest.mark.parametrize("etag, ranges", [('"one"', False), (None, True), ('W/"one"', True)])
-def test_without_ranges_or_a_tag_it_starts_anew(server, folder, etag, ranges):
+def test_without_ranges_or_a_tag_it_starts_again(server, folder, etag, ranges):
     server.etag, server.ranges, server.breaks = etag, ranges, [200_000, *[0] * 9]
     refused(server, folder, "broken-off")
     server.breaks = []
@@ -110,7 +110,7 @@ def test_without_ranges_or_a_tag_it_starts_anew(server, folder, etag, ranges):
     assert (folder / NAME).read_bytes() == CONTENT
 
 
-def test_a_part_that_is_longer_than_the_file_starts_anew(server, folder):
+def test_a_part_longer_than_the_file_starts_again(server, folder):
     (folder / f".{NAME}.part").write_bytes(CONTENT + b"more")
     (folder / f".{NAME}.part.tag").write_text(server.etag)
     server.status = 416
@@ -129,7 +129,9 @@ def test_a_part_that_is_longer_than_the_file_starts_anew(server, folder):
 
 
 def test_wrong_length(server, folder):
-    assert "300,000 bytes; its publisher states 300,001" in refused(server, folder, "wrong-length", size=300_001)
+    assert "found 300,000 bytes; expected 300,001, as its publisher states" in refused(
+        server, folder, "wrong-length", size=300_001
+    )
     server.length = 400_000  # states more than it sends
     assert "broke off after" in refused(server, folder, "broken-off")
 
@@ -143,14 +145,14 @@ def test_wrong_hash(server, folder, digits):
 
 def test_wrong_hash_of_a_file_that_was_there(server, folder):
     (folder / NAME).write_bytes(b"by hand")
-    with pytest.raises(FileError, match=rf"Delete {folder / NAME} to download it anew"):
+    with pytest.raises(FileError, match=rf"Delete {folder / NAME} to download it again"):
         fetch(remote(server, checksum=SHA[:15]), folder)
     assert (folder / NAME).read_bytes() == b"by hand"
 
 
 @pytest.mark.parametrize("status, message, hint", [
-    (404, "answers 404 Not Found", "Has it moved?"), (403, "answers 403 Forbidden", "Is an account needed?"),
-    (500, "answers 500 Internal Server Error", "Try again later"), (429, "answers 429", "Try again later"),
+    (404, "answered 404 Not Found", "Has it moved?"), (403, "answered 403 Forbidden", "Is an account needed?"),
+    (500, "answered 500 Internal Server Error", "Try again later"), (429, "answered 429", "Try again later"),
 ])  # fmt: skip
 def test_other_answers(server, folder, status, message, hint):
     server.status = status
@@ -175,7 +177,7 @@ def test_no_space(server, folder, monkeypatch):
 
 
 def test_space_that_runs_out_while_it_is_written(server, folder):
-    """The device takes no byte; what its name stands for is only known when it is written."""
+    """The device accepts no byte, which shows only when it is written to."""
     (folder / f".{NAME}.part").symlink_to("/dev/full")
     (folder / f".{NAME}.part.tag").write_text(server.etag)
     assert "No space left on device" in refused(server, folder, "no-space")
@@ -213,7 +215,7 @@ def run(*arguments, typed=None):
 
 @pytest.fixture
 def swin(server, monkeypatch):
-    """A small Video Swin at the server, with its hash in its name as torchvision has it."""
+    """A small Video Swin on the server, with its hash in its name as in torchvision."""
     from originals import randomise
     from originals.swin3d import Swin3D
 
@@ -244,7 +246,7 @@ def test_get_puts_weights_where_extract_looks_and_pins_them(server, swin, folder
 
 
 def test_what_was_pinned_does_not_change_unseen(server, swin, folder, monkeypatch):
-    """Also where the publisher states no hash."""
+    """Even if the publisher states no hash."""
     monkeypatch.setattr(VideoSwinT, "file", "plain.pth")
     monkeypatch.setattr(VideoSwinT, "weights", f"{server.url}/plain.pth")
     assert run("get", "videoswin-t", "--yes").exit_code == 0
@@ -260,7 +262,7 @@ def test_the_licence_is_shown_and_asked_once(server, swin, folder):
     assert refused_run.exit_code == 1 and "nothing was fetched" in refused_run.stderr and not server.seen
     assert "licence: BSD 3-clause" in refused_run.stderr and "Do you agree to it?" in refused_run.stderr
     nobody = run("get", "videoswin-t", typed="")
-    assert nobody.exit_code == 2 and "--yes agrees to it" in nobody.stderr and not server.seen
+    assert nobody.exit_code == 2 and "give --yes to agree to the licence" in nobody.stderr and not server.seen
     server.status = 500
     assert run("get", "videoswin-t", typed="y\n").exit_code == 3
     server.status = 200
@@ -269,8 +271,8 @@ def test_the_licence_is_shown_and_asked_once(server, swin, folder):
 
 
 @pytest.mark.parametrize("name, code, message", [
-    ("logmel", 1, "takes no weights that could be fetched: it needs none"),
-    ("openface3", 1, "takes no weights that could be fetched: CSV files of OpenFace 3"),
+    ("logmel", 1, "has no weights to fetch (it needs none)"),
+    ("openface3", 1, "has no weights to fetch (CSV files of OpenFace 3"),
     ("nothing", 1, "there is none of that name"),
     ("hicmae", 3, "its authors publish them on a page, not as a file: https://github.com/sunlicai/HiCMAE"),
 ])  # fmt: skip
@@ -360,7 +362,7 @@ def test_a_file_on_a_page_of_the_hub(hub, folder):
         weights.get("mine", "https://huggingface.co/some/files", "other.pth")
 
 
-def test_a_file_of_the_hub_is_checked_and_goes_on(hub, folder):
+def test_a_file_of_the_hub_is_checked_and_resumed(hub, folder):
     [address] = [path for path in hub.pages if path.endswith(NAME)]
     hub.breaks = [10**6, 100_000]  # the page itself first
     weights.get("mine", "https://huggingface.co/some/files", NAME)
@@ -389,5 +391,5 @@ def test_names_of_encoders_in_hints(monkeypatch, tmp_path):
     for name in ("clip", "hf-image:some/model", "hf-audio:some/model", "hf-video:some/model"):
         with pytest.raises(FileError, match=f"weights get {name}`"):
             create(name).load()
-    with pytest.raises(ValidationError, match="takes no weights"):
+    with pytest.raises(ValidationError, match="has no weights to fetch"):
         command._encoder("gray_flow")

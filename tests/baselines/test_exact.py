@@ -55,13 +55,13 @@ def test_nothing_in_a_range_is_better_by_the_metric_that_is_asked_for(case, metr
     assert (getattr(points, metric) == plateau.score).all()
 
 
-def test_presence_leaves_beta_all_its_range():
+def test_for_presence_beta_has_its_whole_range():
     probabilities = np.array([[0.5, 0.3, 0.2, 0, 0, 0], [0.7, 0.1, 0.1, 0.1, 0, 0]])
     plateau = fit_exact(probabilities, np.array([7, 0]), "presence")
     assert plateau == (Thresholds(pytest.approx(0.2), 0.5), (0.1, 0.3), (0, 1), 1)
 
 
-def test_of_equally_wide_intervals_the_highest_alpha_and_the_lowest_beta_win():
+def test_the_highest_alpha_and_lowest_beta_win_among_equally_wide_intervals():
     # second   .375 ang   .25 ang+disg   .125 ang: right sets 2, 1, 2, 1 as α falls past each
     ang = [[0.5, 0.375, 0.125, 0, 0, 0], [0.5, 0.25, 0.125, 0.125, 0, 0], [0.75, 0.125, 0.125, 0, 0, 0]]
     assert fit_exact(np.array(ang), np.array([0, 6, 0]), "presence", (0.0, 0.5)).alpha == (0.375, 0.5)
@@ -78,7 +78,7 @@ def test_no_thresholds_are_better(case):
 
 
 @given(cases(), st.floats(0, 1), st.floats(0, 1))
-def test_the_whole_plateau_gives_the_figure_that_is_promised(case, a, b):
+def test_the_whole_plateau_has_the_same_figure(case, a, b):
     plateau = fit_exact(*case)
     assert figure(*case, plateau.thresholds) == pytest.approx(plateau.score, abs=1e-12)
     # β: anywhere in [low, high) at the α that is returned

@@ -25,7 +25,7 @@ EMOTIONS = ["ang", "disg", "fea", "hap", "sad", "neu"]
 
 
 def sequence(clip, dim=2):
-    """A few frames that tell their clip: a has 1, b 2, c 3."""
+    """A few frames that identify their clip: a has 1, b 2, c 3."""
     return np.arange(("abc".index(clip) + 1) * dim, dtype=np.float32).reshape(-1, dim) + 100 * "abc".index(clip)
 
 
@@ -184,10 +184,10 @@ def test_missing_extra_and_repeated_clips_are_named_at_once(folder):
     found = refusal(read_features, folder, IDS)
     assert "1 of 3 clips have no features: c" in found
     assert "1 clips are not in the metadata: zebra" in found
-    assert "1 clips are there more than once: b" in found
+    assert "1 clips occur more than once: b" in found
     assert "failures.csv" not in found
     (folder / "failures.csv").write_text("clip,kind,message\n")
-    assert "failures.csv beside them" in refusal(read_features, folder, IDS)
+    assert "failures.csv in that folder" in refusal(read_features, folder, IDS)
 
 
 def npy_bytes(array):
@@ -249,7 +249,7 @@ def test_a_file_cut_or_changed_anywhere_never_ends_in_a_traceback(folder, long):
 
 def test_files_of_another_width(folder):
     np.save(folder / "b.npy", np.zeros((4, 3)))
-    assert "1 files have 3 columns: b; expected 2, as the others" in refusal(read_features, folder, IDS)
+    assert "1 files have 3 columns: b; expected 2, like the others" in refusal(read_features, folder, IDS)
 
 
 def test_an_empty_folder_and_no_folder(tmp_path):
@@ -314,7 +314,7 @@ X = np.zeros((3, 2), np.float32)
             npz_bytes(X=np.where(np.arange(6).reshape(3, 2) == 2, np.nan, 0), filenames=NAMES),
             "1 clips hold NaN or Infinity (or empty cells): b",
         ),
-        (npz_bytes(X=X, filenames=np.array(["a", "b", "b"])), "1 clips are there more than once: b"),
+        (npz_bytes(X=X, filenames=np.array(["a", "b", "b"])), "1 clips occur more than once: b"),
         (npz_bytes(X=X, filenames=np.array(["a", "b", "x"])), "1 of 3 clips have no features: c"),
         (npz_bytes(X=X, filenames=NAMES, meta=np.array("no json")), "meta"),
         (npz_bytes(X=X, filenames=NAMES, meta=np.array("[1]")), "meta"),
@@ -429,7 +429,7 @@ def test_shuffled_rows_change_nothing(table):
         ("filename\tx\na\t1\nb\t2\nc\t3\n", "separated by tabs; expected commas"),
         ("filename,x\ndata/train/a.mov,1\nb,2\nc,3\n", "A clip's id is its file name, without folders."),
         ("filename,x\n", "no rows"),
-        ("filename\na\nb\nc\n", "expected filename and at least one of numbers"),
+        ("filename\na\nb\nc\n", "expected filename and a column of numbers"),
         ("clip,x\na,1\nb,2\nc,3\n", "found the columns clip, x; expected filename"),
         ("filename,x,note\na,1,fine\nb,2,\nc,3,\n", "the columns note hold text"),
         ("filename,x\na,1\nb,--\nc,3\n", "the columns x hold text"),
@@ -437,11 +437,11 @@ def test_shuffled_rows_change_nothing(table):
         ("filename,x\na,1\n,2\nc,3\n", "1 rows have no filename"),
         ("filename,x\na,1\nb,\nc,3\n", "1 clips hold NaN or Infinity (or empty cells): b"),
         ("filename,x\na,1\nb,nan\nc,inf\n", "2 clips hold NaN or Infinity (or empty cells): c, b"),
-        ("filename,x\na,1\nb,2\nc,3\na.mov,1\n", "1 clips are there more than once: a"),
+        ("filename,x\na,1\nb,2\nc,3\na.mov,1\n", "1 clips occur more than once: a"),
         ("filename,x\na,1\nb,2\n", "1 of 3 clips have no features: c"),
         ("filename,x\na,1\nb,2\nc,3\nd,4\n", "1 clips are not in the metadata: d"),
         ("filename,x\na,1\nb,2,3\nc,3\n", "not a CSV table"),
-        ("filename,x\na,1,9\nb,2,9\nc,3,9\n", "more cells than its header"),  # which column lacks a name?
+        ("filename,x\na,1,9\nb,2,9\nc,3,9\n", "more cells than the header"),  # which column lacks a name?
         ("filename,x,x\na,1,2\nb,1,2\nc,1,2\n", "Duplicate names"),
         ('filename,x\na,"1\nb,2\nc,3\n', "not a CSV table"),
     ],
@@ -455,7 +455,7 @@ def test_bytes_that_are_no_text(tmp_path):
     assert "not a CSV table" in refusal(read_features, tmp_path / "table.csv", IDS)
 
 
-def test_a_file_that_is_no_source_is_told_what_is_one(table, folder):
+def test_a_file_that_is_not_a_source_is_refused_with_the_formats(table, folder):
     (folder / "meta.json").write_text('{"encoder": "x"}')
     for path in (
         folder / "a.npy",
@@ -499,7 +499,7 @@ RAW_SCORES = {"a": [1, 2, 3, 4, 5, -6], "b": [10, 20, 30, 40, 50, -60], "c": [0.
 
 
 def wrapped(text):
-    """As the tool writes it: a cell that wraps over lines stands in quotes."""
+    """As the tool writes it: a cell that spans lines is in quotes."""
     return text.replace("[-6.  1.  2.\n  3.  4.  5.]", '"[-6.  1.  2.\n  3.  4.  5.]"')
 
 
@@ -516,7 +516,7 @@ def test_a_folder_of_raw_files_is_read_as_one(table, tmp_path):
     table(header + "/" + a + "\n", "raw/fold0.csv")
     assert read_scores(tmp_path / "raw", IDS).X.tolist() == [RAW_SCORES[clip] for clip in IDS]
     table(header + "/" + a + "\n", "raw/fold2.csv")
-    assert "1 clips are there more than once: a" in refusal(read_scores, tmp_path / "raw", IDS)
+    assert "1 clips occur more than once: a" in refusal(read_scores, tmp_path / "raw", IDS)
     table("filename,x\nd,1\n", "raw/fold2.csv")
     assert "fold2.csv: its columns are x; expected ang, disg" in refusal(read_scores, tmp_path / "raw", IDS)
 
@@ -558,7 +558,7 @@ def test_a_run_folder_gives_its_score_tables(tmp_path):
 # ---------------------------------------------------------------------------------- fusion
 
 
-def test_fusion_puts_columns_beside_one_another(folder, tmp_path):
+def test_fusion_concatenates_columns(folder, tmp_path):
     (tmp_path / "other").mkdir()
     for clip in IDS:
         np.save(tmp_path / "other" / f"{clip}.npy", -sequence(clip, 3))
@@ -571,7 +571,7 @@ def test_fusion_puts_columns_beside_one_another(folder, tmp_path):
 
 def test_sequences_are_not_fused(folder):
     rows = read_features(folder, IDS, aggregated=False)
-    assert "do not belong together in time" in refusal(fuse, [rows, rows])
+    assert "rows of several sources are not aligned in time" in refusal(fuse, [rows, rows])
 
 
 def test_aggregate_is_what_reading_a_folder_does(folder):

@@ -63,7 +63,7 @@ def test_a_clip_that_no_model_knows_is_refused_by_name(tables):
     [
         (["a", "b", "stranger"], "1 clips are not in the metadata: stranger"),
         (["x", "y", "z"], "3 clips are not in the metadata: x, y, z"),
-        (["a", "b", "a"], "1 clips are there more than once: a"),
+        (["a", "b", "a"], "1 clips occur more than once: a"),
     ],
 )
 def test_unknown_and_repeated_clips_are_refused(tables, clips, says):
@@ -71,7 +71,7 @@ def test_unknown_and_repeated_clips_are_refused(tables, clips, says):
         read_models([tables("one", CLIPS, ONE), tables("two", clips, ONE[:3])], CLIPS)
 
 
-def test_what_is_not_finite_is_refused_and_does_not_pass_for_missing(tables):
+def test_non_finite_rows_are_refused_and_not_taken_as_missing(tables):
     bad = ONE.copy()
     bad[1, 2] = np.nan
     with pytest.raises(ValidationError, match="bad.csv: 1 clips hold NaN"):

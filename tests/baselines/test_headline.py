@@ -1,4 +1,4 @@
-"""What a run reports is what its saved model reaches: nested figures beside those of actors that nothing has seen."""
+"""A run reports what its saved model reaches: nested figures compared with figures on unseen actors."""
 
 import numpy as np
 import pytest
@@ -72,18 +72,21 @@ def run_metrics(epochs, final, test_protocol="pooled"):
 @pytest.mark.parametrize(
     ("metrics", "says"),
     [
-        (run_metrics([200, 200], 200), "are of the model for new clips: every fold's is trained for 200 epochs, too"),
+        (
+            run_metrics([200, 200], 200),
+            "describe the model for new clips: each fold's model is also trained for 200 epochs",
+        ),
         (
             run_metrics([100, 100], 100, "retrain"),
-            "number of epochs, 100, but of thresholds that all other folds chose",
+            "number of epochs, 100, but thresholds chosen on all other folds",
         ),
-        (run_metrics([150, 150], 150, "best-fold"), "of thresholds that all other folds chose"),
+        (run_metrics([150, 150], 150, "best-fold"), "but thresholds chosen on all other folds"),
         # A run of before, and one whose folds have fewer epochs than the final model
         (
             run_metrics([190, 151], 100),
-            "they take each fold at epoch 151 to 190, and that one is trained for 100 epochs",
+            "they use epoch 151 to 190 of each fold, but that model is trained for 100 epochs",
         ),
-        (run_metrics([4, 4], 7, "retrain"), "they take each fold at epoch 4, and that one is trained for 7 epochs"),
+        (run_metrics([4, 4], 7, "retrain"), "they use epoch 4 of each fold, but that model is trained for 7 epochs"),
     ],
 )
 def test_a_run_says_which_model_its_nested_figures_are_of(metrics, says):

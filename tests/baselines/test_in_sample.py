@@ -1,4 +1,4 @@
-"""Scores that pose as out of fold: both signs warn of them, and hardly ever of honest ones."""
+"""Scores that are wrongly given as out of fold: both signs warn, and hardly ever about honest scores."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def actor_logits(rng, actors, clips, width=1.0):
     return widths * rng.normal(size=(len(names), 6)), names.tolist()
 
 
-def test_wider_scores_of_train_clips_are_told_with_their_ratio():
+def test_wider_scores_of_train_clips_are_reported_with_their_ratio():
     rng = np.random.default_rng(0)
     train, actors = actor_logits(rng, 40, 50)
     new, _ = actor_logits(rng, 10, 50)
@@ -44,7 +44,7 @@ def test_honest_scores_are_hardly_ever_warned_of():
     assert warned < 4
 
 
-def test_what_cannot_be_told_is_not():
+def test_undetermined_cases_give_no_warning():
     train, actors = actor_logits(np.random.default_rng(2), 3, 4)
     assert surer_than_new(models(train), ["one"] * 12, models(train / 9)) == [None], "a single actor"
     assert surer_than_new(models(train), actors, models(np.zeros((5, 6)))) == [None], "new clips of no spread at all"
@@ -128,13 +128,16 @@ def test_decode_and_report_warn(tables):
     new = ["--test-scores", str(tables / "new.csv"), "--out", str(tables / "s.zip")]
     said = CliRunner().invoke(main, ["decode", *common, *new])
     assert said.exit_code == 0 and "times as wide as those of new clips" in said.stderr
-    assert "have the right relation, too" in said.stderr
+    assert "also have the right relation" in said.stderr
     result = CliRunner().invoke(main, ["report", str(tables / "page"), *common])
     assert result.exit_code == 0, result.output
     page = (tables / "page" / "report.html").read_text()
-    assert "Warning: of the blends whose pair is right" in page and "epoch" not in page.split("Failure 1")[1][:600]
+    assert (
+        "of the blends with the right pair also have the right relation" in page.split("Warning: ")[1]
+        and "epoch" not in page.split("Failure 1")[1][:600]
+    )
     assert (tables / "page" / "tables" / "results.tex").exists()
-    assert "Structured decoding" in page and "scores:" in page and "What the features tell apart" not in page
+    assert "Structured decoding" in page and "scores:" in page and "What the features separate" not in page
 
 
 def test_a_page_of_scores_overwrites_no_run(tables):

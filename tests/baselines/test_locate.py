@@ -51,7 +51,7 @@ def make(tmp_path):
     return make
 
 
-def test_a_file_in_place_of_the_folder(tmp_path):
+def test_a_file_instead_of_the_folder(tmp_path):
     (tmp_path / "train_metadata.csv").touch()
     with pytest.raises(FileError, match="train_metadata.csv: a file; expected a folder"):
         locate(tmp_path / "train_metadata.csv")
@@ -102,7 +102,7 @@ def test_what_is_where(make, name):
     assert data.test_videos == (folder / test_videos if test_videos else None)
 
 
-def test_the_first_is_that_of_the_lowest_code_points(make):
+def test_paths_are_ordered_by_code_point(make):
     folder = make(["B/train_metadata.csv", "a/train_metadata.csv", "a/X_train/clip.npy", "B/X_train/clip.npy"])
     data = locate(folder)
     assert (data.train_metadata, data.train_features["X"]) == (folder / "B/train_metadata.csv", folder / "B/X_train")

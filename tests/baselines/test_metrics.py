@@ -17,7 +17,7 @@ SEEDS = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 
 
 @given(SEEDS, st.sampled_from([None, Thresholds(0.2, 0.1)]))
-def test_the_scorer_says_the_same(rng, thresholds):
+def test_figures_equal_those_of_the_scorer(rng, thresholds):
     labels, logits = rng.integers(0, len(LABELS), 40), 2 * rng.normal(size=(40, 6))
     figures = metrics.evaluate(logits, labels, thresholds)
     predicted = decode_thresholds(softmax(logits), figures.thresholds)
@@ -54,16 +54,16 @@ def test_every_label_to_its_target_and_back():
 @pytest.mark.parametrize(
     "targets, message",
     [
-        ([[0.6, 0.4, 0, 0, 0, 0]], "rows 0 are no label's"),
-        ([[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0.5, 0.5]], "rows 1 are no label's"),
-        ([[0, 0, 0, 0, 0, 0]], "no label's"),
+        ([[0.6, 0.4, 0, 0, 0, 0]], "rows 0 match no label"),
+        ([[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0.5, 0.5]], "rows 1 match no label"),
+        ([[0, 0, 0, 0, 0, 0]], "match no label"),
         ([[70, 30, 0, 0, 0, 0]], "divide by 100"),
         ([[np.nan, 0, 0, 0, 0, 0]], "NaN or Infinity"),
         ([[1.0, 0, 0]], r"shape \(1, 3\)"),
-        ([[0, 1, 1, 0, 0, 0]], "no label's"),
+        ([[0, 1, 1, 0, 0, 0]], "match no label"),
     ],
 )
-def test_targets_that_are_no_labels_are_refused(targets, message):
+def test_targets_that_match_no_label_are_refused(targets, message):
     with pytest.raises(ValidationError, match=message):
         metrics.to_labels(np.array(targets))
 
@@ -74,6 +74,6 @@ def test_other_numbers_of_clips_are_refused():
             metrics.evaluate(np.zeros((2, 6)) + np.arange(6), truth)
 
 
-def test_without_blends_there_is_a_presence_alone():
+def test_without_blends_there_is_only_presence():
     figures = metrics.evaluate(np.eye(6) * 9, np.arange(6))
     assert figures[:3] == (1.0, None, None)

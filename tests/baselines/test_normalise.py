@@ -1,4 +1,4 @@
-"""Normalising per actor: the arithmetic by hand, what it must leave alone, and accounts and artefacts made with it."""
+"""Normalising per actor: the arithmetic by hand, what must not change, and accounts and artefacts."""
 
 import csv
 import json
@@ -61,7 +61,7 @@ def test_a_case_by_hand():
     assert of_a > 1 > of_b, "who varies less than others is spread out, who varies more is drawn together"
 
 
-def test_of_many_clips_little_is_left_of_the_actor():
+def test_many_clips_remove_most_of_the_actor():
     rng = np.random.default_rng(0)
     actors = np.repeat(["a", "b"], 5000)
     rows = (
@@ -92,7 +92,7 @@ def test_the_order_of_rows_changes_nothing(rows, actors, method, random):
 
 
 @given(ROWS, ACTORS, st.sampled_from(BOTH), st.floats(0.01, 100), st.floats(-10, 10))
-def test_another_unit_changes_the_unit_alone(rows, actors, method, factor, shift):
+def test_a_change_of_unit_changes_only_the_unit(rows, actors, method, factor, shift):
     def normalised(values):
         return normalise(values, actors, method, fit_reference(values, actors))
 
@@ -152,7 +152,7 @@ def test_clips_that_a_model_lacks_stay_unknown():
 
 
 def actors_apart(n=720, actors=12, folds=4, seed=0, shift=1.5):
-    """A dataset, and a model that is right but for what each actor adds to all of their logits."""
+    """A dataset, and a model that is right except for an offset per actor in all logits."""
     rng = np.random.default_rng(seed)
     labels, actor = rng.integers(0, 36, n), np.arange(n) % actors
     dataset = Dataset([f"clip{k}" for k in range(n)], labels, actor % folds, [f"A{k}" for k in actor])
@@ -161,7 +161,7 @@ def actors_apart(n=720, actors=12, folds=4, seed=0, shift=1.5):
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_what_actors_add_is_taken_away_again(name):
+def test_actor_offsets_are_removed(name):
     dataset, models = actors_apart()
     without = transductive.fit(name, dataset, models, "none")
     assert "normalise" not in without.figures and len(without.apply(models).labels) == len(dataset.ids)
@@ -179,13 +179,13 @@ def test_what_actors_add_is_taken_away_again(name):
     new, unseen = actors_apart(seed=1)
     answers = decoded.apply(unseen, new.actors)
     assert count(answers.labels, new.labels).score > count(without.apply(unseen).labels, new.labels).score + 0.1
-    with pytest.raises(ValueError, match="need the actor"):
+    with pytest.raises(ValueError, match="expected the actor of each clip"):
         decoded.apply(unseen, None)
 
 
 @pytest.mark.parametrize("method", BOTH)
-def test_where_labels_say_nothing_nothing_is_found(method):
-    """Labels that are shuffled within actors: normalising must not bring any of them back."""
+def test_uninformative_labels_give_no_gain(method):
+    """Labels are shuffled within actors: normalising must not recover any of them."""
     dataset, models = actors_apart(n=720)
     rng, labels = np.random.default_rng(2), dataset.labels.copy()
     for actor in set(dataset.actors):
@@ -199,7 +199,7 @@ def test_where_labels_say_nothing_nothing_is_found(method):
 
 
 def tables(folder, **parts):
-    """Score tables of the parts, (dataset, models) each: the arguments that `decode` takes them by."""
+    """Score tables of the partitions, (dataset, models) each, as arguments of `decode`."""
     paths = {}
     for name, (dataset, models) in parts.items():
         paths[name] = folder / f"{name}.csv"
@@ -253,7 +253,7 @@ def test_decode_without_test_clips_needs_no_groups(decoding):
         (lambda d: ["--normalise", "centre", "--groups", d.groups], "--groups and --test-scores go together"),
     ],
 )
-def test_decode_says_what_goes_together(decoding, arguments, message):
+def test_decode_names_options_that_go_together(decoding, arguments, message):
     assert message in call("decode", *decoding.train, *arguments(decoding), code=2).stderr
 
 
@@ -270,7 +270,7 @@ def test_groups_without_a_clip_are_refused(decoding, tmp_path):
 
 
 def features_apart(dataset, seed=0, shift=2.0):
-    """Eight columns of the soft labels and some noise, to which each actor adds something of their own."""
+    """Eight columns of soft labels and noise, with an offset per actor."""
     rng = np.random.default_rng(seed)
     mixing = np.random.default_rng(99).normal(size=(6, 8))
     index = np.unique(dataset.actors, return_inverse=True)[1]

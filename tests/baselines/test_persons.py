@@ -1,4 +1,4 @@
-"""Clustering clips by person: on people that are made up, on the demo, and from the command line."""
+"""Clustering clips by person: on invented people, on the demo, and from the command line."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ SHARES = (0.2, 0.35, 0.35, 0.1)  # of the variance: who, which emotion, how this
 
 
 def people(count, clips, seed=0, shares=SHARES, columns=200):
-    """A source, and who is in each clip. Each of four causes moves all columns, along directions of its own."""
+    """A source, and the person in each clip. Each of four causes moves all columns, in directions of its own."""
     rng = np.random.default_rng(seed)
     actors = rng.permutation(np.repeat(np.arange(count), clips))
     causes = (
@@ -46,7 +46,7 @@ def same_partition(first, second):
 
 
 @pytest.mark.parametrize("count, clips", [(5, 40), (7, 40)])
-def test_people_are_told_apart_though_emotions_differ_more(count, clips):
+def test_people_are_separated_although_emotions_differ_more(count, clips):
     features, actors = people(count, clips)
     clusters = cluster([features])
     assert same_partition(clusters.persons, actors)
@@ -114,7 +114,7 @@ def test_more_columns_than_clips():
     [
         (np.zeros((40, 3)), None, "the same for all clips"),
         (np.eye(2 * FEWEST - 1), None, "expected at least 20 to estimate"),
-        (np.eye(4), 5, "at least one of each person"),
+        (np.eye(4), 5, "at least one per person"),
     ],
 )
 def test_what_cannot_be_clustered_is_refused(X, number, expected):
@@ -123,7 +123,7 @@ def test_what_cannot_be_clustered_is_refused(X, number, expected):
 
 
 def test_bic_is_scikit_learns():
-    """Of a tied mixture that is so well parted that soft and hard assignments are the same."""
+    """For a tied mixture whose clusters are so well separated that soft and hard assignments are the same."""
     rng = np.random.default_rng(0)
     groups = np.repeat([0, 1, 2], [20, 30, 50])
     places = rng.normal(size=(100, 4)) + 100 * groups[:, None]
@@ -140,7 +140,7 @@ def test_projecting_by_hand():
     assert distances[0, 3] == pytest.approx(np.sqrt(2) * distances[0, 1]) and distances[0, 1] == distances[0, 2]
 
 
-def test_judging_on_known_actors(planted):
+def test_evaluation_on_known_actors(planted):
     dataset, _ = planted([1.0], n=360)  # twelve actors in four folds
     rng = np.random.default_rng(0)
     marks = 3 * rng.normal(size=(12, 20))
@@ -153,7 +153,7 @@ def test_judging_on_known_actors(planted):
     assert all(row[2] == row[3] == 3 for row in table.rows[:-1])
 
 
-def test_judging_chance_says_so(planted):
+def test_evaluation_of_chance(planted):
     dataset, sources = planted([None], n=360)  # noise alone
     _, table = judge(dataset, sources)
     assert all(abs(row[-1]) < 0.1 for row in table.rows)
@@ -164,7 +164,7 @@ def test_judging_chance_says_so(planted):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """20 clips of each of three people who differ most of all: features.csv, ids.csv."""
+    """20 clips of each of three very different people: features.csv, ids.csv."""
     features, actors = people(3, 20, shares=(0.7, 0.1, 0.1, 0.1))
     monkeypatch.chdir(tmp_path)
     rows = [[clip, *row] for clip, row in zip(features.ids, features.X.tolist())]
@@ -193,20 +193,20 @@ def test_the_command_writes_groups(folder):
         ([], 2, "either --ids or --metadata"),
         (["--ids", "ids.csv", "--metadata", "train.csv"], 2, "either --ids or --metadata"),
         (["--metadata", "train.csv", "--number", "3"], 2, "--number goes with --ids"),
-        (["--ids", "ids.csv", "--number", "61"], 1, "at least one of each person"),
+        (["--ids", "ids.csv", "--number", "61"], 1, "at least one per person"),
         (["--ids", "none.csv"], 3, "cannot be opened"),
     ],
 )
-def test_mistakes_are_told(folder, tmp_path, options, code, expected):
+def test_mistakes_are_reported(folder, tmp_path, options, code, expected):
     result = call("--features", "features.csv", *options, "--out", "groups.csv")
     assert result.exit_code == code and expected in result.output
     assert not (tmp_path / "groups.csv").exists()
 
 
-def test_missing_videos_are_all_told_and_nothing_is_written(folder, tmp_path):
+def test_all_missing_videos_are_reported_and_nothing_is_written(folder, tmp_path):
     (tmp_path / "clips").mkdir()
     result = call("--features", "features.csv", "--ids", "ids.csv", "--clips", "clips", "--out", "groups.csv")
-    assert result.exit_code == 1 and "18 clips to be shown have no video" in result.output
+    assert result.exit_code == 1 and "18 clips to be drawn have no video" in result.output
     assert not (tmp_path / "groups.csv").exists()
 
 

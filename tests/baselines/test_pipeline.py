@@ -1,4 +1,4 @@
-"""The whole path as steps: what is run, what is found done, what is said. Most commands have a stand-in."""
+"""The whole path as steps: what is run, what counts as done, what is printed. Most commands are stand-ins."""
 
 import json
 import os
@@ -99,7 +99,7 @@ class Kit:
         return result
 
     def commands(self) -> list[str]:
-        """What was called since the last time this was asked."""
+        """The calls since the last time this was used."""
         calls = [call.replace(str(self.out), "OUT") for call in self.calls]
         self.calls.clear()
         return calls
@@ -195,12 +195,15 @@ def test_what_follows_from_a_newer_file_is_done_again(kit, touched, again):
     assert kit.commands() == [DEMO[number] for number in again]
 
 
-def test_a_failing_step_stops_and_the_next_run_goes_on_there(kit):
+def test_a_failing_step_stops_and_the_next_run_resumes_there(kit):
     kit.fails = "train"
     result = kit.run(1)
     assert "the disk of train is on fire" in result.stderr
     assert "\n\nStep 10 (Train on gray_flow + logmel) failed; the lines above say why." in result.stderr
-    assert f"\n    {quote(kit.last)}\nOnce that is mended, start this script again: it goes on here.\n" in result.stderr
+    assert (
+        f"\n    {quote(kit.last)}\nAfter fixing that, start the script again: it continues with this step.\n"
+        in result.stderr
+    )
     assert kit.commands() == DEMO[:10]
     kit.fails = None
     kit.run()
@@ -216,7 +219,7 @@ def test_what_a_kept_command_printed_is_shown_when_it_fails(kit):
     assert not kept.exists()
 
 
-def test_output_goes_where_it_is_told_to(kit, tmp_path):
+def test_output_goes_to_the_chosen_folder(kit, tmp_path):
     kit.run(OUT="")
     assert [call.replace(f"{tmp_path}/elsewhere/output", "OUT") for call in kit.commands()] == DEMO
     kit.run(OUT="../my own place")
@@ -227,7 +230,7 @@ def test_output_goes_where_it_is_told_to(kit, tmp_path):
 def test_an_output_folder_that_cannot_be_made(kit, tmp_path):
     (tmp_path / "file").touch()
     result = kit.run(1, OUT=tmp_path / "file/out")
-    assert f"{tmp_path}/file/out cannot be made: BLEMORE_OUT=/path names another folder." in result.stderr
+    assert f"{tmp_path}/file/out cannot be created: set BLEMORE_OUT to another folder." in result.stderr
 
 
 def test_arguments_are_refused(kit):
@@ -339,11 +342,11 @@ def test_choice_of_encoders(kit, dataset, present, asked, taken):
     assert [Path(word).stem for word in call.split() if word.endswith(".npz")] == taken
 
 
-def test_missing_test_features_train_all_the_same(kit, dataset):
+def test_missing_test_features_do_not_prevent_training(kit, dataset):
     result, calls = real(kit, dataset(*[name for name in OFFICIAL if name.split("/")[1] != "WavLM_large_test"]))
     assert [call.split()[1] for call in calls] == ["aggregate", "aggregate", "aggregate", "train", "trivial", "report"]
-    assert "Submission: none, as features of the test clips are missing for: WavLM_large" in result.stdout
-    assert "WavLM_large_test beside those of train" in result.stdout
+    assert "Submission: none, because features of the test clips are missing for WavLM_large" in result.stdout
+    assert "WavLM_large_test next to those of train" in result.stdout
 
 
 def test_aggregated_files_are_used_as_they_are(kit, dataset):
@@ -369,7 +372,7 @@ def test_aggregated_files_are_used_as_they_are(kit, dataset):
 
 
 def test_features_of_both_partitions_are_made_in_the_same_way(kit, dataset):
-    """What the dataset has of test alone is not used; what it has of train alone is not extracted for test."""
+    """Features that exist only for test are not used; those that exist only for train are not extracted for test."""
     videos = ["train/A1_ang_int1_ver1.mov", "test/test_0001.mov"]
     result, calls = real(
         kit, dataset("logmel_test/clip.npy", "WavLM_large_train/clip.npy", *videos), ENCODERS="logmel WavLM_large"
@@ -379,7 +382,7 @@ def test_features_of_both_partitions_are_made_in_the_same_way(kit, dataset):
         f" OUT/real/features/{part}"
         for part, csv in (("train", "train/train_metadata.csv"), ("test", "test_metadata.csv"))
     ]
-    assert "missing for: WavLM_large\n" in result.stdout
+    assert "missing for WavLM_large\n" in result.stdout
 
 
 @pytest.mark.parametrize("layout", ["one folder", "a folder an actor"])
@@ -402,7 +405,7 @@ def test_videos_alone_are_extracted(kit, dataset, layout):
 @pytest.mark.parametrize(
     ("present", "environment", "message"),
     [
-        ([], {}, "There are neither features of gray_flow (such as a folder gray_flow_train) nor videos"),
+        ([], {}, "has neither features of gray_flow (such as a folder gray_flow_train) nor videos"),
         (OFFICIAL, {"ENCODERS": "CLIP"}, "Features found: HiCMAE ImageBind VideoMAEv2 WavLM_large"),
     ],
 )
@@ -416,11 +419,11 @@ def test_a_wrong_dataset_folder(kit, tmp_path):
     nowhere = tmp_path / "nowhere"
     assert f"\nBLEMORE_DATA is {nowhere}: no such folder.\n" in kit.run(1, DATA=nowhere).stderr
     result = kit.run(1, DATA=tmp_path / "elsewhere")
-    assert f"\nThere is no train_metadata.csv in {tmp_path}/elsewhere or in a folder of it.\n" in result.stderr
+    assert f"\nThere is no train_metadata.csv in {tmp_path}/elsewhere or its subfolders.\n" in result.stderr
     assert kit.commands() == []
 
 
-def test_metadata_that_is_no_table(kit, dataset):
+def test_metadata_that_is_not_a_table(kit, dataset):
     data = dataset()
     (data / "train/train_metadata.csv").write_text("filename;fold\n")
     result, calls = real(kit, data, 1)
@@ -441,7 +444,7 @@ def test_all_encoders_without_features_are_named_at_once(kit, dataset):
 
 @pytest.fixture
 def do(tmp_path, monkeypatch):
-    """Performs a step whose command is a Python function; what is said."""
+    """Performs a step whose command is a Python function. Returns its messages."""
 
     def do(output, inputs=(), action=None, words=("blemore-baselines", "x"), keep=False, expected=True):
         def execute(command, capture):
@@ -497,7 +500,7 @@ def test_step_never_takes_a_half_written_file_for_a_result(tmp_path, do):
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_step_forgets_a_result_while_it_is_made_anew(tmp_path, do, keep):
+def test_step_forgets_a_result_while_it_is_recomputed(tmp_path, do, keep):
     output, words = tmp_path / "output", ("blemore-baselines", "x")
     do(output, keep=keep)
     assert do(output, keep=keep) == DONE
@@ -585,7 +588,7 @@ def test_the_whole_path_of_the_version_before_is_done(kit):
 @pytest.mark.parametrize(
     "rest", [b"", b"blemore-baselines", b"blemore-baselines x\\", b"blemore-baselines $'x", b"\xff"]
 )
-def test_half_a_marker_is_none(tmp_path, do, rest):
+def test_an_incomplete_marker_does_not_count(tmp_path, do, rest):
     do(tmp_path / "output")
     (tmp_path / ".done/output").write_bytes(rest)
     assert do(tmp_path / "output") == ANEW
@@ -596,7 +599,7 @@ def test_half_a_marker_is_none(tmp_path, do, rest):
 
 @pytest.fixture
 def program(tmp_path, monkeypatch):
-    """Has the steps' command be a module of this source."""
+    """Makes a module with this source the steps' command."""
 
     def write(source):
         (tmp_path / "modules").mkdir()
@@ -637,7 +640,7 @@ def test_characters_that_a_terminal_lacks_are_kept(tmp_path, program, monkeypatc
     assert steps.execute(("blemore-baselines",), capture=True) == (0, "0.5 ± 0.1, 中文\n")
 
 
-def test_a_killed_step_is_no_result(tmp_path, program, capfd):
+def test_a_killed_step_leaves_no_result(tmp_path, program, capfd):
     program("open(sys.argv[1], 'w').write('half'); os.kill(os.getpid(), 9)")
     step = Step("Do it", tmp_path / "output", (), ("blemore-baselines", str(tmp_path / "output")))
     for _ in range(2):
@@ -665,7 +668,7 @@ def start(*words, **environment):
 
 
 def test_an_interrupt_in_a_step(tmp_path):
-    """As the keyboard does it: the signal goes to the path, its step and the step's workers."""
+    """Like the keyboard: the signal goes to the pipeline, its step and the step's workers."""
     running = start("run", BLEMORE_OUT=str(tmp_path / "out"), BLEMORE_DATA="")
     while not list(tmp_path.rglob("*.mov")) and running.poll() is None:
         time.sleep(0.01)
@@ -683,7 +686,7 @@ def test_an_interrupt_in_a_step(tmp_path):
 
 
 def test_an_interrupt_of_the_path_alone_ends_its_step(tmp_path, program):
-    """As `kill -INT` or an editor does it."""
+    """Like `kill -INT` or an editor."""
     program("print(os.getpid(), flush=True); import time; time.sleep(600)")
     code = "from blemore_baselines import steps; steps.PATIENCE = 0.1; steps.MODULES['a'] = 'stand_in'; "
     running = subprocess.Popen(

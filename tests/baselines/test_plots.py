@@ -1,4 +1,4 @@
-"""Figures: what is drawn where, and the same bytes for the same input. How they look is for people to judge."""
+"""Figures: what is drawn where, and the same bytes for the same input. Their looks are not tested."""
 
 import io
 import re
@@ -79,7 +79,7 @@ def streams(pdf):
     return [zlib.decompress(part) for part in parts]
 
 
-def test_fonts_travel_with_a_pdf():
+def test_a_pdf_embeds_its_fonts():
     pdf = small().pdf
     assert pdf.startswith(b"%PDF-1.") and b"/FontFile2" in pdf and b"/Type0" in pdf and b"/Type3" not in pdf
     (content,) = [stream for stream in streams(pdf) if b" Tf" in stream]
@@ -171,7 +171,7 @@ def test_confusion_puts_truth_in_rows(monkeypatch):
     assert (axes.get_ylabel(), axes.get_yticklabels()[7].get_text()) == ("true", "ang+disg 50/50")
 
 
-def test_what_tells_actors_apart_is_gone():
+def test_differences_between_actors_are_removed():
     X = np.array([[1.0, 5, 0], [3, 5, 2], [101, 7, 20], [103, 7, 22]])
     assert plots._by_actor(X, ["a", "a", "b", "b"]).tolist() == [[-1, 0, -1], [1, 0, 1]] * 2
 
@@ -228,7 +228,7 @@ def test_the_map_marks_each_optimum_where_it_is(monkeypatch):
         assert around.any() and not around.all()
 
 
-def test_a_map_that_is_level_has_no_region(monkeypatch):
+def test_a_flat_map_has_no_region(monkeypatch):
     probabilities, _, folds, actors, _ = case()
     found = stability.measure(np.full_like(probabilities, 1 / 6), np.zeros(72, dtype=int), folds, actors, resamples=2)
     axes = drawn(
@@ -251,7 +251,7 @@ def test_the_spread_shades_what_the_region_reaches(monkeypatch):
         )  # no line, which would hide the band
 
 
-def test_a_dot_at_zero_is_whole(monkeypatch):
+def test_a_dot_at_zero_is_drawn_completely(monkeypatch):
     axes = drawn(
         monkeypatch, plots.intervals, ["a"], {"": {"ours": [(0.0, 0.1)], "theirs": [(0.5, 0.1)]}}, "", ""
     ).axes[0]

@@ -102,7 +102,7 @@ def test_a_subsampled_model_predicts(tiny, tmp_path):
     logits, labels = predict.predict(model, [tiny.sound_test], tiny.test_ids)
     assert logits.shape == (8, 6) and labels.shape == (8,)
     save(read_features(tiny.sound_test, tiny.test_ids), tmp_path / "test.npz")
-    assert "holds one row a clip" in refusal(predict.predict, model, [tmp_path / "test.npz"], tiny.test_ids)
+    assert "holds one row per clip" in refusal(predict.predict, model, [tmp_path / "test.npz"], tiny.test_ids)
 
 
 # ------------------------------------------------------------------------- features that match
@@ -345,9 +345,9 @@ def test_a_run_that_has_not_ended(tiny, model):
         "learning_curves.csv",
     ):
         (model / name).unlink()
-    with pytest.raises(FileError, match="run: holds a run that has not ended; .*\n.*same `train` command goes on"):
+    with pytest.raises(FileError, match="run: holds an unfinished run; .*\n.*same `train` command continues"):
         predict.predict(model, [tiny.sound_test], tiny.test_ids)
-    assert "The same `train` command goes on with it" in refusal(read_scores, model)
+    assert "The same `train` command continues it" in refusal(read_scores, model)
 
 
 def test_nothing_of_the_model_depends_on_the_device_or_grad_mode(tiny, model):

@@ -45,7 +45,7 @@ def run(*arguments, command=main):
 
 
 def decoded(real, tmp_path, *arguments):
-    """The figures that `decode --report` writes, without the paths they were made from."""
+    """The figures that `decode --report` writes, without the input paths."""
     run("decode", "--metadata", real / "train_metadata.csv", *arguments, "--report", tmp_path / "report.json")
     report = json.loads((tmp_path / "report.json").read_text())
     del report["models"]

@@ -1,4 +1,4 @@
-"""Getting the dataset by one command, against a server on this machine that plays the repository's API."""
+"""Getting the dataset with one command, from a local server that imitates Zenodo's API."""
 
 import hashlib
 import io
@@ -69,7 +69,7 @@ def get(*options, typed=None, answer="--yes"):
 
 
 def refused(run, code, *words):
-    """A run that ended in words, each problem in one line and a hint, with no part left in a file's place."""
+    """A run that failed with messages, one line and a hint per problem, without leaving a partial file."""
     assert run.exit_code == code, run.output
     assert all(word in run.stderr for word in words), run.stderr
     assert "Traceback" not in run.output and "defect" not in run.output and TOKEN not in run.output
@@ -91,9 +91,7 @@ def requests(server):
 def test_the_dataset_by_one_command(dataset, server):
     done = get()
     assert done.exit_code == 0, done.output
-    assert (
-        done.stdout.endswith("Everything expected is there.\n") and "the demo, judged by its own tables" in done.stdout
-    )
+    assert done.stdout.endswith("Nothing is missing or wrong.\n") and "compared only with its own tables" in done.stdout
     assert "files unpacked" not in done.stdout, "talk goes to stderr"
     assert "14 files unpacked, 0 there already" in done.stderr
     paths = files_in("DATA")
@@ -113,10 +111,10 @@ def test_it_shows_what_comes_and_asks_first(dataset, server):
     text = refused(get(typed="n\n", answer=None), 1, "nothing was fetched", "Fetch them, and agree to that licence?")
     assert "licence: cc-by-nc-4.0" in text and f"https://zenodo.org/records/{NUMBER}" in text
     assert "\x1b" not in text, "a title is no command to the terminal"
-    assert re.search(r"^pre_extracted_train_data\.zip +\d\.\d kB +features +is fetched$", text, re.MULTILINE)
-    assert re.search(r"^train_metadata\.csv +\d+ bytes +– +is fetched$", text, re.MULTILINE)
+    assert re.search(r"^pre_extracted_train_data\.zip +\d\.\d kB +features +will be fetched$", text, re.MULTILINE)
+    assert re.search(r"^train_metadata\.csv +\d+ bytes +– +will be fetched$", text, re.MULTILINE)
     assert requests(server) == ["record"] and not Path("DATA").exists()
-    refused(get(typed="", answer=None), 2, "nobody is there to agree to the licence; --yes agrees to it")
+    refused(get(typed="", answer=None), 2, "there is no terminal to ask at; give --yes to agree to the licence")
 
 
 @pytest.mark.parametrize("only, missing", [
@@ -124,16 +122,16 @@ def test_it_shows_what_comes_and_asks_first(dataset, server):
     ("test", {"train_videos.zip", "pre_extracted_train_data.zip"}),
     ("features", {"train_videos.zip", "test_videos.zip", "test_labels.json"}),
 ])  # fmt: skip
-def test_a_part_alone(dataset, server, only, missing):
-    """What is left out on purpose is nothing wrong."""
+def test_a_single_part(dataset, server, only, missing):
+    """Files that were skipped on purpose are not reported as problems."""
     done = get("--only", only)
     assert done.exit_code == 0, done.output
     assert {path for path in files_in("DATA") if "/" not in path} == set(dataset) - missing
-    assert all(re.search(rf"^{name} .*is left out$", done.stderr, re.MULTILINE) for name in missing)
+    assert all(re.search(rf"^{name} .*will be skipped$", done.stderr, re.MULTILINE) for name in missing)
     assert not missing & set(requests(server))
 
 
-def test_what_is_missing_from_the_part_is_told(dataset, server):
+def test_files_missing_from_the_part_are_reported(dataset, server):
     dataset["train_videos.zip"] = pack({f"{TAKES[0].name}.mov": b"no video"})
     publish(server, dataset)
     done = get("--only", "train")
@@ -160,33 +158,33 @@ def test_archives_of_other_kinds(name, by_hand):
     assert unpacking.is_archive(Path(name)) == (name == "a.zip")
 
 
-def test_other_archives_are_told_of(dataset, server):
+def test_other_archives_are_reported(dataset, server):
     publish(server, {**dataset, "more.tar.gz": b"x"})
-    assert "more.tar.gz: no zip; unpack it by hand" in get().stderr
+    assert "more.tar.gz: not a zip file; unpack it by hand" in get().stderr
 
 
 # --------------------------------------------------------------------------- breaks and changes
 
 
-def test_a_break_is_gone_on_from(dataset, server):
+def test_an_interrupted_download_resumes(dataset, server):
     big = {**dataset, "train_videos.zip": pack({"filler.bin": bytes(400_000), TAKES[0].name + ".mov": b"x"})}
     publish(server, big)
     order = list(big)
     server.breaks = [None] * (order.index("train_videos.zip") + 1) + [200_000] + [0] * 9  # the record comes first
-    text = refused(get(), 3, "train_videos.zip", "the connection broke off after", "goes on from there")
+    text = refused(get(), 3, "train_videos.zip", "the connection broke off after", "resumes from there")
     assert "Everything" not in text and "unpacked" not in text
     assert not Path("DATA/train_videos.zip").exists() and Path("DATA/.train_videos.zip.part").exists()
     server.breaks = []
     server.seen.clear()
     done = get()
-    assert re.search(r"^train_videos\.zip .*goes on after 1\d\d\.\d kB$", done.stderr, re.MULTILINE)
+    assert re.search(r"^train_videos\.zip .*will resume after 1\d\d\.\d kB$", done.stderr, re.MULTILINE)
     ranges = dict(server.seen)
     assert re.fullmatch(r"bytes=[1-9]\d+-", ranges[f"/api/records/{NUMBER}/files/train_videos.zip/content"])
     assert Path("DATA/train_videos.zip").read_bytes() == big["train_videos.zip"]
 
 
 @pytest.mark.parametrize("tag", ['"one"', None])
-def test_the_md5_is_enough_to_go_on(dataset, server, tag):
+def test_the_md5_is_enough_to_resume(dataset, server, tag):
     """Also from a server without tags."""
     name, content = "train_videos.zip", dataset["train_videos.zip"]
     server.etag = tag
@@ -195,15 +193,15 @@ def test_the_md5_is_enough_to_go_on(dataset, server, tag):
     assert ("bytes=1000-" in [asked for _, asked in server.seen]) and Path("DATA", name).read_bytes() == content
 
 
-def test_a_record_that_changed_in_between_is_fetched_anew(dataset, server):
+def test_a_record_that_changed_in_between_is_fetched_again(dataset, server):
     name, content = "train_videos.zip", dataset["train_videos.zip"]
     download_part(name, b"of another file", '"one"\nmd5:' + "0" * 32)
     done = get()
-    assert done.exit_code == 0 and re.search(rf"^{name} .*is fetched$", done.stderr, re.MULTILINE)
+    assert done.exit_code == 0 and re.search(rf"^{name} .*will be fetched$", done.stderr, re.MULTILINE)
     assert not [asked for _, asked in server.seen if asked] and Path("DATA", name).read_bytes() == content
 
 
-def test_all_had_come_before_it_was_checked(dataset, server):
+def test_a_complete_download_that_was_not_checked(dataset, server):
     name, content = "train_videos.zip", dataset["train_videos.zip"]
     download_part(name, content, f"\nmd5:{hashlib.md5(content).hexdigest()}")
     assert get().exit_code == 0 and name not in requests(server)
@@ -220,20 +218,20 @@ def download_part(name, content, note):
 def test_a_file_that_arrives_with_another_hash(dataset, server):
     path = f"/api/records/{NUMBER}/files/train_videos.zip/content"
     server.pages[path] = server.pages[path][:-1] + b"!"
-    refused(get(), 3, "its MD5 is", "It was not kept", "the record itself is at fault")
+    refused(get(), 3, "its MD5 is", "It was not kept", "the record itself is faulty")
     assert "train_videos.zip" not in files_in("DATA") and not list(Path("DATA").glob(".train_videos*"))
     server.pages[path] += b"longer"
     refused(get(), 3, "its publisher states")
     assert "train_videos.zip" not in files_in("DATA")
 
 
-def test_files_that_are_there_but_not_the_records(dataset, server):
-    """All of them, before anything is fetched; nothing is overwritten."""
+def test_existing_files_that_differ_from_the_record(dataset, server):
+    """All of them are reported before anything is fetched; nothing is overwritten."""
     Path("DATA").mkdir()
     other = {"train_metadata.csv": b"mine", "test_videos.zip": dataset["test_videos.zip"][:-1] + b"!"}
     for name, content in other.items():
         Path("DATA", name).write_bytes(content)
-    refused(get(), 3, "its MD5 is", "4 bytes here", f"Delete {Path('DATA/train_metadata.csv')}")
+    refused(get(), 3, "its MD5 is", "found 4 bytes in", f"Delete {Path('DATA/train_metadata.csv')}")
     assert requests(server) == ["record"]
     assert {path.name: path.read_bytes() for path in Path("DATA").iterdir()} == other
 
@@ -243,10 +241,10 @@ def test_files_that_are_there_but_not_the_records(dataset, server):
 
 def test_a_restricted_record(dataset, server, monkeypatch):
     server.token = TOKEN
-    text = refused(get(), 3, "answers 403", "The record is restricted: ask for access on", "ZENODO_TOKEN")
-    assert not Path("DATA").exists() and text.count("answers") == 1
+    text = refused(get(), 3, "answered 403", "The record is restricted: ask for access on", "ZENODO_TOKEN")
+    assert not Path("DATA").exists() and text.count("answered") == 1
     monkeypatch.setenv(records.TOKEN, "another")
-    refused(get(), 3, "answers 403", "may not read it, or the token has expired")
+    refused(get(), 3, "answered 403", "may not read it, or the token has expired")
     monkeypatch.setenv(records.TOKEN, f" {TOKEN}\n")
     done = get()
     assert done.exit_code == 0 and TOKEN not in done.output
@@ -254,10 +252,10 @@ def test_a_restricted_record(dataset, server, monkeypatch):
 
 def test_a_record_that_lists_no_files_because_it_is_restricted(dataset, server):
     publish(server, {}, metadata={"access_right": "restricted"}, files=[])
-    refused(get(), 3, 'it lists no files; its access is "restricted"', "ask for access on")
+    refused(get(), 3, 'lists no files; its access is "restricted"', "ask for access on")
 
 
-def test_a_token_goes_nowhere_else(dataset, server, monkeypatch):
+def test_a_token_is_sent_nowhere_else(dataset, server, monkeypatch):
     """Neither after a redirect, nor to an address elsewhere that the record itself names."""
     monkeypatch.setenv(records.TOKEN, TOKEN)
     with serving() as elsewhere:
@@ -274,7 +272,7 @@ def test_a_token_goes_nowhere_else(dataset, server, monkeypatch):
         assert set(server.tokens) == {f"Bearer {TOKEN}"}
 
 
-def test_a_netrc_takes_no_tokens_place(dataset, server, monkeypatch, tmp_path):
+def test_a_netrc_does_not_replace_a_token(dataset, server, monkeypatch, tmp_path):
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password mine\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv(records.TOKEN, TOKEN)
@@ -283,9 +281,9 @@ def test_a_netrc_takes_no_tokens_place(dataset, server, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("token", ["two words", "a\nb", "tökén"])
-def test_a_token_that_is_none_is_not_shown(dataset, server, monkeypatch, token):
+def test_an_invalid_token_is_not_shown(dataset, server, monkeypatch, token):
     monkeypatch.setenv(records.TOKEN, token)
-    text = refused(get(), 1, "ZENODO_TOKEN: holds spaces or other characters that no token has")
+    text = refused(get(), 1, "ZENODO_TOKEN: contains spaces or other characters that no token has")
     assert token not in text and not server.seen
 
 
@@ -297,12 +295,12 @@ def test_no_network(server, monkeypatch):
 
 
 @pytest.mark.parametrize("status, words", [
-    (404, "Is there a record of that number?"), (410, "Is there a record of that number?"), (429, "Try again later"),
+    (404, "Is there a record with that number?"), (410, "Is there a record with"), (429, "Try again later"),
     (503, "Try again later"),
 ])  # fmt: skip
 def test_other_answers_of_the_api(dataset, server, status, words):
     server.status = status
-    refused(get(), 3, f"answers {status}", words)
+    refused(get(), 3, f"answered {status}", words)
 
 
 # --------------------------------------------------------------------- records of another shape
@@ -310,9 +308,9 @@ def test_other_answers_of_the_api(dataset, server, status, words):
 
 @pytest.mark.parametrize("content", [b"<html>Sorry</html>", b"", b"\xff\xfe{", b"[1]", b"3", b"{}", b'{"files": {}}',
                                      b'{"files": []}', b'{"files": null}', b'{"files": "x"}'])  # fmt: skip
-def test_no_list_of_files(server, content):
+def test_an_answer_without_a_list_of_files(server, content):
     server.pages = {f"/api/records/{NUMBER}": content}
-    refused(get(), 1, "expected", "Has the repository's API changed?", "Download the files by hand from https://zenodo")
+    refused(get(), 1, "expected", "Has Zenodo's API changed?", "Download the files by hand from https://zenodo")
 
 
 @pytest.mark.parametrize("change, words", [
@@ -323,7 +321,7 @@ def test_no_list_of_files(server, content):
     ({"checksum": "sha1:" + "0" * 40}, "checksum"), ({"links": {"self": "file:///etc/passwd"}}, "links.self"),
     ({"links": {}}, "links.self"), ({"links": []}, "links.self"),
 ])  # fmt: skip
-def test_files_that_are_described_otherwise(server, change, words):
+def test_files_with_invalid_descriptions(server, change, words):
     publish(server, {"a": b"a"}, files=[{**entry(server, "a", b"a"), **change}, 3])
     refused(get(), 1, f"files[0]: {words}: ", "files[1]: 3; expected an object")
     assert not Path("DATA").exists()
@@ -340,12 +338,12 @@ def test_a_name_that_is_listed_twice(server):
 def test_no_space(dataset, server, monkeypatch):
     usage = download.shutil.disk_usage("/")
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    refused(get(), 3, "bytes are needed", "to download, and about", "1,000 are free", "--only fetches a part")
+    refused(get(), 3, "bytes are needed", "to download, and about", "1,000 are free", "fetch only a part with --only")
     assert not Path("DATA").exists() and requests(server) == ["record"]
 
 
 def test_no_space_to_unpack(tmp_path, monkeypatch):
-    """What an archive unpacks to is known once it is here: here a thousand times its size."""
+    """The unpacked size is known once the archive is downloaded: here a thousand times its size."""
     archive = tmp_path / "big.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("zeros", bytes(10**6))
@@ -382,13 +380,13 @@ def demand_refusal(tmp_path, *contents):
 )
 def test_paths_that_lead_elsewhere(tmp_path, name):
     [problem] = demand_refusal(tmp_path, pack({"good": b"1", name: b"2"}))
-    assert "archive0.zip › " in problem and ("leads out of its folder" in problem or "is an absolute path" in problem)
+    assert "archive0.zip › " in problem and ("leads outside its folder" in problem or "is an absolute path" in problem)
 
 
 @pytest.mark.parametrize("kind, word", [(stat.S_IFLNK, "a link"), (stat.S_IFIFO, "a special file")])
-def test_links_and_the_like(tmp_path, kind, word):
+def test_links_and_special_files(tmp_path, kind, word):
     [problem] = demand_refusal(tmp_path, pack({"a": b"/etc/passwd"}, external_attr=(kind | 0o644) << 16))
-    assert f"› a: is {word}; expected files alone" in problem
+    assert f"› a: is {word}; expected regular files only" in problem
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -398,17 +396,19 @@ def test_one_name_twice(tmp_path):
         archive.writestr("d/./a", b"1")
         archive.writestr("d/a/b", b"2")
     problems = demand_refusal(tmp_path, buffer.getvalue())
-    assert len(problems) == 2 and "goes to the same place as" in problems[0] and "others need a folder" in problems[1]
+    assert (
+        len(problems) == 2 and "has the same target as" in problems[0] and "other entries need a folder" in problems[1]
+    )
 
 
 def test_one_file_in_two_archives(tmp_path):
-    """The same content is no problem, another one is."""
+    """The same content is no problem, different content is."""
     assert unpack(tmp_path, pack({"d/a": b"1"}), pack({"d/a": b"1"})) == unpacking.Outcome(1, 0)
     [problem] = demand_refusal(tmp_path, pack({"e/a": b"1"}), pack({"e/a": b"2"}))
-    assert "goes to the same place as" in problem and "archive1.zip › e/a" in problem
+    assert "has the same target as" in problem and "archive1.zip › e/a" in problem
 
 
-def test_what_is_there_is_never_overwritten(tmp_path):
+def test_existing_files_are_never_overwritten(tmp_path):
     folder = tmp_path / "out" / "data"
     (folder / "d" / "folder").mkdir(parents=True)
     (folder / "d" / "same").write_bytes(b"1")
@@ -430,7 +430,7 @@ def test_nothing_is_unpacked_if_anything_is_wrong(tmp_path):
 
 
 def test_archives_that_python_cannot_read(tmp_path):
-    """Encrypted, or deflate64, as Windows packs large files. Unpacked by hand, they are no problem any more."""
+    """Encrypted, or deflate64, which Windows uses for large files. After unpacking by hand, they are no problem."""
     encrypted, deflate64 = pack({"d/a": b"1", "d/b": b"1"}), pack({"d/c": b"1"})
     for header, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flags, and after them the method
         encrypted = patch(encrypted, header, place, 1)
@@ -460,7 +460,7 @@ def test_a_damaged_file_leaves_those_before_it_whole(tmp_path):
     assert unpack(tmp_path, content) == unpacking.Outcome(1, 1), "the same call goes on"
 
 
-def test_an_interrupt_leaves_nothing_half_there(tmp_path, monkeypatch):
+def test_an_interrupt_leaves_no_partial_file(tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -474,8 +474,8 @@ def test_an_interrupt_leaves_nothing_half_there(tmp_path, monkeypatch):
     assert files_in(tmp_path / "out") == ["data/d/a"] and (tmp_path / "out/data/d/a").read_bytes() == b"first"
 
 
-def test_names_that_differ_in_case_alone(tmp_path, monkeypatch):
-    """On a disk that does not tell them apart, the second is there when it is about to be written."""
+def test_names_that_differ_only_in_case(tmp_path, monkeypatch):
+    """On a disk that ignores case, the second file exists already when it is about to be written."""
     monkeypatch.setattr(unpacking, "_compare", lambda entries: (entries, []))
     (tmp_path / "out/data").mkdir(parents=True)
     (tmp_path / "out/data/a").write_bytes(b"first")

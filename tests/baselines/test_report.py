@@ -1,4 +1,4 @@
-"""The report of a run: self-contained, its tables as files, its failures measured, and what it says of half a run."""
+"""The report of a run: self-contained, with tables as files and failures measured; and errors for incomplete runs."""
 
 import csv
 import html
@@ -45,7 +45,7 @@ def run(tiny, quick, tmp_path):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Figures take seconds, and most tests are of something else."""
+    """Figures take seconds, and most tests are about something else."""
     for name in (
         "confusion",
         "intervals",
@@ -220,7 +220,7 @@ def write_study(run, folder, name="identity", **other):
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_studies_are_told_whole_each_with_its_own_signature(run, tmp_path, elsewhere):
+def test_studies_are_complete_with_their_own_signatures(run, tmp_path, elsewhere):
     folder = tmp_path / "elsewhere" if elsewhere else run / "analysis"
     signatures = {
         name: write_study(run, folder, name, **other)
@@ -246,7 +246,7 @@ def test_studies_are_told_whole_each_with_its_own_signature(run, tmp_path, elsew
 
 @pytest.mark.usefixtures("undrawn")
 def test_commands_on_the_page_can_be_run(run, quick, monkeypatch):
-    """As they stand there: a browser copies the text of `pre`."""
+    """Exactly as shown: a browser copies the text of `pre`."""
     monkeypatch.setitem(PRESETS, "published", quick)
     text = report.write_report(run).read_text()
     calls = [html.unescape(call) for call in re.findall("<pre>(blemore-baselines .*?)</pre>", text)]
@@ -270,15 +270,15 @@ def test_what_scrolls_sideways_is_marked(run):
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_run_that_did_not_note_its_metadata(run):
-    """As of version 0.2.0 and before."""
+    """As in versions up to 0.2.0."""
     config = json.loads((run / "config.json").read_text())
     del config["train"]["path"]
     (run / "config.json").write_text(json.dumps(config))
     text = report.write_report(run).read_text()
-    assert "give blemore-baselines analyse identity the metadata and features that train was given" in text
+    assert "run blemore-baselines analyse identity with the metadata and features given to train" in text
     assert "CSV" not in re.sub("as CSV|CSV \\(unrounded\\)", "", text) and "--metadata" not in text
     write_study(run, run / "analysis", train="t2")
-    with pytest.raises(ValidationError, match="analyse identity, with the metadata and features that train was given"):
+    with pytest.raises(ValidationError, match="analyse identity, with the metadata and features given to train"):
         report.write_report(run)
 
 
@@ -317,11 +317,11 @@ def test_a_run_that_subsamples_has_no_study_of_identity(run):
     with pytest.raises(ValidationError, match="aggregated"):
         report.write_report(run)
     (run / "analysis" / "identity.json").unlink()
-    assert "takes aggregated features" in report.write_report(run).read_text()
+    assert "requires aggregated features" in report.write_report(run).read_text()
 
 
 def damaged(run, change):
-    """What is told of a study after a change to its folder."""
+    """The message about a study after a change to its folder."""
     folder = run / "analysis"
     write_study(run, folder)
     change(folder)
@@ -332,7 +332,7 @@ def damaged(run, change):
 
 
 def rewritten(run, file, content):
-    """What is told of a study with other text, bytes or JSON in one of its files."""
+    """The message about a study with other text, bytes or JSON in one of its files."""
     raw = (
         content
         if isinstance(content, bytes)
@@ -342,11 +342,11 @@ def rewritten(run, file, content):
 
 
 def without(run, *files):
-    """What is told of a study without some of its files."""
+    """The message about a study without some of its files."""
     return damaged(run, lambda folder: [(folder / file).unlink() for file in files])
 
 
-def test_a_damaged_study_is_told_in_words(run):
+def test_a_damaged_study_is_explained(run):
     content = {"study": "identity", "title": "t", "findings": [], "signature": "s", "tables": {}, "figures": []}
     for key in content:
         for other in ({name: value for name, value in content.items() if name != key}, {**content, key: 1}):
@@ -357,7 +357,7 @@ def test_a_damaged_study_is_told_in_words(run):
     assert "any table is missing" in rewritten(run, "identity.json", content)
 
 
-def test_a_study_of_before_tables_were_in_it_is_to_be_written_again(run):
+def test_a_study_from_an_older_version_must_be_written_again(run):
     content = {"study": "identity", "title": "t", "findings": [], "signature": "s", "seeds": [0]}
     text = rewritten(run, "identity.json", content)
     assert "holds no tables and no figures" in text and "written by an earlier version?" in text
@@ -376,7 +376,7 @@ def test_a_study_of_before_tables_were_in_it_is_to_be_written_again(run):
     ],
 )
 def test_a_file_of_a_study_that_is_missing_is_named(run, file):
-    assert f"{file} is missing beside it" in without(run, file)
+    assert f"{file} is missing in the same folder" in without(run, file)
 
 
 def test_all_missing_files_of_a_study_are_named_at_once(run):
@@ -388,7 +388,7 @@ def test_all_missing_files_of_a_study_are_named_at_once(run):
         "identity_gap.png",
         "identity_gap.pdf",
     ]
-    assert f"{', '.join(files)} is missing beside it" in without(run, *files)
+    assert f"{', '.join(files)} is missing in the same folder" in without(run, *files)
 
 
 def test_a_table_of_another_study_is_refused(run):
@@ -426,7 +426,7 @@ def test_tables_in_a_study_s_json_are_checked(run):
         {**table, "rows": [["score", 3, 0.1, []]]},
     ):
         changed = {**content, "tables": {"folds": other}}
-        assert "identity.json: holds no whole table folds" in rewritten(run, "identity.json", changed)
+        assert "identity.json: holds no complete table folds" in rewritten(run, "identity.json", changed)
     changed = {**content, "tables": {"folds": {**table, "rows": [*table["rows"], ["score", 3, 0.3, None]]}}}
     assert "identity_folds.csv: differs from the table in identity.json" in rewritten(run, "identity.json", changed)
     for changed in (
@@ -441,14 +441,14 @@ def test_a_torn_figure_of_a_study_is_refused(run):
     write_study(run, run / "analysis")
     picture = (run / "analysis" / "identity_gap.png").read_bytes()
     for png in (b"", picture[:-5], b"GIF89a"):
-        assert "no whole PNG" in rewritten(run, "identity_gap.png", png)
+        assert "not a complete PNG" in rewritten(run, "identity_gap.png", png)
     page = small_picture().pdf
     for pdf in (b"", page[: len(page) // 2], picture):
-        assert "no whole PDF" in rewritten(run, "identity_gap.pdf", pdf)
+        assert "not a complete PDF" in rewritten(run, "identity_gap.pdf", pdf)
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_latex_that_was_edited_is_taken(run):
+def test_edited_latex_is_accepted(run):
     write_study(run, run / "analysis")
     written = (run / "analysis" / "identity_folds.tex").read_text()
     (run / "analysis" / "identity_folds.tex").write_text("% for the paper\n" + written)
@@ -456,20 +456,20 @@ def test_latex_that_was_edited_is_taken(run):
     assert (run / "tables" / "identity_folds.tex").read_text() == written
 
 
-def test_all_damaged_studies_are_told_at_once(run):
+def test_all_damaged_studies_are_reported_at_once(run):
     write_study(run, run / "analysis", "thresholds", train="other")
     assert {"identity.json", "thresholds.json"} <= set(
         re.findall(r"[a-z]+[.]json", rewritten(run, "identity.json", "{}"))
     )
 
 
-def test_a_folder_of_studies_that_is_none_is_named(run, tmp_path):
+def test_a_missing_folder_of_studies_is_named(run, tmp_path):
     with pytest.raises(FileError, match="nowhere: no such folder"):
         report.write_report(run, analysis=tmp_path / "nowhere")
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_the_paper_s_row_stands_beside_a_run_on_its_features(run):
+def test_the_paper_s_row_is_shown_for_a_run_on_its_features(run):
     config = json.loads((run / "config.json").read_text())
     config["features"] = [{**config["features"][0], "encoder": name} for name in ("WavLM_large", "imagebind")]
     config["head"] = "mlp512"
@@ -486,7 +486,7 @@ def test_a_submission_s_own_section(run):
     said = {clip: to_entry(LABELS[(k + 1) % 36]) for k, clip in enumerate(truth)}
     scored = evaluate(said, truth)
     assert (
-        "The submission, scored" in report.write_report(run, scored).read_text()
+        "The submission&#x27;s score" in report.write_report(run, scored).read_text()
         and (run / "figures" / "submission_confusion.png").exists()
     )
 
@@ -559,7 +559,7 @@ def test_a_missing_file_is_named_with_the_command_that_writes_it(run):
         (run / name).unlink()
         with pytest.raises(FileError, match="blemore-baselines train|same `train` command") as told:
             report.write_report(run)
-        assert (name if name != "metrics.json" else "has not ended") in str(told.value) and not (
+        assert (name if name != "metrics.json" else "holds an unfinished run") in str(told.value) and not (
             run / "report.html"
         ).exists()
         (run / name).write_bytes(content)
@@ -575,7 +575,7 @@ def test_a_damaged_file_is_refused(run):
         (run / name).write_bytes(content)
 
 
-def test_a_config_or_metrics_without_a_key_are_told_in_words(run):
+def test_a_config_or_metrics_without_a_key_are_explained(run):
     for name, keys in (
         ("config.json", ("features", "train", "recipe", "head", "versions")),
         ("metrics.json", ("nested",)),
@@ -588,16 +588,16 @@ def test_a_config_or_metrics_without_a_key_are_told_in_words(run):
         (run / name).write_text(json.dumps(content))
 
 
-def test_a_folder_of_reproduce_is_sent_to_its_own_results(tmp_path):
+def test_a_folder_of_reproduce_is_referred_to_its_own_results(tmp_path):
     (tmp_path / "row").mkdir()
     for name in ("config.json", "results.txt", "row/config.json", "row/figures.json"):
         (tmp_path / name).write_text("{}")
     for folder in (tmp_path, tmp_path / "row"):
         with pytest.raises(FileError) as told:
             report.write_report(folder)
-        assert f"{tmp_path / 'results.txt'} and results.png" in str(told.value) and "not ended" not in str(told.value)
+        assert f"{tmp_path / 'results.txt'} and results.png" in str(told.value) and "unfinished" not in str(told.value)
     (tmp_path / "row" / "figures.json").unlink()
-    with pytest.raises(FileError, match="has not ended"):  # whatever lies above it
+    with pytest.raises(FileError, match="holds an unfinished run"):  # whatever lies above it
         report.write_report(tmp_path / "row")
     with pytest.raises(FileError, match="blemore-baselines train"):
         report.write_report(tmp_path / "nowhere")
@@ -610,7 +610,7 @@ def test_files_of_several_runs_are_refused(run):
     with pytest.raises(ValidationError, match="nested score"):
         report.write_report(run)
     (run / "oof_logits.npz").write_bytes(npz_bytes(**{**kept, "filenames": np.char.add("x", kept["filenames"])}))
-    with pytest.raises(ValidationError, match="other clips"):
+    with pytest.raises(ValidationError, match="different clips"):
         report.write_report(run)
 
 
@@ -639,7 +639,7 @@ def test_other_features_are_refused(run, tiny):
 def test_the_command_says_where_the_page_is(run, tiny):
     done = CliRunner().invoke(main, ["report", str(run), "--features", str(tiny.sound)])
     assert (done.exit_code, done.stdout) == (0, f"{run / 'report.html'}\n")
-    assert "Principal components are shown where" not in (run / "report.html").read_text()
+    assert "To see principal components, give" not in (run / "report.html").read_text()
 
 
 def test_ids_and_actors_of_any_spelling_are_read_back(tiny, tmp_path):

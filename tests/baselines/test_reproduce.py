@@ -72,7 +72,7 @@ def short(monkeypatch):
 
 @pytest.fixture
 def root(tmp_path):
-    """The official layout; called with the encoders that are there. Beside it train.csv, test.csv and labelled.csv."""
+    """The official layout, for the given encoders, with train.csv, test.csv and labelled.csv next to it."""
     rng = np.random.default_rng(3)
     labels = np.concatenate([rng.permutation(36), rng.permutation(36)])
     truth = {"train": labels, "test": rng.choice(36, N_TEST, replace=False)}
@@ -305,14 +305,14 @@ def test_accounts_have_names_and_nested_figures_their_intervals(outcome_of, tmp_
     assert float(row["test_presence_difference"]) == pytest.approx(0.25 - 0.311) and own["presence_difference"] == ""
 
 
-def test_on_the_demo_nothing_is_subtracted(outcome_of, tmp_path):
+def test_on_the_demo_there_are_no_differences(outcome_of, tmp_path):
     text, _ = outcome_of(dataset_of(take.name for take in plan()[0]), LABELLED)
-    assert text.startswith("The clips are the demo's, which are invented: nothing is subtracted from the paper's")
+    assert text.startswith("These are the demo's invented clips, so their figures are not subtracted from the paper's")
     for name in ("results.txt", "results.csv", "results.tex"):
         content = (tmp_path / name).read_text()
         assert "difference" not in content and "+0." not in content
     assert "0.311" in text  # the paper's own figures are there all the same
-    assert (tmp_path / "results.tex").read_text().startswith("% The clips are the demo's")
+    assert (tmp_path / "results.tex").read_text().startswith("% These are the demo's")
 
 
 def test_latex_is_whole_and_has_one_column_for_an_interval(outcome_of, tmp_path):
@@ -345,7 +345,7 @@ def test_the_figure_names_both_accounts_and_holds_no_signature(outcome_of, monke
 # ------------------------------------------------------------------------- what is not there, or wrong
 
 
-def test_what_is_not_there_is_named_and_no_failure(root, tmp_path):
+def test_missing_features_are_named_and_are_not_a_failure(root, tmp_path):
     data = root(*FEW)
     shutil.rmtree(data / "pre_extracted_test_data" / "HiCMAE_test")
     outcome = run(data, tmp_path / "out", test="test.csv")
@@ -359,13 +359,13 @@ def test_what_is_not_there_is_named_and_no_failure(root, tmp_path):
     assert outcome.results[-1].row.name == "HiCMAE" and outcome.results[-1].test is None  # validated all the same
     told = json.loads((tmp_path / "out" / "results.json").read_text())["not_run"]
     assert len(told) == 11 and all(one["why"] in outcome.text for one in told)
-    assert "ids alone" in outcome.text and outcome.results[0].test["figures"] is None
+    assert "has only ids" in outcome.text and outcome.results[0].test["figures"] is None
     assert check(
         tmp_path / "out" / "ImageBind-aggregate" / "submission.zip", [f"test_{k:04}" for k in range(1, N_TEST + 1)]
     )
 
 
-def test_a_clip_missing_in_one_encoder_refuses_its_rows_alone(root, tmp_path):
+def test_a_clip_missing_in_one_encoder_refuses_only_its_rows(root, tmp_path):
     data = root(*FEW)
     (data / "pre_extracted_train_data" / "WavLM_large_train" / "clip07.npy").unlink()
     outcome = run(data, tmp_path / "out")
@@ -426,7 +426,7 @@ def test_presets_of_train_and_test_must_agree(root, tmp_path):
 
 @pytest.mark.parametrize("visual, fits", [("videomaev2", False), ("imagebind", True)])
 def test_presets_within_a_row_must_agree_where_there_is_a_choice(root, tmp_path, visual, fits):
-    """ImageBind has one preset alone, whose name says nothing of the others."""
+    """ImageBind has only one preset, whose name says nothing about the others."""
     data = root("ImageBind", "WavLM_large")
     own(data, visual, "reference"), own(data, "wavlm", "published")
     shutil.rmtree(data / "pre_extracted_train_data")
@@ -450,14 +450,14 @@ def test_our_own_folders_and_aggregated_files(root, tmp_path):
     (aggregated_alone,) = [one for one in outcome.not_run if one.row.name == "VideoSwin (subsampled)"]
     assert not aggregated_alone.bad and "videoswin_static_features.npz" in aggregated_alone.why
     assert outcome.results[2].features[0]["path"] == str(official / "WavLM_large_train")
-    assert f"{official / 'WavLM_large_train'} was taken, not {data / 'train' / 'wavlm'}" in outcome.text
+    assert f"{official / 'WavLM_large_train'} was used, not {data / 'train' / 'wavlm'}" in outcome.text
 
 
 @pytest.mark.parametrize(
     "make, code, told",
     [
         (lambda base: base / "nowhere", 3, "no such folder"),
-        (lambda base: (base / "empty").mkdir() or base / "empty", 1, "no features in it"),
+        (lambda base: (base / "empty").mkdir() or base / "empty", 1, "contains no features"),
     ],
 )
 def test_nothing_to_start_from(root, tmp_path, make, code, told):
@@ -481,7 +481,7 @@ def test_nothing_to_start_from(root, tmp_path, make, code, told):
 # ------------------------------------------------------------------------------------- going on
 
 
-def test_a_stopped_run_goes_on_and_a_finished_one_does_nothing(root, tmp_path, monkeypatch):
+def test_a_stopped_run_resumes_and_a_finished_one_does_nothing(root, tmp_path, monkeypatch):
     data = root(*FEW)
     trained = []
 
@@ -544,11 +544,11 @@ def test_changed_features_refuse_their_rows(root, tmp_path):
     assert refused.row.name == "HiCMAE" and "another features" in refused.why and len(outcome.results) == 3
 
 
-def test_another_test_protocol_predicts_anew(root, tmp_path, capfd):
+def test_another_test_protocol_predicts_again(root, tmp_path, capfd):
     data = root("WavLM_large")
     retrain = run(data, tmp_path / "out", test="test.csv").results[0].test
     best = run(data, tmp_path / "out", test="test.csv", test_protocol="best-fold").results[0].test
-    assert "WavLM: another test_protocol" in capfd.readouterr().err
+    assert "WavLM: test_protocol and epochs changed" in capfd.readouterr().err
     assert (best["alpha"], best["beta"], best["fitted_on"]) == (retrain["alpha"], retrain["beta"], retrain["fitted_on"])
     assert best["epochs"] == int(best["fitted_on"].rpartition(" ")[2]) and retrain["epochs"] == 3
     scored = run(data, tmp_path / "out", test="labelled.csv", test_protocol="best-fold")
@@ -577,7 +577,7 @@ def test_a_full_disk_stops_all(root, tmp_path, monkeypatch):
 
 
 def test_killed_again_and_again(root, tmp_path, long):
-    """Real kills, as late as the fifth second of each start; what comes out is what an unbroken run gives."""
+    """Real kills, up to the fifth second of each start; the result equals that of an uninterrupted run."""
     if not long:
         pytest.skip("takes a minute: --long")
     data = root(*FEW)

@@ -99,7 +99,7 @@ def test_the_figures_are_those_of_decode_with_the_files_listed(tiny, pooled, tmp
             assert decoded.exit_code == 0, decoded.output
             report = json.loads((tmp_path / "report.json").read_text())
             assert report["nested"] == own["nested"] and len(report["models"]) == len(own["models"]) == 2
-        assert f"{pooled}: 2 seeds, each fused as a model of its own: seed_0, seed_1" in decoded.stderr
+        assert f"{pooled}: 2 seeds, fused as separate models: seed_0, seed_1" in decoded.stderr
 
 
 def test_prediction_is_what_decode_makes_of_the_seeds_scores(tiny, pooled, tmp_path):
@@ -171,7 +171,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tiny, tmp_path, monkey
             with pytest.raises(Stopped):
                 run(tiny, tmp_path / "run", [0, 1])
             assert not (tmp_path / "run" / "metrics.json").exists()
-            with pytest.raises(ValidationError, match="has not ended"):
+            with pytest.raises(ValidationError, match="holds an unfinished run"):
                 read_models([tmp_path / "run"], tiny.dataset.ids)
     if (tmp_path / "run" / "folds").exists():
         monkeypatch.setattr(crossval, "_train_folds", None)  # no fold is trained again

@@ -1,4 +1,4 @@
-"""The stability of thresholds: how far they can be moved, and what is told of folds and of resampled actors."""
+"""The stability of thresholds: how far they can be moved, and figures of folds and resampled actors."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def case(n=120, actors=8):
     return scores / scores.sum(axis=1, keepdims=True), labels, owner % 4, [f"A{k}" for k in owner]
 
 
-def test_what_is_told_of_folds_is_so():
+def test_figures_of_folds_are_correct():
     probabilities, labels, folds, actors = case()
     found = stability.measure(probabilities, labels, folds, actors, resamples=20)
     best = fit_exact(probabilities, labels)
@@ -56,7 +56,7 @@ def test_clips_without_blends():
 
 
 def check_region(probabilities, labels):
-    """That it reaches to where more than NEAR is lost, and no farther."""
+    """Checks that a region reaches up to where more than NEAR is lost, and no farther."""
     found = stability.region(probabilities, labels)
     (alpha, beta), (low, high), (bottom, top), best = found
     assert low < alpha <= high or low == alpha == high == 0

@@ -1,4 +1,4 @@
-"""Structured decoding: against a world whose posterior is known, and on little or odd data."""
+"""Structured decoding: on simulated clips with a known posterior, and on little or unusual data."""
 
 import json
 
@@ -46,7 +46,7 @@ SAME_SET = SET_OF_LABEL[:, None] == SET_OF_LABEL[None, :]  # (36, 36)
 
 
 def expected_score(truth, decided, share, weight=0.5):
-    """What decided labels (N,) are expected to score where the clips' labels are drawn from `truth` (N, 36)."""
+    """The expected score of decided labels (N,) if the clips' labels are drawn from `truth` (N, 36)."""
     rows = np.arange(len(decided))
     presence = (truth @ SAME_SET)[rows, decided]
     salience = np.where(decided >= len(EMOTIONS), truth[rows, decided], 0)
@@ -54,7 +54,7 @@ def expected_score(truth, decided, share, weight=0.5):
 
 
 @pytest.mark.parametrize("noise", [0.15, 0.3])
-def test_as_good_as_can_be_where_thresholds_are_not(noise):
+def test_nearly_optimal_where_thresholds_are_not(noise):
     labels, seen, truth = world(30_000, seed=1, noise=noise)
     train, test = slice(0, 20_000), slice(20_000, None)
     logits = seen / noise**2 / 4  # more or less as sure as it is right
@@ -74,7 +74,7 @@ COUNTS = [[count(np.array([answer]), np.array([true])) for true in range(len(LAB
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0.05, 1), st.floats(0.05, 5))
-def test_no_other_decision_is_expected_to_score_more(seed, weight, share, evenness):
+def test_no_other_decision_has_a_higher_expected_score(seed, weight, share, evenness):
     truth = np.random.default_rng(seed).dirichlet(np.full(len(LABELS), evenness), size=2)
     decided, expected = decide(truth, share, weight)
     for row, label, gain in zip(truth, decided, expected):
@@ -121,7 +121,7 @@ def test_each_clip_can_have_a_share_of_its_own():
         assert (decided[shares == share] == label).all() and expected[shares == share] == pytest.approx(gain)
 
 
-def test_a_fold_is_judged_without_its_labels():
+def test_a_fold_is_decided_without_its_labels():
     labels, seen, _ = world(240, seed=3)
     folds = np.arange(240) % 4
     before = cross_validate(3 * seen, labels, folds)
@@ -132,7 +132,7 @@ def test_a_fold_is_judged_without_its_labels():
     assert not np.array_equal(before.posterior[folds == 1], after.posterior[folds == 1])
 
 
-def test_the_order_of_emotions_carries_nothing():
+def test_the_order_of_emotions_does_not_matter():
     labels, seen, _ = world(1500, seed=4)
     renamed = np.array([3, 1, 4, 0, 2, 5])  # emotion i becomes renamed[i]; neutral stays
     new_seen = np.empty_like(seen)
@@ -204,7 +204,7 @@ def test_an_inverse_temperature_has_the_least_cross_entropy():
     assert inverse_temperature(4 * logs, labels) == pytest.approx(found / 4, rel=1e-5)
 
 
-def test_a_model_that_knows_nothing_or_the_contrary_has_no_weight():
+def test_a_model_that_is_uninformed_or_inverted_has_no_weight():
     labels, seen, _ = world(3000, seed=9)
     assert inverse_temperature(np.random.default_rng(0).normal(size=(3000, 6)), labels) < 0.1
     assert inverse_temperature(-3 * seen, labels) == 0
@@ -212,7 +212,7 @@ def test_a_model_that_knows_nothing_or_the_contrary_has_no_weight():
 
 
 @pytest.mark.parametrize("sharper", [1e-4, 20, 1000])
-def test_how_sharp_a_model_is_changes_nothing(sharper):
+def test_sharpness_of_a_model_does_not_matter(sharper):
     labels, seen, _ = world(400, seed=10)
     noisy = seen + 0.1 * np.random.default_rng(0).normal(size=seen.shape)
     noisy[::5], lifted = (
@@ -237,7 +237,7 @@ def test_new_scores_that_are_sharper_are_decoded_as_if_they_were_not(sharper):
     assert sharper > 1 or excess(model, logs).tolist() == [1]  # to the last bit
 
 
-def test_scores_are_calmed_model_by_model():
+def test_each_model_s_scores_are_divided_separately():
     labels, seen, _ = world(400, seed=14, noise=0.3)
     logs = log_probabilities([3 * seen, 2 * seen[::-1]], ["one", "two"])
     model = fit(logs, labels, 3.0)
@@ -259,7 +259,7 @@ def test_the_spread_by_hand():
 
 
 @pytest.mark.parametrize("clips", [1, 99])
-def test_few_clips_are_taken_as_they_are(clips):
+def test_few_clips_are_not_divided(clips):
     labels, seen, _ = world(400, seed=14, noise=0.3)
     model = fit(3 * seen, labels, 3.0)
     assert excess(model, 60 * seen[:clips]) == [1]
@@ -267,7 +267,7 @@ def test_few_clips_are_taken_as_they_are(clips):
     assert posterior(model, 60 * seen[:clips]) == pytest.approx(one_by_one)
 
 
-def test_duller_scores_make_the_decoder_no_surer():
+def test_less_sharp_scores_do_not_raise_confidence():
     labels, seen, _ = world(400, seed=14, noise=0.3)
     model = fit(3 * seen, labels, 3.0)
     for dull in (0.5 * 3 * seen, np.zeros_like(seen)):
@@ -305,7 +305,7 @@ def test_models_are_fused_by_hand():
     assert found[0] == pytest.approx(found[1]) and found[2] == pytest.approx([1 / 6] * 6)
 
 
-def test_a_clip_is_as_sure_whether_or_not_a_worthless_model_knows_it():
+def test_a_worthless_model_does_not_change_confidence():
     labels, seen, _ = world(1200, seed=12, noise=0.3)
     noise = np.random.default_rng(1).normal(size=seen.shape)
     noise[::2] = np.nan
@@ -316,7 +316,7 @@ def test_a_clip_is_as_sure_whether_or_not_a_worthless_model_knows_it():
     assert with_noise < without + 0.01
 
 
-def test_of_labels_that_are_expected_to_score_the_same_the_likeliest_wins():
+def test_the_most_likely_of_equally_good_labels_wins():
     row = np.zeros((2, len(LABELS)))
     row[:, 12:15] = [[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]  # at weight 1 the three relations of ang+hap gain the same
     assert decide(row, 0.7, weight=1)[0].tolist() == [13, 12]
@@ -342,7 +342,7 @@ def test_reliability_by_hand():
 
 def test_refusals():
     labels, seen, _ = world(60, seed=6)
-    with pytest.raises(ValidationError, match="without a blend"):
+    with pytest.raises(ValidationError, match="found no blends among"):
         fit(seen, labels % 6, 1.0)
     with pytest.raises(ValidationError, match="2 folds, 2 of them with blends; .* at least 3"):
         cross_validate(seen, labels, np.arange(60) % 2)
@@ -406,12 +406,12 @@ NAN = lambda array: np.where(np.arange(array.shape[1]) == 1, np.nan, array)  # n
             lambda: decode_thresholds(SIX[:, :4], Thresholds(0.1, 0.1)),
             "probabilities: shape \\(60, 4\\); expected \\(clips, 6\\)",
         ),
-        (lambda: fit_exact(SIX[:0], LABEL[:0]), "labels: shape \\(0,\\) for 0 clips; expected one clip at least"),
+        (lambda: fit_exact(SIX[:0], LABEL[:0]), "labels: shape \\(0,\\) for 0 clips; expected at least one clip"),
         (lambda: fit_grid(SIX, LABEL + 1), "labels: found int64 from 1 to 36"),
         (lambda: log_probabilities([SIX[0]], ["mine"]), "mine: shape \\(6,\\)"),
     ],
 )
-def test_what_is_no_scores_or_no_labels_is_refused_where_it_enters(call, says):
+def test_invalid_scores_and_labels_are_refused_on_entry(call, says):
     with pytest.raises(ValidationError, match=says):
         call()
 
@@ -443,14 +443,14 @@ def test_a_model_comes_back_from_json_to_the_last_bit():
         (lambda told: told["parameters"].update(pair_weights=[0.0]), "pair_weights: .* of shape \\(10, 6\\)"),
         (lambda told: told.update(parameters=None), "apart"),
         (lambda told: told.update(spread=[1.0, 2.0]), "spread: .* of shape \\(1,\\)"),
-        (lambda told: told.update(spread=[-1.0]), "spread \\[-1.0\\]; expected .* none below 0"),
-        (lambda told: told.update(strength=0), "strength 0, .* expected above 0, in \\(0, 1\\]"),
+        (lambda told: told.update(spread=[-1.0]), "spread \\[-1.0\\]; expected .* no negative numbers"),
+        (lambda told: told.update(strength=0), "strength 0, .* expected a strength above 0, a share in \\(0, 1\\]"),
         (lambda told: told.update(share_of_blends=1.5), "share_of_blends 1.5"),
         (lambda told: told.clear(), "strength: found null"),
         (lambda told: told.update(inverse_temperatures=[]), "inverse_temperatures: .* of shape \\(1,\\)"),
         (
             lambda told: told.update(inverse_temperatures=[-0.5]),
-            "inverse_temperatures \\[-0.5\\], weights \\[1.0\\], spread .*; expected .* none below 0",
+            "inverse_temperatures \\[-0.5\\], weights \\[1.0\\], spread .*; expected .* no negative numbers",
         ),
         (lambda told: told.update(weights=[0.5, 0.5]), "weights: .* of shape \\(1,\\)"),
         (lambda told: told.pop("weights"), "weights: found null"),
@@ -464,13 +464,13 @@ def test_a_damaged_model_is_refused_with_what_is_wrong(damage, says):
         from_dict(told, "model.json")
 
 
-def test_what_is_no_object_at_all_is_refused():
+def test_anything_but_an_object_is_refused():
     for told in (None, [], "structured", 3):
         with pytest.raises(ValidationError, match="strength"):
             from_dict(told)
 
 
-def test_on_the_real_logits_it_reaches_what_it_claims(shared):
+def test_the_figures_claimed_for_real_logits_are_reached(shared):
     from blemore_baselines.dataset import read_dataset
     from blemore_baselines.features import read_scores
 

@@ -23,7 +23,7 @@ def study():
     return Study("identity", "A title", {"folds": table, "numbers": numbers}, figures, findings, values, "a:1|b:2:3")
 
 
-def test_a_study_is_read_back_whole(study, tmp_path):
+def test_a_study_is_read_back_completely(study, tmp_path):
     study_files.write(study, tmp_path / "out")
     found = study_files.read(tmp_path / "out" / "identity.json")
     # Files hold the signature, too; all else is as it was.

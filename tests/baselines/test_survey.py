@@ -1,4 +1,4 @@
-"""What the check of a dataset's folder says: of the demo, of damaged copies of it, and of the real metadata."""
+"""The check of a dataset's folder: on the demo, on damaged copies of it, and on the real metadata."""
 
 import shutil
 from types import SimpleNamespace
@@ -48,12 +48,10 @@ def rows(found, title):
 # ------------------------------------------------------------------------------------- the demo
 
 
-def test_a_whole_demo_is_judged_by_its_own_tables(made):
+def test_a_complete_demo_is_checked_against_its_own_tables(made):
     said = check(made)
     assert said.exit_code == 0
-    assert "the demo, judged by its own tables" in said.stdout and said.stdout.endswith(
-        "Everything expected is there.\n"
-    )
+    assert "compared only with its own tables" in said.stdout and said.stdout.endswith("Nothing is missing or wrong.\n")
     assert "expected  " not in said.stdout
     found = survey.survey(made)
     assert [
@@ -103,14 +101,14 @@ DAMAGES = {
     "one too many": (
         lambda data: shutil.copy(data.clip, data.folder / "test" / "test_0009.mov"),
         "unknown-clips",
-        "1 videos are of no clip in the metadata: test_0009",
+        "1 videos belong to no clip in the metadata: test_0009",
     ),
     "twice": (double, "duplicate-clip", "2 videos of one clip"),
 }
 
 
 @pytest.mark.parametrize(("damage", "code", "told"), DAMAGES.values(), ids=DAMAGES)
-def test_each_damage_is_told_and_nothing_else(data, damage, code, told):
+def test_each_damage_is_reported_and_nothing_else(data, damage, code, told):
     damage(data)
     found = survey.survey(data.folder)
     assert [problem.code for problem in found.problems] == [code]
@@ -120,7 +118,7 @@ def test_each_damage_is_told_and_nothing_else(data, damage, code, told):
     assert "Everything" not in said.stdout
 
 
-def test_every_damage_is_told_at_once(data):
+def test_all_damage_is_reported_at_once(data):
     truncate(data)
     (data.folder / "test" / "test_0002.mov").unlink()
     shutil.copy(data.folder / "test" / "test_0001.mov", data.folder / "train" / "more.mov")
@@ -137,7 +135,7 @@ def test_clips_are_found_though_the_first_and_the_last_are_missing(data):
     assert rows(survey.survey(data.folder), "Clips")[0]["missing"] == 2
 
 
-def test_shadows_that_archivers_leave_are_no_clips(data):
+def test_archivers_shadow_files_are_not_clips(data):
     (data.folder / "train" / f"._{data.clip.name}").write_bytes(b"x")
     assert not survey.survey(data.folder).problems
 
@@ -146,11 +144,11 @@ def test_shadows_that_archivers_leave_are_no_clips(data):
 def test_any_terminal_can_show_any_name(data, charset, told):
     shutil.copy(data.clip, data.folder / "train" / "クリップ.mov")
     said = CliRunner(charset=charset).invoke(cli.main, ["data", "check", str(data.folder)])
-    assert said.exit_code == 1 and f"of no clip in the metadata: {told}\n" in said.stdout
+    assert said.exit_code == 1 and f"belong to no clip in the metadata: {told}\n" in said.stdout
 
 
 @pytest.mark.parametrize("name", ["empty", "nowhere"])
-def test_there_is_nothing_to_go_by(tmp_path, name):
+def test_folders_without_train_metadata(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileError):
         survey.survey(tmp_path / name)
@@ -158,7 +156,7 @@ def test_there_is_nothing_to_go_by(tmp_path, name):
     assert (said.exit_code, said.stdout) == (
         3,
         "",
-    ) and "Name the folder that the dataset was unpacked into" in said.stderr
+    ) and "Give the folder that the dataset was unpacked into" in said.stderr
 
 
 # ------------------------------------------------------------------------------------- features
@@ -188,11 +186,11 @@ def test_whole_features(data, features):
         "missing": 0,
         "unknown": 0,
         "unreadable": 0,
-        "rows a clip": "2 to 7",
+        "rows per clip": "2 to 7",
         "columns": "4",
         "where": "pre_extracted_train_data/WavLM_large_train",
     }
-    assert (npz["encoder"], npz["clips"], npz["rows a clip"], npz["columns"]) == ("ImageBind", 6, "1", "7")
+    assert (npz["encoder"], npz["clips"], npz["rows per clip"], npz["columns"]) == ("ImageBind", 6, "1", "7")
 
 
 def spoil(folder, clip, array):
@@ -208,7 +206,7 @@ FEATURE_DAMAGES = {
     "of another clip": (
         lambda folder, clip: spoil(folder, "test_0001", np.ones((2, 4))),
         "unknown-clips",
-        "features of 1 clips that are not of train: test_0001",
+        "features of 1 clips that are not in train: test_0001",
     ),
     "nan": (
         lambda folder, clip: spoil(folder, clip, np.full((2, 4), np.nan)),
@@ -234,7 +232,7 @@ FEATURE_DAMAGES = {
 
 
 @pytest.mark.parametrize(("damage", "code", "told"), FEATURE_DAMAGES.values(), ids=FEATURE_DAMAGES)
-def test_each_damage_of_features_is_told(data, features, damage, code, told):
+def test_each_damage_of_features_is_reported(data, features, damage, code, told):
     damage(features, data.ids[2])
     found = survey.survey(data.folder)
     assert [problem.code for problem in found.problems] == [code]
@@ -254,7 +252,7 @@ def test_an_aggregated_file_that_cannot_be_read(data):
 
 @pytest.fixture
 def real(shared, made, tmp_path, monkeypatch):
-    """The real metadata with the demo's clips in place of the videos, whose headers are not looked at."""
+    """The real metadata with the demo's clips instead of the videos, whose headers are not read."""
     monkeypatch.setattr(survey.Clip, "probe", lambda clip: 1.5)
     folder = tmp_path / "real"
     for part in ("train", "test"):
@@ -285,7 +283,7 @@ def test_the_real_lists_are_as_expected(real):
     assert check(real).exit_code == 0
 
 
-def test_every_deviation_is_told(real):
+def test_every_deviation_is_reported(real):
     path = real / "train_metadata.csv"
     header, first, *rest = path.read_text().splitlines()
     assert first.startswith("A102_ang_int1") and first.endswith(",1")
@@ -294,7 +292,7 @@ def test_every_deviation_is_told(real):
         file.write("test_0595\n")
     counts, test, missing, unknown = survey.survey(real).problems
     assert "2,455 clips, not 2,456; 485 clips in fold 1, not 486; 181 clips of ang, not 182" in counts.message
-    assert "1 clips in it are not of the challenge: test_0595" in test.message
+    assert "1 clips are not in the challenge: test_0595" in test.message
     assert "test_0595" in missing.message and "A102_ang_int1_ver1" in unknown.message
 
 
@@ -305,12 +303,12 @@ def test_the_first_release_lacks_test(real):
     assert [problem.code for problem in survey.survey(real).problems] == ["missing-file", "missing-clips"]
 
 
-def test_without_its_marker_the_demo_is_no_demo(data):
+def test_without_its_marker_the_demo_is_not_recognised(data):
     (data.folder / demo.MARKER).unlink()
     said = check(data.folder)
     assert (
         said.exit_code == 1
-        and "judged by the counts of the challenge's dataset" in said.stdout
+        and "compared with the counts of the challenge's dataset" in said.stdout
         and "6 clips, not 2,456" in said.stdout
     )
 

@@ -50,7 +50,7 @@ def test_the_same_clips_give_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["submission_template.json", "submission_template.zip"])
-def test_it_passes_the_check(name, tmp_path):
+def test_the_template_passes_the_check(name, tmp_path):
     ids = tmp_path / "test_metadata.csv"
     ids.write_text("filename\n" + "".join(f"test_{number:04}\n" for number in range(1, 595)))
     said = CliRunner().invoke(scorer.main, ["--check", str(FOLDER / name), "--ids", str(ids)])

@@ -1,4 +1,4 @@
-"""Tasks that take turns on threads: all come to their end, or the first error ends them all."""
+"""Tasks that take turns on threads: all finish, or the first error ends them all."""
 
 import signal
 import threading
@@ -37,7 +37,7 @@ def interrupted():
 
 @pytest.fixture
 def heard():
-    """Interrupts are heard, also where whoever runs the tests has them ignored."""
+    """Interrupts are received even if the tests were started with interrupts ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

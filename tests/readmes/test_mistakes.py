@@ -123,7 +123,7 @@ def test_5_another_order_of_emotions(desk):
     said = told("blemore-baselines", "decode", "--metadata", desk.train, "--scores", "numbers.csv", code=1)
     assert (
         "expected filename and the six emotions ang, disg, fea, hap, sad, neu" in said
-        and "order alone would not tell" in said
+        and "order alone does not identify" in said
     )
     scores("full.csv", clips, ["anger", "disgust", "fear", "happiness", "sadness", "neutral"])
     assert "ang, disg, fea, hap, sad, neu" in told(
