@@ -12,8 +12,8 @@
 The caller names the required clips. Missing, unknown or repeated clips, values that are not finite and other shapes are
 refused, with names and counts; rows are never paired by position.
 
-`meta` says how the features were made (encoder, revision, preset, precision, statistics, columns), if the source records
-it. A model keeps it, and refuses features that were made differently.
+`meta` says how the features were made (encoder, revision, preset, precision, statistics, columns), if the source
+records it. A model keeps it, and refuses features that were made differently.
 """
 
 from __future__ import annotations
