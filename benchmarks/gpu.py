@@ -73,9 +73,10 @@ class Sizes(NamedTuple):
     dim: int = training.DIM
     every: int = 1  # of the dataset's clips, every so manieth is trained on
     seconds: float = 0.5  # that a measurement lasts
+    batch: int = 1000  # items at most
 
 
-TINY = Sizes(64, (48, 64), 33, (1, 2), 1, (1, 2), 40, 50, 0.0)
+TINY = Sizes(64, (48, 64), 33, (1, 2), 1, (1, 2), 40, 50, 0.0, 2)
 
 
 # ------------------------------------------------------------------------------- measuring
@@ -204,6 +205,7 @@ def of_encoder(name: str, folder: Path, runs: list[Path], sizes: Sizes, processe
     weights = write_checkpoint(name, folder, tiny=sizes is TINY)
     encoder = create(name, "reference", weights=weights, device=DEVICE)
     encoder.load()
+    encoder.batch_size = min(encoder.batch_size, sizes.batch)
     clip = next(runs[0].iterdir())
     item = next(encoder.items(Clip(clip)))
     result = encoding(encoder, item, sizes)
