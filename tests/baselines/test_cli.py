@@ -175,7 +175,7 @@ def test_predictions_in_one_folder_keep_their_logits_and_clips_of_train_are_no_t
     assert (model / "test_logits.csv").read_text() == tables["train"], "the last ones"
     for scores in (model, tmp_path / "train.logits.csv", model / "oof_logits.csv"):
         said = " ".join(run(*decode, scores, "--out", tmp_path / "new.zip", code=1).stderr.split())
-        assert f"36 of 36 clips are in {tiny.train}, too: clip00, " in said and str(scores) in said
+        assert f"36 of 36 clips are also in {tiny.train}: clip00, " in said and str(scores) in said
     assert not (tmp_path / "new.zip").exists()
 
     alone.mkdir()
