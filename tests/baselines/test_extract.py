@@ -11,12 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from blemore.errors import FileError, ValidationError
-from blemore_baselines import cli, store
+from blemore_baselines import cli
 from blemore_baselines import extract as extraction
 from blemore_baselines.clips.find import Failure
 from blemore_baselines.demo.generator import _make_clip, plan
 from blemore_baselines.encoders import ENCODERS, FAMILIES, create
 from blemore_baselines.encoders.base import Encoder
+from blemore_baselines.extraction import store
 from blemore_baselines.extraction.store import is_done, read_failures
 
 IDS = [f"clip_{number}" for number in range(6)]

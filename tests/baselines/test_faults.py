@@ -148,7 +148,7 @@ def test_runs_side_by_side(clips, tmp_path, long):
 
 def test_runs_that_begin_at_once_with_different_presets_never_mix(tmp_path):
     """Both find no meta.json; only one can have written it."""
-    from blemore_baselines import store as module
+    from blemore_baselines.extraction import store as module
 
     encoder, other = create("logmel"), create("logmel")
     other.preset = "other"

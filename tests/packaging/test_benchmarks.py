@@ -7,10 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_benchmark_of_a_gpu_runs_on_the_cpu(tmp_path):
+def test_the_benchmark_of_a_gpu_runs_on_the_cpu(tmp_path, long):
+    if not long:
+        pytest.skip("half a minute of two cores: with --long")
     command = [sys.executable, ROOT / "benchmarks" / "gpu.py", "--tiny"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(tmp_path)}
     run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=1000)

@@ -48,6 +48,8 @@ NOT_HERE = {
     r"python -m nbconvert|python starting_kit/": "the notebook's own tests run it",
     r"python benchmarks/": "takes minutes, and measures this machine",
 }
+# With --long alone: each takes ten seconds and more, and has tests of its own.
+SLOW = r"blemore-baselines (reproduce|analyse (actors|ablation|identity))\b"
 OWN_PATHS = ("baselines/run_all.sh", "tests/run.sh", ".ci/run")
 
 # Every command is noted instead of run: its folder and words, and where its output would go.
@@ -200,7 +202,7 @@ PAGES = [page for page in pages() if any(block.language in SHELL for block in bl
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_commands_of_a_page_work(page, bench, wheels, monkeypatch):
+def test_the_commands_of_a_page_work(page, bench, wheels, monkeypatch, long):
     ran = 0
     for block in blocks(page):
         if block.language in PYTHON and ">>>" not in block.text:  # what the commands after it take for granted
@@ -209,7 +211,7 @@ def test_the_commands_of_a_page_work(page, bench, wheels, monkeypatch):
             os.chdir(bench.folder)
             try:
                 for command in commands(block.text, bench.folder):
-                    if reason(command) is None:
+                    if reason(command) is None and (long or not re.match(SLOW, str(command))):
                         run(command, bench, wheels)
                         ran += 1
             except AssertionError as error:
