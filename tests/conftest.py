@@ -31,6 +31,14 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     settings.load_profile("long" if config.getoption("--long") else "default")
+    config.addinivalue_line("markers", "long: takes long and repeats what quicker tests show: with --long alone")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes long: with --long"))
 
 
 @pytest.fixture(scope="session")

@@ -162,6 +162,7 @@ def test_constant_answers_set_the_floor_for_importance(tiny):
     assert _worth({"presence": 0.01, "salience": 0.01}, constant).count("say nothing about importance") == 2
 
 
+@pytest.mark.long
 def test_the_same_call_gives_the_same_study(tiny):
     sources = [tiny.read(tiny.sound), tiny.read(tiny.look)]
     recipe = Recipe(1e-2, 1e-3, 8, 1, 1)

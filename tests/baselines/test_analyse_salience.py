@@ -183,6 +183,7 @@ def test_noise_predicts_no_share(planted):
         assert its["score"] < 0.15 and its["rmse"] > study.values["always_50"]["rmse"] - 0.2, name
 
 
+@pytest.mark.long
 def test_the_same_call_gives_the_same_study(tiny):
     sound, recipe = tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2)
     first, second = (salience(tiny.dataset, sound, recipe, "mlp256", 1, "signature") for _ in range(2))

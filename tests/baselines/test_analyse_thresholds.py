@@ -93,6 +93,7 @@ def test_transferred_thresholds_come_only_from_other_folds():
         ]
 
 
+@pytest.mark.long
 def test_a_shift_between_folds_is_found():
     study = thresholds(*made(scale=(0.4, 0.7, 1)), 0, "signature", deals=40)
     for way in ("grid", "exact"):
@@ -101,6 +102,7 @@ def test_a_shift_between_folds_is_found():
     assert "The best thresholds differ between folds" in study.findings[2]
 
 
+@pytest.mark.long
 def test_similar_folds_lose_as_much_as_random_deals():
     study = thresholds(*made(), 0, "signature", deals=40)
     its = study.values["mismatch"]["exact"]["score"]

@@ -1,17 +1,14 @@
 """The decoders by name; structured decoding's account and its comparison; and clips that a model lacks."""
 
 import csv
-import doctest
 import inspect
 import json
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import blemore_baselines
 from blemore.errors import ValidationError
 from blemore.evaluate import check
 from blemore_baselines.cli import main
@@ -188,11 +185,6 @@ def test_new_clips_are_decoded_with_the_final_model_whatever_their_order():
         assert (shuffled == labels[order]).all() and (expected is None or again == pytest.approx(expected[order]))
 
 
-def test_the_example_in_the_documentation():
-    page = Path(blemore_baselines.__file__).parent / "decoding" / "README.md"
-    assert doctest.testfile(str(page), module_relative=False).failed == 0
-
-
 def test_how_sharp_scores_are_changes_no_label_of_a_submission(tiny, tmp_path):
     rng = np.random.default_rng(6)
     logits = {"train": rng.normal(size=(36, 6)) + 4 * tiny.dataset.targets, "test": rng.normal(size=(8, 6))}
@@ -309,6 +301,7 @@ def test_train_prints_the_same_as_decode_and_predict_writes_expected_gains(tiny,
     assert [row["filename"] for row in csv.DictReader(open(tmp_path / "s.expected.csv"))] == tiny.test_ids
 
 
+@pytest.mark.long
 def test_the_reached_score_uses_the_chosen_weight():
     dataset, models = planted()
     decoded = fit("structured", dataset, models, weight=0.8)

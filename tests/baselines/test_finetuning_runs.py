@@ -227,6 +227,7 @@ def test_another_runs_folder_is_refused(world, whole):
         tune(world, whole, seed=1)
 
 
+@pytest.mark.long
 def test_two_processes_train_as_one(world, whole, tmp_path):
     """On the CPU, by gloo: the losses of the same batches, to 1e-5."""
     arguments = ["finetune", "--encoder", "hicmae", "--weights", world / "tiny.pth", "--metadata", world / "train.csv"]

@@ -152,6 +152,7 @@ def test_the_input_is_the_challenges(clip, media, oracle):
     assert errors[0] <= 1e-5 and errors[1] <= 1e-3
 
 
+@pytest.mark.long
 def test_from_files_to_features(full_checkpoint, media, oracle, tmp_path):
     """By the command: the rows are what the model gives for the oracle's own spectrograms and the faces' pixels."""
     (tmp_path / "clips.csv").write_text("filename\nb\nc\n")

@@ -160,6 +160,7 @@ def actors_apart(n=720, actors=12, folds=4, seed=0, shift=1.5):
     return dataset, Models(dataset.ids, ["one.csv"], softmax(logits)[None], log_softmax(logits)[None])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", DECODERS)
 def test_actor_offsets_are_removed(name):
     dataset, models = actors_apart()

@@ -76,6 +76,7 @@ def test_a_changed_file_gives_another_revision(desk):
     assert "Choose another output folder" in again.stderr
 
 
+@pytest.mark.long
 def test_a_package_offers_encoders_by_name(desk, monkeypatch):
     """As pip would install it: the package, and its entry points beside it."""
     packages = desk / "packages"

@@ -53,6 +53,7 @@ def drawings():
     }
 
 
+@pytest.mark.long
 def test_the_same_input_gives_the_same_bytes():
     first, second = drawings(), drawings()
     for name, drawing in first.items():
