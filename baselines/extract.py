@@ -1,7 +1,8 @@
-"""Features of many clips by one or more encoders, in a way that survives bad clips, crashes and kills.
+"""Extract features of many clips with one or more encoders. Survives bad clips, crashes and kills.
 
-Each encoder has a folder `OUT/<encoder>/`, as `store` describes it. A later run does what is not done. Runs side by
-side may share a folder, be it for the same clips or for others. On a GPU clips are encoded together: see `gpu`.
+Each encoder has a folder `OUT/<encoder>/`; `extraction/store.py` describes it. A later run does what is missing. Runs
+may share a folder, for the same clips or for different ones. On a GPU, clips are encoded together: see
+`extraction/gpu.py`.
 """
 
 from __future__ import annotations

@@ -1,25 +1,24 @@
 """Cross-validate a head over the predefined folds, then train the final model.
 
-The published protocol (Lachmann et al. 2026) as the preset `published`: standardised by the training
-folds alone, soft labels, KL divergence, Adam with its coupled weight decay. Out-of-fold logits of
-every epoch are kept, so that everything that is chosen afterwards (epoch, α, β) can be chosen
-honestly; see decoding/accounts.py for the two accounts.
+The preset `published` is the protocol of Lachmann et al. 2026: standardised by the training folds alone, soft labels,
+KL divergence, Adam with its coupled weight decay. The out-of-fold logits of every epoch are kept, so that whatever is
+chosen later (epoch, α, β) can be chosen honestly. decoding/accounts.py has the two accounts.
 
 A run folder:
-    config.json         what was run, with digests of its inputs; a second call with the same config goes on
-    folds/              a finished fold's logits and losses, until all are finished
+    config.json         what was run, with digests of its inputs; a second call with the same config continues
+    folds/              the logits and losses of finished folds, until all are finished
     labels.csv          the clips' true labels (index in blemore.labels.LABELS), actors and folds
     oof_logits.npz      (epochs, N, 6) float32, with filenames and folds
-    oof_logits.csv      the same at the final model's number of epochs, as a score table (of fewer epochs: at the last)
+    oof_logits.csv      the same at the final model's number of epochs (at the last one, if there are fewer)
     model.safetensors   the final model's head and scaler
     model.json          everything else that a prediction needs
-    test_logits.csv     of the last `predict` with this model; not there before
-    learning_curves.csv training loss, and the validation fold's loss and published score, every epoch
+    test_logits.csv     written by the last `predict` with this model
+    learning_curves.csv training loss, and the validation fold's loss and published score, per epoch
     metrics.json, folds.csv   the published and the nested figures; written last
 
-Several seeds train in one pass. Each gets a run folder of its own in the run folder (seed_0, …), and the model for
-new clips is all of them, pooled as `decode` pools their scores: then model.json names the seeds and the decoder, and
-metrics.json holds the pooled figures and every seed's.
+Several seeds train in one pass. Each has its own run folder inside the run folder (seed_0, …). The model for new clips
+is all of them, pooled as `decode` pools scores: model.json then names the seeds and the decoder, and metrics.json holds
+the pooled figures and those of each seed.
 """
 
 from __future__ import annotations

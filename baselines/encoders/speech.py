@@ -1,19 +1,20 @@
-"""HuBERT, WavLM and any audio model of Hugging Face: a whole sound in, about 50 rows a second out.
+"""HuBERT, WavLM and any audio model of Hugging Face: a whole sound in, about 50 rows per second out.
 
-Large models of speech were trained on sound at 16 kHz that is normalised as a whole, with `layer_norm`: less its mean,
-over √(variance + ε). ε is 1e-5 in the models' own code (fairseq, MIT; unilm, MIT) and in the challenge's features:
-preset `published`. The extractor that comes with the weights on the hub takes 1e-7, which brings quiet voices, too, to
-full level: preset `reference`.
+Large speech models were trained on sound at 16 kHz that is normalised as a whole, with `layer_norm`: minus its mean,
+divided by √(variance + ε). ε is 1e-5 in the models' own code (fairseq, MIT; unilm, MIT) and in the challenge's
+features: preset `published`. The extractor that comes with the weights on the hub uses 1e-7, which also brings quiet
+voices to full level: preset `reference`.
 
-A row sees 400 samples and all others through attention; the next one starts 320 samples on. On the CPU sounds are
-encoded one at a time. On a GPU those of like length go together, the shorter ones padded and masked, so that no row
-sees the padding. Models that normalise over time in their first layer (HuBERT Base) would see it all the same, and take
-one sound at a time there, too. A sound shorter than 400 samples is followed by silence up to there, after it was
-normalised, and gives one row. Attention takes memory by the square of the rows: a sound of more than 2000 of them (40
-s) is normalised as a whole, then encoded in even pieces, each as long as that at most, with just as many rows in all.
+A row sees 400 samples directly and all others through attention; the next row starts 320 samples later. On the CPU,
+sounds are encoded one at a time. On a GPU, sounds of similar length are encoded together, padded and masked, so that no
+row sees the padding. Models that normalise over time in their first layer (HuBERT Base) would still see it, so they
+take one sound at a time there, too. A sound shorter than 400 samples is padded with silence after it was normalised,
+and gives one row. The memory of attention grows with the square of the rows: a sound of more than 2000 rows (40 s) is
+normalised as a whole, then encoded in even pieces of at most that length, with the same number of rows in total.
 
-`layers`, such as 6-12: the mean of what these layers give, counted from 1, each as it leaves its layer, so that all
-have one scale. By default it is the model's own output: the last layer's, normalised once more in models of this size.
+`layers`, such as 6-12: the mean of the outputs of these layers, counted from 1, each as it leaves its layer, so that
+all have the same scale. The default is the model's own output: the last layer's, which models of this size normalise
+again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where work is done: in this process, in processes of this machine, or on the workers of a dask cluster.
+"""Runs tasks: in this process, in several processes on this machine, or on the workers of a dask cluster.
 
-An engine yields each task's outcome as soon as it is known. An exception that a job raises ends the run.
+An engine yields each task's outcome as soon as it is known. An exception in a job ends the run.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""Extraction on a GPU: processes decode the clips, and one process for each GPU encodes what they give.
+"""Extraction on a GPU: several processes decode the clips, and one process per GPU encodes them.
 
-    clips → frames → items          │ items of any clips → full batches → GPU → rows of each clip │ → files
-    processes (--workers), by CPU   │ this process                                                │ threads
+    clips → frames → items          │ items of any clips → full batches → GPU → rows per clip │ → files
+    processes (--workers), on CPUs  │ this process                                            │ threads
 
-An item is one input of a model, small and mostly uint8, as the encoder's own `items` makes it. It crosses by shared
-memory, is copied to the GPU while the batch before is encoded, and is normalised there. Every batch of items of one
-shape has the same size, filled with copies of its last item where items are lacking, so that the arithmetic on an item
-does not depend on those beside it. Whole sounds differ in length: some hundreds of them are sorted by it, so that those
-in a batch are about as long.
+An item is one input of a model, small and mostly uint8, as the encoder's `items` makes it. It crosses in shared memory,
+is copied to the GPU while the previous batch is encoded, and is normalised there. All batches of one item shape have
+the same size; a partial batch is filled with copies of its last item, so the arithmetic on an item does not depend on
+its neighbours. Whole sounds differ in length: several hundred are sorted by length, so that each batch is nearly even.
 
-What differs from the engines that encode a clip at a time is speed alone: files, failures, kills and starting again are
-as there, and rows are the same up to rounding. Encoders without a torch model run where the clip is decoded.
+Only speed differs from the engines that encode one clip at a time. Files, failures, kills and restarts work the same,
+and rows are equal up to rounding. Encoders without a torch model run where the clip is decoded.
 """
 
 from __future__ import annotations

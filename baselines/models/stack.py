@@ -1,16 +1,16 @@
-"""Many heads trained side by side, as one batched pass with one optimizer: the engine of cross-validation.
+"""The engine of cross-validation: trains many heads side by side, as one batched pass with one optimizer.
 
-A member is one model of each of `heads`: a seed on the rows of one fold. First layers are side by side in
-(members, width, D), the widths of the heads one after the other, so that a step is one batched product for all of them.
-Every member keeps its own initial weights, its own order of rows and its own optimizer state: it becomes what the loop
-(loop.py) makes of it alone, up to rounding.
+A member is one model per entry of `heads`, for one seed and the rows of one fold. First layers are side by side in
+(members, width, D), with the widths of the heads in sequence, so that a step is one batched product for all of them.
+Every member keeps its own initial weights, order of rows and optimizer state. The result is what the loop (loop.py)
+computes for that member alone, up to rounding.
 
-On a GPU a step is captured as a CUDA graph (captured.py) and replayed: to launch its kernels one by one would take
-longer than they do.
+On a GPU, a step is captured as a CUDA graph (captured.py) and replayed, because launching its kernels one by one would
+take longer than running them.
 
-Gradients of the layers are written out, into memory that every step uses again: autograd would ask for new memory each
-time. The products are those of autograd for one head, so that a member alone with one head becomes what the loop makes
-of it to the last bit (seen on x86 processors).
+The gradients of the layers are written out explicitly, into memory that every step reuses; autograd would allocate it
+each time. The products are those of autograd for a single head, so a single member with one head equals the loop to the
+last bit (seen on x86 processors).
 """
 
 from __future__ import annotations
