@@ -1,7 +1,7 @@
-"""SHA-256 of large files, computed once: reading several gigabytes takes longer than all else at the start of a run.
+"""SHA-256 of large files, computed once: reading several gigabytes would dominate the start of a run.
 
-A digest is remembered in the folder of the weights, by the file's path, and holds while the file's size and its times
-of change stay what they were. What cannot be read there is computed again, and what cannot be written is not missed.
+Digests are kept in the folder of the weights, by path, and are valid while the file's size and times of change stay the
+same. An unreadable record is ignored and computed again; a record that cannot be written is skipped.
 """
 
 from __future__ import annotations

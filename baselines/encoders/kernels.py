@@ -1,7 +1,7 @@
-"""Quicker parts for models on a GPU: they give what the parts that they replace give, up to rounding.
+"""Faster replacements for parts of models on a GPU, with the same results up to rounding.
 
-On a GPU most of the time goes into passes over memory between the large products. On the CPU models stay as they are,
-so that features keep their bytes.
+On a GPU, most time goes into passes over memory between the large products. On the CPU, models are left unchanged, so
+features keep their bytes.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ from transformers import (
 
 from blemore.errors import Problem, ValidationError
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip, MediaError
-from blemore_baselines.encoders.torch_encoder import TorchEncoder, inference, is_gpu
+from blemore_baselines.encoders.torch_encoder import TorchEncoder, inference, is_gpu, moved
 from blemore_baselines.encoders.weights import folder_name, pretrained, quiet
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Speech(TorchEncoder, abstract=True):
             batch = torch.zeros(len(group), max(lengths), pin_memory=is_gpu(self.device))
             for place, index in zip(batch, group):
                 place[: len(items[index])] = items[index]
-            output = self.forward(batch.to(self.device, non_blocking=True).to(self.dtype), lengths).float()
+            output = self.forward(moved(batch, self.device).to(self.dtype), lengths).float()
             rows |= {index: one[: rows_of(length)] for index, one, length in zip(group, output, lengths)}
         return [rows[index] for index in range(len(items))]
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 from itertools import islice
 from math import prod
 from typing import NamedTuple
@@ -252,7 +252,7 @@ class Windows(NamedTuple):
     masks: list[torch.Tensor]
 
 
-@cache
+@lru_cache(maxsize=32)  # clips differ in size: this many stay
 @torch.compiler.assume_constant_result  # a compiled model looks past the cache
 def windows_of(size: tuple[int, ...], batch: int, shifted: bool, device: torch.device) -> Windows:
     """The windows of tokens (batch, *size)."""

@@ -1,6 +1,6 @@
-"""Work in processes of this machine: tasks go to them and what comes of these comes back, whatever kills a process.
+"""Runs tasks in processes on this machine, and returns their outcomes even if a process is killed.
 
-A job may also *stream*: send arrays, by shared memory, while it is at a task.
+A job may also *stream*: send arrays through shared memory while it works on a task.
 """
 
 from __future__ import annotations
@@ -226,10 +226,13 @@ def _iterate(pipe: connection.Connection, iteration: Callable[[], Iterator[Any]]
             for outcome in iteration():
                 pipe.send(_Message("outcome", outcome))
             pipe.send(_Message("end"))
-        except BlemoreError as error:
-            pipe.send(_Message("error", error))
-        except Exception as error:  # it might not cross to another process
-            pipe.send(_Message("error", RuntimeError(f"{type(error).__name__}: {error}")))
+        except Exception as error:
+            pipe.send(_Message("error", _portable(error)))
+
+
+def _portable(error: Exception) -> Exception:
+    """The error in a form that can be sent to another process."""
+    return error if isinstance(error, BlemoreError) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 @contextmanager
@@ -256,12 +259,10 @@ def _work(pipe: connection.Connection, job: Any, memory: Any) -> None:
         channel.send("ready")
         while (task := channel.next_task()) is not None:
             channel.send("outcome", job(task, channel.emit) if memory is not None else job(task))
-    except BlemoreError as error:
-        channel.send("error", error)
     except (EOFError, ConnectionError, KeyboardInterrupt):
         pass  # the run itself has ended
-    except Exception as error:  # it might not cross to another process
-        channel.send("error", RuntimeError(f"{type(error).__name__}: {error}"))
+    except Exception as error:
+        channel.send("error", _portable(error))
 
 
 # ------------------------------------------------------------------------------- streams of arrays

@@ -4,8 +4,8 @@
 - `meta.json`: what the features are (encoder, revision, preset, dim, unit) and with which packages they were made;
 - `failures.csv`: `clip,kind,message`, by clip; a clip that succeeds later leaves it.
 
-A file counts as done if its header says float32, (T ≥ 1, dim) and its size agrees; any other is made anew. Nothing is
-ever added to a folder that holds other features than those asked for. Runs side by side may share a folder.
+A file counts as done if its header says float32, (T ≥ 1, dim) and its size agrees; any other is made again. Nothing is
+ever added to a folder of other features. Runs side by side may share a folder.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from blemore.errors import BlemoreError, FileError, Problem, ValidationError
 from blemore.io import csv_text, read_json, read_table, to_json, write_atomic
 from blemore_baselines.clips.find import Failure
 from blemore_baselines.encoders.base import Encoder
+from blemore_baselines.sources.meta import META
 
-META, FAILURES = "meta.json", "failures.csv"
+FAILURES = "failures.csv"
 
 
 class Store:
@@ -139,7 +140,7 @@ def _write_once(path: Path, content: bytes | str) -> None:
 
 
 def is_done(folder: Path, clip: str, dim: int) -> bool:
-    """Whether a clip's features stand there, whole and of the right kind (told without reading them)."""
+    """Whether a clip's features are there, complete and of the right kind, judged by the header and the size."""
     try:
         features = np.load(Path(folder) / f"{clip}.npy", mmap_mode="r", allow_pickle=False)  # fails where bytes lack
     except (OSError, ValueError, EOFError):
@@ -148,7 +149,7 @@ def is_done(folder: Path, clip: str, dim: int) -> bool:
 
 
 def describe(encoder: Encoder) -> dict:
-    """What stands in meta.json: what the features are, and the versions of the packages behind them."""
+    """The content of meta.json: what the features are, and the versions of the packages behind them."""
     about = {key: getattr(encoder, key) for key in ("dim", "weights", "licence")}
     if computes_on_gpu(encoder):
         about["batch_size"] = getattr(encoder, "batch_size", 1)

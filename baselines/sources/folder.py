@@ -11,10 +11,8 @@ from tqdm import tqdm
 from blemore.errors import Problem, ValidationError, some
 from blemore.io import read_bytes
 from blemore_baselines.encoders.openface import is_openface3_csv, read_openface3_csv
-from blemore_baselines.sources.meta import encoder_name, parse_meta
+from blemore_baselines.sources.meta import META, encoder_name, parse_meta
 from blemore_baselines.sources.pairing import named, order
-
-META = "meta.json"  # written by `extract`
 
 
 def holds_sequences(path: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from blemore.errors import Problem, ValidationError, show
 
+META = "meta.json"  # beside the features that `extract` wrote
 STATISTICS = (
     "mean",
     "std",

@@ -54,7 +54,7 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, list[str]]:
                 f"found the columns {some(names, 8)}; expected filename and a column of numbers, or id,label,pred",
             )
         )
-    ids = _named(table["filename"], "filename", where)
+    ids = _row_names(table["filename"], "filename", where)
     numbers = table.drop(columns="filename")
     text = [name for name in numbers if numbers[name].dtype.kind not in "fiu"]
     if text:
@@ -122,7 +122,7 @@ def _demand_names(names: Sequence[str], where: str) -> None:
         )
 
 
-def _named(column: pd.Series, name: str, where: str) -> list[str]:
+def _row_names(column: pd.Series, name: str, where: str) -> list[str]:
     """The names of a table's rows."""
     column = column.str.strip()
     without = int((column == "").sum())
@@ -135,7 +135,7 @@ def _named(column: pd.Series, name: str, where: str) -> list[str]:
 
 def _parse_hicmae(table: pd.DataFrame, where: str) -> tuple[list[str], np.ndarray, list[str]]:
     """HiCMAE's raw table: `id` is a path, `pred` six scores in brackets that may span lines, neutral first."""
-    ids = _named(table["id"].str.replace("\\", "/").str.rstrip("/").str.rpartition("/")[2], "id", where)
+    ids = _row_names(table["id"].str.replace("\\", "/").str.rstrip("/").str.rpartition("/")[2], "id", where)
     rows, bad = [], []
     for clip, cell in zip(ids, table["pred"]):
         try:
