@@ -31,8 +31,11 @@ from blemore_baselines.decoding.calibration import calibration
 from blemore_baselines.decoding.posterior import (
     _CENTRE,
     _PULL,
-    _designs,
-    _log_chances,
+    N_PAIRS,
+    _Regression,
+    _relation_regression,
+    _set_regression,
+    _Term,
     _terms,
     fit,
     inverse_temperature,
@@ -87,28 +90,36 @@ def stacked(strength, logs, labels):
     scales, models = temperatures(logs, labels), len(logs)
     centre, pull = _CENTRE.repeat(models) / models, _PULL.repeat(models)
 
-    def side_by_side(by_model):
-        for parts in zip(*by_model):
-            designs, columns, *truth = zip(*parts)
-            columns = [places + m * len(_CENTRE) for m, places in enumerate(columns)]
-            yield torch.cat(designs, dim=2), torch.cat(columns, dim=1), *(classes[0] for classes in truth)
+    def side_by_side(regressions):
+        """One regression with the features of all, each with parameters of its own."""
+        shared, shared_columns, own, own_columns = zip(*regressions)
+        starts = [m * len(_CENTRE) for m in range(models)]
+        return _Regression(
+            torch.cat(shared, dim=2),
+            torch.cat([columns + start for columns, start in zip(shared_columns, starts)]),
+            torch.cat(own, dim=1),
+            torch.cat([columns + start for columns, start in zip(own_columns, starts)], dim=1),
+        )
 
-    terms = list(side_by_side(_terms(z, labels) for z in log_softmax(scales * logs)))
+    by_model = zip(*(_terms(z, labels) for z in log_softmax(scales * logs)))
+    terms = [_Term(side_by_side(term.regression for term in terms), terms[0].truth) for terms in by_model]
 
     def loss(theta):
         likelihoods = (
-            _log_chances(theta, design, columns)[truth, torch.arange(len(truth))].sum()
-            for design, columns, truth in terms
+            regression.log_chances(theta)[truth, torch.arange(len(truth))].sum() for regression, truth in terms
         )
         return strength * pull @ (theta - centre).square() - sum(likelihoods)
 
     theta = minimum(loss, centre)
 
     def predict(new):
-        sets, *relations = (
-            _log_chances(theta, *part) for part in side_by_side(_designs(z) for z in log_softmax(scales * new))
-        )
-        pairs = [sets[len(EMOTIONS) + pair] + relation for pair, relation in enumerate(relations)]
+        models_logs = log_softmax(scales * new)
+        sets = side_by_side(_set_regression(z) for z in models_logs).log_chances(theta)
+        pairs = [
+            sets[len(EMOTIONS) + pair]
+            + side_by_side(_relation_regression(z, np.full(len(z), pair)) for z in models_logs).log_chances(theta)
+            for pair in range(N_PAIRS)
+        ]
         return torch.cat([sets[: len(EMOTIONS)], *pairs]).exp().T.numpy()
 
     return predict

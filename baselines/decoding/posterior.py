@@ -17,7 +17,7 @@ in the order of LABELS.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,6 +76,9 @@ _COLUMNS = {
     name: torch.arange(end - parameter.size, end).reshape(parameter.shape)
     for (name, parameter), end in zip(_PARAMETERS.items(), _ENDS)
 }
+_SHARED_BY_SETS = torch.cat([_COLUMNS[name].reshape(-1) for name in ("single", "pair", "is_pair")])
+_OF_EACH_SET = torch.cat([_COLUMNS["set_bias"][:, None], _COLUMNS["set_weights"]], dim=1)
+_SHARED_BY_RELATIONS = torch.cat([_COLUMNS[name].reshape(-1) for name in ("lead", "equal", "apart", "dominance")])
 _CENTRE = torch.cat([torch.full((each.size,), each.centre, dtype=torch.float64) for each in _PARAMETERS.values()])
 _PULL = torch.cat([torch.full((each.size,), each.pull, dtype=torch.float64) for each in _PARAMETERS.values()])
 
@@ -232,9 +235,12 @@ def posterior(model: Model, logs: np.ndarray) -> np.ndarray:
     with one_thread_each():
         for start in range(0, len(z), CHUNK):
             part = z[start : start + CHUNK]
-            offsets = [0.0, *_leans(model, part)]
-            sets, *relations = (_log_chances(parameters, *x, offset) for x, offset in zip(_designs(part), offsets))
-            joint = [sets[len(EMOTIONS) + pair] + relation for pair, relation in enumerate(relations)]
+            sets = _set_regression(part).log_chances(parameters)
+            joint = [
+                sets[len(EMOTIONS) + pair]
+                + _relation_regression(part, np.full(len(part), pair)).log_chances(parameters, lean)
+                for pair, lean in enumerate(_leans(model, part))
+            ]
             chances[start : start + CHUNK] = torch.cat([sets[: len(EMOTIONS)], *joint]).exp_().T.numpy()
     return chances
 
@@ -245,52 +251,54 @@ def set_probabilities(posterior: np.ndarray) -> np.ndarray:
     return np.hstack([posterior[:, : len(EMOTIONS)], pairs])
 
 
-def _log_chances(
-    theta: torch.Tensor, design: torch.Tensor, columns: torch.Tensor, offset: torch.Tensor | float = 0.0
-) -> torch.Tensor:
-    """Log-probabilities (C, N) of C classes, from a design (C, N, K), the indices (C, K) of its columns' parameters in
-    `theta`, and an offset added to the logits.
+class _Regression(NamedTuple):
+    """A multinomial logistic regression of C classes on N clips.
+
+    shared: (C, N, K) features whose parameters all classes share, at the positions `shared_columns` (K,)
+    own:    (N, Q) features for which each class has parameters, at the positions `own_columns` (C, Q)
     """
-    return torch.log_softmax((design @ theta[columns][:, :, None])[:, :, 0] + offset, dim=0)
+
+    shared: torch.Tensor
+    shared_columns: torch.Tensor
+    own: torch.Tensor
+    own_columns: torch.Tensor
+
+    @property
+    def columns(self) -> torch.Tensor:
+        """All positions (K + C·Q,)."""
+        return torch.cat([self.shared_columns, self.own_columns.reshape(-1)])
+
+    def log_chances(self, theta: torch.Tensor, offset: torch.Tensor | float = 0.0) -> torch.Tensor:
+        """Log-probabilities (C, N) of the classes, with an offset added to the logits."""
+        logits = self.shared @ theta[self.shared_columns] + theta[self.own_columns] @ self.own.T
+        return torch.log_softmax(logits + offset, dim=0)
 
 
-def _designs(logs: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Designs and columns of the logistic regressions: over the 16 sets, then for each pair over its relations."""
-    z = torch.from_numpy(logs)
-    yield _set_design(z)
-    yield from (_relation_design(z, pair) for pair in range(N_PAIRS))
-
-
-def _set_design(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    n, by_emotion = len(EMOTIONS), z.T.contiguous()
+def _set_regression(logs: np.ndarray) -> _Regression:
+    """Over the 16 sets, from pooled log-probabilities (N, 6)."""
+    n, z = len(EMOTIONS), torch.from_numpy(logs)
+    by_emotion = z.T.contiguous()
     first, second = by_emotion[_FIRST], by_emotion[_SECOND]
     other = torch.stack([by_emotion[outside].amax(dim=0) for outside in ~_IN_SET])  # the highest outside the set
-    shared = [_COLUMNS[name].reshape(-1) for name in ("single", "pair", "is_pair")]
-    columns = torch.cat(
-        [torch.cat(shared).expand(N_SETS, -1), _COLUMNS["set_bias"][:, None], _COLUMNS["set_weights"]], dim=1
-    )
-    design = torch.zeros(N_SETS, len(z), columns.shape[1], dtype=torch.float64)
-    design[:n, :, 0], design[:n, :, 1] = by_emotion, other[:n]
-    design[n:, :, 2], design[n:, :, 3], design[n:, :, 4] = (
-        torch.maximum(first, second),
-        torch.minimum(first, second),
-        other[n:],
-    )
-    design[n:, :, 5] = 1
-    design[:, :, 6], design[:, :, 7:] = 1, z
-    return design, columns
+    shared = torch.zeros(N_SETS, len(z), len(_SHARED_BY_SETS), dtype=torch.float64)
+    shared[:n, :, 0], shared[:n, :, 1] = by_emotion, other[:n]
+    shared[n:, :, 2], shared[n:, :, 3] = torch.maximum(first, second), torch.minimum(first, second)
+    shared[n:, :, 4], shared[n:, :, 5] = other[n:], 1
+    own = torch.cat([torch.ones(len(z), 1, dtype=torch.float64), z], dim=1)
+    return _Regression(shared, _SHARED_BY_SETS, own, _OF_EACH_SET)
 
 
-def _relation_design(z: torch.Tensor, pair: int) -> tuple[torch.Tensor, torch.Tensor]:
-    both = [int(_FIRST[pair]), int(_SECOND[pair])]
-    lead = z[:, both[0]] - z[:, both[1]]
-    shared = [_COLUMNS[name].reshape(1) for name in ("lead", "equal", "apart")]
-    columns = torch.cat([*shared, _COLUMNS["dominance"][both]])
-    design = torch.zeros(N_RELATIONS, len(z), len(columns), dtype=torch.float64)
-    design[0, :, 0], design[0, :, 3], design[0, :, 4] = lead, 1, -1
-    design[1, :, 1], design[1, :, 2] = 1, -lead.abs()
-    design[2] = -design[0]
-    return design, columns.expand(N_RELATIONS, -1)
+def _relation_regression(logs: np.ndarray, pairs: np.ndarray) -> _Regression:
+    """Over the relations of a pair (N,) per clip, from pooled log-probabilities (N, 6)."""
+    rows = np.arange(len(logs))
+    lead = torch.from_numpy(logs[rows, _FIRST[pairs]] - logs[rows, _SECOND[pairs]])
+    shared = torch.zeros(N_RELATIONS, len(logs), len(_SHARED_BY_RELATIONS), dtype=torch.float64)
+    shared[0, :, 0] = lead
+    shared[0, rows, 3 + _FIRST[pairs]], shared[0, rows, 3 + _SECOND[pairs]] = 1.0, -1.0
+    shared[1, :, 1], shared[1, :, 2] = 1, -lead.abs()
+    shared[2] = -shared[0]
+    nothing = torch.zeros(len(logs), 0, dtype=torch.float64)
+    return _Regression(shared, _SHARED_BY_RELATIONS, nothing, torch.zeros(N_RELATIONS, 0, dtype=torch.int64))
 
 
 def _leans(model: Model, z: np.ndarray) -> Sequence[torch.Tensor | float]:
@@ -308,7 +316,8 @@ def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Model | No
     """The penalised maximum-likelihood fit to log-probabilities (N, 6) or (M, N, 6) and labels (N,).
 
     strength: of the pull to zero, above 0
-    start:    a model to start from, which saves steps; the maximum is unique
+    start:    a model fitted on the same clips with another strength; its temperatures, which do not depend on the
+              strength, are kept, and its parameters save steps: the maximum is unique
 
     Raises ValidationError: see `pool`; also invalid labels, another number of labels than clips, no blends, or a
     strength that is not above 0.
@@ -320,7 +329,7 @@ def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Model | No
     if not blend.any():
         message = f"found no blends among {len(labels)} clips; expected some, to learn relations from"
         raise ValidationError(Problem("no-blends", "labels", message))
-    scales = np.array([inverse_temperature(log, labels) for log in logs])
+    scales = start.inverse_temperatures if start else np.array([inverse_temperature(log, labels) for log in logs])
     spread = _spread(logs)
     weights = scales * spread / ((scales * spread).sum() or 1)
     with one_thread_each():
@@ -329,20 +338,24 @@ def fit(logs: np.ndarray, labels: np.ndarray, strength: float, start: Model | No
     return Model(scales, weights, parameters, strength, float(blend.mean()), spread)
 
 
-def _terms(z: np.ndarray, labels: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """The factors of the likelihood: a logistic regression over the sets, and for each pair one over its relations, on
-    the clips with that pair. Each has a design, columns and true classes.
-    """
-    sets = SET_OF_LABEL[labels]
-    terms = [(*_set_design(torch.from_numpy(z)), torch.from_numpy(sets))]
-    for pair in range(N_PAIRS):
-        rows = sets == len(EMOTIONS) + pair
-        relations = torch.from_numpy(RELATION_OF_LABEL[labels[rows]])
-        terms.append((*_relation_design(torch.from_numpy(z[rows]), pair), relations))
-    return terms
+class _Term(NamedTuple):
+    """A factor of the likelihood: a regression, and the true class of each of its clips (N,)."""
+
+    regression: _Regression
+    truth: torch.Tensor
 
 
-def _minimise(theta: torch.Tensor, terms: list, strength: float) -> torch.Tensor:
+def _terms(z: np.ndarray, labels: np.ndarray) -> list[_Term]:
+    """A regression over the sets, and one over the relations on the clips that are blends."""
+    blend = IS_BLEND[labels]
+    sets, relations = SET_OF_LABEL[labels], RELATION_OF_LABEL[labels[blend]]
+    return [
+        _Term(_set_regression(z), torch.from_numpy(sets)),
+        _Term(_relation_regression(z[blend], sets[blend] - len(EMOTIONS)), torch.from_numpy(relations)),
+    ]
+
+
+def _minimise(theta: torch.Tensor, terms: list[_Term], strength: float) -> torch.Tensor:
     """Newton's method; steps are halved until the loss falls enough (Nocedal and Wright 2006, section 3.1)."""
     now = _loss(theta, terms, strength)
     for _ in range(100):
@@ -365,24 +378,41 @@ class _Loss(NamedTuple):
     hessian: torch.Tensor
 
 
-def _loss(theta: torch.Tensor, terms: list, strength: float) -> _Loss:
-    """The penalised negative log-likelihood: a sum over logistic regressions that share parameters."""
+def _loss(theta: torch.Tensor, terms: list[_Term], strength: float) -> _Loss:
+    """The penalised negative log-likelihood: a sum over regressions."""
     away, pull = theta - _CENTRE, strength * _PULL
     value, gradient, hessian = float(pull @ away.square()), 2 * pull * away, torch.diag(2 * pull)
-    for design, columns, truth in terms:
-        logs, rows = _log_chances(theta, design, columns), torch.arange(len(truth))
-        value -= float(logs[truth, rows].sum())
-        chances = logs.exp()
-        residual = chances.clone()
-        residual[truth, rows] -= 1
-        mean = torch.zeros(len(truth), len(theta), dtype=torch.float64)
-        for features, where, chance, off in zip(design, columns, chances, residual):  # by class
-            gradient[where] += off @ features
-            weighted = chance[:, None] * features
-            hessian[where[:, None], where] += weighted.T @ features
-            mean[:, where] += weighted
-        hessian -= mean.T @ mean
+    for term in terms:
+        columns, part = term.regression.columns, _negative_log_likelihood(term, theta)
+        value += part.value
+        gradient[columns] += part.gradient
+        hessian[columns[:, None], columns] += part.hessian
     return _Loss(value, gradient, hessian)
+
+
+def _negative_log_likelihood(term: _Term, theta: torch.Tensor) -> _Loss:
+    """Of the P parameters at the regression's columns: the gradient is (P,) and the Hessian (P, P).
+
+    The Hessian is a sum over clips: the covariance of the features under the probabilities of the classes.
+    """
+    truth, shared, own = term.truth, term.regression.shared, term.regression.own
+    _, n_clips, n_shared = shared.shape
+    rows, logs = torch.arange(n_clips), term.regression.log_chances(theta)
+    chances = logs.exp()
+    residual = chances.clone()
+    residual[truth, rows] -= 1
+    gradient = torch.cat([residual.reshape(-1) @ shared.reshape(-1, n_shared), (residual @ own).reshape(-1)])
+
+    weighted = chances[:, :, None] * shared  # (C, N, K)
+    mean = torch.cat([weighted.sum(dim=0), (chances.T[:, :, None] * own[:, None]).reshape(n_clips, -1)], dim=1)
+    hessian = -mean.T @ mean
+    hessian[:n_shared, :n_shared] += weighted.reshape(-1, n_shared).T @ shared.reshape(-1, n_shared)
+    mixed = (weighted.transpose(1, 2) @ own).transpose(0, 1).reshape(n_shared, -1)
+    hessian[:n_shared, n_shared:] += mixed
+    hessian[n_shared:, :n_shared] += mixed.T
+    squares = (own.T * chances[:, None]) @ own  # (C, Q, Q)
+    hessian[n_shared:, n_shared:] += torch.block_diag(*squares)
+    return _Loss(-float(logs[truth, rows].sum()), gradient, hessian)
 
 
 # ------------------------------------------------------------------------------------ JSON
