@@ -10,5 +10,7 @@ source "$root/baselines/environment.sh"
 
 prepare_environment "$root" test
 cd "$root"
+# Python compiles a test file, with pytest's checks in it, once and not in each process of each run.
+unset PYTHONDONTWRITEBYTECODE
 # -P keeps the root's folders (tests, data, baselines) from being imported under their generic names.
 exec "$venv/bin/python" -P -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile "$@"
