@@ -319,7 +319,7 @@ def test_faces(tmp_path, checkpoint, capsys):
         encoder.encode(ArrayClip(audio=sound(9000), id="c"))
     assert caught.value.kind == "no-faces"
     (tmp_path / "a" / "frame_det_00_000004.png").write_bytes(b"no picture")
-    with pytest.raises(MediaError, match="not a picture"):
+    with pytest.raises(MediaError, match="not a readable picture"):
         list(encoder.items(ArrayClip(audio=sound(9000), id="a")))
     assert encoder.revision.endswith("-faces")
 
