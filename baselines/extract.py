@@ -1,7 +1,7 @@
 """Extract features of many clips with one or more encoders. Survives bad clips, crashes and kills.
 
 Each encoder has a folder `OUT/<encoder>/`; `extraction/store.py` describes it. A later run does what is missing. Runs
-may share a folder, for the same clips or for different ones. On a GPU, clips are encoded together: see
+may share a folder, for the same clips or different ones. On a GPU, clips are encoded together: see
 `extraction/gpu.py`.
 """
 
@@ -29,9 +29,9 @@ from blemore_baselines.extraction.store import Store, computes_on_gpu, is_done, 
 
 
 class Summary(NamedTuple):
-    """What a run came to for an encoder: every id asked for is in exactly one of the three.
+    """The result of a run for one encoder. Every requested clip is in exactly one of the three lists.
 
-    `done`: clips encoded now; `skipped`: done before; `failures`: by clip.
+    `done`: encoded in this run; `skipped`: encoded before; `failures`: sorted by clip.
     """
 
     folder: Path
@@ -51,19 +51,19 @@ def extract(
     engine: str = "local",
     scheduler: str | None = None,
 ) -> list[Summary]:
-    """Encode the clips of these ids (None: all), found under the folder `clips`, into `out/<encoder.name>/` each.
+    """Encode the clips with these ids (None: all) under the folder `clips` into `out/<encoder.name>/`, per encoder.
 
-    workers:   clips at once on this machine, a process each; for a GPU they decode, and one process encodes
-    shard:     (i, n): only every n-th clip, from the i-th
-    engine:    "local", "dask" or "gpu", which "local" becomes where an encoder computes on one
+    workers:   clips at a time on this machine, one process each; with a GPU, these decode and one process encodes
+    shard:     (i, n): every n-th clip, starting from the i-th
+    engine:    "local", "dask" or "gpu"; "local" becomes "gpu" if an encoder computes on a GPU
     scheduler: see `engines.run`
 
-    Encoders of one modality share one decoding of a clip. A clip that fails, or even kills its process, is recorded
-    and the rest goes on. Progress is shown on stderr. One summary an encoder, in their order.
+    Encoders of one modality share the decoding of a clip. A clip that fails, or even kills its process, is recorded,
+    and the others go on. Progress is shown on stderr. Returns one summary per encoder, in the same order.
 
-    Raises ValidationError: none of the clips is there, a folder holds features of another kind, or an encoder cannot be
+    Raises ValidationError: none of the clips exists, a folder holds features of another kind, or an encoder cannot be
     loaded.
-    FileError: `clips` cannot be read, or nothing can be written (a full disk): what is done stays done.
+    FileError: `clips` cannot be read, or features cannot be written (a full disk): finished clips stay done.
     """
     stores = [Store(Path(out) / encoder.name) for encoder in encoders]
     groups: dict[tuple, list[int]] = {}
@@ -78,7 +78,8 @@ def extract(
     for store, encoder in zip(stores, encoders):
         is_here = engine == "gpu" or (engine == "local" and workers == 1)
         is_alone = len(getattr(encoder, "devices", ["cpu"])) == 1
-        store.claim(encoder if is_here and is_alone else copy(encoder))  # what is loaded stays where it is of use
+        # Claiming can load the model. Keep it only if this process will encode with it.
+        store.claim(encoder if is_here and is_alone else copy(encoder))
     summaries: dict[int, Summary] = {}
     for group, indices in groups.items():
         part = sorted(files[group] if clip_ids is None else clip_ids)[shard[0] - 1 :: shard[1]]
@@ -88,13 +89,13 @@ def extract(
 
 
 def _clip_ids(names: Collection[str], files: Collection[Mapping[str, list[Path]]]) -> set[str]:
-    """A file's name is its clip's, once its suffix is gone; so is the id of a file that ends in another suffix."""
+    """The clip ids that these names stand for: a name is an id itself, or a file name with a media suffix."""
     names = {spellings(name)[0] for name in names}
     return {name if any(name in paths for paths in files) else clip_id(name) for name in names}
 
 
 def _runner(engine: str, workers: int, scheduler: str | None, encoders: Sequence[Encoder]) -> Runner:
-    """What runs a job. Its processes begin to import what they need while this one loads the encoders."""
+    """The function that runs a job. For a GPU, its processes start importing while this one loads the encoders."""
     if engine == "gpu":
         from blemore_baselines.extraction import gpu
 
@@ -104,7 +105,7 @@ def _runner(engine: str, workers: int, scheduler: str | None, encoders: Sequence
 
 
 def _extract(job: Job, clips: list[str], files: dict[str, list[Path]], run: Runner) -> list[Summary]:
-    """By encoders of one modality."""
+    """Encode clips with encoders of one modality."""
     skipped = [{clip for clip in clips if is_done(store.folder, clip, store.dim)} for store in job.stores]
     tasks, outcomes = _plan(clips, files, skipped, job.encoders[0].modality)
     for store, failures, before in zip(job.stores, outcomes, skipped):
@@ -112,7 +113,7 @@ def _extract(job: Job, clips: list[str], files: dict[str, list[Path]], run: Runn
 
     frames, seconds, start = 0, 0.0, time.monotonic()
     names = ", ".join(encoder.name for encoder in job.encoders)
-    pause = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log keeps every line that is drawn
+    pause = 0.1 if sys.stderr.isatty() else 30.0  # seconds; in a log, every update adds to the file
     bar = {"total": len(clips), "initial": len(clips) - len(tasks), "desc": names, "unit": "clip"}
     with tqdm(**bar, file=sys.stderr, mininterval=pause) as progress:
         for outcome in run(job, tasks):
@@ -137,7 +138,7 @@ def _extract(job: Job, clips: list[str], files: dict[str, list[Path]], run: Runn
 def _plan(
     clips: list[str], files: dict[str, list[Path]], skipped: list[set[str]], modality: str
 ) -> tuple[list[Task], list[dict[str, Failure | None]]]:
-    """What is to be done, and for each store the failures that are known before anything is."""
+    """The tasks, and for each store the failures that are known before any task runs."""
     tasks: list[Task] = []
     outcomes: list[dict[str, Failure | None]] = [{} for _ in skipped]  # by clip; None: encoded now
     for clip in clips:
@@ -157,19 +158,19 @@ def _plan(
 class Task(NamedTuple):
     clip: str
     path: Path
-    encoders: tuple[int, ...]  # which of the job's have not encoded it yet
+    encoders: tuple[int, ...]  # indices of the job's encoders that have not encoded it yet
 
 
 class Outcome(NamedTuple):
     clip: str
-    failures: dict[int, Failure | None]  # by encoder; None: its features are written
+    failures: dict[int, Failure | None]  # by the encoder's index; None: its features are written
     frames: int = 0  # decoded
     seconds: float = 0.0  # of sound decoded
 
 
 @dataclass
 class Job:
-    """The unit of work of every engine: a clip, by encoders of one modality, in one pass over its file."""
+    """The unit of work of every engine: encoders of one modality encode a clip in one pass over its file."""
 
     encoders: list[Encoder]
     stores: list[Store]
@@ -179,18 +180,18 @@ class Job:
             load(encoder)
 
     def __call__(self, task: Task) -> Outcome:
-        """Raises FileError: features cannot be written, which is no fault of the clip."""
+        """Raises FileError: features cannot be written, which is not the clip's fault."""
         return read(task, self.encoders[0].modality, lambda index, clip: self.encode(task.clip, index, clip))
 
     def lost(self, task: Task, reason: str) -> Outcome:
         return Outcome(task.clip, dict.fromkeys(task.encoders, Failure(task.clip, "crashed", reason)))
 
     def encode(self, name: str, index: int, clip: Clip) -> Failure | None:
-        """One clip to one feature file; gives the failure, if it is one of the clip."""
-        engines.one_thread()  # the same features, however many clips are encoded at once
+        """Encode one clip into one feature file. Returns the failure if the clip cannot be encoded."""
+        engines.one_thread()  # features must not depend on how many clips are encoded at a time
         try:
             features = self.encoders[index].encode(clip)
-        except Exception as error:  # whatever an encoder does wrong must not stop the other clips
+        except Exception as error:  # an encoder's mistake must not stop the other clips
             return failure(name, error)
         save(self.stores[index].folder, name, features)
         return None
@@ -200,9 +201,9 @@ Runner = Callable[[Job, Sequence[Task]], Iterator[Outcome]]
 
 
 def read(task: Task, modality: str, encode: Callable[[int, Clip], Failure | None]) -> Outcome:
-    """Decode a clip once for all of the task's encoders. `encode` is called with each one's index."""
+    """Decode a clip once for all encoders of the task. `encode` is called with each encoder's index."""
     watched = WatchedClip(task.path)
-    if len(task.encoders) == 1 or modality == "audio":  # sound is kept: it takes little
+    if len(task.encoders) == 1 or modality == "audio":  # decoded sound is small, so the clip keeps it
         failures = [encode(index, watched) for index in task.encoders]
     else:
         readers = share(watched.timed_frames(), len(task.encoders))
@@ -219,7 +220,7 @@ def read(task: Task, modality: str, encode: Callable[[int, Clip], Failure | None
 
 
 def failure(clip: str, error: Exception) -> Failure:
-    """What an encoder raised, as a failure of the clip."""
+    """An encoder's exception as a failure of the clip."""
     if isinstance(error, BlemoreError):
         problem = error.problems[0]
         return Failure(clip, problem.code, one_line(problem.message, problem.hint))

@@ -1,4 +1,4 @@
-"""Reads features or scores of clips from any source, keyed by clip id. sources/ has a reader per format.
+"""Reads features or scores from any source, keyed by clip id. sources/ has one reader per format.
 
 | source                                   | what it holds                                             |
 |------------------------------------------|-----------------------------------------------------------|
@@ -7,10 +7,10 @@
 | `.npz` with `X` and `filenames`          | one row per clip: `aggregate`, `*_static_features.npz`    |
 | `.csv` with `filename` and columns       | one row per clip                                          |
 | `.csv` with `id,label,pred`              | HiCMAE's raw output, as emotion scores                    |
-| folder of such `.csv`                    | their rows together, e.g. a file per fold                 |
+| folder of such `.csv`                    | all their rows, e.g. one file per fold                    |
 
-The caller names the required clips. Missing, unknown or repeated clips, values that are not finite and other shapes are
-refused, with names and counts; rows are never paired by position.
+The caller names the required clips. Missing, unknown or repeated clips, non-finite values and wrong shapes are refused,
+with names and counts. Rows are never paired by position.
 
 `meta` says how the features were made (encoder, revision, preset, precision, statistics, columns), if the source
 records it. A model keeps it, and refuses features that were made differently.
@@ -68,7 +68,7 @@ def read_features(path: Path | str, ids: Sequence[str] | None = None, aggregated
     aggregated: one row per clip; a folder of (T, D) files is aggregated while reading. False: every row of a folder's
                 (T, D) files, for subsampling.
 
-    Raises FileError: the source cannot be opened; ValidationError: see the module's docstring.
+    Raises FileError: the source cannot be opened; ValidationError: see the module docstring.
     """
     path = Path(path)
     if holds_sequences(path):
@@ -146,7 +146,7 @@ def seed_folder(run: Path, seed: int) -> Path:
 
 
 def scores_csv(ids: Sequence[str], scores: np.ndarray) -> str:
-    """A table that `read_scores` reads back exactly."""
+    """A table of scores that `read_scores` reads back exactly."""
     return csv_text([["filename", *EMOTIONS], *([clip, *row] for clip, row in zip(ids, scores.tolist(), strict=True))])
 
 
@@ -164,7 +164,7 @@ def aggregate(folder: Path, ids: Sequence[str]) -> Features:
 
 def statistics(sequence: np.ndarray, dtype=np.float32) -> np.ndarray:
     """(T, D) → (7 D,), computed in float64: the same as numpy's mean, std and percentile, from one sort."""
-    ordered = sequence.T.copy()  # each dimension's numbers are adjacent: four times as fast to sort
+    ordered = sequence.T.copy()  # with each dimension's numbers adjacent, sorting is four times as fast
     ordered.sort(axis=1)
     place = (len(sequence) - 1) * PERCENTILES
     below = np.floor(place).astype(int)
@@ -181,15 +181,16 @@ def statistics(sequence: np.ndarray, dtype=np.float32) -> np.ndarray:
 
 
 def save(features: Features, path: Path) -> None:
-    """Write aggregated features as `.npz` (X, filenames, meta), whole or not at all; the same features give the same
-    bytes.
+    """Write aggregated features as `.npz` (X, filenames, meta), complete or not at all.
+
+    The same features give the same bytes.
     """
     meta = json.dumps(features.meta, sort_keys=True)
     write_atomic(path, npz_bytes(X=features.X, filenames=np.array(features.ids), meta=np.array(meta)))
 
 
 def fuse(sources: Sequence[Features]) -> Features:
-    """Early fusion: concatenates the columns of several aggregated sources of the same clips."""
+    """Early fusion: concatenate the columns of several aggregated sources of the same clips."""
     first = sources[0]
     if len(sources) == 1:
         return first

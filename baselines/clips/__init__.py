@@ -1,1 +1,1 @@
-"""Reads one file into frames and sound."""
+"""Finds the files of clips, and reads frames and sound from them."""

@@ -1,7 +1,7 @@
-"""Finding the files of clips under a folder, by the clips' ids.
+"""Finds the files of clips under a folder, by clip id.
 
-A clip's file may be anywhere under the folder. Where a picture file and a sound file bear the same id (`x.mov`,
-`x.wav`), the one of the reader's own modality is chosen; any other double is a failure that names both.
+A clip's file may be anywhere under the folder. If a video file and a sound file have the same id (`x.mov`, `x.wav`),
+the one that fits the encoder's modality is chosen; any other duplicate is a failure that names the files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TABLE_SUFFIX = ".csv"
 
 
 class Failure(NamedTuple):
-    """A clip that cannot be used: `kind` is a stable word (see `media`), `message` says what was found."""
+    """A clip that cannot be used: `kind` is a stable code (see `media`), `message` says what was found."""
 
     clip: str
     kind: str
@@ -26,11 +26,11 @@ class Failure(NamedTuple):
 
 
 def find_clips(folder: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> dict[str, list[Path]]:
-    """Every file of these kinds under a folder, by clip id, which is in Unicode's composed form. Links are followed.
+    """Every file with one of these suffixes under a folder, by clip id in Unicode's composed form. Follows links.
 
-    Hidden files are left out: archivers put shadows of clips there.
+    Hidden files are left out: archive programs store metadata in hidden files named after the clips.
 
-    Raises FileError: there is no such folder, or it cannot be read.
+    Raises FileError: the folder does not exist, or cannot be read.
     """
 
     def give_up(error: OSError) -> None:
@@ -46,7 +46,7 @@ def find_clips(folder: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> dict
     files: dict[str, list[Path]] = {}
     visited: set[str] = set()
     for place, folders, names in os.walk(folder, onerror=give_up, followlinks=True):
-        if os.path.realpath(place) in visited:  # a link that leads back
+        if os.path.realpath(place) in visited:  # a link back to a folder above
             folders.clear()
             continue
         visited.add(os.path.realpath(place))
@@ -59,7 +59,7 @@ def find_clips(folder: Path, suffixes: tuple[str, ...] = MEDIA_SUFFIXES) -> dict
 
 
 def demand_clips(folder: Path, files: dict[tuple[str, ...], dict[str, list[Path]]], ids: set[str] | None) -> None:
-    """ValidationError: there is no clip at all by these suffixes, or none of these ids."""
+    """Raises ValidationError: there is no clip with one of these suffixes, or none with one of these ids."""
     problems = []
     for suffixes, clips in files.items():
         if not clips:
@@ -67,13 +67,13 @@ def demand_clips(folder: Path, files: dict[tuple[str, ...], dict[str, list[Path]
                 Problem(
                     "no-clips",
                     str(folder),
-                    f"no file in it, or in its subfolders, that ends in {', '.join(suffixes)}",
+                    f"neither it nor its subfolders hold a file that ends in {', '.join(suffixes)}",
                     hint="Expected the folder that holds the clips.",
                 )
             )
         elif ids is not None and ids.isdisjoint(clips):
             message = (
-                f"none of the {len(ids):,} clips wanted is there ({some(sorted(ids))}); found {len(clips):,}"
+                f"holds none of the {len(ids):,} requested clips ({some(sorted(ids))}); found {len(clips):,}"
                 f" others ({some(sorted(clips))})"
             )
             problems.append(
@@ -81,7 +81,7 @@ def demand_clips(folder: Path, files: dict[tuple[str, ...], dict[str, list[Path]
                     "missing-clips",
                     str(folder),
                     message,
-                    hint="Are those the clips of the other partition, train or test?",
+                    hint="Is this the folder of the other partition, train or test?",
                 )
             )
     if problems:
@@ -89,14 +89,17 @@ def demand_clips(folder: Path, files: dict[tuple[str, ...], dict[str, list[Path]
 
 
 def choose(clip: str, paths: list[Path], modality: str) -> Path | Failure:
-    """The file to read for a clip, or why there is none. Tables come before clips, for encoders that read both."""
-    own = [path for path in paths if path.suffix.lower() == TABLE_SUFFIX]
-    own = own or [path for path in paths if (path.suffix.lower() in SOUND_SUFFIXES) == (modality == "audio")]
-    if len(paths) == 1 or len(own) == 1:
-        return (own or paths)[0]
+    """The file to read for a clip, or why there is none. Tables win over media, for encoders that read both."""
+    candidates = [path for path in paths if path.suffix.lower() == TABLE_SUFFIX]
+    candidates = candidates or [
+        path for path in paths if (path.suffix.lower() in SOUND_SUFFIXES) == (modality == "audio")
+    ]
+    candidates = candidates or paths
+    if len(candidates) == 1:
+        return candidates[0]
     if not paths:
         return Failure(clip, "missing-file", "no media file of this name under the folder of the clips")
-    folder = os.path.commonpath([path.parent for path in own or paths])  # long paths would be cut before they differ
-    doubles = sorted(str(path.relative_to(folder)) for path in own or paths)
-    message = f"{len(doubles)} files have this name ({some(doubles)}); expected one. Move the others elsewhere."
+    folder = os.path.commonpath([path.parent for path in candidates])  # messages cut long paths before they differ
+    names = sorted(str(path.relative_to(folder)) for path in candidates)
+    message = f"{len(names)} files have this name ({some(names)}); expected one. Move the others elsewhere."
     return Failure(clip, "ambiguous", message)

@@ -1,17 +1,17 @@
-"""Video frames and sound of one clip, read as a stream. No ffmpeg program is needed: PyAV carries its own decoders.
+"""Video frames and sound of one clip, read as a stream. PyAV brings its own decoders: no ffmpeg program is needed.
 
 Conventions:
-- a frame is RGB, uint8, (height, width, 3), as a player shows it: turned and mirrored by the file's display matrix, and
-  widened where its pixels are not square; nothing is cropped or scaled otherwise;
-- frames come one at a time, so a long clip takes no more memory than a short one; every frame that the file
-  shows comes once, at its own time, whatever the frame rate does in between;
-- sound is mono float32 at 16 kHz, full scale at ±1: the mean of the channels. (The decoder's own way to mono
-  adds two channels with a weight of 0.707 each and would be √2 louder.) It begins with its own first sample, which
-  `offset` relates to the first frame;
-- of several tracks of a kind the file's default is read, and a line on stderr says which; a track that cannot be
-  decoded at all does not count.
+- a frame is RGB, uint8, (height, width, 3), as a player shows it: rotated and mirrored by the file's display matrix,
+  and widened if its pixels are not square; otherwise nothing is cropped or scaled;
+- frames come one at a time, so a long clip takes no more memory than a short one; every frame that the file shows comes
+  once, at its own time, even if the frame rate varies;
+- sound is mono float32 at 16 kHz, full scale at ±1: the mean of the channels. (The decoder's own conversion to mono
+  adds two channels with a weight of 0.707 each and would be √2 louder.) It starts at its own first sample; `offset`
+  relates that to the first frame;
+- if a file has several tracks of a kind, its default track is read, and a line on stderr says which; tracks that cannot
+  be decoded do not count.
 
-A clip that cannot be used raises `MediaError`, whose `kind` is one of
+A clip that cannot be used raises `MediaError`. Its `kind` is one of
 `missing-file`, `empty-file`, `unreadable`, `truncated`, `no-video`, `no-frames`, `no-audio`.
 """
 
@@ -38,12 +38,12 @@ from blemore.labels import clip_id
 from blemore_baselines.clips.whole import shortfall
 
 SAMPLE_RATE = 16_000
-SOUND_FILES = (".wav", ".flac")  # read by soundfile, which is exact and quick; all else by PyAV
+SOUND_FILES = (".wav", ".flac")  # read by soundfile, which is exact and fast; others by PyAV
 CUT_SHORT = "Was a download or a copy interrupted? Fetch the file again."
 
 
 def spellings(name: str) -> list[str]:
-    """A name in each form of Unicode that a file system may have it in: é can be one character or two.
+    """A name in the Unicode forms that file systems use: é can be one character or two.
 
     >>> [len(form) for form in spellings("é")]
     [1, 2]
@@ -61,13 +61,13 @@ class MediaError(ValidationError):
     def kind(self) -> str:
         return self.problems[0].code
 
-    def __reduce__(self):  # so that it can cross from one process to another
+    def __reduce__(self):  # errors cross from one process to another
         problem = self.problems[0]
         return MediaError, (problem.code, problem.where, problem.message, problem.hint)
 
 
 class Clip:
-    """One media file. Nothing is opened before it is asked for; each call reads the file from its start.
+    """One media file. It is opened only when needed, and each call reads it from the start.
 
     `path`: the file; `id`: its name without the media suffix.
     """
@@ -81,30 +81,29 @@ class Clip:
 
     @property
     def fps(self) -> float:
-        """The mean number of frames a second that the file declares. Raises MediaError, also where it declares none."""
+        """The declared mean frame rate, in frames per second. Raises MediaError, also if there is none."""
         with _open(self.path) as container:
             stream = _video_stream(container, self.path)
             rate = stream.average_rate or stream.guessed_rate
             if not rate:
-                raise MediaError("unreadable", self.path, "its picture has no frame rate; expected one", CUT_SHORT)
+                raise MediaError("unreadable", self.path, "its video has no frame rate; expected one", CUT_SHORT)
             return float(rate)
 
     def probe(self) -> float:
-        """How many seconds the clip lasts, by its header: nothing is decoded.
-
-        Raises MediaError, too, where picture or sound is missing.
+        """The clip's duration in seconds by its header, without decoding. Raises MediaError, also if video or sound is
+        missing.
         """
         with _open(self.path) as container:
             _video_stream(container, self.path)
             _sound_stream(container, self.path)
             if not container.duration:
                 raise MediaError(
-                    "unreadable", self.path, "its header tells no duration; expected more than 0 seconds", CUT_SHORT
+                    "unreadable", self.path, "its header has no duration; expected more than 0 seconds", CUT_SHORT
                 )
             return container.duration / av.time_base
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Every frame in showing order: RGB uint8 (H, W, 3). Raises MediaError."""
+        """Every frame in display order: RGB uint8 (H, W, 3). Raises MediaError."""
         return (frame for _, frame in self.timed_frames())
 
     def timed_frames(self) -> Iterator[tuple[float, np.ndarray]]:
@@ -124,12 +123,12 @@ class Clip:
 
     @property
     def offset(self) -> float:
-        """By how many seconds the sound begins after the first frame. Raises MediaError."""
+        """The start of the sound in seconds after the first frame. Raises MediaError."""
         picture, sound = self._start(_video_stream), self._start(_sound_stream)
         return 0.0 if picture is None or sound is None else sound - picture
 
     def _start(self, choose: Callable) -> float | None:
-        """When the first decoded frame of a stream is due, in seconds; None where it does not say."""
+        """The time of a stream's first decoded frame in seconds; None if it has none."""
         with _open(self.path) as container:
             first = next(_decode(container, choose(container, self.path), self.path), None)
             return None if first is None else first.time
@@ -148,7 +147,7 @@ class Clip:
 
 
 class ArrayClip(Clip):
-    """A clip from arrays: what an encoder sees can be given without a file.
+    """A clip from arrays, without a file.
 
     `frames`: (T, H, W, 3) uint8 or None; `audio`: (samples,) mono at 16 kHz or None.
     """
@@ -185,7 +184,7 @@ class ArrayClip(Clip):
 
 @contextmanager
 def _open(path: Path) -> Iterator[av.container.InputContainer]:
-    """The opened container. Whatever goes wrong inside the block becomes a MediaError."""
+    """The opened container. Every error of the decoder or the file system in the block becomes a MediaError."""
     try:
         if path.stat().st_size == 0:
             raise MediaError("empty-file", path, "the file is empty (0 bytes)", CUT_SHORT)
@@ -193,7 +192,7 @@ def _open(path: Path) -> Iterator[av.container.InputContainer]:
             raise MediaError("truncated", path, message, CUT_SHORT)
         with av.open(str(path)) as container:
             if any(stream.codec_context and not stream.sample_rate for stream in container.streams.audio):
-                raise _unreadable(path, ValueError("its sound has no sample rate"))  # it only bears a sound file's name
+                raise _unreadable(path, ValueError("its sound has no sample rate"))  # no sound file, despite its name
             yield container
     except MediaError:
         raise
@@ -211,22 +210,22 @@ def _unreadable(path: Path, error: Exception) -> MediaError:
     except OSError:
         return MediaError("unreadable", path, f"cannot be opened: {reason}", "Check the path and its permissions.")
     if head[4:8] in (b"ftyp", b"wide", b"mdat", b"moov"):
-        message = f"begins like a media file, but cannot be read to its end: {reason}"
+        message = f"starts like a media file, but cannot be read to the end: {reason}"
         return MediaError("truncated", path, message, CUT_SHORT)
     return MediaError(
         "unreadable",
         path,
-        f"not a media file that can be read: {reason}",
-        "Is it another kind of file under this name? Does it play?",
+        f"not a readable media file: {reason}",
+        "Is it really a media file? Does it play?",
     )
 
 
 def _video_stream(container, path: Path):
-    # The cover picture of a sound file comes as a video stream, too.
+    # The cover picture of a sound file is a video stream, too.
     covers = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & covers]
     if not streams:
-        raise MediaError("no-video", path, "has no video stream", "Video features need a file with a picture.")
+        raise MediaError("no-video", path, "has no video stream", "Video features need a file with video.")
     stream = _default(streams, path)
     stream.thread_type = "SLICE"  # frame threads would delay and buffer frames
     return stream
@@ -239,10 +238,10 @@ def _sound_stream(container, path: Path):
 
 
 def _default(streams: Sequence, path: Path):
-    """Of those that can be decoded the file's default, or the first. Raises MediaError: none can be."""
+    """The file's default stream, or the first, among those that can be decoded. Raises MediaError: there is none."""
     tracks = [stream for stream in streams if stream.codec_context]
     if not tracks:
-        message = f"its {streams[0].type} is in a format for which there is no decoder"
+        message = f"there is no decoder for the format of its {streams[0].type}"
         raise MediaError("unreadable", path, message, "Convert it, for instance to H.264 and AAC.")
     default = next((stream for stream in tracks if stream.disposition & av.stream.Disposition.default), tracks[0])
     if len(tracks) > 1:
@@ -250,13 +249,13 @@ def _default(streams: Sequence, path: Path):
     return default
 
 
-@cache  # a file is opened several times
+@cache  # a file is opened several times; print this once
 def _say_which(path: Path, kind: str, number: int, count: int) -> None:
-    print(f"note: {path}: has {count} {kind} tracks; number {number} is read", file=sys.stderr)
+    print(f"note: {path}: has {count} {kind} tracks; reading number {number}", file=sys.stderr)
 
 
 def _decode(container, stream, path: Path) -> Iterator:
-    """The decoded frames of one stream. Raises MediaError, also where the decoder has made up what was damaged."""
+    """The decoded frames of one stream. Raises MediaError, also if the decoder concealed damage in a frame."""
     number = 0
     try:
         for frame in container.decode(stream):
@@ -270,7 +269,7 @@ def _decode(container, stream, path: Path) -> Iterator:
         raise MediaError("unreadable", path, message, CUT_SHORT) from None
 
 
-Run = tuple[list[np.ndarray], int]  # samples in parts, and their rate
+Run = tuple[list[np.ndarray], int]  # parts of the samples, and their rate
 
 
 def _resampled(parts: list[np.ndarray], rate: int) -> np.ndarray:
@@ -281,7 +280,7 @@ def _resampled(parts: list[np.ndarray], rate: int) -> np.ndarray:
 
 
 def _read_sound_stream(path: Path) -> list[Run]:
-    """A run for each stretch of one rate: the frames' own, for a stream can declare half of it (HE-AAC)."""
+    """One run per stretch of constant rate. The rate is the frames': a stream can declare half of it (HE-AAC)."""
     with _open(path) as container:
         frames = _decode(container, _sound_stream(container, path), path)
         return [
@@ -290,22 +289,20 @@ def _read_sound_stream(path: Path) -> list[Run]:
 
 
 def _orientation(frame, path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """What turns or mirrors the pictures of a stream as they are to be shown, by the matrix in its first frame.
+    """The function that rotates and mirrors a stream's frames for display, by the matrix in its first frame.
 
-    One frame is asked: a frame that was asked for its side data is freed by the next collection of garbage alone.
+    Call it for one frame only: reading a frame's side data keeps the frame in memory until the garbage collector runs.
     """
     matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
     if matrix is None:
         return np.asarray
-    # Where the unit steps to the right and down in the file lead on the screen: (a, b) and (c, d).
+    # On the screen, one step to the right in the file is (a, b), and one step down is (c, d).
     a, b, _, c, d = np.sign(np.frombuffer(matrix, np.int32)[:5])
     if (a and d) and not (b or c):
         return lambda picture: np.ascontiguousarray(picture[::d, ::a])
     if (b and c) and not (a or d):
         return lambda picture: np.ascontiguousarray(picture.transpose(1, 0, 2)[::b, ::c])
-    raise MediaError(
-        "unreadable", path, "is to be shown turned by other than a quarter", "Convert it to upright frames."
-    )
+    raise MediaError("unreadable", path, "its rotation is not a multiple of 90°", "Convert it to upright frames.")
 
 
 def _picture(frame, pixel_shape: Fraction | None) -> np.ndarray:
@@ -331,12 +328,12 @@ def _mono(frame) -> np.ndarray:
 
 
 def _read_sound_file(path: Path) -> list[Run] | None:
-    """A .wav or .flac by soundfile; None for any other file, also for one that only bears such a name."""
+    """The sound of a .wav or .flac file, read by soundfile; None for any other file, whatever its name."""
     if path.suffix.lower() not in SOUND_FILES or not path.is_file():
         return None
     try:
         with soundfile.SoundFile(path) as file:
-            # libsndfile corrects a data size that goes beyond the file without a word, save in its log.
+            # libsndfile silently corrects a data size that exceeds the file; only its log says so.
             cut = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
             expected, rate = file.frames, file.samplerate
             parts = [
@@ -345,7 +342,7 @@ def _read_sound_file(path: Path) -> list[Run] | None:
             ]
     except soundfile.LibsndfileError:
         return None
-    # Recorders that write as they go leave the size at its maximum.
+    # Recorders that write as they record leave the size at its maximum.
     if cut and int(cut[2]) < int(cut[1]) < 2**31 - 1:
         raise MediaError("truncated", path, f"{int(cut[2]):,} bytes of sound; expected {int(cut[1]):,}", CUT_SHORT)
     if sum(map(len, parts)) < expected:

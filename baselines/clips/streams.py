@@ -1,4 +1,4 @@
-"""Reading a clip once for several encoders, and ahead of whoever computes, without holding more than a few items.
+"""Reads a clip once for several encoders, and ahead of the model, without holding more than a few items.
 
 >>> [list(reader) for reader in share(range(3), readers=1)]
 [[0, 1, 2]]
@@ -18,12 +18,12 @@ import numpy as np
 
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip
 
-AHEAD = 8  # items; a frame of 1080p takes 6 MB
+AHEAD = 8  # items; a 1080p frame takes 6 MB
 END = object()
 
 
 class Reader:
-    """One of the readers of a shared stream. It must be read to its end or closed, or the others wait for it."""
+    """One reader of a shared stream. Read it to its end or close it, or the other readers wait forever."""
 
     def __init__(self, ahead: int):
         self._queue: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(ahead)
@@ -31,7 +31,7 @@ class Reader:
 
     def put(self, item: object, error: BaseException | None = None) -> None:
         if not self.closed:
-            self._queue.put((item, error))  # if it is closed just now, `close` makes room
+            self._queue.put((item, error))  # if it is closed at this moment, `close` makes room
 
     def __iter__(self) -> Iterator:
         return self
@@ -53,31 +53,31 @@ class Reader:
 
 
 def share(source: Iterable, readers: int = 1, ahead: int = AHEAD) -> list[Reader]:
-    """Iterate `source` once, in a thread, at most `ahead` items before the slowest of the readers.
+    """Iterate over `source` once, in a thread, at most `ahead` items ahead of the slowest reader.
 
-    Each reader gets every item, then the error in which `source` ended, if it did.
+    Each reader gets every item. If `source` raises an error, each reader raises it after the last item.
     """
-    every = [Reader(ahead) for _ in range(readers)]
+    outputs = [Reader(ahead) for _ in range(readers)]
 
     def run() -> None:
         error = None
         try:
             for item in source:
-                for reader in every:
+                for reader in outputs:
                     reader.put(item)
-                if all(reader.closed for reader in every):
+                if all(reader.closed for reader in outputs):
                     break
-        except BaseException as raised:  # raised where the items are awaited
+        except BaseException as raised:
             error = raised
-        for reader in every:
+        for reader in outputs:
             reader.put(END, error)
 
     threading.Thread(target=run, daemon=True).start()
-    return every
+    return outputs
 
 
 class WatchedClip(Clip):
-    """A clip that is decoded once, and counts what was decoded: `frames_read`, `seconds_heard`."""
+    """A clip that counts what was decoded (`frames_read`, `seconds_heard`) and keeps its sound."""
 
     frames_read, seconds_heard = 0, 0.0
 
@@ -97,7 +97,7 @@ class WatchedClip(Clip):
 
 
 class StreamedClip(Clip):
-    """A clip whose frames come from a shared stream, the first time that they are asked for; all else from the file."""
+    """A clip whose frames come from a shared stream when first read, and everything else from the file."""
 
     def __init__(self, path: Path, frames: Reader):
         super().__init__(path)

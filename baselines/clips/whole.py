@@ -1,7 +1,7 @@
-"""Whether a media file is as long as it says: decoders make less of a file that was cut short, and some without a word.
+"""Checks that a media file is as long as it declares: decoders read less of a truncated file, some of them silently.
 
-Each kind of container says it in its own way. What a file does not say cannot be missed: a live recording in Matroska
-without sizes, say, or an MPEG-4 file of fragments that was cut between two of them.
+Each container format declares its length in its own way. Some files do not declare it, so their truncation goes
+unnoticed: a live Matroska recording without sizes, or a fragmented MPEG-4 file that was cut between two fragments.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import BinaryIO
 MP3_RATES = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)  # kbit/s, of MPEG 1
 MP3_RATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)  # of MPEG 2 and 2.5
 MP3_HERTZ = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}
-OGG_PAGE = 27 + 255 + 255 * 255  # bytes, at most
+OGG_PAGE = 27 + 255 + 255 * 255  # bytes at most
 
 
 def shortfall(path: Path) -> str | None:
-    """What lacks of a file, in words; None: nothing, as far as the file says."""
+    """What is missing from a file, in words; None if it is as long as it declares, or declares nothing."""
     length = path.stat().st_size
     with open(path, "rb") as file:
         head = file.read(16)
@@ -28,12 +28,12 @@ def shortfall(path: Path) -> str | None:
                     return f"{length:,} bytes; expected at least {needed:,}"
                 break
         if head.startswith(b"OggS") and not _ogg_has_ended(file, length):
-            return f"{length:,} bytes, which do not end with a last page; expected one"
+            return f"{length:,} bytes that do not end with a last page; expected one"
     return None
 
 
 def _mp4(file: BinaryIO, length: int) -> int:
-    """A row of parts, each beginning with its size (4 bytes, or 8 more where that says 1) and its name."""
+    """Boxes, each of which starts with its size (4 bytes; if that is 1, 8 bytes after the name) and its name."""
     at = needed = 0
     while at + 8 <= length:
         file.seek(at)
@@ -42,24 +42,24 @@ def _mp4(file: BinaryIO, length: int) -> int:
         size = int.from_bytes(head[8:16], "big") if size == 1 else size
         if name in (b"mdat", b"moov", b"moof"):
             needed = at + size
-        if size < 8 or not name.isalnum():  # the last part, or not such a file at all
+        if size < 8 or not name.isalnum():  # the last box, or not an MPEG-4 file
             break
         at += size
     return needed
 
 
 def _matroska(file: BinaryIO, length: int) -> int:
-    """Elements: an identifier, a size, and what the size says. A size whose bits are all 1 is not known."""
+    """Elements: an identifier, a size, and that many bytes. A size whose bits are all 1 is unknown."""
     needed = 0
     for identifier, start, size in _elements(file, 0, length):
-        if identifier == b"\x18\x53\x80\x67":  # the segment, which holds all but the header
+        if identifier == b"\x18\x53\x80\x67":  # the segment, which holds everything but the header
             ends = [begin + n for _, begin, n in _elements(file, start, length) if n is not None]
             needed = max(ends, default=0) if size is None else start + size
     return needed
 
 
 def _elements(file: BinaryIO, at: int, length: int) -> Iterator[tuple[bytes, int, int | None]]:
-    """Each element's identifier, the start of its content, and its size; up to the first whose size is not known."""
+    """Each element's identifier, start of content, and size, up to the first element of unknown size."""
     while at < length:
         file.seek(at)
         head = file.read(12)
@@ -78,12 +78,12 @@ def _elements(file: BinaryIO, at: int, length: int) -> Iterator[tuple[bytes, int
 
 
 def _width(data: bytes) -> int:
-    """How many bytes a number has, from the zeros that it begins with; 0: none."""
+    """The length in bytes of a number, from its leading zero bits; 0: not a number."""
     return 9 - data[0].bit_length() if data and data[0] else 0
 
 
 def _avi(file: BinaryIO, length: int) -> int:
-    """Chunks: a name, a size, and so many bytes, then one more where that is odd. Live recordings leave it open."""
+    """Chunks: a name, a size, that many bytes, and one more if the size is odd. Live recordings leave the size open."""
     at = needed = 0
     while at + 8 <= length:
         file.seek(at)
@@ -97,7 +97,7 @@ def _avi(file: BinaryIO, length: int) -> int:
 
 
 def _ogg_has_ended(file: BinaryIO, length: int) -> bool:
-    """Whether the last page is whole, and marked as its stream's last."""
+    """Whether the last page is complete, and marked as the last of its stream."""
     start = max(0, length - 2 * OGG_PAGE)
     file.seek(start)
     data = file.read()
@@ -109,7 +109,7 @@ def _ogg_has_ended(file: BinaryIO, length: int) -> bool:
 
 
 def _mp3(file: BinaryIO, length: int) -> int:
-    """Frames, whose headers say how long they are; the first one can say how many bytes there are in all."""
+    """Frames whose headers give their lengths; the first frame can give the total length in bytes."""
     file.seek(0)
     head = file.read(10)
     start = 0
@@ -131,12 +131,12 @@ def _mp3(file: BinaryIO, length: int) -> int:
         at += size
         file.seek(at)
         head = file.read(4)
-        size = 4 if head in (b"\xff", first[:2], first[:3]) else _mp3_frame(head)  # 4: of a header that is cut short
+        size = 4 if head in (b"\xff", first[:2], first[:3]) else _mp3_frame(head)  # 4: a truncated header
     return at
 
 
 def _mp3_frame(head: bytes) -> int:
-    """The length in bytes of a frame of layer III; 0: it is none."""
+    """The length in bytes of a layer III frame; 0: not such a frame."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:
         return 0
     version, rate, hertz = head[1] >> 3 & 3, head[2] >> 4, head[2] >> 2 & 3

@@ -1,4 +1,4 @@
-"""From nothing to features: demo, encoders, extract, aggregate."""
+"""The commands that lead to features: demo, encoders, extract, aggregate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="The dataset is written here.")
+@click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="Folder for the dataset.")
 def demo(out: Path) -> None:
     """Generate the demo dataset: drawn faces and voice-like sounds of 15 invented actors.
 
@@ -37,9 +37,9 @@ def demo(out: Path) -> None:
 
 @click.command()
 def encoders() -> None:
-    """List the encoders: what they give, under which licence, and whether their weights are here.
+    """List the encoders, with their output, their licence, and whether their weights are on this machine.
 
-    hf-image:ID, hf-video:ID and hf-audio:ID are any models of these families: ID is a hub id or a local folder.
+    hf-image:ID, hf-video:ID and hf-audio:ID stand for any model of these families. ID is a hub id or a local folder.
 
     \b
     Example:
@@ -57,7 +57,7 @@ def encoders() -> None:
 
 
 def _row(name: str, kind: type[Encoder]) -> tuple[str, ...]:
-    """What an encoder declares, for `encoders`."""
+    """An encoder's row in the table of `encoders`."""
     is_family = name.endswith(":ID")
     return (
         name,
@@ -85,26 +85,26 @@ def _is_here(kind: type[Encoder]) -> str:
 
 
 def _create(names: tuple[str, ...], weights: tuple[str, ...], options: dict[str, Any]) -> list[Encoder]:
-    """Each encoder with those of the options that it takes; what none of them takes is a mistake."""
+    """Create each encoder with the options that it takes. An option that no encoder takes is a usage error."""
     from blemore_baselines.encoders import FAMILIES, create, encoder_class
 
     names = tuple(dict.fromkeys(names))
-    own: dict[str, str] = {}  # by encoder; "" for the only one
+    paths: dict[str, str] = {}  # by encoder; "" for the only one
     for text in weights:
         name, _, path = text.partition("=")
-        own |= {name: path} if name in names else {"": text}
-    if "" in own and len(names) > 1:
-        raise click.UsageError(f"--weights {own['']}: of which encoder? Expected NAME=PATH, where there are several")
+        paths |= {name: path} if name in names else {"": text}
+    if "" in paths and len(names) > 1:
+        raise click.UsageError(f"--weights {paths['']}: for which encoder? Expected NAME=PATH, as there are several")
     options = {name: value for name, value in options.items() if value is not None}
     encoders: list[Encoder] = []
-    used = {"preset", "device", "precision"}  # all may have these, though they mean nothing to some
+    used = {"preset", "device", "precision"}  # always allowed, though some encoders ignore them
     for name in names:
         parameters = _parameters(encoder_class(name))
         arguments = {key: value for key, value in options.items() if key in parameters}
-        if name in own or "" in own:
+        if name in paths or "" in paths:
             if "weights" not in parameters or name.partition(":")[0] in FAMILIES:
                 raise click.UsageError(f"--weights: {name} takes none")
-            arguments["weights"] = own.get(name, own.get(""))
+            arguments["weights"] = paths.get(name, paths.get(""))
         used.update(arguments)
         encoders.append(create(name, **arguments))
     for key in options:
@@ -114,12 +114,12 @@ def _create(names: tuple[str, ...], weights: tuple[str, ...], options: dict[str,
 
 
 def _parameters(kind: type[Encoder]) -> set[str]:
-    """What a class can be created with."""
+    """The names of the parameters that a class can be created with."""
     return {name for base in kind.__mro__ for name in inspect.signature(base).parameters}
 
 
 class Shard(click.ParamType):
-    """I/N: the I-th of N parts, I from 1."""
+    """I/N: the I-th of N parts, counted from 1."""
 
     name = "I/N"
 
@@ -133,14 +133,14 @@ class Shard(click.ParamType):
 
 
 class Device(click.ParamType):
-    """auto, cpu, cuda, or different GPUs by their numbers: cuda:0,cuda:1."""
+    """auto, cpu, cuda, or GPUs by number: cuda:0,cuda:1."""
 
     name = "DEVICE"
 
     def convert(self, value: str, param, ctx) -> str:
         devices = value.split(",")
         if not re.fullmatch(r"auto|cpu|cuda|cuda:\d+(,cuda:\d+)*", value) or len(set(devices)) < len(devices):
-            self.fail(f"{value!r}; expected auto, cpu, cuda, or one GPU or more, such as cuda:0,cuda:1", param, ctx)
+            self.fail(f"{value!r}; expected auto, cpu, cuda, or one or more GPUs, such as cuda:0,cuda:1", param, ctx)
         return value
 
 
@@ -150,7 +150,7 @@ class Device(click.ParamType):
     "--metadata",
     type=PATH,
     metavar="CSV",
-    help="Whose clips: train_metadata.csv or test_metadata.csv (default: all in DIR).",
+    help="The table that lists the clips: train_metadata.csv or test_metadata.csv (default: all clips in DIR).",
 )
 @click.option(
     "--encoder",
@@ -159,8 +159,8 @@ class Device(click.ParamType):
     multiple=True,
     metavar="NAME",
     help=(
-        "One that `blemore-baselines encoders` lists; hf-image:ID, hf-video:ID or hf-audio:ID, for a model of the hub"
-        " or in a folder; or FILE.py:CLASS. Those of one modality share one decoding."
+        "A name that `blemore-baselines encoders` lists; hf-image:ID, hf-video:ID or hf-audio:ID for a model on the hub"
+        " or in a folder; or FILE.py:CLASS. Encoders of one modality share the decoding."
     ),
 )
 @click.option("--out", type=OUT_FOLDER, required=True, metavar="DIR", help="Features go to DIR/NAME/<clip>.npy.")
@@ -168,27 +168,29 @@ class Device(click.ParamType):
     "--weights",
     multiple=True,
     metavar="[NAME=]PATH",
-    help="A local file or folder, or a hub id, in place of the encoder's own source.",
+    help="A local file or folder, or a hub id, instead of the encoder's own source.",
 )
 @click.option(
-    "--preset", metavar="NAME", help="published: as the challenge's features; reference: as the model's authors intend."
+    "--preset",
+    metavar="NAME",
+    help="published: as in the challenge's features; reference: as the model's authors intend.",
 )
 @click.option("--layers", metavar="A-B", help="hubert, wavlm, hf-audio: the mean of these layers, such as 6-12.")
-@click.option("--faces", type=PATH, metavar="DIR", help="hicmae: the folder of the clips' aligned faces.")
+@click.option("--faces", type=PATH, metavar="DIR", help="hicmae: the folder with the clips' aligned faces.")
 @click.option(
     "--device",
     type=Device(),
     default="auto",
     show_default=True,
     metavar="auto|cpu|cuda|cuda:0,cuda:1…",
-    help="auto: a GPU where there is one. Of several GPUs each takes a share of the clips.",
+    help="auto: a GPU if there is one. Several GPUs share the clips.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "tf32", "bf16"]),
     default="auto",
     show_default=True,
-    help="auto: bf16 on a GPU that has it, fp32 elsewhere and for the preset published.",
+    help="auto: bf16 on a GPU that supports it; fp32 elsewhere, and for the preset published.",
 )
 @click.option(
     "--compile",
@@ -201,8 +203,8 @@ class Device(click.ParamType):
     type=click.IntRange(1),
     metavar="N",
     help=(
-        "Clips at once, a process each: without a GPU, each computes by a copy of the model on one core; with one, they"
-        " decode for it.  [default: cores; without a GPU at most 4]"
+        "Clips at a time, one process each. Without a GPU, each process runs a copy of the model on one core; with a"
+        " GPU, the processes decode.  [default: the number of cores; without a GPU at most 4]"
     ),
 )
 @click.option(
@@ -211,16 +213,16 @@ class Device(click.ParamType):
     default="1/1",
     show_default=True,
     metavar="I/N",
-    help="The I-th of N parts of the clips alone, I from 1 to N.",
+    help="Only the I-th of N parts of the clips, I from 1 to N.",
 )
 @click.option(
     "--engine",
     type=click.Choice(["local", "dask"]),
     default="local",
     show_default=True,
-    help="dask: --workers processes, or those of --scheduler.",
+    help="dask: --workers processes, or the workers of --scheduler.",
 )
-@click.option("--scheduler", metavar="tcp://…", help="Of a dask cluster that is running.")
+@click.option("--scheduler", metavar="tcp://…", help="Address of a running dask cluster.")
 def extract(
     clips: Path,
     metadata: Path | None,
@@ -233,7 +235,7 @@ def extract(
     scheduler: str | None,
     **options: Any,
 ) -> None:
-    """Encode clips into feature files. Can be stopped and started again; ends with 1 if clips failed.
+    """Encode clips into feature files. Can be stopped and resumed. Exits with 1 if clips failed.
 
     \b
     Example:
@@ -241,7 +243,7 @@ def extract(
           --out features/train
     """
     if scheduler and engine != "dask":
-        raise click.UsageError("--scheduler goes with --engine dask")
+        raise click.UsageError("--scheduler requires --engine dask")
     from blemore_baselines.engines import available_cores
     from blemore_baselines.extract import extract as run
     from blemore_baselines.extraction.store import computes_on_gpu
@@ -259,19 +261,19 @@ def extract(
         scheduler=scheduler,
     )
     for summary in summaries:
-        _tell(summary)
+        _print(summary)
     if any(summary.failures for summary in summaries):
         sys.exit(1)
 
 
-def _tell(summary: Summary) -> None:
+def _print(summary: Summary) -> None:
     from blemore_baselines.extraction.store import FAILURES
 
     if summary.failures:
-        # All of them could be millions.
+        # There could be millions.
         rows = [(failure.clip, failure.kind, failure.message) for failure in summary.failures[:20]]
         talk(table([("clip", "failure", "what was found"), *rows]))
-        talk(f"all in {summary.folder / FAILURES}; the same command tries them again")
+        talk(f"all failures are in {summary.folder / FAILURES}; the same command tries them again")
     click.echo(
         f"{summary.folder}: {len(summary.done)} clips encoded, {len(summary.skipped)} there already,"
         f" {len(summary.failures)} failed"
@@ -279,11 +281,11 @@ def _tell(summary: Summary) -> None:
 
 
 @click.command()
-@click.option("--features", type=PATH, required=True, metavar="DIR", help="A folder with a (T, D) file a clip.")
+@click.option("--features", type=PATH, required=True, metavar="DIR", help="A folder with a (T, D) file per clip.")
 @clips_option
 @click.option("--out", type=FilePath(to_write=True, suffix=".npz"), required=True, metavar="FILE.npz")
 def aggregate(features: Path, metadata: Path, out: Path) -> None:
-    """Seven statistics over time of each feature, one row a clip.
+    """Summarise each feature by seven statistics over time, in one row per clip.
 
     \b
     Example:

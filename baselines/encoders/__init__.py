@@ -1,7 +1,7 @@
 """The encoders by name: the kit's own, those of installed packages, and any class in a file.
 
-One of the kit's own is a file beside this and a line in `ENCODERS`. README.md says how to write one of yours. Nothing
-heavy is imported before an encoder is created or looked at.
+Each of the kit's own has a file in this folder and a line in `ENCODERS`. README.md shows how to write another. Nothing
+heavy is imported until an encoder's class is needed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ENCODERS = {
     "wavlm": "speech:WavLM",
     "hicmae": "hicmae:HiCMAE",
 }
-# Any model of a kind: `hf-image:ID` and so on, where ID is a hub id or a local folder.
+# Any model of a family: `hf-image:ID` and so on, where ID is a hub id or a local folder.
 FAMILIES = {
     "hf-image": "huggingface_image:HFImage",
     "hf-video": "huggingface_video:HFVideo",
@@ -40,14 +40,14 @@ FAMILIES = {
 
 
 def installed() -> list[str]:
-    """The encoders that other packages bring, by the entry points of the group `blemore.encoders`."""
+    """The names of encoders from other packages: entry points of the group `blemore.encoders`."""
     return sorted(set(elsewhere.entry_points()) - ENCODERS.keys() - FAMILIES.keys())
 
 
 def encoder_class(name: str) -> type[Encoder]:
-    """The class of an encoder, for what it declares.
+    """The class of an encoder.
 
-    Raises ValidationError: there is none of that name, or it cannot be imported; FileError: its file cannot be read.
+    Raises ValidationError: no encoder has this name, or it cannot be imported; FileError: its file cannot be read.
     """
     family, _, source = name.partition(":")
     place = FAMILIES.get(family) if source else ENCODERS.get(name)
@@ -60,14 +60,15 @@ def encoder_class(name: str) -> type[Encoder]:
         return elsewhere.from_package(name)
     names = ", ".join([*ENCODERS, *installed(), *(f"{family}:ID" for family in FAMILIES), "FILE.py:CLASS"])
     raise ValidationError(
-        Problem("unknown-encoder", f"encoder {name!r}", f"there is none of that name; expected one of {names}")
+        Problem("unknown-encoder", f"encoder {name!r}", f"no encoder has this name; expected one of {names}")
     )
 
 
 def create(name: str, preset: str | None = None, **options) -> Encoder:
-    """An encoder, not yet loaded; `options` (weights, device, precision, layers, faces) as its class takes them.
+    """An encoder, not yet loaded. `options` (weights, device, precision, layers, faces) are those that its class takes.
 
-    Raises ValidationError: unknown name or preset, or a class that cannot be created; FileError: see `encoder_class`.
+    Raises ValidationError: the name or preset is unknown, or the encoder cannot be created; FileError: see
+    `encoder_class`.
     """
     family, _, source = name.partition(":")
     if family in FAMILIES:

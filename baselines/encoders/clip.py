@@ -1,7 +1,8 @@
 """CLIP's image encoder (Radford et al., 2021; https://github.com/openai/CLIP, code MIT).
 
-A row is one frame: the projected image embedding, not normalised. Pixels: shorter side 224 by smoothed bicubic,
-the centre, CLIP's mean and deviation. ViT-B/32 unless `weights` names another CLIP, whose sizes then count.
+A row is one frame: the projected image embedding, not normalised. Pixels: the shorter side resized to 224 (bicubic,
+antialiased), the centre square, CLIP's mean and deviation. The model is ViT-B/32, unless `weights` names another CLIP;
+its sizes then apply.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ class CLIP(TorchEncoder):
     modality = "video"
     dim = 512
     unit = "frame"
-    rows = "one a frame"
     weights = "openai/clip-vit-base-patch32"
     licence = "none stated for the weights; code MIT"
     gpu_batch_size = 256
@@ -37,7 +37,7 @@ class CLIP(TorchEncoder):
         self.dim, self.side = model.config.projection_dim, model.config.image_size
 
     def items(self, clip: Clip) -> Iterator[np.ndarray]:
-        """(side, side, 3) uint8, one a frame."""
+        """(side, side, 3) uint8, one per frame."""
         return (centre(bicubic(frame, short_side(frame, self.side)), self.side, int) for frame in clip.frames())
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:

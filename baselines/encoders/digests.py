@@ -1,7 +1,8 @@
 """SHA-256 of large files, computed once: reading several gigabytes would dominate the start of a run.
 
-Digests are kept in the folder of the weights, by path, and are valid while the file's size and times of change stay the
-same. An unreadable record is ignored and computed again; a record that cannot be written is skipped.
+A record in the folder of the weights keeps the digests by path. A digest is valid while the file's size and times of
+change stay the same. If the record cannot be read, digests are computed again; if it cannot be written, they are not
+kept.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from blemore.io import read_json, to_json, write_atomic
 from blemore_baselines.encoders.download import weights_folder
 
 RECORD = "digests.json"  # {path: [SHA-256, size, time of the last write, time of the last change of any kind]}
-LARGE = 2**26  # bytes; less is read in no time
-SETTLED = 2 * 10**9  # nanoseconds; a file that is younger may be written again without another time
+LARGE = 2**26  # bytes; smaller files are read in no time
+SETTLED = 2 * 10**9  # nanoseconds; a younger file may change again without a change of its times
 
 
 def file_digest(path: Path) -> bytes:
-    """Of a file's content, 32 bytes. Raises OSError."""
+    """The SHA-256 of a file's content, 32 bytes. Raises OSError."""
     name, state, start = os.path.realpath(path), _state(path), time.time_ns()
     if state[0] < LARGE:
         return _compute(path)

@@ -1,9 +1,9 @@
 """Where weights are kept, and where they are published.
 
-`get` takes an encoder's weights from where its authors publish them. What arrives must have the length and the hash
-that the publisher states (the hub for large files, torchvision in a file's name). It is then pinned: the lock file
-beside the weights keeps the address and the hash of each file, and a later download must give the same.
-huggingface_hub knows what is in a repository of the hub.
+`get` fetches an encoder's weights from where its authors publish them. Files must have the length and the hash that
+the publisher states (the hub for large files, torchvision in the file name). They are then pinned: the lock file next
+to the weights keeps the address and the hash of each file, and a later download must match them. huggingface_hub lists
+the files of a repository on the hub.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from blemore_baselines.download import CONNECTED, Publisher, Remote, digest, fet
 
 HUB = "https://huggingface.co/"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-HUB_FORMATS = ("*.safetensors", "pytorch_model*.bin")  # of a model's weights, the better one first
+HUB_FORMATS = ("*.safetensors", "pytorch_model*.bin")  # of a model's weights, the better format first
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # the first digits of a file's SHA-256
 LOCK = "weights.lock.json"
-CONSENT = "Does it ask for an account, or for consent to its licence, on its page?"
-CHANGED = f"If that stays so, it has changed at its publisher's: {LOCK} has what was pinned."
+CONSENT = "Does its page ask for an account, or for consent to the licence?"
+CHANGED = f"If this persists, the publisher has changed the file: {LOCK} has the pinned hash."
 
 
 class Publication(NamedTuple):
-    """All files of an encoder's weights; `commit` is of the hub's repository, None for files elsewhere."""
+    """All files of an encoder's weights; `commit` is that of the repository on the hub, None for files elsewhere."""
 
     files: list[Remote]
     commit: str | None = None
@@ -41,7 +41,7 @@ def weights_folder() -> Path:
 def snapshot(hub_id: str, fetch: bool) -> Path:
     """The folder in the hub's own cache with a model's configuration and its weights, in one format.
 
-    `fetch`: from the hub, where they are not here yet. Raises the hub's own errors, which have no class in common.
+    `fetch`: download them if they are not here yet. Raises the hub's own errors, which have no common class.
     """
     from huggingface_hub import snapshot_download
 
@@ -57,11 +57,12 @@ def snapshot(hub_id: str, fetch: bool) -> Path:
 
 
 def get(name: str, weights: str, file: str | None) -> list[Path]:
-    """Fetch the weights of an encoder into the weights' folder, and pin them; what is there already is only checked.
+    """Fetch the weights of an encoder into `weights_folder()` and pin them. Existing files are only checked.
 
     weights: a hub id; a page of the hub, with `file` in its repository; or a URL that ends in `file`
 
-    Raises FileError: they cannot be fetched, or are not what was stated or pinned; ValidationError: see `read_lock`.
+    Raises FileError: they cannot be fetched, or differ from what was stated or pinned; ValidationError: see
+    `read_lock`.
     """
     folder = weights_folder()
     pin = read_lock(folder).get(name, {})
@@ -77,7 +78,7 @@ def get(name: str, weights: str, file: str | None) -> list[Path]:
 
 
 def _publisher(url: str) -> Publisher:
-    """With the hub's own headers for its own files: an account's token, where there is one."""
+    """How to fetch from this publisher. For files on the hub, it sends the account's token, if there is one."""
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers
 
@@ -86,9 +87,9 @@ def _publisher(url: str) -> Publisher:
 
 
 def read_lock(folder: Path) -> dict[str, dict]:
-    """What is known of each encoder's weights: `licence` that was agreed to, `commit` and `files` as they were fetched.
+    """The facts recorded for each encoder's weights: the accepted `licence`, and the `commit` and `files` fetched.
 
-    Raises ValidationError: the file is not one that `note` wrote.
+    Raises ValidationError: the file was not written by `note`.
     """
     path = folder / LOCK
     if not path.exists():
@@ -96,7 +97,7 @@ def read_lock(folder: Path) -> dict[str, dict]:
     lock = read_json(path).data
     if not (isinstance(lock, dict) and all(map(_is_entry, lock.values()))):
         message = "not a lock file; expected the files and hashes of each encoder's weights"
-        raise ValidationError(Problem("bad-lock", str(path), message, hint="Delete it to pin anew."))
+        raise ValidationError(Problem("bad-lock", str(path), message, hint="Delete it to pin the weights again."))
     return lock
 
 
@@ -108,7 +109,7 @@ def _is_entry(entry: object) -> bool:
 
 
 def note(name: str, **facts: object) -> None:
-    """Keep facts of an encoder's weights in the lock file."""
+    """Record facts of an encoder's weights in the lock file."""
     folder = weights_folder()
     lock = read_lock(folder)
     write_atomic(folder / LOCK, to_json({**lock, name: {**lock.get(name, {}), **facts}}))
@@ -118,7 +119,7 @@ def note(name: str, **facts: object) -> None:
 
 
 def published(name: str, weights: str, file: str | None, commit: str | None = None) -> Publication:
-    """See `get`. `commit`: of the hub's repository; None: the newest. Raises FileError."""
+    """The files that `get` fetches. `commit`: of the repository on the hub; None: the newest. Raises FileError."""
     if HUB_ID.fullmatch(weights):
         return _on_hub(weights, None, commit)
     if file and weights.startswith(HUB):
@@ -127,12 +128,12 @@ def published(name: str, weights: str, file: str | None, commit: str | None = No
         digits = HASH_IN_NAME.search(weights)
         return Publication([Remote(weights, str(file), checksum=f"sha256:{digits[1]}" if digits else "")])
     message = f"its authors publish them on a page, not as a file: {weights}"
-    hint = f"Download {file or 'them'} from there by hand, and put it into {weights_folder()}."
+    hint = f"Download {file or 'them'} there by hand, and put the file into {weights_folder()}."
     raise FileError(Problem("by-hand", f"weights of encoder {name!r}", message, hint=hint))
 
 
 def is_by_hand(weights: str, file: str | None) -> bool:
-    """Whether weights are published in a way that no command can fetch."""
+    """Whether weights are published in a way that only a person can fetch."""
     on_hub = HUB_ID.fullmatch(weights) or (file and weights.startswith(HUB))
     return not (on_hub or (file and weights.endswith(f"/{file}")))
 
@@ -148,14 +149,14 @@ def _on_hub(hub_id: str, file: str | None, commit: str | None) -> Publication:
         message = f"the hub answers {error.response.status_code}: {first_line(error)}"
         hint = f"Does it exist? {CONSENT}"
         raise FileError(Problem("http-error", HUB + hub_id, message, hint=hint)) from None
-    except Exception as error:  # of the network; they have no class in common
+    except Exception as error:  # from the network, without a common class
         problem = Problem("no-network", HUB + hub_id, f"cannot be reached: {first_line(error)}", hint=CONNECTED)
         raise FileError(problem) from None
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
     names = [path for path in siblings if path.rpartition("/")[2] == file] if file else _model_files(list(siblings))
     if not names:
-        message = f"has no {file or 'weights in a format that is known'} among its {len(siblings)} files"
-        raise FileError(Problem("not-published", HUB + hub_id, message, hint="Has it moved? Look at its page."))
+        message = f"has no {file or 'weights in a known format'} among its {len(siblings)} files"
+        raise FileError(Problem("not-published", HUB + hub_id, message, hint="Have they moved? Look at the page."))
     files = [
         Remote(
             hf_hub_url(hub_id, path, revision=info.sha),
@@ -169,7 +170,7 @@ def _on_hub(hub_id: str, file: str | None, commit: str | None) -> Publication:
 
 
 def _model_files(paths: list[str]) -> list[str]:
-    """Of a repository's files the settings and the weights, in one format."""
+    """The settings and the weights among a repository's files, in one format."""
     top = [path for path in paths if "/" not in path]
     for pattern in HUB_FORMATS:
         weights = [path for path in top if Path(path).match(pattern)]

@@ -1,8 +1,8 @@
-"""eGeMAPS: 88 figures of a voice, measured by openSMILE; one row for a whole clip, and no weights.
+"""eGeMAPS: 88 measures of a voice by openSMILE; one row per clip, and no weights.
 
-The set v02 with its functionals, by the package `opensmile` (github.com/audeering/opensmile-python, free for
-non-commercial research), which is an extra: pip install 'blemore[opensmile]'. Set: Eyben et al., "The Geneva
-Minimalistic Acoustic Parameter Set", 2016. A sound of 50 ms or so is too short to be measured: it is refused.
+The functionals of the set v02 (Eyben et al., "The Geneva Minimalistic Acoustic Parameter Set", 2016), computed by the
+package `opensmile` (github.com/audeering/opensmile-python, free for non-commercial research). It is an extra:
+pip install 'blemore[opensmile]'. A sound that is too short to measure (about 50 ms) is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ class EGeMAPS(Encoder):
     modality = "audio"
     dim = 88
     unit = "clip"
-    rows = "one a clip"
     revision = "v02"
     packages = ("opensmile", "soxr")
 
@@ -34,7 +33,7 @@ class EGeMAPS(Encoder):
                     "missing-package",
                     f"encoder {self.name!r}",
                     "the package opensmile is not installed",
-                    hint="pip install 'blemore[opensmile]'; it is free for non-commercial research alone.",
+                    hint="pip install 'blemore[opensmile]'; it is free for non-commercial research only.",
                 )
             )
 
@@ -46,9 +45,9 @@ class EGeMAPS(Encoder):
     def _encode(self, clip: Clip) -> np.ndarray:
         sound = clip.audio()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # openSMILE's only word on what it could not measure; told below
+            warnings.simplefilter("ignore")  # openSMILE warns of what it could not measure; see below
             row = self._smile.process_signal(sound, SAMPLE_RATE).to_numpy()
         if np.isnan(row).all():
-            message = f"openSMILE measures nothing in {len(sound) / SAMPLE_RATE:.4g} s of sound; expected 0.1 s or more"
+            message = f"{len(sound) / SAMPLE_RATE:.4g} s of sound, too short for openSMILE; expected 0.1 s or more"
             raise MediaError("too-short", clip.path, message)
         return row

@@ -1,7 +1,7 @@
 """Encoders that are not the kit's own: a class in a file, `path/to/my_encoder.py:MyEncoder`, or one that an installed
 package names as an entry point of the group `blemore.encoders`.
 
-Whatever is wrong with such code is said with its file and line.
+Errors in such code are reported with their file and line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GROUP = "blemore.encoders"
 
 
 def is_file(name: str) -> bool:
-    """Whether a name is that of a class in a file, or of such a file alone."""
+    """Whether a name is `FILE.py:CLASS`, or `FILE.py` without a class."""
     return name.endswith(".py") or name.rpartition(":")[0].endswith(".py")
 
 
@@ -43,7 +43,7 @@ def from_file(name: str) -> type[Encoder]:
 
 
 def _module(path: Path, code: bytes) -> ModuleType:
-    """A file as a module, once a process; it bears the digest of its code."""
+    """A file as a module, loaded once per process, with the digest of its code in `__digest__`."""
     digest = hashlib.sha256(code).hexdigest()[:12]
     name = f"blemore_encoder_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{digest}"
     if name in sys.modules:
@@ -51,7 +51,7 @@ def _module(path: Path, code: bytes) -> ModuleType:
     module = ModuleType(name)
     module.__file__ = str(path)
     vars(module)["__digest__"] = digest
-    sys.modules[name] = module  # before it runs: what it defines can be looked up there
+    sys.modules[name] = module  # before it runs, because its definitions may look the module up
     try:
         with _blamed(str(path), "cannot be imported", path):
             exec(compile(code, str(path), "exec"), vars(module))
@@ -62,13 +62,13 @@ def _module(path: Path, code: bytes) -> ModuleType:
 
 
 def entry_points() -> dict[str, importlib.metadata.EntryPoint]:
-    """By the encoder's name. Of two packages with the same name the first on the path counts, as in imports."""
+    """Entry points by encoder name. If two packages share a name, the first on the path wins, as in imports."""
     points = importlib.metadata.entry_points(group=GROUP)
     return {point.name: point for point in reversed(list(points))}
 
 
 def from_package(name: str) -> type[Encoder]:
-    """Raises ValidationError: its package cannot be imported, or what it names is no encoder."""
+    """The class behind an entry point. Raises ValidationError: it cannot be imported, or is not an encoder."""
     point = entry_points()[name]
     with _blamed(point.value, "cannot be imported"):
         module = importlib.import_module(point.module)
@@ -79,28 +79,27 @@ def _encoder(module: ModuleType, attribute: str, where: str) -> type[Encoder]:
     kind = getattr(module, attribute, None) if attribute else None
     if isinstance(kind, type) and issubclass(kind, Encoder) and not inspect.isabstract(kind):
         return kind
-    own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+    classes = {name: value for name, value in vars(module).items() if isinstance(value, type)}
     encoders = [
-        name for name in own if isinstance(vars(module)[name], type) and issubclass(vars(module)[name], Encoder)
+        name
+        for name, value in classes.items()
+        if issubclass(value, Encoder) and value.__module__ == module.__name__  # not imported from elsewhere
     ]
-    message = f"{attribute!r} is no encoder" if attribute else "names no class"
-    expected = (
-        f"one of its encoders: {some(encoders)}"
-        if encoders
-        else "a subclass of blemore_baselines.encoders.base.Encoder"
-    )
+    message = f"{attribute!r} is not an encoder" if attribute else "does not name a class"
+    base = "a subclass of blemore_baselines.encoders.base.Encoder"
+    expected = f"one of its encoders: {some(encoders)}" if encoders else base
     raise ValidationError(Problem("unknown-encoder", where, f"{message}; expected {expected}"))
 
 
 @contextmanager
 def blamed_on(kind: type[Encoder]) -> Iterator[None]:
-    """Around calls of a class: what fails in it is an error of its file, unless it is the kit's own."""
+    """In this block, errors are blamed on the file of the class, unless the class is the kit's own."""
     if kind.__module__.partition(".")[0] == __name__.partition(".")[0]:
         yield
         return
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     where = f"encoder {kind.name!r}"
-    with suppress(OSError):  # a class that was typed in has no file
+    with suppress(OSError):  # a class that was defined interactively has no file
         where = f"{file}:{inspect.getsourcelines(kind)[1]}"
     with _blamed(where, f"class {kind.__name__} cannot be created", file and Path(file)):
         yield
@@ -108,7 +107,7 @@ def blamed_on(kind: type[Encoder]) -> Iterator[None]:
 
 @contextmanager
 def _blamed(where: str, message: str, file: Path | None = None) -> Iterator[None]:
-    """Any error becomes a ValidationError, with the last line of the file in which it was raised; None: of any file."""
+    """Turns any error into a ValidationError with the last line of `file` in its traceback; None: of any file."""
     try:
         yield
     except BlemoreError:

@@ -1,11 +1,11 @@
 """From decoded frames to a model's pixels, and from frames to windows.
 
-A frame is RGB uint8 (height, width, 3) and stays uint8 until it is in a batch on the model's device: it is resized and
-cropped when it is decoded (a few kilobytes are kept of the megabytes), and scaled and normalised by `normalise`.
+A frame is RGB uint8 (height, width, 3). It is resized and cropped when it is decoded, which leaves kilobytes of
+megabytes, and stays uint8 until it is in a batch on the model's device, where `normalise` scales it.
 
-Two ways to resize, as the models' authors have it: `bicubic` smooths before it shrinks, as PIL does, and `bilinear`
-does not, as OpenCV and torch by default. By torch, `bicubic` is off PIL's pixels by 1 of 255 in a few pixels of a
-thousand, in a tenth of the time.
+The models' authors resize in two ways: `bicubic` is antialiased, as in PIL; `bilinear` is not, as in OpenCV and, by
+default, torch. `bicubic` uses torch, which takes a tenth of PIL's time and differs from it by 1 of 255 in a few pixels
+per thousand.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ def bilinear(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def centre(frame: np.ndarray, side: int, rounding: Callable[[float], int] = round) -> np.ndarray:
-    """The square in the middle. Where it cannot be in the very middle, libraries disagree: most round to even."""
+    """The centre square. `rounding` decides if it is off centre by half a pixel: most libraries round to even."""
     top, left = (rounding((length - side) / 2) for length in frame.shape[:2])
     return frame[top : top + side, left : left + side]
 
 
 def normalise(batch: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """(…, height, width, 3) in 0…255 to (…, 3, height, width): to 0…1, less the mean, over the deviation.
+    """(…, height, width, 3) in 0…255 to (…, 3, height, width): scaled to 0…1, minus the mean, divided by the deviation.
 
-    In float32 whatever the batch's type, which it keeps. On a GPU in one pass, whose last bits may differ.
+    Computed in float32; the result has the type of the batch. A GPU does it in one pass, whose last bits may differ.
     """
     means, deviations, offsets, factors = _scale(tuple(mean), tuple(std), batch.device)
     if batch.is_cuda:
@@ -62,20 +62,21 @@ def normalise(batch: torch.Tensor, mean: Sequence[float], std: Sequence[float]) 
 
 @cache
 def _scale(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Means and deviations of 0…1, and what to add to 0…255 times what; copied to the device once: a GPU stops for
-    that.
+    """Means and deviations for 0…1, then offsets and factors for 0…255.
+
+    They are copied to the device once: each copy would stall a GPU.
     """
-    with torch.inference_mode(False):  # training may ask for them later
+    with torch.inference_mode(False):  # training may use them later
         means, deviations = torch.tensor([mean, std])
         parts = means, deviations, -means / deviations, 1 / (255 * deviations)
         return tuple(part.to(device) for part in parts)
 
 
 def windows(frames: Iterable[T], length: int, stride: int) -> Iterator[list[T]]:
-    """Windows of `length` frames, a new one every `stride` ≤ `length`, until each frame was in one.
+    """Windows of `length` frames, a new one every `stride` ≤ `length` frames, until every frame was in one.
 
-    n frames give 1 + ⌈(n − length) / stride⌉ windows, at least 1. If the last one lacks frames, it starts earlier, with
-    as many frames as there are; it holds the last frame of a clip that is too short.
+    n frames give 1 + ⌈(n − length) / stride⌉ windows, at least 1. The last window starts earlier if frames would be
+    missing. A clip with fewer than `length` frames repeats its last frame.
     """
     window: deque[T] = deque(maxlen=length)
     due = length  # frames until the next window is full
@@ -91,13 +92,13 @@ def windows(frames: Iterable[T], length: int, stride: int) -> Iterator[list[T]]:
 
 
 def full_windows(frames: Sequence[T], length: int, stride: int) -> Iterator[Sequence[T]]:
-    """As `windows`, but only those that are full without any help."""
+    """As `windows`, but only those that are full by themselves."""
     return (frames[start : start + length] for start in range(0, len(frames) - length + 1, stride))
 
 
 def filled(frames: Iterable[np.ndarray], multiple: int) -> Iterator[np.ndarray]:
-    """The frames, followed by black ones until their number is a multiple."""
+    """The frames, followed by black ones until their number is a multiple of `multiple`."""
     number = 0
-    for number, frame in enumerate(frames, start=1):  # noqa: B007  # the last of both is needed below
+    for number, frame in enumerate(frames, start=1):  # noqa: B007  # both are needed after the loop
         yield frame
     yield from (np.zeros_like(frame) for _ in range(-number % multiple))

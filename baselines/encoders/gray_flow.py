@@ -1,8 +1,8 @@
 """Small grey frames and statistics of dense optical flow: a video encoder without weights.
 
-A row is one frame: how the face looks (a contrast-normalised thumbnail, and its brightness and contrast before
-that) and how it moved since the frame before (flow over a coarse grid, in shares of the frame's side). The first
-frame has nothing before it: its motion is zero.
+A row is one frame: its appearance (a contrast-normalised thumbnail, with the brightness and contrast before
+normalisation) and its motion since the previous frame (flow over a coarse grid, in shares of the frame's side). The
+motion of the first frame is zero.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 from blemore_baselines.clips.media import Clip
 from blemore_baselines.encoders.base import Encoder
 
-SIDE = 64  # of the grey frame that flow is computed on, in pixels
-THUMB = 16  # of the thumbnail
-GRID = 4  # the flow's cells along a side
-# Of Farneback's method: pyramid scale and levels, window, iterations, neighbourhood, its smoothing, flags.
+SIDE = 64  # pixels; of the grey frame on which flow is computed
+THUMB = 16  # pixels; of the thumbnail
+GRID = 4  # cells along a side
+# Farneback's method: pyramid scale and levels, window, iterations, neighbourhood and its smoothing, flags.
 FLOW = (0.5, 3, 11, 2, 5, 1.1, 0)
 
 
@@ -25,7 +25,6 @@ class GrayFlow(Encoder):
     modality = "video"
     dim = THUMB * THUMB + 2 + 4 * GRID * GRID
     unit = "frame"
-    rows = "one a frame"
     revision = "1"
     packages = ("opencv-python-headless",)
 
@@ -39,14 +38,14 @@ class GrayFlow(Encoder):
 
 
 def _look(gray: np.ndarray) -> np.ndarray:
-    """The thumbnail at mean 0 and deviation 1 (all zeros for an even frame), then its mean and deviation, in [0, 1]."""
+    """The thumbnail at mean 0 and deviation 1 (zeros for a uniform frame), then its mean and deviation, in [0, 1]."""
     thumb = cv2.resize(gray, (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(np.float32).ravel() / 255
     mean, deviation = thumb.mean(), thumb.std()
     return np.concatenate([(thumb - mean) / max(deviation, 1e-3), [mean, deviation]])
 
 
 def _motion(before: np.ndarray | None, gray: np.ndarray) -> np.ndarray:
-    """For each cell of the grid: mean motion right and down, mean and deviation of its length."""
+    """For each cell of the grid: the mean motion to the right and down, the mean and deviation of its length."""
     if before is None:
         return np.zeros(4 * GRID * GRID, np.float32)
     blank = np.zeros((*gray.shape, 2), np.float32)

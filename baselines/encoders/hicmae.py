@@ -1,24 +1,24 @@
 """HiCMAE: face and voice together (Sun et al., 2024; https://github.com/sunlicai/HiCMAE, code MIT).
 
-A row is 16 faces, every 4th of the clip, and the sound that belongs to them. It has four parts of the model's width,
-layer-normed together: video | audio | video that has attended to the audio | audio that has attended to the video. The
-first two are sums over the ten layers of each encoder, weighted by the softmax of learned weights, of the mean over
-the tokens; the last two are means over the tokens after the fusion.
+A row stands for 16 faces, every 4th of the clip, and their sound. It has four parts of the model's width, layer-normed
+together: video | audio | video after attention to the audio | audio after attention to the video. The first two are
+means over the tokens, summed over the ten layers of each encoder, weighted by the softmax of learned weights; the last
+two are means over the tokens after the fusion.
 
 Preset `published`, as the challenge's features were made: windows of 16 sampled faces that do not overlap. The last
 window is filled with zeros after normalisation; a clip with fewer than 16 sampled faces repeats its last one. A
 window's sound is a share of the clip's samples: of n frames, from first / (n − 1) to (last + 4) / (n − 1). The original
-also scales the sound by an unseeded random gain, which is left out here: official values can differ by up to 0.09.
-`reference`: the last window holds the clip's last 16 sampled faces, and a window's sound is the 2.56 s that begin at
-the time of its first face; where sound and picture of a file start at different times, that counts.
+also scales the sound by an unseeded random gain. It is left out here, so official values can differ by up to 0.09.
+`reference`: the last window holds the clip's last 16 sampled faces, and a window's sound is the 2.56 s from the time of
+its first face. If the file's sound and video start at different times, that is taken into account.
 
-Faces: the model was trained on aligned ones, as OpenFace 2 writes them with `-simalign`. `faces` is the folder that
-holds a folder of pictures for each clip, `<clip>` or `<clip>_aligned`: a picture a frame, in the order of their names.
-They are resized to 160 × 160 by PIL's antialiased bilinear. Without `faces` the centre square of the clip's own frames
-is taken: a smaller face than the model knows, which the revision states (`-frames`).
+Faces: the model was trained on aligned faces, as OpenFace 2 writes them with `-simalign`. The folder `faces` holds a
+folder per clip, `<clip>` or `<clip>_aligned`, with one picture per frame, in the order of their names. They are resized
+to 160 × 160 (PIL, antialiased bilinear). Without `faces`, the encoder takes the centre square of the clip's own frames.
+Faces are then smaller than those the model was trained on; the revision says so (`-frames`).
 
-Checkpoint: that of the pre-training, whose decoders are left out, or a fine-tuned one. The former lacks the weights of
-the layers, which are then even, and the last norm, which is then plain. HiCMAE-B: 81 M parameters, 92 GFLOP a row.
+Checkpoint: from pre-training, without its decoders, or fine-tuned. The former lacks the layers' weights, which are then
+equal, and the last norm, which is then neutral. HiCMAE-B: 81 M parameters, 92 GFLOP per row.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import State, build, count, fill, read, sizes
 
 FRAMES, EVERY, SIDE = 16, 4, 160
-TIMES, BANDS = 256, 128  # of the spectrogram: 10 ms each
+TIMES, BANDS = 256, 128  # of the spectrogram: times of 10 ms, mel bands
 WINDOW, HOP, FFT = 400, 160, 512  # samples
-EMPHASIS = 0.97  # of treble
-SHORTEST = 1025  # samples of a window's sound, in the preset `published`
+EMPHASIS = 0.97  # pre-emphasis
+SHORTEST = 1025  # samples; the least sound of a window in the preset `published`
 SPECTRUM_MEAN, SPECTRUM_STD = -4.2677393, 4.5689974  # of AudioSet
-DEPTH, FUSED = 10, 2  # layers for one modality, and for both
+DEPTH, FUSED = 10, 2  # layers of each modality's encoder, and of the fusion
 HEAD_WIDTH = 64
 PICTURES = (".bmp", ".jpg", ".jpeg", ".png")
 
@@ -60,7 +60,7 @@ class Face(NamedTuple):
 
 
 class HiCMAE(TorchEncoder):
-    """faces: the folder of the clips' aligned faces; None: the clips' own frames."""
+    """faces: the folder with the clips' aligned faces; None: the clips' own frames."""
 
     name = "hicmae"
     modality = "video+audio"
@@ -93,8 +93,8 @@ class HiCMAE(TorchEncoder):
     def _load(self) -> None:
         if self.faces is None:
             print(
-                "note: hicmae takes the clips' own frames, not the aligned faces that it was trained on; "
-                "name the folder that holds these with --faces",
+                "note: hicmae uses the clips' own frames instead of aligned faces, on which it was trained;"
+                " give the folder of aligned faces with --faces",
                 file=sys.stderr,
             )
         path = self.checkpoint
@@ -105,12 +105,12 @@ class HiCMAE(TorchEncoder):
         initial = HiCMAEModel.initial(self.sizes.width, self.sizes.depth)
         if not initial.keys() & state.keys():
             state |= initial
-        # Whatever else there is belongs to the pre-training (decoders, contrasts) or is a head.
+        # Other tensors belong to pre-training (decoders, contrastive heads) or to a classifier.
         fill(self.model, state, path, unused=r"(?!encoder(_audio|_fusion)?\.)")
         self.model.eval().to(self.device, self.dtype)
 
     def items(self, clip: Clip) -> Iterator[np.ndarray]:
-        """Each row's pixels, in -1…1 or so, and spectrogram, end to end: (3 · 16 · 160 · 160 + 256 · 128,) float32."""
+        """Each row's pixels (about ±2), then its spectrogram: (3 · 16 · 160 · 160 + 256 · 128,) float32."""
         sound = clip.audio()
         faces, count = self._faces(clip)
         if self.preset == "published":
@@ -120,7 +120,7 @@ class HiCMAE(TorchEncoder):
         return (np.concatenate([pixels(window).ravel(), fbank(part).ravel()]) for window, part in rows)
 
     def _faces(self, clip: Clip) -> tuple[list[Face], int]:
-        """Every 4th face of a clip, and how many frames it has in all."""
+        """Every 4th face of a clip, and the clip's number of frames."""
         if self.faces is None:
             faces, number = [], -1
             for number, (time, frame) in enumerate(clip.timed_frames()):
@@ -128,7 +128,7 @@ class HiCMAE(TorchEncoder):
                     faces.append(Face(number, time, resized(centre(frame, min(frame.shape[:2])))))
             return faces, number + 1
         files = face_files(self.faces, clip.id)
-        # A sound file has no frame rate, and the preset `published` goes by numbers alone.
+        # The preset `published` needs no times, and a sound file has no frame rate.
         fps = clip.fps if self.preset == "reference" else float("nan")
         numbers = range(0, len(files), EVERY)
         return [Face(number, number / fps, resized(read_picture(files[number]))) for number in numbers], len(files)
@@ -139,7 +139,7 @@ class HiCMAE(TorchEncoder):
 
 
 def published(faces: list[Face], count: int, sound: np.ndarray) -> Iterator[tuple[list[Face], np.ndarray]]:
-    """Each window of at most 16 faces with its sound, as the challenge's extraction cut a clip of `count` frames."""
+    """Windows of at most 16 faces, each with its sound, as the challenge's extraction cut a clip of `count` frames."""
     faces = faces + faces[-1:] * (FRAMES - len(faces))
     for start in range(0, len(faces), FRAMES):
         window = faces[start : start + FRAMES]
@@ -147,16 +147,16 @@ def published(faces: list[Face], count: int, sound: np.ndarray) -> Iterator[tupl
 
 
 def share_of_sound(sound: np.ndarray, first: int, last: int, count: int) -> np.ndarray:
-    """The sound of the frames from `first` to `last` of `count`, by shares of the clip; at least `SHORTEST` samples."""
+    """The sound of frames `first` to `last` of `count`, by shares of the clip, padded to `SHORTEST` samples or more."""
     length, end = len(sound), max(count - 1, 1)
     part = sound[int(first / end * length) : int(min(last, end) / end * length)]
     return np.pad(part, (0, max(0, SHORTEST - len(part))))
 
 
 def reference(faces: list[Face], sound: np.ndarray, offset: float) -> Iterator[tuple[list[Face], np.ndarray]]:
-    """Each window of 16 faces with the sound of 256 rows that begins at the time of the first one.
+    """Windows of 16 faces, each with sound for 256 times of the spectrogram, from the time of the first face.
 
-    offset: of the first sample, in seconds from the first frame; before it there is silence
+    offset: time of the first sample, in seconds after the first frame; there is silence before it
     """
     before = round(offset * SAMPLE_RATE)
     sound = np.pad(sound, (before, 0)) if before > 0 else sound[-before:]
@@ -166,7 +166,7 @@ def reference(faces: list[Face], sound: np.ndarray, offset: float) -> Iterator[t
 
 
 def pixels(window: list[Face]) -> np.ndarray:
-    """(3, 16, 160, 160) float32, normalised; zeros stand for the faces that are lacking of 16."""
+    """(3, 16, 160, 160) float32, normalised; zeros in place of missing faces."""
     batch = np.zeros((3, FRAMES, SIDE, SIDE), np.float32)
     pictures = torch.from_numpy(np.stack([face.picture for face in window])).float()
     batch[:, : len(window)] = normalise(pictures, IMAGENET_MEAN, IMAGENET_STD).transpose(0, 1)
@@ -174,7 +174,7 @@ def pixels(window: list[Face]) -> np.ndarray:
 
 
 def resized(picture: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """(side, side, 3) uint8, of a picture of any size."""
+    """A picture of any size as (side, side, 3) uint8."""
     image = Image.fromarray(np.ascontiguousarray(picture))
     return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
 
@@ -182,14 +182,14 @@ def resized(picture: np.ndarray, side: int = SIDE) -> np.ndarray:
 def face_files(folder: Path, clip: str) -> list[Path]:
     """The pictures of a clip's aligned faces. Raises MediaError: there are none."""
     names = [form + suffix for form in spellings(clip) for suffix in ("", "_aligned")]
-    own = next((folder / name for name in names if (folder / name).is_dir()), folder / clip)
-    files = sorted(path for path in own.glob("*") if path.suffix.lower() in PICTURES)
+    clip_folder = next((folder / name for name in names if (folder / name).is_dir()), folder / clip)
+    files = sorted(path for path in clip_folder.glob("*") if path.suffix.lower() in PICTURES)
     if not files:
         raise MediaError(
             "no-faces",
-            own,
+            clip_folder,
             "no pictures of aligned faces",
-            "Expected a folder of this name, or with _aligned behind it, with a picture a frame.",
+            "Expected a folder with this name, or this name and _aligned, that holds one picture per frame.",
         )
     return files
 
@@ -199,19 +199,19 @@ def read_picture(file: Path) -> np.ndarray:
     try:
         with Image.open(file) as image:
             return np.asarray(image.convert("RGB"))
-    except Exception as error:  # each format fails in its own ways
-        raise MediaError("unreadable", file, "not a picture that can be read") from error
+    except Exception as error:  # each format fails in its own way
+        raise MediaError("unreadable", file, "not a readable picture") from error
 
 
 def fbank(sound: np.ndarray) -> np.ndarray:
-    """Kaldi's log-mel spectrogram, (256, 128) float32, in the scale that the model was trained with.
+    """Kaldi's log-mel spectrogram, (256, 128) float32, in the scale of the model's training.
 
-    Windows of 25 ms (Hann) every 10 ms, as many as fit; each less its mean and with its treble raised; the power in 128
-    bands from 20 Hz. Where sound lacks, rows are 0, before they are scaled.
+    Hann windows of 25 ms every 10 ms, as many as fit, each minus its mean and pre-emphasised; the power in 128 bands
+    from 20 Hz. If the sound is too short, the remaining rows are 0 before scaling.
     """
     rows = np.zeros((TIMES, BANDS), np.float32)
     if len(sound) >= WINDOW:
-        # Transformers' `spectrogram` gives the same numbers, but takes ten times as long: it goes window by window.
+        # transformers' `spectrogram` gives the same numbers, but works window by window, which takes ten times as long.
         parts = np.lib.stride_tricks.sliding_window_view(sound.astype(np.float64), WINDOW)[::HOP][:TIMES]
         parts = parts - parts.mean(1, keepdims=True)
         treble = parts * np.r_[1 - EMPHASIS, np.ones(WINDOW - 1)]
@@ -226,18 +226,18 @@ def fbank(sound: np.ndarray) -> np.ndarray:
 @cache
 def _filters() -> np.ndarray:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the lowest bands are narrower than a bin and stay empty, in Kaldi, too
+        warnings.simplefilter("ignore")  # the lowest bands are narrower than a bin and stay empty, as in Kaldi
         return mel_filter_bank(
             FFT // 2 + 1, BANDS, 20.0, SAMPLE_RATE / 2, SAMPLE_RATE, mel_scale="kaldi", triangularize_in_mel_space=True
         )
 
 
 # ----------------------------------------------------------------------------------- the model
-# Tokens are (B, N, C). Attention has biases for queries and values, none for keys.
+# Tokens are (B, N, C). In attention, queries and values have biases, keys do not.
 
 
 class Sizes(NamedTuple):
-    """Of a model; the defaults are HiCMAE-B's. Patches: frames × height × width, and times × bands."""
+    """The sizes of a model; the defaults are HiCMAE-B's. Patches: frames × height × width, and times × bands."""
 
     width: int = 512
     depth: int = DEPTH
@@ -247,7 +247,7 @@ class Sizes(NamedTuple):
 
 
 def measure(state: State, path: Path) -> Sizes:
-    """The sizes of the model that a checkpoint is of. Raises ValidationError: it is of none."""
+    """The sizes of a checkpoint's model. Raises ValidationError: it is not a HiCMAE checkpoint."""
     width, _, times, height, breadth = sizes(state, "encoder.patch_embed.proj.weight", path, axes=5)
     _, _, rows, bands = sizes(state, "encoder_audio.patch_embed.proj.weight", path, axes=4)
     depth, fused = count(state, r"encoder\.blocks\.(\d+)\."), count(state, r"encoder_fusion\.blocks\.(\d+)\.")
@@ -275,7 +275,7 @@ class HiCMAEModel(nn.Module):
 
     @staticmethod
     def initial(width: int, depth: int = DEPTH) -> dict[str, torch.Tensor]:
-        """What a checkpoint of the pre-training lacks."""
+        """Values for what a checkpoint from pre-training lacks."""
         even = {f"{kind}_layer_weights": torch.full((depth,), 0.1) for kind in ("video", "audio")}
         return {**even, "fc_norm.weight": torch.ones(4 * width), "fc_norm.bias": torch.zeros(4 * width)}
 
@@ -289,7 +289,7 @@ class HiCMAEModel(nn.Module):
 
 
 class Trunk(nn.Module):
-    """One modality: patches to tokens (B, N, width), and the means over tokens of every layer (depth, B, width)."""
+    """The encoder of one modality: patches to tokens (B, N, width), and each layer's mean token (depth, B, width)."""
 
     def __init__(self, patches: nn.Module, width: int, depth: int):
         super().__init__()
@@ -307,16 +307,16 @@ class Trunk(nn.Module):
         return self.norm(x), torch.stack(means)
 
     def _places(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, width), computed and copied once: a GPU stops for each copy."""
+        """(N, width), computed and copied once: each copy would stall a GPU."""
         key = x.shape[1], x.device, x.dtype
         if key not in self._positions:
-            with torch.inference_mode(False):  # training may ask for them later
+            with torch.inference_mode(False):  # training may use them later
                 self._positions = {key: positions(*x.shape[1:]).to(x.device, x.dtype)}
         return self._positions[key]
 
 
 class Fusion(nn.Module):
-    """Each modality attends to the other as it was before the layer, then to itself."""
+    """In each layer, each modality attends to the other's input to that layer, then to itself."""
 
     def __init__(self, width: int, fused: int):
         super().__init__()
@@ -331,7 +331,7 @@ class Fusion(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention among the tokens, and what follows it."""
+    """A transformer layer: self-attention, then an MLP."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -350,7 +350,7 @@ class Block(Layer):
 
 
 class CrossBlock(Layer):
-    """Before that, attention to the other modality."""
+    """A transformer layer after cross-attention to the other modality."""
 
     def __init__(self, width: int):
         super().__init__(width)
@@ -362,7 +362,7 @@ class CrossBlock(Layer):
 
 
 class Heads(nn.Module):
-    """Attention of some tokens to others."""
+    """Multi-head attention of some tokens to others."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -397,9 +397,7 @@ class CrossAttention(Heads):
 
 
 def positions(tokens: int, width: int) -> torch.Tensor:
-    """The tokens' places as sines (even columns) and cosines (odd ones), as in "Attention is all you need": (tokens,
-    width).
-    """
+    """(tokens, width): sines in even columns, cosines in odd ones (Vaswani et al., "Attention is all you need")."""
     even = torch.arange(width, dtype=torch.float64) // 2 * 2 / width
     angles = torch.arange(tokens, dtype=torch.float64)[:, None] / 10_000**even
     return torch.where(torch.arange(width) % 2 == 0, angles.sin(), angles.cos()).float()

@@ -1,8 +1,8 @@
 """Any vision model of transformers: `hf-image:ID`, where ID is a hub id or a local folder.
 
-A row is one frame, through the model's own image processor: the image embedding where the model projects one (CLIP,
-SigLIP), else its pooled output (DINOv2, ConvNeXt), else the mean over the tokens of its last layer. A pooler that the
-checkpoint does not hold would be random and is left out. Only transformers' own code runs, never any from the hub.
+A row is one frame, prepared by the model's own image processor: the image embedding if the model has one (CLIP,
+SigLIP), else its pooled output (DINOv2, ConvNeXt), else the mean over the tokens of its last layer. A pooler that is
+not in the checkpoint would be random and is not used. Only transformers' own code runs, never code from the hub.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from blemore_baselines.encoders.weights import folder_name, loading, pretrained
 
 
 def frame_processor(folder: Path) -> Callable:
-    """A model's own image processor, which gives the same pixels whether or not torchvision is installed."""
+    """A model's own image processor. Its pixels do not depend on whether torchvision is installed."""
     with loading(folder):
         return AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
 
@@ -32,7 +32,6 @@ class HFImage(TorchEncoder):
     name = "hf-image"
     modality = "video"
     unit = "frame"
-    rows = "one a frame"
     weights = "https://huggingface.co/models"
     licence = "see the model's page"
     cpu_batch_size, gpu_batch_size = 16, 64
@@ -45,7 +44,7 @@ class HFImage(TorchEncoder):
 
     @cached_property
     def dim(self) -> int:
-        """Known from what the loaded model gives for one black frame: no two configurations name it alike."""
+        """The length of the loaded model's output for one black frame: its name in configurations varies."""
         self.load()
         with torch.inference_mode():
             item = next(self.items(ArrayClip(np.zeros((1, 64, 64, 3), np.uint8))))
@@ -55,9 +54,9 @@ class HFImage(TorchEncoder):
         with loading(self.checkpoint):
             config = AutoConfig.from_pretrained(self.checkpoint, trust_remote_code=False)
         self.processor = frame_processor(self.checkpoint)
-        if hasattr(config, "mask_ratio"):  # masked autoencoders would look at a random part of the frame
+        if hasattr(config, "mask_ratio"):  # masked autoencoders would see a random part of the frame
             config.mask_ratio = 0.0
-        # Heads for what the model was trained on are of no use here.
+        # The heads of the model's training tasks are not used.
         model = pretrained(
             AutoModel, self.checkpoint, unused=".*", optional=r"(.*\.)?pooler\.", config=config, dtype=self.dtype
         )
@@ -65,7 +64,7 @@ class HFImage(TorchEncoder):
         self.pooled = not model.lacking
 
     def items(self, clip: Clip) -> Iterator[np.ndarray]:
-        """(3, height, width) float32, one a frame."""
+        """(3, height, width) float32, one per frame."""
         for frame in clip.frames():
             yield self.processor(frame, return_tensors="np", input_data_format="channels_last")["pixel_values"][0]
 

@@ -1,8 +1,8 @@
 """Any VideoMAE of transformers: `hf-video:ID`, where ID is a hub id or a local folder.
 
-A row is as many consecutive frames as the model sees at once (16), through its own image processor: what its
-classifier sees, where the checkpoint has one, else the mean over the tokens. The last row sees the clip's last 16
-frames; a shorter clip's last frame is held. Only transformers' own code runs, never any from the hub.
+A row stands for the consecutive frames that the model sees together (16), prepared by its own image processor: the
+classifier's input if the checkpoint has a classifier, else the mean over the tokens. The last row sees the clip's last
+16 frames; a shorter clip repeats its last frame. Only transformers' own code runs, never code from the hub.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from blemore_baselines.encoders.frames import windows
 from blemore_baselines.encoders.huggingface_image import HFImage, frame_processor
 from blemore_baselines.encoders.weights import loading, pretrained
 
-# Attention has a bias for keys in some versions of transformers, which is 0; no checkpoint has one.
+# In some versions of transformers, attention has a bias for keys, which is 0. No checkpoint has one.
 KEY_BIAS = r".*\.attention\.key\.bias"
 
 
@@ -36,7 +36,7 @@ class HFVideo(HFImage):
             config = AutoConfig.from_pretrained(self.checkpoint, trust_remote_code=False)
         if not isinstance(config, VideoMAEConfig):
             message = f"a model of the type {config.model_type}; expected videomae"
-            hint = "For models that see one frame at a time there is hf-image:ID."
+            hint = "For models that see one frame at a time, use hf-image:ID."
             raise ValidationError(Problem("bad-weights", str(self.checkpoint), message, hint=hint))
         return config
 
@@ -48,7 +48,7 @@ class HFVideo(HFImage):
         classifies = VideoMAEForVideoClassification.__name__ in (self.config.architectures or [])
         self.processor = frame_processor(self.checkpoint)
         kind = VideoMAEForVideoClassification if classifies else VideoMAEModel
-        # Without a classifier the rest of the checkpoint is a decoder of the pre-training.
+        # Without a classifier, the rest of the checkpoint is the decoder of pre-training.
         unused = "$^" if classifies else ".*"
         model = pretrained(kind, self.checkpoint, unused=unused, optional=KEY_BIAS, dtype=self.dtype)
         if classifies:

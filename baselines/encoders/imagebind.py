@@ -1,11 +1,11 @@
 """ImageBind's image encoder (Girdhar et al., 2023; https://github.com/facebookresearch/ImageBind, CC BY-NC-SA 4.0).
 
-A row is one frame: the embedding in the space that images share with sound and text, of length 1. Pixels: shorter
-side 224 by bilinear without smoothing (as ImageBind reads videos), the centre (half a pixel is rounded up), CLIP's mean
-and deviation.
+A row is one frame: its embedding, of length 1, in the space that images share with sound and text. Pixels: the shorter
+side resized to 224 (bilinear without antialiasing, as ImageBind reads videos), the centre square (half a pixel is
+rounded up), CLIP's mean and deviation.
 
-The trunk is CLIP's architecture under other names. Its stem is a convolution over two frames, which a still fills
-with twice the same; so the kernel can be summed over time. The checkpoint's other modalities are left aside.
+The trunk is CLIP's architecture under other names. Its stem is a convolution over two frames. A still image fills both,
+so the kernel is summed over time. The checkpoint's other modalities are ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from blemore_baselines.encoders.frames import CLIP_MEAN, CLIP_STD, bilinear, cen
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build, count, fill, read, sizes
 
-HEAD_WIDTH = 80  # of attention: 1280 / 16, which no shape in a checkpoint tells
+HEAD_WIDTH = 80  # of attention: 1280 / 16; it does not follow from any shape in the checkpoint
 STEM, TRUNK, HEAD = (f"modality_{part}.vision." for part in ("preprocessors", "trunks", "heads"))
 PLACES = STEM + "pos_embedding_helper.pos_embed"
 EMBEDDINGS = r"vision_model\.embeddings\."
@@ -48,7 +48,6 @@ class ImageBind(TorchEncoder):
     modality = "video"
     dim = 1024
     unit = "frame"
-    rows = "one a frame"
     weights = "https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth"
     file = "imagebind_huge.pth"
     licence = "CC BY-NC-SA 4.0"
@@ -81,7 +80,7 @@ class ImageBind(TorchEncoder):
         self.model.eval().to(self.device, self.dtype)
 
     def items(self, clip: Clip) -> Iterator[np.ndarray]:
-        """(side, side, 3) uint8, one a frame."""
+        """(side, side, 3) uint8, one per frame."""
         resized = (bilinear(frame, short_side(frame, self.side)) for frame in clip.frames())
         return (centre(frame, self.side, math.ceil) for frame in resized)
 

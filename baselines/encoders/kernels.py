@@ -1,6 +1,6 @@
 """Faster replacements for parts of models on a GPU, with the same results up to rounding.
 
-On a GPU, most time goes into passes over memory between the large products. On the CPU, models are left unchanged, so
+On a GPU, passes over memory between the large products take most of the time. On the CPU, models stay unchanged, so
 features keep their bytes.
 """
 
@@ -17,7 +17,7 @@ QUICK = 1.702  # of the quick GELU, x · σ(1.702 x)
 
 
 class Patches(nn.Module):
-    """A convolution whose kernels do not overlap, as one product: (B, C, …) to (B, width, …).
+    """A convolution with kernels that do not overlap, as one product: (B, C, …) to (B, width, …).
 
     GPUs have no good kernel for few channels and large strides, and some versions of torch take gigabytes for it.
     """
@@ -52,20 +52,20 @@ class QuickMLP(nn.Module):
 
 
 def accelerate(model: nn.Module) -> None:
-    """Replace the parts of a model for which there are quicker ones, in place."""
+    """Replace parts of a model by faster ones, in place."""
     from transformers.activations import QuickGELUActivation
     from transformers.models.clip.modeling_clip import CLIPMLP
 
     example = next(model.parameters())
     for module in list(model.modules()):
-        for name in list(getattr(module, "parametrizations", ())):  # such as a weight's norm: computed once
+        for name in list(getattr(module, "parametrizations", ())):  # such as weight normalisation: computed once
             remove_parametrizations(module, name)
         for name, part in list(module.named_children()):
             if isinstance(part, (nn.Conv2d, nn.Conv3d)) and _is_patching(part):
                 module.add_module(name, Patches(part))
             elif isinstance(part, CLIPMLP) and isinstance(part.activation_fn, QuickGELUActivation):
                 module.add_module(name, QuickMLP(part.fc1, part.fc2))
-        table = vars(module).get("position_embeddings")  # computed, neither parameter nor buffer
+        table = vars(module).get("position_embeddings")  # neither a parameter nor a buffer
         if isinstance(table, torch.Tensor):
             module.position_embeddings = table.to(example)
 

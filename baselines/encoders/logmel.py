@@ -1,8 +1,8 @@
 """Log-mel spectrogram: an audio encoder without weights.
 
-A row is 20 ms of sound seen through a window of 40 ms, centred on the row's time (0, 20, 40 … ms; silence is put
-before the start and after the end): 80 mel bands from 30 Hz to 8 kHz, natural logarithm of the power. A clip of n
-samples at 16 kHz gives 1 + n // 320 rows, also where it is shorter than a window.
+There is a row every 20 ms (0, 20, 40 … ms), from a window of 40 ms centred on that time; silence is added before the
+start and after the end. A row holds the natural logarithm of the power in 80 mel bands from 30 Hz to 8 kHz. A clip of n
+samples at 16 kHz gives 1 + n // 320 rows, even if it is shorter than a window.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WINDOW = 640  # samples: long enough to tell the harmonics of a low voice apart
 HOP = 320
 FFT = 1024
 BANDS = 80
-FLOOR = 1e-6  # of the power, before the logarithm: about 100 dB under a full-scale tone
+FLOOR = 1e-6  # of the power, before the logarithm: about 100 dB below a full-scale tone
 
 
 class LogMel(Encoder):
@@ -41,7 +41,7 @@ class LogMel(Encoder):
         )
 
     def _encode(self, clip: Clip) -> np.ndarray:
-        # Padding with zeros rather than by mirroring: it is right for any length, down to one sample.
+        # Padded with zeros: mirroring would fail for very short sounds.
         power = spectrogram(
             clip.audio(),
             self._window,

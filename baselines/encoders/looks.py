@@ -2,13 +2,13 @@
 
 A row is one frame, and depends on that frame alone. It holds
 
-- for each cell of a grid of GRID × GRID: the mean colour (L, a, b), and the detail at two scales: the mean difference
-  from a blurred frame;
+- for each cell of a grid of GRID × GRID: the mean colour (L, a, b), and the detail at two scales: the mean absolute
+  difference from a blurred frame;
 - for each of three bands (hair at the top, the face in the middle, clothes at the bottom): how often each colour and
   each lightness occurs. Square roots of the shares make rare colours count; positions within a band do not matter.
 
-Colours are CIE L*a*b*: L from 0 to 100, a and b about ±100. All is computed on a frame of SIDE × SIDE pixels, whatever
-its shape was.
+Colours are CIE L*a*b*: L from 0 to 100, a and b about ±100. Everything is computed on the frame resized to SIDE × SIDE
+pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIDE = 96  # pixels
 GRID = 6  # cells along a side
 BANDS = 3
 SCALES = (1.0, 3.0)  # of the blur, in pixels
-# Limits between bins: close together near grey, where most colours of a studio are.
+# Bin edges. They are close together near grey, where most colours of a studio are.
 TINTS = np.array([-24, -12, -6, -2, 2, 6, 12, 24, 48], dtype=np.float32)  # of a and of b
 TONES = np.linspace(0, 100, 9, dtype=np.float32)[1:-1]  # of L
 
@@ -33,7 +33,6 @@ class Looks(Encoder):
     modality = "video"
     dim = GRID * GRID * (3 + len(SCALES)) + BANDS * ((len(TINTS) + 1) ** 2 + len(TONES) + 1)
     unit = "frame"
-    rows = "one a frame"
     revision = "1"
     packages = ("opencv-python-headless",)
 

@@ -1,19 +1,18 @@
-"""OpenFace, by its output files: a CSV a clip, a row a frame. OpenFace 2 is also run, where it is installed.
+"""OpenFace, from its output files: one CSV per clip, one row per frame. OpenFace 2 is also run, if it is installed.
 
-OpenFace 2 (github.com/TadasBaltrusaitis/OpenFace): 17 intensities of action units, then the head's pose Rx, Ry, Rz
-(radians), Tx, Ty, Tz (mm), then 8 of gaze: two vectors and two angles. Features are (frames, 31) in this order, which
-is not that of the file. As in the challenge's own features, two measures of a frame are judged one after the other:
-`success` is 1 where it was measured, and `confidence` is 0.85 or more. Each must be good in enough of the frames, and
-frames that fail it are interpolated before the next one is looked at. Older versions wrote no angles: they are computed
-from the vectors as later versions do, atan2(x, −z) and atan2(y, −z) of the two vectors' mean.
+OpenFace 2 (github.com/TadasBaltrusaitis/OpenFace): the intensities of 17 action units, then the head's pose Rx, Ry, Rz
+(radians), Tx, Ty, Tz (mm), then 8 columns of gaze: two vectors and two angles. Features are (frames, 31) in this order,
+which is not the file's. As in the challenge's features, a frame is good if `success` is 1 and `confidence` is at least
+0.85. The two are applied one after the other: enough frames must be good by `success`, the others are interpolated;
+then the same by `confidence`. Older versions of OpenFace wrote no angles. They are computed from the vectors as later
+versions do: atan2(x, −z) and atan2(y, −z) of the mean of the two vectors.
 
 OpenFace 3 (github.com/CMU-MultiComp-Lab/OpenFace-3.0), as in the dataset's `OpenFace_3_*` folders: the columns
-`emotion_index`, `gaze_yaw`, `gaze_pitch` and `action_units`, a bracketed list of 8 numbers in one
-cell. Features are (frames, 11) in this order. A frame on which OpenFace failed holds `nan`.
+`emotion_index`, `gaze_yaw`, `gaze_pitch` and `action_units`, a bracketed list of 8 numbers in one cell. Features are
+(frames, 11) in this order. A frame on which OpenFace failed holds `nan`.
 
-A frame that is not good is interpolated over time from its neighbours, so that no frame moves; before the first good
-one and after the last one these are held. A clip with too few good frames is refused rather than filled with what was
-never measured.
+A frame that is not good is interpolated over time between its good neighbours; frames before the first good one or
+after the last one repeat it. A clip with too few good frames is refused rather than filled with invented values.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from __future__ import annotations
 import csv
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,8 +31,8 @@ from blemore.labels import MEDIA_SUFFIXES
 from blemore_baselines.clips.media import Clip, MediaError
 from blemore_baselines.encoders.base import Encoder
 
-GOOD_SHARE = 0.85  # of frames; fewer, and a clip is refused
-CONFIDENCE = 0.85  # OpenFace 2's, of a good frame
+GOOD_SHARE = 0.85  # of frames; a clip with fewer is refused
+CONFIDENCE = 0.85  # the least confidence of a good frame (OpenFace 2)
 PROGRAM = "FeatureExtraction"
 GAZE = tuple(f"gaze_{eye}_{axis}" for eye in (0, 1) for axis in "xyz")
 GAZE_ANGLES = ("gaze_angle_x", "gaze_angle_y")
@@ -46,7 +46,7 @@ N_ACTION_UNITS = 8
 
 
 class TooFewGoodFrames(ValueError):
-    """Most of a clip may have been measured, but not enough of it."""
+    """Too few frames of a clip are good."""
 
 
 class OpenFace3(Encoder):
@@ -54,7 +54,6 @@ class OpenFace3(Encoder):
     modality = "video"
     dim = len(SCALARS) + N_ACTION_UNITS
     unit = "frame"
-    rows = "one a frame"
     revision = "1"
     weights = "CSV files of OpenFace 3, as in the dataset's folders"
     licence = "see github.com/CMU-MultiComp-Lab/OpenFace-3.0"
@@ -62,28 +61,11 @@ class OpenFace3(Encoder):
     suffixes: tuple[str, ...] = (".csv",)
 
     def _encode(self, clip: Clip) -> np.ndarray:
-        return self._read(clip.path, clip)
-
-    def _read(self, path: Path, clip: Clip) -> np.ndarray:
-        try:
-            return self.read_csv(path)
-        except FileNotFoundError:
-            raise MediaError("missing-file", clip.path, "there is no such file") from None
-        except OSError as error:
-            raise MediaError("unreadable", clip.path, f"cannot be read: {error.strerror}") from None
-        except TooFewGoodFrames as error:
-            hint = "Is the face hidden, turned away, or out of the picture?"
-            raise MediaError("few-good-frames", clip.path, str(error), hint) from None
-        except ValueError as error:
-            raise MediaError("bad-openface-file", clip.path, str(error)) from None
-
-    @staticmethod
-    def read_csv(path: Path) -> np.ndarray:
-        return read_openface3_csv(path)
+        return _read(read_openface3_csv, clip.path, clip)
 
 
 class OpenFace2(OpenFace3):
-    """Reads OpenFace 2's CSV files; of any other file it has OpenFace make one.
+    """Reads OpenFace 2's CSV files, and runs OpenFace 2 on any other file.
 
     weights: the program `FeatureExtraction`; None: the one on the PATH
     """
@@ -101,9 +83,9 @@ class OpenFace2(OpenFace3):
 
     def _encode(self, clip: Clip) -> np.ndarray:
         if clip.path.suffix.lower() == ".csv":
-            return self._read(clip.path, clip)
+            return _read(read_openface2_csv, clip.path, clip)
         with TemporaryDirectory() as folder:
-            return self._read(self._run(clip, Path(folder)), clip)
+            return _read(read_openface2_csv, self._run(clip, Path(folder)), clip)
 
     def _run(self, clip: Clip, folder: Path) -> Path:
         """The CSV file that OpenFace writes into a folder."""
@@ -112,8 +94,8 @@ class OpenFace2(OpenFace3):
             raise MediaError(
                 "no-openface",
                 clip.path,
-                f"is no CSV file of OpenFace 2, and its program {self.program} is not installed",
-                "Install it from github.com/TadasBaltrusaitis/OpenFace and put it on the PATH or name it with"
+                f"not a CSV file of OpenFace 2, and its program {self.program} is not installed",
+                "Install it from github.com/TadasBaltrusaitis/OpenFace and put it on the PATH, or name it with"
                 " --weights; or run it elsewhere and give the folder of its CSV files.",
             )
         try:
@@ -124,20 +106,31 @@ class OpenFace2(OpenFace3):
         files = sorted(folder.glob("*.csv"))
         if run.returncode or len(files) != 1:
             words = (run.stderr.strip() or run.stdout.strip() or "nothing").splitlines()[-1]
-            message = f"{PROGRAM} ended with {run.returncode} and {len(files)} CSV files; it said: {words}"
+            message = f"{PROGRAM} exited with {run.returncode} and wrote {len(files)} CSV files; it printed: {words}"
             raise MediaError("openface-failed", clip.path, message)
         return files[0]
 
-    @staticmethod
-    def read_csv(path: Path) -> np.ndarray:
-        return read_openface2_csv(path)
+
+def _read(read: Callable[[Path], np.ndarray], path: Path, clip: Clip) -> np.ndarray:
+    """The features of a clip from an OpenFace file. Raises MediaError."""
+    try:
+        return read(path)
+    except FileNotFoundError:
+        raise MediaError("missing-file", clip.path, "there is no such file") from None
+    except OSError as error:
+        raise MediaError("unreadable", clip.path, f"cannot be read: {error.strerror}") from None
+    except TooFewGoodFrames as error:
+        hint = "Is the face hidden, turned away, or out of the picture?"
+        raise MediaError("few-good-frames", clip.path, str(error), hint) from None
+    except ValueError as error:
+        raise MediaError("bad-openface-file", clip.path, str(error)) from None
 
 
 # -------------------------------------------------------------------------------- OpenFace 2
 
 
 def read_openface2_csv(path: Path) -> np.ndarray:
-    """(frames, 31) float32. ValueError: the file is not OpenFace 2's, or too few of its frames are good."""
+    """(frames, 31) float32. Raises ValueError: the file is not OpenFace 2's, or too few of its frames are good."""
     header, rows = _read_cells(path)
     angles = GAZE_ANGLES if set(GAZE_ANGLES) <= set(header) else ()
     names = ("frame", "success", "confidence", *MEASURED, *angles)
@@ -149,7 +142,7 @@ def read_openface2_csv(path: Path) -> np.ndarray:
         x, y, z = features[:, -len(GAZE) :].reshape(-1, 2, 3).mean(axis=1).T
         features = np.column_stack([features, np.arctan2(x, -z), np.arctan2(y, -z)])
     if not (np.diff(number) > 0).all() or (number % 1 != 0).any() or number[0] < 0:
-        raise ValueError("its frame numbers do not rise; expected one row a frame, of one face")
+        raise ValueError("its frame numbers do not rise; expected one row per frame, of one face")
     # A frame without a row is not good either. OpenFace counts from 1, some tools from 0.
     at = (number - min(number[0], 1)).astype(int)
     goods = {
@@ -184,7 +177,7 @@ def is_openface3_csv(path: Path) -> bool:
 
 
 def read_openface3_csv(path: Path) -> np.ndarray:
-    """(frames, 11) float32. ValueError: the file is not OpenFace 3's, or too few of its frames are good."""
+    """(frames, 11) float32. Raises ValueError: the file is not OpenFace 3's, or too few of its frames are good."""
     header, rows = _read_cells(path)
     _check(header, rows, (*SCALARS, "action_units"))
     frames = np.array([_parse_row(header, cells, line) for line, cells in rows])
@@ -194,7 +187,7 @@ def read_openface3_csv(path: Path) -> np.ndarray:
 def _parse_row(header: list[str], cells: list[str], line: int) -> list[float]:
     row = dict(zip(header, cells))
     units = row["action_units"].strip("[] ").replace(",", " ").split()
-    # An empty or missing list is a frame without a face; any other length is a broken file.
+    # An empty or missing list means a frame without a face; any other length means a broken file.
     if len(units) not in (0, N_ACTION_UNITS) and units != ["nan"]:
         raise ValueError(f"line {line}: {len(units)} action units; expected {N_ACTION_UNITS}")
     values = [row[name] or "nan" for name in SCALARS] + (
@@ -210,7 +203,7 @@ def _parse_row(header: list[str], cells: list[str], line: int) -> list[float]:
 
 
 def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and each row with its line, without the spaces that older versions put around names and cells."""
+    """The header, and each row with its line number, without the spaces that older versions put around cells."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             lines = [[cell.strip() for cell in cells] for cells in csv.reader(file, skipinitialspace=True) if cells]
@@ -226,16 +219,16 @@ def _check(header: list[str], rows: list[tuple[int, list[str]]], columns: tuple[
         raise ValueError(f"{separated}. {SAVE_WITH_COMMAS}")
     absent = [name for name in columns if name not in header]
     if absent or not rows:
-        raise ValueError(f"no column {', '.join(absent)}" if absent else "no frames")
+        raise ValueError(f"has no column {', '.join(absent)}" if absent else "has no frames")
     for line, cells in rows:
         if len(cells) != len(header):
             raise ValueError(f"line {line}: {len(cells)} cells; expected {len(header)}, as in the header")
 
 
 def interpolate(frames: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """Frames (T, D) with those that are not `good` (T,) put linearly between their good neighbours.
+    """Frames (T, D), with those that are not `good` (T,) linearly interpolated between their good neighbours.
 
-    ValueError: less than `GOOD_SHARE` of the frames are good.
+    Raises TooFewGoodFrames: less than `GOOD_SHARE` of the frames are good.
     """
     _check_share(good.sum(), len(good))
     times = np.arange(len(frames))

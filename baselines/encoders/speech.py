@@ -6,15 +6,14 @@ features: preset `published`. The extractor that comes with the weights on the h
 voices to full level: preset `reference`.
 
 A row sees 400 samples directly and all others through attention; the next row starts 320 samples later. On the CPU,
-sounds are encoded one at a time. On a GPU, sounds of similar length are encoded together, padded and masked, so that no
-row sees the padding. Models that normalise over time in their first layer (HuBERT Base) would still see it, so they
-take one sound at a time there, too. A sound shorter than 400 samples is padded with silence after it was normalised,
-and gives one row. The memory of attention grows with the square of the rows: a sound of more than 2000 rows (40 s) is
-normalised as a whole, then encoded in even pieces of at most that length, with the same number of rows in total.
+sounds are encoded one at a time. On a GPU, sounds of similar length are encoded together, with padding that is masked
+for every row. Models that normalise over time in their first layer (HuBERT Base) would still see the padding, so they
+take one sound at a time there, too. A sound shorter than 400 samples is normalised, then padded with silence, and gives
+one row. The memory of attention grows with the square of the rows: a sound of more than 2000 rows (40 s) is normalised
+as a whole, then encoded in even pieces of at most that length, with the same number of rows in total.
 
-`layers`, such as 6-12: the mean of the outputs of these layers, counted from 1, each as it leaves its layer, so that
-all have the same scale. The default is the model's own output: the last layer's, which models of this size normalise
-again.
+`layers`, such as 6-12: the mean of these layers' outputs, counted from 1, without any final norm, so that all have the
+same scale. The default is the model's own output: the last layer's, which models of this size normalise once more.
 """
 
 from __future__ import annotations
@@ -50,17 +49,17 @@ from blemore_baselines.encoders.weights import folder_name, pretrained, quiet
 if TYPE_CHECKING:
     from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
-FIELD, HOP = 400, 320  # samples that a row sees, and from one row to the next
+FIELD, HOP = 400, 320  # samples: those that a row sees, and from one row to the next
 PIECE = 2000  # rows
-SHORTEST = 0.8  # of the longest sound that it is padded to
-MOST = 8_000_000  # rows × rows of the sounds that are encoded together: what attention takes memory by
+SHORTEST = 0.8  # shortest sound in a batch, as a share of the longest
+MOST = 8_000_000  # rows × rows, summed over the sounds of a batch: the memory of attention grows with it
 EPSILON = {"published": 1e-5, "reference": 1e-7}
-# In checkpoints but not in the models, or the other way about, and of no use here: what stands for masked sound.
+# The embedding of masked sound. It can be missing from the checkpoint or the model, and is not used here.
 MASK = r"masked_spec_embed$"
 
 
 class Speech(TorchEncoder, abstract=True):
-    """An encoder whose model makes a row of every 20 ms of a waveform."""
+    """An encoder whose model turns a waveform into one row per 20 ms."""
 
     modality = "audio"
     unit = "20 ms"
@@ -101,7 +100,7 @@ class Speech(TorchEncoder, abstract=True):
         return pieces(normalised(clip.audio(), EPSILON[self.preset]))
 
     def forward(self, batch: torch.Tensor, lengths: Sequence[int] | None = None) -> torch.Tensor:
-        """lengths: of the sounds in samples, where they are padded to one"""
+        """lengths: of the sounds in samples, if they are padded to the longest"""
         mask = None
         if lengths and min(lengths) < batch.shape[1]:
             mask = torch.arange(batch.shape[1]) < torch.tensor(lengths)[:, None]
@@ -117,19 +116,19 @@ class Speech(TorchEncoder, abstract=True):
             for place, index in zip(batch, group):
                 place[: len(items[index])] = items[index]
             output = self.forward(moved(batch, self.device).to(self.dtype), lengths).float()
-            rows |= {index: one[: rows_of(length)] for index, one, length in zip(group, output, lengths)}
+            rows |= {index: row[: rows_of(length)] for index, row, length in zip(group, output, lengths)}
         return [rows[index] for index in range(len(items))]
 
     def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Which of the sounds are encoded together, by their lengths in samples."""
+        """The indices of sounds that are encoded together, by their lengths in samples."""
         if getattr(self.model.config, "feat_extract_norm", None) != "layer":
             return [[index] for index in range(len(lengths))]
         return like_lengths(lengths)
 
     def _rows(self, output) -> torch.Tensor:
         if self.layers is None:
-            return output.last_hidden_state  # not hidden_states[-1], which lacks the last norm
-        layers = [output.hidden_states[layer] for layer in self.layers]  # [0] goes into layer 1
+            return output.last_hidden_state  # hidden_states[-1] would lack the last norm
+        layers = [output.hidden_states[layer] for layer in self.layers]  # [0] is the input of layer 1
         return torch.stack(layers).float().mean(dim=0)
 
 
@@ -159,18 +158,18 @@ class WavLM(Speech):
 
 
 class HFAudio(Speech):
-    """Any audio model of the hub or of a local folder, with its own preprocessing and its own rows.
+    """Any audio model on the hub or in a local folder, with its own preprocessing and its own rows.
 
-    Of a model with an encoder and a decoder the encoder. Sound is resampled to the model's rate. Where a model fills
-    each sound with silence to a fixed length, as Whisper does (30 s), only rows in which there is sound are kept; a
-    longer sound is refused. Code that lies beside a model is never run.
+    Of a model with an encoder and a decoder, only the encoder is used. Sound is resampled to the model's rate. If a
+    model pads each sound with silence to a fixed length, as Whisper does (30 s), only the rows of the sound are kept,
+    and a longer sound is refused. Code in the model's folder is never run.
     """
 
     name = "hf-audio"
     weights = "https://huggingface.co/models"
     licence = "see the model's page"
     unit = "step"
-    rows = "as the model has it"
+    rows = "as many as the model gives"
     presets: tuple[str, ...] = ("reference",)
 
     def __init__(self, preset: str | None = None, *, weights: str | Path, **options: Any):
@@ -182,7 +181,7 @@ class HFAudio(Speech):
     def dim(self) -> int:
         config = self._settings(AutoConfig)
         if not hasattr(config, "hidden_size"):
-            raise self._refusal(f"{type(config).__name__} names no hidden_size")
+            raise self._refusal(f"{type(config).__name__} has no hidden_size")
         return config.hidden_size
 
     def _settings(self, kind):
@@ -193,13 +192,11 @@ class HFAudio(Speech):
             raise self._refusal(str(error).strip().partition("\n")[0]) from error
 
     def _refusal(self, reason: str) -> ValidationError:
-        return ValidationError(
-            Problem("bad-weights", str(self.checkpoint), f"not an audio model that can be used: {reason}")
-        )
+        return ValidationError(Problem("bad-weights", str(self.checkpoint), f"not a usable audio model: {reason}"))
 
     def _load(self) -> None:
         self.extractor = self._settings(AutoFeatureExtractor)
-        # A head for another task may lie beside the model.
+        # The checkpoint may also hold a head for another task.
         model = pretrained(AutoModel, self.checkpoint, optional=MASK, unused=".", dtype=self.dtype)
         self.model = (model.get_encoder() if model.config.is_encoder_decoder else model).eval().to(self.device)
         self._check_layers()
@@ -213,8 +210,7 @@ class HFAudio(Speech):
             raise MediaError(
                 "too-long",
                 self.name,
-                f"{len(sound) / rate:.1f} s of sound; expected at most {longest / rate:.1f} s, "
-                "which is all that this model hears",
+                f"{len(sound) / rate:.1f} s of sound; expected at most {longest / rate:.1f} s, the model's limit",
             )
         yield sound
 
@@ -239,7 +235,7 @@ class HFAudio(Speech):
 
 
 class GatedAttention(nn.Module):
-    """WavLM's attention by torch's fused kernel; the model's own forms all weights of all heads."""
+    """WavLM's attention with torch's fused kernel. The original holds the weights of all heads in memory."""
 
     def __init__(self, own: WavLMAttention):
         super().__init__()
@@ -257,7 +253,7 @@ class GatedAttention(nn.Module):
         """
         own, length = self.own, hidden_states.shape[1]
         if position_bias is None:
-            wide = -(-length // 8) * 8  # the kernel asks for lines of a multiple of 8, else it copies
+            wide = -(-length // 8) * 8  # the kernel copies the bias unless its lines are a multiple of 8
             position_bias = own.compute_bias(length, wide)[None].contiguous()
         x = hidden_states.unflatten(-1, (own.num_heads, -1)).transpose(1, 2)
         gate, reset = own.gru_rel_pos_linear(x).unflatten(-1, (2, 4)).sum(-1).sigmoid().chunk(2, dim=-1)
@@ -273,7 +269,7 @@ class GatedAttention(nn.Module):
 
 
 def longest_sound(extractor) -> int | None:
-    """How many samples an extractor takes before it drops the rest without a word; None: any number."""
+    """The number of samples after which an extractor silently drops the rest; None: no limit."""
     if isinstance(extractor, WhisperFeatureExtractor):
         return extractor.n_samples
     if isinstance(extractor, ASTFeatureExtractor):  # spectra of 25 ms, every 10 ms
@@ -282,9 +278,7 @@ def longest_sound(extractor) -> int | None:
 
 
 def normalised(sound: np.ndarray, epsilon: float) -> np.ndarray:
-    """The sound as a whole at mean 0 and (nearly) deviation 1, float32; at least `FIELD` samples, silence after the
-    end.
-    """
+    """The sound at mean 0 and (nearly) deviation 1, float32, padded with silence to at least `FIELD` samples."""
     sound = sound.astype(np.float64)
     return filled(((sound - sound.mean()) / np.sqrt(sound.var() + epsilon)).astype(np.float32))
 
@@ -294,7 +288,7 @@ def filled(sound: np.ndarray) -> np.ndarray:
 
 
 def pieces(sound: np.ndarray) -> Iterator[np.ndarray]:
-    """A sound as it is, or cut into even parts of at most `PIECE` rows; a row's samples are never torn apart."""
+    """A sound as it is, or in even pieces of at most `PIECE` rows. The samples of a row stay in one piece."""
     rows = rows_of(len(sound))
     cuts = np.linspace(0, rows, -(-rows // PIECE) + 1).astype(int)
     for first, end in zip(cuts[:-1], cuts[1:]):
@@ -306,7 +300,7 @@ def rows_of(samples: int) -> int:
 
 
 def like_lengths(lengths: Sequence[int]) -> list[list[int]]:
-    """The places of lengths that are near enough to each other to be padded to one, the longest first.
+    """Groups of indices of similar lengths, the longest first, to be padded to the same length.
 
     >>> like_lengths([16_000, 80_000, 79_000, 14_000])
     [[1, 2], [0, 3]]
@@ -328,6 +322,6 @@ def parse_layers(text: str) -> range:
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= first <= last:
-        message = f"{text!r}; expected one layer or a first and a last, as 6-12, counted from 1"
+        message = f"{text!r}; expected one layer, or the first and the last, such as 6-12, counted from 1"
         raise ValidationError(Problem("bad-layers", "layers", message))
     return range(first, last + 1)

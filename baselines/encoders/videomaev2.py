@@ -1,14 +1,14 @@
 """VideoMAE V2, fine-tuned on Kinetics-710 (Wang et al., 2023; https://github.com/OpenGVLab/VideoMAEv2, code MIT).
 
-A row is 16 consecutive frames: the mean over all tokens, layer-normed, as the classifier would see it.
+A row stands for 16 consecutive frames: the mean over all tokens, layer-normed, which is the classifier's input.
 
-Preset `published`, as the challenge's features were made: channels in the order BGR, squashed to 224 × 224, in 0…1
-without mean and deviation, the last 16 filled up with black. `reference`, as the model was trained: RGB, shorter side
-224, the centre, ImageNet's mean and deviation; the last row sees the clip's last 16 frames (a shorter clip's last frame
-is held). Both resize by bilinear without smoothing.
+Preset `published`, as the challenge's features were made: channels in the order BGR, frames squashed to 224 × 224,
+values in 0…1 without mean and deviation, the last 16 frames completed with black ones. `reference`, as the model was
+trained: RGB, the shorter side resized to 224, the centre square, ImageNet's mean and deviation; the last row sees the
+clip's last 16 frames, and a shorter clip repeats its last frame. Both resize by bilinear without antialiasing.
 
-The encoder is VideoMAE's, under other names. Queries and values have a bias, keys have none; where transformers gives
-them one (5.17 does), it is zero. Positions are computed.
+The encoder is VideoMAE's, under other names. Queries and values have a bias, keys do not; if transformers gives keys
+one (5.17 does), it is zero. Positions are computed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Pooled(torch.nn.Module):
 
 
 class VideoMAEV2(TorchEncoder):
-    """The giant model, as the challenge's released features."""
+    """The giant model, as in the challenge's released features."""
 
     name = "videomaev2"
     modality = "video"
@@ -82,7 +82,7 @@ class VideoMAEV2(TorchEncoder):
     presets = ("published", "reference")
     cpu_batch_size, gpu_batch_size = 4, 8
     packages = ("torch", "transformers", "opencv-python-headless")
-    head_width = 88  # of attention: 1408 / 16, which no shape in a checkpoint tells
+    head_width = 88  # of attention: 1408 / 16; it does not follow from any shape in the checkpoint
 
     def _load(self) -> None:
         from transformers import VideoMAEConfig
@@ -100,7 +100,7 @@ class VideoMAEV2(TorchEncoder):
             image_size=SIDE,
             num_frames=FRAMES,
             layer_norm_eps=1e-6,
-            use_mean_pooling=True,  # which leaves out a last norm over tokens
+            use_mean_pooling=True,  # no last norm over tokens
         )
         self.model = build(Pooled, config)
         fill(self.model, state, path, RULES, unused=r"head\.(weight|bias)$")
@@ -124,7 +124,7 @@ class VideoMAEV2(TorchEncoder):
 
 
 class VideoMAEV2Base(VideoMAEV2):
-    """The base model, distilled from the giant one; takes the small model's file, too."""
+    """The base model, distilled from the giant one. It also reads the small model's file."""
 
     name = "videomaev2-base"
     dim = 768

@@ -1,15 +1,16 @@
 """Video Swin Transformer, trained on Kinetics-400 (Liu et al., 2022).
 
 https://github.com/SwinTransformer/Video-Swin-Transformer (Apache 2.0). The weights are torchvision's (BSD 3-clause),
-whose names the modules below bear; files of the authors' own code, which builds on mmaction, are read as well.
+and the modules below have torchvision's names. Checkpoints of the authors' own code, which builds on mmaction, can be
+read as well.
 
-A row is 32 consecutive frames, a new row every 16: the mean over all tokens after the last norm. Pixels: shorter side
-256 by bilinear without smoothing, the centre 224, ImageNet's mean and deviation.
+A row stands for 32 consecutive frames, with a new row every 16: the mean over all tokens after the last norm. Pixels:
+the shorter side resized to 256 (bilinear without antialiasing), the centre 224, ImageNet's mean and deviation.
 
-Preset `reference`: the last row sees the clip's last 32 frames (a shorter clip's last frame is held). `published`, as
-the challenge's features were made: the clip is cut into chunks of 10 s, the last one is filled up with black frames,
-and a chunk gives only the rows whose 32 frames lie within it. At 25 frames a second a chunk has 14 rows. These features
-cannot be reproduced all the same: they came from a model fine-tuned on 13 classes that was never released.
+Preset `reference`: the last row sees the clip's last 32 frames, and a shorter clip repeats its last frame. `published`,
+as the challenge's features were made: the clip is cut into chunks of 10 s, the last one is completed with black frames,
+and a chunk gives only the rows whose 32 frames lie within it. At 25 frames per second, a chunk has 14 rows. These
+features still cannot be reproduced: they came from a model fine-tuned on 13 classes that was never released.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class VideoSwinT(TorchEncoder):
     modality = "video"
     dim = 768
     unit = "32 frames, every 16"
-    rows = "1 + ⌈(frames − 32) / 16⌉, at least 1; published: 14 for each 10 s, begun or full, at 25 frames a second"
+    rows = "1 + ⌈(frames − 32) / 16⌉, at least 1; published: 14 per chunk of 10 s at 25 frames per second"
     weights = "https://download.pytorch.org/models/swin3d_t-7615ae03.pth"
     file = "swin3d_t-7615ae03.pth"
     licence = "BSD 3-clause (torchvision); trained on Kinetics-400"
@@ -102,7 +103,7 @@ class VideoSwinB(VideoSwinT):
 
 
 def chunked(frames: Iterable[np.ndarray], length: int) -> Iterator[Sequence[np.ndarray]]:
-    """The full windows of each chunk of so many frames, or of one window where that is more."""
+    """The full windows of each chunk of `length` frames, or of one window if that is longer."""
     length = max(length, FRAMES)
     rest = filled(frames, length)
     while chunk := list(islice(rest, length)):
@@ -113,7 +114,7 @@ def chunked(frames: Iterable[np.ndarray], length: int) -> Iterator[Sequence[np.n
 
 
 class Layout(NamedTuple):
-    """How a checkpoint names what it holds: the blocks of stage number `numbers[i]` are under `stage`."""
+    """The names in a checkpoint: the blocks of stage i are under `stage`, formatted with `numbers[i]`."""
 
     prefix: str
     stage: str
@@ -122,8 +123,8 @@ class Layout(NamedTuple):
 
 
 def layout(state: State) -> Layout:
-    """torchvision: stages lie at the even places of `features`, the mergers between them at the odd ones. mmaction: a
-    merger belongs to the stage before it, and all may lie under `backbone`.
+    """torchvision: `features` holds stages at even indices and the mergers between them at odd ones. mmaction: a merger
+    belongs to the stage before it, and everything may be under `backbone`.
     """
     prefix = "backbone." if any(key.startswith("backbone.") for key in state) else ""
     number = count(state, rf"{re.escape(prefix)}layers\.(\d+)\.")
@@ -148,7 +149,7 @@ def layout(state: State) -> Layout:
 class Swin3D(nn.Module):
     """Pixels (B, 3, T, H, W) to (B, C), where C is `width`, doubled after each stage but the last.
 
-    `depths`, `heads`: of each stage, how many blocks it has and how many heads of attention these have.
+    `depths`, `heads`: for each stage, its number of blocks, and the number of attention heads per block.
     """
 
     def __init__(self, width: int, depths: list[int], heads: list[int]):
@@ -170,7 +171,7 @@ class Swin3D(nn.Module):
 
 
 class Merger(nn.Module):
-    """Each 2 × 2 neighbours become one token of twice the width."""
+    """Merges each 2 × 2 neighbouring tokens into one token of twice the width."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -189,7 +190,7 @@ class Block(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attn = WindowAttention(width, heads, shifted)
-        # Dropouts do nothing here; they keep the places that the layers' names count.
+        # The dropout does nothing; it keeps the numbers in the layers' names.
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(0.0), nn.Linear(4 * width, width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -198,7 +199,7 @@ class Block(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention among the tokens of a window; in every other block, windows are shifted by half their size."""
+    """Attention among the tokens of a window. In every other block, windows are shifted by half their size."""
 
     def __init__(self, width: int, heads: int, shifted: bool):
         super().__init__()
@@ -206,7 +207,7 @@ class WindowAttention(nn.Module):
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         t, h, w = WINDOW
         self.relative_position_bias_table = nn.Parameter(torch.empty((2 * t - 1) * (2 * h - 1) * (2 * w - 1), heads))
-        # Which line of the table belongs to each pair of places in a window: the checkpoint holds it.
+        # The row of the table for each pair of places in a window. It is in the checkpoint.
         self.relative_position_index: torch.Tensor
         self.register_buffer("relative_position_index", torch.empty(t * h * w, t * h * w, dtype=torch.long))
         self._biases: dict[tuple, list[torch.Tensor]] = {}
@@ -223,25 +224,25 @@ class WindowAttention(nn.Module):
         return self.proj(x.flatten(2)).flatten(0, 1).index_select(0, cut.origins).view(batch, *size, width)
 
     def _prepared(self, size: tuple[int, ...], cut: Windows, x: torch.Tensor) -> list[torch.Tensor]:
-        """What is added to the products of queries and keys in each kind of window, (1, heads, places, places)."""
+        """The bias of attention in each kind of window, (1, heads, places, places)."""
         key = size, x.device, x.dtype
         if key not in self._biases:
             index = self.relative_position_index[: cut.length, : cut.length]
             bias = self.relative_position_bias_table[index].permute(2, 0, 1)[None]
-            # Inputs of one size follow one another: those of the sizes before are dropped.
+            # Only the latest size is kept: inputs of one size follow each other.
             self._biases = {key: [(bias + mask.to(x.dtype)).contiguous() for mask in cut.masks]}
         return self._biases[key]
 
 
 class Windows(NamedTuple):
-    """How the tokens of a batch are put into windows. Windows of a kind follow one another, of all clips.
+    """How the tokens of a batch are put into windows. Windows are ordered by kind, across all clips.
 
     padding: of the axes from the last to the first, as `pad` takes it
-    length:  places in a window
-    places:  of each place in each window, the token of the padded batch that comes there
-    origins: of each token of the batch that is not padding, where among these it is
-    counts:  windows of each kind
-    masks:   of each kind, (places, places): −100 where two places came to lie in one window only by the shift
+    length:  number of places in a window
+    places:  for each place in each window, the index of its token in the padded batch
+    origins: for each token of the batch without padding, its index in `places`
+    counts:  number of windows of each kind
+    masks:   for each kind, (places, places): −100 if two places are in one window only because of the shift
     """
 
     padding: tuple[int, ...]
@@ -252,10 +253,10 @@ class Windows(NamedTuple):
     masks: list[torch.Tensor]
 
 
-@lru_cache(maxsize=32)  # clips differ in size: this many stay
-@torch.compiler.assume_constant_result  # a compiled model looks past the cache
+@lru_cache(maxsize=32)  # bounded, as clips differ in size
+@torch.compiler.assume_constant_result  # a compiled model would bypass the cache
 def windows_of(size: tuple[int, ...], batch: int, shifted: bool, device: torch.device) -> Windows:
-    """The windows of tokens (batch, *size)."""
+    """The windows of tokens of the shape (batch, *size)."""
     window = [min(pair) for pair in zip(WINDOW, size)]
     shift = [side // 2 if shifted and side < length else 0 for side, length in zip(window, size)]
     over = [-length % side for side, length in zip(window, size)]
@@ -274,7 +275,7 @@ def windows_of(size: tuple[int, ...], batch: int, shifted: bool, device: torch.d
 
 
 def _regions(padded: list[int], window: list[int], shift: list[int]) -> torch.Tensor:
-    """A number for each part of the shifted tokens, of size `padded`, that was one piece before the shift."""
+    """A region's number for each of the shifted tokens, of size `padded`. The shift did not tear a region apart."""
     region = torch.zeros(padded)
     for axis, (length, side, by) in enumerate(zip(padded, window, shift)):
         if by:

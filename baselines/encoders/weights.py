@@ -1,13 +1,13 @@
-"""Finding checkpoints and filling models with them: nothing is guessed, and nothing stays at random.
+"""Finds checkpoints and fills models with them: nothing is guessed, and no weight stays random.
 
 Weights are a hub id (fetched by huggingface_hub into its own cache), a folder as transformers saves it, or a file:
 `.safetensors`, or torch's own format, read with `weights_only` so that it cannot run code. A file that an encoder
 knows by name is looked for in the current folder and in `weights_folder()`.
 
-Every tensor of a model must come from the checkpoint and, save for parts that are known to be of no use, every tensor
-of the checkpoint must go into the model. What does not fit is refused, under its name in the checkpoint.
+Every tensor of a model must come from the checkpoint and, except for parts that are known to be unused, every tensor of
+the checkpoint must go into the model. Errors name the tensors that do not fit as the checkpoint does.
 
-transformers, which takes seconds to import, is imported when a model is made: a process that only decodes needs none.
+transformers, which takes seconds to import, is imported only when a model is made: decoding does not need it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Keys = Sequence[str]
 # A pattern of the model's keys; the checkpoint's key, with the pattern's groups; how its tensor becomes the model's.
 Rule = tuple[str, str, Callable[[torch.Tensor], torch.Tensor] | None]
 
-WRAPPERS = ("model", "module", "state_dict")  # what training scripts put a checkpoint's tensors under
-PARALLEL = "module."  # what torch's DataParallel puts before every name
+WRAPPERS = ("model", "module", "state_dict")  # keys under which training scripts save the tensors
+PARALLEL = "module."  # the prefix that torch's DataParallel adds to every name
 CONFIGS = ("config.json", "preprocessor_config.json")
 
 
@@ -47,9 +47,9 @@ CONFIGS = ("config.json", "preprocessor_config.json")
 
 
 def find(encoder: TorchEncoder, fetch: bool = True) -> Path:
-    """The file or folder of an encoder's weights; `fetch`: from the hub, where they are on one and not here yet.
+    """The file or folder of an encoder's weights; `fetch`: download them if they are on the hub and not here yet.
 
-    Raises FileError, which says how to get them, under which licence, and where to put them.
+    Raises FileError: the weights are not here. The hint says how to get them, their licence, and where to put them.
     """
     source = encoder.weights
     name = str(encoder.weights_path or encoder.file or source)
@@ -60,7 +60,7 @@ def find(encoder: TorchEncoder, fetch: bool = True) -> Path:
     if HUB_ID.fullmatch(name):
         try:
             return snapshot(name, fetch)
-        except Exception as error:  # of the network, the hub or the disk; they have no class in common
+        except Exception as error:  # from the network, the hub or the disk, without a common class
             reason = f"cannot be fetched from the hub: {first_line(error)}"
     page = f"https://huggingface.co/{source}" if HUB_ID.fullmatch(source) else source
     put = "keep them in one folder"
@@ -69,29 +69,29 @@ def find(encoder: TorchEncoder, fetch: bool = True) -> Path:
     command = (
         "" if is_by_hand(source, encoder.file) else f"by `blemore-baselines weights get {call_name(encoder)}`, or "
     )
-    hint = f"Get them {command}from {page} (licence: {encoder.licence}); {put}, or say with --weights where they are."
+    hint = f"Get them {command}from {page} (licence: {encoder.licence}); {put}, or give their place with --weights."
     raise FileError(Problem("no-weights", f"weights {name!r} of encoder {encoder.name!r}", reason, hint=hint))
 
 
 def call_name(encoder: TorchEncoder) -> str:
     """The name by which `create` knows an encoder."""
     kind = type(encoder)
-    own_name = encoder.name == kind.name
-    return (kind.place or kind.name) if own_name else f"{kind.name}:{encoder.weights}"
+    in_family = encoder.name != kind.name
+    return f"{kind.name}:{encoder.weights}" if in_family else kind.place or kind.name
 
 
 def folder_name(source: str | Path) -> str:
-    """A hub id or a folder of weights as part of the name of a feature folder.
+    """A hub id or a folder of weights as a part of a feature folder's name.
 
     >>> folder_name("facebook/dinov2-base"), folder_name("/models/my ViT/")
     ('facebook_dinov2-base', 'my_ViT')
     """
-    own = str(source) if HUB_ID.fullmatch(str(source)) and not Path(source).exists() else Path(source).resolve().name
-    return re.sub(r"[^\w.-]+", "_", own)
+    on_hub = HUB_ID.fullmatch(str(source)) and not Path(source).exists()
+    return re.sub(r"[^\w.-]+", "_", str(source) if on_hub else Path(source).resolve().name)
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The files that hold the tensors of a checkpoint: the file itself, or those of a folder, in its best format."""
+    """The files that hold a checkpoint's tensors: the file itself, or a folder's files in the best format it has."""
     if not path.is_dir():
         return [path]
     formats = ("*.safetensors", "pytorch_model*.bin", "*.pt*")
@@ -99,7 +99,7 @@ def weight_files(path: Path) -> list[Path]:
 
 
 def digest(path: Path) -> str:
-    """12 hexadecimal digits that stand for these very weights, wherever they lie (a folder's settings count, too)."""
+    """A digest of the weights, and of a folder's settings: 12 hexadecimal digits, whatever the path."""
     whole = hashlib.sha256()
     configs = [path / name for name in CONFIGS if (path / name).exists()]
     for part in [*configs, *weight_files(path)]:
@@ -111,16 +111,16 @@ def digest(path: Path) -> str:
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of a checkpoint by its name. Raises ValidationError: it is none, or a damaged one."""
+    """Every tensor of a checkpoint by its name. Raises ValidationError: it is not a checkpoint, or is damaged."""
     state: dict = {}
     for file in weight_files(path):
         try:
             if file.suffix == ".safetensors":
                 state |= load_file(file)
             else:
-                with torch.serialization.safe_globals([argparse.Namespace]):  # the options of a training script
+                with torch.serialization.safe_globals([argparse.Namespace]):  # holds training scripts' options
                     state |= torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # each format fails in its own ways
+        except Exception as error:  # each format fails in its own way
             raise _unusable(file, error) from error
     while wrapper := next((name for name in WRAPPERS if isinstance(state.get(name), Mapping)), None):
         state = state[wrapper]
@@ -131,7 +131,10 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def sizes(state: State, key: str, where: Path, axes: int) -> torch.Size:
-    """The shape of a tensor that must be there: models are built to the size of their checkpoint."""
+    """The shape of a tensor: models are built to the size of their checkpoint.
+
+    Raises ValidationError: the tensor is missing, or has another number of axes.
+    """
     if key not in state:
         raise _refusal(where, missing=[key])
     if state[key].ndim != axes:
@@ -140,12 +143,12 @@ def sizes(state: State, key: str, where: Path, axes: int) -> torch.Size:
 
 
 def count(state: State, pattern: str) -> int:
-    """How many layers a checkpoint has, from the number in the pattern's first group."""
+    """The number of layers in a checkpoint, from the layer numbers in the pattern's first group."""
     return 1 + max((int(match[1]) for key in state if (match := re.match(pattern, key))), default=-1)
 
 
 def build(make: Callable[..., torch.nn.Module], *arguments) -> torch.nn.Module:
-    """A model whose weights are yet to come; filling a billion of them at random would take half a minute."""
+    """A model without initial weights: a billion random numbers would take half a minute."""
     from transformers.initialization import no_init_weights
 
     with no_init_weights():
@@ -153,13 +156,13 @@ def build(make: Callable[..., torch.nn.Module], *arguments) -> torch.nn.Module:
 
 
 def fill(model: torch.nn.Module, state: State, where: Path, rules: Sequence[Rule] = (), unused: str = "$^") -> None:
-    """Put a checkpoint's tensors into a model, under `rules` (the first that fits; none: the same name).
+    """Put a checkpoint's tensors into a model by the first of `rules` that matches, or else by the same name.
 
-    `unused` is a pattern of the checkpoint's keys that the model has no use for. Raises ValidationError with every
-    key that is missing, extra or misshapen.
+    `unused` is a pattern of the checkpoint's keys that the model does not need. Raises ValidationError with every key
+    that is missing, extra or misshapen.
     """
-    used, missing, misshapen, filled = set(), [], [], {}
-    for key, own in model.state_dict().items():
+    used, missing, misshapen, tensors = set(), [], [], {}
+    for key, parameter in model.state_dict().items():
         source, change = key, None
         for pattern, template, how in rules:
             if match := re.fullmatch(pattern, key):
@@ -171,23 +174,23 @@ def fill(model: torch.nn.Module, state: State, where: Path, rules: Sequence[Rule
             continue
         try:
             tensor = change(state[source]) if change else state[source]
-            wrong = tensor.shape != own.shape
-        except (RuntimeError, IndexError, ValueError):  # the change asks for other axes
-            wrong = True
-        if wrong:
-            misshapen.append(f"{source} {tuple(state[source].shape)} for {key} {tuple(own.shape)}")
+            fits = tensor.shape == parameter.shape
+        except (RuntimeError, IndexError, ValueError):  # the change expects other axes
+            fits = False
+        if fits:
+            tensors[key] = tensor.to(parameter.dtype)
         else:
-            filled[key] = tensor.to(own.dtype)
+            misshapen.append(f"{source} {tuple(state[source].shape)} for {key} {tuple(parameter.shape)}")
     extra = [key for key in state if key not in used and not re.match(unused, key)]
     if missing or extra or misshapen:
         raise _refusal(where, missing, extra, misshapen)
-    model.load_state_dict(filled, assign=True)
+    model.load_state_dict(tensors, assign=True)
 
 
 def pretrained(model_class, folder: Path, unused: str = "$^", optional: str = "$^", **options) -> PreTrainedModel:
-    """A transformers model from its folder, as strictly as `fill`. Code that lies beside the weights is never run.
+    """A transformers model from its folder, checked as strictly as by `fill`. Code in the folder is never run.
 
-    `optional` is a pattern of keys that the checkpoint may lack: they are at random then, and named in `model.lacking`.
+    `optional` is a pattern of keys that the checkpoint may lack: they are random then, and named in `model.lacking`.
     """
     with loading(folder):
         model, report = model_class.from_pretrained(
@@ -201,7 +204,7 @@ def pretrained(model_class, folder: Path, unused: str = "$^", optional: str = "$
     model.lacking = sorted(report["missing_keys"])
     missing = [key for key in model.lacking if not re.match(optional, key)]
     extra = [key for key in sorted(report["unexpected_keys"]) if not re.match(unused, key)]
-    misshapen = [f"{key} {tuple(file)} for {tuple(own)}" for key, file, own in sorted(report["mismatched_keys"])]
+    misshapen = [f"{key} {tuple(shape)} for {tuple(fit)}" for key, shape, fit in sorted(report["mismatched_keys"])]
     if missing or extra or misshapen:
         raise _refusal(folder, missing, extra, misshapen)
     return model
@@ -209,17 +212,17 @@ def pretrained(model_class, folder: Path, unused: str = "$^", optional: str = "$
 
 @contextmanager
 def loading(folder: Path) -> Iterator[None]:
-    """Around calls of transformers: whatever fails is a ValidationError, told without transformers' own talk."""
+    """Turns every error in calls of transformers into a ValidationError, and silences transformers."""
     try:
         with quiet():
             yield
-    except Exception as error:  # each part of a folder fails in its own ways
+    except Exception as error:  # each part of a folder fails in its own way
         raise _unusable(folder, error) from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps transformers from printing its own tables, bars and advice: what matters is told by us."""
+    """Keeps transformers from printing tables, progress bars and advice: the kit reports what matters."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -238,8 +241,8 @@ def _unusable(where: Path, error: Exception) -> ValidationError:
         Problem(
             "bad-weights",
             str(where),
-            f"not a checkpoint that can be read: {first_line(error)}",
-            hint="Was the download interrupted? Is it a model that transformers knows by itself?",
+            f"not a readable checkpoint: {first_line(error)}",
+            hint="Was the download interrupted? Does transformers support the model without extra code?",
         )
     )
 
@@ -252,12 +255,12 @@ def _refusal(where: Path, missing: Keys = (), extra: Keys = (), misshapen: Keys 
             "wrong-weights",
             str(where),
             f"the checkpoint does not fit the model; {details}",
-            hint="Is it the checkpoint of another model, or of another stage of its training?",
+            hint="Is it the checkpoint of another model, or of another stage of training?",
         )
     )
 
 
 def _some(keys: list[str], first: int = 5) -> str:
-    """The first few, each in full: the end of a key is what tells it from others."""
+    """The first few keys, each in full: keys differ mostly at their ends."""
     rest = f" and {len(keys) - first:,} more" if len(keys) > first else ""
     return ", ".join(map(printable, keys[:first])) + rest

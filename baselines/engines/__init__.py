@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeVar
 from blemore.errors import Problem, ValidationError
 from blemore_baselines.engines.processes import DIED, Job, in_processes
 
-WINDOW = 2000  # tasks handed to a cluster at a time: it holds millions badly
+WINDOW = 2000  # tasks submitted to a cluster at a time: it copes badly with millions
 
 Task = TypeVar("Task", contravariant=True)
 Outcome = TypeVar("Outcome", covariant=True)
@@ -35,15 +35,16 @@ def run(
 ) -> Iterator[Outcome]:
     """The outcomes of the tasks, in no particular order.
 
-    workers:   tasks at once on this machine, each in a process of its own
+    workers:   tasks at a time on this machine, each in its own process
     scheduler: the address of a dask scheduler; None: a cluster on this machine
 
-    Raises what the job raises, and ValidationError: processes that die before their first task, no such scheduler.
+    Raises what the job raises. Raises ValidationError: a process dies before its first task, or there is no such
+    scheduler.
     """
     if engine == "dask":
         return _on_dask(job, tasks, workers, scheduler)
-    at_once = min(workers, len(tasks))
-    return _here(job, tasks) if at_once <= 1 else in_processes(job, tasks, at_once)
+    processes = min(workers, len(tasks))
+    return _here(job, tasks) if processes <= 1 else in_processes(job, tasks, processes)
 
 
 # ------------------------------------------------------------------------------- this process
@@ -61,11 +62,10 @@ def _here(job: Job[Task, Outcome], tasks: Iterable[Task]) -> Iterator[Outcome]:
 
 @contextmanager
 def _interrupts_remembered() -> Iterator[Callable[[], None]]:
-    """A function that raises KeyboardInterrupt again where a library has dropped it.
+    """Gives a function that raises KeyboardInterrupt again if a library has swallowed it.
 
-    Python raises it in whatever Python code runs next. That may be code that a library calls to report an error of its
-    own, and whose exceptions it ignores: PyAV, compiled by Cython for any version of Python, has such code run at the
-    end of every file.
+    Python raises KeyboardInterrupt in whatever Python code runs next. A library may ignore exceptions in that code:
+    PyAV, compiled by Cython for any version of Python, runs such code at the end of every file.
     """
     interrupted = False
 
@@ -78,7 +78,7 @@ def _interrupts_remembered() -> Iterator[Callable[[], None]]:
         if interrupted:
             raise KeyboardInterrupt
 
-    in_main_thread = threading.current_thread() is threading.main_thread()  # no other may set a handler
+    in_main_thread = threading.current_thread() is threading.main_thread()  # only this thread may set a handler
     if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield raise_dropped
         return
@@ -97,10 +97,10 @@ def available_cores() -> int:
 
 
 def one_thread() -> None:
-    """The libraries that are loaded compute on one thread from now on, if called from this thread.
+    """Make torch and OpenCV compute on one thread from now on, if they are loaded, for calls from this thread.
 
-    torch's results depend on the number of threads in their last bits; and where each task has a core, it is quickest.
-    A library that is not loaded is not needed: loading torch takes seconds.
+    The last bits of torch's results depend on the number of threads. One thread is also fastest if each task has a
+    core. Libraries that are not loaded are not imported here: torch would take seconds.
     """
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
@@ -110,7 +110,7 @@ def one_thread() -> None:
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Let torch compute on one thread: quicker for small steps, and the same bytes on any number of cores."""
+    """Torch computes on one thread in this block: faster for small steps, and the same bytes on any number of cores."""
     import torch
 
     with _threads_restored():
@@ -120,8 +120,8 @@ def one_thread_each() -> Iterator[None]:
 
 @contextmanager
 def _threads_restored() -> Iterator[None]:
-    """Afterwards torch, where it is loaded, computes on as many threads as before."""
-    torch = sys.modules.get("torch")  # not imported: see one_thread
+    """After this block, torch computes on as many threads as before."""
+    torch = sys.modules.get("torch")  # not imported: see `one_thread`
     before = torch.get_num_threads() if torch else 0
     try:
         yield
@@ -134,9 +134,9 @@ _ENDED = object()
 
 
 def take_turns(tasks: Sequence[Iterator], workers: int) -> None:
-    """Run tasks to their ends, a step of each in turn, on so many threads: all are busy until the last few steps.
+    """Run tasks to their ends on `workers` threads, one step of each in turn. No thread idles until the last steps.
 
-    The first error, or an interrupt, ends them all.
+    The first error, or an interrupt, ends all tasks.
     """
     waiting: queue.SimpleQueue[Iterator] = queue.SimpleQueue()
     stopped = threading.Event()
@@ -148,14 +148,14 @@ def take_turns(tasks: Sequence[Iterator], workers: int) -> None:
             try:
                 task = waiting.get_nowait()
             except queue.Empty:
-                return  # the rest are in the hands of others, who go on with them
+                return  # other threads finish the remaining tasks
             if next(task, _ENDED) is not _ENDED:
                 waiting.put(task)
 
     with ThreadPoolExecutor(max(1, min(workers, len(tasks)))) as pool:
         try:
-            for finished in as_completed([pool.submit(work) for _ in range(min(workers, len(tasks)))]):
-                finished.result()
+            for future in as_completed([pool.submit(work) for _ in range(min(workers, len(tasks)))]):
+                future.result()
         except BaseException:
             stopped.set()
             raise
@@ -165,10 +165,10 @@ def take_turns(tasks: Sequence[Iterator], workers: int) -> None:
 
 
 def _on_dask(job: Job[Task, Outcome], tasks: Sequence[Task], workers: int, scheduler: str | None) -> Iterator[Outcome]:
-    """What a worker that is lost had in hand goes to others; dask gives up a task that was in hand at four such ends.
+    """The tasks of a lost worker go to other workers. Dask gives up a task after four lost workers.
 
-    It may only have been beside the guilty one each time, so it is done again with no other; if workers die of it
-    then, too, it is lost.
+    Such a task may be innocent: another task could have killed the worker each time. So it runs again, alone, and is
+    lost only if it kills its workers then, too.
     """
     try:
         from distributed import KilledWorker
@@ -186,12 +186,12 @@ def _on_dask(job: Job[Task, Outcome], tasks: Sequence[Task], workers: int, sched
             try:
                 yield future.result()
             except KilledWorker as error:
-                yield job.lost(task, f"its workers died, the last one of them {error.last_worker.address}. {DIED}")
+                yield job.lost(task, f"its workers died, the last one was {error.last_worker.address}. {DIED}")
 
 
 @contextmanager
 def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
-    """A client of the scheduler at this address; None: of a cluster of so many processes on this machine."""
+    """A client of the scheduler at this address; None: of a new cluster of `workers` processes on this machine."""
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
@@ -202,10 +202,8 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         try:
             client = Client(cluster or scheduler, set_as_default=False)
         except OSError as error:
-            message, hint = (
-                f"no dask scheduler answers there: {error}",
-                "Expected an address such as tcp://10.0.0.1:8786.",
-            )
+            message = f"no dask scheduler answers at this address: {error}"
+            hint = "Expected an address such as tcp://10.0.0.1:8786."
             raise ValidationError(Problem("no-scheduler", str(scheduler), message, hint=hint)) from None
         yield stack.enter_context(closing(client))
 
@@ -213,7 +211,7 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
 def _futures(
     client: Any, token: str, job: Job[Task, Outcome], tasks: Iterable[Task], window: int
 ) -> Iterator[tuple[Task, Any]]:
-    """Each task with its future, once that is done; `window` of them at a time."""
+    """Each task with its finished future; at most `window` tasks are submitted at a time."""
     from distributed import as_completed
 
     futures, waiting, in_hand = as_completed(loop=client.loop), iter(tasks), {}
@@ -230,7 +228,7 @@ def _futures(
         submit(1)
 
 
-_loaded: dict[str, Job] = {}  # in a worker: the job that it works at, by the run's token
+_loaded: dict[str, Job] = {}  # in a worker: its current job, by the run's token
 _loading = threading.Lock()
 
 

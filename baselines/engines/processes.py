@@ -1,4 +1,4 @@
-"""Runs tasks in processes on this machine, and returns their outcomes even if a process is killed.
+"""Runs tasks in processes on this machine, and yields every outcome even if a process is killed.
 
 A job may also *stream*: send arrays through shared memory while it works on a task.
 """
@@ -17,17 +17,17 @@ import numpy as np
 
 from blemore.errors import BlemoreError, Problem, ValidationError
 
-AHEAD = 2  # tasks that a process which streams has in hand: it need not wait for the next one
-SLOTS, SLOT = 3, 2**23  # how many arrays a process shares at a time, and the bytes of the largest
-FORKSERVER = "forkserver"  # processes are forked from one that has imported what they need, and nothing else
-DIED = "Too little memory, or a fault in a decoder."
+AHEAD = 2  # tasks in hand per streaming process, so that it need not wait for the next one
+SLOTS, SLOT = 3, 2**23  # arrays that a process shares at a time, and the bytes of the largest
+FORKSERVER = "forkserver"  # forks processes from one that has imported what they need and done nothing else
+DIED = "Likely causes: too little memory, or a fault in a decoder."
 
 Task = TypeVar("Task", contravariant=True)
 Outcome = TypeVar("Outcome", covariant=True)
 
 
 class Job(Protocol[Task, Outcome]):
-    """What is done with each task. Jobs, tasks and outcomes can be pickled."""
+    """Does tasks. Jobs, tasks and outcomes must be picklable."""
 
     def load(self) -> None:
         """Get ready: called once in each process, before its first task."""
@@ -43,29 +43,29 @@ Emit = Callable[[Any, Sequence[np.ndarray]], None]  # a label, and arrays of one
 
 
 class StreamingJob(Protocol[Task, Outcome]):
-    """A job whose tasks give arrays on their way, more than may be kept."""
+    """A job whose tasks send arrays while they run, more than memory could hold."""
 
     def load(self) -> None:
         """Get ready: called once in each process, before its first task."""
 
     def __call__(self, task: Task, emit: Emit, /) -> Outcome:
-        """Do one task. `emit` sends arrays of one shape, under a label, to whoever asked for the stream."""
+        """Do one task. `emit` sends arrays of one shape, under a label, to the consumer of the stream."""
 
     def lost(self, task: Task, reason: str, /) -> Outcome:
-        """The outcome of a task that killed its process. Parts of it may have been sent before."""
+        """The outcome of a task that killed its process. Some of its parts may have been sent before."""
 
 
 def stream(job: StreamingJob[Task, Outcome], tasks: Sequence[Task], workers: int) -> Iterator[Part | Outcome]:
-    """What the tasks emit, and after it the outcome of each. They are always done in processes of their own.
+    """The parts that each task emits, followed by its outcome. Tasks always run in their own processes.
 
-    A process waits while `SLOTS` of its parts have not been asked for. Raises what the job raises, and ValidationError:
-    processes that die before their first task.
+    A process waits while `SLOTS` of its parts are not consumed yet. Raises what the job raises. Raises ValidationError:
+    a process dies before its first task.
     """
     return in_processes(job, tasks, min(workers, len(tasks)), streams=True)
 
 
 def in_processes(job: Job | StreamingJob, tasks: Sequence[Any], processes: int, streams: bool = False) -> Iterator[Any]:
-    """Outcomes of tasks, of which each process does one at a time; of a job that streams, parts as well."""
+    """The outcomes of tasks and, if the job streams, their parts. Each process does one task at a time."""
     pool = _Pool(job, streams, deque(tasks), {}, set())
     try:
         for _ in range(processes):
@@ -73,47 +73,47 @@ def in_processes(job: Job | StreamingJob, tasks: Sequence[Any], processes: int, 
         while pool.workers:
             ready = connection.wait(list(pool.workers))
             for pipe in [pipe for pipe in pool.workers if pipe in ready]:
-                yield from pool.hear(pipe)
+                yield from pool.receive(pipe)
     finally:
         for worker in pool.workers.values():
             worker.process.terminate()
 
 
 class _Worker(NamedTuple):
-    process: Any  # of one of multiprocessing's contexts
+    process: Any  # a process of multiprocessing
     memory: Any  # shared with it; None: its job does not stream
-    in_hand: deque[Any]  # tasks, in the order in which it does them
+    in_hand: deque[Any]  # tasks, in the order of their execution
 
 
 class _Message(NamedTuple):
-    """From a process: that it is ready, a part, an outcome, the error that ends the run, or that it has done all."""
+    """From a process: it is ready, a part, an outcome, the error that ends the run, or it has finished."""
 
     kind: str  # "ready", "part", "outcome", "error" or "end"
     content: Any = None
 
 
 class _Pool(NamedTuple):
-    """The workers of a run, and what is left to do."""
+    """The workers of a run, and the tasks that wait."""
 
     job: Job | StreamingJob
     streams: bool
     waiting: deque[Any]  # tasks
-    workers: dict[connection.Connection, _Worker]  # by our end of their pipes
-    loading: set[connection.Connection]  # those of them that are not ready yet
+    workers: dict[connection.Connection, _Worker]  # by this process's end of their pipes
+    loading: set[connection.Connection]  # pipes of workers that are not ready yet
 
     def start(self) -> None:
-        own_context = _preloaded() if self.streams else get_context("spawn")
-        memory = own_context.RawArray("B", SLOTS * SLOT) if self.streams else None
-        pipe, worker_end = own_context.Pipe()
-        process = own_context.Process(target=_work, args=(worker_end, self.job, memory), daemon=True)
+        context = _preloaded() if self.streams else get_context("spawn")
+        memory = context.RawArray("B", SLOTS * SLOT) if self.streams else None
+        pipe, worker_end = context.Pipe()
+        process = context.Process(target=_work, args=(worker_end, self.job, memory), daemon=True)
         with _interrupts_held():
             process.start()
-        worker_end.close()  # so that the pipe ends when the process does
+        worker_end.close()  # the pipe then ends when the process does
         self.workers[pipe] = _Worker(process, memory, deque())
         self.loading.add(pipe)
 
     def feed(self, pipe: connection.Connection) -> None:
-        """Give a worker what it can take, or let it go."""
+        """Give a worker as many tasks as it takes, or end it if none is left."""
         worker = self.workers[pipe]
         try:
             while self.waiting and len(worker.in_hand) < (AHEAD if self.streams else 1):
@@ -124,21 +124,23 @@ class _Pool(NamedTuple):
                 worker.process.join()
                 del self.workers[pipe]
         except ConnectionError:
-            pass  # it has died, which is heard next
+            pass  # it has died; `receive` notices
 
-    def hear(self, pipe: connection.Connection) -> Iterator[Any]:
-        """Read a worker's message, and give what is in it or what follows from the worker's death."""
+    def receive(self, pipe: connection.Connection) -> Iterator[Any]:
+        """Read a worker's message. Yields the part or outcome in it or, if the worker died, the outcome of its task."""
         try:
             kind, content = pipe.recv()
         except (EOFError, OSError):
-            yield from self.bury(pipe)
+            yield from self.handle_death(pipe)
             return
         if kind == "error":
             raise content
         if kind == "part":
             worker = self.workers[pipe]
             yield Part(worker.in_hand[0], content.label, content.array(worker.memory))
-            self.release(pipe, content)
+            if content.slot >= 0:
+                with suppress(ConnectionError):  # it has died; the next call notices
+                    pipe.send(_Free(content.slot))
             return
         if kind == "ready":
             self.loading.remove(pipe)
@@ -147,19 +149,13 @@ class _Pool(NamedTuple):
             yield content
         self.feed(pipe)
 
-    @staticmethod
-    def release(pipe: connection.Connection, content: _Shared) -> None:
-        if content.slot >= 0:
-            with suppress(ConnectionError):  # it has died, which is heard next
-                pipe.send(_Free(content.slot))
-
-    def bury(self, pipe: connection.Connection) -> Iterator[Any]:
-        """A worker died of the first task that it had in hand; it had not begun any other."""
+    def handle_death(self, pipe: connection.Connection) -> Iterator[Any]:
+        """A worker died: the first task that it had in hand is lost, and the others wait again."""
         worker = self.workers.pop(pipe)
         worker.process.join()
         end = f"its process died (exit code {worker.process.exitcode})"
         if pipe in self.loading:
-            hint = "Is there enough memory for so many workers? Try one."
+            hint = "Is there enough memory for this many workers? Try --workers 1."
             problem = Problem("cannot-load", "the encoders", f"{end} before the first clip", hint=hint)
             raise ValidationError(problem) from None
         self.waiting.extendleft(reversed(list(worker.in_hand)[1:]))
@@ -170,9 +166,9 @@ class _Pool(NamedTuple):
 
 
 def preload(*modules: str) -> None:
-    """Begin to import modules in the background, once for all processes of streams that start later.
+    """Start importing modules in the background, once for all streaming processes that start later.
 
-    Where processes cannot be forked from one that has them, each imports what it needs.
+    Without effect where processes cannot be forked: there, each process imports what it needs.
     """
     if FORKSERVER in get_all_start_methods():
         with _interrupts_held():
@@ -185,18 +181,18 @@ def _preloaded() -> Any:
 
 
 def side_by_side(iterations: Sequence[tuple[str, Callable[[], Iterator[Outcome]]]]) -> Iterator[Outcome]:
-    """What all of these yield. Each has a name, runs in a process of its own, and may start others.
+    """Everything that these iterations yield. Each has a name, runs in its own process, and may start other processes.
 
-    Raises what one of them raises, and ValidationError with its name where its process dies.
+    Raises what an iteration raises. Raises ValidationError, with the iteration's name: its process dies.
     """
-    spawn, runs = get_context("spawn"), {}
+    context, runs = get_context("spawn"), {}
     try:
         for name, iteration in iterations:
-            pipe, other_end = spawn.Pipe(duplex=False)
-            process = spawn.Process(target=_iterate, args=(other_end, iteration))
+            pipe, worker_end = context.Pipe(duplex=False)
+            process = context.Process(target=_iterate, args=(worker_end, iteration))
             with _interrupts_held():
                 process.start()
-            other_end.close()  # so that the pipe ends when the process does
+            worker_end.close()  # the pipe then ends when the process does
             runs[pipe] = name, process
         while runs:
             ready = connection.wait(list(runs))
@@ -220,7 +216,7 @@ def side_by_side(iterations: Sequence[tuple[str, Callable[[], Iterator[Outcome]]
 
 
 def _iterate(pipe: connection.Connection, iteration: Callable[[], Iterator[Any]]) -> None:
-    """The life of a process of `side_by_side`."""
+    """The main function of a process of `side_by_side`."""
     with suppress(ConnectionError):  # the run itself has ended
         try:
             for outcome in iteration():
@@ -237,13 +233,14 @@ def _portable(error: Exception) -> Exception:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Processes that are started meanwhile never hear an interrupt, not even while they import; this one does
-    afterwards, and ends them.
+    """Processes that start in this block never receive an interrupt, not even while they import.
+
+    This process receives it after the block, and ends them.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # it would let interrupts through again when it starts
+    resource_tracker.ensure_running()  # its start would unblock interrupts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -252,7 +249,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _work(pipe: connection.Connection, job: Any, memory: Any) -> None:
-    """A process's life: load, say so, then tasks in and messages out until None comes."""
+    """The main function of a worker: load, say so, then do tasks until None comes."""
     channel = _Channel(pipe, memory)
     try:
         job.load()
@@ -269,7 +266,7 @@ def _work(pipe: connection.Connection, job: Any, memory: Any) -> None:
 
 
 class Part(NamedTuple):
-    """What a streaming job emitted. `array` is overwritten once the next part is asked for."""
+    """What a streaming job emitted. `array` is overwritten when the next part is read."""
 
     task: Any
     label: Any
@@ -283,7 +280,7 @@ class _Free(NamedTuple):
 
 
 class _Shared(NamedTuple):
-    """A part on its way: its array is in a slot of the shared memory or, where it is larger than that, here."""
+    """A part in transit: its array is in a slot of the shared memory or, if too large for one, in `content`."""
 
     label: Any
     slot: int  # -1: none
@@ -316,7 +313,7 @@ class _Channel:
         return self._tasks.popleft()
 
     def emit(self, label: Any, items: Sequence[np.ndarray]) -> None:
-        """Send items of one shape as one array. Waits until there is room, so that no more are made than are used."""
+        """Send items of one shape as one array. Waits for a free slot."""
         dtype, shape = items[0].dtype.str, (len(items), *items[0].shape)
         with self._lock:
             if sum(item.nbytes for item in items) > SLOT:

@@ -1,1 +1,1 @@
-"""Where features go, and how a GPU is kept busy."""
+"""Feature folders, and extraction on a GPU."""

@@ -3,13 +3,13 @@
     clips → frames → items          │ items of any clips → full batches → GPU → rows per clip │ → files
     processes (--workers), on CPUs  │ this process                                            │ threads
 
-An item is one input of a model, small and mostly uint8, as the encoder's `items` makes it. It crosses in shared memory,
+An item is one input of a model, small and mostly uint8, made by the encoder's `items`. It travels in shared memory,
 is copied to the GPU while the previous batch is encoded, and is normalised there. All batches of one item shape have
 the same size; a partial batch is filled with copies of its last item, so the arithmetic on an item does not depend on
-its neighbours. Whole sounds differ in length: several hundred are sorted by length, so that each batch is nearly even.
+its neighbours. Whole sounds differ in length: several hundred are sorted by length to make each batch nearly even.
 
-Only speed differs from the engines that encode one clip at a time. Files, failures, kills and restarts work the same,
-and rows are equal up to rounding. Encoders without a torch model run where the clip is decoded.
+Compared with engines that encode one clip at a time, only the speed differs. Files, failures, kills and restarts work
+the same, and rows are equal up to rounding. Encoders without a torch model run in the process that decodes the clip.
 """
 
 from __future__ import annotations
@@ -30,42 +30,42 @@ from blemore.errors import Problem, ValidationError
 from blemore_baselines import engines
 from blemore_baselines.clips.find import Failure
 from blemore_baselines.clips.media import SAMPLE_RATE, Clip
-from blemore_baselines.encoders.base import Encoder
+from blemore_baselines.encoders.base import Encoder, is_gpu
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.engines import processes
 from blemore_baselines.extract import Job, Outcome, Task, failure, read
 from blemore_baselines.extraction.store import load, record_batch_size, save
 
-IN_FLIGHT = 2  # batches that the GPU still has before it when the next one is filled
-WRITERS = 8  # threads, which mostly wait for the disk
+IN_FLIGHT = 2  # batches that the GPU has yet to finish while the next one is filled
+WRITERS = 8  # threads; they mostly wait for the disk
 SORTED_TOGETHER = 8  # batches of sounds
-LONG = 10 * SAMPLE_RATE  # samples; of sounds that are longer on average, fewer are sorted together
-SHAPES = 8  # of items that are collected at a time
+LONG = 10 * SAMPLE_RATE  # samples; if sounds are longer on average, fewer are sorted together
+SHAPES = 8  # different item shapes collected at a time
 
 
 def prepare(encoders: Sequence[Encoder]) -> None:
-    """Begin to import what decoding needs: see `processes.preload`. Raises ValidationError: there is no such GPU."""
+    """Start importing what decoding needs: see `processes.preload`. Raises ValidationError: there is no such GPU."""
     for device in {device for encoder in encoders for device in getattr(encoder, "devices", ())}:
         demand(device)
-    own = {type(encoder).__module__ for encoder in encoders}
+    modules = {type(encoder).__module__ for encoder in encoders}
     package = __name__.partition(".")[0]
-    processes.preload(__name__, *sorted(name for name in own if name.partition(".")[0] == package))
+    processes.preload(__name__, *sorted(name for name in modules if name.partition(".")[0] == package))
 
 
 def demand(device: str) -> None:
-    """Raises ValidationError: it is a GPU that is not there."""
+    """Raises ValidationError: the device is a GPU that this machine does not have."""
     count = torch.cuda.device_count()
-    if torch.device(device).type == "cuda" and (torch.device(device).index or 0) >= count:
+    if is_gpu(device) and (torch.device(device).index or 0) >= count:
         gpus = ", ".join(f"cuda:{number}" for number in range(count))
-        message = f"PyTorch finds {gpus} alone; expected one of these" if gpus else "PyTorch finds no GPU; expected cpu"
+        message = f"PyTorch finds only {gpus}; expected one of these" if gpus else "PyTorch finds no GPU; expected cpu"
         hint = None if gpus else "Is the driver installed, and is this a build of PyTorch for CUDA?"
         raise ValidationError(Problem("no-device", f"device {device}", message, hint=hint))
 
 
 def run(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
-    """The outcome of each task, in no particular order, once its features are written.
+    """Yield the outcome of each task once its features are written, in no particular order.
 
-    workers: processes that decode, for all GPUs together
+    workers: processes that decode, in total for all GPUs
 
     Raises FileError: features cannot be written; ValidationError: an encoder cannot be loaded, or a GPU's process died.
     """
@@ -84,15 +84,16 @@ def run(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
 
 
 def on(job: Job, device: str) -> Job:
-    """The job with its models on that device."""
+    """The same job with its models on `device`."""
     encoders = [encoder.on(device) if isinstance(encoder, TorchEncoder) else encoder for encoder in job.encoders]
     return Job(encoders, job.stores)
 
 
 def encode(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
-    """As `run`, on the one device that the encoders name."""
-    decoding = Decoding(job, {n: one for n, one in enumerate(job.encoders) if isinstance(one, TorchEncoder)})
-    for encoder in decoding.batched.values():
+    """As `run`, on the encoders' one device."""
+    batched = {index: encoder for index, encoder in enumerate(job.encoders) if isinstance(encoder, TorchEncoder)}
+    decoding = Decoding(job, batched)
+    for encoder in batched.values():
         load(encoder)
     with ThreadPoolExecutor(WRITERS) as pool:
         encoding = Encoding(decoding, pool)
@@ -113,10 +114,10 @@ def encode(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
 
 
 class Decoding(NamedTuple):
-    """The job of a process: a clip to items of the encoders that are `batched`, and to features of the others."""
+    """The job of a process that decodes: a clip to items for the `batched` encoders, and to features of the others."""
 
     job: Job
-    batched: dict[int, TorchEncoder]  # by the encoder's place in the job
+    batched: dict[int, TorchEncoder]  # by index in the job
 
     def load(self) -> None:
         for index, encoder in enumerate(self.job.encoders):
@@ -124,7 +125,7 @@ class Decoding(NamedTuple):
                 load(encoder)
 
     def __call__(self, task: Task, emit: processes.Emit) -> Outcome:
-        """The outcome has no failure for an encoder that has all items."""
+        """In the outcome, an encoder that was sent all its items has no failure."""
 
         def send(index: int, clip: Clip) -> Failure | None:
             if index not in self.batched:
@@ -133,7 +134,7 @@ class Decoding(NamedTuple):
             try:
                 for chunk in chunks(self.batched[index].items(clip)):
                     emit(index, chunk)
-            except Exception as error:  # whatever an encoder does wrong must not stop the other clips
+            except Exception as error:  # an encoder's mistake must not stop the other clips
                 return failure(task.clip, error)
             return None
 
@@ -144,7 +145,7 @@ class Decoding(NamedTuple):
 
 
 def chunks(items: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Consecutive items of one shape, as many as can be sent at once."""
+    """Consecutive items of one shape, as many as can be sent together."""
     chunk: list[np.ndarray] = []
     for item in items:
         if chunk and (item.shape != chunk[0].shape or (len(chunk) + 1) * item.nbytes > processes.SLOT):
@@ -160,12 +161,12 @@ def chunks(items: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
 
 @dataclass
 class Rows:
-    """The rows of a clip by one encoder, which come batch by batch."""
+    """The rows of a clip from one encoder, which arrive batch by batch."""
 
     clip: str
-    parts: dict[int, np.ndarray] = field(default_factory=dict)  # by the item's number
-    count: int = 0  # of items
-    error: Exception | None = None  # of encoding them
+    parts: dict[int, np.ndarray] = field(default_factory=dict)  # by item number
+    count: int = 0  # items
+    error: Exception | None = None  # raised while encoding them
 
     def are_missing(self) -> bool:
         return self.error is None and len(self.parts) < self.count
@@ -181,23 +182,23 @@ class Entry(NamedTuple):
 
 @dataclass
 class OpenClip:
-    """A clip that is on its way."""
+    """A clip whose rows are not complete yet."""
 
-    rows: dict[int, Rows] = field(default_factory=dict)  # by encoder
-    outcome: Outcome | None = None  # of decoding it; None: more items may come
+    rows: dict[int, Rows] = field(default_factory=dict)  # by the encoder's index
+    outcome: Outcome | None = None  # of decoding; None: more items may come
 
 
 @dataclass
 class Lane:
-    """What one encoder's batches are filled from: its items by their shape or, of sounds, all."""
+    """One encoder's items that wait for a batch, by shape; sounds, which differ in length, wait together."""
 
     index: int
     encoder: TorchEncoder
-    size: int  # of a batch
+    size: int  # items per batch
     waiting: dict[tuple[int, ...], list[Entry]] = field(default_factory=dict)
 
     def add(self, entries: list[Entry]) -> Iterator[list[Entry]]:
-        """The batches that are due with these items of one shape."""
+        """Add items of one shape; yield the batches that are now full."""
         shape = tuple(entries[0].item.shape) if self.encoder.has_one_shape else ()
         waiting = self.waiting.setdefault(shape, [])
         waiting += entries
@@ -213,7 +214,7 @@ class Lane:
             yield from self.batches(self.waiting.pop(next(iter(self.waiting))))
 
     def flush(self) -> Iterator[list[Entry]]:
-        """All that is waiting."""
+        """Yield all waiting items in batches."""
         while self.waiting:
             yield from self.batches(self.waiting.popitem()[1])
 
@@ -225,23 +226,23 @@ class Lane:
 
 
 class Flight(NamedTuple):
-    """A batch that the GPU has been given."""
+    """A batch that was sent to the GPU."""
 
     entries: list[Entry]
-    lengths: list[int]  # rows of each
-    rows: torch.Tensor  # (all rows, dim) in this process's memory, once `event` has come
-    event: torch.cuda.Event | None  # None: it has
+    lengths: list[int]  # rows of each entry
+    rows: torch.Tensor  # (all rows, dim) in this process's memory; complete after `event`
+    event: torch.cuda.Event | None  # None: complete
 
     def has_landed(self) -> bool:
         return self.event is None or self.event.query()
 
 
 class Encoding:
-    """Items in, files out: what is waiting for a batch, what the GPU has, and what is being written."""
+    """Items in, files out: the items that wait for a batch, the batches on the GPU, and the files being written."""
 
     def __init__(self, decoding: Decoding, pool: ThreadPoolExecutor):
         self._job, self._pool = decoding.job, pool
-        sizes = [store.batch_size for store in self._job.stores]  # on record
+        sizes = [store.batch_size for store in self._job.stores]  # recorded by earlier runs
         self._lanes = {
             index: Lane(index, encoder, sizes[index] or encoder.batch_size)
             for index, encoder in decoding.batched.items()
@@ -251,7 +252,7 @@ class Encoding:
         self._writing: deque[Future[Outcome]] = deque()
 
     def add(self, name: str, index: int, array: np.ndarray) -> None:
-        """Items of a clip, which are copied."""
+        """Add items of a clip. They are copied."""
         rows = self._clips.setdefault(name, OpenClip()).rows.setdefault(index, Rows(name))
         first = rows.count
         rows.count += len(array)
@@ -260,22 +261,22 @@ class Encoding:
             self._encode(self._lanes[index], batch)
 
     def end(self, outcome: Outcome) -> None:
-        """No more items of a clip will come."""
+        """Decoding of a clip has ended: no more of its items will come."""
         self._clips.setdefault(outcome.clip, OpenClip()).outcome = outcome
         self._write_if_whole(outcome.clip)
 
     def finish(self) -> None:
-        """Encode what is waiting."""
+        """Encode all waiting items."""
         for lane in self._lanes.values():
             for batch in lane.flush():
                 self._encode(lane, batch)
         self._land(0)
 
     def written(self, wait: bool = False) -> Iterator[Outcome]:
-        """The outcomes of clips whose files are written by now; `wait`: of all that are being written."""
+        """Outcomes of clips whose files are written; `wait`: wait for those that are being written."""
         while self._flights and self._flights[0].has_landed():
             self._land(len(self._flights) - 1)
-        many = len(self._writing) > 4 * WRITERS  # or features would pile up before a slow disk
+        many = len(self._writing) > 4 * WRITERS  # wait for one then, or features pile up in front of a slow disk
         for number in range(len(self._writing)):
             future = self._writing.popleft()
             if wait or future.done() or (many and number == 0):
@@ -286,12 +287,12 @@ class Encoding:
     # ---------------------------------------------------------------- batches
 
     def _encode(self, lane: Lane, batch: list[Entry]) -> None:
-        """Give a batch to the GPU. Where that fails, its clips are encoded apart, and those that fail again, fail."""
+        """Send a batch to the GPU. If that fails, encode its clips separately; those that fail again are failures."""
         error = None
         try:
             self._flights.append(self._send(lane, batch))
         except Exception as raised:
-            error = raised.with_traceback(None)  # whose frames would keep the memory that is lacking
+            error = raised.with_traceback(None)  # the traceback's frames would hold on to GPU memory
         if isinstance(error, torch.OutOfMemoryError) and lane.size > 1:
             self._halve(lane)
             for part in lane.batches(batch):
@@ -321,13 +322,13 @@ class Encoding:
         self._land(0)
         lane.size //= 2
         name = lane.encoder.name
-        print(f"note: {name}: the GPU's memory is too small; {lane.size} items at a time from now on", file=sys.stderr)
+        print(f"note: {name}: the GPU ran out of memory; batches now have {lane.size} items", file=sys.stderr)
         record_batch_size(self._job.stores[lane.index].folder, lane.size)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _land(self, most: int) -> None:
-        """Take rows from the GPU until it has that many batches before it."""
+        """Fetch rows from the GPU until at most `most` batches are left there."""
         while len(self._flights) > most:
             flight = self._flights.popleft()
             if flight.event:
@@ -345,7 +346,7 @@ class Encoding:
     # ------------------------------------------------------------------ files
 
     def _write_if_whole(self, name: str) -> None:
-        """Have a clip's features written, once all that can come has come."""
+        """Start writing a clip's features once all its rows have arrived."""
         clip = self._clips.get(name)
         if clip is None or clip.outcome is None:
             return
@@ -367,7 +368,7 @@ class Encoding:
             if rows.error:
                 raise rows.error
             features = encoder.checked(np.concatenate([rows.parts[number] for number in range(rows.count)]), name)
-        except Exception as error:  # as where a clip is encoded alone
+        except Exception as error:  # as in `Job.encode`
             return failure(name, error)
         save(self._job.stores[index].folder, name, features)
         return None

@@ -1,4 +1,4 @@
-"""What the tests of engines run in other processes, which import it from here."""
+"""The jobs of the tests of engines; other processes import them from here."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from blemore.errors import FileError, Problem
 
 
 class Counting:
-    """Emits arrays of this many numbers, the first of which counts them."""
+    """Emits one array of each size; its first number is the array's index."""
 
     def __init__(self, sizes):
         self.sizes = sizes
@@ -29,7 +29,7 @@ class Counting:
 
 
 class Noting(Counting):
-    """Writes down how many parts it has sent."""
+    """Records how many parts it has sent."""
 
     def __call__(self, task, emit):
         for number in range(20):

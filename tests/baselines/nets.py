@@ -1,4 +1,4 @@
-"""Small encoders with a torch model for the tests of extraction; other processes import them from here."""
+"""Small encoders with a torch model, for the tests of extraction; other processes import them from here."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from blemore_baselines.encoders.torch_encoder import TorchEncoder
 
 
 class Net(TorchEncoder):
-    """A row is a frame, through a small network. `deadly` clips kill their process in their 20th frame."""
+    """A row is a frame after a small network. Clips named `deadly…` kill their process at frame 20."""
 
     name, modality, dim, unit, weights = "net", "video", 3, "frame", "none"
     revision, batch_size, packages = "1", 16, ("torch",)
@@ -31,7 +31,7 @@ class Net(TorchEncoder):
 
 
 class Windows(Net):
-    """The mean of ten frames."""
+    """A row is the mean over ten frames."""
 
     name, unit = "windows", "10 frames"
 
@@ -43,7 +43,7 @@ class Windows(Net):
 
 
 class Small(Net):
-    """A GPU without room for more than four items."""
+    """Runs out of memory with more than four items."""
 
     name = "small"
 
@@ -54,7 +54,7 @@ class Small(Net):
 
 
 class Picky(Net):
-    """Fails on batches in which any frame is all black, and gives NaN where one is all white."""
+    """Fails on batches with a black frame, and gives NaN for a white frame."""
 
     name = "picky"
 
@@ -68,7 +68,7 @@ class Picky(Net):
 
 
 class Sound(TorchEncoder):
-    """A row is the mean and the deviation of 100 samples; a batch is filled up with zeros."""
+    """A row is the mean and the deviation of 100 samples. Batches are padded with zeros."""
 
     name, modality, dim, unit, weights = "sound", "audio", 2, "100 samples", "none"
     revision, batch_size, has_one_shape, packages = "1", 4, False, ("torch",)

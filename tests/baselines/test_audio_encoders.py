@@ -55,7 +55,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def save(folder, config, model, seed=0, extractor=None):
     torch.manual_seed(seed)
     model = model(config)
-    with torch.no_grad():  # norms that do nothing would hide where they stand
+    with torch.no_grad():  # norms without effect would hide errors in their order
         for name, parameter in model.named_parameters():
             if "norm" in name:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
@@ -135,23 +135,23 @@ def test_equals_the_model_on_its_normalised_sound(cls, folders):
 
 @pytest.mark.parametrize("preset, deviation", [("published", (1 / 11) ** 0.5), ("reference", (1 / 1.1) ** 0.5)])
 def test_quiet_clips(preset, deviation):
-    """rms 0.001: ε of 1e-5 is ten times the variance, of 1e-7 a tenth."""
+    """At rms 0.001, an ε of 1e-5 is ten times the variance, and one of 1e-7 a tenth."""
     wave = np.tile([0.001, -0.001], 8000)
     result = normalised(wave.astype(np.float32), speech.EPSILON[preset])
     assert result.std() == pytest.approx(deviation, rel=1e-4) and result.dtype == np.float32
-    theirs = Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm([wave.astype(np.float32)], None)[0]
-    ours = torch.nn.functional.layer_norm(torch.from_numpy(wave.astype(np.float32)), wave.shape).numpy()
-    assert np.allclose(result, {"published": ours, "reference": theirs}[preset], atol=1e-5)
+    by_extractor = Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm([wave.astype(np.float32)], None)[0]
+    by_layer_norm = torch.nn.functional.layer_norm(torch.from_numpy(wave.astype(np.float32)), wave.shape).numpy()
+    assert np.allclose(result, {"published": by_layer_norm, "reference": by_extractor}[preset], atol=1e-5)
 
 
-def test_a_short_sound_is_filled_after_it_is_normalised():
+def test_a_short_sound_is_normalised_then_padded():
     result = normalised(np.array([1, 3] * 100, np.float32), 1e-5)
     assert len(result) == 400 and np.allclose(result[:200], [-1, 1] * 100, atol=1e-4) and not result[200:].any()
 
 
 @pytest.mark.parametrize("cls", MODELS)
 def test_layers(cls, folders):
-    """A layer is what leaves it; the last one, too, is not normalised once more."""
+    """The output of a layer is taken as it is; even the last one is not normalised again."""
     clip, outputs = ArrayClip(audio=sound(8000)), []
     encoder = tiny(cls, folders)
     encoder.load()
@@ -161,16 +161,16 @@ def test_layers(cls, folders):
         )
     final = encoder.encode(clip)
     for first, last in [(1, 1), (2, 3), (3, 3)]:
-        chosen = tiny(cls, folders, layers=f"{first}-{last}")
+        selection = tiny(cls, folders, layers=f"{first}-{last}")
         expected = torch.stack(outputs[first - 1 : last]).mean(dim=0).numpy()
-        assert np.abs(chosen.encode(clip) - expected).max() < 1e-5
-        assert np.abs(chosen.encode(clip) - final).max() > 0.1
+        assert np.abs(selection.encode(clip) - expected).max() < 1e-5
+        assert np.abs(selection.encode(clip) - final).max() > 0.1
     assert {tiny(cls, folders, layers=layers).revision for layers in (None, "2-3", "3", "3-3")} >= {encoder.revision}
     assert len({tiny(cls, folders, layers=layers).revision for layers in (None, "2-3", "3", "3-3")}) == 3
 
 
 @pytest.mark.parametrize("text", ["0-3", "5-2", "a", "", "-2", "1-2-3", "6,7"])
-def test_layers_that_are_none(text):
+def test_invalid_layers(text):
     with pytest.raises(ValidationError, match="6-12"):
         parse_layers(text)
 
@@ -180,7 +180,7 @@ def test_a_layer_beyond_the_model(folders):
         tiny(Hubert, folders, layers="2-4").load()
 
 
-def test_long_sounds_are_cut_without_losing_or_doubling_a_row(folders, monkeypatch):
+def test_long_sounds_are_cut_without_losing_or_repeating_a_row(folders, monkeypatch):
     monkeypatch.setattr(speech, "PIECE", 20)
     for samples in (400, 6400 + 79, 6400 + 80, 6400 + 400, 100_000):
         parts = list(pieces(np.arange(samples)))
@@ -197,14 +197,14 @@ def test_sounds_up_to_40_s_are_whole():
 
 @pytest.mark.parametrize("cls", MODELS)
 def test_the_layout_of_the_published_files(cls, folders, tmp_path):
-    """In torch's own format, which names the parts of the positional convolution as older versions of torch did."""
+    """torch's own format, in which the parts of the positional convolution have the names of older torch versions."""
     config, model = MODELS[cls]
-    made = model.from_pretrained(folders[cls])
+    instance = model.from_pretrained(folders[cls])
     older = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
-    state = {name: value.clone() for name, value in made.state_dict().items()}
+    state = {name: value.clone() for name, value in instance.state_dict().items()}
     for new, old in older.items():
         state[f"encoder.pos_conv_embed.conv.{old}"] = state.pop(f"encoder.pos_conv_embed.conv.{new}")
-    made.config.save_pretrained(tmp_path)
+    instance.config.save_pretrained(tmp_path)
     torch.save(state, tmp_path / "pytorch_model.bin")
     clip = ArrayClip(audio=sound(5000))
     assert np.array_equal(tiny(cls, {cls: tmp_path}).encode(clip), tiny(cls, folders).encode(clip))
@@ -214,19 +214,19 @@ def test_the_layout_of_the_published_files(cls, folders, tmp_path):
 def test_wrong_checkpoints_are_refused_by_name(cls, folders, tmp_path):
     config, model = MODELS[cls]
 
-    def changed(change):
-        made = model(config(**TINY))
-        state = made.state_dict()
+    def encoder_with(change):
+        instance = model(config(**TINY))
+        state = instance.state_dict()
         change(state)
-        made.save_pretrained(tmp_path, state_dict=state)
+        instance.save_pretrained(tmp_path, state_dict=state)
         return cls(weights=tmp_path, device="cpu")
 
     with pytest.raises(ValidationError, match=r"missing: .*layers\.1\.final_layer_norm\.weight"):
-        changed(lambda state: state.pop("encoder.layers.1.final_layer_norm.weight")).load()
+        encoder_with(lambda state: state.pop("encoder.layers.1.final_layer_norm.weight")).load()
     with pytest.raises(ValidationError, match="extra: surplus"):
-        changed(lambda state: state.update(surplus=torch.zeros(2))).load()
+        encoder_with(lambda state: state.update(surplus=torch.zeros(2))).load()
     with pytest.raises(ValidationError, match=r"misshapen: .*feature_projection\.projection\.bias"):
-        changed(lambda state: state.update({"feature_projection.projection.bias": torch.zeros(5)})).load()
+        encoder_with(lambda state: state.update({"feature_projection.projection.bias": torch.zeros(5)})).load()
 
 
 @pytest.mark.parametrize("cls", [*MODELS, HFAudio])
@@ -241,12 +241,12 @@ def test_missing_weights_name_source_and_licence(cls, tmp_path):
     )
 
 
-def test_revision_tells_weights_apart(folders, tmp_path):
-    other = save(tmp_path, HubertConfig(**TINY), HubertModel, seed=1)
+def test_revisions_of_different_weights_differ(folders, tmp_path):
+    folder = save(tmp_path, HubertConfig(**TINY), HubertModel, seed=1)
     assert (
         Hubert(weights=folders[Hubert]).revision
         == Hubert(weights=folders[Hubert]).revision
-        != Hubert(weights=other).revision
+        != Hubert(weights=folder).revision
     )
 
 
@@ -259,7 +259,7 @@ def test_bf16_is_near(folders):
 
 # ----------------------------------------------------------------------- sounds in batches
 
-# 20 lengths: the shortest, neighbours of a row's edge, equal ones, and some that are far from all others.
+# 20 lengths: the shortest, some around the boundary of a row, equal ones, and some far from all others.
 LENGTHS = [400, 719, 720, 721, 1000, 4000, 4100, 8000, 8000, 9999, 16_000, 16_000, 16_319, 16_320, 17_000, 18_500,
            20_000, 31_000, 40_000, 47_123]  # fmt: skip
 
@@ -267,23 +267,23 @@ LENGTHS = [400, 719, 720, 721, 1000, 4000, 4100, 8000, 8000, 9999, 16_000, 16_00
 @pytest.mark.parametrize("layers", [None, "1-2"])
 @pytest.mark.parametrize("accelerated", [False, True])
 @pytest.mark.parametrize("cls", MODELS)
-def test_rows_of_a_batch_are_those_of_a_sound_alone(cls, accelerated, layers, folders):
-    """As on a GPU, in fp32: no row sees the padding, or its neighbours."""
+def test_rows_of_a_batch_equal_those_of_each_sound_alone(cls, accelerated, layers, folders):
+    """As on a GPU, in fp32: no row sees the padding or other sounds."""
     encoder = tiny(cls, folders, layers=layers)
     encoder.load()
     sounds = [normalised(sound(length), 1e-5) for length in np.random.default_rng(0).permutation(LENGTHS)]
-    alone = [encoder.encode_items([one]) for one in sounds]
+    expected = [encoder.encode_items([wave]) for wave in sounds]
     if accelerated:
         encoder.accelerate()
     masks = []
     encoder.model.register_forward_pre_hook(
         lambda module, inputs, options: masks.append(options["attention_mask"]), with_kwargs=True
     )
-    rows = encoder.encode_batch([torch.from_numpy(one) for one in sounds])
-    assert 1 < len(masks) < 15 and any(mask is not None for mask in masks), "sounds must go together, some padded"
-    for together, one in zip(rows, alone, strict=True):
-        assert together.shape == one.shape and together.dtype == torch.float32
-        assert np.abs(together.numpy() - one).max() < 1e-5
+    rows = encoder.encode_batch([torch.from_numpy(wave) for wave in sounds])
+    assert 1 < len(masks) < 15 and any(mask is not None for mask in masks), "sounds are batched, and some are padded"
+    for batched, single in zip(rows, expected, strict=True):
+        assert batched.shape == single.shape and batched.dtype == torch.float32
+        assert np.abs(batched.numpy() - single).max() < 1e-5
 
 
 def test_models_that_normalise_over_time_take_one_sound_at_a_time(tmp_path):
@@ -291,24 +291,24 @@ def test_models_that_normalise_over_time_take_one_sound_at_a_time(tmp_path):
     encoder = tiny(Hubert, {Hubert: tmp_path})
     encoder.load()
     sounds = [normalised(sound(length), 1e-5) for length in (4000, 4100, 4000)]
-    rows = encoder.encode_batch([torch.from_numpy(one) for one in sounds])
-    for together, one in zip(rows, sounds):
-        assert np.array_equal(together.numpy(), encoder.encode_items([one]))
+    rows = encoder.encode_batch([torch.from_numpy(wave) for wave in sounds])
+    for batched, wave in zip(rows, sounds):
+        assert np.array_equal(batched.numpy(), encoder.encode_items([wave]))
 
 
-def test_any_model_in_a_batch_is_the_same_as_alone(folders):
+def test_any_model_gives_the_same_in_a_batch_and_alone(folders):
     encoder = HFAudio(weights=folders["ctc"], device="cpu")
     encoder.load()
     sounds = [sound(4000), sound(6000)]
-    for together, one in zip(encoder.encode_batch([torch.from_numpy(one) for one in sounds]), sounds):
-        assert np.array_equal(together.numpy(), encoder.encode_items([one]))
+    for batched, wave in zip(encoder.encode_batch([torch.from_numpy(wave) for wave in sounds]), sounds):
+        assert np.array_equal(batched.numpy(), encoder.encode_items([wave]))
 
 
-def test_lengths_that_go_together():
-    """Within a fifth of the longest, and no more at once than attention has memory for."""
+def test_groups_of_similar_lengths():
+    """Within a fifth of the longest, and no more at a time than attention has memory for."""
     groups = speech.like_lengths([80_000] * 40 + [30_000, 64_000, 63_999])
     assert sorted(index for group in groups for index in group) == list(range(43))
-    assert [41] not in groups and any(41 in group and 0 in group for group in groups), "64,000 is four fifths"
+    assert [41] not in groups and any(41 in group and 0 in group for group in groups), "64,000 is exactly four fifths"
     assert not any(42 in group and group[0] < 40 for group in groups) and [40] in groups
     longest = 400 + 320 * 1999
     assert [len(group) for group in speech.like_lengths([longest] * 5)] == [2, 2, 1]
@@ -330,19 +330,18 @@ def test_any_model(name, rows, folders):
         assert np.array_equal(encoder.encode(clip), HFAudio(weights=folders[name], device="cpu").encode(clip))
 
 
-def test_any_model_equals_its_own_reference(folders):
-    """Through the general path HuBERT gives what it gives by its own name."""
+def test_hubert_as_any_model_equals_the_preset_reference(folders):
     clip = ArrayClip(audio=sound(9000, level=0.001))
-    own, general = (
+    hubert, general = (
         tiny(Hubert, folders, preset="reference", layers="2"),
         HFAudio(weights=folders[Hubert], device="cpu", layers="2"),
     )
-    assert np.abs(own.encode(clip) - general.encode(clip)).max() < 1e-4
+    assert np.abs(hubert.encode(clip) - general.encode(clip)).max() < 1e-4
 
 
 @pytest.mark.parametrize("name, seconds", [("whisper", 30.1), ("ast", 2.6)])
-def test_a_sound_that_a_model_would_cut_is_refused(name, seconds, folders):
-    with pytest.raises(MediaError, match="all that this model hears") as caught:
+def test_a_sound_beyond_the_models_limit_is_refused(name, seconds, folders):
+    with pytest.raises(MediaError, match="the model's limit") as caught:
         HFAudio(weights=folders[name], device="cpu").encode(ArrayClip(audio=sound(round(16_000 * seconds))))
     assert caught.value.kind == "too-long"
     assert len(HFAudio(weights=folders[name], device="cpu").encode(ArrayClip(audio=sound(16_000))))
@@ -353,9 +352,9 @@ def test_another_sampling_rate(folders, tmp_path):
     assert HFAudio(weights=tmp_path, device="cpu").encode(ArrayClip(audio=sound(16_000))).shape == (74, 32)
 
 
-def test_a_folder_that_is_no_audio_model(tmp_path):
+def test_a_folder_without_an_audio_model(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ValidationError, match="not an audio model"):
+    with pytest.raises(ValidationError, match="not a usable audio model"):
         _ = HFAudio(weights=tmp_path).dim
 
 

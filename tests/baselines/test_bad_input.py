@@ -38,7 +38,7 @@ def train(tiny, features, metadata=None, code=0, **options):
 
 
 def table(tiny, change):
-    """A CSV of three columns, after `change` was made to its numbers (N, 3)."""
+    """A CSV of three columns, after `change` has modified its numbers (N, 3)."""
     X = np.random.default_rng(0).normal(size=(len(tiny.dataset.ids), 3))
     change(X)
     path = tiny.root / "table.csv"
@@ -59,43 +59,43 @@ def test_a_column_of_nan(tiny):
     def spoil(X):
         X[:, 1] = np.nan
 
-    said = train(tiny, table(tiny, spoil), code=1)
-    assert "36 clips hold NaN or Infinity" in said and "clip00" in said
+    output = train(tiny, table(tiny, spoil), code=1)
+    assert "36 clips hold NaN or Infinity" in output and "clip00" in output
 
 
-def test_constant_features_are_refused_and_a_constant_column_says_nothing(tiny):
+def test_constant_features_are_refused_and_a_constant_column_has_no_effect(tiny):
     def spoil(X):
         X[:] = 4.2
 
-    said = train(tiny, table(tiny, spoil), code=1)
+    output = train(tiny, table(tiny, spoil), code=1)
     assert (
-        "every column is the same for all clips; expected features that vary" in said
+        "every column is the same for all clips; expected features that vary" in output
         and not (tiny.root / "run").exists()
     )
 
-    # Standardised, such a column is 0 everywhere, whatever it holds: the run is the same bit for bit.
+    # Standardised, a constant column is 0 for all clips, whatever its value: the runs are equal bit by bit.
     def logits(value):
         shutil.rmtree(tiny.root / "run", ignore_errors=True)
         train(tiny, table(tiny, lambda X: X[:, 1].fill(value)))
-        with np.load(tiny.root / "run" / "oof_logits.npz") as saved:
-            return saved["logits"]
+        with np.load(tiny.root / "run" / "oof_logits.npz") as archive:
+            return archive["logits"]
 
     assert np.array_equal(logits(4.2), logits(-1e6))
 
 
-def test_a_fold_without_blends_has_no_salience_and_the_pooled_figures_stand(tiny):
-    labels = np.where(np.arange(36) % 3 == 0, np.arange(36) % 6, tiny.dataset.labels)  # fold 0: singles alone
-    said = train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv(labels)))
+def test_a_fold_without_blends_has_no_salience_but_pooled_figures_remain(tiny):
+    labels = np.where(np.arange(36) % 3 == 0, np.arange(36) % 6, tiny.dataset.labels)  # fold 0: only single emotions
+    output = train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv(labels)))
     metrics = json.loads((tiny.root / "run" / "metrics.json").read_text())
     assert (
         metrics["nested"]["folds"][0]["acc_salience"] is None
         and metrics["published"]["over_folds"]["score"]["mean"] is None
     )
     assert metrics["nested"]["acc_salience"] is not None and metrics["nested"]["n_blends"] == int((labels >= 6).sum())
-    assert "–" in said
+    assert "–" in output
 
 
-def test_no_blend_at_all(tiny):
+def test_no_blends_at_all(tiny):
     train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv(np.arange(36) % 6)))
     metrics = json.loads((tiny.root / "run" / "metrics.json").read_text())
     assert (
@@ -105,25 +105,25 @@ def test_no_blend_at_all(tiny):
     )
 
 
-def test_an_actor_in_two_folds_is_a_leak(tiny):
+def test_an_actor_in_two_folds_is_refused(tiny):
     text = tiny.train.read_text().replace("clip01,A1,", "clip01,A0,")
-    said = train(tiny, tiny.sound, metadata=metadata(tiny, text), code=1)
-    assert "actors in more than one fold (1): A0" in said and "If folds share actors" in said
+    output = train(tiny, tiny.sound, metadata=metadata(tiny, text), code=1)
+    assert "actors in more than one fold (1): A0" in output and "If folds share actors" in output
 
 
 def test_labels_that_disagree_with_the_clip_s_name(tiny):
     lines = metadata_csv([0, 1, 2]).replace("clip00", "A102_sad_int1_ver1").replace("A0,0,ang", "A102,0,ang")
-    said = train(tiny, tiny.sound, metadata=metadata(tiny, lines), code=1)
-    assert "labels that disagree with the clip's name (1): A102_sad_int1_ver1" in said
+    output = train(tiny, tiny.sound, metadata=metadata(tiny, lines), code=1)
+    assert "labels that disagree with the clip's name (1): A102_sad_int1_ver1" in output
 
 
-@pytest.mark.parametrize("n, told", [(1, "found one fold; expected at least two"), (0, "no")])
-def test_one_clip_or_none(tiny, n, told):
-    assert told in train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv(list(range(n)))), code=1)
+@pytest.mark.parametrize("n, message", [(1, "found one fold; expected at least two"), (0, "no")])
+def test_one_clip_or_none(tiny, n, message):
+    assert message in train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv(list(range(n)))), code=1)
 
 
 def test_one_clip_per_fold(tiny):
-    # The least that can be trained on: two clips, each judged by a model of the other.
+    # The smallest possible training set: two clips, each predicted by a model of the other.
     for clip in tiny.dataset.ids[2:]:
         (tiny.sound / f"{clip}.npy").unlink()
     train(tiny, tiny.sound, metadata=metadata(tiny, metadata_csv([0, 20], n_folds=2)))
@@ -136,6 +136,6 @@ def test_no_test_features(tiny):
     assert "no such" in run(*predict, "--features", tiny.root / "nothing.npz", code=3).lower()
     (tiny.root / "empty").mkdir()
     assert "contains no .npy or .csv files" in run(*predict, "--features", tiny.root / "empty", code=1)
-    said = run(*predict, "--features", tiny.sound, code=1)  # those of train
-    assert "8 of 8 clips have no features" in said and "another partition" in said
+    output = run(*predict, "--features", tiny.sound, code=1)  # the features of train
+    assert "8 of 8 clips have no features" in output and "another partition" in output
     assert not (tiny.root / "submission.zip").exists()

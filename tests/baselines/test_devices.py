@@ -1,4 +1,4 @@
-"""Clips as people's devices make them: several tracks, mirrored and damaged pictures, files cut short, odd names."""
+"""Clips as real devices make them: several tracks, mirrored and damaged frames, truncated files, odd names."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ WIDTH, HEIGHT = 64, 48
 
 
 def picture(number: int, width: int = WIDTH) -> np.ndarray:
-    """Left to right from dark to red, top to bottom from dark to green; the blue counts."""
+    """Red rises from left to right, green from top to bottom; blue encodes the number."""
     frame = np.zeros((HEIGHT, width, 3), np.uint8)
     frame[..., 0] = np.linspace(20, 230, width)[None]
     frame[..., 1] = np.linspace(20, 230, HEIGHT)[:, None]
@@ -39,9 +39,9 @@ def tone(seconds: float, rate: int, hertz: float = 440) -> np.ndarray:
 def write(
     path, form, video="libx264", sounds=("aac",), frames=50, later=(0.0, 0.0), prepare=lambda stream: None, **more
 ):
-    """A real file: `frames` at 25 a second and two seconds of a tone for each of the sounds, 440 Hz higher each.
+    """A real file: `frames` at 25 per second, and a tone of two seconds per sound, each 440 Hz higher than the last.
 
-    later: by how many seconds picture and sounds start after 0
+    later: the start times of video and sounds, in seconds
     """
     rate = 48_000
     with av.open(str(path), "w", format=form, **more) as container:
@@ -95,32 +95,32 @@ def kind_of(read) -> str:
 
 
 def hide_decoder(path, track: int):
-    """Make a sound track of an .mp4 one that no decoder knows, such as Apple's spatial audio, which is `apac`."""
+    """Give a sound track of an .mp4 a codec that no decoder knows: `apac`, Apple's spatial audio."""
     content = bytearray(path.read_bytes())
-    for name, other in ((b"mp4a", b"apac"), (b"esds", b"dapa")):
+    for name, code in ((b"mp4a", b"apac"), (b"esds", b"dapa")):
         place = [at for at in range(len(content)) if content[at : at + 4] == name][track]
-        content[place : place + 4] = other
+        content[place : place + 4] = code
     path.write_bytes(content)
     return Clip(path)
 
 
-@pytest.mark.parametrize("hidden, hertz", [(0, 880), (1, 440)])
-def test_a_track_without_a_decoder_does_no_harm(tmp_path, hidden, hertz, capsys):
-    clip = hide_decoder(write(tmp_path / "spatial.mp4", "mp4", sounds=("aac", "aac")), hidden)
+@pytest.mark.parametrize("track, hertz", [(0, 880), (1, 440)])
+def test_a_track_without_a_decoder_is_ignored(tmp_path, track, hertz, capsys):
+    clip = hide_decoder(write(tmp_path / "spatial.mp4", "mp4", sounds=("aac", "aac")), track)
     assert pitch(clip.audio()) == pytest.approx(hertz, abs=2)
     assert len(list(clip.frames())) == 50 and clip.probe() == pytest.approx(2, abs=0.1)
-    assert "tracks" not in capsys.readouterr().err, "there is no choice"
+    assert "tracks" not in capsys.readouterr().err, "only one track can be read"
 
 
-def test_a_sound_that_no_decoder_knows_is_named(tmp_path):
+def test_a_sound_without_a_decoder_is_reported(tmp_path):
     clip = hide_decoder(write(tmp_path / "spatial.mp4", "mp4"), 0)
     assert kind_of(clip.audio) == "unreadable" and len(list(clip.frames())) == 50
     assert kind_of(lambda: clip.offset) == "unreadable"
-    with pytest.raises(MediaError, match="its audio is in a format for which there is no decoder"):
+    with pytest.raises(MediaError, match="there is no decoder for the format of its audio"):
         clip.audio()
 
 
-def test_extraction_and_probing_of_spatial_audio(tmp_path):
+def test_extraction_of_a_clip_with_spatial_audio(tmp_path):
     (tmp_path / "clips").mkdir()
     hide_decoder(write(tmp_path / "clips" / "IMG_1.mp4", "mp4", sounds=("aac", "aac")), 1)
     encoders = [create("logmel"), create("gray_flow")]
@@ -129,7 +129,7 @@ def test_extraction_and_probing_of_spatial_audio(tmp_path):
 
 
 @pytest.mark.parametrize("default, hertz", [(0, 440), (1, 880), (2, 1320)])
-def test_the_default_track_is_read_and_named(tmp_path, default, hertz, capsys):
+def test_the_default_track_is_read_and_reported(tmp_path, default, hertz, capsys):
     path = tmp_path / "tracks.mkv"
     with av.open(str(path), "w", format="matroska") as container:
         packets = []
@@ -143,35 +143,35 @@ def test_the_default_track_is_read_and_named(tmp_path, default, hertz, capsys):
     for _ in range(2):
         assert pitch(Clip(path).audio()) == pytest.approx(hertz, abs=2)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"note: {path}: has 3 audio tracks; number {default + 1} is read"]
+    assert lines == [f"note: {path}: has 3 audio tracks; reading number {default + 1}"]
 
 
 # ------------------------------------------------------------------------------------ pictures
 
 
-def test_frames_that_the_decoder_made_up_are_refused(tmp_path):
-    """Five bytes of H.264 are flipped, many times over: each clip is as it was, or refused."""
+def test_frames_with_concealed_damage_are_refused(tmp_path):
+    """Five bytes of H.264 are flipped, 60 times over: each clip decodes without error marks, or is refused."""
     whole = write(tmp_path / "whole.mp4", "mp4", sounds=(), frames=100)
     content, random, kinds = whole.read_bytes(), np.random.default_rng(0), []
     start = content.find(b"mdat") + 2000
     for number in range(60):
-        damaged = bytearray(content)
+        damage = bytearray(content)
         for place in random.integers(start, len(content) - 3000, 5):
-            damaged[place] ^= 0xFF
+            damage[place] ^= 0xFF
         path = tmp_path / f"{number}.mp4"
-        path.write_bytes(damaged)
+        path.write_bytes(damage)
         with av.open(str(path)) as container:
             try:
-                marked = any(frame.is_corrupt for frame in [*container.decode(video=0)])
+                is_marked = any(frame.is_corrupt for frame in [*container.decode(video=0)])
             except av.error.FFmpegError:
-                marked = None
-        if marked is not False:
-            kinds.append((marked, kind_of(lambda path=path: list(Clip(path).frames()))))
-    assert {kind for _, kind in kinds} == {"unreadable"} and {marked for marked, _ in kinds} == {True, None}
+                is_marked = None
+        if is_marked is not False:
+            kinds.append((is_marked, kind_of(lambda path=path: list(Clip(path).frames()))))
+    assert {kind for _, kind in kinds} == {"unreadable"} and {is_marked for is_marked, _ in kinds} == {True, None}
 
 
 MATRICES = {
-    "as it is": ((1, 0, 0, 1), lambda frame: frame),
+    "unchanged": ((1, 0, 0, 1), lambda frame: frame),
     "mirrored": ((-1, 0, 0, 1), lambda frame: frame[:, ::-1]),
     "upside down": ((1, 0, 0, -1), lambda frame: frame[::-1]),
     "half a turn": ((-1, 0, 0, -1), lambda frame: frame[::-1, ::-1]),
@@ -185,10 +185,10 @@ MATRICES = {
 @pytest.mark.parametrize("name", MATRICES)
 def test_display_matrices_are_applied(tmp_path, name):
     (a, b, c, d), expected = MATRICES[name]
-    one = 1 << 16
-    matrix = [a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30]
+    unit = 1 << 16
+    matrix = [a * unit, b * unit, 0, c * unit, d * unit, 0, 0, 0, 1 << 30]
     plain = Clip(write(tmp_path / "plain.mov", "mov", sounds=(), frames=3))
-    turned = Clip(
+    rotated = Clip(
         write(
             tmp_path / "turned.mov",
             "mov",
@@ -197,14 +197,14 @@ def test_display_matrices_are_applied(tmp_path, name):
             prepare=lambda stream: stream.set_display_matrix(matrix),
         )
     )
-    for frame, before in zip(turned.frames(), plain.frames(), strict=True):
+    for frame, before in zip(rotated.frames(), plain.frames(), strict=True):
         assert np.array_equal(frame, expected(before)) and frame.flags.c_contiguous
 
 
 @pytest.mark.parametrize("degrees", [30, 45, -100])
-def test_a_picture_turned_by_an_odd_angle_is_refused(tmp_path, degrees):
+def test_other_rotations_than_quarter_turns_are_refused(tmp_path, degrees):
     path = write(tmp_path / "odd.mov", "mov", sounds=(), frames=3, prepare=lambda s: s.set_display_rotation(degrees))
-    with pytest.raises(MediaError, match="turned by other than a quarter"):
+    with pytest.raises(MediaError, match="its rotation is not a multiple of 90°"):
         list(Clip(path).frames())
 
 
@@ -225,26 +225,26 @@ def test_pixels_that_are_not_square(tmp_path, shape, width):
 
 @pytest.mark.parametrize("form, suffix", [("mov", "mov"), ("matroska", "mkv")])
 @pytest.mark.parametrize("later, offset", [((0, 0), 0), ((0, 0.5), 0.5), ((0.4, 0), -0.4), ((1, 1.28), 0.28)])
-def test_when_the_sound_begins(tmp_path, form, suffix, later, offset):
+def test_the_start_of_the_sound(tmp_path, form, suffix, later, offset):
     clip = Clip(write(tmp_path / f"late.{suffix}", form, later=later))
     assert clip.offset == pytest.approx(offset, abs=0.03)  # a packet of AAC takes 21 ms
     assert next(clip.timed_frames())[0] == 0
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.32, -0.32, 5.0, -5.0])
-def test_hicmae_hears_what_belongs_to_a_frame(offset, monkeypatch):
+def test_hicmae_aligns_sound_with_frames(offset, monkeypatch):
     wave = np.random.default_rng(0).uniform(-0.3, 0.3, 60_000).astype(np.float32)
     frames = np.zeros((70, 160, 160, 3), np.uint8)
     monkeypatch.setattr(media.ArrayClip, "offset", offset)
     items = list(HiCMAE("reference").items(media.ArrayClip(frames=frames, audio=wave)))
     shift = round(offset * 16_000)
-    heard = np.concatenate([np.zeros(max(0, shift), np.float32), wave[max(0, -shift) :]])
-    for item, begin in zip(items, (0, 5120), strict=True):  # of the frames 0 and 8
-        assert np.array_equal(item[-256 * 128 :].reshape(256, 128), fbank(heard[begin : begin + 400 + 255 * 160]))
+    signal = np.concatenate([np.zeros(max(0, shift), np.float32), wave[max(0, -shift) :]])
+    for item, begin in zip(items, (0, 5120), strict=True):  # the samples at frames 0 and 8
+        assert np.array_equal(item[-256 * 128 :].reshape(256, 128), fbank(signal[begin : begin + 400 + 255 * 160]))
 
 
-def test_a_rate_that_changes_midway(tmp_path):
-    """Two sounds in one stream, a second at 48 kHz and a second at 24 kHz: each keeps its pitch and its length."""
+def test_a_sampling_rate_that_changes_midway(tmp_path):
+    """Two sounds in one stream, one second at 48 kHz and one at 24 kHz: each keeps its pitch and its length."""
     parts = []
     for rate in (48_000, 24_000):
         path = tmp_path / f"{rate}.aac"
@@ -276,7 +276,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("suffix", FORMS)
-def test_files_that_were_cut_short(tmp_path, suffix):
+def test_truncated_files(tmp_path, suffix):
     form, video, sounds = FORMS[suffix]
     path = write(tmp_path / f"clip.{suffix}", form, video=video, sounds=sounds)
     content = path.read_bytes()
@@ -288,23 +288,25 @@ def test_files_that_were_cut_short(tmp_path, suffix):
         if video:
             assert kind_of(lambda: list(Clip(path).frames())) == "truncated"
     path.write_bytes(content)
-    assert len(Clip(path).audio()) == pytest.approx(32_000, abs=1000), "whole again"
+    assert len(Clip(path).audio()) == pytest.approx(32_000, abs=1000), "the file is complete again"
 
 
 @pytest.mark.parametrize(
     "options", [{"write_xing": "0"}, {"write_xing": "0", "id3v2_version": "0"}, {"write_id3v1": "1"}]
 )
-def test_mp3_without_a_count_of_its_bytes(tmp_path, options):
+def test_mp3_without_a_total_length(tmp_path, options):
     path = write(tmp_path / "clip.mp3", "mp3", video=None, sounds=("libmp3lame",), options=options)
     content = path.read_bytes()
     assert shortfall(path) is None
     for end in (0.3, 0.6, 0.9):
-        path.write_bytes(content[: int(len(content) * end) // 2 * 2 + 1])  # not between two frames: nothing would tell
+        path.write_bytes(
+            content[: int(len(content) * end) // 2 * 2 + 1]
+        )  # not between two frames, where it could not be noticed
         assert kind_of(Clip(path).audio) == "truncated"
 
 
 def test_matroska_of_a_live_recording(tmp_path):
-    """The size of its segment is not known; the last cluster tells."""
+    """The size of its segment is unknown, but that of the last cluster is known."""
     path = write(tmp_path / "live.mkv", "matroska", options={"live": "1"})
     content = path.read_bytes()
     assert shortfall(path) is None and len(list(Clip(path).frames())) == 50
@@ -332,7 +334,7 @@ def test_matroska_of_a_live_recording(tmp_path):
         b"RIFF\xff\xff\xff\xffAVI " + b"x" * 50,
     ],
 )
-def test_shreds_of_files_raise_nothing_of_their_own(tmp_path, content):
+def test_fragments_of_files_raise_media_errors(tmp_path, content):
     path = tmp_path / "shred.mkv"
     path.write_bytes(content)
     shortfall(path)
@@ -361,7 +363,7 @@ def extract(ids, clips, out):
 
 
 def test_ids_with_dots_lose_one_suffix_once(voices, tmp_path):
-    """A phone's own name can end in a suffix, to which an app adds its own."""
+    """A phone's file name may contain a suffix, to which an app adds another."""
     clips = voices("IMG_0012.MOV.wav", "take.2.wav", "plain.wav")
     expected = ["IMG_0012.MOV", "plain", "take.2"]
     for ids in (None, expected, [f"{name}.wav" for name in expected]):
@@ -384,33 +386,33 @@ def test_names_in_tables_and_archives_with_dots(tmp_path):
 
 def test_linked_folders_are_followed_and_loops_end(voices, tmp_path):
     clips = voices("a/one.wav")
-    other = tmp_path / "elsewhere"
-    other.mkdir()
-    os.rename(clips / "a", other / "a")
-    (clips / "linked").symlink_to(other / "a")
-    (other / "a" / "back").symlink_to(clips)
-    (other / "a" / "again").symlink_to(other / "a")
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    os.rename(clips / "a", target / "a")
+    (clips / "linked").symlink_to(target / "a")
+    (target / "a" / "back").symlink_to(clips)
+    (target / "a" / "again").symlink_to(target / "a")
     (clips / "dangling").symlink_to(tmp_path / "nowhere")
     assert extract(None, clips, tmp_path / "out").done == ["one"]
     assert extract(["one"], clips, tmp_path / "out").skipped == ["one"]
 
 
 @pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
-@pytest.mark.parametrize("asked", ["NFC", "NFD"])
-def test_names_in_another_form_of_unicode(voices, tmp_path, on_disk, asked):
+@pytest.mark.parametrize("in_ids", ["NFC", "NFD"])
+def test_names_in_different_forms_of_unicode(voices, tmp_path, on_disk, in_ids):
     name = "Zoë_Müller"
     clips = voices(unicodedata.normalize(on_disk, name) + ".wav")
-    summary = extract([unicodedata.normalize(asked, name)], clips, tmp_path / "out")
+    summary = extract([unicodedata.normalize(in_ids, name)], clips, tmp_path / "out")
     assert len(summary.done) == 1 and not summary.failures
     for form in ("NFC", "NFD"):
         ids = [unicodedata.normalize(form, name)]
         assert read_features(summary.folder, ids).ids == ids
         np.savez(tmp_path / "x.npz", X=np.eye(1), filenames=np.array([unicodedata.normalize(on_disk, name)]))
         assert read_features(tmp_path / "x.npz", ids).ids == ids
-    assert extract(ids, clips, tmp_path / "out").skipped, "the same features under either name"
+    assert extract(ids, clips, tmp_path / "out").skipped, "both forms name the same features"
 
 
-def test_faces_in_a_folder_of_another_form(tmp_path):
+def test_faces_in_a_folder_with_another_unicode_form(tmp_path):
     from PIL import Image
 
     folder = tmp_path / unicodedata.normalize("NFD", "Zoë")
@@ -439,7 +441,7 @@ def test_openface_tables_with_other_separators(tmp_path, separator, word):
     assert summary.failures[0].kind == "bad-openface-file" and word in summary.failures[0].message
 
 
-def test_words_for_nothing_in_metadata_are_named_in_one_line(tiny, tmp_path):
+def test_words_for_missing_values_in_metadata_are_reported_in_one_line(tiny, tmp_path):
     from blemore.errors import ValidationError
     from blemore_baselines.dataset import read_dataset
 
@@ -462,14 +464,14 @@ def run_command(*arguments, **options):
     return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=500, **options)
 
 
-def test_a_current_folder_that_is_gone(tmp_path):
+def test_a_deleted_current_folder(tmp_path):
     program = str(Path(sys.executable).parent / "blemore-baselines")
     code = f"import os; os.chdir({str(tmp_path)!r}); os.rmdir(os.getcwd()); os.execv({program!r}, ['x', 'encoders'])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert run.returncode == 3 and run.stderr.splitlines()[0] == ".: the current folder no longer exists"
 
 
-def test_a_home_that_cannot_be_written_brings_no_foreign_warnings(voices, tmp_path):
+def test_a_read_only_home_causes_no_warnings_of_other_packages(voices, tmp_path):
     """Nobody can write under /proc, not even root."""
     clips = voices("a.wav")
     home = {**os.environ, "HOME": "/proc", "MPLCONFIGDIR": ""}

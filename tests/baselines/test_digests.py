@@ -1,4 +1,4 @@
-"""Digests of large files: remembered, and never for a file that has changed."""
+"""Digests of large files are kept, but not used for a file that has changed."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ CONTENT = b"weights" * 100
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder of weights, for which any file is large and none is too young."""
+    """A folder of weights in which every file counts as large, and none as too young."""
     monkeypatch.setenv("BLEMORE_WEIGHTS", str(tmp_path / "cache"))
     monkeypatch.setattr(digests, "LARGE", 1)
     monkeypatch.setattr(digests, "SETTLED", -1)
@@ -48,11 +48,11 @@ def test_a_file_that_changed_is_read_again(folder, readings):
     file_digest(path)
     before = path.stat()
     path.write_bytes(CONTENT[::-1])
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the same size, and the same time of writing
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # the same size and the same time of writing
     assert file_digest(path) == of(CONTENT[::-1]) and readings == ["a", "a"]
 
 
-def test_a_file_that_was_just_written_is_not_remembered(folder, readings, monkeypatch):
+def test_no_digest_is_kept_for_a_file_that_was_just_written(folder, readings, monkeypatch):
     monkeypatch.setattr(digests, "SETTLED", 10**15)
     (folder / "a").write_bytes(CONTENT)
     assert file_digest(folder / "a") == file_digest(folder / "a") == of(CONTENT) and readings == ["a", "a"]
@@ -60,7 +60,7 @@ def test_a_file_that_was_just_written_is_not_remembered(folder, readings, monkey
 
 
 @pytest.mark.parametrize("record", ["", "[1, 2]", "{", '{"PATH": 3}', '{"PATH": []}', '{"PATH": ["00", 1, 2, 3]}'])
-def test_a_record_that_is_none_is_made_anew(folder, readings, record):
+def test_an_invalid_record_is_replaced(folder, readings, record):
     path = folder / "a"
     path.write_bytes(CONTENT)
     (folder / "cache").mkdir()
@@ -68,7 +68,7 @@ def test_a_record_that_is_none_is_made_anew(folder, readings, record):
     assert file_digest(path) == file_digest(path) == of(CONTENT) and readings == ["a"]
 
 
-def test_files_that_are_gone_are_forgotten(folder):
+def test_digests_of_deleted_files_are_removed(folder):
     for name in ("a", "b"):
         (folder / name).write_bytes(CONTENT)
     file_digest(folder / "a")

@@ -273,7 +273,7 @@ def test_the_licence_is_shown_and_asked_once(server, swin, folder):
 @pytest.mark.parametrize("name, code, message", [
     ("logmel", 1, "has no weights to fetch (it needs none)"),
     ("openface3", 1, "has no weights to fetch (CSV files of OpenFace 3"),
-    ("nothing", 1, "there is none of that name"),
+    ("nothing", 1, "no encoder has this name"),
     ("hicmae", 3, "its authors publish them on a page, not as a file: https://github.com/sunlicai/HiCMAE"),
 ])  # fmt: skip
 def test_weights_that_cannot_be_fetched(name, code, message, folder, server):

@@ -1,4 +1,4 @@
-"""The encoder whose package may be absent."""
+"""eGeMAPS, whose package may not be installed."""
 
 import importlib.util
 
@@ -16,7 +16,7 @@ def sound(samples: int) -> np.ndarray:
     return np.random.default_rng(samples).uniform(-0.3, 0.3, samples).astype(np.float32)
 
 
-def test_absent_package_is_one_clear_line(monkeypatch):
+def test_a_missing_package_is_reported(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValidationError, match=r"opensmile is not installed\n    pip install 'blemore\[opensmile\]'"):
         EGeMAPS()
@@ -34,8 +34,8 @@ def test_one_row(seconds):
 @needs_opensmile
 @pytest.mark.parametrize("samples", [1, 320, 800])
 @pytest.mark.filterwarnings("error")
-def test_too_short_is_refused_by_name(samples):
-    with pytest.raises(MediaError, match="openSMILE measures nothing") as caught:
+def test_a_sound_that_is_too_short_is_refused(samples):
+    with pytest.raises(MediaError, match="too short for openSMILE") as caught:
         EGeMAPS().encode(ArrayClip(audio=sound(samples)))
     assert caught.value.kind == "too-short"
 

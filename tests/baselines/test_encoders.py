@@ -1,4 +1,4 @@
-"""Every encoder in the registry that needs no weights, over one contract (the others have tests of their own)."""
+"""The contract of encoders, for those without weights; the others have their own tests."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ ENCODERS = [name for name in REGISTRY if encoder_class(name).weights is None and
 VIDEO = [name for name in ENCODERS if encoder_class(name).modality == "video"]
 AUDIO = [name for name in ENCODERS if encoder_class(name).modality == "audio"]
 SECONDS = [1 / 16_000, 0.02, 0.0201, 1, 5, 30]
-# The rows that each encoder documents, from the number of frames or samples.
+# The documented number of rows, from the number of frames or samples.
 ROWS = {
     "gray_flow": lambda frames: frames,
     "looks": lambda frames: frames,
@@ -27,7 +27,7 @@ ROWS = {
 
 
 def moving(frames: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """A soft blob that goes from left to right over noise."""
+    """A soft blob that moves from left to right over noise."""
     rng = np.random.default_rng(frames)
     y, x = np.mgrid[:height, :width]
     blob = [np.exp(-((x - 10 - n % 40) ** 2 + (y - 20) ** 2) / 60) for n in range(frames)]
@@ -39,7 +39,7 @@ def sound(samples: int) -> np.ndarray:
 
 
 def cases():
-    assert set(ROWS) == set(ENCODERS) and VIDEO and AUDIO, "each encoder states its rows here"
+    assert set(ROWS) == set(ENCODERS) and VIDEO and AUDIO, "every encoder needs an entry in ROWS"
     yield from ((name, frames) for name in VIDEO for frames in (1, 15, 16, 17, 200))
     yield from ((name, round(seconds * 16_000)) for name in AUDIO for seconds in SECONDS)
 
@@ -53,10 +53,10 @@ def test_contract(name, length):
         features = encoder.encode(clip)
     assert features.dtype == np.float32 and features.shape == (ROWS[name](length), encoder.dim)
     assert np.isfinite(features).all()
-    assert np.array_equal(encoder.encode(clip), features), "the same again"
+    assert np.array_equal(encoder.encode(clip), features), "the same when repeated"
     encoder.encode(ArrayClip(frames=moving(3), audio=sound(700)))
-    assert np.array_equal(encoder.encode(clip), features), "whatever came between"
-    assert np.array_equal(create(name).encode(clip), features), "from a new encoder too"
+    assert np.array_equal(encoder.encode(clip), features), "the same after another clip"
+    assert np.array_equal(create(name).encode(clip), features), "the same from a new encoder"
 
 
 @pytest.mark.parametrize("name", REGISTRY)
@@ -75,7 +75,7 @@ def test_extremes_are_finite(name):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_lacking_stream_is_named(name):
+def test_a_missing_stream_is_reported(name):
     with pytest.raises(MediaError) as caught:
         create(name).encode(ArrayClip())
     assert caught.value.kind == ("no-video" if name in VIDEO else "no-audio")
@@ -92,13 +92,13 @@ def test_gray_flow_sees_direction_and_stillness():
     flow = slice(-64, None)
     still = create("gray_flow").encode(ArrayClip(frames=np.repeat(moving(1), 5, axis=0)))
     assert np.allclose(still[:, flow], 0, atol=1e-3)
-    right = create("gray_flow").encode(ArrayClip(frames=moving(10, 64, 64)))
-    left = create("gray_flow").encode(ArrayClip(frames=moving(10, 64, 64)[::-1]))
-    assert right[1:, -64:-48].sum() > 0.1 and left[1:, -64:-48].sum() < -0.1
-    assert not right[0, flow].any(), "nothing is before the first frame"
+    rightward = create("gray_flow").encode(ArrayClip(frames=moving(10, 64, 64)))
+    leftward = create("gray_flow").encode(ArrayClip(frames=moving(10, 64, 64)[::-1]))
+    assert rightward[1:, -64:-48].sum() > 0.1 and leftward[1:, -64:-48].sum() < -0.1
+    assert not rightward[0, flow].any(), "the first frame has no motion"
 
 
-def test_gray_flow_ignores_light_in_its_thumbnail():
+def test_the_thumbnail_of_gray_flow_ignores_brightness():
     frames = moving(2)
     bright, dark = (create("gray_flow").encode(ArrayClip(frames=f))[:, :258] for f in (frames, frames // 2))
     assert np.allclose(bright[:, :256], dark[:, :256], atol=0.1)
@@ -113,12 +113,12 @@ def test_logmel_finds_a_tone(hertz):
     assert abs(features[25].argmax() - expected) <= 1
 
 
-def test_logmel_puts_silence_around_a_clip():
+def test_logmel_pads_a_clip_with_silence():
     features = create("logmel").encode(ArrayClip(audio=sound(16_000)))
     assert np.exp(features[0]).sum() < 0.8 * np.exp(features[1:-1]).sum(axis=1).min()
 
 
-def test_logmel_doubling_the_level_adds_log_4():
+def test_doubling_the_level_adds_log_4_to_logmel():
     quiet, loud = (create("logmel").encode(ArrayClip(audio=level * sound(8000))) for level in (0.5, 1))
     assert np.allclose(loud - quiet, np.log(4), atol=1e-3)
 
@@ -153,7 +153,7 @@ class Wrong(Encoder):
     (np.zeros((2, 4)), "shape"), (np.zeros(3), "shape"), (np.zeros((0, 3)), "shape"),
     (np.array([[0, 1, 2], [0, np.nan, 1]]), "1 of 2 rows, first in row 1"),
 ])  # fmt: skip
-def test_what_was_not_declared_is_refused(result, match):
+def test_features_that_differ_from_the_declaration_are_refused(result, match):
     with pytest.raises(ValidationError, match=match):
         Wrong(result).encode(ArrayClip())
 

@@ -1,4 +1,4 @@
-"""Engines: every task has one outcome, whatever becomes of the processes that work at it."""
+"""Engines: every task has exactly one outcome, whatever happens to the processes."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ from blemore.errors import FileError, ValidationError
 from blemore_baselines import engines
 from blemore_baselines.engines import processes
 
-# A job whose tasks are numbers: some kill their process, be it where they run alone or beside others.
+# A job whose tasks are numbers. Negative ones kill their process.
 SCRIPT = """
 import os, sys, time
 import numpy as np
@@ -47,8 +47,8 @@ class Streaming(Job):
 
 if __name__ == "__main__":
     try:
-        found = [one for one in CALL if not isinstance(one, processes.Part)]
-        print(sorted(found, key=str))
+        outcomes = [event for event in CALL if not isinstance(event, processes.Part)]
+        print(sorted(outcomes, key=str))
     except Exception as error:
         print(type(error).__name__, error)
 """
@@ -58,8 +58,8 @@ def run(tmp_path, tasks, options):
     call, job = ("processes.stream", "Streaming()") if "stream" in options else ("engines.run", "Job()")
     call = f"{call}({job}, {tasks}, {options.removeprefix('stream, ')})"
     (tmp_path / "job.py").write_text(SCRIPT.replace("CALL", call))
-    done = subprocess.run([sys.executable, tmp_path / "job.py"], capture_output=True, text=True, timeout=300)
-    return done.stdout or done.stderr
+    process = subprocess.run([sys.executable, tmp_path / "job.py"], capture_output=True, text=True, timeout=300)
+    return process.stdout or process.stderr
 
 
 @pytest.mark.parametrize("options", ["workers=1", "workers=3", "stream, workers=3", "engine='dask', workers=2"])
@@ -70,13 +70,14 @@ def test_each_task_is_done_once(tmp_path, options):
 
 
 @pytest.mark.parametrize("options", ["workers=3", "stream, workers=3", "stream, workers=1"])
-def test_a_deadly_task_is_found_among_others(tmp_path, options):
+def test_only_deadly_tasks_are_lost(tmp_path, options):
     out = run(tmp_path, [*range(9), -1, *range(9, 12), -2, 12], options)
-    lost = [(task, "its process died (exit code -9). Too little memory, or a fault in a decoder.") for task in (-1, -2)]
-    assert out == f"{sorted([*range(13), *lost], key=str)}\n"
+    reason = "its process died (exit code -9). Likely causes: too little memory, or a fault in a decoder."
+    losses = [(task, reason) for task in (-1, -2)]
+    assert out == f"{sorted([*range(13), *losses], key=str)}\n"
 
 
-# One worker that does two tasks at once: a slow one beside a deadly one sees every end of the worker that dask counts.
+# One worker does two tasks at a time: the slow task is there each time that the deadly one kills the worker.
 TWO_AT_ONCE = """
     engine="dask",
     scheduler=(cluster := __import__("distributed").LocalCluster(
@@ -87,26 +88,24 @@ TWO_AT_ONCE = """
 @pytest.mark.parametrize(
     "tasks, options", [([0, 1, -1, 2, 3], "engine='dask', workers=2"), ([-1, 500, 1], TWO_AT_ONCE)]
 )
-def test_dask_gives_a_deadly_task_up_and_no_other(tmp_path, tasks, options, long):
+def test_dask_gives_up_only_deadly_tasks(tmp_path, tasks, options, long):
     pytest.importorskip("distributed")
     if not long:
-        pytest.skip("workers start again eight times: with --long")
+        pytest.skip("workers restart eight times: with --long")
     out = run(tmp_path, tasks, options)
     rest = str(sorted([task for task in tasks if task >= 0], key=str))[1:]
-    assert out.startswith("[(-1, 'its workers died, the last one of them tcp://127.0.0.1:") and out.endswith(
-        f", {rest}\n"
-    )
+    assert out.startswith("[(-1, 'its workers died, the last one was tcp://127.0.0.1:") and out.endswith(f", {rest}\n")
 
 
 @pytest.mark.parametrize("options", ["workers=1", "workers=3", "stream, workers=3", "engine='dask', workers=2"])
-def test_what_a_job_raises_ends_the_run(tmp_path, options):
+def test_an_error_in_a_job_ends_the_run(tmp_path, options):
     if "dask" in options:
         pytest.importorskip("distributed")
     assert run(tmp_path, [0, 1, 1000, 2, 3], options) == "FileError there: the disk is full\n"
 
 
 @pytest.mark.parametrize("place", ["load", "__call__"])
-def test_an_interrupt_that_a_library_drops_ends_the_run_all_the_same(place):
+def test_an_interrupt_that_a_library_swallows_still_ends_the_run(place):
     class Job:
         def load(self):
             self.reach("load")
@@ -132,18 +131,12 @@ def test_no_scheduler(tmp_path, long):
     if not long:
         pytest.skip("dask tries for half a minute: with --long")
     out = run(tmp_path, [0], "engine='dask', scheduler='tcp://127.0.0.1:9'")
-    assert out.startswith("ValidationError tcp://127.0.0.1:9: no dask scheduler answers there")
+    assert out.startswith("ValidationError tcp://127.0.0.1:9: no dask scheduler answers at this address")
 
 
-def test_parts_come_whole_and_in_order_before_their_outcome():
-    sizes = [
-        1,
-        5,
-        processes.SLOT // 8,
-        processes.SLOT // 8 + 1,
-        3,
-        *range(1, 50),
-    ]  # the fourth is too large to be shared
+def test_parts_arrive_complete_and_in_order_before_their_outcome():
+    limit = processes.SLOT // 8  # numbers that fit into a slot
+    sizes = [1, 5, limit, limit + 1, 3, *range(1, 50)]
     events, outcomes = {task: [] for task in (10, 20, 30)}, []
     for event in processes.stream(Counting(sizes), list(events), workers=2):
         if not isinstance(event, processes.Part):
@@ -158,7 +151,7 @@ def test_parts_come_whole_and_in_order_before_their_outcome():
     assert sorted(outcomes) == [10, 20, 30] and all(labels == list(range(len(sizes))) for labels in events.values())
 
 
-def test_a_process_gets_no_further_ahead_than_its_memory_allows(tmp_path):
+def test_a_process_waits_while_its_slots_are_full(tmp_path):
     path = tmp_path / "sent"
     events = processes.stream(Noting([]), [path], workers=1)
     next(events)

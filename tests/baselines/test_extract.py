@@ -24,7 +24,7 @@ IDS = [f"clip_{number}" for number in range(6)]
 
 
 def extract(ids, clips, encoder, out, **options):
-    """By one encoder."""
+    """Extract with one encoder."""
     [summary] = extraction.extract(ids, clips, [encoder], out, **options)
     return summary
 
@@ -54,14 +54,14 @@ def features_of(folder):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_writes_features_meta_and_failures(videos, tmp_path, workers, capsys):
-    done = extract(IDS + ["clip_9.mov"], videos, create("logmel"), tmp_path / "out", workers=workers)
-    assert done.folder == tmp_path / "out" / "logmel"
-    assert (done.done, done.skipped) == (IDS, [])
-    assert [failure[:2] for failure in done.failures] == [("clip_9", "missing-file")]
+    summary = extract(IDS + ["clip_9.mov"], videos, create("logmel"), tmp_path / "out", workers=workers)
+    assert summary.folder == tmp_path / "out" / "logmel"
+    assert (summary.done, summary.skipped) == (IDS, [])
+    assert [failure[:2] for failure in summary.failures] == [("clip_9", "missing-file")]
     for clip in IDS:
-        features = np.load(done.folder / f"{clip}.npy", allow_pickle=False)
+        features = np.load(summary.folder / f"{clip}.npy", allow_pickle=False)
         assert features.dtype == np.float32 and features.shape == (16, 80)
-    meta = json.loads((done.folder / "meta.json").read_text())
+    meta = json.loads((summary.folder / "meta.json").read_text())
     assert {key: meta[key] for key in ("encoder", "preset", "dim", "unit", "revision")} == {
         "encoder": "logmel",
         "preset": "reference",
@@ -70,17 +70,17 @@ def test_writes_features_meta_and_failures(videos, tmp_path, workers, capsys):
         "revision": "1",
     }
     assert meta["versions"]["numpy"] == np.__version__
-    assert read_failures(done.folder) == done.failures
-    names = sorted(path.name for path in done.folder.iterdir())
+    assert read_failures(summary.folder) == summary.failures
+    names = sorted(path.name for path in summary.folder.iterdir())
     assert names == sorted([f"{clip}.npy" for clip in IDS] + ["meta.json", "failures.csv"])
     out, err = capsys.readouterr()
     assert out == "" and "logmel" in err
 
 
 def test_bytes_do_not_depend_on_workers(videos, tmp_path):
-    one = extract(IDS, videos, create("logmel"), tmp_path / "one", workers=1)
-    two = extract(reversed(IDS), videos, create("logmel"), tmp_path / "two", workers=3)
-    assert features_of(one.folder) == features_of(two.folder) and len(features_of(one.folder)) == 6
+    first = extract(IDS, videos, create("logmel"), tmp_path / "one", workers=1)
+    second = extract(reversed(IDS), videos, create("logmel"), tmp_path / "two", workers=3)
+    assert features_of(first.folder) == features_of(second.folder) and len(features_of(first.folder)) == 6
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def faces(tmp_path_factory):
 
 @pytest.mark.parametrize("engine", ["local", "dask"])
 def test_bytes_of_a_model_do_not_depend_on_workers_or_engine(faces, tmp_path, engine, long):
-    """torch's results depend on the number of threads, which each thread must be told anew."""
+    """torch's results depend on the number of threads, which must be set in each thread."""
     if engine == "dask":
         pytest.importorskip("distributed")
         if not long:
@@ -120,10 +120,10 @@ def test_bytes_of_a_model_do_not_depend_on_workers_or_engine(faces, tmp_path, en
             for summary in extraction.extract(None, faces / "clips", encoders, tmp_path / out, **options)
         ]
 
-    one = run("one")
-    assert [len(found) for found in one] == [3, 3] and one == run("two", workers=2, engine=engine)
-    assert np.load(tmp_path / "one" / "clip" / sorted(one[0])[0]).shape[1] == 16, (
-        "as the weights have it, not as is declared"
+    expected = run("one")
+    assert [len(contents) for contents in expected] == [3, 3] and expected == run("two", workers=2, engine=engine)
+    assert np.load(tmp_path / "one" / "clip" / sorted(expected[0])[0]).shape[1] == 16, (
+        "the width of the weights, not the declared one"
     )
     assert [
         len(summary.skipped)
@@ -133,41 +133,41 @@ def test_bytes_of_a_model_do_not_depend_on_workers_or_engine(faces, tmp_path, en
     ] == [3]
 
 
-def test_bad_clips_are_named_and_the_rest_goes_on(videos, tmp_path):
+def test_bad_clips_are_recorded_and_the_others_go_on(videos, tmp_path):
     (videos / "empty.mov").touch()
     (videos / "words.mov").write_text("not a clip " * 99)
     whole = write_wav(videos / "cut.wav").read_bytes()
     (videos / "cut.wav").write_bytes(whole[:2000])
-    done = extract([*IDS, "empty", "words", "cut", "absent"], videos, create("logmel"), tmp_path, workers=2)
-    assert [(f.clip, f.kind) for f in done.failures] == [
+    summary = extract([*IDS, "empty", "words", "cut", "absent"], videos, create("logmel"), tmp_path, workers=2)
+    assert [(f.clip, f.kind) for f in summary.failures] == [
         ("absent", "missing-file"),
         ("cut", "truncated"),
         ("empty", "empty-file"),
         ("words", "unreadable"),
     ]
-    assert done.done == IDS
-    lines = (done.folder / "failures.csv").read_text().splitlines()
-    assert lines[0] == "clip,kind,message" and len(lines) == 5, "one line a failure"
+    assert summary.done == IDS
+    lines = (summary.folder / "failures.csv").read_text().splitlines()
+    assert lines[0] == "clip,kind,message" and len(lines) == 5, "one line per failure"
 
 
-def test_a_video_encoder_says_what_it_lacks(videos, tmp_path):
-    done = extract(IDS[:1], videos, create("gray_flow"), tmp_path)
-    assert [(f.clip, f.kind) for f in done.failures] == [("clip_0", "no-video")]
+def test_a_clip_without_video_is_recorded(videos, tmp_path):
+    summary = extract(IDS[:1], videos, create("gray_flow"), tmp_path)
+    assert [(f.clip, f.kind) for f in summary.failures] == [("clip_0", "no-video")]
 
 
 # ------------------------------------------------------------------------------------ finding clips
 
 
-def test_doubles(videos, tmp_path):
-    write_wav(videos / "copy" / "clip_0.wav")  # a second sound file: which one is meant?
-    (videos / "clip_1.mov").write_text("beside a sound file")
-    (videos / "._clip_2.wav").write_text("a shadow that macOS leaves")
+def test_duplicates(videos, tmp_path):
+    write_wav(videos / "copy" / "clip_0.wav")  # a second sound file of this name is ambiguous
+    (videos / "clip_1.mov").write_text("next to a sound file")
+    (videos / "._clip_2.wav").write_text("metadata of macOS")
     write_wav(videos / "__MACOSX" / "clip_3.wav")
-    done = extract(IDS, videos, create("logmel"), tmp_path / "out")
-    assert [(f.clip, f.kind) for f in done.failures] == [("clip_0", "ambiguous")]
-    assert "copy" in done.failures[0].message and "part_0" in done.failures[0].message
+    summary = extract(IDS, videos, create("logmel"), tmp_path / "out")
+    assert [(f.clip, f.kind) for f in summary.failures] == [("clip_0", "ambiguous")]
+    assert "copy" in summary.failures[0].message and "part_0" in summary.failures[0].message
     video = extract(["clip_1"], videos, create("gray_flow"), tmp_path / "out")
-    assert [(f.clip, f.kind) for f in video.failures] == [("clip_1", "unreadable")], "the file with a picture was read"
+    assert [(f.clip, f.kind) for f in video.failures] == [("clip_1", "unreadable")], "the video file was read"
 
 
 def test_no_folder_of_clips(tmp_path):
@@ -179,7 +179,7 @@ def test_no_folder_of_clips(tmp_path):
 # --------------------------------------------------------------------------------------- resuming
 
 
-def test_second_run_does_nothing_and_broken_files_are_made_anew(videos, tmp_path):
+def test_a_second_run_only_replaces_broken_files(videos, tmp_path):
     first = extract(IDS, videos, create("logmel"), tmp_path / "out")
     expected = features_of(first.folder)
     assert extract(IDS, videos, create("logmel"), tmp_path / "out")[1:] == ([], IDS, [])
@@ -191,22 +191,22 @@ def test_second_run_does_nothing_and_broken_files_are_made_anew(videos, tmp_path
     np.save(first.folder / "clip_3.npy", good[:, :79])
     np.save(first.folder / "clip_4.npy", good[:0])
     assert not any(is_done(first.folder, clip, 80) for clip in IDS[:5])
-    again = extract(IDS, videos, create("logmel"), tmp_path / "out")
-    assert (again.done, again.skipped) == (IDS[:5], ["clip_5"])
-    assert features_of(again.folder) == expected
+    second = extract(IDS, videos, create("logmel"), tmp_path / "out")
+    assert (second.done, second.skipped) == (IDS[:5], ["clip_5"])
+    assert features_of(second.folder) == expected
 
 
-def test_a_clip_that_succeeds_later_leaves_the_failures(videos, tmp_path):
+def test_a_clip_that_succeeds_later_is_removed_from_the_failures(videos, tmp_path):
     (videos / "late.wav").touch()
     first = extract(["late", "never"], videos, create("logmel"), tmp_path / "out")
     assert [f.clip for f in read_failures(first.folder)] == ["late", "never"]
     write_wav(videos / "late.wav")
     second = extract(["late", "clip_0"], videos, create("logmel"), tmp_path / "out")
     assert second.failures == [] and second.done == ["clip_0", "late"]
-    assert [f.clip for f in read_failures(second.folder)] == ["never"], "not asked for, so still on record"
+    assert [f.clip for f in read_failures(second.folder)] == ["never"], "not requested, so still recorded"
 
 
-def test_other_features_are_not_mixed_in(videos, tmp_path):
+def test_different_features_never_share_a_folder(videos, tmp_path):
     folder = extract(IDS[:1], videos, create("logmel"), tmp_path).folder
     meta = json.loads((folder / "meta.json").read_text())
     for key, value in (
@@ -225,14 +225,14 @@ def test_other_features_are_not_mixed_in(videos, tmp_path):
     assert len(features_of(folder)) == 1
 
 
-def test_other_package_versions_are_noted(videos, tmp_path, capsys):
+def test_a_change_of_package_versions_is_reported(videos, tmp_path, capsys):
     path = extract(IDS[:1], videos, create("logmel"), tmp_path).folder / "meta.json"
     path.write_text(path.read_text().replace(np.__version__, "1.0.0"))
     extract(IDS, videos, create("logmel"), tmp_path)
     assert "other versions of numpy" in capsys.readouterr().err
 
 
-def test_what_killed_runs_left_is_swept(videos, tmp_path):
+def test_leftovers_of_killed_runs_are_removed(videos, tmp_path):
     folder = extract(IDS[:1], videos, create("logmel"), tmp_path / "out").folder
     (folder / ".clip_1.npy.x.tmp").touch()
     extract(IDS[:1], videos, create("logmel"), tmp_path / "out")
@@ -240,17 +240,17 @@ def test_what_killed_runs_left_is_swept(videos, tmp_path):
 
 
 @pytest.mark.parametrize("once", [False, True])
-def test_what_is_swept_while_it_is_written_is_written_again(tmp_path, monkeypatch, once):
-    fsync, swept = os.fsync, []
+def test_a_file_that_is_removed_while_being_written_is_written_again(tmp_path, monkeypatch, once):
+    fsync, removals = os.fsync, []
 
     def sweep(descriptor):
         fsync(descriptor)
-        if len(swept) < 2:  # as if a run began just now
-            swept.extend(path.unlink() for path in tmp_path.glob(".*.tmp"))
+        if len(removals) < 2:  # as if another run had just started
+            removals.extend(path.unlink() for path in tmp_path.glob(".*.tmp"))
 
     monkeypatch.setattr(os, "fsync", sweep)
     store.write(tmp_path / "file", "whole", once=once)
-    assert len(swept) == 2 and [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert len(removals) == 2 and [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "whole"
 
 
@@ -258,7 +258,7 @@ def test_what_is_swept_while_it_is_written_is_written_again(tmp_path, monkeypatc
 
 
 class Odd(Encoder):
-    """Fails on some clips, each in its own way."""
+    """Fails on two clips, in different ways."""
 
     name, modality, dim, unit, rows, revision = "odd", "audio", 1, "clip", "one", "1"
 
@@ -270,15 +270,15 @@ class Odd(Encoder):
         return np.ones((1, 1))
 
 
-def test_an_encoders_own_faults_are_recorded(videos, tmp_path):
-    done = extract(IDS, videos, Odd(), tmp_path)
-    assert [f[:2] for f in done.failures] == [("clip_1", "encoder-error"), ("clip_2", "not-finite")]
-    assert done.failures[0] == Failure("clip_1", "encoder-error", "RuntimeError: two lines")
-    assert len(done.done) == 4
+def test_errors_of_an_encoder_are_recorded(videos, tmp_path):
+    summary = extract(IDS, videos, Odd(), tmp_path)
+    assert [f[:2] for f in summary.failures] == [("clip_1", "encoder-error"), ("clip_2", "not-finite")]
+    assert summary.failures[0] == Failure("clip_1", "encoder-error", "RuntimeError: two lines")
+    assert len(summary.done) == 4
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_cannot_be_written_stops_the_run(videos, tmp_path, workers):
+def test_a_write_error_stops_the_run(videos, tmp_path, workers):
     folder = extract(IDS[:1], videos, create("logmel"), tmp_path).folder
     (folder / "clip_3.npy").mkdir()  # nothing can be renamed onto a folder
     with pytest.raises(FileError, match="clip_3.npy"):
@@ -317,7 +317,7 @@ def run_crashing(how, videos, tmp_path):
     return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
 
 
-def test_a_killed_worker_costs_one_clip(videos, tmp_path):
+def test_a_killed_worker_loses_one_clip(videos, tmp_path):
     out = run_crashing("work", videos, tmp_path)
     assert out.startswith("['clip_0', 'clip_2', 'clip_3', 'clip_5']")
     assert "('clip_1', 'crashed'" in out and "('clip_4', 'crashed'" in out and "-9" in out
@@ -346,7 +346,7 @@ def test_command(videos, faces, tmp_path):
         "empty  empty-file  the file is empty" in first.stderr
         and "failures.csv; the same command tries them again" in first.stderr
     )
-    assert first.stderr.count("100%") == 1, "no terminal: the bar is not drawn again and again"
+    assert first.stderr.count("100%") == 1, "without a terminal, the bar is drawn once"
     (videos / "empty.wav").unlink()
     write_wav(videos / "empty.wav")
     assert "1 clips encoded, 6 there already, 0 failed" in command(*arguments).stdout
@@ -374,48 +374,48 @@ def test_command(videos, faces, tmp_path):
     "options, message",
     [
         (["--encoder", "logmel", "--shard", "3/2"], "expected I/N with I from 1 to N"),
-        (["--encoder", "logmel", "--scheduler", "tcp://x"], "goes with --engine dask"),
+        (["--encoder", "logmel", "--scheduler", "tcp://x"], "requires --engine dask"),
         (["--encoder", "logmel", "--weights", "x"], "--weights: logmel takes none"),
         (["--encoder", "logmel", "--layers", "6-12"], "--layers: logmel takes none"),
-        (["--encoder", "clip", "--encoder", "imagebind", "--weights", "x"], "of which encoder? Expected NAME=PATH"),
+        (["--encoder", "clip", "--encoder", "imagebind", "--weights", "x"], "for which encoder? Expected NAME=PATH"),
         (["--encoder", "logmel", "--preset", "published"], "has no preset 'published'; expected one of reference"),
-        (["--encoder", "logmel", "--device", "cuda:0,cuda:0"], "expected auto, cpu, cuda, or one GPU or more"),
-        (["--encoder", "nothing"], "there is none of that name; expected one of"),
+        (["--encoder", "logmel", "--device", "cuda:0,cuda:0"], "expected auto, cpu, cuda, or one or more GPUs"),
+        (["--encoder", "nothing"], "no encoder has this name; expected one of"),
         (
             ["--encoder", "clip", "--weights", "/no/such/folder"],
             "'/no/such/folder' of encoder 'clip': there is no such file",
         ),
     ],
 )
-def test_command_told_what_is_wrong(videos, tmp_path, options, message):
-    done = command("extract", "--clips", videos, "--out", tmp_path / "out", *options)
-    assert done.exit_code in (1, 2, 3) and message in done.stderr.replace("\n│ ", " "), done.output
+def test_the_command_reports_mistakes(videos, tmp_path, options, message):
+    result = command("extract", "--clips", videos, "--out", tmp_path / "out", *options)
+    assert result.exit_code in (1, 2, 3) and message in result.stderr.replace("\n│ ", " "), result.output
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("encoders", [["logmel"], ["logmel", "gray_flow"]])
-def test_command_told_that_no_clip_is_there(videos, tmp_path, encoders):
+def test_the_command_reports_that_no_clip_was_found(videos, tmp_path, encoders):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").touch()
     (tmp_path / "test.csv").write_text("filename\ntest_0001\ntest_0002\n")
     options = [part for name in encoders for part in ("--encoder", name)] + ["--out", tmp_path / "out"]
     for clips, ids, message in (
-        (tmp_path / "empty", [], "no file in it, or in its subfolders, that ends in .mov, "),
-        (tmp_path / "empty", ["--metadata", tmp_path / "test.csv"], "no file in it"),
+        (tmp_path / "empty", [], "neither it nor its subfolders hold a file that ends in .mov, "),
+        (tmp_path / "empty", ["--metadata", tmp_path / "test.csv"], "neither it nor its subfolders hold a file"),
         (
             videos,
             ["--metadata", tmp_path / "test.csv"],
-            "none of the 2 clips wanted is there (test_0001, test_0002); found 6 others (clip_0, ",
+            "holds none of the 2 requested clips (test_0001, test_0002); found 6 others (clip_0, ",
         ),
     ):
-        done = command("extract", "--clips", clips, *ids, *options)
-        assert done.exit_code == 1 and done.stdout == "" and done.stderr.count(message) == 1, done.output
-    assert "of the other partition" in done.stderr and not (tmp_path / "out").exists()
+        result = command("extract", "--clips", clips, *ids, *options)
+        assert result.exit_code == 1 and result.stdout == "" and result.stderr.count(message) == 1, result.output
+    assert "of the other partition" in result.stderr and not (tmp_path / "out").exists()
 
 
-def test_a_shard_may_be_without_any_of_the_clips_there(videos, tmp_path):
-    done = extract([*IDS, "clip_9"], videos, create("logmel"), tmp_path, shard=(7, 7))
-    assert [failure.clip for failure in done.failures] == ["clip_9"] and not done.done
+def test_a_shard_may_hold_only_missing_clips(videos, tmp_path):
+    summary = extract([*IDS, "clip_9"], videos, create("logmel"), tmp_path, shard=(7, 7))
+    assert [failure.clip for failure in summary.failures] == ["clip_9"] and not summary.done
 
 
 def test_encoders_are_listed():

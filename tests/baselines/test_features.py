@@ -1,4 +1,4 @@
-"""The feature store: every kind of source gives the same arrays, paired by id; unsound ones are refused by name."""
+"""Reading features: every kind of source gives the same arrays, paired by id; invalid sources are refused by name."""
 
 import io
 import json
@@ -20,12 +20,12 @@ from blemore_baselines.features import (
 )
 from blemore_baselines.sources.meta import STATISTICS, encoder_name
 
-IDS = ["c", "a", "b"]  # in no alphabetical order: whoever sorts or takes files as they come is found out
+IDS = ["c", "a", "b"]  # not in alphabetical order, to detect code that sorts or relies on the order of files
 EMOTIONS = ["ang", "disg", "fea", "hap", "sad", "neu"]
 
 
 def sequence(clip, dim=2):
-    """A few frames that identify their clip: a has 1, b 2, c 3."""
+    """A few frames with different numbers per clip: a has 1 frame, b 2, c 3."""
     return np.arange(("abc".index(clip) + 1) * dim, dtype=np.float32).reshape(-1, dim) + 100 * "abc".index(clip)
 
 
@@ -39,9 +39,9 @@ def folder(tmp_path):
 
 
 def refusal(call, *arguments, **options):
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as caught:
         call(*arguments, **options)
-    return str(refused.value)
+    return str(caught.value)
 
 
 # ------------------------------------------------------------------------ statistics
@@ -50,13 +50,13 @@ def refusal(call, *arguments, **options):
 def test_statistics_by_hand():
     # One dimension over five frames: 0 1 2 3 14. Mean 4; deviations -4 -3 -2 -1 10, squares 16 9 4 1 100, 130 / 5 = 26.
     # Percentiles between ranks 0…4: p10 at 0.4, p25 at 1, p50 at 2, p75 at 3, p90 at 3.6: 3 + 0.6 · 11 = 9.6.
-    found = statistics(np.array([[3], [0], [14], [1], [2]], np.float32))
-    assert found == pytest.approx([4, 26**0.5, 0.4, 1, 2, 3, 9.6]) and found.dtype == np.float32
+    result = statistics(np.array([[3], [0], [14], [1], [2]], np.float32))
+    assert result == pytest.approx([4, 26**0.5, 0.4, 1, 2, 3, 9.6]) and result.dtype == np.float32
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("length", [1, 2, 3, 10, 11, 101, 250])
-def test_statistics_are_numpys_own(length, dtype):
+def test_statistics_equal_numpys(length, dtype):
     rng = np.random.default_rng(length)
     columns = [
         rng.normal(size=length),
@@ -70,7 +70,7 @@ def test_statistics_are_numpys_own(length, dtype):
     expected = [x.mean(axis=0), x.std(axis=0), *np.percentile(x, [10, 25, 50, 75, 90], axis=0)]
     assert statistics(sequence, dtype=np.float64).tolist() == np.concatenate(expected).tolist()
     assert statistics(sequence[:, :1], dtype=np.float64) == pytest.approx([row[0] for row in expected], rel=1e-12)
-    assert (sequence == before).all(), "the input is left as it was"
+    assert (sequence == before).all(), "the input is unchanged"
 
 
 def test_statistics_against_plain_loops():
@@ -97,14 +97,14 @@ def test_one_frame_has_no_spread():
 
 
 def test_a_folder_is_aggregated_in_the_order_asked_for(folder):
-    found = read_features(folder, IDS)
-    assert found.ids == IDS and found.owner.tolist() == [0, 1, 2] and found.X.dtype == np.float32
-    for row, clip in zip(found.X, IDS):
+    features = read_features(folder, IDS)
+    assert features.ids == IDS and features.owner.tolist() == [0, 1, 2] and features.X.dtype == np.float32
+    for row, clip in zip(features.X, IDS):
         assert row.tolist() == statistics(sequence(clip)).tolist()
-    assert found.meta == {"encoder": "logmel", "statistics": list(STATISTICS), "dim": 14}
+    assert features.meta == {"encoder": "logmel", "statistics": list(STATISTICS), "dim": 14}
 
 
-def test_own_meta_is_kept_without_what_does_not_matter(folder):
+def test_relevant_metadata_is_kept(folder):
     (folder / "meta.json").write_text(
         json.dumps(
             {"encoder": "logmel", "revision": "r1", "preset": "p", "precision": "bf16", "versions": {"numpy": "2"}}
@@ -126,7 +126,7 @@ def test_a_broken_meta_is_refused(folder, content):
     assert "meta.json: " in refusal(read_features, folder, IDS)
 
 
-def test_official_folders_of_any_number_of_axes(tmp_path):
+def test_official_folders_with_any_number_of_axes(tmp_path):
     path = tmp_path / "VideoMAEv2_train"
     path.mkdir()
     np.save(path / "a.npy", np.arange(4.0))  # a vector is one row
@@ -140,7 +140,7 @@ def test_official_folders_of_any_number_of_axes(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["HiCMAE_train", "HiCMAE_test", "HiCMAE"])
-def test_the_train_and_the_test_folder_are_of_one_encoder(tmp_path, name):
+def test_train_and_test_folders_belong_to_one_encoder(tmp_path, name):
     (tmp_path / name).mkdir()
     np.save(tmp_path / name / "a.npy", np.zeros(3))
     assert read_features(tmp_path / name, ["a"]).meta["encoder"] == "HiCMAE"
@@ -153,11 +153,11 @@ def test_openface_folders(tmp_path):
         lines = [f'{k},2,{k},0,"[1, 2, 3, 4, 5, 6, 7, 8]"' for k in range(8)]
         lines[3] = '3,nan,nan,nan,"[nan]"'
         (path / f"{clip}.csv").write_text("\n".join(["frame,emotion_index,gaze_yaw,gaze_pitch,action_units", *lines]))
-    found = read_features(path, IDS, aggregated=False)
+    features = read_features(path, IDS, aggregated=False)
     assert (
-        found.X.shape == (24, 11)
-        and found.X[:8, 1].tolist() == list(range(8))
-        and found.meta["encoder"] == "OpenFace_3"
+        features.X.shape == (24, 11)
+        and features.X[:8, 1].tolist() == list(range(8))
+        and features.meta["encoder"] == "OpenFace_3"
     )
     assert read_features(path, IDS).X.shape == (3, 77)
     (path / "a.csv").write_text("frame,emotion_index,gaze_yaw,gaze_pitch,action_units\n0,1")
@@ -166,7 +166,7 @@ def test_openface_folders(tmp_path):
     )
 
 
-def test_file_names_with_a_media_suffix_and_files_that_are_no_features(folder):
+def test_media_suffixes_are_removed_and_other_files_ignored(folder):
     (folder / "a.npy").rename(folder / "a.mov.npy")
     (folder / ".b.npy.tmp").write_bytes(b"half")
     (folder / "failures.csv").write_text("clip,kind,message\n")
@@ -181,11 +181,11 @@ def test_missing_extra_and_repeated_clips_are_named_at_once(folder):
     (folder / "c.npy").unlink()
     np.save(folder / "zebra.npy", sequence("a"))
     np.save(folder / "b.mov.npy", sequence("b"))
-    found = refusal(read_features, folder, IDS)
-    assert "1 of 3 clips have no features: c" in found
-    assert "1 clips are not in the metadata: zebra" in found
-    assert "1 clips occur more than once: b" in found
-    assert "failures.csv" not in found
+    message = refusal(read_features, folder, IDS)
+    assert "1 of 3 clips have no features: c" in message
+    assert "1 clips are not in the metadata: zebra" in message
+    assert "1 clips occur more than once: b" in message
+    assert "failures.csv" not in message
     (folder / "failures.csv").write_text("clip,kind,message\n")
     assert "failures.csv in that folder" in refusal(read_features, folder, IDS)
 
@@ -206,7 +206,7 @@ NPY = npy_bytes(sequence("b"))
 
 
 @pytest.mark.parametrize(
-    "content, found",
+    "content, reason",
     [
         (b"", "cannot be read"),
         (NPY[:60], "cannot be read"),  # cut in the header
@@ -226,15 +226,15 @@ NPY = npy_bytes(sequence("b"))
 )
 @pytest.mark.parametrize("aggregated", [True, False])
 @pytest.mark.filterwarnings("ignore:overflow")
-def test_unsound_files_are_refused_by_name(folder, content, found, aggregated):
+def test_invalid_files_are_refused_by_name(folder, content, reason, aggregated):
     (folder / "b.npy").write_bytes(content)
-    told = refusal(read_features, folder, IDS, aggregated)
-    assert f"1 of 3 files {found}" in told and told.rstrip().endswith("again.") and ": b\n" in told
+    message = refusal(read_features, folder, IDS, aggregated)
+    assert f"1 of 3 files {reason}" in message and message.rstrip().endswith("again.") and ": b\n" in message
     (folder / "c.npy").write_bytes(b"")
-    assert "c" in refusal(read_features, folder, IDS, aggregated).split(": ", 2)[-1]  # both are told
+    assert "c" in refusal(read_features, folder, IDS, aggregated).split(": ", 2)[-1]  # both are named
 
 
-def test_a_file_cut_or_changed_anywhere_never_ends_in_a_traceback(folder, long):
+def test_a_file_truncated_or_changed_anywhere_never_causes_a_traceback(folder, long):
     rng = random.Random(0)
     for _ in range(5000 if long else 300):
         raw = bytearray(NPY[: rng.randrange(len(NPY))] if rng.random() < 0.3 else NPY)
@@ -247,7 +247,7 @@ def test_a_file_cut_or_changed_anywhere_never_ends_in_a_traceback(folder, long):
             assert error.problems
 
 
-def test_files_of_another_width(folder):
+def test_files_with_different_widths(folder):
     np.save(folder / "b.npy", np.zeros((4, 3)))
     assert "1 files have 3 columns: b; expected 2, like the others" in refusal(read_features, folder, IDS)
 
@@ -263,10 +263,10 @@ def test_an_empty_folder_and_no_folder(tmp_path):
 
 
 def test_rows_and_their_owners(folder):
-    found = read_features(folder, IDS, aggregated=False)
-    assert found.owner.tolist() == [0, 0, 0, 1, 2, 2]
-    assert found.X.tolist() == np.concatenate([sequence(clip) for clip in IDS]).tolist()
-    assert found.meta == {"encoder": "logmel", "statistics": None, "dim": 2}
+    features = read_features(folder, IDS, aggregated=False)
+    assert features.owner.tolist() == [0, 0, 0, 1, 2, 2]
+    assert features.X.tolist() == np.concatenate([sequence(clip) for clip in IDS]).tolist()
+    assert features.meta == {"encoder": "logmel", "statistics": None, "dim": 2}
 
 
 def test_tables_have_no_rows_to_subsample(folder, tmp_path):
@@ -284,16 +284,16 @@ def test_saved_features_read_back_equal_and_saved_twice_give_the_same_bytes(fold
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     after = read_features(tmp_path / "one.npz")
     assert after.ids == before.ids and after.meta == before.meta and (after.X == before.X).all()
-    turned = read_features(tmp_path / "one.npz", ["b", "c", "a"])
-    assert (turned.X == before.X[[2, 0, 1]]).all()
+    subset = read_features(tmp_path / "one.npz", ["b", "c", "a"])
+    assert (subset.X == before.X[[2, 0, 1]]).all()
 
 
 def test_files_of_the_earlier_kit(tmp_path):
     path = tmp_path / "imagebind_static_features.npz"
     np.savez(path, X=np.arange(6.0).reshape(3, 2), filenames=np.array(["a.mov", "b", "c"]))
-    found = read_features(path, IDS)
-    assert found.X.tolist() == [[4, 5], [0, 1], [2, 3]] and found.X.dtype == np.float32
-    assert found.meta == {"encoder": "imagebind", "statistics": list(STATISTICS), "dim": 2}
+    features = read_features(path, IDS)
+    assert features.X.tolist() == [[4, 5], [0, 1], [2, 3]] and features.X.dtype == np.float32
+    assert features.meta == {"encoder": "imagebind", "statistics": list(STATISTICS), "dim": 2}
 
 
 NAMES = np.array(["a", "b", "c"])
@@ -301,11 +301,11 @@ X = np.zeros((3, 2), np.float32)
 
 
 @pytest.mark.parametrize(
-    "content, found",
+    "content, reason",
     [
         (npz_bytes(X=X), "filenames"),
         (npz_bytes(filenames=NAMES), "X"),
-        (npz_bytes(X=X, filenames=NAMES.astype(object)), "as text"),  # a pickle inside: a hint how to mend it
+        (npz_bytes(X=X, filenames=NAMES.astype(object)), "as text"),  # would need pickle; the hint says how to fix it
         (npz_bytes(X=X, filenames=NAMES[:2]), r"filenames (2,)"),
         (npz_bytes(X=X[0], filenames=NAMES), "expected numbers (N, D)"),
         (npz_bytes(X=X[:, :0], filenames=NAMES), "expected numbers (N, D)"),
@@ -323,13 +323,13 @@ X = np.zeros((3, 2), np.float32)
         (b"", "cannot be read"),
     ],
 )
-def test_unsound_npz_files(tmp_path, content, found):
+def test_invalid_npz_files(tmp_path, content, reason):
     (tmp_path / "x.npz").write_bytes(content)
-    told = refusal(read_features, tmp_path / "x.npz", IDS)
-    assert "x.npz: " in told and found in told
+    message = refusal(read_features, tmp_path / "x.npz", IDS)
+    assert "x.npz: " in message and reason in message
 
 
-def test_npz_files_cut_or_changed_anywhere(tmp_path, long):
+def test_npz_files_truncated_or_changed_anywhere(tmp_path, long):
     raw, rng = npz_bytes(X=X, filenames=NAMES, meta=np.array("{}")), random.Random(1)
     for _ in range(5000 if long else 300):
         mutant = bytearray(raw[: rng.randrange(len(raw))] if rng.random() < 0.3 else raw)
@@ -358,8 +358,11 @@ def table(tmp_path):
 
 def test_a_table_of_features(table):
     path = table("f1,filename,f2\n1,a.mov,2.5\n3,b,4e-3\n5,c,-6\n")
-    found = read_features(path, IDS)
-    assert found.X.tolist() == [[5, -6], [1, 2.5], [3, 0.004]] and found.meta == {"columns": ["f1", "f2"], "dim": 2}
+    features = read_features(path, IDS)
+    assert features.X.tolist() == [[5, -6], [1, 2.5], [3, 0.004]] and features.meta == {
+        "columns": ["f1", "f2"],
+        "dim": 2,
+    }
 
 
 def test_scores_come_in_the_emotions_order_whatever_the_columns(table):
@@ -368,14 +371,14 @@ def test_scores_come_in_the_emotions_order_whatever_the_columns(table):
 
 
 def test_numbers_are_read_exactly(table):
-    # The nearest double of each text, as float() has it, down to the last bit.
+    # The nearest double to each text, exactly as float() gives it.
     texts = [repr(value) for value in np.random.default_rng(0).normal(size=600).tolist()]
     rows = [f"c{k}," + ",".join(texts[6 * k : 6 * k + 6]) for k in range(100)]
-    found = read_scores(table("\n".join(["filename," + ",".join(EMOTIONS), *rows])))
-    assert found.X.ravel().tolist() == [float(text) for text in texts]
+    features = read_scores(table("\n".join(["filename," + ",".join(EMOTIONS), *rows])))
+    assert features.X.ravel().tolist() == [float(text) for text in texts]
 
 
-def test_scores_written_are_read_back_equal(table):
+def test_written_scores_are_read_back_equal(table):
     scores = np.random.default_rng(0).normal(size=(3, 6)) * [1e-30, 1, 1, 1, 1e20, 1]
     path = table(scores_csv(IDS, scores))
     assert (read_scores(path, IDS).X == scores).all() and read_scores(path).ids == IDS
@@ -384,8 +387,8 @@ def test_scores_written_are_read_back_equal(table):
     assert scores_csv(IDS, np.float32(scores)) == scores_csv(IDS, np.float64(np.float32(scores)))
 
 
-def test_names_that_look_like_numbers_or_like_nothing(table):
-    # 007 is a name, not 7; neither is NA an empty cell.
+def test_names_that_look_like_numbers_or_missing_values(table):
+    # 007 is a name, not 7, and NA is not an empty cell.
     names = ["007", "7", "1e3", "NA", "nan", "None"]
     path = table("\n".join(["filename,x", *(f"{name},{k}" for k, name in enumerate(names))]))
     assert read_features(path).ids == names and read_features(path, names[::-1]).X[:, 0].tolist() == [5, 4, 3, 2, 1, 0]
@@ -402,8 +405,8 @@ def test_names_that_look_like_numbers_or_like_nothing(table):
     ],
 )
 def test_spaces_and_marks_around_names(table, text):
-    found = read_features(table(text), ["a"])
-    assert found.X.tolist() == [[1]] and found.meta["columns"] == ["x"]
+    features = read_features(table(text), ["a"])
+    assert features.X.tolist() == [[1]] and features.meta["columns"] == ["x"]
 
 
 def test_shuffled_rows_change_nothing(table):
@@ -411,14 +414,14 @@ def test_shuffled_rows_change_nothing(table):
     ids = [f"clip{k}" for k in range(40)]
     rows = scores_csv(ids, rng.normal(size=(40, 6))).splitlines()
     before = read_scores(table("\n".join(rows)), ids)
-    shuffled = rows[1:]
-    random.Random(3).shuffle(shuffled)
-    after = read_scores(table("\n".join([rows[0], *shuffled])), ids)
+    lines = rows[1:]
+    random.Random(3).shuffle(lines)
+    after = read_scores(table("\n".join([rows[0], *lines])), ids)
     assert after.ids == ids and (after.X == before.X).all()
 
 
 @pytest.mark.parametrize(
-    "text, found",
+    "text, reason",
     [
         ("", "not a CSV table"),
         (",filename,x\n0,a,1\n1,b,2\n2,c,3\n", "column 1 has no name"),
@@ -441,16 +444,16 @@ def test_shuffled_rows_change_nothing(table):
         ("filename,x\na,1\nb,2\n", "1 of 3 clips have no features: c"),
         ("filename,x\na,1\nb,2\nc,3\nd,4\n", "1 clips are not in the metadata: d"),
         ("filename,x\na,1\nb,2,3\nc,3\n", "not a CSV table"),
-        ("filename,x\na,1,9\nb,2,9\nc,3,9\n", "more cells than the header"),  # which column lacks a name?
+        ("filename,x\na,1,9\nb,2,9\nc,3,9\n", "more cells than the header"),  # it is unclear which column has no name
         ("filename,x,x\na,1,2\nb,1,2\nc,1,2\n", "Duplicate names"),
         ('filename,x\na,"1\nb,2\nc,3\n', "not a CSV table"),
     ],
 )
-def test_unsound_tables(table, text, found):
-    assert found in refusal(read_features, table(text), IDS)
+def test_invalid_tables(table, text, reason):
+    assert reason in refusal(read_features, table(text), IDS)
 
 
-def test_bytes_that_are_no_text(tmp_path):
+def test_bytes_that_are_not_text(tmp_path):
     (tmp_path / "table.csv").write_bytes(b"filename,x\na,\xff\xfe\n")
     assert "not a CSV table" in refusal(read_features, tmp_path / "table.csv", IDS)
 
@@ -464,12 +467,12 @@ def test_a_file_that_is_not_a_source_is_refused_with_the_formats(table, folder):
         table("filename,x\na,1\n", "table.txt"),
     ):
         for read in (read_features, read_scores):
-            found = refusal(read, path)
+            message = refusal(read, path)
             assert (
-                found.startswith(f"{path}: not a source; expected a folder")
-                and ".npz" in found
-                and ".csv" in found
-                and "Give the folder" in found
+                message.startswith(f"{path}: not a source; expected a folder")
+                and ".npz" in message
+                and ".csv" in message
+                and "Give the folder" in message
             )
     with pytest.raises(FileError, match="cannot be opened"):
         read_features(folder / "absent.npy")
@@ -499,13 +502,13 @@ RAW_SCORES = {"a": [1, 2, 3, 4, 5, -6], "b": [10, 20, 30, 40, 50, -60], "c": [0.
 
 
 def wrapped(text):
-    """As the tool writes it: a cell that spans lines is in quotes."""
+    """As the tool writes it: quotes around a cell that spans lines."""
     return text.replace("[-6.  1.  2.\n  3.  4.  5.]", '"[-6.  1.  2.\n  3.  4.  5.]"')
 
 
 def test_raw_files_with_wrapped_lists(table):
-    found = read_scores(table(wrapped(RAW)), IDS)
-    assert found.X.tolist() == [RAW_SCORES[clip] for clip in IDS]
+    features = read_scores(table(wrapped(RAW)), IDS)
+    assert features.X.tolist() == [RAW_SCORES[clip] for clip in IDS]
 
 
 def test_a_folder_of_raw_files_is_read_as_one(table, tmp_path):
@@ -522,7 +525,7 @@ def test_a_folder_of_raw_files_is_read_as_one(table, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "cell, found",
+    "cell, reason",
     [
         ("[1 2 3 4 5]", "pred is not a list of six numbers in 1 rows: b"),
         ("[1 2 3 4 5 6 7]", "pred is not a list of six numbers in 1 rows: b"),
@@ -531,8 +534,8 @@ def test_a_folder_of_raw_files_is_read_as_one(table, tmp_path):
         ("[1 2 3 4 5 nan]", "1 clips hold NaN or Infinity"),
     ],
 )
-def test_raw_files_that_are_unsound(table, cell, found):
-    assert found in refusal(read_scores, table(wrapped(RAW).replace('"[-60, 10, 20, 30, 40, 50]"', cell)), IDS)
+def test_invalid_raw_files(table, cell, reason):
+    assert reason in refusal(read_scores, table(wrapped(RAW).replace('"[-60, 10, 20, 30, 40, 50]"', cell)), IDS)
 
 
 def test_a_raw_file_without_rows(table):
@@ -562,11 +565,11 @@ def test_fusion_concatenates_columns(folder, tmp_path):
     (tmp_path / "other").mkdir()
     for clip in IDS:
         np.save(tmp_path / "other" / f"{clip}.npy", -sequence(clip, 3))
-    one, two = read_features(folder, IDS), read_features(tmp_path / "other", IDS)
-    fused = fuse([one, two])
-    assert fused.ids == IDS and fused.X.shape == (3, 14 + 21)
-    assert (fused.X[:, :14] == one.X).all() and (fused.X[:, 14:] == two.X).all()
-    assert fuse([one]) is one
+    first, second = read_features(folder, IDS), read_features(tmp_path / "other", IDS)
+    fusion = fuse([first, second])
+    assert fusion.ids == IDS and fusion.X.shape == (3, 14 + 21)
+    assert (fusion.X[:, :14] == first.X).all() and (fusion.X[:, 14:] == second.X).all()
+    assert fuse([first]) is first
 
 
 def test_sequences_are_not_fused(folder):
@@ -574,6 +577,6 @@ def test_sequences_are_not_fused(folder):
     assert "rows of several sources are not aligned in time" in refusal(fuse, [rows, rows])
 
 
-def test_aggregate_is_what_reading_a_folder_does(folder):
+def test_aggregate_equals_reading_a_folder(folder):
     assert (aggregate(folder, IDS).X == read_features(folder, IDS).X).all()
     assert isinstance(aggregate(folder, IDS), Features) and encoder_name(folder) == "logmel"

@@ -1,4 +1,4 @@
-"""Extraction as on a GPU, on the CPU: the same features as clip by clip, under the same faults."""
+"""Extraction for GPUs, run on the CPU: the same features as clip by clip, under the same faults."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from blemore_baselines.extraction.store import is_done, read_failures
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Seven clips of the demo, of some 40 frames."""
+    """Seven clips of the demo, about 40 frames each."""
     folder = tmp_path_factory.mktemp("clips")
     for number, take in enumerate(plan()[0][:7]):
         _make_clip(folder / f"clip_{number}.mov", take)
@@ -43,14 +43,16 @@ def features(folder):
 
 
 def assert_alike(folder, expected):
-    rows, others = features(folder), features(expected)
-    assert rows.keys() == others.keys() and rows
+    rows, references = features(folder), features(expected)
+    assert rows.keys() == references.keys() and rows
     for clip in rows:
-        assert rows[clip].shape == others[clip].shape and np.allclose(rows[clip], others[clip], rtol=1e-5, atol=1e-6)
+        assert rows[clip].shape == references[clip].shape and np.allclose(
+            rows[clip], references[clip], rtol=1e-5, atol=1e-6
+        )
 
 
-def test_rows_are_those_of_a_clip_alone(clips, tmp_path):
-    """Frames, windows of them and an encoder without a model, from one decoding; in a second run what is missing."""
+def test_rows_equal_those_of_each_clip_alone(clips, tmp_path):
+    """An encoder of frames, one of windows and one without a model share the decoding; a second run completes them."""
 
     def encoders():
         return [net(), create("gray_flow"), net(Windows)]
@@ -58,9 +60,9 @@ def test_rows_are_those_of_a_clip_alone(clips, tmp_path):
     expected = extract(None, clips, encoders(), tmp_path / "cpu")
     for workers in (1, 3):
         summaries = extract(None, clips, encoders(), tmp_path / str(workers), workers=workers, engine="gpu")
-        for summary, other in zip(summaries, expected):
+        for summary, reference in zip(summaries, expected):
             assert (len(summary.done), summary.failures) == (7, [])
-            assert_alike(summary.folder, other.folder)
+            assert_alike(summary.folder, reference.folder)
             for path in list(summary.folder.glob("clip_[24].npy")):
                 path.unlink()
         summaries = extract(None, clips, encoders(), tmp_path / str(workers), workers=workers, engine="gpu")
@@ -78,9 +80,13 @@ def test_clips_share_batches_of_one_size(clips, tmp_path, monkeypatch):
 
 def test_a_clip_is_decoded_once(clips, tmp_path, monkeypatch):
     outcomes, run = [], gpu.run
-    monkeypatch.setattr(gpu, "run", lambda *given: (outcomes.append(one) or one for one in run(*given)))
+    monkeypatch.setattr(
+        gpu, "run", lambda *arguments: (outcomes.append(outcome) or outcome for outcome in run(*arguments))
+    )
     [summary, _] = extract(None, clips, [net(), net(Windows)], tmp_path, engine="gpu")
-    assert {one.clip: one.frames for one in outcomes} == {k: len(v) for k, v in features(summary.folder).items()}
+    assert {outcome.clip: outcome.frames for outcome in outcomes} == {
+        k: len(v) for k, v in features(summary.folder).items()
+    }
 
 
 def write_sounds(folder, lengths):
@@ -92,7 +98,7 @@ def write_sounds(folder, lengths):
 
 
 def test_sounds_of_any_length(tmp_path):
-    """20 lengths, from one row to more than can be shared at once."""
+    """20 lengths, from one row to more than one slot of shared memory."""
     lengths = [100, 2_300_000, *np.random.default_rng(0).integers(200, 60_000, 18).tolist()]
     sounds = write_sounds(tmp_path / "sounds", lengths)
     [expected] = extract(None, sounds, [net(Sound)], tmp_path / "cpu")
@@ -101,16 +107,18 @@ def test_sounds_of_any_length(tmp_path):
     assert sorted(map(len, features(summary.folder).values())) == sorted(length // 100 for length in lengths)
 
 
-def test_sounds_meet_others_of_like_length():
+def test_batches_hold_sounds_of_similar_length():
     lane = Lane(0, net(Sound), 2)
     entries = [Entry(Rows("clip"), 0, torch.empty(length)) for length in (5, 9, 3, 16, 17, 4, 2)]
     batches = [batch for entry in entries for batch in lane.add([entry])] + list(lane.flush())
     assert [[len(entry.item) for entry in batch] for batch in batches] == [[2, 3], [4, 5], [9, 16], [17]]
     long = [Entry(Rows("clip"), 0, torch.empty(900_000)) for _ in range(5)]
-    assert [len(list(lane.add([entry]))) for entry in long] == [0, 0, 2, 0, 0], "no more than memory allows"
+    assert [len(list(lane.add([entry]))) for entry in long] == [0, 0, 2, 0, 0], (
+        "long sounds are sorted in smaller groups"
+    )
 
 
-def test_few_shapes_wait_at_a_time():
+def test_few_shapes_are_collected_at_a_time():
     lane = Lane(0, net(), 2)
     entries = [Entry(Rows("clip"), 0, torch.empty(width)) for width in range(1, 11)]
     batches = [[len(entry.item) for entry in batch] for entry in entries for batch in lane.add([entry])]
@@ -129,8 +137,8 @@ def black_and_white(path, value):
         container.mux(stream.encode())
 
 
-def test_clips_fail_alone(clips, tmp_path):
-    """In the decoder, before and after some frames; in the process; in the model; in their rows."""
+def test_a_failure_affects_one_clip(clips, tmp_path):
+    """In the decoder (at once or after some frames), by killing the process, in the model, or in their rows."""
     folder = shutil.copytree(clips, tmp_path / "clips")
     (folder / "empty.mov").touch()
     content = bytearray((folder / "clip_0.mov").read_bytes())
@@ -142,7 +150,7 @@ def test_clips_fail_alone(clips, tmp_path):
     black_and_white(folder / "black.mkv", 0)
     black_and_white(folder / "white.mkv", 255)
     ids = [path.stem for path in folder.iterdir()] + ["absent"]
-    [summary, other] = extract(ids, folder, [net(Picky), create("gray_flow")], tmp_path, workers=2, engine="gpu")
+    [summary, second] = extract(ids, folder, [net(Picky), create("gray_flow")], tmp_path, workers=2, engine="gpu")
     kinds = {failure.clip: failure.kind for failure in summary.failures}
     assert kinds == {
         "absent": "missing-file",
@@ -153,7 +161,7 @@ def test_clips_fail_alone(clips, tmp_path):
         "black": "encoder-error",
         "white": "not-finite",
     }
-    assert {failure.clip for failure in other.failures} == kinds.keys() - {"black", "white"}
+    assert {failure.clip for failure in second.failures} == kinds.keys() - {"black", "white"}
     messages = {failure.clip: failure.message for failure in summary.failures}
     assert messages["black"] == "RuntimeError: too dark" and "exit code -9" in messages["deadly_1"]
     assert summary.failures == read_failures(summary.folder)
@@ -162,11 +170,11 @@ def test_clips_fail_alone(clips, tmp_path):
     assert_alike(summary.folder, expected.folder)
 
 
-def test_too_little_memory_halves_the_batch_for_good(clips, tmp_path, capsys):
+def test_too_little_memory_halves_the_batch_size_for_good(clips, tmp_path, capsys):
     ids = [f"clip_{number}" for number in range(5)]
     [summary] = extract(ids[:3], clips, [net(Small)], tmp_path, engine="gpu")
     error = capsys.readouterr().err
-    assert "small: the GPU's memory is too small; 4 items at a time from now on" in error
+    assert "small: the GPU ran out of memory; batches now have 4 items" in error
     assert json.loads((summary.folder / "meta.json").read_text())["batch_size"] == 4
     [summary] = extract(ids, clips, [net(Small)], tmp_path, engine="gpu")
     assert summary.skipped == ids[:3] and summary.done == ids[3:] and "memory" not in capsys.readouterr().err
@@ -188,7 +196,7 @@ def test_too_little_memory_for_one_item(clips, tmp_path, monkeypatch):
 
 def test_several_devices_share_the_clips(clips, tmp_path, monkeypatch, long):
     names = []
-    if not long:  # one after the other, in this process
+    if not long:  # in this process, one after the other
 
         def in_turn(iterations):
             for name, iteration in iterations:
@@ -200,15 +208,15 @@ def test_several_devices_share_the_clips(clips, tmp_path, monkeypatch, long):
     summaries = extract(None, clips, encoders, tmp_path, workers=2, engine="gpu")
     assert long or names == ["cpu", "cpu"]
     expected = extract(None, clips, [net(), net(Windows)], tmp_path / "cpu")
-    for summary, other in zip(summaries, expected):
+    for summary, reference in zip(summaries, expected):
         assert len(summary.done) == 7
-        assert_alike(summary.folder, other.folder)
+        assert_alike(summary.folder, reference.folder)
 
 
-def test_a_device_that_is_not_there(clips, tmp_path, monkeypatch):
+def test_missing_devices_are_refused(clips, tmp_path, monkeypatch):
     for count, device, message in (
         (0, "cuda", "device cuda: PyTorch finds no GPU; expected cpu"),
-        (2, "cuda:0,cuda:2", "device cuda:2: PyTorch finds cuda:0, cuda:1 alone"),
+        (2, "cuda:0,cuda:2", "device cuda:2: PyTorch finds only cuda:0, cuda:1"),
     ):
         monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
         with pytest.raises(ValidationError, match=message):
@@ -253,7 +261,7 @@ def start(tmp_path, clips):
 
 @pytest.fixture
 def many(clips, tmp_path):
-    """40 clips, under many names."""
+    """40 clips: copies of the seven, under different names."""
     (tmp_path / "many").mkdir()
     for number in range(40):
         shutil.copy(clips / f"clip_{number % 7}.mov", tmp_path / "many" / f"clip_{number:02}.mov")
@@ -267,7 +275,7 @@ def wait_for(run, out, number):
 
 
 def processes_of(group):
-    """Those that are left of a session that was started for a run."""
+    """The processes that still run in a run's session."""
     return subprocess.run(["pgrep", "-g", str(group)], capture_output=True, text=True).stdout.split()
 
 
@@ -279,7 +287,7 @@ def wait_until_gone(run):
 
 
 def end(run, how):
-    """Kill a run, interrupt it as Ctrl-C does, or kill one of its processes, which costs the clip in its hands."""
+    """Kill a run, interrupt it as Ctrl-C does, or kill one of its processes, which loses the clip in its hands."""
     if how == "process":
         children = subprocess.run(["pgrep", "-g", str(run.pid), "-f", "forkserver"], capture_output=True, text=True)
         os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
@@ -289,13 +297,13 @@ def end(run, how):
         run.kill()
     error = run.communicate(timeout=120)[1]
     assert run.returncode == {"kill": -signal.SIGKILL, "interrupt": -signal.SIGINT, "process": 0}[how], error
-    assert error.count("Traceback") == (how == "interrupt"), "one process alone heard it"
+    assert error.count("Traceback") == (how == "interrupt"), "only one process received it"
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu,cpu"])
-def test_stopped_at_any_moment_and_started_again(many, start, tmp_path, device, long):
+def test_resumes_after_a_stop_at_any_moment(many, start, tmp_path, device, long):
     if device != "cpu" and not long:
-        pytest.skip("a process for each of several devices: with --long")
+        pytest.skip("one process per device: with --long")
     out, endings = tmp_path / "out", ["kill", "interrupt", "process"] if long else ["interrupt"]
     for number, how in enumerate(endings, start=1):
         run = start(many, out, device)
@@ -310,7 +318,7 @@ def test_stopped_at_any_moment_and_started_again(many, start, tmp_path, device, 
     assert_alike(summary.folder, expected.folder)
 
 
-def test_what_cannot_be_written_stops_the_run(clips, tmp_path):
+def test_a_write_error_stops_the_run(clips, tmp_path):
     [summary] = extract(["clip_0"], clips, [net()], tmp_path, engine="gpu")
     (summary.folder / "clip_3.npy").mkdir()  # nothing can be renamed onto a folder
     with pytest.raises(FileError, match="clip_3.npy"):
@@ -321,7 +329,7 @@ def test_what_cannot_be_written_stops_the_run(clips, tmp_path):
 
 def test_a_full_disk(many, start, tmp_path, disk, long):
     if not long:
-        pytest.skip("a run of its own: with --long")
+        pytest.skip("starts a process: with --long")
     out = disk("size=40k")
     run = start(many, out)
     error = run.communicate(timeout=120)[1]

@@ -1,7 +1,7 @@
-"""HiCMAE against what its authors' own model and the challenge's own extraction gave; its spectrogram against Kaldi's
+"""HiCMAE against the outputs of its authors' model and of the challenge's extraction; its spectrogram against Kaldi's
 definition.
 
-The oracle's README says how its weights, items, faces and sounds are made. They are made here, from that text.
+The oracle's README says how its weights, items, faces and sounds are made. They are made here from that description.
 """
 
 import json
@@ -26,8 +26,8 @@ from blemore_baselines.finetuning.hicmae import HiCMAEFamily
 
 WIDTH = 16
 PIXELS = 3 * 16 * 160 * 160
-ZERO = 4.2677393 / (2 * 4.5689974)  # a row of the spectrogram where sound lacks
-# Of the oracle's clips: frames, frames a second, side of the faces.
+ZERO = 4.2677393 / (2 * 4.5689974)  # a row of the spectrogram without sound
+# The oracle's clips: frames, frames per second, side of the faces.
 CLIPS = {"a": (256, 25, 160), "b": (150, 25, 112), "c": (30, 25, 112), "d": (256, 50, 256)}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -94,16 +94,16 @@ def parts(items) -> tuple[np.ndarray, np.ndarray]:
 
 def test_names_and_shapes(layout, keys):
     with torch.device("meta"):
-        own = {name: list(value.shape) for name, value in HiCMAEModel(512).state_dict().items()}
-    trunks = {name: shape for name, shape in own.items() if name.startswith("encoder")}
+        shapes = {name: list(value.shape) for name, value in HiCMAEModel(512).state_dict().items()}
+    trunks = {name: shape for name, shape in shapes.items() if name.startswith("encoder")}
     expected = keys[layout]
     if layout == "finetuned":
-        assert own == {name: shape for name, shape in expected.items() if not name.startswith("head.")}
+        assert shapes == {name: shape for name, shape in expected.items() if not name.startswith("head.")}
     else:
         assert trunks == {name: shape for name, shape in expected.items() if name in trunks}
 
 
-def test_the_model_is_the_authors(layout, full_checkpoint, shared):
+def test_the_model_equals_the_authors(layout, full_checkpoint, shared):
     random = np.random.default_rng(1)
     pixels = random.standard_normal((2, 3, 16, 160, 160)).astype(np.float32)
     spectra = random.standard_normal((2, 1, 256, 128)).astype(np.float32)
@@ -114,7 +114,7 @@ def test_the_model_is_the_authors(layout, full_checkpoint, shared):
         error = np.abs(features - arrays[f"{layout}_features"]).max()
         print(f"{layout}: max abs error {error:.1e}")
         assert error < 1e-5
-        if layout == "finetuned":  # by the model that is fine-tuned, with its head
+        if layout == "finetuned":  # also the model for fine-tuning, with its head
             model = HiCMAEFamily(encoder.sizes._asdict()).build()
             model.load_state_dict(torch.load(full_checkpoint, weights_only=True)["model"])
             logits = model.head(torch.from_numpy(features)).detach().numpy()
@@ -122,8 +122,8 @@ def test_the_model_is_the_authors(layout, full_checkpoint, shared):
 
 
 @pytest.mark.parametrize("samples", [0, 399, 400, 1025, 12_345, 41_200, 60_000])
-def test_the_spectrogram_is_that_of_transformers(samples):
-    """Which takes one window at a time; half of the sound is all but silent, some of it digital silence."""
+def test_the_spectrogram_equals_transformers(samples):
+    """Half of the sound is nearly silent, and a part is digital silence."""
     sound = np.random.default_rng(samples).normal(0, 0.1, samples).astype(np.float32)
     sound[samples // 2 :] *= 1e-4
     sound[samples // 4 : samples // 3] = 0
@@ -141,7 +141,7 @@ def test_the_spectrogram_is_that_of_transformers(samples):
 
 
 @pytest.mark.parametrize("clip", CLIPS)
-def test_the_input_is_the_challenges(clip, media, oracle):
+def test_the_input_equals_the_challenges(clip, media, oracle):
     pixels, spectra = parts(HiCMAE(faces=media / "faces").items(Clip(media / f"{clip}.wav")))
     assert len(pixels) == math.ceil(math.ceil(CLIPS[clip][0] / 4) / 16)
     errors = (
@@ -154,7 +154,7 @@ def test_the_input_is_the_challenges(clip, media, oracle):
 
 @pytest.mark.long
 def test_from_files_to_features(full_checkpoint, media, oracle, tmp_path):
-    """By the command: the rows are what the model gives for the oracle's own spectrograms and the faces' pixels."""
+    """With the command: rows equal the model's output for the oracle's spectrograms and the faces' pixels."""
     (tmp_path / "clips.csv").write_text("filename\nb\nc\n")
     arguments = ["extract", "--encoder", "hicmae", "--clips", media, "--metadata", tmp_path / "clips.csv"]
     arguments += ["--faces", media / "faces", "--weights", full_checkpoint, "--device", "cpu", "--workers", 1]
@@ -254,19 +254,19 @@ def test_contract(frames, rows, preset, checkpoint):
 
 
 def test_published_windows():
-    """65 frames: 17 are taken. The last window holds one of them, and a share of nothing of the sound."""
+    """Of 65 frames, 17 are sampled. The last window holds one of them, and an empty share of the sound."""
     wave = sound(41_600)
     pixels, spectra = parts(HiCMAE().items(ArrayClip(frames=moving(65), audio=wave)))
     assert pixels[0].any(axis=(0, 2, 3)).all()
     assert pixels[1, :, 0].any() and not pixels[1, :, 1:].any()
     assert np.array_equal(spectra[0], fbank(wave))
     assert np.array_equal(spectra[1], fbank(np.zeros(1025)))
-    assert np.allclose(spectra[1, 4:], ZERO) and spectra[1, :4].max() < -1, "4 windows of silence, then none"
+    assert np.allclose(spectra[1, 4:], ZERO) and spectra[1, :4].max() < -1, "4 rows of silence, then no sound"
 
 
 @pytest.mark.parametrize("frames", [1, 5, 61])
 def test_published_short_clips(frames):
-    """The last sampled frame is held, and the sound is heard to its end."""
+    """The last sampled frame is repeated, and the whole sound is used."""
     wave = sound(12_000)
     pixels, spectra = parts(HiCMAE().items(ArrayClip(frames=moving(frames), audio=wave)))
     assert len(pixels) == 1 and np.array_equal(spectra[0], fbank(wave))
@@ -276,7 +276,7 @@ def test_published_short_clips(frames):
 
 
 def test_reference_windows():
-    """70 frames at 25 a second: 18 are taken. The first row sees 0 to 60 from 0 s, the last 8 to 68, from 0.32 s."""
+    """Of 70 frames at 25 per second, 18 are sampled: rows see frames 0 to 60 from 0 s, and 8 to 68 from 0.32 s."""
     frames = np.repeat(np.arange(70, dtype=np.uint8), 160 * 160 * 3).reshape(70, 160, 160, 3)
     wave = sound(60_000)
     pixels, spectra = parts(HiCMAE("reference").items(ArrayClip(frames=frames, audio=wave)))
@@ -286,13 +286,13 @@ def test_reference_windows():
         assert np.array_equal(spectra[row], fbank(wave[begin : begin + 400 + 255 * 160]))
 
 
-def test_reference_silence_follows_a_sound_that_ends():
+def test_reference_has_silence_after_the_end_of_the_sound():
     _, spectra = parts(HiCMAE("reference").items(ArrayClip(frames=moving(128), audio=sound(3000))))
-    for spectrum, heard in zip(spectra, (1 + (3000 - 400) // 160, 0), strict=True):
-        assert np.allclose(spectrum[heard:], ZERO) and (np.abs(spectrum[:heard] - ZERO).max(axis=1) > 0.1).all()
+    for spectrum, count in zip(spectra, (1 + (3000 - 400) // 160, 0), strict=True):
+        assert np.allclose(spectrum[count:], ZERO) and (np.abs(spectrum[:count] - ZERO).max(axis=1) > 0.1).all()
 
 
-def test_frames_give_their_centre_square():
+def test_the_centre_square_of_frames_is_used():
     frames = np.zeros((1, 100, 300, 3), np.uint8)
     frames[:, :, 100:200] = 200
     pixels, _ = parts(HiCMAE().items(ArrayClip(frames=frames, audio=sound(900))))
@@ -319,24 +319,24 @@ def test_faces(tmp_path, checkpoint, capsys):
         encoder.encode(ArrayClip(audio=sound(9000), id="c"))
     assert caught.value.kind == "no-faces"
     (tmp_path / "a" / "frame_det_00_000004.png").write_bytes(b"no picture")
-    with pytest.raises(MediaError, match="not a picture"):
+    with pytest.raises(MediaError, match="not a readable picture"):
         list(encoder.items(ArrayClip(audio=sound(9000), id="a")))
     assert encoder.revision.endswith("-faces")
 
 
-def test_faces_of_a_sound_file_need_real_times_in_reference_alone(media):
+def test_faces_need_a_frame_rate_only_for_reference(media):
     with pytest.raises(MediaError) as caught:
         list(HiCMAE("reference", faces=media / "faces").items(Clip(media / "c.wav")))
     assert caught.value.kind == "no-video"
 
 
-def test_frames_come_with_a_note(checkpoint, capsys):
+def test_a_note_says_that_frames_are_used(checkpoint, capsys):
     encoder = HiCMAE(weights=checkpoint)
     encoder.load()
     assert encoder.revision.endswith("-frames") and "aligned faces" in capsys.readouterr().err
 
 
-def test_lacking_streams():
+def test_missing_streams():
     for clip, kind in ((ArrayClip(audio=sound(900)), "no-video"), (ArrayClip(frames=moving(3)), "no-audio")):
         with pytest.raises(MediaError) as caught:
             list(HiCMAE().items(clip))
@@ -355,7 +355,7 @@ def test_real_clips(file, shared, checkpoint):
 
 
 def kaldi_fbank(sound: np.ndarray) -> np.ndarray:
-    """As Kaldi defines it (feature-window.cc, mel-computations.cc), sample by sample and band by band."""
+    """Kaldi's definition (feature-window.cc, mel-computations.cc), sample by sample and band by band."""
 
     def mel(hertz):
         return 1127 * math.log(1 + hertz / 700)
@@ -370,10 +370,10 @@ def kaldi_fbank(sound: np.ndarray) -> np.ndarray:
         power = np.abs(np.fft.fft(np.pad(frame, (0, 112)))[:256]) ** 2
         bands = []
         for band in range(128):
-            left = low + band * step
+            edge = low + band * step
             total = 0.0
             for number in range(256):
-                at = (mel(number * 16_000 / 512) - left) / step
+                at = (mel(number * 16_000 / 512) - edge) / step
                 total += power[number] * max(0.0, min(at, 2 - at))
             bands.append(math.log(max(total, 2**-23)))
         rows.append(bands)
@@ -382,13 +382,13 @@ def kaldi_fbank(sound: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("samples", [400, 559, 560, 3000])
 @pytest.mark.parametrize("level", [1, 0.001, 0])
-def test_fbank_is_kaldis(samples, level):
+def test_fbank_equals_kaldis(samples, level):
     wave = sound(samples) * level + 0.1
     expected = kaldi_fbank(wave)
-    found = fbank(wave)
-    assert found.shape == (256, 128) and found.dtype == np.float32
-    assert np.abs(found[: len(expected)] * 2 * 4.5689974 - 4.2677393 - expected).max() < 1e-3
-    assert np.allclose(found[len(expected) :], 4.2677393 / (2 * 4.5689974))
+    spectrum = fbank(wave)
+    assert spectrum.shape == (256, 128) and spectrum.dtype == np.float32
+    assert np.abs(spectrum[: len(expected)] * 2 * 4.5689974 - 4.2677393 - expected).max() < 1e-3
+    assert np.allclose(spectrum[len(expected) :], 4.2677393 / (2 * 4.5689974))
 
 
 @pytest.mark.parametrize("samples", [0, 1, 399])

@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 64, 48
 
 
 def picture(number: int) -> np.ndarray:
-    """Bright top left corner, red bottom left corner, a grey that counts."""
+    """A bright top left corner, a red bottom left corner, and a grey that encodes the number."""
     frame = np.full((HEIGHT, WIDTH, 3), 20 + 4 * (number % 40), np.uint8)
     frame[:16, :16] = 250
     frame[-16:, :16] = (250, 0, 0)
@@ -28,7 +28,7 @@ def picture(number: int) -> np.ndarray:
 
 def write_clip(path: Path, frames: int = 10, sound=None, rate: int = 44_100, times=None, rotation: int = 0) -> Path:
     """A real file: h264 at 25 fps (or at `times`, in ms) and AAC of `sound`, (channels, samples)."""
-    options = {"movflags": "faststart"}  # the index first, so that a cut file can still be opened
+    options = {"movflags": "faststart"}  # with the index first, a truncated file can still be opened
     with av.open(str(path), "w", format="mov", options=options) as container:
         streams = []
         if frames:
@@ -82,26 +82,28 @@ def opencv_frames(path: Path) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", ["single_face.mp4", "no_face.mp4"])
 def test_frames_equal_opencv(shared, name):
     expected = opencv_frames(shared / "media" / name)
-    found = list(Clip(shared / "media" / name).frames())
-    assert len(found) == len(expected) > 50
-    assert all(frame.dtype == np.uint8 and np.array_equal(frame, other) for frame, other in zip(found, expected))
+    frames = list(Clip(shared / "media" / name).frames())
+    assert len(frames) == len(expected) > 50
+    assert all(
+        frame.dtype == np.uint8 and np.array_equal(frame, reference) for frame, reference in zip(frames, expected)
+    )
 
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_rotation_is_applied(tmp_path, rotation):
     path = write_clip(tmp_path / "turned.mov", rotation=rotation)
-    found, expected = list(Clip(path).frames()), opencv_frames(path)
-    assert found[0].shape == ((HEIGHT, WIDTH, 3) if rotation == 180 else (WIDTH, HEIGHT, 3))
-    assert np.array_equal(found, expected)
+    frames, expected = list(Clip(path).frames()), opencv_frames(path)
+    assert frames[0].shape == ((HEIGHT, WIDTH, 3) if rotation == 180 else (WIDTH, HEIGHT, 3))
+    assert np.array_equal(frames, expected)
     # Turned back by hand, the bright corner is at the top left again.
-    assert np.rot90(found[0], -rotation // 90)[:8, :8].mean() > 200
+    assert np.rot90(frames[0], -rotation // 90)[:8, :8].mean() > 200
 
 
 def test_times_of_a_variable_frame_rate(tmp_path):
     times = [0, 40, 80, 280, 300, 700]
     clip = Clip(write_clip(tmp_path / "vfr.mov", frames=6, times=times))
-    found = [time for time, _ in clip.timed_frames()]
-    assert found == pytest.approx([time / 1000 for time in times], abs=2e-3)
+    frame_times = [time for time, _ in clip.timed_frames()]
+    assert frame_times == pytest.approx([time / 1000 for time in times], abs=2e-3)
 
 
 def test_frames_rate_and_id(tmp_path):
@@ -126,7 +128,7 @@ def test_memory_does_not_grow_with_length(tmp_path):
         tracemalloc.stop()
         return highest
 
-    peak(10)  # warms what is allocated once
+    peak(10)  # allocates what is allocated only once
     assert peak(400) < peak(40) + 2 * WIDTH * HEIGHT * 3
 
 
@@ -154,15 +156,15 @@ def test_stereo_becomes_the_mean_of_its_channels(tmp_path, channels, level):
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT"])
 def test_sample_formats_have_one_scale(tmp_path, subtype):
     soundfile.write(tmp_path / "tone.wav", tone(1, 16_000), 16_000, subtype=subtype)
-    (tmp_path / "tone.wav").rename(tmp_path / "read_by_pyav.mov")  # whose name does not lead to soundfile
+    (tmp_path / "tone.wav").rename(tmp_path / "read_by_pyav.mov")  # this suffix is not read by soundfile
     soundfile.write(tmp_path / "tone.wav", tone(1, 16_000), 16_000, subtype=subtype)
-    one, other = Clip(tmp_path / "tone.wav").audio(), Clip(tmp_path / "read_by_pyav.mov").audio()
-    assert len(one) == 16_000
-    assert np.allclose(one, other, atol=1e-6) and np.allclose(one, tone(1, 16_000), atol=0.01)
+    by_soundfile, by_pyav = Clip(tmp_path / "tone.wav").audio(), Clip(tmp_path / "read_by_pyav.mov").audio()
+    assert len(by_soundfile) == 16_000
+    assert np.allclose(by_soundfile, by_pyav, atol=1e-6) and np.allclose(by_soundfile, tone(1, 16_000), atol=0.01)
 
 
-def test_the_rate_is_that_of_what_was_decoded(tmp_path, monkeypatch):
-    """A stream may declare the rate of the core alone, which HE-AAC doubles."""
+def test_the_sampling_rate_is_that_of_decoded_frames(tmp_path, monkeypatch):
+    """An HE-AAC stream may declare the rate of its core, which decoding doubles."""
     frame = av.AudioFrame.from_ndarray(tone(1, 48_000)[None].astype(np.float32), format="fltp", layout="mono")
     frame.sample_rate = 48_000
     monkeypatch.setattr(media, "_sound_stream", lambda *_: SimpleNamespace(rate=24_000, sample_rate=24_000))
@@ -213,7 +215,7 @@ def test_truncated_sound_file(tmp_path, suffix, kind):
     assert caught.value.kind == kind
 
 
-def test_index_lost(tmp_path):
+def test_missing_index(tmp_path):
     path = tmp_path / "cut.mov"
     with av.open(str(path), "w", format="mov") as container:  # the index comes last
         video = container.add_stream("libx264", rate=25)
@@ -235,7 +237,7 @@ def test_damaged_in_the_middle(tmp_path):
     middle = len(content) * 3 // 4
     content[middle : middle + 400] = os.urandom(400)
     path.write_bytes(content)
-    try:  # a decoder may conceal the damage; what it must not do is lose frames without a word
+    try:  # a decoder may conceal the damage, but must not lose frames silently
         assert len(list(Clip(path).frames())) == 60
     except MediaError as error:
         assert error.kind == "unreadable"
@@ -261,7 +263,7 @@ def test_no_media(tmp_path, content, kind, suffix):
         assert caught.value.kind == kind
 
 
-def test_a_folder_is_no_clip(tmp_path):
+def test_a_folder_is_not_a_clip(tmp_path):
     with pytest.raises(MediaError) as caught:
         Clip(tmp_path).audio()
     assert caught.value.kind == "unreadable"

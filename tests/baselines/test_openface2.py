@@ -1,4 +1,4 @@
-"""OpenFace 2's files by hand-made ones and a real one, and how its program is called, by a stand-in."""
+"""OpenFace 2's files, hand-made and real, and calls of its program, with a substitute."""
 
 import os
 
@@ -12,7 +12,7 @@ from blemore_baselines.extract import extract
 
 UNITS = "01 02 04 05 06 07 09 10 12 14 15 17 20 23 25 26 45".split()
 GAZE = [f"gaze_{eye}_{axis}" for eye in "01" for axis in "xyz"]
-# As OpenFace writes them: gaze and pose before the units, places before turns; classes of units follow.
+# As OpenFace writes them: gaze, pose (translation before rotation), intensities of units, classes of units.
 COLUMNS = [
     "frame",
     "face_id",
@@ -37,7 +37,7 @@ ORDER = [
 
 
 def row(frame, **values):
-    """A good frame: each column holds its own place in the file, the first unit the frame's number."""
+    """A good frame: each column holds its index in the file, except that the first unit holds the frame's number."""
     cells = {name: place for place, name in enumerate(COLUMNS)}
     return {**cells, "frame": frame, "success": 1, "confidence": 0.98, "AU01_r": frame, **values}
 
@@ -56,9 +56,9 @@ def file(tmp_path):
 
 @pytest.mark.parametrize("separator", [", ", ",", " , "])
 def test_the_order_of_columns(file, separator):
-    found = read_openface2_csv(file([row(1)], separator=separator))
-    assert found.dtype == np.float32 and found.shape == (1, 31)
-    assert found[0].tolist() == [1, *(COLUMNS.index(name) for name in ORDER[1:])]
+    features = read_openface2_csv(file([row(1)], separator=separator))
+    assert features.dtype == np.float32 and features.shape == (1, 31)
+    assert features[0].tolist() == [1, *(COLUMNS.index(name) for name in ORDER[1:])]
     assert list(MEASURED) == ORDER[:29]
 
 
@@ -66,17 +66,20 @@ def test_the_order_of_columns(file, separator):
     "bad", [{"success": 0}, {"confidence": 0.8499}, {"AU12_r": "nan"}, {"pose_Tz": "-nan(ind)"}, {"AU45_r": ""}]
 )
 def test_gaps_are_filled_in_place(file, bad):
-    """20 frames whose first column is the frame's number; gaps at the start (1), the middle (9, 10) and none other."""
+    """20 frames whose first column is the frame's number, with gaps at the start (1) and in the middle (9, 10)."""
     rows = [row(frame, **(bad | {"AU01_r": 99} if frame in (1, 9, 10) else {})) for frame in range(1, 21)]
     rows[9]["AU02_r"] = 500
-    found = read_openface2_csv(file(rows))
-    assert found[:, 0].tolist() == [2, *range(2, 21)]  # 9 and 10 lie between 8 and 11; the first is as the second
-    assert np.ptp(found[:, 1:], axis=0).max() == 0, "nothing of a bad frame is kept"
+    features = read_openface2_csv(file(rows))
+    assert features[:, 0].tolist() == [
+        2,
+        *range(2, 21),
+    ]  # 9 and 10 are interpolated between 8 and 11; frame 1 repeats frame 2
+    assert np.ptp(features[:, 1:], axis=0).max() == 0, "no value of a bad frame is kept"
 
 
 def test_a_gap_at_the_end_holds_the_last_good_frame(file):
-    found = read_openface2_csv(file([row(frame, success=int(frame < 18)) for frame in range(1, 21)]))
-    assert found[:, 0].tolist() == [*range(1, 18), 17, 17, 17]
+    features = read_openface2_csv(file([row(frame, success=int(frame < 18)) for frame in range(1, 21)]))
+    assert features[:, 0].tolist() == [*range(1, 18), 17, 17, 17]
 
 
 def test_confidence_of_085_is_good(file):
@@ -90,8 +93,8 @@ def test_the_share_of_good_frames(file, good, frames):
         read_openface2_csv(file([row(k + 1, success=int(k < good - 1)) for k in range(frames)]))
 
 
-def test_success_and_confidence_are_judged_one_after_the_other(file):
-    """Of 20 frames, 3 fail and 3 others are unsure: 85 % are good by either measure, 70 % by both."""
+def test_success_and_confidence_are_applied_one_after_the_other(file):
+    """Of 20 frames, 3 fail and 3 others have a low confidence: 85 % are good by each measure, 70 % by both."""
     failed, unsure = {3: {"success": 0}, 4: {"success": 0}, 18: {"success": 0}}, (9, 10, 17)
     rows = [
         row(frame, **failed.get(frame, {}), **({"confidence": 0.5} if frame in unsure else {}))
@@ -100,7 +103,7 @@ def test_success_and_confidence_are_judged_one_after_the_other(file):
     for frame in (3, 4, 18, *unsure):
         rows[frame - 1] |= {"AU01_r": 99 if frame == 17 else -50}
     features = read_openface2_csv(file(rows))[:, 0]
-    # Frame 18 is put between 17, which is unsure, and 19; frame 17 then between 16 and what 18 has become.
+    # First, frame 18 is interpolated between 17 (unsure) and 19; then 17 between 16 and the new value of 18.
     middle = (99 + 19) / 2
     assert features.tolist() == [*range(1, 17), (16 + middle) / 2, middle, 19, 20]
 
@@ -113,8 +116,8 @@ def test_the_measure_that_fails_is_named(file, bad, measure):
 
 
 def test_frames_without_a_row_keep_their_time(file):
-    found = read_openface2_csv(file([row(frame) for frame in range(1, 41) if frame not in (1, 20, 21)]))
-    assert found[:, 0].tolist() == [2, *range(2, 41)]
+    features = read_openface2_csv(file([row(frame) for frame in range(1, 41) if frame not in (1, 20, 21)]))
+    assert features[:, 0].tolist() == [2, *range(2, 41)]
 
 
 def test_counted_from_0(file):
@@ -124,7 +127,7 @@ def test_counted_from_0(file):
 @pytest.mark.parametrize("numbers", [[1, 1, 2], [3, 2, 1], [1, 1.5], ["nan", 1], [-1, 0], ["inf"]])
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_frame_numbers_that_do_not_rise(file, numbers):
-    with pytest.raises(ValueError, match="one row a frame, of one face"):
+    with pytest.raises(ValueError, match="one row per frame, of one face"):
         read_openface2_csv(file([row(number) for number in numbers]))
 
 
@@ -134,33 +137,33 @@ def test_a_huge_frame_number_takes_no_memory(file):
 
 
 def test_gaze_angles_from_vectors(file):
-    """Both eyes look (0.1, 0.2, −1) in the mean: arctan 0.1 and arctan 0.2."""
+    """The mean of both eyes is (0.1, 0.2, −1): arctan 0.1 and arctan 0.2."""
     gaze = dict(zip(GAZE, (0.3, 0.1, -0.9, -0.1, 0.3, -1.1)))
-    found = read_openface2_csv(file([row(1, **gaze)], without=("gaze_angle_x", "gaze_angle_y")))
-    assert found[0, -2:] == pytest.approx([0.0996687, 0.1973956])
-    assert found[0, -8:-2] == pytest.approx(list(gaze.values()))
+    features = read_openface2_csv(file([row(1, **gaze)], without=("gaze_angle_x", "gaze_angle_y")))
+    assert features[0, -2:] == pytest.approx([0.0996687, 0.1973956])
+    assert features[0, -8:-2] == pytest.approx(list(gaze.values()))
 
 
 def test_lost_angles_lie_between_their_neighbours(file):
-    """They are interpolated as angles; a lost frame's vectors are zeros, which point nowhere."""
+    """Angles are interpolated, not vectors: those of a lost frame are zeros, which have no direction."""
     rows = [row(frame, **dict(zip(GAZE, ((frame - 4) / 10, 0, -1) * 2))) for frame in range(1, 8)]
     rows[3] |= dict.fromkeys(GAZE, 0) | {"success": 0}
-    found = read_openface2_csv(file(rows, without=("gaze_angle_x",)))
-    assert found[3, -2:] == pytest.approx([0, 0], abs=1e-7) and found[4, -2] == pytest.approx(np.arctan(0.1))
+    features = read_openface2_csv(file(rows, without=("gaze_angle_x",)))
+    assert features[3, -2:] == pytest.approx([0, 0], abs=1e-7) and features[4, -2] == pytest.approx(np.arctan(0.1))
 
 
 @pytest.mark.parametrize(
-    "lost, message",
+    "columns, message",
     [
-        (("gaze_angle_x", "gaze_angle_y", "gaze_1_z"), "no column gaze_1_z"),
-        (("AU23_r", "pose_Rx"), "no column AU23_r, pose_Rx"),
-        (("confidence",), "no column confidence"),
-        (("frame",), "no column frame"),
+        (("gaze_angle_x", "gaze_angle_y", "gaze_1_z"), "has no column gaze_1_z"),
+        (("AU23_r", "pose_Rx"), "has no column AU23_r, pose_Rx"),
+        (("confidence",), "has no column confidence"),
+        (("frame",), "has no column frame"),
     ],
 )
-def test_lacking_columns_are_named(file, lost, message):
+def test_missing_columns_are_named(file, columns, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        read_openface2_csv(file([row(1)], without=lost))
+        read_openface2_csv(file([row(1)], without=columns))
 
 
 def test_broken_files(file, tmp_path):
@@ -178,9 +181,9 @@ def test_broken_files(file, tmp_path):
 
 
 def test_a_real_file(shared):
-    """Of an older version: spaces in front of names, no angles.
+    """From an older version: spaces before names, and no angles.
 
-    All its frames are good, so each column is as in the file.
+    All frames are good, so each column equals the file's.
     """
     path = shared / "media" / "openface_real_output.csv"
     features = OpenFace2().encode(Clip(path))
@@ -190,9 +193,9 @@ def test_a_real_file(shared):
     assert features.shape == (100, 31) and features.dtype == np.float32
     for column, name in enumerate(ORDER[:29]):
         assert np.array_equal(features[:, column], table[:, names.index(name)].astype(np.float32)), name
-    left, right = (table[:, [names.index(f"gaze_{eye}_{axis}") for axis in "xyz"]] for eye in "01")
-    assert np.allclose(features[:, 29], np.arctan((left + right)[:, 0] / -(left + right)[:, 2]), atol=1e-6)
-    assert np.allclose(features[:, 30], np.arctan((left + right)[:, 1] / -(left + right)[:, 2]), atol=1e-6)
+    first, second = (table[:, [names.index(f"gaze_{eye}_{axis}") for axis in "xyz"]] for eye in "01")
+    assert np.allclose(features[:, 29], np.arctan((first + second)[:, 0] / -(first + second)[:, 2]), atol=1e-6)
+    assert np.allclose(features[:, 30], np.arctan((first + second)[:, 1] / -(first + second)[:, 2]), atol=1e-6)
 
 
 # ------------------------------------------------------------------------------- the encoders
@@ -206,7 +209,7 @@ def test_a_real_file(shared):
         (None, "missing-file"),
     ],
 )
-def test_failures_are_named(file, tmp_path, rows, kind):
+def test_kinds_of_failures(file, tmp_path, rows, kind):
     path = file(rows) if rows else tmp_path / "none.csv"
     with pytest.raises(MediaError) as caught:
         OpenFace2().encode(Clip(path))
@@ -242,7 +245,7 @@ done
 
 @pytest.fixture
 def stand_in(tmp_path):
-    """A program in OpenFace's place, which does `act` and notes how it was called."""
+    """A substitute for OpenFace that does `act` and records how it was called."""
 
     def make(act):
         program, log = tmp_path / "bin" / "FeatureExtraction", tmp_path / "log"
@@ -254,9 +257,9 @@ def stand_in(tmp_path):
     return make
 
 
-def test_the_program_is_run_where_it_is_installed(tmp_path, stand_in, monkeypatch):
-    made = write(tmp_path / "made.csv", [row(1), row(2)])
-    program, log = stand_in(f'cp {made} "$out/$(basename "$clip" .mov).csv"')
+def test_the_program_is_run_if_it_is_installed(tmp_path, stand_in, monkeypatch):
+    table = write(tmp_path / "made.csv", [row(1), row(2)])
+    program, log = stand_in(f'cp {table} "$out/$(basename "$clip" .mov).csv"')
     clip = tmp_path / "a clip.mov"
     clip.write_bytes(b"any")
     monkeypatch.chdir(tmp_path)
@@ -265,22 +268,22 @@ def test_the_program_is_run_where_it_is_installed(tmp_path, stand_in, monkeypatc
         assert features.shape == (2, 31)
         called = log.read_text()
         assert f"-f {clip} -out_dir" in called and called.split()[-3:] == ["-aus", "-pose", "-gaze"]
-        assert not os.path.exists(called.split("-out_dir ")[1].split()[0]), "nothing is left behind"
+        assert not os.path.exists(called.split("-out_dir ")[1].split()[0]), "the temporary folder is gone"
         monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
 
 
 @pytest.mark.parametrize(
-    "act, said",
+    "act, message",
     [
         (
             "echo 'could not open the video' >&2; exit 3",
-            "ended with 3 and 0 CSV files; it said: could not open the video",
+            "exited with 3 and wrote 0 CSV files; it printed: could not open the video",
         ),
-        ("exit 0", "ended with 0 and 0 CSV files; it said: nothing"),
+        ("exit 0", "exited with 0 and wrote 0 CSV files; it printed: nothing"),
     ],
 )
-def test_a_program_that_fails(tmp_path, stand_in, act, said):
-    with pytest.raises(MediaError, match=said) as caught:
+def test_a_program_that_fails(tmp_path, stand_in, act, message):
+    with pytest.raises(MediaError, match=message) as caught:
         OpenFace2(weights=stand_in(act)[0]).encode(Clip(tmp_path / "x.mov"))
     assert caught.value.kind == "openface-failed"
 

@@ -1,4 +1,4 @@
-"""Encoders from outside the kit: as encoders/README.md says, in a folder of their own, with the installed package."""
+"""Encoders that are not the kit's own: the examples of encoders/README.md, run outside the repository."""
 
 import json
 import re
@@ -24,7 +24,7 @@ CLIPS = ["a", "b", "c"]
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """A user's folder, with clips and the example."""
+    """A user's folder with clips and the example."""
     (tmp_path / "clips").mkdir()
     for number, clip in enumerate(CLIPS):
         sound = np.random.default_rng(number).uniform(-0.5, 0.5, 4000 + 160 * number)
@@ -64,21 +64,21 @@ def test_the_example_runs_outside_the_repository(desk, options):
     assert "0 clips encoded, 3 there already" in extract(desk, "--encoder", "my_encoder.py:MyEncoder", *options).stdout
 
 
-def test_the_example_has_thirty_lines():
+def test_the_example_has_at_most_thirty_lines():
     assert len(EXAMPLE.splitlines()) <= 30
 
 
 def test_a_changed_file_gives_another_revision(desk):
     extract(desk, "--encoder", "my_encoder.py:MyEncoder", "--workers", 1)
     (desk / "my_encoder.py").write_text(EXAMPLE.replace("1e-6", "1e-7"), "utf-8")
-    again = extract(desk, "--encoder", "my_encoder.py:MyEncoder", "--workers", 1)
-    assert again.returncode == 1 and "features of another kind: revision '1-" in again.stderr
-    assert "Choose another output folder" in again.stderr
+    second = extract(desk, "--encoder", "my_encoder.py:MyEncoder", "--workers", 1)
+    assert second.returncode == 1 and "features of another kind: revision '1-" in second.stderr
+    assert "Choose another output folder" in second.stderr
 
 
 @pytest.mark.long
 def test_a_package_offers_encoders_by_name(desk, monkeypatch):
-    """As pip would install it: the package, and its entry points beside it."""
+    """The package and its entry points are laid out as by pip."""
     packages = desk / "packages"
     (packages / "my_package").mkdir(parents=True)
     (packages / "my_package" / "__init__.py").touch()
@@ -97,12 +97,12 @@ def test_a_package_offers_encoders_by_name(desk, monkeypatch):
     run = extract(desk, "--encoder", "mine", "--encoder", "logmel", "--workers", 2)
     assert run.returncode == 0, run.stderr
     assert features(desk / "features" / "my_encoder")["a.npy"].shape == (13, 2)
-    assert features(desk / "features" / "logmel")["a.npy"].shape == (13, 80), "the kit's own names cannot be taken"
+    assert features(desk / "features" / "logmel")["a.npy"].shape == (13, 80), "the kit's own names are reserved"
     revision = json.loads((desk / "features" / "my_encoder" / "meta.json").read_text())["revision"]
     assert re.fullmatch(r"1-[0-9a-f]{12}", revision)
     listed = subprocess.run([PROGRAM, "encoders"], capture_output=True, text=True)
     assert re.search(r"^mine +audio +2 +20 ms", listed.stdout, re.MULTILINE) and listed.returncode == 0
-    assert "cannot be imported: ModuleNotFoundError" in listed.stderr and "'STEP' is no encoder" in listed.stderr
+    assert "cannot be imported: ModuleNotFoundError" in listed.stderr and "'STEP' is not an encoder" in listed.stderr
 
 
 def test_the_example_with_a_torch_model(desk):
@@ -116,14 +116,14 @@ def test_the_example_with_a_torch_model(desk):
     pixels = ((torch.from_numpy(frames) / 255 - mean) / std).permute(0, 3, 1, 2)
     with torch.inference_mode():
         assert np.abs(rows - model(pixels).flatten(1).numpy()).max() < 1e-5
-    assert re.fullmatch(r"1-[0-9a-f]{12}-[0-9a-f]{12}", encoder.fingerprint), "of the weights and of the file"
+    assert re.fullmatch(r"1-[0-9a-f]{12}-[0-9a-f]{12}", encoder.fingerprint), "digests of the weights and of the file"
 
 
 # ----------------------------------------------------------------------------------- the contract
 
 
 def define(tmp_path, text):
-    """A class in a file after three lines of imports."""
+    """The class `Mine` of a file with this text after three lines of imports."""
     head = (
         "from blemore_baselines.encoders.base import Encoder\nfrom blemore_baselines.encoders.torch_encoder import"
         " TorchEncoder\n\n"
@@ -132,7 +132,7 @@ def define(tmp_path, text):
     return encoder_class(f"{tmp_path / 'mine.py'}:Mine")
 
 
-def test_all_that_a_class_lacks_is_named_with_file_and_line(tmp_path):
+def test_missing_parts_of_a_class_are_reported_with_file_and_line(tmp_path):
     with pytest.raises(ValidationError) as caught:
         define(tmp_path, "class Mine(Encoder):\n    pass\n")
     assert {problem.where for problem in caught.value.problems} == {f"{tmp_path / 'mine.py'}:4"}
@@ -150,21 +150,21 @@ def test_all_that_a_class_lacks_is_named_with_file_and_line(tmp_path):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ('modality = "visual"', "states modality = 'visual'; expected one of video, audio, video+audio"),
-        ('dim = "512"', "states dim = '512'; expected the number of columns"),
-        ("dim = 0", "states dim = 0; expected the number of columns"),
-        ("dim = True", "states dim = True; expected the number of columns"),
-        ('unit = " "', "states unit = ' '; expected what one row is"),
-        ('name = "a/b"', "states name = 'a/b'; expected a folder's name"),
-        ('name = "..x"', "states name = '..x'; expected a folder's name"),
-        ('presets = ("reference")', "states presets = 'reference'; expected at least one name in a tuple"),
-        ("presets = ()", "states presets = (); expected at least one name"),
-        ('suffixes = ("mov",)', "states suffixes = ('mov',); expected at least one ending"),
-        ('packages = "torch"', "states packages = 'torch'; expected names of packages"),
-        ("revision = 2", "states revision = 2; expected a text"),
+        ('modality = "visual"', "has modality = 'visual'; expected one of video, audio, video+audio"),
+        ('dim = "512"', "has dim = '512'; expected the number of columns"),
+        ("dim = 0", "has dim = 0; expected the number of columns"),
+        ("dim = True", "has dim = True; expected the number of columns"),
+        ('unit = " "', "has unit = ' '; expected what one row is"),
+        ('name = "a/b"', "has name = 'a/b'; expected the name of a folder"),
+        ('name = "..x"', "has name = '..x'; expected the name of a folder"),
+        ('presets = ("reference")', "has presets = 'reference'; expected a tuple of at least one name"),
+        ("presets = ()", "has presets = (); expected a tuple of at least one name"),
+        ('suffixes = ("mov",)', "has suffixes = ('mov',); expected a tuple of at least one suffix"),
+        ('packages = "torch"', "has packages = 'torch'; expected a tuple of package names"),
+        ("revision = 2", "has revision = 2; expected a string"),
     ],
 )
-def test_what_cannot_be_is_named(tmp_path, line, message):
+def test_invalid_attributes_are_reported(tmp_path, line, message):
     body = 'class Mine(Encoder):\n    modality, dim, unit = "audio", 3, "clip"\n    def _encode(self, clip): ...\n'
     with pytest.raises(ValidationError) as caught:
         define(tmp_path, f"{body}    {line}\n")
@@ -180,13 +180,13 @@ def test_defaults():
             return np.ones((1, 3))
 
     encoder = NiceVoiceV2()
-    assert (encoder.name, encoder.rows, encoder.revision) == ("nice_voice_v2", "one a clip", "1")
+    assert (encoder.name, encoder.rows, encoder.revision) == ("nice_voice_v2", "one per clip", "1")
     assert (encoder.preset, encoder.weights, encoder.packages) == ("reference", None, ())
     assert encoder.encode(ArrayClip()).shape == (1, 3)
 
 
-def test_a_property_is_a_part_too(tmp_path):
-    """What only the loaded model knows."""
+def test_dim_can_be_a_property(tmp_path):
+    """Some models know it only once loaded."""
     kind = define(
         tmp_path,
         'class Mine(Encoder):\n    modality, unit = "audio", "clip"\n    def _encode(self, clip): ...\n'
@@ -202,15 +202,15 @@ def test_a_property_is_a_part_too(tmp_path):
         ("class Mine(Encoder:\n", 4, "cannot be imported: SyntaxError"),
         ("\nx = 1 / 0\n", 5, "cannot be imported: ZeroDivisionError: division by zero"),
         ("def f():\n    raise SystemExit(3)\nf()\n", 5, "cannot be imported: SystemExit: 3"),
-        ("Mine = 3\n", None, "'Mine' is no encoder; expected a subclass of"),
+        ("Mine = 3\n", None, "'Mine' is not an encoder; expected a subclass of"),
         (
             'class Other(Encoder):\n    modality, dim, unit = "audio", 1, "clip"\n    def _encode(self, clip): ...\n',
             None,
-            "'Mine' is no encoder; expected one of its encoders: Other",
+            "'Mine' is not an encoder; expected one of its encoders: Other",
         ),
     ],
 )
-def test_a_file_that_cannot_be_used(tmp_path, text, place, message):
+def test_unusable_files(tmp_path, text, place, message):
     with pytest.raises(ValidationError) as caught:
         define(tmp_path, text)
     [problem] = caught.value.problems
@@ -231,14 +231,14 @@ def test_names_of_files(tmp_path):
     with pytest.raises(FileError, match=r"none\.py: cannot be read: No such file"):
         create(f"{tmp_path / 'none.py'}:Mine")
     (tmp_path / "my_encoder.py").write_text(EXAMPLE, "utf-8")
-    with pytest.raises(ValidationError, match="names no class; expected one of its encoders: MyEncoder"):
+    with pytest.raises(ValidationError, match="does not name a class; expected one of its encoders: MyEncoder"):
         create(str(tmp_path / "my_encoder.py"))
     with pytest.raises(ValidationError, match=r"expected one of .*FILE\.py:CLASS"):
         create("my_encoder.txt:MyEncoder")
     assert installed() == []
 
 
-def test_options_go_to_the_class(desk):
+def test_options_are_passed_to_the_class(desk):
     (desk / "net.py").write_text(TORCH_EXAMPLE, "utf-8")
     run = extract(desk, "--encoder", "my_encoder.py:MyEncoder", "--weights", "x")
     assert run.returncode == 2 and "--weights: my_encoder.py:MyEncoder takes none" in run.stderr
@@ -246,18 +246,18 @@ def test_options_go_to_the_class(desk):
     assert run.returncode == 3 and "'/no/such/file' of encoder 'my_network'" in run.stderr
 
 
-def test_a_package_that_is_not_installed_is_named(desk):
+def test_a_missing_package_is_reported(desk):
     (desk / "my_encoder.py").write_text(
         EXAMPLE.replace("    dim = 2", '    packages = ("no-such-package",)\n    dim = 2')
     )
     run = extract(desk, "--encoder", "my_encoder.py:MyEncoder")
-    assert run.returncode == 1 and "names the package no-such-package, which is not installed" in run.stderr
+    assert run.returncode == 1 and "needs the package no-such-package, which is not installed" in run.stderr
 
 
-def test_a_file_that_changes_while_the_run_goes_on_is_refused(desk):
+def test_a_file_that_changes_during_a_run_is_refused(desk):
     encoder = create("my_encoder.py:MyEncoder")
     rebuild, (place, digest, state) = encoder.__reduce__()
     assert type(rebuild(place, digest, state)) is type(encoder)
     (desk / "my_encoder.py").write_text(EXAMPLE + "\n", "utf-8")
-    with pytest.raises(ValidationError, match="is not the file that it was when the run began"):
+    with pytest.raises(ValidationError, match="the file has changed since the run began"):
         rebuild(place, digest, state)

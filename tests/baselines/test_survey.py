@@ -94,7 +94,7 @@ DAMAGES = {
     "another kind of file": (
         lambda data: data.clip.write_text("a picture, honestly"),
         "unreadable",
-        "not a media file",
+        "not a readable media file",
     ),
     "without sound": (mute, "no-audio", "has no sound stream"),
     "missing": (lambda data: data.clip.unlink(), "missing-clips", f"1 of 6 train clips have no video: {TAKES[2].name}"),

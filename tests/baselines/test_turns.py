@@ -1,4 +1,4 @@
-"""Tasks that take turns on threads: all finish, or the first error ends them all."""
+"""Tasks that take turns on threads: all finish, or the first error ends all."""
 
 import signal
 import threading
@@ -9,18 +9,18 @@ import pytest
 from blemore_baselines.engines import take_turns
 
 
-def counting(steps, done):
+def counting(steps, log):
     for step in range(steps):
         time.sleep(0.01)
-        done.append(step)
+        log.append(step)
         yield
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
-def test_each_task_is_run_to_its_end(workers):
-    done = [[] for _ in range(4)]
-    take_turns([counting(k, its) for k, its in enumerate(done)], workers)
-    assert [len(its) for its in done] == [0, 1, 2, 3]
+def test_each_task_runs_to_its_end(workers):
+    logs = [[] for _ in range(4)]
+    take_turns([counting(k, log) for k, log in enumerate(logs)], workers)
+    assert [len(log) for log in logs] == [0, 1, 2, 3]
     take_turns([], workers)
 
 
@@ -36,7 +36,7 @@ def interrupted():
 
 
 @pytest.fixture
-def heard():
+def interrupts():
     """Interrupts are received even if the tests were started with interrupts ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -44,8 +44,8 @@ def heard():
 
 
 @pytest.mark.parametrize("task, error", [(failing, ValueError), (interrupted, KeyboardInterrupt)])
-def test_the_first_error_ends_all(task, error, heard):
-    done = []
+def test_the_first_error_ends_all(task, error, interrupts):
+    log = []
     with pytest.raises(error):
-        take_turns([task(), counting(300, done)], 2)
-    assert len(done) < 300
+        take_turns([task(), counting(300, log)], 2)
+    assert len(log) < 300

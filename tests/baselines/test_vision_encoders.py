@@ -1,6 +1,6 @@
-"""The vision encoders that need weights, on random ones in each original's own layout; their pixels and windows.
+"""The vision encoders that need weights, on random weights in each original's layout; their pixels and windows.
 
-With `--long` the models have their full size.
+With `--long`, the models have their full size.
 """
 
 import argparse
@@ -34,7 +34,7 @@ CLIP_STD = np.array([0.26862954, 0.26130258, 0.27577711])
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 LAYERS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-# Sizes that keep a model's structure; each original's defaults are the full size.
+# Small sizes that keep the structure of a model. The defaults of each original are the full size.
 TINY = {
     "imagebind": {"width": 160, "hidden": 48, "depth": 3, "heads": 2, "patch": 8, "side": 32, "out": 24},
     "videomaev2": {"width": 176, "hidden": 96, "depth": 3, "heads": 2, "patch": 32, "classes": 5},
@@ -45,7 +45,7 @@ TINY = {
 }
 FULL = {
     "imagebind": {},
-    "videomaev2": {"depth": 8},  # of 40, which take 4 minutes and 12 GiB: each layer is mapped alike
+    "videomaev2": {"depth": 8},  # of 40, which would take 4 minutes and 12 GiB; all layers are mapped in the same way
     "videomaev2-base": {"width": 768, "hidden": 3072, "depth": 12, "heads": 12, "patch": 16},
     "videoswin": {"width": 128, "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32)},
     "videoswin-s": {"depths": (2, 2, 18, 2)},
@@ -53,7 +53,7 @@ FULL = {
 }
 ORIGINALS = {name: Swin3D if "swin" in name else VideoMAEV2 if "mae" in name else ImageBind for name in TINY}
 NAMES = ["clip", *TINY]
-# The rows that each documents, from the number of frames.
+# The documented number of rows, from the number of frames.
 ROWS = {
     "clip": lambda n: n, "imagebind": lambda n: n, "hf-image": lambda n: n,
     **{name: lambda n: -(-n // 16) for name in NAMES if "mae" in name},
@@ -70,7 +70,7 @@ def clip_model(**sizes):
 
 
 def whole_clip_model(vision):
-    """CLIP with its text part, around the weights of a vision part."""
+    """CLIP with a text part, and the weights of this vision part."""
     tokens = {"vocab_size": 9, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     config = t.CLIPConfig(
         vision_config=vision.config.to_dict(), text_config={**LAYERS, **tokens}, projection_dim=16, **tokens
@@ -86,7 +86,7 @@ def original(name, sizes=TINY):
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """name → where its tiny random checkpoint lies, in the original's layout."""
+    """name → path of a tiny random checkpoint, in the original's layout."""
     folder = tmp_path_factory.mktemp("checkpoints")
     paths = {}
     for name in NAMES:
@@ -105,7 +105,7 @@ def noise(n, height=36, width=48, seed=0):
 
 
 def reference_rows(name, model, items, preset):
-    """What the original gives for an encoder's items."""
+    """The original's output for an encoder's items."""
     pixels = torch.from_numpy(np.stack(items)).double() / 255
     mean, std = (CLIP_MEAN, CLIP_STD) if name in ("clip", "imagebind") else (MEAN, STD)
     if "mae" in name and preset == "published":
@@ -121,7 +121,7 @@ def reference_rows(name, model, items, preset):
 # ------------------------------------------------------------------------------- key maps
 
 
-# Swin's presets differ in what comes before an item.
+# Swin's presets differ only in how items are made.
 @pytest.mark.parametrize("name, preset", [(name, "reference") for name in NAMES] + [
     ("videomaev2", "published"), ("videomaev2-base", "published"),
 ])  # fmt: skip
@@ -130,7 +130,7 @@ def test_equals_the_original(name, preset, checkpoints):
     encoder.load()
     items = list(encoder.items(ArrayClip(noise(32 if "swin" in name else 17))))
     expected = reference_rows(name, original(name), items, preset).numpy()
-    assert expected.std(axis=-1).min() > 1e-2, "a test on dead activations would prove nothing"
+    assert expected.std(axis=-1).min() > 1e-2, "constant activations would prove nothing"
     error = np.abs(encoder.encode_items(items) - expected).max()
     print(f"{name} {preset}: max abs error {error:.1e}, deviation {expected.std():.2f}")
     assert error <= 1e-5
@@ -159,7 +159,7 @@ def encoder_items(encoder, clip):
     return encoder.items(ArrayClip(clip))
 
 
-# A key of each, whose loss leaves the model's sizes known, and a tensor of a wrong shape for another.
+# Keys that can be missing, extra or misshapen without making the model's sizes unknown.
 @pytest.mark.parametrize("name, key", [
     ("imagebind", "modality_trunks.vision.blocks.1.attn.in_proj_weight"),
     ("imagebind", "modality_preprocessors.vision.cls_token"),
@@ -173,7 +173,7 @@ def encoder_items(encoder, clip):
     ("videoswin-t", "features.0.0.attn.relative_position_bias_table"),
     ("videoswin-t", "features.1.reduction.weight"),
 ])  # fmt: skip
-def test_refuses_by_name(name, key, tmp_path):
+def test_wrong_keys_are_refused_by_name(name, key, tmp_path):
     state, path = original(name).state_dict(), tmp_path / "wrong.pth"
     for kind, changed in {
         "missing": {k: v for k, v in state.items() if k != key},
@@ -185,7 +185,7 @@ def test_refuses_by_name(name, key, tmp_path):
             create(name, weights=path).load()
 
 
-def test_clip_refuses_by_name(checkpoints, tmp_path):
+def test_wrong_keys_of_clip_are_refused_by_name(checkpoints, tmp_path):
     state, key = clip_model().state_dict(), "vision_model.encoder.layers.1.mlp.fc1.weight"
     for kind, changed in {
         "missing": {k: v for k, v in state.items() if k != key},
@@ -199,16 +199,16 @@ def test_clip_refuses_by_name(checkpoints, tmp_path):
             create("clip", weights=folder).load()
 
 
-def test_imagebind_leaves_other_modalities_aside(checkpoints, tmp_path):
-    others = [f"modality_{part}.{name}.x" for part in ("trunks", "heads") for name in ("text", "audio", "imu")]
-    torch.save(original("imagebind").state_dict() | dict.fromkeys(others, torch.zeros(2)), tmp_path / "all.pth")
+def test_imagebind_ignores_other_modalities(checkpoints, tmp_path):
+    keys = [f"modality_{part}.{name}.x" for part in ("trunks", "heads") for name in ("text", "audio", "imu")]
+    torch.save(original("imagebind").state_dict() | dict.fromkeys(keys, torch.zeros(2)), tmp_path / "all.pth")
     paths = tmp_path / "all.pth", checkpoints["imagebind"]
     a, b = (create("imagebind", weights=path).encode(ArrayClip(noise(3))) for path in paths)
     assert np.array_equal(a, b)
 
 
 def test_clip_from_every_kind_of_folder(checkpoints, tmp_path):
-    """The vision part alone or with the text part; safetensors, or torch's own format with a key of older versions."""
+    """With or without the text part; safetensors, or torch's own format with a key of older versions."""
     full = whole_clip_model(clip_model())
     full.save_pretrained(tmp_path / "full")
     full.config.save_pretrained(tmp_path / "old")
@@ -224,7 +224,7 @@ def test_clip_from_every_kind_of_folder(checkpoints, tmp_path):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Small pictures: the same code in a fraction of the time; Swin's maps then do not divide into windows."""
+    """Small pictures take a fraction of the time. Swin's maps then do not divide evenly into windows."""
     monkeypatch.setattr(videomaev2, "SIDE", 64)
     monkeypatch.setattr(videoswin, "RESIZED", 72)
     monkeypatch.setattr(videoswin, "SIDE", 64)
@@ -242,10 +242,10 @@ def test_contract(name, checkpoints, small):
             assert np.array_equal(encoder.encode(clip), features)
             encoder.batch_size = {17: 1, 200: 5}[n]
             assert np.abs(encoder.encode(clip) - features).max() <= 1e-5
-    again = create(name, "reference", weights=checkpoints[name])
-    again.batch_size = encoder.batch_size
-    assert np.array_equal(again.encode(clip), encoder.encode(clip))
-    assert again.revision == encoder.revision
+    second = create(name, "reference", weights=checkpoints[name])
+    second.batch_size = encoder.batch_size
+    assert np.array_equal(second.encode(clip), encoder.encode(clip))
+    assert second.revision == encoder.revision
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -257,8 +257,8 @@ def test_declares_what_it_is(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_takes_no_more_memory_for_a_longer_clip(name, checkpoints, small):
-    """Only a batch of small items is ever alive, however many frames come."""
+def test_memory_does_not_grow_with_the_length_of_a_clip(name, checkpoints, small):
+    """Frames are freed as they are read: few are alive at any time."""
     encoder = create(name, "reference", weights=checkpoints[name])
     encoder.load()
     alive, most = 0, 0
@@ -296,10 +296,10 @@ def test_real_clips(shared, checkpoints, small):
             encoder = create(name, "reference", weights=checkpoints[name])
             features = encoder.encode(clip if name == "clip" else ArrayClip(decoded))
             assert len(features) == ROWS[name](len(decoded))
-            assert np.ptp(features, axis=0).max() > 0, "frames differ, so must rows"
+            assert np.ptp(features, axis=0).max() > 0, "different frames must give different rows"
 
 
-def test_lacking_stream_is_named(checkpoints):
+def test_a_missing_stream_is_reported(checkpoints):
     for name in NAMES:
         with pytest.raises(MediaError) as caught:
             create(name, weights=checkpoints[name]).encode(ArrayClip())
@@ -325,11 +325,11 @@ def test_clip_pixels_equal_its_processor(shape):
     frame = photo(*shape)
     processor = CLIPImageProcessorPil()
     expected = processor(frame, do_normalize=False, do_rescale=False, return_tensors="np")["pixel_values"][0]
-    ours = frames.centre(frames.bicubic(frame, frames.short_side(frame, 224)), 224, int)
-    apart = np.abs(ours.astype(int) - expected.transpose(1, 2, 0).astype(int))
+    pixels = frames.centre(frames.bicubic(frame, frames.short_side(frame, 224)), 224, int)
+    apart = np.abs(pixels.astype(int) - expected.transpose(1, 2, 0).astype(int))
     assert apart.max() <= 1 and (apart > 0).mean() < 0.02
     whole = processor(frame, return_tensors="pt")["pixel_values"]
-    normal = frames.normalise(torch.from_numpy(ours)[None].float(), frames.CLIP_MEAN, frames.CLIP_STD)
+    normal = frames.normalise(torch.from_numpy(pixels)[None].float(), frames.CLIP_MEAN, frames.CLIP_STD)
     assert (normal - whole).abs().max() <= 1.01 / 255 / CLIP_STD.min()
 
 
@@ -352,7 +352,7 @@ def test_centre():
 
 
 def test_imagebind_rounds_its_crop_up(checkpoints):
-    """699 × 500 becomes 313 × 224, whose 89 rows too many are 45 above and 44 below."""
+    """699 × 500 becomes 313 × 224, of which 45 rows are cut off above and 44 below."""
     encoder = encoder_loaded(create("imagebind", weights=checkpoints["imagebind"]))
     encoder.side = 224
     frame = photo(699, 500)
@@ -363,7 +363,7 @@ def test_imagebind_rounds_its_crop_up(checkpoints):
 def test_published_videomae_sees_blue_first_squashed_and_black_at_the_end(checkpoints):
     encoder = create("videomaev2", "published", weights=checkpoints["videomaev2"])
     clip = np.zeros((17, 100, 300, 3), np.uint8)
-    clip[..., 0], clip[:, :, :10] = 200, 90  # red, with a grey bar at the left edge, which a crop would lose
+    clip[..., 0], clip[:, :, :10] = 200, 90  # red, with a grey bar at the left edge that a crop would lose
     first, last = encoder.items(ArrayClip(clip))
     assert first.shape == (16, 224, 224, 3)
     assert (first[:, 100, 100] == (0, 0, 200)).all() and (first[:, :, 0] == 90).all()
@@ -385,7 +385,7 @@ def test_reference_videomae_sees_rgb_cropped_and_no_black(checkpoints):
     (70, 25, 14), (225, 25, 14), (250, 25, 14), (251, 25, 28), (300, 25, 28), (1, 29.97, 17), (100, 4, 3), (33, 1, 2),
 ])  # fmt: skip
 def test_published_videoswin_has_the_full_windows_of_ten_seconds(n, fps, rows, checkpoints, small):
-    """A row a full window, in chunks of 10 s (or of a window, where that is longer), filled with black."""
+    """One row per full window, in chunks of 10 s (or of one window, if that is longer), completed with black."""
     encoder = create("videoswin-t", "published", weights=checkpoints["videoswin-t"])
     chunk = max(32, round(10 * fps))
     clip = np.full((n, 72, 72, 3), 1, np.uint8) * np.arange(1, n + 1).astype(np.uint8)[:, None, None, None]
@@ -417,7 +417,7 @@ def test_windows(length, stride):
 def test_filled_with_black():
     frame = np.ones((2, 2, 3), np.uint8)
     for n, multiple, black in ((1, 4, 3), (4, 4, 0), (5, 4, 3), (0, 4, 0), (3, 1, 0)):
-        assert [one.max() for one in frames.filled([frame] * n, multiple)] == [1] * n + [0] * black
+        assert [image.max() for image in frames.filled([frame] * n, multiple)] == [1] * n + [0] * black
 
 
 # ------------------------------------------------------------------------------- weights
@@ -430,9 +430,9 @@ def test_missing_weights_say_what_to_do(monkeypatch, tmp_path):
     for name in NAMES:
         with pytest.raises(FileError) as caught:
             create(name).load()
-        encoder, told = encoder_class(name), str(caught.value)
-        assert encoder.weights in told and encoder.licence in told and "--weights" in told
-        assert encoder.file is None or str(tmp_path / "here") in told and encoder.file in told
+        encoder, message = encoder_class(name), str(caught.value)
+        assert encoder.weights in message and encoder.licence in message and "--weights" in message
+        assert encoder.file is None or str(tmp_path / "here") in message and encoder.file in message
         with pytest.raises(FileError, match="no-such-file.pth"):
             create(name, weights="no-such-file.pth").load()
 
@@ -442,17 +442,17 @@ def test_finds_a_known_file_in_the_weights_folder(checkpoints, monkeypatch, tmp_
     (tmp_path / encoder_class("imagebind").file).symlink_to(checkpoints["imagebind"])
     a, b = create("imagebind"), create("imagebind", weights=checkpoints["imagebind"])
     assert np.array_equal(a.encode(ArrayClip(noise(2))), b.encode(ArrayClip(noise(2))))
-    assert a.revision == b.revision, "the same weights, wherever they lie"
+    assert a.revision == b.revision, "the revision does not depend on the path"
 
 
-@pytest.mark.parametrize("kept", ["model.safetensors", "pytorch_model.bin"])
-def test_fetches_settings_and_weights_in_one_format_from_the_hub(kept, checkpoints, monkeypatch, tmp_path):
-    """Against a hub that is a folder: safetensors where there are any, else torch's own format."""
+@pytest.mark.parametrize("best", ["model.safetensors", "pytorch_model.bin"])
+def test_fetches_settings_and_weights_in_one_format_from_the_hub(best, checkpoints, monkeypatch, tmp_path):
+    """From a folder in place of the hub: safetensors if there are any, else torch's own format."""
     hub, cache = tmp_path / "hub", tmp_path / "cache"
     clip_model().save_pretrained(hub)
     torch.save(clip_model().state_dict(), hub / "pytorch_model.bin")
-    for other in {"model.safetensors"} - {kept}:
-        (hub / other).unlink()
+    for name in {"model.safetensors"} - {best}:
+        (hub / name).unlink()
 
     def fetch(hub_id, allow_patterns, ignore_patterns, local_files_only):
         assert hub_id == "openai/clip-vit-base-patch32" and not local_files_only
@@ -466,10 +466,10 @@ def test_fetches_settings_and_weights_in_one_format_from_the_hub(kept, checkpoin
     monkeypatch.chdir(tmp_path)
     expected = create("clip", weights=checkpoints["clip"]).encode(ArrayClip(noise(2)))
     assert np.array_equal(create("clip").encode(ArrayClip(noise(2))), expected)
-    assert {file.name for file in cache.iterdir()} == {"config.json", kept}
+    assert {file.name for file in cache.iterdir()} == {"config.json", best}
 
 
-def test_revision_tells_weights_apart(tmp_path):
+def test_revisions_of_different_weights_differ(tmp_path):
     revisions = set()
     for seed in (0, 1):
         torch.save(randomise(ImageBind(**TINY["imagebind"]), seed).state_dict(), tmp_path / f"{seed}.pth")
@@ -514,7 +514,7 @@ def test_names_with_the_prefix_of_parallel_training(name, checkpoints, tmp_path)
 
 
 def mmaction_names(state):
-    """Video Swin as its authors' own code saves it, from torchvision's names: the other way about than the encoder."""
+    """torchvision's names replaced by those of the authors' own code: the inverse of the encoder's rules."""
     names = {}
     for key in state:
         stage = re.match(r"features\.(\d+)\.(.*)", key)
@@ -533,15 +533,15 @@ def mmaction_names(state):
 @pytest.mark.parametrize("name", ["videoswin-t", "videoswin-s", "videoswin"])
 def test_videoswin_of_mmaction(name, prefix, checkpoints, small, tmp_path):
     state = {key: value for key, value in original(name).state_dict().items() if not key.startswith("head.")}
-    theirs = {prefix + key: value for key, value in mmaction_names(state).items()}
+    renamed = {prefix + key: value for key, value in mmaction_names(state).items()}
     if prefix:
-        theirs[prefix.replace("backbone", "cls_head") + "fc_cls.weight"] = torch.zeros(13, 4)
-    torch.save({"state_dict": theirs, "meta": {"epoch": 30}}, tmp_path / "swin.pth")
+        renamed[prefix.replace("backbone", "cls_head") + "fc_cls.weight"] = torch.zeros(13, 4)
+    torch.save({"state_dict": renamed, "meta": {"epoch": 30}}, tmp_path / "swin.pth")
     expected = create(name, weights=checkpoints[name]).encode(ArrayClip(noise(33)))
     assert np.array_equal(create(name, weights=tmp_path / "swin.pth").encode(ArrayClip(noise(33))), expected)
-    lost = next(key for key in theirs if key.endswith("layers.0.blocks.0.mlp.fc2.bias"))
-    torch.save({"state_dict": {key: value for key, value in theirs.items() if key != lost}}, tmp_path / "swin.pth")
-    with pytest.raises(ValidationError, match=f"missing: {re.escape(lost.removeprefix('module.'))}\n"):
+    absent = next(key for key in renamed if key.endswith("layers.0.blocks.0.mlp.fc2.bias"))
+    torch.save({"state_dict": {key: value for key, value in renamed.items() if key != absent}}, tmp_path / "swin.pth")
+    with pytest.raises(ValidationError, match=f"missing: {re.escape(absent.removeprefix('module.'))}\n"):
         create(name, weights=tmp_path / "swin.pth").load()
 
 
@@ -554,17 +554,17 @@ class Bomb:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_file_that_is_no_checkpoint_is_refused_and_never_run(suffix, tmp_path):
+def test_an_invalid_checkpoint_is_refused_and_its_code_never_run(suffix, tmp_path):
     path = tmp_path / f"bad{suffix}"
     torch.save({"model": Bomb()}, path)
     for content in (b"", b"not a checkpoint", path.read_bytes(), path.read_bytes()[:200]):
         path.write_bytes(content)
-        with pytest.raises(ValidationError, match="not a checkpoint that can be read"):
+        with pytest.raises(ValidationError, match="not a readable checkpoint"):
             create("imagebind", weights=path).load()
     assert not BOMB.exists()
 
 
-def test_loads_once_and_travels_unloaded(checkpoints):
+def test_loads_once_and_is_sent_unloaded(checkpoints):
     encoder = create("videomaev2", weights=checkpoints["videomaev2"])
     rows = encoder.encode(ArrayClip(noise(3)))
     model = encoder.model
@@ -577,7 +577,7 @@ def test_loads_once_and_travels_unloaded(checkpoints):
 
 # ------------------------------------------------------------------------------- any model of transformers
 
-# Kind, configuration, image processor, side of the picture, and whether the shorter side is resized to it.
+# Kind, configuration, image processor, side of the image, and whether only the shorter side is resized to it.
 HF_MODELS = [
     ("dinov2", t.Dinov2Config(**LAYERS, image_size=28, patch_size=14), t.BitImageProcessorPil, 28, True),
     ("vit", t.ViTConfig(**LAYERS, image_size=32), t.ViTImageProcessorPil, 32, False),
@@ -609,17 +609,17 @@ def test_any_vision_model(kind, config, processor, side, by_short_side, tmp_path
     assert np.abs(encoder.encode(ArrayClip(clip)) - features).max() <= 1e-5
 
 
-def test_hf_image_of_clip_is_its_projection_and_near_our_own(checkpoints, tmp_path):
+def test_hf_image_of_clip_is_near_the_encoder_clip(checkpoints, tmp_path):
     vision = clip_model(image_size=224, patch_size=56)
     whole_clip_model(vision).save_pretrained(tmp_path)
     CLIPImageProcessorPil().save_pretrained(tmp_path)
     clip = ArrayClip(np.stack([photo(480, 640), photo(480, 640)[::-1].copy()]))
-    theirs, ours = create(f"hf-image:{tmp_path}").encode(clip), create("clip", weights=tmp_path).encode(clip)
-    cosine = (theirs * ours).sum(1) / np.linalg.norm(theirs, axis=1) / np.linalg.norm(ours, axis=1)
-    assert theirs.shape == ours.shape and cosine.min() > 1 - 1e-3
+    general, special = create(f"hf-image:{tmp_path}").encode(clip), create("clip", weights=tmp_path).encode(clip)
+    cosine = (general * special).sum(1) / np.linalg.norm(general, axis=1) / np.linalg.norm(special, axis=1)
+    assert general.shape == special.shape and cosine.min() > 1 - 1e-3
 
 
-def test_a_pooler_that_is_not_in_the_checkpoint_is_left_out(tmp_path):
+def test_a_pooler_missing_from_the_checkpoint_is_not_used(tmp_path):
     model = randomise(t.ViTForImageClassification(t.ViTConfig(**LAYERS, image_size=32)))
     model.save_pretrained(tmp_path)
     t.ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
@@ -634,9 +634,9 @@ def encoder_loaded(encoder):
     return encoder
 
 
-def test_code_beside_a_model_is_never_run(tmp_path):
-    own = {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mine", "auto_map": own}))
+def test_code_in_a_models_folder_is_never_run(tmp_path):
+    auto_map = {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mine", "auto_map": auto_map}))
     (tmp_path / "mine.py").write_text("raise SystemExit('was run')")
     with pytest.raises(ValidationError, match="contains custom code"):
         create(f"hf-image:{tmp_path}").load()
@@ -668,7 +668,7 @@ def videomae_folder(model, folder):
 @pytest.mark.parametrize("pooled", [True, False])
 @pytest.mark.parametrize("kind", [t.VideoMAEForVideoClassification, t.VideoMAEForPreTraining, t.VideoMAEModel])
 def test_any_videomae(kind, pooled, tmp_path):
-    """What the classifier sees, else the mean over the tokens: of 16 frames at a time, the last of them twice."""
+    """The classifier's input, else the mean over the tokens, of 16 frames at a time; the windows overlap."""
     model = randomise(kind(t.VideoMAEConfig(**VIDEOMAE, num_labels=4, use_mean_pooling=pooled)))
     encoder = videomae_folder(model, tmp_path / "my VideoMAE")
     clip = noise(17)
@@ -677,24 +677,24 @@ def test_any_videomae(kind, pooled, tmp_path):
     assert features.shape == (2, 32) and np.array_equal(encoder.encode(ArrayClip(clip)), features)
     processor = t.VideoMAEImageProcessorPil(size={"shortest_edge": 32}, crop_size=SQUARE)
     pixels = [processor(list(clip[part]), return_tensors="pt")["pixel_values"] for part in (slice(16), slice(1, 17))]
-    seen = []
+    expected = []
     if kind is t.VideoMAEForVideoClassification:
-        model.classifier.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+        model.classifier.register_forward_hook(lambda module, inputs, output: expected.append(inputs[0]))
         [model(part) for part in pixels]
     else:
         trunk = model if kind is t.VideoMAEModel else model.videomae
-        seen = [trunk(part).last_hidden_state.mean(1) for part in pixels]
-    assert np.abs(features - torch.cat(seen).numpy()).max() <= 1e-5
+        expected = [trunk(part).last_hidden_state.mean(1) for part in pixels]
+    assert np.abs(features - torch.cat(expected).numpy()).max() <= 1e-5
     assert len(encoder.encode(ArrayClip(clip[:3]))) == 1
 
 
-def test_hf_video_refuses_what_is_no_videomae(tmp_path):
+def test_hf_video_refuses_other_models(tmp_path):
     randomise(t.AutoModel.from_config(t.ViTConfig(**LAYERS, image_size=32))).save_pretrained(tmp_path)
     with pytest.raises(ValidationError, match="a model of the type vit; expected videomae"):
         create(f"hf-video:{tmp_path}").load()
 
 
-def test_hf_video_refuses_by_name(tmp_path):
+def test_wrong_keys_of_hf_video_are_refused_by_name(tmp_path):
     model = randomise(t.VideoMAEForVideoClassification(t.VideoMAEConfig(**VIDEOMAE, num_labels=4)))
     state = {key: value for key, value in model.state_dict().items() if key != "fc_norm.weight"}
     encoder = videomae_folder(model, tmp_path)
