@@ -25,6 +25,7 @@ from blemore_baselines.clips.find import Failure, choose, demand_clips, find_cli
 from blemore_baselines.clips.media import Clip, spellings
 from blemore_baselines.clips.streams import Reader, StreamedClip, WatchedClip, share
 from blemore_baselines.encoders.base import Encoder
+from blemore_baselines.engines.processes import preload
 from blemore_baselines.extraction.store import Store, computes_on_gpu, is_done, load, one_line, save
 
 
@@ -95,12 +96,18 @@ def _clip_ids(names: Collection[str], files: Collection[Mapping[str, list[Path]]
 
 
 def _runner(engine: str, workers: int, scheduler: str | None, encoders: Sequence[Encoder]) -> Runner:
-    """The function that runs a job. For a GPU, its processes start importing while this one loads the encoders."""
+    """The function that runs a job. Its processes start importing while this one loads the encoders."""
+    modules = {type(encoder).__module__ for encoder in encoders}
+    package = __name__.partition(".")[0]
+    own_modules = sorted(name for name in modules if name.partition(".")[0] == package)
     if engine == "gpu":
         from blemore_baselines.extraction import gpu
 
-        gpu.prepare(encoders)
+        gpu.demand_devices(encoders)
+        preload(gpu.__name__, *own_modules)
         return lambda job, tasks: gpu.run(job, tasks, workers)
+    if engine == "local" and workers > 1:
+        preload(__name__, *own_modules)
     return lambda job, tasks: engines.run(job, tasks, engine, workers, scheduler)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from transformers import CLIPVisionModelWithProjection
 
 from blemore_baselines.clips.media import Clip
 from blemore_baselines.encoders.frames import CLIP_MEAN, CLIP_STD, bicubic, centre, normalise, short_side
@@ -28,8 +29,6 @@ class CLIP(TorchEncoder):
     gpu_batch_size = 256
 
     def _load(self) -> None:
-        from transformers import CLIPVisionModelWithProjection
-
         model = pretrained(
             CLIPVisionModelWithProjection, self.checkpoint, unused="text_|logit_scale|.*position_ids", dtype=self.dtype
         )

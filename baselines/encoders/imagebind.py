@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from blemore_baselines.clips.media import Clip
 from blemore_baselines.encoders.frames import CLIP_MEAN, CLIP_STD, bilinear, centre, normalise, short_side
@@ -56,8 +57,6 @@ class ImageBind(TorchEncoder):
     packages = ("torch", "transformers", "opencv-python-headless")
 
     def _load(self) -> None:
-        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
         path = self.checkpoint
         state = read(path)
         width, _, _, patch, _ = sizes(state, STEM + "rgbt_stem.proj.1.weight", path, axes=5)

@@ -5,12 +5,14 @@ A job may also *stream*: send arrays through shared memory while it works on a t
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import connection, forkserver, get_all_start_methods, get_context, resource_tracker
+from multiprocessing import connection, forkserver, get_context, resource_tracker
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -19,8 +21,11 @@ from blemore.errors import BlemoreError, Problem, ValidationError
 
 AHEAD = 2  # tasks in hand per streaming process, so that it need not wait for the next one
 SLOTS, SLOT = 3, 2**23  # arrays that a process shares at a time, and the bytes of the largest
-FORKSERVER = "forkserver"  # forks processes from one that has imported what they need and done nothing else
 DIED = "Likely causes: too little memory, or a fault in a decoder."
+
+# On Linux, processes are forked from one that has imported what they need and done nothing else. On macOS, some system
+# libraries do not survive a fork, and Windows has none.
+_START = "forkserver" if sys.platform == "linux" else "spawn"
 
 Task = TypeVar("Task", contravariant=True)
 Outcome = TypeVar("Outcome", covariant=True)
@@ -102,10 +107,10 @@ class _Pool(NamedTuple):
     loading: set[connection.Connection]  # pipes of workers that are not ready yet
 
     def start(self) -> None:
-        context = _preloaded() if self.streams else get_context("spawn")
+        context = get_context(_START)
         memory = context.RawArray("B", SLOTS * SLOT) if self.streams else None
         pipe, worker_end = context.Pipe()
-        process = context.Process(target=_work, args=(worker_end, self.job, memory), daemon=True)
+        process = context.Process(target=_work, args=(worker_end, self.job, memory, dict(os.environ)), daemon=True)
         with _interrupts_held():
             process.start()
         worker_end.close()  # the pipe then ends when the process does
@@ -166,18 +171,14 @@ class _Pool(NamedTuple):
 
 
 def preload(*modules: str) -> None:
-    """Start importing modules in the background, once for all streaming processes that start later.
+    """Start importing modules in the background, once for all processes of this run and later ones.
 
-    Without effect where processes cannot be forked: there, each process imports what it needs.
+    Without effect where processes are not forked: there, each process imports what it needs.
     """
-    if FORKSERVER in get_all_start_methods():
+    if _START == "forkserver":
         with _interrupts_held():
-            get_context(FORKSERVER).set_forkserver_preload(list(modules))
+            get_context(_START).set_forkserver_preload(list(modules))
             forkserver.ensure_running()
-
-
-def _preloaded() -> Any:
-    return get_context(FORKSERVER if FORKSERVER in get_all_start_methods() else "spawn")
 
 
 def side_by_side(iterations: Sequence[tuple[str, Callable[[], Iterator[Outcome]]]]) -> Iterator[Outcome]:
@@ -248,8 +249,12 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(pipe: connection.Connection, job: Any, memory: Any) -> None:
-    """The main function of a worker: load, say so, then do tasks until None comes."""
+def _work(pipe: connection.Connection, job: Any, memory: Any, environment: dict[str, str]) -> None:
+    """The main function of a worker: load, say so, then do tasks until None comes.
+
+    environment: of the process that started the run. A forked process has that of the time when the first run began.
+    """
+    os.environ.update(environment)
     channel = _Channel(pipe, memory)
     try:
         job.load()

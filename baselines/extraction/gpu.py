@@ -43,23 +43,17 @@ LONG = 10 * SAMPLE_RATE  # samples; if sounds are longer on average, fewer are s
 SHAPES = 8  # different item shapes collected at a time
 
 
-def prepare(encoders: Sequence[Encoder]) -> None:
-    """Start importing what decoding needs: see `processes.preload`. Raises ValidationError: there is no such GPU."""
-    for device in {device for encoder in encoders for device in getattr(encoder, "devices", ())}:
-        demand(device)
-    modules = {type(encoder).__module__ for encoder in encoders}
-    package = __name__.partition(".")[0]
-    processes.preload(__name__, *sorted(name for name in modules if name.partition(".")[0] == package))
-
-
-def demand(device: str) -> None:
-    """Raises ValidationError: the device is a GPU that this machine does not have."""
+def demand_devices(encoders: Sequence[Encoder]) -> None:
+    """Raises ValidationError: an encoder names a GPU that this machine does not have."""
     count = torch.cuda.device_count()
-    if is_gpu(device) and (torch.device(device).index or 0) >= count:
-        gpus = ", ".join(f"cuda:{number}" for number in range(count))
-        message = f"PyTorch finds only {gpus}; expected one of these" if gpus else "PyTorch finds no GPU; expected cpu"
-        hint = None if gpus else "Is the driver installed, and is this a build of PyTorch for CUDA?"
-        raise ValidationError(Problem("no-device", f"device {device}", message, hint=hint))
+    for device in sorted({device for encoder in encoders for device in getattr(encoder, "devices", ())}):
+        if is_gpu(device) and (torch.device(device).index or 0) >= count:
+            gpus = ", ".join(f"cuda:{number}" for number in range(count))
+            message = (
+                f"PyTorch finds only {gpus}; expected one of these" if gpus else "PyTorch finds no GPU; expected cpu"
+            )
+            hint = None if gpus else "Is the driver installed, and is this a build of PyTorch for CUDA?"
+            raise ValidationError(Problem("no-device", f"device {device}", message, hint=hint))
 
 
 def run(job: Job, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
