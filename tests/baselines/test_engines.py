@@ -47,7 +47,8 @@ class Streaming(Job):
 
 if __name__ == "__main__":
     try:
-        outcomes = [event for event in CALL if not isinstance(event, processes.Part)]
+        events = CALL
+        outcomes = [event for event in events if not isinstance(event, processes.Part)]
         print(sorted(outcomes, key=str))
     except Exception as error:
         print(type(error).__name__, error)
