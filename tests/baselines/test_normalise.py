@@ -332,7 +332,7 @@ def predicting(model, *arguments, out, code=0):
     return call("predict", *common, *arguments, code=code)
 
 
-def test_an_artefact_asks_for_groups_or_is_told_to_do_without(model, tmp_path):
+def test_an_artefact_needs_groups_or_the_option_without_them(model, tmp_path):
     refused = predicting(model, out=tmp_path / "s.zip", code=1).stderr
     assert "trained with --normalise standardise" in refused and "--without-groups" in refused
     assert not (tmp_path / "s.zip").exists()
@@ -349,7 +349,7 @@ def test_an_artefact_asks_for_groups_or_is_told_to_do_without(model, tmp_path):
     assert "exclude each other" in said
 
 
-def test_a_plain_artefact_has_no_use_for_groups(tiny, quick, tmp_path):
+def test_a_plain_artefact_does_not_need_groups(tiny, quick, tmp_path):
     train(
         tiny.dataset,
         [tiny.read(tiny.sound)],
