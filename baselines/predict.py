@@ -52,7 +52,7 @@ def _logits(run: Path, spec: dict, features: Features, actors: Sequence[str] | N
     """The logits (n_clips, 6) of one run's model."""
     head, scaler, reference = read_model(run, spec)
     X = features.X
-    if actors:
+    if reference and actors:
         X = normalise(X, np.array(actors)[features.owner], spec["normalise"], reference, features.owner)
     with np.errstate(all="ignore"):  # overflow is refused below
         # In float64 and rounded, so the order in which a processor adds decides nothing.

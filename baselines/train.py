@@ -37,7 +37,7 @@ from blemore_baselines.models.crossval import cross_validate, fold_seed
 from blemore_baselines.models.heads import Scaler, fit_scaler
 from blemore_baselines.models.loop import fit_models
 from blemore_baselines.models.recipes import PRESETS, TEST_PROTOCOLS, Recipe
-from blemore_baselines.models.run_folder import claim, decoder_config, describe, versions, write_results
+from blemore_baselines.models.run_folder import claim, decoder_config, describe, describe_clips, versions, write_results
 from blemore_baselines.models.seeds import SeedRun, pool
 
 
@@ -83,11 +83,7 @@ def train(
         **decoder_config(decoder, options),
         "seed": seed if isinstance(seed, int) else [*seed],
         "features": [describe(source, path) for source, path in zip(sources, paths)],
-        "train": {
-            "clips": len(dataset.ids),
-            "digest": dataset.digest,
-            **({"path": str(metadata)} if metadata else {}),
-        },
+        "train": describe_clips(dataset, metadata),
         "versions": versions(),
     }
     claim(out, config)
@@ -126,15 +122,15 @@ def _run(
 ) -> None:
     """Train, and write the files of the run folder, metrics.json last."""
     features, reference = _normalised(dataset, features, config.get("normalise", "none"))
-    several = isinstance(config["seed"], list)
-    seeds = config["seed"] if several else [config["seed"]]
+    is_pooled = isinstance(config["seed"], list)
+    seeds = config["seed"] if is_pooled else [config["seed"]]
     recipe, head = Recipe(**config["recipe"]), config["head"]
     result = cross_validate(dataset, features, recipe, [head], seeds, keep=out / "folds")
     accounts = [_judge(dataset, config, logits) for logits in result.logits[0]]
     models, scaler = fit_finals(dataset, features, head, recipe, seeds, accounts[0][1])  # finals differ in thresholds
     runs = []
     for place, seed in enumerate(seeds):
-        folder, own_config = seed_folder(out, seed) if several else out, {**config, "seed": seed}
+        folder, own_config = seed_folder(out, seed) if is_pooled else out, {**config, "seed": seed}
         claim(folder, own_config)
         metrics, final = accounts[place]
         logits, losses = result.logits[0, place], {fold: loss[0, place] for fold, loss in result.losses.items()}
@@ -147,7 +143,7 @@ def _run(
         save_model(Model(models[place], scaler, reference), own_config, spec, trained_on, final.epochs, folder)
         write_results(dataset, logits, losses, last, metrics, folder)
         runs.append(SeedRun(seed, folder, last, metrics))
-    if several:
+    if is_pooled:
         pool(dataset, config, runs, decoder, options, out)
 
 

@@ -265,9 +265,9 @@ def _write_logits(model: Path, names: Sequence[str], logits: np.ndarray, out: Pa
     from blemore_baselines.features import RUN_OOF, RUN_TEST, runs_of, scores_csv
 
     tables = {out.with_suffix(LOGITS): mean_logs(logits) if logits.ndim == 3 else logits}
-    for run, own in zip(runs_of(model), logits.reshape(-1, *logits.shape[-2:])):
+    for run, scores in zip(runs_of(model), logits.reshape(-1, *logits.shape[-2:])):
         if (run / RUN_OOF).exists() and os.access(run, os.W_OK):
-            tables[run / RUN_TEST] = own
+            tables[run / RUN_TEST] = scores
     for table, scores in tables.items():
         write_atomic(table, scores_csv(names, scores))
         talk(f"{table}: the logits")

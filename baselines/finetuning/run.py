@@ -39,7 +39,7 @@ from blemore_baselines.finetuning.family import Family
 from blemore_baselines.finetuning.loop import Computing, Setup, clip_logits, held_out_logits, train_fold
 from blemore_baselines.finetuning.recipes import Recipe
 from blemore_baselines.models.artefact import parse_or_refuse, read_artefact
-from blemore_baselines.models.run_folder import claim, decoder_config, versions, write_results
+from blemore_baselines.models.run_folder import claim, decoder_config, describe_clips, versions, write_results
 from blemore_baselines.sources.npz import npz_bytes
 from blemore_baselines.train import Final, fit_final_decoder
 
@@ -130,7 +130,7 @@ def _config(dataset: Dataset, recipe: Recipe, seed: int, features: dict, decoder
         **decoder,
         "seed": seed,
         "features": [features],
-        "train": {"clips": len(dataset.ids), "digest": dataset.digest},
+        "train": describe_clips(dataset),
         "versions": {**versions(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
     }
 

@@ -76,9 +76,8 @@ def _difference(name: str, before: object, now: object) -> str:
     match = re.fullmatch(r"features (\d+) (\w+)", name)
     if match and match[2] == "digest":
         return f"that was trained on different features (source {match[1]})"
-    if match:
-        name = f"{match[2]} of source {match[1]}"
-    return f"with another {name}: {show(before)}; now {show(now)}"
+    label = f"{match[2]} of source {match[1]}" if match else {"train clips": "number of clips"}.get(name, name)
+    return f"with another {label}: {show(before)}; now {show(now)}"
 
 
 def _settings(value: object, name: str = "") -> dict[str, object]:
@@ -107,6 +106,12 @@ def describe(source: Features, path: Path) -> dict:
         "path": str(path),
         "digest": source.digest,
     }
+
+
+def describe_clips(dataset: Dataset, metadata: Path | None = None) -> dict:
+    """How many clips there are, a digest of their metadata, and its path if it is known."""
+    path = {"path": str(metadata)} if metadata else {}
+    return {"clips": len(dataset.ids), "digest": dataset.digest, **path}
 
 
 def decoder_config(decoder: str, options: Mapping[str, float]) -> dict:

@@ -39,7 +39,7 @@ from blemore_baselines.features import RUN_OOF, RUN_TEST, Features, fuse, read_f
 from blemore_baselines.models.crossval import cross_validate
 from blemore_baselines.models.heads import clip_logits
 from blemore_baselines.models.recipes import HEADS, PRESETS
-from blemore_baselines.models.run_folder import claim, describe, versions
+from blemore_baselines.models.run_folder import claim, describe, describe_clips, versions
 from blemore_baselines.paper.tables import HEAD, NotRun, Result, Row, Setting, write_results
 from blemore_baselines.predict import match, write_submission
 from blemore_baselines.results.published import paper_name, read_published
@@ -104,7 +104,7 @@ def reproduce(
             "preset": preset,
             "recipes": {method: recipe._asdict() for method, recipe in PRESETS[preset].items()},
             "seed": seed,
-            "train": {"clips": len(setting.dataset.ids), "digest": setting.dataset.digest},
+            "train": describe_clips(setting.dataset),
             "features": [],
             "versions": versions(),
         },
