@@ -586,6 +586,9 @@ def test_a_run_with_other_inputs_is_refused(tiny, tmp_path):
     X[3, 3] += 1e-3
     with pytest.raises(ValidationError, match=r"trained on different features \(source 1\)"):
         run(tiny, tmp_path / "run", features=[features._replace(X=X)])
+    other = features._replace(meta={**features.meta, "encoder": "other"})
+    with pytest.raises(ValidationError, match='another encoder of source 1: "sound"; now "other"'):
+        run(tiny, tmp_path / "run", features=[other])
     with pytest.raises(ValidationError, match="a run with different clips, labels, folds or actors"):
         run(tiny, tmp_path / "run", dataset=tiny.dataset._replace(labels=tiny.dataset.labels[::-1].copy()))
 
