@@ -68,7 +68,7 @@ def test_the_label_comes_from_the_table_and_not_from_the_name(metadata):
 
 
 @pytest.mark.parametrize(
-    "rows, found",
+    "rows, message",
     [
         ([ROWS[0], ROWS[2].removesuffix("1"), ROWS[3]], "1 clips have no fold: A22_mix_sad_disg_30_70_ver1"),
         ([ROWS[0], ROWS[2].replace(",A22,", ",,")], "1 clips have no video_id: A22_mix_sad_disg_30_70_ver1"),
@@ -82,10 +82,10 @@ def test_the_label_comes_from_the_table_and_not_from_the_name(metadata):
         ([], "no rows"),
     ],
 )
-def test_unsound_metadata_is_refused(metadata, rows, found):
+def test_unsound_metadata_is_refused(metadata, rows, message):
     with pytest.raises(ValidationError) as refused:
         read_dataset(metadata(rows))
-    assert found in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_all_problems_are_reported_at_once(metadata):

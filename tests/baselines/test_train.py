@@ -273,11 +273,11 @@ def test_the_artefact_contains_its_structured_decoder(tiny, tmp_path):
     from blemore_baselines.predict import predict
 
     logits, labels = predict(tmp_path / "run", [tiny.sound_test], tiny.test_ids)
-    fitted = model_of.from_dict(
+    decoder = model_of.from_dict(
         {key: value for key, value in model["decoder"].items() if key not in ("name", "weight")}
     )
-    posterior = model_of.posterior(fitted, model_of.log_probabilities([logits], ["logits"]))
-    assert labels.tolist() == decide(posterior, fitted.share, 0.5)[0].tolist()
+    posterior = model_of.posterior(decoder, model_of.log_probabilities([logits], ["logits"]))
+    assert labels.tolist() == decide(posterior, decoder.share, 0.5)[0].tolist()
     # The same figures as `decode` gives for the run's own score table.
     from blemore_baselines.decoding import decoders
     from blemore_baselines.decoding import scores as fusion
@@ -557,23 +557,23 @@ def test_a_finished_run_is_not_redone(tiny, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize(
-    "change, named",
+    "change, message",
     [
         ({"seed": 1}, "another seed: 0; now 1"),
         ({"head": "mlp256"}, 'another head: "linear"; now "mlp256"'),
         ({"method": "subsample"}, 'another method: "aggregate"; now "subsample"'),  # another recipe follows from it
     ],
 )
-def test_a_run_with_another_config_is_refused(tiny, tmp_path, finished, change, named):
+def test_a_run_with_another_config_is_refused(tiny, tmp_path, finished, change, message):
     run(tiny, tmp_path / "run")
     if not finished:
         (tmp_path / "run" / "metrics.json").unlink()
     before = contents(tmp_path / "run")
     with pytest.raises(ValidationError) as refused:
         run(tiny, tmp_path / "run", **change)
-    told = [problem.message.removeprefix("the folder holds a run with ") for problem in refused.value.problems]
-    assert told[0] == named and (len(told) == 1 or "method" in change), (
-        told
+    messages = [problem.message.removeprefix("the folder holds a run with ") for problem in refused.value.problems]
+    assert messages[0] == message and (len(messages) == 1 or "method" in change), (
+        messages
     )  # rows that are not aggregated are others, too
     assert "Choose another --out" in str(refused.value)
     assert contents(tmp_path / "run") == before
