@@ -154,11 +154,11 @@ def _section(mistake: Mistake, ids: Sequence[str]) -> str:
 
 PAGE = """# The submission template
 
-For participants. `submission_template.json` lists all {n} clips, `{first}` to `{last}`. `submission_template.zip`
-contains the same file at its root, ready for CodaBench. **Every answer is a placeholder**: neutral alone. The template
-is valid, so you can upload it as a trial, but it scores no more than the trivial baseline that always answers one
-emotion: on the challenge's test partition, no emotion is right for more than 44 of the 594 clips (ACC_presence
-0.0741), no blend is right (ACC_salience 0), and the score is at most 0.0370. Replace every answer.
+For participants. `submission_template.json` lists all {n} clips, `{first}` to `{last}`.
+`submission_template.zip` contains the same file at its root, ready for CodaBench. **Every answer is a placeholder**:
+neutral alone. The template is valid, so you can upload it as a trial, but it scores no more than the trivial baseline
+that always answers one emotion: on the challenge's test partition, no emotion is right for more than 44 of the 594
+clips (ACC_presence 0.0741), no blend is right (ACC_salience 0), and the score is at most 0.0370. Replace every answer.
 
 The first command writes everything in this folder, including this page. The second checks the template:
 
