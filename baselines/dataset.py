@@ -158,7 +158,7 @@ def _group_problems(
 
 
 def _leaks(reference: Reference, where: str) -> Iterator[Problem]:
-    """Actors in several folds; a model would be validated on people that it has seen."""
+    """Actors in more than one fold, on whom a model would be both trained and validated."""
     folds: dict[str, set[int]] = {}
     for clip, actor in reference.groups.items():
         if clip in reference.folds:
@@ -169,7 +169,7 @@ def _leaks(reference: Reference, where: str) -> Iterator[Problem]:
             "leak",
             where,
             f"actors in more than one fold ({len(several):,}): {some(several)}; expected each in one",
-            hint="Use the dataset's own folds. If folds share actors, every figure is too good.",
+            hint="Use the dataset's own folds. If folds share actors, every figure is too high.",
         )
 
 
@@ -180,7 +180,7 @@ def _misnamed(reference: Reference, where: str) -> Iterator[Problem]:
         try:
             label_in_name = parse_filename(clip).label
         except ValueError:
-            continue  # other names say nothing
+            continue  # other names have no label in them
         if label_in_name != label:
             wrong.append(f"{clip} is {label}")
     if wrong:

@@ -124,15 +124,16 @@ def plan_path(
     tables: dict[str, list[Path]] = {"train": [], "test": []}
     missing = []
     for encoder in encoders:
-        own = encoder in data.train_features
+        has_features = encoder in data.train_features
         for part, metadata, features, videos in (
             ("train", data.train_metadata, data.train_features, data.train_videos),
             ("test", data.test_metadata, data.test_features, data.test_videos),
         ):
-            source = features.get(encoder) if own else videos
+            source = features.get(encoder) if has_features else videos
             if metadata and source:
-                more, table = (_aggregate if own else _extract)(part, encoder, metadata, source, work)
-                steps += more
+                make_table = _aggregate if has_features else _extract
+                more_steps, table = make_table(part, encoder, metadata, source, work)
+                steps += more_steps
                 tables[part].append(table)
             else:
                 missing.append(encoder)
@@ -181,13 +182,15 @@ def _train(
 
 def _submit(metadata: Path, tables: list[Path], normalise: str, run: Path, submission: Path) -> list[Step]:
     steps: list[Step] = []
-    inputs, more = [run / "metrics.json", metadata, *tables], list[object]()
+    inputs, options = [run / "metrics.json", metadata, *tables], list[object]()
     if normalise != "none":
         groups = run / "groups.csv"
         actors = _baselines("actors", *_features(tables), "--ids", metadata, "--out", groups)
         steps.append(Step("Group the test clips by actor", groups, (metadata, *tables), actors))
-        inputs, more = [*inputs, groups], ["--groups", groups]
-    predict = _baselines("predict", "--model", run, *_features(tables), "--ids", metadata, *more, "--out", submission)
+        inputs, options = [*inputs, groups], ["--groups", groups]
+    predict = _baselines(
+        "predict", "--model", run, *_features(tables), "--ids", metadata, *options, "--out", submission
+    )
     check = _score("--check", submission, "--ids", metadata)
     return [
         *steps,

@@ -1,61 +1,44 @@
-"""Cross-validate a head over the predefined folds, then train the final model.
+"""Cross-validates a head over the predefined folds, then trains the final model, the one for new clips.
 
-The preset `published` is the protocol of Lachmann et al. 2026: standardised by the training folds alone, soft labels,
-KL divergence, Adam with its coupled weight decay. The out-of-fold logits of every epoch are kept, so that whatever is
-chosen later (epoch, α, β) can be chosen honestly. decoding/accounts.py has the two accounts.
+The preset `published` is the protocol of Lachmann et al. 2026: features are standardised by the training folds alone,
+labels are soft, the loss is the KL divergence, and the optimizer is Adam with its coupled weight decay. The out-of-fold
+logits of every epoch are kept, so later choices (epoch, α, β) can be made honestly; decoding/accounts.py has both
+accounts.
 
-A run folder:
-    config.json         what was run, with digests of its inputs; a second call with the same config continues
-    folds/              the logits and losses of finished folds, until all are finished
-    labels.csv          the clips' true labels (index in blemore.labels.LABELS), actors and folds
-    oof_logits.npz      (epochs, N, 6) float32, with filenames and folds
-    oof_logits.csv      the same at the final model's number of epochs (at the last one, if there are fewer)
-    model.safetensors   the final model's head and scaler
-    model.json          everything else that a prediction needs
-    test_logits.csv     written by the last `predict` with this model
-    learning_curves.csv training loss, and the validation fold's loss and published score, per epoch
-    metrics.json, folds.csv   the published and the nested figures; written last
-
-Several seeds train in one pass. Each has its own run folder inside the run folder (seed_0, …). The model for new clips
-is all of them, pooled as `decode` pools scores: model.json then names the seeds and the decoder, and metrics.json holds
-the pooled figures and those of each seed.
+Results go into a run folder (models/run_folder.py), and the final model with them (models/artefact.py). Several seeds
+train in one pass, each with a run folder of its own, and the final model pools all of them (models/seeds.py).
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import safetensors.torch
 import torch
 from tqdm import tqdm
 
-from blemore.errors import Problem, ValidationError, show
-from blemore.io import csv_text, to_json, write_atomic
-from blemore.labels import EMOTIONS
-from blemore.version import VERSION
+from blemore.errors import Problem, ValidationError
 from blemore_baselines.dataset import Dataset
 from blemore_baselines.decoding import decoders
-from blemore_baselines.decoding.accounts import METRICS, figures_with_intervals, mean_and_std
+from blemore_baselines.decoding.accounts import figures_with_intervals
 from blemore_baselines.decoding.normalise import Reference, fit_reference
 from blemore_baselines.decoding.normalise import normalise as normalise_rows
-from blemore_baselines.decoding.scores import Models, log_softmax, read_models, softmax
-from blemore_baselines.decoding.thresholds import Thresholds, fit_exact, fit_grid
+from blemore_baselines.decoding.scores import models_of, softmax
+from blemore_baselines.decoding.thresholds import Thresholds, fit_exact
 from blemore_baselines.decoding.thresholds_decoder import to_spec
 from blemore_baselines.engines import one_thread_each
-from blemore_baselines.features import MADE_BY, RUN_OOF, Features, fuse, scores_csv, seed_folder
+from blemore_baselines.features import RUN_OOF, Features, fuse, seed_folder
+from blemore_baselines.models.artefact import Model, save_model
 from blemore_baselines.models.crossval import cross_validate, fold_seed
-from blemore_baselines.models.heads import Scaler, fit_scaler, row_losses
+from blemore_baselines.models.heads import Scaler, fit_scaler
 from blemore_baselines.models.loop import fit_models
 from blemore_baselines.models.recipes import PRESETS, TEST_PROTOCOLS, Recipe
-from blemore_baselines.sources.npz import npz_bytes
-
-OPTIONAL = {"normalise", "decoder", "structured_weight"}  # keys that config.json may lack
+from blemore_baselines.models.run_folder import claim, decoder_config, describe, describe_clips, versions, write_results
+from blemore_baselines.models.seeds import SeedRun, pool
 
 
 def train(
@@ -74,17 +57,17 @@ def train(
     metadata: Path | None = None,
     **options: float,
 ) -> dict:
-    """Run, or go on with, the run folder `out`; returns what metrics.json holds.
+    """Run or resume the run in the folder `out`; returns the contents of its metrics.json.
 
-    sources: features of the dataset's clips, in its order (early fusion where there are several);
-             `paths` are where they came from, for the record, as `metadata` is where the dataset came from
-    seed: of the initial weights and the order of rows; several train in one pass, and are pooled for new clips
-    normalise: the features, per actor; then the figures are transductive (decoding/normalise.py)
-    decoder: of the final model, fitted on the out-of-fold logits at its number of epochs; with the `options` that it
-             takes (decoders.py)
+    sources:   features of the dataset's clips, in its order; several are fused early
+    paths:     where the sources come from, for the record, as `metadata` is for the dataset
+    seed:      of the initial weights and the order of rows; several seeds are trained in one pass and pooled
+    normalise: the features, per actor; the figures are then transductive (decoding/normalise.py)
+    decoder:   of the final model, with its `options` (decoders.py); fitted on the out-of-fold logits at the final
+               model's number of epochs
 
-    Raises ValidationError: `out` holds another run, the sources cannot be fused or hold nothing to learn from, or the
-    decoder cannot be fitted on the dataset. ValueError: see `_demand_protocol` and `decoders.complete`.
+    Raises ValidationError: `out` holds another run, the sources cannot be fused or do not vary, or the decoder cannot
+    be fitted on the dataset. ValueError: see `_demand_protocol` and `decoders.complete`.
     """
     _demand_protocol(test_protocol, decoder, seed)
     options = decoders.complete(decoder, options)
@@ -100,145 +83,72 @@ def train(
         **decoder_config(decoder, options),
         "seed": seed if isinstance(seed, int) else [*seed],
         "features": [describe(source, path) for source, path in zip(sources, paths)],
-        "train": _describe_clips(dataset, metadata),
+        "train": describe_clips(dataset, metadata),
         "versions": versions(),
     }
     claim(out, config)
     if not (out / "metrics.json").exists():
         _run(dataset, fuse(sources), config, decoder, options, out)
     shutil.rmtree(out / "folds", ignore_errors=True)
-    return _metrics(out)
-
-
-def _metrics(run: Path) -> dict:
-    return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    return json.loads((out / "metrics.json").read_text(encoding="utf-8"))
 
 
 def _demand_protocol(test_protocol: str, decoder: str, seed: int | Sequence[int]) -> None:
-    """ValueError: no such protocol, or one that takes a fold's thresholds with a decoder that has none, or with several
-    seeds; no seed, or one that is there twice.
+    """ValueError: the test protocol is unknown, or uses one fold's thresholds although there is another decoder or
+    several seeds; there are no seeds, or one of them is repeated.
     """
     if test_protocol not in TEST_PROTOCOLS or decoder != "thresholds" and test_protocol != "pooled":
         raise ValueError(
             f"test protocol {test_protocol!r}, decoder {decoder!r}; expected one of {', '.join(TEST_PROTOCOLS)}, and"
-            " with a decoder other than thresholds pooled"
+            " pooled with a decoder other than thresholds"
         )
     if not isinstance(seed, int) and (not 0 < len(seed) == len(set(seed)) or test_protocol != "pooled"):
         message = f"seeds {[*seed]}, test protocol {test_protocol!r}; expected different seeds, and the protocol pooled"
         raise ValueError(message)
 
 
-def decoder_config(decoder: str, options: Mapping[str, float]) -> dict:
-    """The decoder in config.json. For the first two it is `structured_weight` alone, null for thresholds: versions that
-    had no others read and wrote it so.
-    """
-    if decoder in ("thresholds", "structured"):
-        return {"structured_weight": options.get("weight")}
-    return {"decoder": {"name": decoder, **options}}
+def demand_variation(sources: Sequence[Features], paths: Sequence[Path]) -> None:
+    """ValidationError: a source is the same for all clips, so there is nothing to learn. A single column may be."""
+    constant = [
+        path for source, path in zip(sources, paths) if len(source.X) > 1 and not np.ptp(source.X, axis=0).any()
+    ]
+    message, hint = "every column is the same for all clips; expected features that vary", "Extract them again."
+    if constant:
+        raise ValidationError([Problem("constant-features", str(path), message, hint=hint) for path in constant])
 
 
 def _run(
     dataset: Dataset, features: Features, config: dict, decoder: str, options: Mapping[str, float], out: Path
 ) -> None:
-    """Train, and write the run folder's files, metrics.json last."""
+    """Train, and write the files of the run folder, metrics.json last."""
     features, reference = _normalised(dataset, features, config.get("normalise", "none"))
-    seeds = config["seed"] if isinstance(config["seed"], list) else [config["seed"]]
-    runs = [seed_folder(out, seed) for seed in seeds] if seeds is config["seed"] else [out]
+    is_pooled = isinstance(config["seed"], list)
+    seeds = config["seed"] if is_pooled else [config["seed"]]
     recipe, head = Recipe(**config["recipe"]), config["head"]
     result = cross_validate(dataset, features, recipe, [head], seeds, keep=out / "folds")
     accounts = [_judge(dataset, config, logits) for logits in result.logits[0]]
-    final = accounts[0][1]  # in all but its thresholds the same for all seeds
-    models, scaler = fit_finals(dataset, features, head, recipe, seeds, final)
-    for place, (seed, run) in enumerate(zip(seeds, runs)):
-        own, (metrics, final) = {**config, "seed": seed}, accounts[place]
-        claim(run, own)
-        logits, losses = result.logits[0, place], {fold: one[0, place] for fold, one in result.losses.items()}
+    models, scaler = fit_finals(dataset, features, head, recipe, seeds, accounts[0][1])  # finals differ in thresholds
+    runs = []
+    for place, seed in enumerate(seeds):
+        folder, own_config = seed_folder(out, seed) if is_pooled else out, {**config, "seed": seed}
+        claim(folder, own_config)
+        metrics, final = accounts[place]
+        logits, losses = result.logits[0, place], {fold: loss[0, place] for fold, loss in result.losses.items()}
         last = logits[min(final.epochs, recipe.epochs) - 1]
         spec = fit_final_decoder(dataset, last, final, decoder, options, metrics)
         metrics["final"]["test_protocol"] = config["test_protocol"]
         if reference:
             metrics["normalise"] = {"method": config["normalise"], "account": "transductive"}
-        _save_model(dataset, models[place], scaler, reference, own, final, spec, run)
-        write_results(dataset, logits, losses, last, metrics, run)
-    if runs != [out]:
-        _pool(dataset, config, runs, decoder, options, out)
-
-
-def _judge(dataset: Dataset, config: dict, logits: np.ndarray) -> tuple[dict, Final]:
-    """The accounts of out-of-fold logits (epochs, N, 6), and what the final model is by them."""
-    recipe = Recipe(**config["recipe"])
-    metrics = figures_with_intervals(dataset, softmax(logits), nested_epoch(config["test_protocol"], recipe))
-    if config["test_protocol"] == "pooled":
-        return metrics, pooled_final(recipe, softmax(logits), dataset)
-    return metrics, best_fold_final(config["test_protocol"], recipe, metrics)
-
-
-def _pool(
-    dataset: Dataset, config: dict, runs: Sequence[Path], decoder: str, options: Mapping[str, float], out: Path
-) -> None:
-    """Decode and judge the seeds' models together, as `decode` does with their score tables."""
-    models = read_models(runs, dataset.ids)._replace(paths=[run.relative_to(out) for run in runs])
-    decoded = decoders.fit("thresholds", dataset, models)
-    metrics, by_seed = {**decoded.figures}, [_metrics(run) for run in runs]
-    nested = {"thresholds": [one["nested"] for one in by_seed]}
-    if decoder != "thresholds":
-        decoded = decoders.fit(decoder, dataset, models, **options)
-        metrics[decoder], nested[decoder] = decoded.figures, [one[decoder]["nested"] for one in by_seed]
-    metrics["seeds"] = {name: _over_seeds(config["seed"], accounts) for name, accounts in nested.items()}
-    if "normalise" in config:
-        metrics["normalise"] = by_seed[0]["normalise"]
-    spec = {
-        "emotions": list(EMOTIONS),
-        "seeds": config["seed"],
-        "decoder": decoded.spec,
-        "versions": config["versions"],
-    }
-    write_atomic(out / "model.json", to_json(spec))
-    write_atomic(out / "metrics.json", to_json(metrics))
-
-
-def _over_seeds(seeds: Sequence[int], accounts: Sequence[Mapping]) -> dict:
-    """One decoder's nested accounts of each seed, for metrics.json: by seed, and their mean and spread."""
-    rows = [{"seed": seed, **{name: account[name] for name in METRICS}} for seed, account in zip(seeds, accounts)]
-    return {"by_seed": rows, "over_seeds": mean_and_std(rows)}
-
-
-def fit_final_decoder(
-    dataset: Dataset, last: np.ndarray, final: Final, decoder: str, options: Mapping[str, float], metrics: dict
-) -> dict:
-    """The artefact's decoder, fitted on out-of-fold logits (N, 6). Its figures, and what the final model is, go into
-    `metrics`.
-    """
-    spec = to_spec(final.thresholds)
-    if decoder != "thresholds":  # whose accounts every run has
-        models = Models(dataset.ids, [Path(RUN_OOF)], softmax(last)[np.newaxis], log_softmax(last)[np.newaxis])
-        decoded = decoders.fit(decoder, dataset, models, **options)
-        spec, metrics[decoder] = decoded.spec, decoded.figures
-    metrics["final"] = {"epochs": final.epochs, **final.thresholds._asdict(), "fitted_on": final.fitted_on}
-    return spec
-
-
-def write_results(
-    dataset: Dataset,
-    logits: np.ndarray,
-    losses: Mapping[int, Sequence[float]],
-    last: np.ndarray,
-    metrics: dict,
-    out: Path,
-) -> None:
-    """A run folder's tables: of the logits (epochs, N, 6), fold → mean training losses (epochs,), and the logits (N, 6)
-    that stand for the final model's. metrics.json is the last.
-    """
-    write_atomic(out / "labels.csv", _labels_csv(dataset))
-    write_atomic(out / "oof_logits.npz", npz_bytes(logits=logits, filenames=np.array(dataset.ids), folds=dataset.folds))
-    write_atomic(out / RUN_OOF, scores_csv(dataset.ids, last))
-    write_atomic(out / "learning_curves.csv", _learning_curves(dataset, logits, losses))
-    write_atomic(out / "folds.csv", _folds_csv(metrics))
-    write_atomic(out / "metrics.json", to_json(metrics))
+        trained_on = sorted({int(fold) for fold in dataset.folds if fold != final.without})
+        save_model(Model(models[place], scaler, reference), own_config, spec, trained_on, final.epochs, folder)
+        write_results(dataset, logits, losses, last, metrics, folder)
+        runs.append(SeedRun(seed, folder, last, metrics))
+    if is_pooled:
+        pool(dataset, config, runs, decoder, options, out)
 
 
 def _normalised(dataset: Dataset, features: Features, method: str) -> tuple[Features, Reference | None]:
-    """The features with every actor's brought to the same mean, or mean and spread; and to which, for new clips."""
+    """The features, normalised per actor unless the method is none, and the reference for the actors of new clips."""
     if method == "none":
         return features, None
     actors = np.array(dataset.actors)[features.owner]
@@ -246,13 +156,22 @@ def _normalised(dataset: Dataset, features: Features, method: str) -> tuple[Feat
     return features._replace(X=normalise_rows(features.X, actors, method, reference, features.owner)), reference
 
 
+def _judge(dataset: Dataset, config: dict, logits: np.ndarray) -> tuple[dict, Final]:
+    """Both accounts of out-of-fold logits (epochs, N, 6), and the final model that follows from them."""
+    protocol, recipe, probabilities = config["test_protocol"], Recipe(**config["recipe"]), softmax(logits)
+    # The nested account is at the final model's epoch. With `best-fold`, the other folds choose it, as the best does.
+    epoch = {"pooled": recipe.epochs, "retrain": recipe.oof_epoch, "best-fold": None}[protocol]
+    metrics = figures_with_intervals(dataset, probabilities, epoch)
+    if protocol == "pooled":
+        return metrics, pooled_final(recipe, probabilities, dataset)
+    return metrics, best_fold_final(protocol, recipe, metrics)
+
+
 # -------------------------------------------------------------------------- the final model
 
 
 class Final(NamedTuple):
-    """The model for new clips: trained without `without` (a fold; −1: on all of train), for so many epochs, and its
-    thresholds.
-    """
+    """How to make the final model: the fold that it is not trained on (−1: none), the epochs, and the thresholds."""
 
     without: int
     epochs: int
@@ -260,27 +179,19 @@ class Final(NamedTuple):
     fitted_on: str
 
 
-def nested_epoch(test_protocol: str, recipe: Recipe) -> int | None:
-    """The epoch (from 1) of the nested account: the final model's, so that the figure is of the model for new clips.
-
-    None: the other folds choose, as the best fold does for `best-fold`.
-    """
-    return {"pooled": recipe.epochs, "retrain": recipe.oof_epoch, "best-fold": None}[test_protocol]
-
-
 def pooled_final(recipe: Recipe, probabilities: np.ndarray, dataset: Dataset) -> Final:
-    """Trained on all of train for as many epochs as each fold, with the best thresholds of all, not of the grid: the
-    middle of what is best on all out-of-fold probabilities (epochs, N, 6) of the last epoch.
+    """Trained on all of train, for as many epochs as each fold. The thresholds are the best of all, not just of the
+    grid, on the out-of-fold probabilities (epochs, N, 6) of the last epoch.
     """
     thresholds = fit_exact(probabilities[-1], dataset.labels).thresholds
     return Final(-1, recipe.epochs, thresholds, f"pooled out-of-fold logits of epoch {recipe.epochs}")
 
 
 def best_fold_final(test_protocol: str, recipe: Recipe, metrics: Mapping) -> Final:
-    """By the best fold of `metrics` (`accounts.figures`): the first of equal folds; one without blends only where none
-    has any.
+    """From the best fold of `metrics` (`accounts.figures`), the first if several are equal. Folds without blends count
+    only if no fold has any.
 
-    retrain:   trained on all of train; that fold's thresholds (the published test table)
+    retrain:   trained on all of train, with that fold's thresholds (the published test table)
     best-fold: that fold's own model at its best epoch, with its scaler and its thresholds
     """
     folds = metrics["published"]["folds"]
@@ -298,7 +209,7 @@ def best_fold_final(test_protocol: str, recipe: Recipe, metrics: Mapping) -> Fin
 def fit_final(
     dataset: Dataset, features: Features, head: str, recipe: Recipe, seed: int, final: Final
 ) -> tuple[torch.nn.Module, Scaler]:
-    """Train the final model. A fold's own model comes out as in cross-validation, up to rounding."""
+    """Train the final model. A fold's own model is the same as in cross-validation, up to rounding."""
     models, scaler = fit_finals(dataset, features, head, recipe, [seed], final)
     return models[0], scaler
 
@@ -323,149 +234,16 @@ def fit_finals(
     return models, scaler
 
 
-def _save_model(
-    dataset: Dataset,
-    model: torch.nn.Module,
-    scaler: Scaler,
-    reference: Reference | None,
-    config: dict,
-    final: Final,
-    decoder: dict,
-    out: Path,
-) -> None:
-    """Write the artefact."""
-    tensors = {f"head.{name}": tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    tensors |= {"scaler.mean": torch.from_numpy(scaler.mean), "scaler.scale": torch.from_numpy(scaler.scale)}
-    if reference:
-        tensors |= {f"normalise.{name}": torch.from_numpy(values) for name, values in reference._asdict().items()}
-    write_atomic(out / "model.safetensors", safetensors.torch.save(tensors))
-    shared = ("head", "method", "features", "test_protocol", "recipe", "seed", "versions")
-    spec = {
-        **{key: config[key] for key in shared},
-        **({"normalise": config["normalise"]} if reference else {}),
-        "emotions": list(EMOTIONS),
-        "decoder": decoder,
-        "folds": sorted({int(fold) for fold in dataset.folds if fold != final.without}),
-        "epochs": final.epochs,
-    }
-    write_atomic(out / "model.json", to_json(spec))
+def fit_final_decoder(
+    dataset: Dataset, logits: np.ndarray, final: Final, decoder: str, options: Mapping[str, float], metrics: dict
+) -> dict:
+    """The spec of the final model's decoder, fitted on out-of-fold logits (N, 6).
 
-
-# --------------------------------------------------------------------------- the run folder
-
-
-def describe(source: Features, path: Path) -> dict:
-    """How features came about, where from, and a digest of their content."""
-    return {
-        **{key: source.meta[key] for key in MADE_BY if source.meta.get(key) is not None},
-        "path": str(path),
-        "digest": source.digest,
-    }
-
-
-def _describe_clips(dataset: Dataset, metadata: Path | None) -> dict:
-    return {
-        "clips": len(dataset.ids),
-        "digest": dataset.digest,
-        **({"path": str(metadata)} if metadata else {}),
-    }
-
-
-def demand_variation(sources: Sequence[Features], paths: Sequence[Path]) -> None:
-    """ValidationError: a source is the same for all clips, so that there is nothing to learn from.
-
-    One column may be.
+    Adds the decoder's figures and a description of the final model to `metrics`.
     """
-    constant = [
-        path for source, path in zip(sources, paths) if len(source.X) > 1 and not np.ptp(source.X, axis=0).any()
-    ]
-    message, hint = "every column is the same for all clips; expected features that vary", "Extract them again."
-    if constant:
-        raise ValidationError([Problem("constant-features", str(path), message, hint=hint) for path in constant])
-
-
-def versions() -> dict:
-    return {
-        "blemore": VERSION,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-    }
-
-
-def claim(out: Path, config: dict) -> None:
-    """Make `out` this run's folder, or find that it is already. ValidationError: it holds something else."""
-    try:
-        before = json.loads((out / "config.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        before = None
-    except ValueError:
-        before = {}
-    if before is None and not (out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir())):
-        write_atomic(out / "config.json", to_json(config))
-        return
-    if not isinstance(before, dict) or set(before) - OPTIONAL != set(config) - OPTIONAL:
-        message = "the folder is not empty and holds no run"
-        raise ValidationError(Problem("other-run", str(out), message, hint="Choose another --out."))
-    problems = _differences(_settings(before), _settings(config), str(out / "config.json"))
-    if problems:
-        raise ValidationError(problems)
-
-
-def _differences(before: Mapping[str, object], now: Mapping[str, object], where: str) -> list[Problem]:
-    """A problem for each setting that is another now; a recipe follows from its preset and method."""
-    names = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
-    if {"preset", "method"} & set(names):
-        names = [name for name in names if not name.startswith("recipe")]
-    return [
-        Problem(
-            "other-run",
-            where,
-            f"the folder holds a run with another {name}: {show(before.get(name))}; now {show(now.get(name))}",
-            hint="Choose another --out, or delete the folder.",
-        )
-        for name in names
-    ]
-
-
-def _settings(value: object, name: str = "") -> dict[str, object]:
-    """What may not change between two calls, by names such as `features 1 digest`; where features and metadata are,
-    and versions, may. Precision is in the digest: versions that did not know it left it out.
-    """
-    if isinstance(value, dict):
-        parts = [(str(key), part) for key, part in value.items() if key not in ("versions", "path", "precision")]
-    elif isinstance(value, list) and all(isinstance(part, dict) for part in value):
-        parts = [(str(number), part) for number, part in enumerate(value, start=1)]
-    else:
-        return {name: value}
-    return {
-        inner: setting for outer, part in parts for inner, setting in _settings(part, f"{name} {outer}".strip()).items()
-    }
-
-
-def _labels_csv(dataset: Dataset) -> str:
-    return csv_text(
-        [("filename", "label", "actor", "fold"), *zip(dataset.ids, dataset.labels, dataset.actors, dataset.folds)]
-    )
-
-
-def _learning_curves(dataset: Dataset, logits: np.ndarray, losses: Mapping[int, Sequence[float]]) -> str:
-    rows: list[tuple] = [("fold", "epoch", "train_loss", "validation_loss", "published_score")]
-    for fold, fold_losses in losses.items():
-        inside = dataset.folds == fold
-        targets = torch.from_numpy(dataset.targets[inside])
-        for epoch, loss in enumerate(fold_losses):
-            validation = row_losses(torch.from_numpy(logits[epoch, inside]), targets).mean().item()
-            _, score = fit_grid(softmax(logits[epoch, inside]), dataset.labels[inside])
-            rows.append((fold, epoch + 1, f"{loss:.6f}", f"{validation:.6f}", f"{score:.6f}"))
-    return csv_text(rows)
-
-
-def _folds_csv(metrics: dict) -> str:
-    names = ["fold", "epoch", "alpha", "beta", "acc_presence", "acc_salience", "score", "n", "n_blends"]
-    rows = [
-        [account, *(fold[name] for name in names)]
-        for account in ("published", "nested")
-        for fold in metrics[account]["folds"]
-    ]
-    return csv_text([["account", *names], *rows])
+    spec = to_spec(final.thresholds)
+    if decoder != "thresholds":  # every run has the figures of thresholds
+        decoded = decoders.fit(decoder, dataset, models_of(dataset.ids, [Path(RUN_OOF)], [logits]), **options)
+        spec, metrics[decoder] = decoded.spec, decoded.figures
+    metrics["final"] = {"epochs": final.epochs, **final.thresholds._asdict(), "fitted_on": final.fitted_on}
+    return spec

@@ -28,13 +28,13 @@ NOTEBOOK = Path(__file__).resolve().parent / "blemore_starting_kit.ipynb"
 
 
 def run(notebook: nbformat.NotebookNode) -> None:
-    """Execute all cells, in place, and show how far that is. CellExecutionError: one of them failed."""
+    """Execute all cells, in place, with a progress bar. CellExecutionError: a cell failed."""
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     with tqdm(total=cells, unit="cell", disable=None) as progress:
         NotebookClient(
             notebook,
             timeout=None,
-            extra_arguments=["--Application.log_level=ERROR"],  # it warns of how it is started here
+            extra_arguments=["--Application.log_level=ERROR"],  # it would warn about how it is started here
             resources={"metadata": {"path": str(NOTEBOOK.parent)}},
             on_cell_execute=lambda cell, cell_index: progress.set_description(cell.id),
             on_cell_executed=lambda cell, cell_index, execute_reply: progress.update(),
@@ -42,8 +42,8 @@ def run(notebook: nbformat.NotebookNode) -> None:
 
 
 def page(notebook: nbformat.NotebookNode) -> str:
-    """An executed notebook as HTML: nothing is loaded from elsewhere or runs, progress is left out, figures are
-    described.
+    """An executed notebook as self-contained HTML, without scripts or progress bars, and with a description of each
+    figure.
     """
     figures = []
     for cell in notebook.cells:
@@ -52,7 +52,7 @@ def page(notebook: nbformat.NotebookNode) -> str:
             output.metadata["image/png"]["alt"] for output in cell.outputs if "image/png" in output.get("data", {})
         ]
     exporter = HTMLExporter()
-    exporter.log.setLevel("ERROR")  # its template knows no descriptions, and it warns of that
+    exporter.log.setLevel("ERROR")  # it would warn that its template has no descriptions of figures
     html = BeautifulSoup(exporter.from_notebook_node(notebook)[0], "html.parser")
     for script in html("script"):
         script.decompose()

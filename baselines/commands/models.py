@@ -37,12 +37,12 @@ from blemore_baselines.models.recipes import METHODS, TEST_PROTOCOLS
 if TYPE_CHECKING:
     import numpy as np
 
-LOGITS = ".logits.csv"  # beside a submission
+LOGITS = ".logits.csv"  # suffix of a file next to a submission
 MOST_SEEDS = 1000
 
 
 def _seeds(_: click.Context, parameter: click.Parameter, value: str | None) -> list[int] | None:
-    """The numbers of "0-4" or "0,3,7"; None where none are given."""
+    """The numbers in a value such as "0-4" or "0,3,7"; None without a value."""
     if value is None:
         return None
     seeds: list[int] = []
@@ -50,7 +50,7 @@ def _seeds(_: click.Context, parameter: click.Parameter, value: str | None) -> l
         match = re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part, re.ASCII)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
         if not first <= last < first + MOST_SEEDS:
-            message = f"{part!r} is no seed or range of seeds; expected numbers and ranges such as 0-4 or 0,3,7-9"
+            message = f"{part!r} is not a seed or a range of seeds; expected numbers and ranges such as 0-4 or 0,3,7-9"
             raise click.BadParameter(message, param_hint=parameter.opts[0])
         seeds += range(first, last + 1)
     repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
@@ -68,7 +68,7 @@ def _seeds(_: click.Context, parameter: click.Parameter, value: str | None) -> l
     type=click.Choice(METHODS),
     default="aggregate",
     show_default=True,
-    help="One row a clip, or each of its rows an example.",
+    help="One row per clip, or every row of a clip as an example.",
 )
 @head_option
 @preset_option
@@ -78,8 +78,8 @@ def _seeds(_: click.Context, parameter: click.Parameter, value: str | None) -> l
     default="pooled",
     show_default=True,
     help=(
-        "The model for new clips. pooled: trained on all of train, thresholds of all out-of-fold logits; retrain: with"
-        " those of the best fold, as in the paper; best-fold: that fold's own model."
+        "The model for new clips. pooled: trained on all of train, with thresholds from all out-of-fold logits;"
+        " retrain: with those of the best fold, as in the paper; best-fold: that fold's own model."
     ),
 )
 @normalise_option
@@ -90,10 +90,10 @@ def _seeds(_: click.Context, parameter: click.Parameter, value: str | None) -> l
     "--seeds",
     callback=_seeds,
     metavar="0-4",
-    help="Several seeds in one pass, such as 0-4 or 0,3,7: figures by seed, and a model of all of them, pooled.",
+    help="Train several seeds in one pass, such as 0-4 or 0,3,7: figures per seed, and one model that pools them all.",
 )
 @click.option(
-    "--out", type=OUT_FOLDER, required=True, metavar="RUN", help="The run folder; a run that was stopped goes on."
+    "--out", type=OUT_FOLDER, required=True, metavar="RUN", help="The run folder. An interrupted run resumes."
 )
 def train(
     metadata: Path,
@@ -147,13 +147,17 @@ def train(
 
 
 def _demand_pooled(test_protocol: str, decoder: str, seeds: list[int] | None) -> None:
-    """UsageError: a protocol that takes what is one model's, with several; or its thresholds, with another decoder."""
+    """UsageError: a test protocol other than pooled with several seeds, or with a decoder that has no thresholds."""
     if test_protocol == "pooled":
         return
     if seeds:
-        raise click.UsageError(f"--seeds goes with --test-protocol pooled; {test_protocol} takes a fold of one model's")
+        raise click.UsageError(
+            f"--seeds goes with --test-protocol pooled; {test_protocol} uses the best fold of a single model"
+        )
     if decoder != "thresholds":
-        raise click.UsageError(f"--decoder {decoder} goes with --test-protocol pooled; the others are about thresholds")
+        raise click.UsageError(
+            f"--decoder {decoder} goes with --test-protocol pooled; {test_protocol} uses the best fold's thresholds"
+        )
 
 
 @click.command()
@@ -169,14 +173,16 @@ def _demand_pooled(test_protocol: str, decoder: str, seeds: list[int] | None) ->
     type=PATH,
     multiple=True,
     metavar="PATH",
-    help="As for `train`, where the model was trained on features.",
+    help="For a model that was trained on features: as for `train`.",
 )
-@click.option("--clips", type=PATH, metavar="DIR", help="The folder of the clips, where the model was fine-tuned.")
+@click.option("--clips", type=PATH, metavar="DIR", help="For a fine-tuned model: the folder with the clips.")
 @click.option("--faces", type=PATH, metavar="DIR", help="With --clips: the clips' aligned faces.")
 @click.option("--cache", type=OUT_FOLDER, metavar="DIR", help="With --clips: as for `finetune`.")
 @click.option("--ids", type=PATH, required=True, metavar="CSV", help="The clips to predict: test_metadata.csv.")
 @groups_option
-@click.option("--without-groups", is_flag=True, help="Take each clip as it is, with a model trained with --normalise.")
+@click.option(
+    "--without-groups", is_flag=True, help="With a model trained with --normalise: do not normalise these clips."
+)
 @click.option(
     "--out",
     type=FilePath(to_write=True, suffix=".zip", beside=(LOGITS, EXPECTED)),
@@ -194,11 +200,11 @@ def predict(
     without_groups: bool,
     out: Path,
 ) -> None:
-    """Predict clips with a trained model: a submission that has passed the check.
+    """Predict clips with a trained model, and write a checked submission.
 
-    The logits go beside it, as submission.logits.csv, and into the run folder, where `decode` finds the last ones; with
-    a structured decoder also what each clip is expected to gain, as submission.expected.csv. A model of several seeds
-    is decoded as `decode` does with them; its submission.logits.csv has the mean of their log-probabilities.
+    The logits are written next to it, as submission.logits.csv, and to the run folder, where `decode` finds the latest.
+    A structured decoder also writes the expected gain per clip, as submission.expected.csv. The seeds of a model are
+    pooled as in `decode`; submission.logits.csv then has the mean of their log-probabilities.
 
     \b
     Examples:
@@ -206,7 +212,9 @@ def predict(
       blemore-baselines predict --model run --clips test --faces faces/test --ids test_metadata.csv --out submission.zip
     """
     if bool(features) == bool(clips) or not clips and (faces or cache):
-        raise click.UsageError("expected --features, or of a fine-tuned model --clips, with --faces if it saw faces")
+        raise click.UsageError(
+            "expected --features or, for a fine-tuned model, --clips, with --faces if it was trained on faces"
+        )
     if groups and without_groups or clips and (groups or without_groups):
         raise click.UsageError("--groups, --without-groups and --clips exclude each other")
     from blemore_baselines.dataset import read_groups
@@ -215,7 +223,7 @@ def predict(
     names = read_ids(ids)
     actors = read_groups(groups, names) if groups else None
     if without_groups:
-        actors = names  # each alone, which leaves it as it is
+        actors = names  # one clip per actor: normalising does not change it
     logits = _logits(model, features, actors, clips, faces, cache, names)
     answers = decode(model, logits)
     write_submission(names, answers.labels, out)
@@ -224,8 +232,8 @@ def predict(
     overlap = _clips_of_run(model).intersection(names)
     if overlap:
         talk(
-            f"note: the model was trained or chosen on {len(overlap):,} of the {len(names):,} clips: a score on them"
-            " says nothing about new ones"
+            f"note: the model was trained or chosen on {len(overlap):,} of the {len(names):,} clips, so their score"
+            " says nothing about new clips"
         )
     click.echo(f"{out}: {len(names)} clips, checked")
 
@@ -239,7 +247,7 @@ def _logits(
     cache: Path | None,
     names: Sequence[str],
 ) -> np.ndarray:
-    """(N, 6), or of several seeds (seeds, N, 6), from features or from the clips themselves."""
+    """Logits (N, 6), or (seeds, N, 6) for several seeds, from features or from the clips themselves."""
     if clips is None:
         from blemore_baselines.predict import predict as run
 
@@ -252,21 +260,21 @@ def _logits(
 
 
 def _write_logits(model: Path, names: Sequence[str], logits: np.ndarray, out: Path) -> None:
-    """Beside the submission and, where they can be written to, into the folders of the run and of its seeds."""
+    """Writes them next to the submission and, if they are writable, to the folders of the run or its seeds."""
     from blemore_baselines.decoding.scores import mean_logs
     from blemore_baselines.features import RUN_OOF, RUN_TEST, runs_of, scores_csv
 
     tables = {out.with_suffix(LOGITS): mean_logs(logits) if logits.ndim == 3 else logits}
-    for run, own in zip(runs_of(model), logits.reshape(-1, *logits.shape[-2:])):
+    for run, scores in zip(runs_of(model), logits.reshape(-1, *logits.shape[-2:])):
         if (run / RUN_OOF).exists() and os.access(run, os.W_OK):
-            tables[run / RUN_TEST] = own
+            tables[run / RUN_TEST] = scores
     for table, scores in tables.items():
         write_atomic(table, scores_csv(names, scores))
         talk(f"{table}: the logits")
 
 
 def _clips_of_run(model: Path) -> set[str]:
-    """The clips that a run was trained on; none known where the model's files stand alone."""
+    """The clips that a run was trained on; empty if only the artefact was copied."""
     from blemore_baselines.features import runs_of
 
     path = runs_of(model)[0] / "labels.csv"
@@ -275,18 +283,16 @@ def _clips_of_run(model: Path) -> set[str]:
 
 @click.command()
 @metadata_option
-@click.option("--labels", type=PATH, metavar="FILE", help="The labels that are scored (default: those of --metadata).")
+@click.option("--labels", type=PATH, metavar="FILE", help="The labels to score on (default: those of --metadata).")
 @click.option(
     "--fit",
     type=click.Choice(["scored", "train"]),
     default="scored",
     show_default=True,
-    help="Most frequent in what is scored, as published, or in --metadata.",
+    help="Fit the baselines to the scored labels, as published, or to --metadata.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, figures unrounded.")
-@click.option(
-    "--ids", type=PATH, metavar="CSV", help="With --out: the clips to submit (default: those that are scored)."
-)
+@click.option("--ids", type=PATH, metavar="CSV", help="With --out: the clips to submit (default: the scored ones).")
 @click.option("--out", type=OUT_FOLDER, metavar="DIR", help="Write each constant answer as a submission.")
 def trivial(metadata: Path, labels: Path | None, fit: str, as_json: bool, ids: Path | None, out: Path | None) -> None:
     """The trivial baselines: always the same answer, the floor for every system.

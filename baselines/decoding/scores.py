@@ -43,6 +43,11 @@ class Models(NamedTuple):
         return np.nanmean(self.probabilities, axis=0)
 
 
+def models_of(ids: Sequence[str], paths: Sequence[Path], logits: Sequence[np.ndarray]) -> Models:
+    """Models from each one's logits (N, 6) of all clips `ids`; `paths` are for the record."""
+    return Models(list(ids), list(paths), softmax(np.stack(logits)), log_softmax(np.stack(logits)))
+
+
 def read_models(paths: Sequence[Path], ids: Sequence[str] | None = None, test: bool = False) -> Models:
     """The models' scores of the clips `ids`; None takes every clip that any model knows, in order of appearance.
 

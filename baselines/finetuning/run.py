@@ -1,6 +1,6 @@
 """From clips to a run folder of a fine-tuned encoder, which `decode`, `report` and `predict` read like one of `train`.
 
-Beside what `train` writes (train.py; `oof_logits.npz` holds the last epoch alone, which is the one that counts):
+In addition to the files of every run folder (models/run_folder.py; `oof_logits.npz` has the last epoch alone):
     folds/        a fold's logits and losses; while it is trained, its states (state.py)
     losses.csv    every fold's training loss, every epoch
     tensorboard/  loss, gradient norm and learning rate, every update
@@ -38,9 +38,10 @@ from blemore_baselines.finetuning.cache import Cache, Kind, Source, demand_none,
 from blemore_baselines.finetuning.family import Family
 from blemore_baselines.finetuning.loop import Computing, Setup, clip_logits, held_out_logits, train_fold
 from blemore_baselines.finetuning.recipes import Recipe
-from blemore_baselines.predict import parse_or_refuse, read_artefact
+from blemore_baselines.models.artefact import parse_or_refuse, read_artefact
+from blemore_baselines.models.run_folder import claim, decoder_config, describe_clips, versions, write_results
 from blemore_baselines.sources.npz import npz_bytes
-from blemore_baselines.train import Final, claim, decoder_config, fit_final_decoder, versions, write_results
+from blemore_baselines.train import Final, fit_final_decoder
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -129,7 +130,7 @@ def _config(dataset: Dataset, recipe: Recipe, seed: int, features: dict, decoder
         **decoder,
         "seed": seed,
         "features": [features],
-        "train": {"clips": len(dataset.ids), "digest": dataset.digest},
+        "train": describe_clips(dataset),
         "versions": {**versions(), **{name: importlib.metadata.version(name) for name in PACKAGES}},
     }
 

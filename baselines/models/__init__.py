@@ -1,1 +1,1 @@
-"""Heads, recipes and their cross-validation."""
+"""Heads, recipes, their cross-validation, and the run folder that results go into."""

@@ -1,7 +1,7 @@
-"""Steps of training as CUDA graphs: captured once, replayed without launching their kernels one by one.
+"""Training steps as CUDA graphs: captured once, then replayed without launching their kernels one by one.
 
-A graph repeats the very kernels on the very memory that it was captured with. So batches are copied into one place, and
-there is a graph for each number of members that are still in their epoch.
+A graph repeats the same kernels on the same memory. So batches are copied to a fixed place, and each number of members
+that are still in their epoch has its own graph.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-# Rows of the first members (members, size) and how many of each are real (members,) → mean losses (members, heads).
+# Rows of the first members (members, size), how many of them are real (members,) → mean losses (members, heads)
 Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class CapturedSteps:
-    """Runs a stack's steps on a GPU. A number of members is first trained by a plain step, which makes whatever a graph
-    must find ready, then by its graph.
+    """Runs a stack's steps on a GPU. For each number of members, the first step is a plain one, which allocates what a
+    graph needs; later steps replay the graph.
     """
 
     def __init__(self, step: Step, members: int, heads: int, size: int, device: str) -> None:
@@ -24,12 +24,14 @@ class CapturedSteps:
         self._batch = torch.zeros(members, size, dtype=torch.long, device=device)
         self._counts = torch.ones(members, dtype=torch.long, device=device)
         self._sums = torch.zeros(members, heads, device=device)
-        self._graphs: dict[int, torch.cuda.CUDAGraph | None] = {}  # by members; None: trained by a plain step so far
+        self._graphs: dict[
+            int, torch.cuda.CUDAGraph | None
+        ] = {}  # by number of members; None: only a plain step so far
 
     def epoch(self, orders: Sequence[torch.Tensor]) -> torch.Tensor:
-        """One pass over each member's rows in its own order (rows,), of which the longest come first.
+        """One pass over each member's rows, in its own order (rows,); the longest orders come first.
 
-        Returns the sums of their losses (members, heads).
+        Returns the sum of each member's losses (members, heads).
         """
         size = self._batch.shape[1]
         lengths = torch.tensor([len(order) for order in orders])
@@ -46,14 +48,14 @@ class CapturedSteps:
         return self._sums
 
     def _run(self, active: int) -> None:
-        """A step of the first members, on what is in `_batch` and `_counts`."""
+        """A step of the first members, on the contents of `_batch` and `_counts`."""
         if active not in self._graphs:
             self._graphs[active] = None
             return self._train(active)
         graph = self._graphs[active]
         if graph is None:
             graph = self._graphs[active] = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):  # nothing is computed yet
+            with torch.cuda.graph(graph):  # captures, without computing
                 self._train(active)
         graph.replay()
 

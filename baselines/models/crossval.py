@@ -1,8 +1,8 @@
-"""Cross-validation: out-of-fold logits of every epoch. Each clip's come from a model and a scaler that saw none of its
-fold.
+"""Cross-validation: out-of-fold logits of every epoch. Each clip's logits come from a model and a scaler that saw no
+clip of its fold.
 
-All heads and seeds of a fold train together (stack.py). With a GPU all folds do; without one, folds take turns on
-threads, an epoch at a time and one core each. That is quicker than all cores on the small steps of one fold, and gives
+All heads and seeds of a fold train together (stack.py). With a GPU, so do all folds. Without one, folds take turns on
+threads, an epoch at a time, with one core each. That is faster than all cores on the small steps of one fold, and gives
 the same bytes on any number of cores.
 """
 
@@ -30,8 +30,8 @@ from blemore_baselines.sources.npz import npz_bytes
 
 
 class OutOfFold(NamedTuple):
-    """Of every clip: logits (heads, seeds, epochs, N, 6) float32; fold → its training's mean losses (heads, seeds,
-    epochs).
+    """logits: (heads, seeds, epochs, N, 6) float32, of all clips
+    losses: fold → mean training losses (heads, seeds, epochs)
     """
 
     logits: np.ndarray
@@ -39,14 +39,16 @@ class OutOfFold(NamedTuple):
 
 
 class FoldResult(NamedTuple):
-    """Of one fold's clips: logits (heads, seeds, epochs, clips, 6) float32; mean losses (heads, seeds, epochs)."""
+    """logits: (heads, seeds, epochs, clips, 6) float32, of the fold's clips
+    losses: mean training losses (heads, seeds, epochs)
+    """
 
     logits: np.ndarray
     losses: np.ndarray
 
 
 class HeldOutRows(NamedTuple):
-    """Rows (rows, D) of a fold's clips, as its models read them, and which clip each belongs to (rows,)."""
+    """Rows (rows, D) of a fold's clips, as its models read them, and the clip that each belongs to (rows,)."""
 
     X: np.ndarray
     owner: np.ndarray
@@ -65,7 +67,7 @@ def cross_validate(
     """For each of the dataset's folds, train each of `heads` with each of `seeds` on all other folds.
 
     features: of the dataset's clips, in its order
-    keep:     a folder for finished folds; those that are in it already are not trained again
+    keep:     a folder for finished folds; folds that are already in it are not trained again
     """
     files = {int(fold): keep / f"fold_{fold}.npz" if keep else None for fold in np.unique(dataset.folds)}
     results = {fold: _load(file) for fold, file in files.items() if file and file.exists()}
@@ -98,16 +100,17 @@ def cross_validate(
 
 
 def fold_seed(seed: int, fold: int) -> int:
-    """A seed of its own for each fold; fold -1 is all of train."""
+    """A different seed for each fold; fold -1 is all of train."""
     return int(np.random.SeedSequence((seed, int(fold) + 1)).generate_state(1)[0])
 
 
 def split_rows(X: np.ndarray, inside: np.ndarray, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """The rows inside, which a model trains on, and the others, both (…, K) float32, as the model reads them.
+    """The training rows and the others, both (…, K) float32, as the model reads them.
 
-    All are standardised, and written in a basis if the recipe asks for one, by the rows inside alone.
+    All are standardised and, if the recipe has a span, written in a basis. Both are fitted on the training rows alone.
 
-    inside: (rows,) of X (rows, D)
+    X:      (rows, D)
+    inside: (rows,), whether a row is one to train on
     """
     device = best_device()
     train, held_out = standardised(X, inside, device)
@@ -125,9 +128,8 @@ def _train_folds(
     heads: Sequence[str],
     seeds: Sequence[int],
 ) -> Iterator[dict[int, FoldResult]]:
-    """Train the models of several folds in one stack; after each epoch, yield the folds' results so far.
-
-    Epochs to come are zeros.
+    """Train the models of several folds in one stack. After each epoch, yield the folds' results so far, with zeros for
+    later epochs.
     """
     train, held_out = {}, {}
     for fold in folds:
@@ -155,17 +157,17 @@ def _train_folds(
 
 
 def _groups(folds: Sequence[int], workers: int) -> list[Sequence[int]]:
-    """Folds that take turns: as many as there are workers, so that a run that is killed has finished some. The last
-    group has up to twice as many less one, which all end together.
+    """Groups of folds that take turns, one fold per worker, so a run that is killed has finished some of them. The last
+    group takes the remaining folds, fewer than two per worker, so that no worker stays idle.
 
     >>> _groups([0, 1, 2, 3, 4], 2), _groups([0, 1, 2], 4)
     ([[0, 1], [2, 3, 4]], [[0, 1, 2]])
     """
-    groups, left = [], list(folds)
-    while len(left) >= 2 * workers:
-        groups.append(left[:workers])
-        left = left[workers:]
-    return [*groups, left]
+    groups, rest = [], list(folds)
+    while len(rest) >= 2 * workers:
+        groups.append(rest[:workers])
+        rest = rest[workers:]
+    return [*groups, rest]
 
 
 def _load(file: Path) -> FoldResult:

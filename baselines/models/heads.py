@@ -1,7 +1,7 @@
 """The published heads, their loss, and the scaler in front of them.
 
-A head is linear, or has one hidden layer of 256 or 512 units with ReLU. It gives six logits, and learns soft labels by
-KL divergence.
+A head is linear, or has one hidden layer of 256 or 512 units with ReLU. It returns six logits. Its loss is the KL
+divergence from soft labels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from blemore.labels import EMOTIONS
 from blemore_baselines.models.recipes import HEADS
 
 FLOOR = 1e-8  # the smallest probability that the loss takes a logarithm of
-_INITIALISING = threading.Lock()  # layers draw their weights from torch's global generator
+_INITIALISING = threading.Lock()  # initial weights come from torch's global generator
 
 
 def build_head(name: str, dim: int, seed: int) -> nn.Module:
@@ -35,28 +35,28 @@ def perceptron(dim: int, hidden: int | None, outputs: int) -> nn.Module:
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """A new module, initialised from `seed` alone. The global generator stays as it was."""
+    """A new module, initialised from `seed` alone. The state of torch's global generator does not change."""
     with _INITIALISING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
 
 
 def linear_layers(head: nn.Module) -> list[nn.Linear]:
-    """The one or two layers of a head that have weights, from the input on."""
+    """The layers of a head that have weights, one or two, starting at the input."""
     return [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
 
 
 def row_losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """KL divergence of p = softmax(logits) from soft targets, both (…, 6); one number per row (…).
 
-    log p is that of max(p, 1e-8).
+    The logarithm is of max(p, 1e-8).
     """
     log_probabilities = torch.log(torch.clamp(torch.softmax(logits, dim=-1), min=FLOOR))
     return F.kl_div(log_probabilities, targets, reduction="none").sum(dim=-1)
 
 
 def mean_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The mean of `row_losses`: what a head is trained to make small."""
+    """The mean of `row_losses`, which training minimises."""
     return row_losses(logits, targets).mean()
 
 
@@ -88,9 +88,9 @@ class Scaler(NamedTuple):
 
 
 def standardised(X: np.ndarray, inside: np.ndarray, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
-    """The rows of X (rows, D) that are `inside` (rows,) and the others, float32, all by the scaler of the former.
+    """The rows of X (rows, D) that are `inside` (rows,), and the others, float32. The scaler is fitted on the former.
 
-    On another device they are the same up to rounding.
+    On another device, the results are the same up to rounding.
     """
     if device != "cpu":
         return _standardised_on(device, X, inside)
@@ -100,7 +100,7 @@ def standardised(X: np.ndarray, inside: np.ndarray, device: str = "cpu") -> tupl
 
 def _standardised_on(device: str, X: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mask, parts = torch.from_numpy(inside).to(device), []
-    for columns in torch.from_numpy(X).split(1024, dim=1):  # in float64 all of them could be too much
+    for columns in torch.from_numpy(X).split(1024, dim=1):  # all of them in float64 could exceed the memory
         columns = columns.to(device, torch.float64)
         train = columns[mask]
         scale = train.std(dim=0, correction=0)
@@ -111,9 +111,9 @@ def _standardised_on(device: str, X: np.ndarray, inside: np.ndarray) -> tuple[np
 
 
 def fit_scaler(X: np.ndarray) -> Scaler:
-    """The scaler of rows (rows, D)."""
+    """The scaler of X (rows, D)."""
     X = X.astype(np.float64)
     scale = X.std(axis=0)
-    # The range as well: rounding gives a constant column a tiny deviation.
+    # The range too, because rounding gives a constant column a tiny deviation.
     scale[(np.ptp(X, axis=0) == 0) | (scale == 0)] = 1.0
     return Scaler(X.mean(axis=0), scale)

@@ -1,6 +1,6 @@
-"""The training loop, and the model that it makes of a head.
+"""The training loop, for one head at a time.
 
-The loop is the reference for stack.py, which trains many heads at once and agrees with it up to rounding.
+It is the reference for stack.py, which trains many heads at once and agrees with it up to rounding.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from blemore_baselines.models.basis import in_basis, leave_basis, span_basis
 from blemore_baselines.models.heads import build_head, mean_loss
 from blemore_baselines.models.recipes import Recipe
 
-# Outputs (batch, K) and the truth about the same rows → their mean loss.
+# Outputs (batch, K) and the truth about the same rows → their mean loss
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def best_device() -> str:
-    """Where models are trained."""
+    """The device that models are trained on."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -31,8 +31,8 @@ def train_epochs(
     """Train a module in place, and yield each epoch's mean loss when the epoch ends.
 
     X:     standardised rows (rows, D) float32
-    truth: what the loss holds the outputs against, one entry per row, such as soft targets (rows, 6) or labels (rows,)
-    seed:  of the order of rows, which is drawn anew for each epoch
+    truth: what the loss compares the outputs with, one entry per row, such as soft targets (rows, 6) or labels (rows,)
+    seed:  of the order of rows, which is shuffled in each epoch
     """
     device = best_device()
     module.to(device)
@@ -49,7 +49,7 @@ def train_epochs(
             batch_loss.backward()
             optimizer.step()
             losses.append(batch_loss.detach())
-        # Read at the end: a GPU stops for each number that is read.
+        # Read at the end, because a GPU waits for each number that is read.
         yield sum(loss * len(batch) for loss, batch in zip(torch.stack(losses).tolist(), batches)) / len(rows)
 
 
@@ -64,7 +64,7 @@ def fit_model(
 ) -> nn.Module:
     """A head trained on standardised rows X (rows, D) float32 and soft targets (rows, 6).
 
-    The same arguments give the same model. `after_epoch` gets the epoch's mean loss.
+    The same arguments give the same model. `after_epoch` is called with each epoch's mean loss.
     """
     return fit_models(X, targets, head, recipe, epochs, [seed], after_epoch)[0]
 

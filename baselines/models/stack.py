@@ -1,16 +1,16 @@
-"""The engine of cross-validation: trains many heads side by side, as one batched pass with one optimizer.
+"""The engine of cross-validation: trains many heads side by side, in batched steps with one optimizer.
 
-A member is one model per entry of `heads`, for one seed and the rows of one fold. First layers are side by side in
-(members, width, D), with the widths of the heads in sequence, so that a step is one batched product for all of them.
-Every member keeps its own initial weights, order of rows and optimizer state. The result is what the loop (loop.py)
-computes for that member alone, up to rounding.
+A member has one model per entry of `heads`, for one seed and the training rows of one fold. The first layers of all
+members are in one tensor (members, width, D), with the heads' widths in sequence, so a step needs one batched product
+for all of them. Every member has its own initial weights, order of rows and optimizer state. The result is what the
+loop (loop.py) computes for that member alone, up to rounding.
 
 On a GPU, a step is captured as a CUDA graph (captured.py) and replayed, because launching its kernels one by one would
 take longer than running them.
 
-The gradients of the layers are written out explicitly, into memory that every step reuses; autograd would allocate it
-each time. The products are those of autograd for a single head, so a single member with one head equals the loop to the
-last bit (seen on x86 processors).
+Gradients are computed explicitly, into memory that every step reuses; autograd would allocate it each time. The
+products are those of autograd for a single head, so a single member with one head equals the loop to the last bit
+(observed on x86 processors).
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from blemore_baselines.models.recipes import Recipe
 
 
 class Rows(NamedTuple):
-    """What a member trains on: standardised rows (rows, D) float32 and their soft targets (rows, 6)."""
+    """A member's training data: standardised rows (rows, D) float32 and their soft targets (rows, 6)."""
 
     X: np.ndarray
     targets: np.ndarray
 
 
 class Stack:
-    """Members, of which number k trains on data[k] by seeds[k], each with all of `heads`."""
+    """Member k trains all of `heads` on data[k] with seeds[k]."""
 
     def __init__(self, heads: Sequence[str], data: Sequence[Rows], seeds: Sequence[int], recipe: Recipe) -> None:
         self.heads, self.recipe = list(heads), recipe
         self.device = best_device()
-        # Members with most rows come first: when others have ended their epoch, those still in it are the first few.
+        # Members with the most rows come first, so those that are still in their epoch are always the first ones.
         self._order = sorted(range(len(data)), key=lambda k: -len(data[k].X))
         self._place = np.argsort(self._order)
         self._load([data[k] for k in self._order])
         self._shuffles = [torch.Generator().manual_seed(seeds[k]) for k in self._order]
         self._build([seeds[k] for k in self._order])
-        # One size for all batches, of whose columns some may be unused: a graph has fixed shapes.
+        # All batches have one size, with unused columns in some, because a graph has fixed shapes.
         shape = len(data), len(heads), recipe.batch_size
         self._captured = CapturedSteps(self._step, *shape, self.device) if self.device == "cuda" else None
 
     def _load(self, data: Sequence[Rows]) -> None:
-        """Hold the rows of each fold once, however many members train on them, filled up with zeros to one length.
+        """Store the rows of each fold once, even if several members train on them, padded with zeros to one length.
 
-        _X: (folds, rows, D); _targets: (folds, rows, 6); _source: (members,), which of the folds
+        _X: (folds, rows, D); _targets: (folds, rows, 6); _source: (members,), the fold of each member
         """
         distinct = {id(rows.X): rows for rows in data}
         self._source = torch.tensor([list(distinct).index(id(rows.X)) for rows in data], device=self.device)
@@ -75,12 +75,12 @@ class Stack:
         def stacked(get: Callable) -> torch.Tensor:
             return torch.stack([get(member) for member in layers]).detach().to(self.device)
 
-        # Weight and bias of the first layers, (members, width, D) and (members, width); then those of second layers.
+        # Weight and bias of the first layers, (members, width, D) and (members, width), then those of the second layers
         self._tensors = [
             stacked(lambda member, part=part: torch.cat([getattr(layer, part) for layer, *_ in member]))
             for part in ("weight", "bias")
         ]
-        self._second: dict[int, int] = {}  # head → the place of its second layer's weight in _tensors
+        self._second: dict[int, int] = {}  # head → index of its second layer's weight in _tensors
         for h in range(len(self.heads)):
             if len(layers[0][h]) == 2:
                 self._second[h] = len(self._tensors)
@@ -88,7 +88,7 @@ class Stack:
                     stacked(lambda member, h=h, part=part: getattr(member[h][1], part)) for part in ("weight", "bias")
                 ]
         self._gradients = [torch.zeros_like(tensor) for tensor in self._tensors]
-        # A parameter per member, so that the optimizer passes over one that has ended its epoch.
+        # Each member has its own parameters, so the optimizer can skip members that have finished their epoch.
         self._parameters = [[nn.Parameter(tensor[k]) for tensor in self._tensors] for k in range(len(seeds))]
         every = [parameter for member in self._parameters for parameter in member]
         self._optimizer = torch.optim.Adam(
@@ -102,7 +102,7 @@ class Stack:
     # ---------------------------------------------------------------------------- training
 
     def epochs(self, number: int) -> Iterator[np.ndarray]:
-        """Train for so many epochs; after each, yield each member's mean losses (members, heads)."""
+        """Train for `number` epochs; after each, yield the members' mean losses (members, heads)."""
         return (self._epoch() for _ in range(number))
 
     def _epoch(self) -> np.ndarray:
@@ -111,7 +111,7 @@ class Stack:
         return (sums.cpu().numpy() / np.array(self._lengths)[:, None])[self._place]
 
     def _plain_epoch(self, orders: Sequence[torch.Tensor]) -> torch.Tensor:
-        """One pass over each member's rows in its own order. Returns the sums of their losses (members, heads)."""
+        """One pass over each member's rows, in its own order. Returns sums of their losses (members, heads)."""
         size = self.recipe.batch_size
         sums = torch.zeros(len(orders), len(self.heads), device=self.device)
         for start in range(0, self._lengths[0], size):
@@ -125,8 +125,8 @@ class Stack:
     def _step(self, batch: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """One step of the first members. Returns their mean losses (members, heads).
 
-        batch:  the rows of each (members, rows)
-        counts: how many of these are real (members,); those behind fill the batch up
+        batch:  (members, rows), indices of each member's rows
+        counts: (members,), how many of them are real; the others are padding
         """
         active = len(batch)
         source = self._source[:active, None]
@@ -137,7 +137,7 @@ class Stack:
         by_hidden = torch.empty_like(hidden)
         for h, columns in enumerate(self._columns):
             if h not in self._second:
-                by_hidden[:, :, columns] = by_logits[h]  # a linear head has no more than its first layer
+                by_hidden[:, :, columns] = by_logits[h]  # a linear head has only a first layer
                 continue
             k, part = self._second[h], hidden[:, :, columns]
             torch.bmm(by_logits[h].transpose(1, 2), F.relu(part), out=gradients[k])
@@ -169,7 +169,7 @@ class Stack:
         return torch.cat([*self._outputs(torch.addmm(tensors[1][0], X, tensors[0][0].T)[None], tensors)])
 
     def module(self, member: int, head: str) -> nn.Module:
-        """A copy of one of a member's models, as a module of its own."""
+        """A copy of one of a member's models, as a separate module."""
         k, h = int(self._place[member]), self.heads.index(head)
         model = build_head(head, self._X.shape[2], seed=0)
         tensors = [self._tensors[0][k, self._columns[h]], self._tensors[1][k, self._columns[h]]]

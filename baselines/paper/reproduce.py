@@ -39,12 +39,13 @@ from blemore_baselines.features import RUN_OOF, RUN_TEST, Features, fuse, read_f
 from blemore_baselines.models.crossval import cross_validate
 from blemore_baselines.models.heads import clip_logits
 from blemore_baselines.models.recipes import HEADS, PRESETS
+from blemore_baselines.models.run_folder import claim, describe, describe_clips, versions
 from blemore_baselines.paper.tables import HEAD, NotRun, Result, Row, Setting, write_results
 from blemore_baselines.predict import match, write_submission
 from blemore_baselines.results.published import paper_name, read_published
 from blemore_baselines.sources.meta import encoder_name
 from blemore_baselines.survey.locate import list_features, list_files
-from blemore_baselines.train import best_fold_final, claim, demand_variation, describe, fit_final, versions
+from blemore_baselines.train import best_fold_final, demand_variation, fit_final
 
 
 class Outcome(NamedTuple):
@@ -103,7 +104,7 @@ def reproduce(
             "preset": preset,
             "recipes": {method: recipe._asdict() for method, recipe in PRESETS[preset].items()},
             "seed": seed,
-            "train": {"clips": len(setting.dataset.ids), "digest": setting.dataset.digest},
+            "train": describe_clips(setting.dataset),
             "features": [],
             "versions": versions(),
         },

@@ -28,7 +28,7 @@ def metadata_csv(labels, n_folds=N_FOLDS):
 
 @pytest.fixture
 def tiny(tmp_path):
-    """36 train clips in three folds and 8 test clips, with features that tell something of the labels.
+    """36 train clips in three folds and 8 test clips, with features that depend on the labels.
 
     train, test: metadata files; sound, look: folders of sequences under the partitions' folders, 5 and 3 wide
     """
@@ -67,8 +67,8 @@ def tiny(tmp_path):
 
 @pytest.fixture
 def planted():
-    """(noise, n) → a dataset of n clips, twelve actors in four folds, and a source for each noise: 8 columns of the
-    soft labels plus so much noise, or of noise alone (None)."""
+    """(noise, n) → a dataset of n clips, twelve actors in four folds, and a source per noise level: 8 columns that mix
+    the soft labels with that much noise, or of noise alone (None)."""
     from blemore_baselines.dataset import Dataset
     from blemore_baselines.features import Features
 
@@ -76,16 +76,16 @@ def planted():
         rng = np.random.default_rng(seed)
         labels, actor = rng.permutation(np.arange(n) % len(LABELS)), rng.integers(0, 12, n)
         ids = [f"clip{k:03}" for k in range(n)]
-        told = [
+        sources = [
             (
                 rng.normal(size=(n, 8))
-                if one is None
-                else TARGETS[labels] @ rng.normal(size=(6, 8)) + one * rng.normal(size=(n, 8))
+                if level is None
+                else TARGETS[labels] @ rng.normal(size=(6, 8)) + level * rng.normal(size=(n, 8))
             )
-            for one in noise
+            for level in noise
         ]
         return Dataset(ids, labels, actor % 4, [f"A{k:02}" for k in actor]), [
-            Features(ids, X.astype(np.float32), np.arange(n), {}) for X in told
+            Features(ids, X.astype(np.float32), np.arange(n), {}) for X in sources
         ]
 
     return make
@@ -103,7 +103,7 @@ def quick(monkeypatch):
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """On small matrices more threads only wait for one another."""
+    """With small matrices, several threads only wait for each other."""
     from blemore_baselines.engines import one_thread_each
 
     with one_thread_each():
@@ -112,7 +112,7 @@ def one_thread():
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of 300 kB; `disk(options)` mounts it with others."""
+    """A file system of 300 kB; `disk(options)` mounts it again with other options."""
     place = tmp_path / "disk"
     place.mkdir()
 

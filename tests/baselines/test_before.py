@@ -1,4 +1,4 @@
-"""Run folders and artefacts as version 0.1 wrote them, by hand: still gone on with, read and predicted with."""
+"""Hand-written run folders and artefacts of version 0.1: they still resume, are read, and predict."""
 
 import json
 
@@ -34,7 +34,7 @@ def config(dataset, features, weight):
         "preset": "fast",
         "recipe": RECIPE,
         "test_protocol": "pooled",
-        "structured_weight": weight,  # null: decoded by thresholds
+        "structured_weight": weight,  # null: thresholds
         "seed": 0,
         "features": [
             {
@@ -50,7 +50,7 @@ def config(dataset, features, weight):
     }
 
 
-def go_on(tiny, out, **decoder):
+def resume(tiny, out, **decoder):
     features = tiny.read(tiny.sound)
     return train.train(
         tiny.dataset,
@@ -75,21 +75,21 @@ DECODERS = [
 
 
 @pytest.mark.parametrize(("weight", "decoder"), [DECODERS[0], DECODERS[-1]])
-def test_a_run_that_was_stopped_is_gone_on_with(tiny, tmp_path, weight, decoder):
+def test_an_interrupted_run_resumes(tiny, tmp_path, weight, decoder):
     before = json.dumps(config(tiny.dataset, tiny.read(tiny.sound), weight))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(before)
-    metrics = go_on(tiny, tmp_path / "run", **decoder)
+    metrics = resume(tiny, tmp_path / "run", **decoder)
     assert ("structured" in metrics) == (weight is not None)
     assert weight is None or metrics["structured"]["weight"] == weight
     assert (tmp_path / "run" / "config.json").read_text() == before
 
 
 @pytest.mark.parametrize(("weight", "decoder"), DECODERS)
-def test_a_finished_run_is_left_as_it_is(tiny, tmp_path, weight, decoder):
+def test_a_finished_run_does_not_change(tiny, tmp_path, weight, decoder):
     (tmp_path / "config.json").write_text(json.dumps(config(tiny.dataset, tiny.read(tiny.sound), weight)))
     (tmp_path / "metrics.json").write_text('{"published": {}, "nested": {"score": 0.25}, "final": {"alpha": 0.1}}')
-    metrics = go_on(tiny, tmp_path, **decoder)
+    metrics = resume(tiny, tmp_path, **decoder)
     assert metrics == {"published": {}, "nested": {"score": 0.25}, "final": {"alpha": 0.1}}
 
 
@@ -105,12 +105,12 @@ def test_a_run_with_another_decoder_is_refused(tiny, tmp_path, weight, decoder, 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(json.dumps(config(tiny.dataset, tiny.read(tiny.sound), weight)))
     with pytest.raises(ValidationError, match=says):
-        go_on(tiny, tmp_path / "run", **decoder)
+        resume(tiny, tmp_path / "run", **decoder)
 
 
 # -------------------------------------------------------------------------------- artefacts
 
-# Two columns, of which the head makes logits: x for ang, y for disg, −20 for the rest but hap, which has 0.
+# Two columns, from which the head makes logits: x for ang, y for disg, 0 for hap, and −20 for the others.
 FEATURES = "filename,x,y\ntest_0001,3.0,2.9\ntest_0002,1.0,2.5\ntest_0003,-1.0,-2.0\n"
 CLIPS = ["test_0001", "test_0002", "test_0003"]
 WEIGHT = np.array([[1, 0], [0, 1], [0, 0], [0, 0], [0, 0], [0, 0]], dtype=np.float32)
@@ -119,7 +119,7 @@ LOGITS = np.array([[3, 2.9, -20, 0, -20, -20], [1, 2.5, -20, 0, -20, -20], [-1, 
 
 
 def artefact(folder, decoder):
-    """model.json and model.safetensors of a run on a table, with the keys and values of 0.1."""
+    """Writes model.json and model.safetensors of a run on a table, with the keys and values of 0.1."""
     folder.mkdir()
     spec = {
         "head": "linear",
@@ -154,7 +154,7 @@ def test_an_artefact_that_decodes_by_thresholds(tmp_path):
     assert predicted(model) == (["ang+disg 50/50", "disg", "ang+hap 30/70"], None)
 
 
-# A posterior without corrections but one: pairs are as good as impossible, and a single's logit is its emotion's.
+# A posterior with one correction: pairs are practically impossible, and the logit of a single is its emotion's.
 PARAMETERS = {
     "single": [1.0, 0.0],
     "pair": [0.0, 0.0, 0.0],
@@ -170,7 +170,7 @@ PARAMETERS = {
 
 
 def structured(**parameters):
-    """What is in model.json of a structured decoder: it has no spread, and relations with weights of each emotion."""
+    """A structured decoder in model.json, without a spread, and with weights per emotion for relations."""
     return {
         "name": "structured",
         "weight": 0.8,
@@ -182,8 +182,8 @@ def structured(**parameters):
     }
 
 
-def test_the_relations_weights_of_each_emotion_still_count(tmp_path):
-    # Pairs alone, all of them alike but ang+disg, the seventh set. Its relations, at twice the log-probabilities z:
+def test_relations_still_use_their_weights_per_emotion(tmp_path):
+    # Only pairs, all equal except ang+disg, the seventh set. Its relations, at twice the log-probabilities z:
     #   log-odds of 70/30 ± [v(ang) − v(disg) + V·z] = ±[1.5 − 0.5 + 0.25 z(ang)],   of 50/50 0.3
     bias, weights = [0.0] * 6 + [9.0] + [0.0] * 9, [[0.25, 0, 0, 0, 0, 0]] + [[0.0] * 6] * 9
     decoder = structured(
@@ -200,7 +200,7 @@ def test_the_relations_weights_of_each_emotion_still_count(tmp_path):
     assert expected == pytest.approx(0.8 * pair + 0.2 * pair * relations.max(axis=0) / 0.5, abs=1e-5)
 
 
-def test_scores_are_taken_as_they_are_by_a_decoder_without_a_spread():
+def test_a_decoder_without_a_spread_does_not_divide_scores():
     logits = 3 * np.random.default_rng(0).normal(size=(300, 6))
     answers = read(structured())(logits)
     assert answers.expected == pytest.approx(0.8 * softmax(2 * logits).max(axis=1)) and (answers.excess == 1).all()
@@ -209,6 +209,6 @@ def test_scores_are_taken_as_they_are_by_a_decoder_without_a_spread():
 def test_an_artefact_with_a_structured_decoder(tmp_path):
     names, expected = predicted(artefact(tmp_path / "run", structured()))
     assert names == ["ang", "disg", "hap"]
-    # At twice the logits; w · P(set) for a single.
-    chances = np.exp(2 * LOGITS) / np.exp(2 * LOGITS).sum(axis=1, keepdims=True)
-    assert expected == pytest.approx(0.8 * chances.max(axis=1), abs=1e-5)
+    # At twice the logits; the expected score of a single is w · P(set).
+    probabilities = np.exp(2 * LOGITS) / np.exp(2 * LOGITS).sum(axis=1, keepdims=True)
+    assert expected == pytest.approx(0.8 * probabilities.max(axis=1), abs=1e-5)

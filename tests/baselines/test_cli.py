@@ -1,4 +1,4 @@
-"""The command group: exit codes, what goes where, and no traceback for a user's mistake."""
+"""The command group: exit codes, stdout and stderr, and no traceback for a user's mistake."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from blemore_baselines.features import scores_csv
 
 
 def run(*arguments, code=0, command=main):
-    """Invoke a command as from the shell; anything but an exit code is a traceback, and fails."""
+    """Invoke a command as from the shell. Any exception other than an exit fails the test."""
     result = CliRunner().invoke(command, [str(argument) for argument in arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
     assert result.exit_code == code, f"{result.exit_code}\n{result.output}"
@@ -39,7 +39,7 @@ def test_the_help_of_each_command_has_an_example(name):
     assert re.search(rf"Examples?:\s+blemore-baselines {name}\b", text), text
 
 
-def test_the_group_names_its_commands_and_shows_the_path():
+def test_the_group_lists_its_commands_and_shows_the_path():
     text = run("--help").stdout
     for name in COMMANDS:
         assert re.search(rf"^  {name} ", text, re.M)
@@ -56,11 +56,10 @@ def test_the_version():
 
 def test_the_examples_name_options_that_exist():
     for name, command in main.commands.items():
-        commands = [command, *getattr(command, "commands", {}).values()]  # a group's example is of one of them
-        known = {option for one in commands for parameter in one.params for option in parameter.opts}
-        # One line each of its help's examples, put together again where the terminal's width broke it.
-        used = re.findall(r"--[a-z][a-z-]*", " ".join(one.help for one in commands))
-        assert set(used) <= known, (name, set(used) - known)
+        commands = [command, *getattr(command, "commands", {}).values()]  # a group's examples use its commands
+        options = {option for command in commands for parameter in command.params for option in parameter.opts}
+        used = re.findall(r"--[a-z][a-z-]*", " ".join(command.help for command in commands))
+        assert set(used) <= options, (name, set(used) - options)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"], ["train"]])
@@ -82,7 +81,7 @@ def test_help_imports_nothing_heavy(arguments):
 @pytest.mark.usefixtures("quick")
 def test_features_to_report(tiny, tmp_path, long):
     if not long:
-        pytest.skip("the path, which the commands of the READMEs take as well: --long")
+        pytest.skip("the commands of the READMEs cover the same path: --long")
     steps = {}
     for part, ids in (("train", tiny.train), ("test", tiny.test)):
         out = tmp_path / f"{part}.npz"
@@ -108,7 +107,7 @@ def test_features_to_report(tiny, tmp_path, long):
     assert f"The run is in {model}" in trained.stderr and "cross-validation" not in trained.stdout
 
     out = tmp_path / "out" / "submission.zip"
-    # The features' names differ between the parts (train.npz, test.npz); what they say of themselves counts.
+    # The files' names differ between the partitions (train.npz, test.npz); only their metadata counts.
     predicted = run("predict", "--model", model, "--features", tmp_path / "test.npz", "--ids", tiny.test, "--out", out)
     assert predicted.stdout == f"{out}: 8 clips, checked\n"
     table = out.parent / "submission.logits.csv"
@@ -119,7 +118,7 @@ def test_features_to_report(tiny, tmp_path, long):
     run("predict", "--model", model, "--features", tmp_path / "test.npz", "--ids", tiny.test, "--out", out)
     assert out.read_bytes() == before
 
-    # Decoding the run's own logits by the command for anybody's model gives the same submission.
+    # `decode`, which takes any model's scores, gives the same submission from the run's own logits.
     again = tmp_path / "again.zip"
     scores = ["--scores", model, "--test-scores", model]
     run("decode", "--metadata", tiny.train, *scores, "--ids", tiny.test, "--out", again)
@@ -156,7 +155,7 @@ def test_fused_and_subsampled_runs(tiny, tmp_path):
 
 
 @pytest.mark.usefixtures("quick")
-def test_predictions_in_one_folder_keep_their_logits_and_clips_of_train_are_no_test_clips(tiny, tmp_path):
+def test_each_submission_has_its_own_logits_and_train_clips_are_not_test_clips(tiny, tmp_path):
     model, alone = tmp_path / "run", tmp_path / "alone"
     run("train", "--metadata", tiny.train, "--features", tiny.sound, "--head", "linear", "--out", model)
     test, seen = (
@@ -168,14 +167,14 @@ def test_predictions_in_one_folder_keep_their_logits_and_clips_of_train_are_no_t
     run(*decode, model, "--out", tmp_path / "again.zip")
     assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "test.zip").read_bytes()
 
-    told = run("predict", "--model", model, *seen, "--out", tmp_path / "train.zip")
-    assert "trained or chosen on 36 of the 36 clips: a score on them says nothing" in told.stderr
+    result = run("predict", "--model", model, *seen, "--out", tmp_path / "train.zip")
+    assert "trained or chosen on 36 of the 36 clips, so their score says nothing" in result.stderr
     tables = {name: (tmp_path / f"{name}.logits.csv").read_text() for name in ("test", "train")}
     assert [text.count("\n") for text in tables.values()] == [9, 37]
-    assert (model / "test_logits.csv").read_text() == tables["train"], "the last ones"
+    assert (model / "test_logits.csv").read_text() == tables["train"], "the latest logits"
     for scores in (model, tmp_path / "train.logits.csv", model / "oof_logits.csv"):
-        said = " ".join(run(*decode, scores, "--out", tmp_path / "new.zip", code=1).stderr.split())
-        assert f"36 of 36 clips are also in {tiny.train}: clip00, " in said and str(scores) in said
+        message = " ".join(run(*decode, scores, "--out", tmp_path / "new.zip", code=1).stderr.split())
+        assert f"36 of 36 clips are also in {tiny.train}: clip00, " in message and str(scores) in message
     assert not (tmp_path / "new.zip").exists()
 
     alone.mkdir()
@@ -190,13 +189,13 @@ def test_predictions_in_one_folder_keep_their_logits_and_clips_of_train_are_no_t
 
 @pytest.fixture
 def scores(tiny, tmp_path):
-    """Two models' tables: noisy logits and noisy probabilities, of train and of test."""
+    """The tables of two models, for train and test: noisy logits, and noisy probabilities."""
     rng = np.random.default_rng(4)
     paths = {}
     for name, of in (("one", lambda x: x), ("two", lambda x: np.exp(x) / np.exp(x).sum(axis=1, keepdims=True))):
         for part, ids, signal in (("train", tiny.dataset.ids, 4 * tiny.dataset.targets), ("test", tiny.test_ids, 0)):
             paths[name, part] = tmp_path / f"{name}_{part}.csv"
-            order = rng.permutation(len(ids))  # not the metadata's
+            order = rng.permutation(len(ids))  # not the metadata's order
             values = of(rng.normal(size=(len(ids), 6)) + signal)
             paths[name, part].write_text(scores_csv([ids[k] for k in order], values[order]))
     return paths
@@ -239,8 +238,8 @@ def test_decode_with_two_models(tiny, scores, tmp_path):
         decode.softmax(read_scores(scores["one", "test"], tiny.test_ids).X)
         + read_scores(scores["two", "test"], tiny.test_ids).X
     ) / 2
-    told = json.loads(run("--check", out, "--ids", tiny.test, "--json", command=blemore_score).stdout)
-    assert told["n_blends"] == int((decode.decode_thresholds(test, thresholds) >= 6).sum())
+    summary = json.loads(run("--check", out, "--ids", tiny.test, "--json", command=blemore_score).stdout)
+    assert summary["n_blends"] == int((decode.decode_thresholds(test, thresholds) >= 6).sum())
 
 
 def test_decode_without_ids_takes_the_clips_of_the_test_scores(tiny, scores, tmp_path):
@@ -258,7 +257,7 @@ def test_decode_without_ids_takes_the_clips_of_the_test_scores(tiny, scores, tmp
     run("--check", tmp_path / "s.zip", "--ids", tiny.test, command=blemore_score)
 
 
-def test_decode_usage(tiny, scores, tmp_path):
+def test_decode_options_that_go_together(tiny, scores, tmp_path):
     one, test = scores["one", "train"], scores["one", "test"]
     start = ["decode", "--metadata", tiny.train, "--scores", one]
     assert "go together" in run(*start, "--test-scores", test, code=2).stderr
@@ -291,7 +290,7 @@ def test_decode_refuses_unsound_scores(tiny, scores, tmp_path):
     assert "expected filename and the six emotions" in refused([lines[0].replace("neu", "surprise"), *lines[1:]])
 
 
-def test_outputs_are_files_of_their_own(tiny, scores, tmp_path):
+def test_an_output_never_overwrites_an_input(tiny, scores, tmp_path):
     (tmp_path / "sub.expected.csv").write_text(scores["one", "test"].read_text())
     link, page, sub = (tmp_path / name for name in ("link.zip", "figures.json", "there/../sub.zip"))
     link.symlink_to(scores["one", "train"])
@@ -331,8 +330,8 @@ def test_outputs_are_files_of_their_own(tiny, scores, tmp_path):
         ],
     }
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    for told, arguments in refused.items():
-        assert told in re.sub(r"\s+", " ", run(*arguments, code=2).stderr), told
+    for message, arguments in refused.items():
+        assert message in re.sub(r"\s+", " ", run(*arguments, code=2).stderr), message
     assert {
         path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()
     } == before and link.is_symlink()
@@ -365,17 +364,16 @@ def test_decode_refuses_test_scores_of_other_clips(tiny, scores, tmp_path):
 
 
 def test_trivial(tiny, tmp_path):
-    # Every one of the 36 labels once: each single 1 of 36, each pair 3 of 36, each blend 1 of 30.
+    # Each of the 36 labels occurs once: a single emotion is 1 of 36, a pair 3 of 36, a blend 1 of 30.
     text = run("trivial", "--metadata", tiny.train).stdout
     for figure, clips in (("0.0278", "1/36"), ("0.0833", "3/36"), ("0.0333", "1/30")):
         assert re.search(rf"{figure} +{clips}", text)
-    told = json.loads(run("trivial", "--metadata", tiny.train, "--json").stdout)
-    assert (
-        told["single"]["answer"] == "ang" and told["pair"]["answer"] == told["blend"]["answer"] == "ang+disg 70/30"
-    )  # the lowest index of equals
+    answers = json.loads(run("trivial", "--metadata", tiny.train, "--json").stdout)
+    assert answers["single"]["answer"] == "ang"  # the lowest index of equals
+    assert answers["pair"]["answer"] == answers["blend"]["answer"] == "ang+disg 70/30"
 
 
-def test_trivial_fitted_on_what_is_scored_or_on_train(tiny, tmp_path):
+def test_trivial_is_fitted_on_the_scored_labels_or_on_train(tiny, tmp_path):
     labels = tmp_path / "labels.json"
     labels.write_text(
         json.dumps({"labels": {"t1": to_entry(LABELS[3]), "t2": to_entry(LABELS[3]), "t3": to_entry(LABELS[35])}})
@@ -408,7 +406,7 @@ def good(tiny):
 
 def absent_files(tiny, path, out, zipped, table):
     return [
-        # a file that is not there
+        # a missing file
         (["train", "--metadata", path / "absent", "--features", tiny.sound, *out], 3, "cannot be opened"),
         (["train", "--metadata", tiny.train, "--features", path / "absent", *out], 3, "cannot be opened"),
         (["train", "--metadata", tiny.root, "--features", tiny.sound, *out], 3, "cannot be opened"),
@@ -442,7 +440,7 @@ def absent_files(tiny, path, out, zipped, table):
 
 def other_contents(tiny, path, out, table):
     return [
-        # a file that holds something else
+        # a file with other contents
         (["train", "--metadata", path / "text.csv", "--features", tiny.sound, *out], 1, "text.csv"),
         (["train", "--metadata", path / "binary.csv", "--features", tiny.sound, *out], 1, "UTF-8"),
         (["train", "--metadata", path / "empty.csv", "--features", tiny.sound, *out], 1, "empty"),
@@ -459,7 +457,7 @@ def other_contents(tiny, path, out, table):
         (["decode", "--metadata", tiny.train, "--scores", tiny.sound], 1, "expected filename and the six emotions"),
         (["decode", "--metadata", tiny.train, "--scores", path / "text.csv"], 1, "expected filename"),
         (["aggregate", "--features", tiny.sound, "--metadata", tiny.test, *table], 1, "8 of 8 clips have no features"),
-        # labels to score against are the organiser's
+        # the labels to score on are the organiser's
         (["trivial", "--metadata", path / "text.csv"], 4, "text.csv"),
         (["trivial", "--metadata", tiny.train, "--labels", path / "labels.json"], 4, "labels.json"),
     ]
@@ -495,7 +493,7 @@ def misuse(tiny, path, out, table):
             2,
             "expected a name that ends in .zip",
         ),
-        # a file where a folder goes
+        # a file instead of a folder
         (["demo", "--out", path / "text.csv"], 2, "is a file"),
         (["extract", "--clips", tiny.root, "--encoder", "logmel", "--out", path / "text.csv"], 2, "is a file"),
         (["train", *good(tiny), "--out", path / "text.csv"], 2, "is a file"),
@@ -524,13 +522,13 @@ def misuse_of_decoders(tiny, path, out):
         (
             ["train", *good(tiny), *out, "--decoder", "structured", "--test-protocol", "retrain"],
             2,
-            "--decoder structured goes with --test-protocol pooled; the others are about thresholds",
+            "--decoder structured goes with --test-protocol pooled; retrain uses the best fold's thresholds",
         ),
     ]
 
 
 def mistakes(tiny, tmp_path):
-    """Arguments → exit code and a word of the message. `tiny` is a sound dataset."""
+    """(arguments, exit code, part of the message) of each mistake. `tiny` is a valid dataset."""
     (tmp_path / "text.csv").write_text("hello\nworld\n")
     (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
     (tmp_path / "empty.csv").write_text("")
@@ -546,18 +544,18 @@ def mistakes(tiny, tmp_path):
     ]
 
 
-def test_a_user_s_mistake_is_explained_with_its_exit_code(tiny, tmp_path):
+def test_a_user_s_mistake_has_a_message_and_an_exit_code(tiny, tmp_path):
     codes = set()
-    for arguments, code, told in mistakes(tiny, tmp_path):
+    for arguments, code, message in mistakes(tiny, tmp_path):
         codes.add(code)
         result = run(*arguments, code=code)
-        assert told in result.stderr, (arguments, result.stderr)
+        assert message in result.stderr, (arguments, result.stderr)
         assert not list(tmp_path.glob("out*")), arguments
     assert codes == {1, 2, 3, 4}
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_report_on_half_a_run(tiny, tmp_path):
+def test_a_report_on_an_incomplete_run(tiny, tmp_path):
     run("train", "--metadata", tiny.train, "--features", tiny.sound, "--head", "linear", "--out", tmp_path / "run")
     for name in ("learning_curves.csv", "config.json"):
         (tmp_path / "run" / name).unlink()
@@ -565,10 +563,10 @@ def test_a_report_on_half_a_run(tiny, tmp_path):
 
 
 @pytest.mark.usefixtures("quick")
-def test_predict_onto_a_folder(tiny, tmp_path):
+def test_predict_cannot_overwrite_a_folder(tiny, tmp_path):
     run("train", "--metadata", tiny.train, "--features", tiny.sound, "--head", "linear", "--out", tmp_path / "run")
     (tmp_path / "folder.zip").mkdir()
-    told = run(
+    result = run(
         "predict",
         "--model",
         tmp_path / "run",
@@ -580,13 +578,13 @@ def test_predict_onto_a_folder(tiny, tmp_path):
         tmp_path / "folder.zip",
         code=3,
     )
-    assert "cannot be written" in told.stderr
+    assert "cannot be written" in result.stderr
 
 
-def test_the_entry_point_answers():
+def test_the_console_script_runs():
     assert isinstance(main, click.Group)
     program = Path(sys.executable).with_name("blemore-baselines")
     if not program.exists():
-        pytest.skip("the console script is not installed beside this Python")
+        pytest.skip("the console script is not installed with this Python")
     result = subprocess.run([program, "trivial", "--metadata", "nowhere.csv"], capture_output=True, text=True)
     assert result.returncode == 3 and result.stdout == "" and "nowhere.csv: cannot be opened" in result.stderr

@@ -1,4 +1,4 @@
-"""The metadata as arrays: labels, targets, folds and actors, keyed by clip and refused if any is missing."""
+"""The metadata as arrays: labels, targets, folds and actors, keyed by clip; refused if any are missing."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_the_label_comes_from_the_table_and_not_from_the_name(metadata):
 
 
 @pytest.mark.parametrize(
-    "rows, found",
+    "rows, message",
     [
         ([ROWS[0], ROWS[2].removesuffix("1"), ROWS[3]], "1 clips have no fold: A22_mix_sad_disg_30_70_ver1"),
         ([ROWS[0], ROWS[2].replace(",A22,", ",,")], "1 clips have no video_id: A22_mix_sad_disg_30_70_ver1"),
@@ -82,10 +82,10 @@ def test_the_label_comes_from_the_table_and_not_from_the_name(metadata):
         ([], "no rows"),
     ],
 )
-def test_unsound_metadata_is_refused(metadata, rows, found):
+def test_unsound_metadata_is_refused(metadata, rows, message):
     with pytest.raises(ValidationError) as refused:
         read_dataset(metadata(rows))
-    assert found in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_all_problems_are_reported_at_once(metadata):
@@ -112,7 +112,7 @@ def test_the_real_train_metadata(shared):
     assert len(dataset.ids) == 2456 and len(set(dataset.actors)) == 47 and int((dataset.labels >= 6).sum()) == 1326
     assert np.bincount(dataset.folds).tolist() == [522, 486, 468, 472, 508]
     for actor in set(dataset.actors):  # folds share no actor
-        assert len({fold for fold, of in zip(dataset.folds, dataset.actors) if of == actor}) == 1
+        assert len({fold for fold, name in zip(dataset.folds, dataset.actors) if name == actor}) == 1
 
 
 def problems_of(tmp_path, rows):
@@ -130,7 +130,7 @@ def test_an_actor_in_two_folds_is_a_leak(tmp_path):
 
 
 def test_a_label_that_disagrees_with_the_name_is_refused(tmp_path):
-    # The first name says 30/70, its row 70/30; the second agrees; the third says nothing.
+    # The first name has 30/70, its row 70/30; the second agrees with its row; the third has no label.
     rows = [
         "A10_mix_ang_hap_30_70_ver1,A10,1,ang,hap,70,30,1,,,0",
         "A11_sad_int1_ver1,A11,0,sad,,,,1,1,,1",
@@ -155,20 +155,20 @@ def groups(tmp_path):
 
 
 def test_groups_come_in_the_order_of_the_clips(groups):
-    # Another order of rows and columns, a byte-order mark, Windows' line ends, suffixes, blanks, a column too many.
+    # Other orders of rows and columns, a byte-order mark, Windows line endings, suffixes, spaces, an extra column.
     path = groups(
         "\ufeffactor,note,filename\r\nperson_02,x,test_0003.mov\r\n person_01 ,,test_0001.MP4\r\nP,,test_0002\r\n"
     )
     assert read_groups(path, ["test_0001", "test_0002", "test_0003"]) == ["person_01", "P", "person_02"]
 
 
-def test_groups_are_matched_whatever_form_the_accents_have(groups):
-    # é as one character in the list of clips, as two in the table; and a clip whose id ends in a suffix.
+def test_groups_are_matched_in_either_unicode_form(groups):
+    # é is one character in the list of clips and two in the table; another clip has an id that ends in a suffix.
     assert read_groups(groups("filename,actor\ne\u0301,A\nIMG_1.MOV,B\n"), ["\u00e9", "IMG_1.MOV"]) == ["A", "B"]
 
 
 def test_all_problems_of_groups_are_reported_at_once(groups):
-    #                                 no actor  twice           of no clip  no filename (line 6)
+    #                             no actor    repeated      unknown  no filename (line 6)
     path = groups("filename,actor\na,\nb,P1\nb.mov,P1\nz,P2\n,P3\n")
     with pytest.raises(ValidationError) as refused:
         read_groups(path, ["a", "b", "c", "d"])

@@ -22,14 +22,14 @@ def naive_label(p, alpha, beta):
     top, second = by_size[:2]
     if p[top] < alpha:  # nothing reaches α: the top one alone
         return (EMOTIONS[top],), (100,)
-    left = [index for index in (top, second) if not p[index] < alpha]
-    if len(left) == 1:
-        return (EMOTIONS[left[0]],), (100,)
-    if 5 in left:  # neutral never blends: the larger alone, and of equals the one that is not neutral
-        larger = top if p[top] > p[second] else min(left)
+    candidates = [index for index in (top, second) if not p[index] < alpha]
+    if len(candidates) == 1:
+        return (EMOTIONS[candidates[0]],), (100,)
+    if 5 in candidates:  # neutral never blends: the larger alone, and of equals the one that is not neutral
+        larger = top if p[top] > p[second] else min(candidates)
         return (EMOTIONS[larger],), (100,)
     salience = {top: 70, second: 30} if p[top] - p[second] > beta else {top: 50, second: 50}
-    pair = sorted(left)
+    pair = sorted(candidates)
     return tuple(EMOTIONS[i] for i in pair), tuple(salience[i] for i in pair)
 
 
@@ -323,9 +323,9 @@ def test_rows_that_are_all_probabilities_stay_as_they_are():
 
 
 def test_rows_that_are_all_logits_go_through_the_softmax():
-    found = decode.to_probabilities(np.array(LOGITS))
+    probabilities = decode.to_probabilities(np.array(LOGITS))
     e = np.exp([2.0, 0, 0, 0, 0, -1])
-    assert found[0] == pytest.approx(e / e.sum()) and found[1] == pytest.approx([1 / 6] * 6)
+    assert probabilities[0] == pytest.approx(e / e.sum()) and probabilities[1] == pytest.approx([1 / 6] * 6)
     huge = decode.to_probabilities(np.array([[1000.0, 0, 0, 0, 0, -1000]]))
     assert huge.tolist() == [[1, 0, 0, 0, 0, 0]]
 
@@ -339,7 +339,7 @@ def test_a_row_outside_the_tolerance_is_not_a_probability(row):
 
 
 @pytest.mark.parametrize(
-    "scores, told",
+    "scores, message",
     [
         (100 * np.array(PROBABILITIES), "percentages: divide by 100"),
         (
@@ -350,8 +350,8 @@ def test_a_row_outside_the_tolerance_is_not_a_probability(row):
         (np.eye(6) / 2, "subtract 2 from all"),
     ],
 )
-def test_what_is_neither_logits_nor_probabilities_is_refused(scores, told):
-    with pytest.raises(ValidationError, match=f"scores.csv: (.|\n)*{told}"):
+def test_what_is_neither_logits_nor_probabilities_is_refused(scores, message):
+    with pytest.raises(ValidationError, match=f"scores.csv: (.|\n)*{message}"):
         decode.to_probabilities(np.array(scores), "scores.csv")
 
 
@@ -388,7 +388,7 @@ def test_scores_of_another_shape_are_refused(shape):
 
 def test_models_are_averaged_as_probabilities():
     # One model gives logits (softmax of zeros: 1/6 each), the other probabilities: (1/6 + 1/2) / 2 = 1/3.
-    found = decode.average([np.zeros((1, 6)), np.array([PROBABILITIES[0]])], ["one", "two"])
-    assert found[0] == pytest.approx([1 / 3] + [(1 / 6 + 0.1) / 2] * 5)
+    mean = decode.average([np.zeros((1, 6)), np.array([PROBABILITIES[0]])], ["one", "two"])
+    assert mean[0] == pytest.approx([1 / 3] + [(1 / 6 + 0.1) / 2] * 5)
     with pytest.raises(ValidationError, match="second: shape"):
         decode.average([np.zeros((1, 6)), np.zeros((1, 5))], ["first", "second"])

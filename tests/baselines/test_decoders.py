@@ -41,7 +41,7 @@ def decode(*arguments, code=0):
 @pytest.mark.parametrize("decoder", ["structured", "thresholds"])
 def test_a_clip_that_one_model_lacks_is_decoded_and_reported(tiny, tables, tmp_path, decoder):
     out, report = tmp_path / "s.zip", tmp_path / "figures.json"
-    said = decode(
+    result = decode(
         "--metadata",
         tiny.train,
         "--scores",
@@ -64,21 +64,21 @@ def test_a_clip_that_one_model_lacks_is_decoded_and_reported(tiny, tables, tmp_p
     ids = tiny.dataset.ids
     assert (
         f"one_train.csv: 3 of 36 clips are missing, so only the other models decide them: {', '.join(ids[:3])}"
-        in said.stderr
+        in result.stderr
     )
     assert (
         f"two_test.csv: 2 of 8 clips are missing, so only the other models decide them: {', '.join(tiny.test_ids[-2:])}"
-        in said.stderr
+        in result.stderr
     )
-    told = json.loads(report.read_text())
-    assert [model["missing"] for model in told["models"]] == [ids[:3], ids[-2:]]
-    assert [model["missing"] for model in told["test"]] == [tiny.test_ids[:3], tiny.test_ids[-2:]]
-    assert sum(model["weight"] for model in told["models"]) == pytest.approx(1)
+    figures = json.loads(report.read_text())
+    assert [model["missing"] for model in figures["models"]] == [ids[:3], ids[-2:]]
+    assert [model["missing"] for model in figures["test"]] == [tiny.test_ids[:3], tiny.test_ids[-2:]]
+    assert sum(model["weight"] for model in figures["models"]) == pytest.approx(1)
     check(out, tiny.test_ids)
     if decoder == "structured":
         for form in ("png", "pdf"):
             diagram = (tmp_path / f"figures.reliability.{form}").read_bytes()
-            assert told["nested"]["signature"].encode() in diagram and f"figures.reliability.{form}" in said.stderr
+            assert figures["nested"]["signature"].encode() in diagram and f"figures.reliability.{form}" in result.stderr
         rows = list(csv.DictReader(open(tmp_path / "s.expected.csv")))
         assert [row["filename"] for row in rows] == tiny.test_ids and all(
             0 < float(row["expected_score"]) < 1.5 for row in rows
@@ -112,13 +112,13 @@ def planted(n=300, actors=12, folds=4, seed=0):
 def test_every_decoder_keeps_the_contract(name):
     """Fitted, shown, written to JSON and read back, only by name."""
     dataset, models = planted()
-    one = Models(models.ids, models.paths[:1], models.probabilities[:1], models.logs[:1])
+    single = Models(models.ids, models.paths[:1], models.probabilities[:1], models.logs[:1])
     demand(name, dataset)
-    decoded = fit(name, dataset, one)
-    labels, expected, _ = decoded.apply(one)
+    decoded = fit(name, dataset, single)
+    labels, expected, _ = decoded.apply(single)
     spec = json.loads(json.dumps(decoded.spec, allow_nan=False))
     assert spec["name"] == name and json.dumps(decoded.figures, allow_nan=False)
-    again = read(spec)(one.logs[0])
+    again = read(spec)(single.logs[0])
     assert (again.labels == labels).all() and labels.min() >= 0 and labels.max() < 36
     assert (expected is None) == (again.expected is None)
     assert expected is None or again.expected == pytest.approx(expected)
@@ -145,33 +145,38 @@ def test_a_spec_that_no_decoder_wrote_is_refused_with_what_is_expected(spec):
 
 def test_the_account_of_structured_decoding():
     dataset, models = planted()
-    found = fit("structured", dataset, models).figures
-    one, nothing = found["models"]
-    assert one["weight"] > 0.9 and one["weight"] + nothing["weight"] == pytest.approx(
+    figures = fit("structured", dataset, models).figures
+    informative, random = figures["models"]
+    assert informative["weight"] > 0.9 and informative["weight"] + random["weight"] == pytest.approx(
         1
     )  # a model of noise hardly counts
-    difference = found["nested"]["against"][0]["differences"]["score"]["delta"]
-    assert difference == pytest.approx(found["nested"]["score"] - found["nested_thresholds"]["score"])
-    told = found["calibration"]
-    assert sum(one["clips"] for one in told["sets"]) == sum(one["clips"] for one in told["scores"]) == 300
+    difference = figures["nested"]["against"][0]["differences"]["score"]["delta"]
+    assert difference == pytest.approx(figures["nested"]["score"] - figures["nested_thresholds"]["score"])
+    calibration = figures["calibration"]
+    assert (
+        sum(group["clips"] for group in calibration["sets"])
+        == sum(group["clips"] for group in calibration["scores"])
+        == 300
+    )
     # The bins' mean is what was reached: up to the folds' shares of blends, the score itself.
     assert np.average(
-        [one["reached"] for one in told["scores"]], weights=[one["clips"] for one in told["scores"]]
-    ) == pytest.approx(found["nested"]["score"], abs=0.01)
+        [group["reached"] for group in calibration["scores"]],
+        weights=[group["clips"] for group in calibration["scores"]],
+    ) == pytest.approx(figures["nested"]["score"], abs=0.01)
     assert np.average(
-        [one["reached"] for one in told["sets"]], weights=[one["clips"] for one in told["sets"]]
-    ) == pytest.approx(found["nested"]["acc_presence"])
+        [group["reached"] for group in calibration["sets"]], weights=[group["clips"] for group in calibration["sets"]]
+    ) == pytest.approx(figures["nested"]["acc_presence"])
     assert (
-        told["posterior"]["log_loss"] < told["frequencies"]["log_loss"]
-        and told["posterior"]["brier"] < told["frequencies"]["brier"]
+        calibration["posterior"]["log_loss"] < calibration["frequencies"]["log_loss"]
+        and calibration["posterior"]["brier"] < calibration["frequencies"]["brier"]
     )
     elsewhere = [
         dataset.labels[dataset.folds != fold] for fold in dataset.folds
     ]  # what is known of a clip without its fold
     chances = [(np.sum(others == label) + 1) / (len(others) + 36) for others, label in zip(elsewhere, dataset.labels)]
-    assert told["frequencies"]["log_loss"] == pytest.approx(-np.mean(np.log(chances)))
-    assert {fold["fold"] for fold in found["nested"]["folds"]} == {0, 1, 2, 3}
-    json.dumps(found, allow_nan=False)
+    assert calibration["frequencies"]["log_loss"] == pytest.approx(-np.mean(np.log(chances)))
+    assert {fold["fold"] for fold in figures["nested"]["folds"]} == {0, 1, 2, 3}
+    json.dumps(figures, allow_nan=False)
 
 
 def test_new_clips_are_decoded_with_the_final_model_whatever_their_order():
@@ -212,7 +217,7 @@ def test_sharper_scores_are_divided_and_reported(tiny, tmp_path):
     ids = {"train": tiny.dataset.ids, "test": [f"test_{k:04}" for k in range(1, 121)]}
     # The second model's scores of new clips are twice as sharp as out of fold, the first one's are not as sharp.
     logits = {"train": rng.normal(size=(36, 6)) + 4 * tiny.dataset.targets, "test": 6 * rng.normal(size=(120, 6))}
-    found = {}
+    outcomes = {}
     for sharper in (1, 2):
         arguments = []
         for model, factors in (("one", (1, 0.1)), ("two", (1, sharper))):
@@ -221,23 +226,23 @@ def test_sharper_scores_are_divided_and_reported(tiny, tmp_path):
                 path.write_text(scores_csv(clips, factor * logits[part]))
                 arguments += ["--scores" if part == "train" else "--test-scores", path]
         out, report = tmp_path / f"s{sharper}.zip", tmp_path / f"figures{sharper}.json"
-        said = decode(
+        stderr = decode(
             "--metadata", tiny.train, *arguments, "--decoder", "structured", "--report", report, "--out", out
         ).stderr
         rows = list(csv.DictReader(open(tmp_path / f"s{sharper}.expected.csv")))
-        told = [row["excess_spread"] for row in json.loads(report.read_text())["test"]]
-        found[sharper] = said, told, rows
-    (_, before, once), (said, after, twice) = found[1], found[2]
+        excess = [row["excess_spread"] for row in json.loads(report.read_text())["test"]]
+        outcomes[sharper] = stderr, excess, rows
+    (_, before, once), (stderr, after, twice) = outcomes[1], outcomes[2]
     assert before[0] == after[0] == 1 and after[1] == pytest.approx(2 * before[1]) and before[1] > 1
-    assert f"model 2: scores are spread {after[1]:.3f} times as wide as out of fold" in said
-    assert "model 1" not in said
-    for one, other in zip(once, twice):  # the labels and expectations of calm scores
-        assert one["label"] == other["label"]
-        assert float(one["expected_score"]) == pytest.approx(float(other["expected_score"]), abs=2e-6)
+    assert f"model 2: scores are spread {after[1]:.3f} times as wide as out of fold" in stderr
+    assert "model 1" not in stderr
+    for calm, sharp in zip(once, twice):  # the labels and expectations of calm scores
+        assert calm["label"] == sharp["label"]
+        assert float(calm["expected_score"]) == pytest.approx(float(sharp["expected_score"]), abs=2e-6)
 
 
 def test_a_weight_that_is_not_a_number_is_refused(tiny, tables, tmp_path):
-    said = decode(
+    result = decode(
         "--metadata",
         tiny.train,
         "--scores",
@@ -248,7 +253,7 @@ def test_a_weight_that_is_not_a_number_is_refused(tiny, tables, tmp_path):
         "nan",
         code=2,
     )
-    assert "nan is not in the range" in said.stderr
+    assert "nan is not in the range" in result.stderr
     features = ("--metadata", str(tiny.train), "--features", str(tiny.sound), "--out", str(tmp_path / "run"))
     assert CliRunner().invoke(main, ["train", *features, "--decoder", "structured", "--weight", "nan"]).exit_code == 2
     assert not (tmp_path / "run").exists()
@@ -256,7 +261,7 @@ def test_a_weight_that_is_not_a_number_is_refused(tiny, tables, tmp_path):
 
 def test_train_prints_the_same_as_decode_and_predict_writes_expected_gains(tiny, tmp_path):
     run, out = tmp_path / "run", tmp_path / "s.zip"
-    trained = CliRunner().invoke(
+    result = CliRunner().invoke(
         main,
         [
             "train",
@@ -274,15 +279,15 @@ def test_train_prints_the_same_as_decode_and_predict_writes_expected_gains(tiny,
             str(run),
         ],
     )
-    assert trained.exit_code == 0, trained.output
-    told = decode("--metadata", tiny.train, "--scores", run, "--decoder", "structured", "--weight", "0.8").stdout
-    tail = told[told.index("pooled over all clips") : told.index("models: ")]
+    assert result.exit_code == 0, result.output
+    text = decode("--metadata", tiny.train, "--scores", run, "--decoder", "structured", "--weight", "0.8").stdout
+    tail = text[text.index("pooled over all clips") : text.index("models: ")]
     assert (
-        tail in trained.stdout
+        tail in result.stdout
         and "end of the 95 % interval" in tail
         and "Difference from thresholds on the same scores" in tail
     )
-    assert "The decoder's expected 0.8 · ACC_presence + 0.2 · ACC_salience is" in trained.stdout
+    assert "The decoder's expected 0.8 · ACC_presence + 0.2 · ACC_salience is" in result.stdout
     predicted = CliRunner().invoke(
         main,
         [
@@ -339,8 +344,8 @@ def test_runs_of_version_0_2_are_shown_with_their_own_inference():
     (new,) = figures["nested"]["against"]
     old = {"unit": "actor", "units": 5, "resamples": 2000, "seed": 0, "note": None}
     old["differences"] = {
-        metric: {"delta": one["delta"], "interval": [-0.1, 0.2], "p": 0.0005}
-        for metric, one in new["differences"].items()
+        metric: {"delta": difference["delta"], "interval": [-0.1, 0.2], "p": 0.0005}
+        for metric, difference in new["differences"].items()
     }
     text = structured_to_text({**figures, "nested": {**figures["nested"], "against": old}})
     assert "[-0.1000, +0.2000]" in text and "p < 0.001" in text and "use the bootstrap of version 0.2" in text

@@ -233,9 +233,9 @@ def test_get_puts_weights_where_extract_looks_and_pins_them(server, swin, folder
     with pytest.raises(FileError, match=r"`blemore-baselines weights get videoswin-t`, or from http://127\.0\.0\.1"):
         create("videoswin-t").load()
     assert re.search(r"^videoswin-t +no +BSD", run().stdout, re.MULTILINE)
-    done = run("get", "videoswin-t", "--yes")
-    assert done.exit_code == 0 and done.stdout.strip() == str(folder / swin), done.output
-    assert "licence: BSD 3-clause" in done.stderr
+    result = run("get", "videoswin-t", "--yes")
+    assert result.exit_code == 0 and result.stdout.strip() == str(folder / swin), result.output
+    assert "licence: BSD 3-clause" in result.stderr
     frames = np.zeros((2, 72, 72, 3), np.uint8)
     assert create("videoswin-t", device="cpu").encode(ArrayClip(frames)).shape == (1, 16)
     assert re.search(rf"^videoswin-t +{re.escape(str(folder / swin))} ", run().stdout, re.MULTILINE)
@@ -277,15 +277,15 @@ def test_the_licence_is_shown_and_asked_once(server, swin, folder):
     ("hicmae", 3, "its authors publish them on a page, not as a file: https://github.com/sunlicai/HiCMAE"),
 ])  # fmt: skip
 def test_weights_that_cannot_be_fetched(name, code, message, folder, server):
-    done = run("get", name, "--yes")
-    assert done.exit_code == code and message in done.stderr
+    result = run("get", name, "--yes")
+    assert result.exit_code == code and message in result.stderr
 
 
 def test_a_broken_lock_file(server, swin, folder):
     for content in ("[]", '{"clip": 3}', '{"clip": {"files": {"x": {}}}}', "{"):
         (folder / LOCK).write_text(content)
-        done = run("get", "videoswin-t", "--yes")
-        assert done.exit_code == 1 and LOCK in done.stderr and not server.seen, done.output
+        result = run("get", "videoswin-t", "--yes")
+        assert result.exit_code == 1 and LOCK in result.stderr and not server.seen, result.output
 
 
 def test_missing_weights_by_hand_name_no_command():
@@ -333,8 +333,8 @@ def publish(server, hub_id, commit, files):
 
 def test_a_model_of_the_hub(hub, folder, tmp_path, monkeypatch):
     monkeypatch.setattr("blemore_baselines.encoders.clip.CLIP.weights", "some/clip")
-    done = run("get", "clip", "--yes")
-    assert done.exit_code == 0, done.output
+    result = run("get", "clip", "--yes")
+    assert result.exit_code == 0, result.output
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     assert paths == ["some/clip/config.json", "some/clip/model.safetensors", LOCK], "settings and one format"
     lock = json.loads((folder / LOCK).read_text())["clip"]

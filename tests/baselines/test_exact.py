@@ -1,4 +1,4 @@
-"""The exact threshold search, against trying every breakpoint."""
+"""The exact threshold search, compared with trying every breakpoint."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def breakpoints(probabilities, low, high):
 
 
 @given(cases(), st.sampled_from(Surface._fields), st.sampled_from([(0.0, 1.0), (0.1, 0.5), (0.2, 0.25), (0.3, 0.3)]))
-def test_nothing_in_a_range_is_better_by_the_metric_that_is_asked_for(case, metric, bounds):
+def test_no_point_in_a_range_has_a_higher_figure(case, metric, bounds):
     probabilities, labels = case
     plateau = fit_exact(probabilities, labels, metric, bounds)
     everywhere = getattr(surface(probabilities, labels, *breakpoints(probabilities, *bounds)), metric)
@@ -81,11 +81,11 @@ def test_no_thresholds_are_better(case):
 def test_the_whole_plateau_has_the_same_figure(case, a, b):
     plateau = fit_exact(*case)
     assert figure(*case, plateau.thresholds) == pytest.approx(plateau.score, abs=1e-12)
-    # β: anywhere in [low, high) at the α that is returned
+    # β: anywhere in [low, high), at the returned α
     low, high = plateau.beta
     beta = min(low + b * (high - low), np.nextafter(high, low))
     assert figure(*case, Thresholds(plateau.thresholds.alpha, beta)) == pytest.approx(plateau.score, abs=1e-12)
-    # α: anywhere in (low, high] there is a β that gives it
+    # α: for each in (low, high], some β gives the figure
     low, high = plateau.alpha
     alpha = max(high - a * (high - low), np.nextafter(low, high))
     gaps = np.sort(case[0], axis=1)
@@ -113,20 +113,20 @@ def test_by_hand():
 @pytest.mark.parametrize(
     "probabilities, label, expected",
     [
-        # ang .5, disg .5, truly 70/30: every β from 0, which is their gap, says 50/50.
+        # ang .5, disg .5, truly 70/30: every β from 0 on, their gap, gives 50/50.
         ([0.5, 0.5, 0, 0, 0, 0], 6, Plateau(Thresholds(0.25, -0.5), (0, 0.5), (-1, 0), 1)),
-        # ang 1, disg 0, truly 50/50: no α above 0 and no β below 1 makes them so.
+        # ang 1, disg 0, truly 50/50: no α above 0 and no β below 1 gives that.
         ([1, 0, 0, 0, 0, 0], 7, Plateau(Thresholds(0, 1.5), (0, 0), (1, 2), 1)),
     ],
 )
-def test_thresholds_beyond_the_usual_where_nothing_else_is_right(probabilities, label, expected):
+def test_thresholds_beyond_0_and_1_if_no_others_are_right(probabilities, label, expected):
     plateau = fit_exact(np.array([probabilities]), np.array([label]))
     assert plateau == expected and decode_thresholds(np.array([probabilities]), plateau.thresholds).tolist() == [label]
 
 
 def test_the_widest_run():
     lows, highs = np.array([0, 0.25, 0.5, 0.75]), np.array([0.25, 0.5, 0.75, 1])
-    assert widest(np.array([True, False, False, True]), lows, highs) == (0, 0.25)  # of equally wide ones the first
+    assert widest(np.array([True, False, False, True]), lows, highs) == (0, 0.25)  # the first of two equally wide runs
     assert widest(np.array([True, False, True, True]), lows, highs) == (0.5, 1)
     assert widest(np.array([False, True, True, False]), lows[::-1], highs[::-1]) == (
         0.25,
@@ -161,20 +161,20 @@ def test_the_real_folds_beat_the_grid(shared):
 
 
 @given(cases(), st.integers(0, 9))
-def test_each_point_of_the_surface_is_what_decoding_there_gives(case, seed):
+def test_each_point_of_the_surface_is_the_figure_of_decoding_there(case, seed):
     probabilities, labels = case
     points = np.concatenate(
         [[0, 0.125, 0.5, 1], np.random.default_rng(seed).choice(probabilities.ravel(), 3)]
     )  # ties with clips among them
-    found = surface(probabilities, labels, points, points)
+    figures = surface(probabilities, labels, points, points)
     for a, alpha in enumerate(points):
         for b, beta in enumerate(points):
             counts = count(decode_thresholds(probabilities, Thresholds(alpha, beta)), labels)
-            assert found.presence[a] == pytest.approx(counts.acc_presence, abs=1e-12)
-            assert found.salience[a, b] == pytest.approx(
+            assert figures.presence[a] == pytest.approx(counts.acc_presence, abs=1e-12)
+            assert figures.salience[a, b] == pytest.approx(
                 np.nan if counts.acc_salience is None else counts.acc_salience, abs=1e-12, nan_ok=True
             )
-            assert found.score[a, b] == pytest.approx(
+            assert figures.score[a, b] == pytest.approx(
                 counts.acc_presence if counts.score is None else counts.score, abs=1e-12
             )
-    assert found.score.max() <= fit_exact(probabilities, labels).score + 1e-12
+    assert figures.score.max() <= fit_exact(probabilities, labels).score + 1e-12

@@ -1,4 +1,4 @@
-"""A run reports what its saved model reaches: nested figures compared with figures on unseen actors."""
+"""A run reports what its saved model achieves: nested figures compared with figures on unseen actors."""
 
 import numpy as np
 import pytest
@@ -18,8 +18,8 @@ ACTORS, CLIPS, FOLDS = 12, 18, 5
 
 
 def people(seed, dim=1000):
-    """Clips of as many known actors in five folds as of new ones: their soft labels in a basis of `dim` columns, noise,
-    and something of each actor's own.
+    """Clips of known actors in five folds, and of as many new ones: soft labels in a basis of `dim` columns, noise, and
+    an offset per actor.
     """
     rng = np.random.default_rng(seed)
     basis = rng.normal(size=(6, dim))
@@ -33,8 +33,8 @@ def people(seed, dim=1000):
     return parts
 
 
-def reported_and_reached(folder, preset, head, seed):
-    """The nested report of a run, and the report of its saved model's predictions of new actors' clips."""
+def reported_and_achieved(folder, preset, head, seed):
+    """A run, its nested report, and the report on its saved model's predictions for clips of new actors."""
     (known, X), (new, X_new) = people(seed)
     for name, ids, rows in (("known", known.ids, X), ("new", new.ids, X_new)):
         (folder / name).mkdir()
@@ -48,17 +48,16 @@ def reported_and_reached(folder, preset, head, seed):
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_the_saved_model_reaches_what_the_run_reports(tmp_path, preset, long):
+def test_the_saved_model_achieves_what_the_run_reports(tmp_path, preset, long):
     for seed, head in [(0, "linear"), *((seed, "mlp256") for seed in (range(1, 4) if long else ()))]:
         folder = tmp_path / f"{head}{seed}"
         folder.mkdir()
-        run, nested, reached = reported_and_reached(folder, preset, head, seed)
-        # Both are of so many actors: the interval of a difference of independent figures. One that is perfect with each
-        # actor has no width.
-        ends = [intervals(one).intervals.get("score", (0, 0)) for one in (nested, reached)]
+        run, nested, achieved = reported_and_achieved(folder, preset, head, seed)
+        # The interval of a difference of independent figures; a figure that is perfect for each actor has no width.
+        ends = [intervals(report).intervals.get("score", (0, 0)) for report in (nested, achieved)]
         widths = [(high - low) / 2 for low, high in ends]
-        off = reached.counts.score - nested.counts.score
-        assert abs(off) <= np.hypot(*widths), (preset, head, seed, nested.counts.score, reached.counts.score)
+        difference = achieved.counts.score - nested.counts.score
+        assert abs(difference) <= np.hypot(*widths), (preset, head, seed, nested.counts.score, achieved.counts.score)
         assert {fold["epoch"] for fold in run.metrics["nested"]["folds"]} == {run.metrics["final"]["epochs"]}
 
 
@@ -81,7 +80,7 @@ def run_metrics(epochs, final, test_protocol="pooled"):
             "number of epochs, 100, but thresholds chosen on all other folds",
         ),
         (run_metrics([150, 150], 150, "best-fold"), "but thresholds chosen on all other folds"),
-        # A run of before, and one whose folds have fewer epochs than the final model
+        # A run of an earlier version, and one whose folds have fewer epochs than the final model
         (
             run_metrics([190, 151], 100),
             "they use epoch 151 to 190 of each fold, but that model is trained for 100 epochs",
@@ -89,5 +88,5 @@ def run_metrics(epochs, final, test_protocol="pooled"):
         (run_metrics([4, 4], 7, "retrain"), "they use epoch 4 of each fold, but that model is trained for 7 epochs"),
     ],
 )
-def test_a_run_says_which_model_its_nested_figures_are_of(metrics, says):
+def test_a_run_states_which_model_its_nested_figures_describe(metrics, says):
     assert says in nested_model(metrics)

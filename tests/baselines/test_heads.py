@@ -1,4 +1,4 @@
-"""Heads, loss and scaler, against arithmetic written out."""
+"""Heads, loss and scaler, compared with explicit arithmetic."""
 
 import math
 
@@ -28,18 +28,18 @@ def test_a_hidden_layer_is_rectified():
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_head_comes_from_its_seed_alone_and_leaves_the_generator_as_it_was(name):
+def test_a_head_depends_on_its_seed_alone_and_does_not_change_the_generator(name):
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    one = build_head(name, 4, seed=0)
+    head = build_head(name, 4, seed=0)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
     same, other = build_head(name, 4, seed=0), build_head(name, 4, seed=1)
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters()))
-    assert not any(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(head.parameters(), same.parameters()))
+    assert not any(torch.equal(a, b) for a, b in zip(head.parameters(), other.parameters()))
 
 
-def test_heads_built_side_by_side_are_those_built_alone():
+def test_heads_built_on_several_threads_are_those_built_alone():
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(8) as pool:
@@ -63,20 +63,20 @@ def naive_loss(logits, targets):
     return total / len(logits)
 
 
-def test_the_loss_against_plain_loops():
+def test_the_loss_equals_plain_loops():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(9, 6)) * 3
     targets = np.eye(6)[[0, 5, 2, 1, 1, 0, 3, 4, 4]]
     targets[3:] = 0.7 * targets[3:] + 0.3 * np.eye(6)[[2, 0, 1, 1, 2, 3]]
-    found = mean_loss(torch.from_numpy(logits), torch.from_numpy(targets)).item()
-    assert found == pytest.approx(naive_loss(logits.tolist(), targets.tolist()), rel=1e-9)
+    loss = mean_loss(torch.from_numpy(logits), torch.from_numpy(targets)).item()
+    assert loss == pytest.approx(naive_loss(logits.tolist(), targets.tolist()), rel=1e-9)
 
 
 def test_the_loss_by_hand():
     # Even logits give 1/6 each. Single: log 6. Blend 50/50: 2 · ½ (log ½ + log 6) = log 3. Their mean.
     logits, targets = torch.zeros(2, 6), torch.tensor([[1.0, 0, 0, 0, 0, 0], [0.5, 0, 0, 0.5, 0, 0]])
     assert mean_loss(logits, targets).item() == pytest.approx((math.log(6) + math.log(3)) / 2)
-    # Right for sure: nothing. Wrong for sure: the floor of 1e-8.
+    # Certain and right: 0. Certain and wrong: the floor of 1e-8.
     sure = torch.tensor([[100.0, 0, 0, 0, 0, 0]])
     assert row_losses(sure, targets[:1]).item() == 0
     assert row_losses(sure, torch.eye(6)[5:]).item() == pytest.approx(-math.log(1e-8))
@@ -101,9 +101,9 @@ def test_the_scaler_against_numpy():
 
 @pytest.mark.parametrize("value", [0.1, 1e-30, 123456.789, -3e7])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_constant_column_is_not_blown_up(value, dtype):
-    # The mean of many times 0.1 is not quite 0.1, and so there is a tiny deviation; dividing by it would make noise of
-    # it.
+def test_a_constant_column_is_not_amplified(value, dtype):
+    # The mean of many values of 0.1 is not exactly 0.1, so their deviation is tiny; dividing by it would only amplify
+    # rounding.
     X = np.full((1001, 1), value, dtype)
     assert np.full(1001, 0.1).std() != 0
     scaler = fit_scaler(X)
@@ -111,6 +111,6 @@ def test_a_constant_column_is_not_blown_up(value, dtype):
 
 
 def test_a_column_whose_deviation_vanishes():
-    # The square of 1e-300 is zero: the values differ, their deviation is nothing to divide by.
+    # The square of 1e-300 is zero: the values differ, but one cannot divide by their deviation.
     scaler = fit_scaler(np.array([[0.0], [1e-300]]))
     assert np.isfinite(scaler(np.array([[0.0], [1.0]]))).all()

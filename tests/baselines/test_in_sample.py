@@ -15,7 +15,7 @@ from blemore_baselines.features import scores_csv
 
 
 def models(*logits):
-    logs = np.stack([log_softmax(one) for one in logits])
+    logs = np.stack([log_softmax(row) for row in logits])
     return Models([f"c{k}" for k in range(logs.shape[1])], [f"{k}.csv" for k in range(len(logs))], softmax(logs), logs)
 
 
@@ -63,13 +63,15 @@ def answers(labels, share, rng):
     return np.where((rng.random(len(labels)) < share) | ~IS_BLEND[labels], labels, wrong)
 
 
-@pytest.mark.parametrize("share, is_told", [(0.45, False), (BEST, False), (0.95, True), (1.0, True)])
-def test_relations_that_are_too_good(share, is_told):
+@pytest.mark.parametrize("share, is_reported", [(0.45, False), (BEST, False), (0.95, True), (1.0, True)])
+def test_relations_that_are_too_good(share, is_reported):
     rng = np.random.default_rng(3)
     labels = rng.integers(0, 36, 1500)
     dataset = dataset_of(labels, [f"A{k % 30}" for k in range(1500)])
-    told = relations_too_good(dataset, answers(labels, share, rng))
-    assert (told is not None) == is_told and (not is_told or told == pytest.approx(share, abs=0.03))
+    reported_share = relations_too_good(dataset, answers(labels, share, rng))
+    assert (reported_share is not None) == is_reported and (
+        not is_reported or reported_share == pytest.approx(share, abs=0.03)
+    )
 
 
 def test_at_the_border_relations_are_hardly_ever_too_good():
@@ -117,18 +119,18 @@ def tables(tmp_path):
         )
     (tmp_path / "train_metadata.csv").write_text(csv_text(rows))
     ids = [row[0] for row in rows[1:]]
-    seen = np.log(TARGETS[labels] + 0.01) + 0.1 * rng.normal(size=(720, 6))
-    (tmp_path / "seen.csv").write_text(scores_csv(ids, seen))
+    in_sample = np.log(TARGETS[labels] + 0.01) + 0.1 * rng.normal(size=(720, 6))
+    (tmp_path / "in_sample.csv").write_text(scores_csv(ids, in_sample))
     (tmp_path / "new.csv").write_text(scores_csv([f"test_{k:04}" for k in range(200)], rng.normal(size=(200, 6))))
     return tmp_path
 
 
 def test_decode_and_report_warn(tables):
-    common = ["--metadata", str(tables / "train_metadata.csv"), "--scores", str(tables / "seen.csv")]
+    common = ["--metadata", str(tables / "train_metadata.csv"), "--scores", str(tables / "in_sample.csv")]
     new = ["--test-scores", str(tables / "new.csv"), "--out", str(tables / "s.zip")]
-    said = CliRunner().invoke(main, ["decode", *common, *new])
-    assert said.exit_code == 0 and "times as wide as those of new clips" in said.stderr
-    assert "also have the right relation" in said.stderr
+    result = CliRunner().invoke(main, ["decode", *common, *new])
+    assert result.exit_code == 0 and "times as wide as those of new clips" in result.stderr
+    assert "also have the right relation" in result.stderr
     result = CliRunner().invoke(main, ["report", str(tables / "page"), *common])
     assert result.exit_code == 0, result.output
     page = (tables / "page" / "report.html").read_text()
@@ -143,8 +145,8 @@ def test_decode_and_report_warn(tables):
 def test_a_page_of_scores_overwrites_no_run(tables):
     (tables / "run").mkdir()
     (tables / "run" / "config.json").write_text("{}")
-    common = ["--metadata", str(tables / "train_metadata.csv"), "--scores", str(tables / "seen.csv")]
-    refused = CliRunner().invoke(main, ["report", str(tables / "run"), *common])
-    assert refused.exit_code == 1 and "holds a run" in refused.stderr
-    for arguments in (common[:2], common[2:], [*common, "--features", str(tables / "seen.csv")]):
+    common = ["--metadata", str(tables / "train_metadata.csv"), "--scores", str(tables / "in_sample.csv")]
+    result = CliRunner().invoke(main, ["report", str(tables / "run"), *common])
+    assert result.exit_code == 1 and "holds a run" in result.stderr
+    for arguments in (common[:2], common[2:], [*common, "--features", str(tables / "in_sample.csv")]):
         assert CliRunner().invoke(main, ["report", str(tables / "page"), *arguments]).exit_code == 2

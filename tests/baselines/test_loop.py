@@ -1,4 +1,4 @@
-"""The training loop against arithmetic written out, and the model that it makes of a head."""
+"""The training loop, compared with explicit arithmetic, and the models that it trains."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def by_hand(X, targets, recipe, seed):
 
 @pytest.mark.parametrize("n", [5, 33, 64])
 @pytest.mark.parametrize("seed", [0, 9])
-def test_the_loop_against_arithmetic(n, seed):
+def test_the_loop_equals_explicit_arithmetic(n, seed):
     X, targets = rows(n)
     weights, losses = by_hand(X, targets, RECIPE, seed)
     head = build_head("linear", 7, seed)
@@ -54,7 +54,7 @@ def test_the_loop_against_arithmetic(n, seed):
 
 
 def test_any_module_loss_and_truth():
-    """One weight, squared error, whole numbers as truth: the first step of Adam is the learning rate long."""
+    """One weight, squared error, whole numbers as truth: the first step of Adam has the size of the learning rate."""
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
     X, truth = np.array([[1.0], [2.0]], np.float32), np.array([2, 4])
@@ -62,10 +62,12 @@ def test_any_module_loss_and_truth():
     training = train_epochs(module, X, truth, lambda outputs, t: (outputs[:, 0] - t).square().mean(), recipe, 3, 0)
     assert next(training) == 10 and module.weight.item() == pytest.approx(0.25)  # (2² + 4²) / 2
     assert next(training) == pytest.approx((1.75**2 + 3.5**2) / 2)
-    assert len(list(training)) == 1 and 0.5 < module.weight.item() < 0.8  # with momentum, no more than a step each
+    assert (
+        len(list(training)) == 1 and 0.5 < module.weight.item() < 0.8
+    )  # with momentum, at most one learning rate per step
 
 
-def test_the_model_is_the_loop_s_and_its_losses_are_told():
+def test_fit_model_gives_the_loop_s_model_and_losses():
     X, targets = rows(40)
     head, losses = build_head("mlp256", 7, 5), []
     expected = list(train_epochs(head, X, targets, mean_loss, RECIPE, 3, 5))
@@ -81,8 +83,8 @@ def test_the_same_arguments_give_the_same_bytes():
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_a_model_trained_in_a_basis_reads_rows_as_they_were(head):
-    """Both are trained on rows of the same products with one another; those in the basis learn, too."""
+def test_a_model_trained_in_a_basis_takes_the_original_rows(head):
+    """A model trained in the basis learns, and its weights stay in the span."""
     X, targets = rows(30, dim=200)
     losses = []
     model = fit_model(X, targets, head, RECIPE._replace(span=12), 8, 0, losses.append)

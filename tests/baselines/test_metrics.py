@@ -39,9 +39,9 @@ def test_figures_equal_those_of_the_scorer(rng, thresholds):
 @given(SEEDS)
 def test_fitted_thresholds_are_the_best_of_the_grid(rng):
     labels, logits = rng.integers(0, len(LABELS), 30), 2 * rng.normal(size=(30, 6))
-    fitted = metrics.evaluate(logits, labels).score
+    best = metrics.evaluate(logits, labels).score
     grid = np.linspace(0.05, 0.95, 20)[::6]
-    assert all(fitted >= metrics.evaluate(logits, labels, Thresholds(a, b)).score for a in grid for b in grid)
+    assert all(best >= metrics.evaluate(logits, labels, Thresholds(a, b)).score for a in grid for b in grid)
 
 
 def test_every_label_to_its_target_and_back():

@@ -83,11 +83,11 @@ ACTORS = st.lists(st.sampled_from("abcd"), min_size=12, max_size=12)
 @given(ROWS, ACTORS, st.sampled_from(BOTH), st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_nothing(rows, actors, method, random):
     reference, order = fit_reference(rows, actors), random.sample(range(12), 12)
-    turned = [actors[k] for k in order]
-    again = fit_reference(rows[order], turned)
+    new_actors = [actors[k] for k in order]
+    again = fit_reference(rows[order], new_actors)
     assert np.allclose(again.mean, reference.mean) and np.allclose(again.spread, reference.spread)
     assert np.allclose(
-        normalise(rows[order], turned, method, reference), normalise(rows, actors, method, reference)[order]
+        normalise(rows[order], new_actors, method, reference), normalise(rows, actors, method, reference)[order]
     )
 
 
@@ -195,7 +195,9 @@ def test_uninformative_labels_give_no_gain(method):
     shuffled = dataset._replace(labels=labels)
     nested = transductive.fit("structured", shuffled, models, method).figures["nested"]
     report = scored(shuffled, labels)
-    constant = max(one.score for one in trivial.evaluate(trivial.fit(report.labels.values()), report.labels).values())
+    constant = max(
+        figures.score for figures in trivial.evaluate(trivial.fit(report.labels.values()), report.labels).values()
+    )
     assert nested["ci"]["intervals"]["score"][0] <= constant
 
 
@@ -242,8 +244,8 @@ def test_decode_with_groups_and_nested_predictions(decoding, tmp_path):
 
 
 def test_decode_without_test_clips_needs_no_groups(decoding):
-    said = call("decode", *decoding.train, "--normalise", "centre").stdout
-    assert "transductive: scores normalised per actor (centre)" in said
+    text = call("decode", *decoding.train, "--normalise", "centre").stdout
+    assert "transductive: scores normalised per actor (centre)" in text
 
 
 @pytest.mark.parametrize(
@@ -261,10 +263,10 @@ def test_decode_names_options_that_go_together(decoding, arguments, message):
 def test_groups_without_a_clip_are_refused(decoding, tmp_path):
     lines = decoding.groups.read_text().splitlines()
     decoding.groups.write_text("\n".join(lines[:-2]) + "\n")
-    refused = call(
+    result = call(
         "decode", *decoding.train, *decoding.test, "--normalise", "centre", "--groups", decoding.groups, code=1
     )
-    assert ", ".join(decoding.tiny.test_ids[-2:]) in refused.stderr and not (tmp_path / "s.zip").exists()
+    assert ", ".join(decoding.tiny.test_ids[-2:]) in result.stderr and not (tmp_path / "s.zip").exists()
 
 
 # ------------------------------------------------------------------- features: train and predict
@@ -332,9 +334,9 @@ def predicting(model, *arguments, out, code=0):
     return call("predict", *common, *arguments, code=code)
 
 
-def test_an_artefact_asks_for_groups_or_is_told_to_do_without(model, tmp_path):
-    refused = predicting(model, out=tmp_path / "s.zip", code=1).stderr
-    assert "trained with --normalise standardise" in refused and "--without-groups" in refused
+def test_an_artefact_needs_groups_or_the_option_without_them(model, tmp_path):
+    message = predicting(model, out=tmp_path / "s.zip", code=1).stderr
+    assert "trained with --normalise standardise" in message and "--without-groups" in message
     assert not (tmp_path / "s.zip").exists()
     predicting(model, "--groups", model.groups, out=tmp_path / "with.zip")
     predicting(model, "--without-groups", out=tmp_path / "without.zip")
@@ -345,11 +347,11 @@ def test_an_artefact_asks_for_groups_or_is_told_to_do_without(model, tmp_path):
     assert np.abs(with_groups - without).max() > 0.01
     alone = predict.predict(model.run, [model.features], model.ids, list(range(8)))[0]
     assert np.allclose(alone, without), "each clip is its own actor, and stays as it is"
-    said = predicting(model, "--groups", model.groups, "--without-groups", out=tmp_path / "s.zip", code=2).stderr
-    assert "exclude each other" in said
+    message = predicting(model, "--groups", model.groups, "--without-groups", out=tmp_path / "s.zip", code=2).stderr
+    assert "exclude each other" in message
 
 
-def test_a_plain_artefact_has_no_use_for_groups(tiny, quick, tmp_path):
+def test_a_plain_artefact_does_not_need_groups(tiny, quick, tmp_path):
     train(
         tiny.dataset,
         [tiny.read(tiny.sound)],
@@ -416,5 +418,7 @@ def test_shuffled_within_actors_the_real_logits_say_nothing(shared, long):
     models = read_models([shared / "blemore-real" / "hicmae" / "e100_ce_train_oof_logits.csv"], dataset.ids)
     nested = transductive.fit("structured", shuffled, models, "standardise").figures["nested"]
     report = scored(shuffled, labels)
-    constant = max(one.score for one in trivial.evaluate(trivial.fit(report.labels.values()), report.labels).values())
+    constant = max(
+        figures.score for figures in trivial.evaluate(trivial.fit(report.labels.values()), report.labels).values()
+    )
     assert nested["ci"]["intervals"]["score"][0] <= constant

@@ -212,11 +212,11 @@ def test_a_failing_step_stops_and_the_next_run_resumes_there(kit):
 
 def test_what_a_kept_command_printed_is_shown_when_it_fails(kit):
     kit.run()
-    kept = kit.out / "demo/run-gray_flow+logmel/check.txt"
-    kept.unlink()
+    output = kit.out / "demo/run-gray_flow+logmel/check.txt"
+    output.unlink()
     kit.fails = "--check"
     assert "clip test_0001 is missing\n\nStep 13 (Check the submission) failed" in kit.run(1).stderr
-    assert not kept.exists()
+    assert not output.exists()
 
 
 def test_output_goes_to_the_chosen_folder(kit, tmp_path):
@@ -313,12 +313,12 @@ def test_normalising_groups_the_test_clips_first(kit, dataset):
         f"blemore-baselines actors {test} {ids} --out {run}/groups.csv",
         f"blemore-baselines predict --model {run} {test} {ids} --groups {run}/groups.csv --out {run}/submission.zip",
     ]
-    refused = real(kit, dataset("ImageBind_train/a.npy"), 1, NORMALISE="center")[0].stderr
-    assert "BLEMORE_NORMALISE is center; expected one of none, centre, standardise." in refused
+    message = real(kit, dataset("ImageBind_train/a.npy"), 1, NORMALISE="center")[0].stderr
+    assert "BLEMORE_NORMALISE is center; expected one of none, centre, standardise." in message
 
 
 @pytest.mark.parametrize(
-    ("present", "asked", "taken"),
+    ("present", "setting", "choice"),
     [
         (OFFICIAL, "HiCMAE VideoMAEv2", ["HiCMAE", "VideoMAEv2"]),
         ([name for name in OFFICIAL if "ImageBind" not in name], "", ["VideoMAEv2", "WavLM_large"]),
@@ -336,10 +336,10 @@ def test_normalising_groups_the_test_clips_first(kit, dataset):
         ),
     ],
 )
-def test_choice_of_encoders(kit, dataset, present, asked, taken):
-    result, calls = real(kit, dataset(*present), **({"ENCODERS": asked} if asked else {}))
+def test_choice_of_encoders(kit, dataset, present, setting, choice):
+    result, calls = real(kit, dataset(*present), **({"ENCODERS": setting} if setting else {}))
     (call,) = [call for call in calls if " train " in call]
-    assert [Path(word).stem for word in call.split() if word.endswith(".npz")] == taken
+    assert [Path(word).stem for word in call.split() if word.endswith(".npz")] == choice
 
 
 def test_missing_test_features_do_not_prevent_training(kit, dataset):

@@ -55,11 +55,11 @@ def decoded(real, tmp_path, *arguments):
 @pytest.mark.parametrize("source", ["e100_ce_train_oof_logits.csv", "raw"])
 def test_the_twenty_known_figures(real, tmp_path, source):
     report = decoded(real, tmp_path, "--scores", real / "hicmae" / source)
-    found = [
+    figures = [
         tuple(round(fold[key], 6) for key in ("alpha", "beta", "acc_presence", "acc_salience"))
         for fold in report["published"]["folds"]
     ]
-    assert found == E100_CE
+    assert figures == E100_CE
     assert [fold["n"] for fold in report["published"]["folds"]] == [522, 486, 468, 472, 508]
     assert report["nested"]["score"] == pytest.approx(0.1952, abs=5e-5)
     assert (report["nested"]["n"], report["nested"]["n_blends"]) == (2456, 1326)
@@ -120,9 +120,9 @@ def test_the_grid_against_slow_loops_on_a_real_fold(dataset, real, name):
             score = presence * n_blends + salience * len(truth)
             if best is None or score > best[0]:
                 best = score, alpha, beta
-    found, score = fit_grid(p, dataset.labels[inside])
-    assert found == best[1:] and score == pytest.approx(best[0] / (2 * n_blends * len(truth)))
-    assert published_folds(everything[np.newaxis], dataset.labels, dataset.folds)[2].thresholds == found
+    thresholds, score = fit_grid(p, dataset.labels[inside])
+    assert thresholds == best[1:] and score == pytest.approx(best[0] / (2 * n_blends * len(truth)))
+    assert published_folds(everything[np.newaxis], dataset.labels, dataset.folds)[2].thresholds == thresholds
 
 
 def test_real_logits_hold_exact_ties(dataset, real):
@@ -146,8 +146,8 @@ def test_a_submission_from_real_logits_passes_the_check(real, tmp_path, names):
         "decode", "--metadata", real / "train_metadata.csv", *scores, "--ids", real / "test_metadata.csv", "--out", out
     )
     assert "594 clips, checked" in text
-    told = json.loads(run("--check", out, "--ids", real / "test_metadata.csv", "--json", command=blemore_score))
-    assert told["valid"] and told["n"] == 594 and 0 < told["n_blends"] < 594
+    summary = json.loads(run("--check", out, "--ids", real / "test_metadata.csv", "--json", command=blemore_score))
+    assert summary["valid"] and summary["n"] == 594 and 0 < summary["n_blends"] < 594
 
 
 def test_averaging_models_helps_on_real_logits(real, tmp_path):
@@ -164,8 +164,8 @@ def test_averaging_models_helps_on_real_logits(real, tmp_path):
 
 
 def test_the_trivial_figures_of_train(real):
-    told = json.loads(run("trivial", "--metadata", real / "train_metadata.csv", "--json"))
-    single, pair, blend = told["single"], told["pair"], told["blend"]
+    answers = json.loads(run("trivial", "--metadata", real / "train_metadata.csv", "--json"))
+    single, pair, blend = answers["single"], answers["pair"], answers["blend"]
     assert (single["answer"], single["presence"], single["n"], single["salience"]) == (
         "fea",
         192,
@@ -182,9 +182,9 @@ def test_the_trivial_figures_of_train(real):
 
 def test_trivial_answers_fitted_on_train(real):
     scored = json.loads(run("trivial", "--metadata", real / "train_metadata.csv", "--json"))
-    fitted = json.loads(run("trivial", "--metadata", real / "train_metadata.csv", "--fit", "train", "--json"))
-    assert fitted.pop("fit") == "train" and scored.pop("fit") == "scored"
-    assert fitted == scored  # what is scored is train itself
+    on_train = json.loads(run("trivial", "--metadata", real / "train_metadata.csv", "--fit", "train", "--json"))
+    assert on_train.pop("fit") == "train" and scored.pop("fit") == "scored"
+    assert on_train == scored  # what is scored is train itself
 
 
 def test_trivial_submissions_pass_the_check(real, tmp_path):

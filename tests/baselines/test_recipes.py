@@ -1,4 +1,4 @@
-"""Recipes are chosen before anything heavy is loaded."""
+"""Recipes: importing them loads nothing heavy, and which epoch corresponds to the final model."""
 
 import subprocess
 import sys
@@ -16,5 +16,5 @@ def test_importing_recipes_loads_nothing_heavy():
 
 
 @pytest.mark.parametrize("epochs, final_epochs, epoch", [(200, 100, 100), (9, 9, 9), (4, 7, 4)])
-def test_the_epoch_that_stands_for_the_final_model(epochs, final_epochs, epoch):
+def test_the_epoch_that_corresponds_to_the_final_model(epochs, final_epochs, epoch):
     assert Recipe(1e-2, 1e-3, 8, epochs, final_epochs).oof_epoch == epoch

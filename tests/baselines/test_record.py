@@ -89,11 +89,14 @@ def requests(server):
 
 
 def test_the_dataset_by_one_command(dataset, server):
-    done = get()
-    assert done.exit_code == 0, done.output
-    assert done.stdout.endswith("Nothing is missing or wrong.\n") and "compared only with its own tables" in done.stdout
-    assert "files unpacked" not in done.stdout, "talk goes to stderr"
-    assert "14 files unpacked, 0 there already" in done.stderr
+    result = get()
+    assert result.exit_code == 0, result.output
+    assert (
+        result.stdout.endswith("Nothing is missing or wrong.\n")
+        and "compared only with its own tables" in result.stdout
+    )
+    assert "files unpacked" not in result.stdout, "talk goes to stderr"
+    assert "14 files unpacked, 0 there already" in result.stderr
     paths = files_in("DATA")
     assert set(dataset) < set(paths), "the archives stay"
     assert f"train_videos/{TAKES[0].name}.mov" in paths, "loose files get a folder"
@@ -124,19 +127,19 @@ def test_it_shows_what_comes_and_asks_first(dataset, server):
 ])  # fmt: skip
 def test_a_single_part(dataset, server, only, missing):
     """Files that were skipped on purpose are not reported as problems."""
-    done = get("--only", only)
-    assert done.exit_code == 0, done.output
+    result = get("--only", only)
+    assert result.exit_code == 0, result.output
     assert {path for path in files_in("DATA") if "/" not in path} == set(dataset) - missing
-    assert all(re.search(rf"^{name} .*will be skipped$", done.stderr, re.MULTILINE) for name in missing)
+    assert all(re.search(rf"^{name} .*will be skipped$", result.stderr, re.MULTILINE) for name in missing)
     assert not missing & set(requests(server))
 
 
 def test_files_missing_from_the_part_are_reported(dataset, server):
     dataset["train_videos.zip"] = pack({f"{TAKES[0].name}.mov": b"no video"})
     publish(server, dataset)
-    done = get("--only", "train")
-    assert done.exit_code == 1 and "5 of 6 train clips have no video" in done.stdout
-    assert "test clips have no video" not in done.stdout
+    result = get("--only", "train")
+    assert result.exit_code == 1 and "5 of 6 train clips have no video" in result.stdout
+    assert "test clips have no video" not in result.stdout
 
 
 @pytest.mark.parametrize("name, part", [
@@ -176,8 +179,8 @@ def test_an_interrupted_download_resumes(dataset, server):
     assert not Path("DATA/train_videos.zip").exists() and Path("DATA/.train_videos.zip.part").exists()
     server.breaks = []
     server.seen.clear()
-    done = get()
-    assert re.search(r"^train_videos\.zip .*will resume after 1\d\d\.\d kB$", done.stderr, re.MULTILINE)
+    result = get()
+    assert re.search(r"^train_videos\.zip .*will resume after 1\d\d\.\d kB$", result.stderr, re.MULTILINE)
     ranges = dict(server.seen)
     assert re.fullmatch(r"bytes=[1-9]\d+-", ranges[f"/api/records/{NUMBER}/files/train_videos.zip/content"])
     assert Path("DATA/train_videos.zip").read_bytes() == big["train_videos.zip"]
@@ -196,8 +199,8 @@ def test_the_md5_is_enough_to_resume(dataset, server, tag):
 def test_a_record_that_changed_in_between_is_fetched_again(dataset, server):
     name, content = "train_videos.zip", dataset["train_videos.zip"]
     download_part(name, b"of another file", '"one"\nmd5:' + "0" * 32)
-    done = get()
-    assert done.exit_code == 0 and re.search(rf"^{name} .*will be fetched$", done.stderr, re.MULTILINE)
+    result = get()
+    assert result.exit_code == 0 and re.search(rf"^{name} .*will be fetched$", result.stderr, re.MULTILINE)
     assert not [asked for _, asked in server.seen if asked] and Path("DATA", name).read_bytes() == content
 
 
@@ -246,8 +249,8 @@ def test_a_restricted_record(dataset, server, monkeypatch):
     monkeypatch.setenv(records.TOKEN, "another")
     refused(get(), 3, "answered 403", "may not read it, or the token has expired")
     monkeypatch.setenv(records.TOKEN, f" {TOKEN}\n")
-    done = get()
-    assert done.exit_code == 0 and TOKEN not in done.output
+    result = get()
+    assert result.exit_code == 0 and TOKEN not in result.output
 
 
 def test_a_record_that_lists_no_files_because_it_is_restricted(dataset, server):

@@ -1,4 +1,4 @@
-"""The paper's tables from a fabricated dataset in the official layout: every row, and what happens where features are
+"""The paper's tables from a generated dataset in the official layout: every row, and what happens if features are
 missing or wrong.
 """
 
@@ -79,9 +79,9 @@ def root(tmp_path):
     (tmp_path / "train.csv").write_text(metadata_csv(labels, FOLDS))
     ids = {"train": [f"clip{k:02}" for k in range(N)], "test": [f"test_{k:04}" for k in range(1, N_TEST + 1)]}
     (tmp_path / "test.csv").write_text("filename\n" + "".join(f"{clip}.mov\n" for clip in ids["test"]))
-    known = metadata_csv(truth["test"], FOLDS).splitlines()
+    rows = metadata_csv(truth["test"], FOLDS).splitlines()
     (tmp_path / "labelled.csv").write_text(
-        "\n".join([known[0], *(f"{clip}.mov,{row.partition(',')[2]}" for clip, row in zip(ids["test"], known[1:]))])
+        "\n".join([rows[0], *(f"{clip}.mov,{row.partition(',')[2]}" for clip, row in zip(ids["test"], rows[1:]))])
         + "\n"
     )
 
@@ -212,9 +212,9 @@ def test_a_row_s_figures_are_those_of_training(root, tmp_path):
     sources = [read_features(path, dataset.ids) for path in paths]
     logits = cross_validate(dataset, fuse(sources), PRESETS["fast"]["aggregate"], list(HEADS), [3]).logits
     pair = outcome.results[2]
-    for head, its in zip(HEADS, logits[:, 0]):
-        assert pair.heads[head] == json.loads(json.dumps(figures_with_intervals(dataset, softmax(its))))
-    # `train` knows nothing of this module; its protocol `retrain` is what the test table was made by.
+    for head, head_logits in zip(HEADS, logits[:, 0]):
+        assert pair.heads[head] == json.loads(json.dumps(figures_with_intervals(dataset, softmax(head_logits))))
+    # `train` with the protocol `retrain`, by which the paper's test table was made
     metrics = train.train(
         dataset,
         sources,
@@ -226,7 +226,7 @@ def test_a_row_s_figures_are_those_of_training(root, tmp_path):
         out=tmp_path / "run",
         test_protocol="retrain",
     )
-    # The published account is the same. Nested, a row chooses its epochs; a run has those of the model that it saves.
+    # The published account is the same. A row chooses its nested epochs; a run uses those of the model that it saves.
     assert metrics["published"] == pair.heads["mlp512"]["published"]
     assert {fold["epoch"] for fold in metrics["nested"]["folds"]} == {metrics["final"]["epochs"]}
     assert {key: metrics["final"][key] for key in ("alpha", "beta", "epochs")} == {
@@ -257,7 +257,7 @@ def labelled(base):
 
 @pytest.fixture
 def outcome_of(tmp_path):
-    """write(dataset): the files of one row of the paper's and one of our own, with these clips; nothing is trained."""
+    """write(dataset): the files of a row of the paper and a row of our own, for these clips; nothing is trained."""
 
     def write(dataset, labels=None):
         rng = np.random.default_rng(5)
@@ -311,7 +311,7 @@ def test_on_the_demo_there_are_no_differences(outcome_of, tmp_path):
     for name in ("results.txt", "results.csv", "results.tex"):
         content = (tmp_path / name).read_text()
         assert "difference" not in content and "+0." not in content
-    assert "0.311" in text  # the paper's own figures are there all the same
+    assert "0.311" in text  # the paper's own figures are still there
     assert (tmp_path / "results.tex").read_text().startswith("% These are the demo's")
 
 
@@ -342,23 +342,23 @@ def test_the_figure_names_both_accounts_and_holds_no_signature(outcome_of, monke
     assert "the demo's clips are invented" in texts
 
 
-# ------------------------------------------------------------------------- what is not there, or wrong
+# ----------------------------------------------------------------- missing and wrong features
 
 
 def test_missing_features_are_named_and_are_not_a_failure(root, tmp_path):
     data = root(*FEW)
     shutil.rmtree(data / "pre_extracted_test_data" / "HiCMAE_test")
     outcome = run(data, tmp_path / "out", test="test.csv")
-    why = {(one.row.name, one.part): one.why for one in outcome.not_run}
-    assert len(why) == 10 + 1 and not any(one.bad for one in outcome.not_run)
+    why = {(entry.row.name, entry.part): entry.why for entry in outcome.not_run}
+    assert len(why) == 10 + 1 and not any(entry.bad for entry in outcome.not_run)
     assert (
         why["CLIP", "train"] == "no features of CLIP"
         and why["VideoMAEv2 + HuBERT", "train"] == "no features of VideoMAEv2 and HuBERT"
     )
     assert why["HiCMAE", "test"] == "no features of HiCMAE"
-    assert outcome.results[-1].row.name == "HiCMAE" and outcome.results[-1].test is None  # validated all the same
-    told = json.loads((tmp_path / "out" / "results.json").read_text())["not_run"]
-    assert len(told) == 11 and all(one["why"] in outcome.text for one in told)
+    assert outcome.results[-1].row.name == "HiCMAE" and outcome.results[-1].test is None  # but validated
+    not_run = json.loads((tmp_path / "out" / "results.json").read_text())["not_run"]
+    assert len(not_run) == 11 and all(row["why"] in outcome.text for row in not_run)
     assert "has only ids" in outcome.text and outcome.results[0].test["figures"] is None
     assert check(
         tmp_path / "out" / "ImageBind-aggregate" / "submission.zip", [f"test_{k:04}" for k in range(1, N_TEST + 1)]
@@ -369,7 +369,7 @@ def test_a_clip_missing_in_one_encoder_refuses_only_its_rows(root, tmp_path):
     data = root(*FEW)
     (data / "pre_extracted_train_data" / "WavLM_large_train" / "clip07.npy").unlink()
     outcome = run(data, tmp_path / "out")
-    refused = {one.row.name: one.why for one in outcome.not_run if one.bad}
+    refused = {entry.row.name: entry.why for entry in outcome.not_run if entry.bad}
     assert set(refused) == {"WavLM", "ImageBind + WavLM"} and all(
         "1 of 72 clips have no features: clip07" in why for why in refused.values()
     )
@@ -390,15 +390,15 @@ def test_a_clip_missing_in_one_encoder_refuses_only_its_rows(root, tmp_path):
     assert result.exit_code == 1 and result.stdout == outcome.text and "Traceback" not in result.output
 
 
-def test_nothing_but_refused_rows(root, tmp_path):
+def test_only_refused_rows(root, tmp_path):
     data = root("WavLM_large")
     np.save(data / "pre_extracted_train_data" / "WavLM_large_train" / "clip07.npy", np.full((4, 13), np.nan))
     outcome = run(data, tmp_path / "out", test="labelled.csv")
-    assert outcome.results == [] and [one.row.name for one in outcome.not_run if one.bad] == ["WavLM"]
+    assert outcome.results == [] and [entry.row.name for entry in outcome.not_run if entry.bad] == ["WavLM"]
     assert "hold NaN or Infinity: clip07" in outcome.text and "trivial: single" in outcome.text
     assert {path.name for path in (tmp_path / "out").glob("results.*")} == {
         f"results.{kind}" for kind in ("txt", "csv", "tex", "json")
-    }, "no figure of nothing"
+    }, "without results, there is no figure"
     assert not list((tmp_path / "out").glob("*/figures.json"))
 
 
@@ -418,7 +418,7 @@ def test_presets_of_train_and_test_must_agree(root, tmp_path):
     for part in ("train", "test"):
         shutil.rmtree(data / f"pre_extracted_{part}_data")
     outcome = run(data, tmp_path / "out", test="labelled.csv")
-    (refused,) = [one for one in outcome.not_run if one.bad]
+    (refused,) = [entry for entry in outcome.not_run if entry.bad]
     assert (refused.row.name, refused.part) == ("WavLM", "test")
     assert 'preset is "reference", the model\'s "published"' in refused.why
     assert names(outcome) == ["WavLM"] and not (tmp_path / "out" / "WavLM-aggregate" / "submission.zip").exists()
@@ -426,13 +426,13 @@ def test_presets_of_train_and_test_must_agree(root, tmp_path):
 
 @pytest.mark.parametrize("visual, fits", [("videomaev2", False), ("imagebind", True)])
 def test_presets_within_a_row_must_agree_where_there_is_a_choice(root, tmp_path, visual, fits):
-    """ImageBind has only one preset, whose name says nothing about the others."""
+    """ImageBind has only one preset, so its preset need not be that of the other encoder."""
     data = root("ImageBind", "WavLM_large")
     own(data, visual, "reference"), own(data, "wavlm", "published")
     shutil.rmtree(data / "pre_extracted_train_data")
     outcome = run(data, tmp_path / "out")
-    refused = [one for one in outcome.not_run if one.bad]
-    assert ("VideoMAEv2 + WavLM" in [one.row.name for one in refused]) == (not fits)
+    refused = [entry for entry in outcome.not_run if entry.bad]
+    assert ("VideoMAEv2 + WavLM" in [entry.row.name for entry in refused]) == (not fits)
     assert ("ImageBind + WavLM" in names(outcome)) == fits
     if not fits:
         assert '"reference" and "published"' in refused[0].why and str(data / "train" / "wavlm") in refused[0].why
@@ -447,20 +447,20 @@ def test_our_own_folders_and_aggregated_files(root, tmp_path):
     outcome = run(data, tmp_path / "out")
     assert names(outcome) == ["ImageBind", "VideoSwin", "WavLM", "ImageBind + WavLM"]
     assert outcome.results[1].features[0]["statistics"] == list(STATISTICS)
-    (aggregated_alone,) = [one for one in outcome.not_run if one.row.name == "VideoSwin (subsampled)"]
+    (aggregated_alone,) = [entry for entry in outcome.not_run if entry.row.name == "VideoSwin (subsampled)"]
     assert not aggregated_alone.bad and "videoswin_static_features.npz" in aggregated_alone.why
     assert outcome.results[2].features[0]["path"] == str(official / "WavLM_large_train")
     assert f"{official / 'WavLM_large_train'} was used, not {data / 'train' / 'wavlm'}" in outcome.text
 
 
 @pytest.mark.parametrize(
-    "make, code, told",
+    "make, code, message",
     [
         (lambda base: base / "nowhere", 3, "no such folder"),
         (lambda base: (base / "empty").mkdir() or base / "empty", 1, "contains no features"),
     ],
 )
-def test_nothing_to_start_from(root, tmp_path, make, code, told):
+def test_nothing_to_start_from(root, tmp_path, make, code, message):
     result = CliRunner().invoke(
         main,
         [
@@ -474,37 +474,40 @@ def test_nothing_to_start_from(root, tmp_path, make, code, told):
         ],
     )
     assert (
-        result.exit_code == code and told in result.stderr and result.stdout == "" and not (tmp_path / "out").exists()
+        result.exit_code == code
+        and message in result.stderr
+        and result.stdout == ""
+        and not (tmp_path / "out").exists()
     )
 
 
-# ------------------------------------------------------------------------------------- going on
+# ------------------------------------------------------------------------------------- resuming
 
 
 def test_a_stopped_run_resumes_and_a_finished_one_does_nothing(root, tmp_path, monkeypatch):
     data = root(*FEW)
-    trained = []
+    rows = []  # the trained ones
 
-    def counted(*arguments, **options):
-        if len(trained) == 2 and options["title"] not in trained:
+    def count(*arguments, **options):
+        if len(rows) == 2 and options["title"] not in rows:
             raise KeyboardInterrupt
-        trained.append(options["title"])
+        rows.append(options["title"])
         return cross_validate(*arguments, **options)
 
-    monkeypatch.setattr(reproduce, "cross_validate", counted)
+    monkeypatch.setattr(reproduce, "cross_validate", count)
     with pytest.raises(KeyboardInterrupt):
         run(data, tmp_path / "out", test="labelled.csv")
-    assert trained == ["ImageBind", "WavLM"]
-    trained[:] = ["elsewhere"] * 3
+    assert rows == ["ImageBind", "WavLM"]
+    rows[:] = ["elsewhere"] * 3
     outcome = run(data, tmp_path / "out", test="labelled.csv")
-    assert trained[3:] == ["ImageBind + WavLM", "HiCMAE"]
-    before = {path: its for path, its in contents(tmp_path / "out").items() if path.parent.name}
+    assert rows[3:] == ["ImageBind + WavLM", "HiCMAE"]
+    before = {path: state for path, state in contents(tmp_path / "out").items() if path.parent.name}
     monkeypatch.setattr(reproduce, "fit_final", None)
     again = run(data, tmp_path / "out", test="labelled.csv")
-    assert len(trained) == 5 and again == outcome
+    assert len(rows) == 5 and again == outcome
     assert before == {
-        path: its for path, its in contents(tmp_path / "out").items() if path.parent.name
-    }  # not written again either
+        path: state for path, state in contents(tmp_path / "out").items() if path.parent.name
+    }  # and nothing is written again
     assert run(data, tmp_path / "other", test=None).results[0].heads == outcome.results[0].heads
 
 
@@ -526,7 +529,7 @@ def test_finished_folds_are_kept(root, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{"preset": "fast"}, {"seed": 1}])
-def test_another_preset_or_seed_is_refused_at_once(root, tmp_path, options):
+def test_another_preset_or_seed_is_refused_immediately(root, tmp_path, options):
     data = root("ImageBind")
     run(data, tmp_path / "out")
     before = contents(tmp_path / "out")
@@ -540,8 +543,12 @@ def test_changed_features_refuse_their_rows(root, tmp_path):
     run(data, tmp_path / "out")
     np.save(data / "pre_extracted_train_data" / "HiCMAE_train" / "clip00.npy", np.ones((3, 16), dtype=np.float32))
     outcome = run(data, tmp_path / "out")
-    (refused,) = [one for one in outcome.not_run if one.bad]
-    assert refused.row.name == "HiCMAE" and "another features" in refused.why and len(outcome.results) == 3
+    (refused,) = [entry for entry in outcome.not_run if entry.bad]
+    assert (
+        refused.row.name == "HiCMAE"
+        and "trained on different features (source 1)" in refused.why
+        and len(outcome.results) == 3
+    )
 
 
 def test_another_test_protocol_predicts_again(root, tmp_path, capfd):
@@ -553,7 +560,7 @@ def test_another_test_protocol_predicts_again(root, tmp_path, capfd):
     assert best["epochs"] == int(best["fitted_on"].rpartition(" ")[2]) and retrain["epochs"] == 3
     scored = run(data, tmp_path / "out", test="labelled.csv", test_protocol="best-fold")
     assert scored.results[0].test["figures"]["n"] == N_TEST
-    assert capfd.readouterr().err == ""  # the same clips: scored, not predicted again
+    assert capfd.readouterr().err == ""  # the clips are the same, so they are scored but not predicted again
     labelled = data.parent / "labelled.csv"
     labelled.write_text(labelled.read_text().replace("ang", "?").replace("fea", "ang").replace("?", "fea"))
     others = run(data, tmp_path / "out", test="labelled.csv", test_protocol="best-fold")
@@ -561,11 +568,11 @@ def test_another_test_protocol_predicts_again(root, tmp_path, capfd):
         dict(field.split(":", 1) for field in outcome.text.splitlines()[-1].split("|")) for outcome in (scored, others)
     )
     assert [name for name in now if now[name] != before[name]] == ["test_labels"], (
-        "a signature holds what figures are made of"
+        "a signature covers everything that figures depend on"
     )
 
 
-def test_a_full_disk_stops_all(root, tmp_path, monkeypatch):
+def test_a_full_disk_stops_all_rows(root, tmp_path, monkeypatch):
     data = root(*FEW)
 
     def full(path, _):
@@ -577,7 +584,7 @@ def test_a_full_disk_stops_all(root, tmp_path, monkeypatch):
 
 
 def test_killed_again_and_again(root, tmp_path, long):
-    """Real kills, up to the fifth second of each start; the result equals that of an uninterrupted run."""
+    """Real kills, up to five seconds after each start; the result equals that of an uninterrupted run."""
     if not long:
         pytest.skip("takes a minute: --long")
     data = root(*FEW)

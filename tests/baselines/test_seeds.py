@@ -1,4 +1,4 @@
-"""Several seeds in one pass: each comes out as alone, and all together as `decode` pools their score tables."""
+"""Several seeds in one pass: each gives the same model as alone, and the pooled model is that of `decode`."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from blemore_baselines.decoding import decoders
 from blemore_baselines.decoding.scores import log_softmax, read_models, softmax
 from blemore_baselines.decoding.thresholds import Thresholds, decode_thresholds
 from blemore_baselines.features import read_scores, runs_of
-from blemore_baselines.models import crossval
+from blemore_baselines.models import crossval, run_folder, seeds
 from blemore_baselines.predict import predict
 
 pytestmark = pytest.mark.usefixtures("quick", "one_thread")
@@ -49,17 +49,17 @@ def baselines(*arguments):
 
 
 @pytest.mark.parametrize("method, head", [("aggregate", "mlp256"), ("subsample", "linear")])
-def test_a_seed_among_others_is_what_it_is_alone(tiny, tmp_path, method, head):
+def test_a_seed_among_others_gives_the_same_model_as_alone(tiny, tmp_path, method, head):
     run(tiny, tmp_path / "five", range(5), method, head)
     run(tiny, tmp_path / "three", 3, method, head)
-    among, alone = tmp_path / "five" / "seed_3", tmp_path / "three"
-    assert sorted(contents(among)) == sorted(contents(alone))
-    assert oof(among) == pytest.approx(oof(alone), abs=1e-5)
+    together, alone = tmp_path / "five" / "seed_3", tmp_path / "three"
+    assert sorted(contents(together)) == sorted(contents(alone))
+    assert oof(together) == pytest.approx(oof(alone), abs=1e-5)
     others = [np.abs(oof(tmp_path / "five" / f"seed_{seed}") - oof(alone)).max() for seed in (0, 1, 2, 4)]
     assert min(others) > 1e-2
-    models = [load_file(folder / "model.safetensors") for folder in (among, alone)]
+    models = [load_file(folder / "model.safetensors") for folder in (together, alone)]
     assert all(models[0][name] == pytest.approx(values, abs=1e-5) for name, values in models[1].items())
-    assert (among / "config.json").read_bytes() == (alone / "config.json").read_bytes()
+    assert (together / "config.json").read_bytes() == (alone / "config.json").read_bytes()
 
 
 def test_mean_and_spread_by_hand(tiny, tmp_path):
@@ -75,7 +75,7 @@ def test_mean_and_spread_by_hand(tiny, tmp_path):
         assert seeds["over_seeds"][metric]["mean"] == pytest.approx(statistics.mean(values))
         assert seeds["over_seeds"][metric]["std"] == pytest.approx(statistics.stdev(values))
     scores = [row["score"] for row in seeds["by_seed"]]
-    assert len(set(scores)) > 1  # else nothing was shown
+    assert len(set(scores)) > 1  # otherwise the test shows nothing
 
 
 # ------------------------------------------------------------------------------- all together
@@ -88,12 +88,12 @@ def pooled(tiny, tmp_path):
     return tmp_path / "run"
 
 
-def test_the_figures_are_those_of_decode_with_the_files_listed(tiny, pooled, tmp_path):
-    metrics, listed = json.loads((pooled / "metrics.json").read_text()), []
+def test_the_figures_are_those_of_decode_with_each_seed_s_file(tiny, pooled, tmp_path):
+    metrics, files = json.loads((pooled / "metrics.json").read_text()), []
     for seed in (0, 1):
-        listed += ["--scores", pooled / f"seed_{seed}" / "oof_logits.csv"]
+        files += ["--scores", pooled / f"seed_{seed}" / "oof_logits.csv"]
     for decoder, own in (("thresholds", metrics), ("structured", metrics["structured"])):
-        for scores in (listed, ["--scores", pooled]):
+        for scores in (files, ["--scores", pooled]):
             options = ["--metadata", tiny.train, "--decoder", decoder, "--report", tmp_path / "report.json"]
             decoded = baselines("decode", *options, *scores)
             assert decoded.exit_code == 0, decoded.output
@@ -102,7 +102,7 @@ def test_the_figures_are_those_of_decode_with_the_files_listed(tiny, pooled, tmp
         assert f"{pooled}: 2 seeds, fused as separate models: seed_0, seed_1" in decoded.stderr
 
 
-def test_prediction_is_what_decode_makes_of_the_seeds_scores(tiny, pooled, tmp_path):
+def test_predict_equals_decode_of_the_seeds_scores(tiny, pooled, tmp_path):
     ids = ["--ids", tiny.test]
     predicted = baselines(
         "predict", "--model", pooled, "--features", tiny.sound_test, *ids, "--out", tmp_path / "p.zip"
@@ -117,11 +117,11 @@ def test_prediction_is_what_decode_makes_of_the_seeds_scores(tiny, pooled, tmp_p
     assert (tmp_path / "p.expected.csv").read_bytes() == (tmp_path / "d.expected.csv").read_bytes()
     by_seed = []
     for seed in (0, 1):
-        alone, _ = predict(pooled / f"seed_{seed}", [tiny.sound_test], tiny.test_ids)
-        assert read_scores(pooled / f"seed_{seed}", tiny.test_ids, test=True).X == pytest.approx(alone)
-        by_seed.append(alone)
+        logits, _ = predict(pooled / f"seed_{seed}", [tiny.sound_test], tiny.test_ids)
+        assert read_scores(pooled / f"seed_{seed}", tiny.test_ids, test=True).X == pytest.approx(logits)
+        by_seed.append(logits)
     mean = read_scores(tmp_path / "p.logits.csv", tiny.test_ids).X
-    assert mean == pytest.approx(np.mean([log_softmax(one) for one in by_seed], axis=0), abs=1e-6)
+    assert mean == pytest.approx(np.mean([log_softmax(logits) for logits in by_seed], axis=0), abs=1e-6)
 
 
 def test_thresholds_decode_the_mean_of_the_seeds_probabilities(tiny, tmp_path):
@@ -135,14 +135,14 @@ def test_thresholds_decode_the_mean_of_the_seeds_probabilities(tiny, tmp_path):
     assert spec["decoder"] == decoders.fit("thresholds", tiny.dataset, models).spec
 
 
-def test_actors_are_normalised_for_each_seed_alike(tiny, tmp_path):
+def test_all_seeds_normalise_actors_in_the_same_way(tiny, tmp_path):
     metrics = run(tiny, tmp_path / "run", [0, 1], normalise="centre")
     assert metrics["normalise"] == {"method": "centre", "account": "transductive"}
     actors = ["a"] * 4 + ["b"] * 4
     logits, _ = predict(tmp_path / "run", [tiny.sound_test], tiny.test_ids, actors)
     alone, _ = predict(tmp_path / "run" / "seed_1", [tiny.sound_test], tiny.test_ids, actors)
     assert (logits[1] == alone).all()
-    with pytest.raises(ValidationError, match="expected to be told who is in each clip"):
+    with pytest.raises(ValidationError, match="expected the actor of each clip"):
         predict(tmp_path / "run", [tiny.sound_test], tiny.test_ids)
 
 
@@ -153,11 +153,20 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("step", ["cross_validate", "_save_model", "_folds_csv", "_pool", "_over_seeds"])
+@pytest.mark.parametrize(
+    "module, step",
+    [
+        (train, "cross_validate"),
+        (train, "save_model"),
+        (run_folder, "_folds_csv"),
+        (train, "pool"),
+        (seeds, "_over_seeds"),
+    ],
+)
 @pytest.mark.parametrize("call", [1, 2])
-def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tiny, tmp_path, monkeypatch, step, call):
+def test_an_interrupted_run_resumes_to_the_same_bytes(tiny, tmp_path, monkeypatch, module, step, call):
     run(tiny, tmp_path / "whole", [0, 1])
-    original, calls = getattr(train, step), []
+    original, calls = getattr(module, step), []
 
     def stop(*arguments, **options):
         calls.append(step)
@@ -166,8 +175,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tiny, tmp_path, monkey
         return original(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, step, stop)
-        if call == 1 or step not in ("cross_validate", "_pool", "_over_seeds"):  # which are called once
+        patch.setattr(module, step, stop)
+        if call == 1 or step not in ("cross_validate", "pool", "_over_seeds"):  # these are called once
             with pytest.raises(Stopped):
                 run(tiny, tmp_path / "run", [0, 1])
             assert not (tmp_path / "run" / "metrics.json").exists()
@@ -188,21 +197,24 @@ def test_a_run_of_other_seeds_is_refused(tiny, tmp_path, before, now):
     assert contents(tmp_path / "run") == files
 
 
-@pytest.mark.parametrize("seeds, options", [([], {}), ([1, 1], {}), ([0, 1], {"test_protocol": "retrain"})])
-def test_seeds_that_make_no_sense(tiny, tmp_path, seeds, options):
+@pytest.mark.parametrize("numbers, options", [([], {}), ([1, 1], {}), ([0, 1], {"test_protocol": "retrain"})])
+def test_invalid_seeds(tiny, tmp_path, numbers, options):
     with pytest.raises(ValueError, match="expected different seeds, and the protocol pooled"):
-        run(tiny, tmp_path / "run", seeds, **options)
+        run(tiny, tmp_path / "run", numbers, **options)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     "options, says",
     [
-        (["--seeds", "4-0"], "'4-0' is no seed or range of seeds; expected numbers and ranges such as 0-4 or 0,3,7-9"),
-        (["--seeds", ""], "'' is no seed"),
-        (["--seeds", "-3"], "'-3' is no seed"),
-        (["--seeds", "0-4,x"], "'x' is no seed"),
-        (["--seeds", "0-999999999"], "'0-999999999' is no seed"),
+        (
+            ["--seeds", "4-0"],
+            "'4-0' is not a seed or a range of seeds; expected numbers and ranges such as 0-4 or 0,3,7-9",
+        ),
+        (["--seeds", ""], "'' is not a seed"),
+        (["--seeds", "-3"], "'-3' is not a seed"),
+        (["--seeds", "0-4,x"], "'x' is not a seed"),
+        (["--seeds", "0-999999999"], "'0-999999999' is not a seed"),
         (["--seeds", "0-4,3,1"], "has 1, 3 more than once; expected each seed once"),
         (["--seeds", "0-4", "--seed", "0"], "--seed and --seeds exclude each other"),
         (["--seeds", "0-4", "--test-protocol", "retrain"], "--seeds goes with --test-protocol pooled"),
@@ -215,7 +227,7 @@ def test_mistakes_on_the_command_line(tiny, tmp_path, options, says):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_command_trains_them(tiny, tmp_path):
+def test_the_command_trains_all_seeds(tiny, tmp_path):
     common = ["--metadata", tiny.train, "--features", tiny.sound, "--out", tmp_path / "run", "--head", "linear"]
     result = baselines("train", *common, "--seeds", "7,0-1")
     assert result.exit_code == 0, result.output
@@ -224,7 +236,7 @@ def test_the_command_trains_them(tiny, tmp_path):
     assert [line.split()[0] for line in last.splitlines()[2:8]] == ["7", "0", "1", "mean", "standard", "all"], last
 
 
-def test_a_seed_whose_folder_is_gone_is_missed(tiny, tmp_path):
+def test_a_missing_seed_folder_is_named(tiny, tmp_path):
     pooled = tmp_path / "run"
     run(tiny, pooled, [0, 1])
     shutil.rmtree(pooled / "seed_1")
@@ -246,6 +258,6 @@ def test_folders_of_several_trainings_do_not_mix(tiny, tmp_path):
 def test_scores_and_test_scores_are_paired_seed_by_seed(tiny, tmp_path):
     pooled = tmp_path / "run"
     run(tiny, pooled, [0, 1])
-    one = ["--test-scores", pooled / "seed_0" / "oof_logits.csv"]
-    result = baselines("decode", "--metadata", tiny.train, "--scores", pooled, *one, "--out", tmp_path / "d.zip")
+    test = ["--test-scores", pooled / "seed_0" / "oof_logits.csv"]
+    result = baselines("decode", "--metadata", tiny.train, "--scores", pooled, *test, "--out", tmp_path / "d.zip")
     assert result.exit_code == 2 and "2 --scores but 1 --test-scores" in result.stderr

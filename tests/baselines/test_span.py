@@ -1,4 +1,4 @@
-"""Rows in a basis of their span: what a head can tell apart stays, and no coordinate holds more than its share."""
+"""Rows in a basis of their span: inner products are preserved, and no coordinate dominates."""
 
 import numpy as np
 import pytest
@@ -8,20 +8,20 @@ from blemore_baselines.models.basis import span_basis
 
 def rows(n, dim, seed=0):
     X = np.random.default_rng(seed).normal(size=(n, dim))
-    return (X - X.mean(axis=0)).astype(np.float32)  # as a scaler leaves them: their span has n - 1 dimensions
+    return (X - X.mean(axis=0)).astype(np.float32)  # centred, as by a scaler: their span has n - 1 dimensions
 
 
-def test_products_of_rows_stay_and_entries_have_a_mean_square_of_one():
+def test_products_of_rows_are_preserved_and_entries_have_a_mean_square_of_one():
     X = rows(30, 200)
     basis = span_basis(X, 1024)
     assert basis.shape == (200, 29) and basis.dtype == np.float32
-    turned = X @ basis
-    assert np.mean(turned**2) == pytest.approx(1, rel=1e-4)
+    rotated = X @ basis
+    assert np.mean(rotated**2) == pytest.approx(1, rel=1e-4)
     products = X @ X.T
-    assert np.allclose(turned @ turned.T * np.trace(products) / turned.size, products, atol=1e-4 * products.max())
+    assert np.allclose(rotated @ rotated.T * np.trace(products) / rotated.size, products, atol=1e-4 * products.max())
 
 
-def test_a_part_of_the_span_is_orthogonal_and_inside_of_it():
+def test_a_basis_of_a_part_is_orthogonal_and_inside_the_span():
     X = rows(30, 200)
     basis = span_basis(X, 5)
     gram = basis.T @ basis
@@ -31,7 +31,7 @@ def test_a_part_of_the_span_is_orthogonal_and_inside_of_it():
 
 
 def test_no_coordinate_is_a_principal_axis():
-    """One direction has 10,000 times the variance of any other: turned at random, it is spread over all coordinates."""
+    """One direction has 10,000 times the variance of any other; the random rotation spreads it over all coordinates."""
     X = rows(41, 100)
     X[:, 0] *= 100
     energy = np.sum((X @ span_basis(X, 40)) ** 2, axis=0)
@@ -46,7 +46,7 @@ def test_the_same_rows_and_seed_give_the_same_basis():
 
 
 @pytest.mark.parametrize("n, dim, most", [(30, 29, 1024), (30, 8, 8), (1, 9, 8), (30, 200, 0)])
-def test_nothing_to_gain(n, dim, most):
+def test_there_is_no_basis_that_would_gain_nothing(n, dim, most):
     assert span_basis(rows(n, dim), most) is None
 
 

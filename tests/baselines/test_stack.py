@@ -1,4 +1,4 @@
-"""Models trained side by side become what the loop makes of each alone."""
+"""Models trained side by side equal those that the loop trains one by one."""
 
 from contextlib import contextmanager
 
@@ -53,25 +53,25 @@ def check_against_the_loop(data, seeds, recipe, captured=False):
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_members_of_every_length_become_what_they_become_alone(recipe):
-    # At a batch of 16, 40 rows: two batches and a half; 33: a last batch of one row; 5: a batch that is not full; 64:
-    # four full ones.
+def test_members_of_any_length_equal_the_loop(recipe):
+    # With a batch size of 16, 40 rows make two and a half batches; 33 a last batch of one row; 5 one incomplete batch;
+    # 64 four full batches.
     check_against_the_loop([rows(40), rows(33, seed=1), rows(5, seed=2), rows(64, seed=3)], [3, 1, 4, 1], recipe)
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_members_become_the_same_by_way_of_a_gpus_buffers(recipe, monkeypatch):
+def test_members_trained_in_a_gpu_s_buffers_equal_the_loop(recipe, monkeypatch):
     actives = []
     monkeypatch.setattr(CapturedSteps, "_run", lambda steps, active: actives.append(active) or steps._train(active))
     data = [rows(40), rows(33, seed=1), rows(5, seed=2), rows(64, seed=3)]
     check_against_the_loop(data, [3, 1, 4, 1], recipe, captured=True)
-    # All four begin an epoch; those with more batches than others go on without them.
+    # All four begin an epoch; those with more batches continue without the others.
     first = {16: [4, 3, 3, 1], 32: [4, 3], 128: [4], 512: [4]}[recipe.batch_size]
     assert actives == first * recipe.epochs
 
 
 def test_a_step_is_plain_then_captured_then_replayed(monkeypatch):
-    """In this order, once for each number of members. A capture itself computes nothing, so it is replayed as well."""
+    """In this order, for each number of members. A capture computes nothing, so it is also replayed."""
     events = []
 
     class Graph:
@@ -99,11 +99,11 @@ def test_a_step_is_plain_then_captured_then_replayed(monkeypatch):
     assert events[len(full) + 1 :] == ["replayed"] * 3 + ["capture", (1, 4), "captured", "replayed"]
 
 
-def test_wide_rows_become_what_they_become_alone():
+def test_wide_rows_equal_the_loop():
     check_against_the_loop([rows(70, dim=300), rows(64, dim=300, seed=1)], [0, 1], PRESETS["fast"]["aggregate"])
 
 
-def test_rows_whose_probabilities_are_below_the_floor():
+def test_probabilities_below_the_floor_equal_the_loop():
     data = rows(40, size=20)
     with torch.no_grad():
         assert (torch.softmax(build_head("linear", 7, 3)(torch.from_numpy(data.X)), dim=1) < FLOOR).any()
@@ -113,9 +113,9 @@ def test_rows_whose_probabilities_are_below_the_floor():
 @pytest.mark.parametrize("span", [None, 10, 1024])
 @pytest.mark.parametrize("aggregated", [True, False], ids=["aggregate", "subsample"])
 @pytest.mark.parametrize("head", HEADS)
-def test_a_fold_s_out_of_fold_logits_are_those_of_its_model_by_the_loop(tiny, head, aggregated, span):
-    """The way of `--test-protocol best-fold`: of all epochs, folds and seeds, with several rows per clip if not
-    aggregated.
+def test_a_fold_s_out_of_fold_logits_are_those_of_a_model_trained_by_the_loop(tiny, head, aggregated, span):
+    """As `--test-protocol best-fold` requires: for all epochs, folds and seeds, with several rows per clip unless they
+    are aggregated.
     """
     features, recipe = tiny.read(tiny.sound, aggregated=aggregated), Recipe(1e-2, 1e-3, 8, 3, 3, span)
     assert aggregated == (len(features.X) == len(tiny.dataset.ids))
@@ -152,8 +152,8 @@ def test_seeds_on_the_same_rows_share_them():
     assert not torch.equal(ends[0], ends[1]) and not torch.equal(ends[1], ends[2])
 
 
-def test_all_folds_in_one_stack_are_the_folds_one_by_one(tiny, monkeypatch):
-    # One stack of all folds is what a GPU gets.
+def test_all_folds_in_one_stack_equal_the_folds_one_by_one(tiny, monkeypatch):
+    # A GPU trains all folds in one stack.
     features, recipe = tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 3, 3)
     arguments = (tiny.dataset, features, recipe, ["linear", "mlp256"], [0, 7])
     apart = cross_validate(*arguments)
@@ -164,7 +164,7 @@ def test_all_folds_in_one_stack_are_the_folds_one_by_one(tiny, monkeypatch):
     assert apart.logits.shape == (2, 2, 3, 36, 6) and apart.losses[0].shape == (2, 2, 3)
 
 
-def test_each_head_and_seed_stands_where_it_should(tiny):
+def test_each_head_and_seed_is_at_its_own_index(tiny):
     features, recipe = tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 3, 3)
     both = cross_validate(tiny.dataset, features, recipe, ["mlp256", "linear"], [4, 9]).logits
     for h, head in enumerate(("mlp256", "linear")):

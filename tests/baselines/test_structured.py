@@ -34,39 +34,39 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def world(n, seed, noise=0.15):
-    """Clips whose scores are their soft label plus noise: labels (N,), logits (N, 6), the true posterior (N, 36)."""
+    """Clips whose scores are their soft label plus noise: labels (N,), scores (N, 6), the true posterior (N, 36)."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, len(LABELS), size=n)
-    seen = TARGETS[labels] + noise * rng.normal(size=(n, len(EMOTIONS)))
-    distances = ((seen[:, None, :] - TARGETS[None]) ** 2).sum(axis=2)
-    return labels, seen, softmax(-distances / (2 * noise**2))
+    signals = TARGETS[labels] + noise * rng.normal(size=(n, len(EMOTIONS)))
+    distances = ((signals[:, None, :] - TARGETS[None]) ** 2).sum(axis=2)
+    return labels, signals, softmax(-distances / (2 * noise**2))
 
 
 SAME_SET = SET_OF_LABEL[:, None] == SET_OF_LABEL[None, :]  # (36, 36)
 
 
-def expected_score(truth, decided, share, weight=0.5):
-    """The expected score of decided labels (N,) if the clips' labels are drawn from `truth` (N, 36)."""
-    rows = np.arange(len(decided))
-    presence = (truth @ SAME_SET)[rows, decided]
-    salience = np.where(decided >= len(EMOTIONS), truth[rows, decided], 0)
+def expected_score(truth, decisions, share, weight=0.5):
+    """The expected score of decisions (N,) if the clips' labels are drawn from `truth` (N, 36)."""
+    rows = np.arange(len(decisions))
+    presence = (truth @ SAME_SET)[rows, decisions]
+    salience = np.where(decisions >= len(EMOTIONS), truth[rows, decisions], 0)
     return float((weight * presence + (1 - weight) * salience / share).mean())
 
 
 @pytest.mark.parametrize("noise", [0.15, 0.3])
 def test_nearly_optimal_where_thresholds_are_not(noise):
-    labels, seen, truth = world(30_000, seed=1, noise=noise)
+    labels, signals, truth = world(30_000, seed=1, noise=noise)
     train, test = slice(0, 20_000), slice(20_000, None)
-    logits = seen / noise**2 / 4  # more or less as sure as it is right
+    logits = signals / noise**2 / 4  # more or less as sure as it is right
     (logs,) = log_probabilities([logits], ["model"])
     model = fit(logs[train], labels[train], strength=1.0)
     best = expected_score(truth[test], decide(truth[test], model.share)[0], model.share)
-    ours = expected_score(truth[test], decide(posterior(model, logs[test]), model.share)[0], model.share)
+    model_score = expected_score(truth[test], decide(posterior(model, logs[test]), model.share)[0], model.share)
     probabilities = softmax(logits)
     of_all = fit_exact(probabilities[train], labels[train]).thresholds
-    theirs = expected_score(truth[test], decode_thresholds(probabilities[test], of_all), model.share)
-    assert 0 <= best - ours < 0.002
-    assert best - theirs > 0.01
+    threshold_score = expected_score(truth[test], decode_thresholds(probabilities[test], of_all), model.share)
+    assert 0 <= best - model_score < 0.002
+    assert best - threshold_score > 0.01
 
 
 # Each of the 36 answers against each of the 36 truths, by the metrics' own counting
@@ -76,10 +76,13 @@ COUNTS = [[count(np.array([answer]), np.array([true])) for true in range(len(LAB
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0.05, 1), st.floats(0.05, 5))
 def test_no_other_decision_has_a_higher_expected_score(seed, weight, share, evenness):
     truth = np.random.default_rng(seed).dirichlet(np.full(len(LABELS), evenness), size=2)
-    decided, expected = decide(truth, share, weight)
-    for row, label, gain in zip(truth, decided, expected):
+    decisions, expected = decide(truth, share, weight)
+    for row, label, gain in zip(truth, decisions, expected):
         gains = [
-            sum(p * (weight * one.presence + (1 - weight) * one.salience / share) for p, one in zip(row, counts))
+            sum(
+                p * (weight * outcome.presence + (1 - weight) * outcome.salience / share)
+                for p, outcome in zip(row, counts)
+            )
             for counts in COUNTS
         ]
         assert gain == pytest.approx(max(gains)) and gains[label] == pytest.approx(gain)
@@ -100,7 +103,7 @@ def test_the_decision_by_hand():
 
 
 def test_weights_0_and_1_are_best_at_their_own_metric():
-    labels, seen, truth = world(4000, seed=2, noise=0.3)
+    labels, signals, truth = world(4000, seed=2, noise=0.3)
     share = float((labels >= len(EMOTIONS)).mean())
     by_weight = {weight: decide(truth, share, weight)[0] for weight in (0, 0.5, 1)}
     for weight, own in by_weight.items():
@@ -115,54 +118,54 @@ def test_weights_0_and_1_are_best_at_their_own_metric():
 def test_each_clip_can_have_a_share_of_its_own():
     truth = np.random.default_rng(0).dirichlet(np.ones(len(LABELS)), size=9000)  # in several chunks
     shares = np.where(np.arange(9000) % 2, 0.2, 0.9)
-    decided, expected = decide(truth, shares)
+    decisions, expected = decide(truth, shares)
     for share in (0.2, 0.9):
         label, gain = decide(truth[shares == share], share)
-        assert (decided[shares == share] == label).all() and expected[shares == share] == pytest.approx(gain)
+        assert (decisions[shares == share] == label).all() and expected[shares == share] == pytest.approx(gain)
 
 
 def test_a_fold_is_decided_without_its_labels():
-    labels, seen, _ = world(240, seed=3)
+    labels, signals, _ = world(240, seed=3)
     folds = np.arange(240) % 4
-    before = cross_validate(3 * seen, labels, folds)
-    changed = labels.copy()
-    changed[folds == 2] = np.random.default_rng(0).permutation(labels[folds == 2])
-    after = cross_validate(3 * seen, changed, folds)
+    before = cross_validate(3 * signals, labels, folds)
+    permuted_labels = labels.copy()
+    permuted_labels[folds == 2] = np.random.default_rng(0).permutation(labels[folds == 2])
+    after = cross_validate(3 * signals, permuted_labels, folds)
     assert np.array_equal(before.posterior[folds == 2], after.posterior[folds == 2])
     assert not np.array_equal(before.posterior[folds == 1], after.posterior[folds == 1])
 
 
 def test_the_order_of_emotions_does_not_matter():
-    labels, seen, _ = world(1500, seed=4)
+    labels, signals, _ = world(1500, seed=4)
     renamed = np.array([3, 1, 4, 0, 2, 5])  # emotion i becomes renamed[i]; neutral stays
-    new_seen = np.empty_like(seen)
-    new_seen[:, renamed] = seen
+    new_signals = np.empty_like(signals)
+    new_signals[:, renamed] = signals
     index = {tuple(np.round(target, 2)): k for k, target in enumerate(TARGETS)}
     new_label = np.empty(len(LABELS), dtype=int)
     for k, target in enumerate(TARGETS):
         moved = np.empty_like(target)
         moved[renamed] = target
         new_label[k] = index[tuple(np.round(moved, 2))]
-    model, other = fit(3 * seen, labels, 3.0), fit(3 * new_seen, new_label[labels], 3.0)
-    assert posterior(other, 3 * new_seen)[:, new_label] == pytest.approx(posterior(model, 3 * seen), abs=1e-6)
-    decided, _ = decide(posterior(model, 3 * seen), model.share)
-    decided_anew, _ = decide(posterior(other, 3 * new_seen), other.share)
-    assert (new_label[decided] == decided_anew).all()
+    model, other = fit(3 * signals, labels, 3.0), fit(3 * new_signals, new_label[labels], 3.0)
+    assert posterior(other, 3 * new_signals)[:, new_label] == pytest.approx(posterior(model, 3 * signals), abs=1e-6)
+    decisions, _ = decide(posterior(model, 3 * signals), model.share)
+    new_decisions, _ = decide(posterior(other, 3 * new_signals), other.share)
+    assert (new_label[decisions] == new_decisions).all()
 
 
 @pytest.mark.parametrize("case", ["equal logits", "a class never present", "ten clips", "very sure"])
 def test_odd_data_gives_a_proper_posterior(case):
-    labels, seen, _ = world(200, seed=5)
+    labels, signals, _ = world(200, seed=5)
     if case == "equal logits":
-        seen = np.zeros_like(seen)
+        signals = np.zeros_like(signals)
     if case == "a class never present":
         labels[labels == 5] = 0
     if case == "ten clips":
-        labels, seen = np.arange(3, 13), seen[:10]
-    logs = log_probabilities([seen * (1e4 if case == "very sure" else 3)], ["model"])
+        labels, signals = np.arange(3, 13), signals[:10]
+    logs = log_probabilities([signals * (1e4 if case == "very sure" else 3)], ["model"])
     folds = np.arange(len(labels)) % 3
-    for found in (posterior(fit(logs, labels, 1.0), logs), cross_validate(logs, labels, folds).posterior):
-        assert np.isfinite(found).all() and found.sum(axis=1) == pytest.approx(1) and (found >= 0).all()
+    for result in (posterior(fit(logs, labels, 1.0), logs), cross_validate(logs, labels, folds).posterior):
+        assert np.isfinite(result).all() and result.sum(axis=1) == pytest.approx(1) and (result >= 0).all()
     if case == "equal logits":  # every clip alike: as often as labels occur, pulled together
         assert fit(logs, labels, 1.0).inverse_temperatures == [0]
         assert set_probabilities(posterior(fit(logs, labels, 1e-6), logs))[0] == pytest.approx(
@@ -173,11 +176,11 @@ def test_odd_data_gives_a_proper_posterior(case):
 
 
 def test_the_slope_and_curvature_of_the_loss_are_right():
-    labels, seen, _ = world(150, seed=8)
+    labels, signals, _ = world(150, seed=8)
     theta = posterior_module._CENTRE + 0.3 * torch.from_numpy(
         np.random.default_rng(0).normal(size=len(posterior_module._CENTRE))
     )
-    terms = posterior_module._terms(3 * seen, labels)
+    terms = posterior_module._terms(3 * signals, labels)
     at = posterior_module._loss(theta, terms, 2.0)
     for k in range(0, len(theta), 11):
         step = torch.zeros_like(theta)
@@ -196,31 +199,31 @@ def test_the_slope_and_curvature_of_the_loss_are_right():
 
 
 def test_an_inverse_temperature_has_the_least_cross_entropy():
-    labels, seen, _ = world(300, seed=9)
-    (logs,) = log_probabilities([7 * seen], ["model"])
+    labels, signals, _ = world(300, seed=9)
+    (logs,) = log_probabilities([7 * signals], ["model"])
     loss = lambda a: -(TARGETS[labels] * np.log(softmax(a * logs))).sum(axis=1).mean()  # noqa: E731
-    found = inverse_temperature(logs, labels)
-    assert 0 < found < 1024 and loss(found) < min(loss(found * 0.99), loss(found * 1.01))
-    assert inverse_temperature(4 * logs, labels) == pytest.approx(found / 4, rel=1e-5)
+    inverse = inverse_temperature(logs, labels)
+    assert 0 < inverse < 1024 and loss(inverse) < min(loss(inverse * 0.99), loss(inverse * 1.01))
+    assert inverse_temperature(4 * logs, labels) == pytest.approx(inverse / 4, rel=1e-5)
 
 
 def test_a_model_that_is_uninformed_or_inverted_has_no_weight():
-    labels, seen, _ = world(3000, seed=9)
+    labels, signals, _ = world(3000, seed=9)
     assert inverse_temperature(np.random.default_rng(0).normal(size=(3000, 6)), labels) < 0.1
-    assert inverse_temperature(-3 * seen, labels) == 0
+    assert inverse_temperature(-3 * signals, labels) == 0
     assert inverse_temperature(np.full((3000, 6), -np.log(6)), labels) == 0
 
 
 @pytest.mark.parametrize("sharper", [1e-4, 20, 1000])
 def test_sharpness_of_a_model_does_not_matter(sharper):
-    labels, seen, _ = world(400, seed=10)
-    noisy = seen + 0.1 * np.random.default_rng(0).normal(size=seen.shape)
+    labels, signals, _ = world(400, seed=10)
+    noisy = signals + 0.1 * np.random.default_rng(0).normal(size=signals.shape)
     noisy[::5], lifted = (
         np.nan,
         np.arange(400)[:, None] % 7,
     )  # clips that it does not know; a number added to a clip's logits
     plain, other = (
-        log_probabilities([3 * seen, logits], ["one", "two"]) for logits in (3 * noisy, 3 * sharper * noisy + lifted)
+        log_probabilities([3 * signals, logits], ["one", "two"]) for logits in (3 * noisy, 3 * sharper * noisy + lifted)
     )
     assert posterior(fit(other, labels, 3.0), other) == pytest.approx(
         posterior(fit(plain, labels, 3.0), plain), abs=1e-6
@@ -229,8 +232,8 @@ def test_sharpness_of_a_model_does_not_matter(sharper):
 
 @pytest.mark.parametrize("sharper", [1.0, 1.13, 2.0, 50.0])
 def test_new_scores_that_are_sharper_are_decoded_as_if_they_were_not(sharper):
-    labels, seen, _ = world(400, seed=14, noise=0.3)
-    (logs,) = log_probabilities([3 * seen], ["model"])
+    labels, signals, _ = world(400, seed=14, noise=0.3)
+    (logs,) = log_probabilities([3 * signals], ["model"])
     model = fit(logs, labels, 3.0)
     assert excess(model, sharper * logs) == pytest.approx([sharper])
     assert posterior(model, sharper * logs) == pytest.approx(posterior(model, logs), abs=1e-9)
@@ -238,8 +241,8 @@ def test_new_scores_that_are_sharper_are_decoded_as_if_they_were_not(sharper):
 
 
 def test_each_model_s_scores_are_divided_separately():
-    labels, seen, _ = world(400, seed=14, noise=0.3)
-    logs = log_probabilities([3 * seen, 2 * seen[::-1]], ["one", "two"])
+    labels, signals, _ = world(400, seed=14, noise=0.3)
+    logs = log_probabilities([3 * signals, 2 * signals[::-1]], ["one", "two"])
     model = fit(logs, labels, 3.0)
     new = np.stack([logs[0], 1.5 * logs[1]])
     assert excess(model, new) == pytest.approx([1, 1.5])
@@ -260,28 +263,28 @@ def test_the_spread_by_hand():
 
 @pytest.mark.parametrize("clips", [1, 99])
 def test_few_clips_are_not_divided(clips):
-    labels, seen, _ = world(400, seed=14, noise=0.3)
-    model = fit(3 * seen, labels, 3.0)
-    assert excess(model, 60 * seen[:clips]) == [1]
-    one_by_one = np.vstack([posterior(model, 60 * row[None]) for row in seen[:clips]])
-    assert posterior(model, 60 * seen[:clips]) == pytest.approx(one_by_one)
+    labels, signals, _ = world(400, seed=14, noise=0.3)
+    model = fit(3 * signals, labels, 3.0)
+    assert excess(model, 60 * signals[:clips]) == [1]
+    one_by_one = np.vstack([posterior(model, 60 * row[None]) for row in signals[:clips]])
+    assert posterior(model, 60 * signals[:clips]) == pytest.approx(one_by_one)
 
 
 def test_less_sharp_scores_do_not_raise_confidence():
-    labels, seen, _ = world(400, seed=14, noise=0.3)
-    model = fit(3 * seen, labels, 3.0)
-    for dull in (0.5 * 3 * seen, np.zeros_like(seen)):
+    labels, signals, _ = world(400, seed=14, noise=0.3)
+    model = fit(3 * signals, labels, 3.0)
+    for dull in (0.5 * 3 * signals, np.zeros_like(signals)):
         assert excess(model, dull) == [1]
-        assert decide(posterior(model, dull), 0.8)[1].mean() < decide(posterior(model, 3 * seen), 0.8)[1].mean()
-    flat = fit(np.zeros_like(seen), labels, 3.0)  # of a model that knows nothing there is no spread to compare with
-    assert excess(flat, 3 * seen) == [1] and np.isfinite(posterior(flat, 3 * seen)).all()
+        assert decide(posterior(model, dull), 0.8)[1].mean() < decide(posterior(model, 3 * signals), 0.8)[1].mean()
+    flat = fit(np.zeros_like(signals), labels, 3.0)  # of a model that knows nothing there is no spread to compare with
+    assert excess(flat, 3 * signals) == [1] and np.isfinite(posterior(flat, 3 * signals)).all()
 
 
 def test_an_inverse_temperature_is_found_at_any_scale():
-    labels, seen, _ = world(300, seed=9)
-    found = inverse_temperature(seen, labels)
+    labels, signals, _ = world(300, seed=9)
+    inverse = inverse_temperature(signals, labels)
     for scale in (1e-12, 1e-3, 1e6, 1e30):
-        assert scale * inverse_temperature(scale * seen, labels) == pytest.approx(found, rel=1e-6)
+        assert scale * inverse_temperature(scale * signals, labels) == pytest.approx(inverse, rel=1e-6)
     singles = labels % 6
     right = inverse_temperature(
         TARGETS[singles], singles
@@ -301,15 +304,15 @@ def test_models_are_fused_by_hand():
         np.array([np.divide(row, sum(row)) for row in expected])
     )
     # The second knows nothing: whether it is there changes nothing, and what it alone tells is nothing.
-    found = np.exp(pool(logs, np.array([0.5, 0.0]), np.array([1.0, 0.0])))
-    assert found[0] == pytest.approx(found[1]) and found[2] == pytest.approx([1 / 6] * 6)
+    fused = np.exp(pool(logs, np.array([0.5, 0.0]), np.array([1.0, 0.0])))
+    assert fused[0] == pytest.approx(fused[1]) and fused[2] == pytest.approx([1 / 6] * 6)
 
 
 def test_a_worthless_model_does_not_change_confidence():
-    labels, seen, _ = world(1200, seed=12, noise=0.3)
-    noise = np.random.default_rng(1).normal(size=seen.shape)
+    labels, signals, _ = world(1200, seed=12, noise=0.3)
+    noise = np.random.default_rng(1).normal(size=signals.shape)
     noise[::2] = np.nan
-    both, alone = log_probabilities([3 * seen, noise], ["one", "noise"]), log_probabilities([3 * seen], ["one"])
+    both, alone = log_probabilities([3 * signals, noise], ["one", "noise"]), log_probabilities([3 * signals], ["one"])
     with_noise, without = (
         calibration(posterior(fit(logs, labels, 3.0), logs), labels)["log_loss"] for logs in (both, alone)
     )
@@ -323,13 +326,13 @@ def test_the_most_likely_of_equally_good_labels_wins():
 
 
 def test_clips_that_a_model_does_not_know_come_from_the_others():
-    labels, seen, _ = world(600, seed=11)
-    logs = log_probabilities([3 * seen, 4 * seen], ["one", "two"])
+    labels, signals, _ = world(600, seed=11)
+    logs = log_probabilities([3 * signals, 4 * signals], ["one", "two"])
     logs[1, ::3] = np.nan
-    found = posterior(fit(logs, labels, 1.0), logs)
-    assert np.isfinite(found).all()
+    fused = posterior(fit(logs, labels, 1.0), logs)
+    assert np.isfinite(fused).all()
     alone = posterior(fit(logs[0], labels, 1.0), logs[0])
-    assert found == pytest.approx(alone, abs=0.03)  # the second says the same as the first
+    assert fused == pytest.approx(alone, abs=0.03)  # the second says the same as the first
 
 
 def test_reliability_by_hand():
@@ -341,18 +344,18 @@ def test_reliability_by_hand():
 
 
 def test_refusals():
-    labels, seen, _ = world(60, seed=6)
+    labels, signals, _ = world(60, seed=6)
     with pytest.raises(ValidationError, match="found no blends among"):
-        fit(seen, labels % 6, 1.0)
+        fit(signals, labels % 6, 1.0)
     with pytest.raises(ValidationError, match="2 folds, 2 of them with blends; .* at least 3"):
-        cross_validate(seen, labels, np.arange(60) % 2)
+        cross_validate(signals, labels, np.arange(60) % 2)
     with pytest.raises(ValidationError, match="NaN or Infinity"):
-        log_probabilities([np.where(seen > 1, np.inf, seen)], ["model"])
+        log_probabilities([np.where(signals > 1, np.inf, signals)], ["model"])
     with pytest.raises(ValidationError, match="model: 3 of 60 rows hold NaN or Infinity"):
         log_probabilities(
-            [np.where((np.arange(60) < 3)[:, None] & (np.arange(6) == 2), np.nan, seen)], ["model"]
+            [np.where((np.arange(60) < 3)[:, None] & (np.arange(6) == 2), np.nan, signals)], ["model"]
         )  # half known is not unknown
-    model = fit(seen, labels, 1.0)
+    model = fit(signals, labels, 1.0)
     for call in (
         lambda logs: fit(logs, labels, 1.0),
         lambda logs: posterior(model, logs),
@@ -360,16 +363,16 @@ def test_refusals():
     ):
         for bad in (-np.inf, np.inf, np.nan):
             with pytest.raises(ValidationError, match="found NaN or Infinity; expected finite numbers"):
-                call(np.where(seen == seen.max(), bad, seen))
+                call(np.where(signals == signals.max(), bad, signals))
         with pytest.raises(ValidationError, match="1 clips are NaN in every model"):
-            call(np.where(np.arange(60)[:, None] == 7, np.nan, seen))
+            call(np.where(np.arange(60)[:, None] == 7, np.nan, signals))
     with pytest.raises(ValidationError, match="shape \\(60, 5\\)"):
-        posterior(model, seen[:, :5])
+        posterior(model, signals[:, :5])
     with pytest.raises(ValidationError, match="2 models; expected 1"):
-        posterior(model, np.stack([seen, seen]))
+        posterior(model, np.stack([signals, signals]))
     few = np.where(np.arange(60) % 4 < 2, labels, labels % 6)
     with pytest.raises(ValidationError, match="4 folds, 2 of them with blends(.|\\n)*--decoder thresholds"):
-        cross_validate(seen, few, np.arange(60) % 4)
+        cross_validate(signals, few, np.arange(60) % 4)
 
 
 P, LABEL = np.full((60, 36), 1 / 36), np.arange(60) % 36
@@ -417,8 +420,8 @@ def test_invalid_scores_and_labels_are_refused_on_entry(call, says):
 
 
 def test_a_model_comes_back_from_json_to_the_last_bit():
-    labels, seen, _ = world(120, seed=7)
-    model = fit(3 * seen, labels, 3.0)
+    labels, signals, _ = world(120, seed=7)
+    model = fit(3 * signals, labels, 3.0)
     again = from_dict(json.loads(to_json(to_dict(model))))
     assert (again.strength, again.share, again.spread) == (model.strength, model.share, model.spread)
     assert list(again.parameters) == list(model.parameters)
@@ -426,48 +429,48 @@ def test_a_model_comes_back_from_json_to_the_last_bit():
         again.parameters[name].tobytes() == value.tobytes() and again.parameters[name].shape == value.shape
         for name, value in model.parameters.items()
     )
-    assert np.array_equal(posterior(again, seen), posterior(model, seen))
+    assert np.array_equal(posterior(again, signals), posterior(model, signals))
 
 
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda told: told["parameters"].pop("lead"), "lead: found null; expected finite numbers of shape \\(\\)"),
-        (lambda told: told["parameters"].update(dominance=[1.0, 2.0]), "dominance: .* of shape \\(6,\\)"),
-        (lambda told: told["parameters"]["set_weights"][3].pop(), "set_weights"),
-        (lambda told: told["parameters"].update(equal="much"), 'equal: found "much"'),
-        (lambda told: told["parameters"].update(equal="1.5"), 'equal: found "1.5"'),
-        (lambda told: told["parameters"].update(equal=float("nan")), "equal: found nan"),
-        (lambda told: told["parameters"].update(colour=1.0), "colour.* is unknown"),
-        (lambda told: told["parameters"].pop("dominance"), "dominance: found null"),
-        (lambda told: told["parameters"].update(pair_weights=[0.0]), "pair_weights: .* of shape \\(10, 6\\)"),
-        (lambda told: told.update(parameters=None), "apart"),
-        (lambda told: told.update(spread=[1.0, 2.0]), "spread: .* of shape \\(1,\\)"),
-        (lambda told: told.update(spread=[-1.0]), "spread \\[-1.0\\]; expected .* no negative numbers"),
-        (lambda told: told.update(strength=0), "strength 0, .* expected a strength above 0, a share in \\(0, 1\\]"),
-        (lambda told: told.update(share_of_blends=1.5), "share_of_blends 1.5"),
-        (lambda told: told.clear(), "strength: found null"),
-        (lambda told: told.update(inverse_temperatures=[]), "inverse_temperatures: .* of shape \\(1,\\)"),
+        (lambda spec: spec["parameters"].pop("lead"), "lead: found null; expected finite numbers of shape \\(\\)"),
+        (lambda spec: spec["parameters"].update(dominance=[1.0, 2.0]), "dominance: .* of shape \\(6,\\)"),
+        (lambda spec: spec["parameters"]["set_weights"][3].pop(), "set_weights"),
+        (lambda spec: spec["parameters"].update(equal="much"), 'equal: found "much"'),
+        (lambda spec: spec["parameters"].update(equal="1.5"), 'equal: found "1.5"'),
+        (lambda spec: spec["parameters"].update(equal=float("nan")), "equal: found nan"),
+        (lambda spec: spec["parameters"].update(colour=1.0), "colour.* is unknown"),
+        (lambda spec: spec["parameters"].pop("dominance"), "dominance: found null"),
+        (lambda spec: spec["parameters"].update(pair_weights=[0.0]), "pair_weights: .* of shape \\(10, 6\\)"),
+        (lambda spec: spec.update(parameters=None), "apart"),
+        (lambda spec: spec.update(spread=[1.0, 2.0]), "spread: .* of shape \\(1,\\)"),
+        (lambda spec: spec.update(spread=[-1.0]), "spread \\[-1.0\\]; expected .* no negative numbers"),
+        (lambda spec: spec.update(strength=0), "strength 0, .* expected a strength above 0, a share in \\(0, 1\\]"),
+        (lambda spec: spec.update(share_of_blends=1.5), "share_of_blends 1.5"),
+        (lambda spec: spec.clear(), "strength: found null"),
+        (lambda spec: spec.update(inverse_temperatures=[]), "inverse_temperatures: .* of shape \\(1,\\)"),
         (
-            lambda told: told.update(inverse_temperatures=[-0.5]),
+            lambda spec: spec.update(inverse_temperatures=[-0.5]),
             "inverse_temperatures \\[-0.5\\], weights \\[1.0\\], spread .*; expected .* no negative numbers",
         ),
-        (lambda told: told.update(weights=[0.5, 0.5]), "weights: .* of shape \\(1,\\)"),
-        (lambda told: told.pop("weights"), "weights: found null"),
+        (lambda spec: spec.update(weights=[0.5, 0.5]), "weights: .* of shape \\(1,\\)"),
+        (lambda spec: spec.pop("weights"), "weights: found null"),
     ],
 )
 def test_a_damaged_model_is_refused_with_what_is_wrong(damage, says):
-    labels, seen, _ = world(120, seed=7)
-    told = json.loads(to_json(to_dict(fit(3 * seen, labels, 30.0))))
-    damage(told)
+    labels, signals, _ = world(120, seed=7)
+    spec = json.loads(to_json(to_dict(fit(3 * signals, labels, 30.0))))
+    damage(spec)
     with pytest.raises(ValidationError, match=f"model.json: (.|\n)*{says}"):
-        from_dict(told, "model.json")
+        from_dict(spec, "model.json")
 
 
 def test_anything_but_an_object_is_refused():
-    for told in (None, [], "structured", 3):
+    for spec in (None, [], "structured", 3):
         with pytest.raises(ValidationError, match="strength"):
-            from_dict(told)
+            from_dict(spec)
 
 
 def test_the_figures_claimed_for_real_logits_are_reached(shared):

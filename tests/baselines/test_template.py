@@ -1,5 +1,5 @@
-"""The submission template: what is committed is what the command writes, and what its page quotes is what the check
-says.
+"""The submission template: the committed files are those that the command writes, and the page quotes the check's own
+messages.
 """
 
 import json
@@ -23,21 +23,21 @@ IDS = template.OFFICIAL_IDS
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     out = tmp_path_factory.mktemp("template")
-    said = CliRunner().invoke(cli.main, ["template", "--out", str(out)])
-    assert said.exit_code == 0, said.output
-    assert said.stdout.split() == [
+    result = CliRunner().invoke(cli.main, ["template", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == [
         str(out / name) for name in ("submission_template.json", "submission_template.zip", "README.md")
     ]
     return out
 
 
 @pytest.mark.parametrize("name", ["submission_template.json", "README.md"])
-def test_what_is_committed_is_what_the_command_writes(written, name):
+def test_the_committed_files_are_those_that_the_command_writes(written, name):
     assert (FOLDER / name).read_bytes() == (written / name).read_bytes()
 
 
-def test_the_zip_is_laid_out_as_the_platform_takes_it(written):
-    # Not compared byte by byte with the committed one: another zlib may compress otherwise.
+def test_the_zip_has_the_layout_that_the_platform_takes(written):
+    # Not compared byte by byte with the committed one, because another zlib may compress differently.
     for folder in (FOLDER, written):
         with zipfile.ZipFile(folder / "submission_template.zip") as archive:
             assert archive.namelist() == ["submission_template.json"]
@@ -53,31 +53,31 @@ def test_the_same_clips_give_the_same_bytes(tmp_path):
 def test_the_template_passes_the_check(name, tmp_path):
     ids = tmp_path / "test_metadata.csv"
     ids.write_text("filename\n" + "".join(f"test_{number:04}\n" for number in range(1, 595)))
-    said = CliRunner().invoke(scorer.main, ["--check", str(FOLDER / name), "--ids", str(ids)])
-    assert (said.exit_code, said.stdout.splitlines()[1]) == (0, "594 clips: 594 single emotions, 0 blends")
+    result = CliRunner().invoke(scorer.main, ["--check", str(FOLDER / name), "--ids", str(ids)])
+    assert (result.exit_code, result.stdout.splitlines()[1]) == (0, "594 clips: 594 single emotions, 0 blends")
 
 
-def test_it_names_the_real_test_clips(shared):
+def test_it_lists_the_real_test_clips(shared):
     assert read_ids(shared / "blemore-real" / "test_metadata.csv") == list(IDS)
 
 
-def test_the_placeholder_finds_no_blend():
+def test_the_placeholder_gets_no_blend_right():
     labels = {"test_0001": PLACEHOLDER, "test_0002": template.WORKED[1][1]}
     counts = evaluate(json.loads(template.template(list(labels))), Reference(labels, {}, {})).counts
     assert (counts.acc_presence, counts.acc_salience) == (0.5, 0)
 
 
-def test_other_clips(tmp_path):
+def test_a_template_for_other_clips(tmp_path):
     ids = tmp_path / "ids.csv"
     ids.write_text("filename\nb.mov\na\nc\n")
-    said = CliRunner().invoke(cli.main, ["template", "--ids", str(ids), "--out", str(tmp_path / "out")])
-    assert said.exit_code == 0
+    result = CliRunner().invoke(cli.main, ["template", "--ids", str(ids), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0
     assert list(json.loads((tmp_path / "out/submission_template.json").read_text())["predictions"]) == [
         "b.mov",
         "a.mov",
         "c.mov",
     ]
-    assert "names all 3 clips, `b.mov` to `c.mov`" in (tmp_path / "out/README.md").read_text()
+    assert "lists all 3 clips, `b.mov` to `c.mov`" in (tmp_path / "out/README.md").read_text()
 
 
 def test_the_worked_answers_are_valid(tmp_path):
@@ -89,7 +89,7 @@ def test_the_worked_answers_are_valid(tmp_path):
 
 
 @pytest.mark.parametrize("mistake", template.MISTAKES, ids=lambda mistake: mistake.title)
-def test_each_mistake_gets_the_message_that_is_quoted(mistake, tmp_path):
+def test_the_page_quotes_the_message_for_each_mistake(mistake, tmp_path):
     section = re.search(
         rf"^### {re.escape(mistake.title)}\n(.*?)(?=^### |\Z)",
         (FOLDER / "README.md").read_text(),
@@ -99,9 +99,9 @@ def test_each_mistake_gets_the_message_that_is_quoted(mistake, tmp_path):
     name, content = template.submit(mistake, IDS)
     (tmp_path / name).write_bytes(content)
     (tmp_path / "ids.csv").write_text("\n".join(["filename", *IDS]))
-    said = CliRunner().invoke(scorer.main, ["--check", str(tmp_path / name), "--ids", str(tmp_path / "ids.csv")])
-    assert said.exit_code == 1
-    assert said.stderr.replace(str(tmp_path / name), name) == quoted
+    result = CliRunner().invoke(scorer.main, ["--check", str(tmp_path / name), "--ids", str(tmp_path / "ids.csv")])
+    assert result.exit_code == 1
+    assert result.stderr.replace(str(tmp_path / name), name) == quoted
 
 
 def test_the_page_links_to_the_schema():

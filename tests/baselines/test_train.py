@@ -1,4 +1,4 @@
-"""Training on a tiny dataset: reproducible to the byte, resumable, and without a leak from the held-out fold."""
+"""Training on a tiny dataset: reproducible to the byte, resumable, and without leaks from the held-out fold."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from blemore.errors import FileError, ValidationError
 from blemore_baselines import decoding as decode
 from blemore_baselines import train
-from blemore_baselines.models import crossval, heads
+from blemore_baselines.models import crossval, heads, run_folder
 from blemore_baselines.models.crossval import fold_seed
 from blemore_baselines.models.heads import build_head, clip_logits, fit_scaler, row_losses
 from blemore_baselines.models.loop import fit_model, fit_models
@@ -71,11 +71,11 @@ FILES = {
 @pytest.mark.parametrize("method, head", [("aggregate", "linear"), ("aggregate", "mlp256"), ("subsample", "mlp256")])
 def test_the_same_seed_gives_the_same_bytes(tiny, tmp_path, method, head):
     run(tiny, tmp_path / "one", method=method, head=head)
-    torch.manual_seed(12345)  # what happened before must not matter
+    torch.manual_seed(12345)  # earlier states must not matter
     np.random.seed(6)
     run(tiny, tmp_path / "two", method=method, head=head)
-    one, two = contents(tmp_path / "one"), contents(tmp_path / "two")
-    assert set(one) == FILES and [name for name in one if one[name] != two[name]] == []
+    first, second = contents(tmp_path / "one"), contents(tmp_path / "two")
+    assert set(first) == FILES and [name for name in first if first[name] != second[name]] == []
 
 
 def test_the_number_of_threads_does_not_matter(tiny, tmp_path, monkeypatch):
@@ -85,7 +85,7 @@ def test_the_number_of_threads_does_not_matter(tiny, tmp_path, monkeypatch):
     torch.set_num_threads(4)
     try:
         run(tiny, tmp_path / "two", head="mlp512")
-        assert torch.get_num_threads() == 4  # left as it was
+        assert torch.get_num_threads() == 4  # restored
     finally:
         torch.set_num_threads(before)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
@@ -103,7 +103,7 @@ def test_another_seed_gives_another_run_and_zero_is_a_seed(tiny, tmp_path):
     )
 
 
-def test_folds_have_seeds_of_their_own():
+def test_each_fold_has_its_own_seed():
     seeds = [fold_seed(seed, fold) for seed in (0, 1) for fold in (-1, 0, 1, 2, 3, 4)]
     assert len(set(seeds)) == 12 and fold_seed(0, 0) == fold_seed(0, np.int64(0))
 
@@ -112,15 +112,15 @@ def test_folds_have_seeds_of_their_own():
 
 
 def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, tmp_path, quick, monkeypatch):
-    fitted_on = []
-    monkeypatch.setattr(train, "fit_exact", lambda p, labels: fitted_on.append(p) or decode.fit_exact(p, labels))
+    inputs = []
+    monkeypatch.setattr(train, "fit_exact", lambda p, labels: inputs.append(p) or decode.fit_exact(p, labels))
     metrics = run(tiny, tmp_path / "run")
     out, saved = tmp_path / "run", oof(tmp_path / "run")
     assert saved["logits"].shape == (4, 36, 6) and saved["logits"].dtype == np.float32
     assert saved["filenames"].tolist() == tiny.dataset.ids and (saved["folds"] == tiny.dataset.folds).all()
     assert json.loads((out / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
 
-    # The final model trains for 4 epochs: its nested account, its thresholds and the score table are of epoch 4.
+    # The final model trains for 4 epochs, so its nested account, thresholds and score table are those of epoch 4.
     probabilities = decode.softmax(saved["logits"])
     last = decode.figures(probabilities[3:], tiny.dataset.labels, tiny.dataset.folds)["nested"]
     ci = metrics["nested"].pop("ci")
@@ -129,7 +129,7 @@ def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, t
     published = decode.figures(probabilities, tiny.dataset.labels, tiny.dataset.folds)["published"]
     assert metrics["published"] == published  # of all epochs
     thresholds = decode.fit_exact(probabilities[3], tiny.dataset.labels).thresholds
-    (pooled,) = [one for one in fitted_on if len(one) == 36]
+    (pooled,) = [rows for rows in inputs if len(rows) == 36]
     assert (pooled == probabilities[3]).all()
     assert (metrics["final"]["alpha"], metrics["final"]["beta"], metrics["final"]["epochs"]) == (*thresholds, 4)
     from blemore_baselines.features import read_scores
@@ -176,7 +176,7 @@ def check_curves(out, dataset, logits):
 def test_retrain_takes_the_thresholds_of_the_best_fold(tiny, tmp_path):
     metrics = run(tiny, tmp_path / "run", test_protocol="retrain")
     folds = metrics["published"]["folds"]
-    best = folds[int(np.argmax([fold["score"] for fold in folds]))]  # argmax: the first of equal ones
+    best = folds[int(np.argmax([fold["score"] for fold in folds]))]  # argmax: the first if several are equal
     model = json.loads((tmp_path / "run" / "model.json").read_text())
     assert model["decoder"] == {"name": "thresholds", "alpha": best["alpha"], "beta": best["beta"]}
     assert (model["epochs"], model["folds"], metrics["final"]["fitted_on"]) == (
@@ -202,19 +202,19 @@ def test_retrain_takes_the_thresholds_of_the_best_fold(tiny, tmp_path):
     ],
 )
 def test_the_best_fold_is_the_first_with_the_best_score_and_has_blends(folds, best):
-    told = [
+    accounts = [
         {"fold": k, "epoch": k + 1, "alpha": k / 10, "beta": k / 20, "score": score, "acc_presence": presence}
         for k, (score, presence) in enumerate(folds)
     ]
-    final = train.best_fold_final("best-fold", Recipe(1e-2, 1e-3, 8, 5, 3), {"published": {"folds": told}})
+    final = train.best_fold_final("best-fold", Recipe(1e-2, 1e-3, 8, 5, 3), {"published": {"folds": accounts}})
     assert final == (best, best + 1, (best / 10, best / 20), f"fold {best} at its epoch {best + 1}")
 
 
 @pytest.mark.parametrize(
     "options", [{"test_protocol": "retrian"}, {"test_protocol": "best-fold", "decoder": "structured"}]
 )
-def test_no_such_test_protocol(tiny, tmp_path, options):
-    expected = "expected one of pooled, retrain, best-fold, and with a decoder other than thresholds pooled"
+def test_an_unknown_test_protocol_is_refused(tiny, tmp_path, options):
+    expected = "expected one of pooled, retrain, best-fold, and pooled with a decoder other than thresholds"
     with pytest.raises(ValueError, match=expected):
         run(tiny, tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
@@ -228,13 +228,13 @@ def test_no_such_test_protocol(tiny, tmp_path, options):
         ({"decoder": "structured", "wieght": 0.5}, "options wieght for decoder 'structured'; expected weight"),
     ],
 )
-def test_no_such_decoder_or_option(tiny, tmp_path, options, says):
+def test_an_unknown_decoder_or_option_is_refused(tiny, tmp_path, options, says):
     with pytest.raises(ValueError, match=says):
         run(tiny, tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
 
 
-def test_the_best_fold_s_own_model_comes_with_its_own_scaler_and_gives_its_out_of_fold_logits(tiny, tmp_path):
+def test_the_best_fold_s_model_has_its_own_scaler_and_gives_its_out_of_fold_logits(tiny, tmp_path):
     metrics = run(tiny, tmp_path / "run", test_protocol="best-fold", head="mlp256")
     folds = metrics["published"]["folds"]
     best = folds[int(np.argmax([fold["score"] for fold in folds]))]
@@ -246,13 +246,13 @@ def test_the_best_fold_s_own_model_comes_with_its_own_scaler_and_gives_its_out_o
     from blemore_baselines.predict import predict
 
     (tmp_path / "held_out.csv").write_text(
-        "filename\n" + "\n".join(clip for clip, its in zip(tiny.dataset.ids, inside) if its) + "\n"
+        "filename\n" + "\n".join(clip for clip, is_inside in zip(tiny.dataset.ids, inside) if is_inside) + "\n"
     )
     for clip, outside in zip(tiny.dataset.ids, ~inside):
         if outside:
             (tiny.sound / f"{clip}.npy").unlink()
     logits, labels = predict(
-        tmp_path / "run", [tiny.sound], [clip for clip, its in zip(tiny.dataset.ids, inside) if its]
+        tmp_path / "run", [tiny.sound], [clip for clip, is_inside in zip(tiny.dataset.ids, inside) if is_inside]
     )
     assert logits == pytest.approx(oof(tmp_path / "run")["logits"][best["epoch"] - 1, inside], abs=1e-6)
     assert decode.count(labels, tiny.dataset.labels[inside]).score == best["score"]
@@ -263,7 +263,7 @@ def test_the_best_fold_s_own_model_comes_with_its_own_scaler_and_gives_its_out_o
     )
 
 
-def test_a_structured_decoder_goes_with_the_artefact(tiny, tmp_path):
+def test_the_artefact_contains_its_structured_decoder(tiny, tmp_path):
     metrics = run(tiny, tmp_path / "run", decoder="structured", weight=0.5)
     model = json.loads((tmp_path / "run" / "model.json").read_text())
     assert (model["decoder"]["name"], model["decoder"]["weight"]) == ("structured", 0.5)
@@ -273,11 +273,11 @@ def test_a_structured_decoder_goes_with_the_artefact(tiny, tmp_path):
     from blemore_baselines.predict import predict
 
     logits, labels = predict(tmp_path / "run", [tiny.sound_test], tiny.test_ids)
-    fitted = model_of.from_dict(
+    decoder = model_of.from_dict(
         {key: value for key, value in model["decoder"].items() if key not in ("name", "weight")}
     )
-    posterior = model_of.posterior(fitted, model_of.log_probabilities([logits], ["logits"]))
-    assert labels.tolist() == decide(posterior, fitted.share, 0.5)[0].tolist()
+    posterior = model_of.posterior(decoder, model_of.log_probabilities([logits], ["logits"]))
+    assert labels.tolist() == decide(posterior, decoder.share, 0.5)[0].tolist()
     # The same figures as `decode` gives for the run's own score table.
     from blemore_baselines.decoding import decoders
     from blemore_baselines.decoding import scores as fusion
@@ -288,7 +288,7 @@ def test_a_structured_decoder_goes_with_the_artefact(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("damage", [{"name": "other"}, {"weight": 2}, {"strength": None}, {"parameters": {}}])
-def test_a_damaged_decoder_is_told(tiny, tmp_path, damage):
+def test_a_damaged_decoder_is_refused(tiny, tmp_path, damage):
     run(tiny, tmp_path / "run", decoder="structured", weight=0.5)
     path = tmp_path / "run" / "model.json"
     model = json.loads(path.read_text())
@@ -319,7 +319,7 @@ def test_training_learns():
 
 
 def test_one_step_of_adam_by_hand():
-    # One batch, one epoch: the gradient g = mean of (softmax − t) xᵀ + 1e-3 · w (coupled weight decay);
+    # One batch, one epoch: the gradient is g = mean of (softmax − t) xᵀ + 1e-3 · w (coupled weight decay).
     # Adam's first step is lr · g / (|g| + ε), whatever the size of g.
     rng = np.random.default_rng(0)
     X, targets = rng.normal(size=(5, 3)).astype(np.float32), np.eye(6, dtype=np.float32)[[0, 1, 2, 3, 4]]
@@ -332,7 +332,7 @@ def test_one_step_of_adam_by_hand():
 
 
 def test_a_fold_s_model_is_trained_on_the_other_folds_with_their_own_targets(tiny, tmp_path, quick):
-    # Fold 1 put together from its parts.
+    # Fold 1, computed step by step.
     run(tiny, tmp_path / "run")
     X, outside = tiny.read(tiny.sound).X, tiny.dataset.folds != 1
     scaler = fit_scaler(X[outside])
@@ -352,7 +352,7 @@ def logits_of_fold(tiny, out, fold, dataset=None, features=None):
     return oof(out)["logits"][:, tiny.dataset.folds == fold]
 
 
-def test_a_fold_s_own_labels_and_features_leave_its_model_as_it_was(tiny, tmp_path):
+def test_a_fold_s_own_labels_and_features_do_not_change_its_model(tiny, tmp_path):
     before = logits_of_fold(tiny, tmp_path / "before", 1)
     inside = tiny.dataset.folds == 1
     scrambled = tiny.dataset._replace(labels=np.where(inside, (tiny.dataset.labels + 5) % 36, tiny.dataset.labels))
@@ -361,7 +361,7 @@ def test_a_fold_s_own_labels_and_features_leave_its_model_as_it_was(tiny, tmp_pa
         logits_of_fold(tiny, tmp_path / "other", 0, dataset=scrambled)
         != oof(tmp_path / "before")["logits"][:, tiny.dataset.folds == 0]
     ).any()
-    # Change the features of all but one of the fold's clips, vastly: the one's logits stay.
+    # Large changes to the features of all but one of the fold's clips do not change the logits of that clip.
     features = tiny.read(tiny.sound)
     rows = np.flatnonzero(inside)[1:]
     X = features.X.copy()
@@ -372,15 +372,15 @@ def test_a_fold_s_own_labels_and_features_leave_its_model_as_it_was(tiny, tmp_pa
 
 
 def test_the_scaler_of_a_fold_is_fitted_on_the_other_folds(tiny, tmp_path, monkeypatch):
-    fitted = []
+    inputs = []
     for module in (heads, train):
-        monkeypatch.setattr(module, "fit_scaler", lambda X: fitted.append(X) or fit_scaler(X))
+        monkeypatch.setattr(module, "fit_scaler", lambda X: inputs.append(X) or fit_scaler(X))
     run(tiny, tmp_path / "run")
     X = tiny.read(tiny.sound).X
-    expected = [X[tiny.dataset.folds != fold] for fold in range(3)] + [X]  # and of the final model, on all of train
-    assert len(fitted) == 4
+    expected = [X[tiny.dataset.folds != fold] for fold in range(3)] + [X]  # and the final model, on all of train
+    assert len(inputs) == 4
     for rows in expected:
-        assert any(rows.shape == found.shape and (rows == found).all() for found in fitted)
+        assert any(rows.shape == X.shape and (rows == X).all() for X in inputs)
 
 
 # --------------------------------------------------------------------------- subsampling
@@ -389,21 +389,21 @@ def test_the_scaler_of_a_fold_is_fitted_on_the_other_folds(tiny, tmp_path, monke
 def test_a_clip_s_logits_are_the_mean_over_its_rows():
     head = build_head("linear", 2, seed=0)
     X = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
-    owner = np.array([2, 0, 2, 1, 2])  # in no order
+    owner = np.array([2, 0, 2, 1, 2])  # in no particular order
     each = head(torch.from_numpy(X)).detach().numpy()
-    found = clip_logits(head, X, owner, 3)
-    assert found == pytest.approx(np.stack([each[1], each[3], each[[0, 2, 4]].mean(axis=0)]), abs=1e-6)
+    logits = clip_logits(head, X, owner, 3)
+    assert logits == pytest.approx(np.stack([each[1], each[3], each[[0, 2, 4]].mean(axis=0)]), abs=1e-6)
 
 
 def test_rows_of_a_held_out_clip_train_nothing(tiny, tmp_path, monkeypatch):
-    trained, original = [], crossval.Stack
+    training_sets, original = [], crossval.Stack
 
     def stack(heads, data, *rest):
-        trained.extend((len(rows.X), rows.targets) for rows in data)
+        training_sets.extend((len(rows.X), rows.targets) for rows in data)
         return original(heads, data, *rest)
 
     def fit(X, targets, *rest):
-        trained.append((len(X), targets))
+        training_sets.append((len(X), targets))
         return fit_models(X, targets, *rest)
 
     monkeypatch.setattr(crossval, "Stack", stack)
@@ -411,12 +411,12 @@ def test_rows_of_a_held_out_clip_train_nothing(tiny, tmp_path, monkeypatch):
     run(tiny, tmp_path / "run", method="subsample")
     features = tiny.read(tiny.sound, aggregated=False)
     sizes = [int((tiny.dataset.folds[features.owner] != fold).sum()) for fold in range(3)] + [len(features.X)]
-    assert sorted(size for size, _ in trained) == sorted(sizes)
-    whole = next(targets for size, targets in trained if size == len(features.X))
+    assert sorted(size for size, _ in training_sets) == sorted(sizes)
+    whole = next(targets for size, targets in training_sets if size == len(features.X))
     assert (whole == tiny.dataset.targets[features.owner]).all()  # each row has its clip's target
 
 
-# ----------------------------------------------------------------------- stopped and resumed
+# ----------------------------------------------------------------------- interrupted and resumed
 
 
 class Stopped(Exception):
@@ -424,21 +424,21 @@ class Stopped(Exception):
 
 
 def stop_in_fold(monkeypatch, fold, at_epoch):
-    """Raise after some epochs of a fold; returns the list of folds that were begun."""
-    original, begun = crossval._train_folds, []
+    """Raises after some epochs of a fold; returns a list to which the folds that start are added."""
+    original, starts = crossval._train_folds, []
 
     def train_folds(dataset, features, folds, *rest):
-        begun.extend(folds)
-        for epoch, found in enumerate(original(dataset, features, folds, *rest), 1):
+        starts.extend(folds)
+        for epoch, results in enumerate(original(dataset, features, folds, *rest), 1):
             if fold in folds and epoch == at_epoch:
                 raise Stopped
-            yield found
+            yield results
 
     monkeypatch.setattr(crossval, "_train_folds", train_folds)
-    return begun
+    return starts
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tiny, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_bytes(tiny, tmp_path, monkeypatch):
     run(tiny, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(crossval, "available_cores", lambda: 1)  # one fold after the other
@@ -447,21 +447,29 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tiny, tmp_path, monkey
             run(tiny, tmp_path / "run")
     assert set(contents(tmp_path / "run")) == {"config.json", "folds/fold_0.npz"}
     with monkeypatch.context() as patch:
-        begun = stop_in_fold(patch, None, 0)
+        starts = stop_in_fold(patch, None, 0)
         run(tiny, tmp_path / "run")
-    assert sorted(begun) == [1, 2]  # the finished fold is not trained again
+    assert sorted(starts) == [1, 2]  # the finished fold is not trained again
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("step", ["_save_model", "scores_csv", "_learning_curves", "_folds_csv"])
-def test_a_run_that_was_stopped_while_it_wrote_its_results(tiny, tmp_path, monkeypatch, step):
+@pytest.mark.parametrize(
+    "module, step",
+    [
+        (train, "save_model"),
+        (run_folder, "scores_csv"),
+        (run_folder, "_learning_curves"),
+        (run_folder, "_folds_csv"),
+    ],
+)
+def test_a_run_that_was_interrupted_while_it_wrote_its_results(tiny, tmp_path, monkeypatch, module, step):
     run(tiny, tmp_path / "whole")
 
     def stop(*_):
         raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, step, stop)
+        patch.setattr(module, step, stop)
         with pytest.raises(Stopped):
             run(tiny, tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.json").exists()
@@ -469,7 +477,7 @@ def test_a_run_that_was_stopped_while_it_wrote_its_results(tiny, tmp_path, monke
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
-def test_a_run_that_was_stopped_at_its_very_end_leaves_no_rest(tiny, tmp_path, monkeypatch):
+def test_a_run_that_was_interrupted_at_the_very_end_leaves_no_folds(tiny, tmp_path, monkeypatch):
     run(tiny, tmp_path / "whole")
 
     def stop(*_, **__):
@@ -500,18 +508,18 @@ train.train(dataset, sources, ["features"], **choices, seed=0, out=out)
 """
 
 
-def is_there(path):
-    """A file, or a folder with a finished fold."""
+def exists(path):
+    """Whether a file exists, or a folder with a finished fold."""
     return path.is_file() or any(path.glob("*.npz"))
 
 
-def test_a_killed_process_is_gone_on_with(tiny, tmp_path, monkeypatch, long):
+def test_a_killed_run_resumes(tiny, tmp_path, monkeypatch, long):
     recipe = Recipe(1e-2, 1e-3, 8, 60, 3)
     monkeypatch.setattr(train, "PRESETS", {"published": {"aggregate": recipe}})
     features = [tiny.read(tiny.sound)]
     run(tiny, tmp_path / "whole", features=features, head="mlp256")
     rng = random.Random(0)
-    killed = 0
+    kills = 0
     for attempt in range(12 if long else 2):
         out = tmp_path / f"run{attempt}"
         arguments = [sys.executable, "-P", "-c", PROGRAM, tiny.train, tiny.sound, out, str(recipe.epochs)]
@@ -521,69 +529,72 @@ def test_a_killed_process_is_gone_on_with(tiny, tmp_path, monkeypatch, long):
             assert process.stdout.readline() == "begins\n"
             deadline = time.monotonic() + 60
             # Without --long: as soon as a fold is finished. With it: at any moment.
-            wanted = out / ("folds" if attempt % 2 else "config.json") if not long else out / "config.json"
-            while process.poll() is None and time.monotonic() < deadline and not is_there(wanted):
+            target = out / ("folds" if attempt % 2 else "config.json") if not long else out / "config.json"
+            while process.poll() is None and time.monotonic() < deadline and not exists(target):
                 time.sleep(0.002)
             time.sleep(rng.random() * 0.5 if long else 0)
             process.send_signal(signal.SIGKILL)
-        killed += process.returncode == -signal.SIGKILL
+        kills += process.returncode == -signal.SIGKILL
         run(tiny, out, features=features, head="mlp256")
         rest = {
             name: content for name, content in contents(out).items() if not name.endswith(".tmp")
         }  # a kill cannot clean up
         whole = contents(tmp_path / "whole")
         assert [name for name in {*rest, *whole} if rest.get(name) != whole.get(name)] == []
-    assert killed > 0
+    assert kills > 0
 
 
 def test_a_finished_run_is_not_redone(tiny, tmp_path, monkeypatch):
     first = run(tiny, tmp_path / "run")
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
     monkeypatch.setattr(train, "fit_models", None)  # nothing may be trained
-    monkeypatch.setattr(train, "versions", lambda: {"blemore": "9"})  # a later version finds it finished, too
+    monkeypatch.setattr(train, "versions", lambda: {"blemore": "9"})  # a later version also accepts it
     assert run(tiny, tmp_path / "run", paths=["elsewhere"]) == json.loads(
         json.dumps(first)
-    )  # where features lay does not matter
+    )  # the features' path does not matter
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == times
 
 
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize(
-    "change, named",
+    "change, message",
     [
         ({"seed": 1}, "another seed: 0; now 1"),
         ({"head": "mlp256"}, 'another head: "linear"; now "mlp256"'),
-        ({"method": "subsample"}, 'another method: "aggregate"; now "subsample"'),  # which has a recipe of its own
+        ({"method": "subsample"}, 'another method: "aggregate"; now "subsample"'),  # another recipe follows from it
     ],
 )
-def test_another_config_in_the_same_folder_is_refused(tiny, tmp_path, finished, change, named):
+def test_a_run_with_another_config_is_refused(tiny, tmp_path, finished, change, message):
     run(tiny, tmp_path / "run")
     if not finished:
         (tmp_path / "run" / "metrics.json").unlink()
     before = contents(tmp_path / "run")
     with pytest.raises(ValidationError) as refused:
         run(tiny, tmp_path / "run", **change)
-    told = [problem.message.removeprefix("the folder holds a run with ") for problem in refused.value.problems]
-    assert told[0] == named and (len(told) == 1 or "method" in change), (
-        told
+    messages = [problem.message.removeprefix("the folder holds a run with ") for problem in refused.value.problems]
+    assert messages[0] == message and (len(messages) == 1 or "method" in change), (
+        messages
     )  # rows that are not aggregated are others, too
     assert "Choose another --out" in str(refused.value)
     assert contents(tmp_path / "run") == before
 
 
-def test_other_inputs_in_the_same_folder_are_refused(tiny, tmp_path):
+def test_a_run_with_other_inputs_is_refused(tiny, tmp_path):
     run(tiny, tmp_path / "run")
     features = tiny.read(tiny.sound)
     X = features.X.copy()
     X[3, 3] += 1e-3
-    with pytest.raises(ValidationError, match="another features 1 digest: "):
+    with pytest.raises(ValidationError, match=r"trained on different features \(source 1\)"):
         run(tiny, tmp_path / "run", features=[features._replace(X=X)])
-    with pytest.raises(ValidationError, match="another train digest: "):
+    other = features._replace(meta={**features.meta, "encoder": "other"})
+    with pytest.raises(ValidationError, match='another encoder of source 1: "sound"; now "other"'):
+        run(tiny, tmp_path / "run", features=[other])
+    with pytest.raises(ValidationError, match="a run with different clips, labels, folds or actors"):
         run(tiny, tmp_path / "run", dataset=tiny.dataset._replace(labels=tiny.dataset.labels[::-1].copy()))
 
 
-def test_precision_is_on_record_and_a_run_from_before_goes_on(tiny, tmp_path):
-    """Versions that did not know it wrote none; whether features are others, their digest tells."""
+def test_precision_is_recorded_and_a_run_without_it_resumes(tiny, tmp_path):
+    """Earlier versions did not record it; the digest shows whether features differ."""
     features = tiny.read(tiny.sound)
     features = features._replace(meta={**features.meta, "precision": "bf16"})
     first = run(tiny, tmp_path / "run", features=[features])
@@ -599,7 +610,7 @@ def test_precision_is_on_record_and_a_run_from_before_goes_on(tiny, tmp_path):
     "name, content",
     [("notes.txt", "mine"), ("metrics.json", "{}"), ("config.json", '{"model_type": "bert"}'), ("config.json", "mine")],
 )
-def test_a_folder_of_something_else_is_refused_and_left_alone(tiny, tmp_path, name, content):
+def test_a_folder_with_other_contents_is_refused_and_not_changed(tiny, tmp_path, name, content):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / name).write_text(content)
     with pytest.raises(ValidationError, match="holds no run"):
@@ -607,17 +618,17 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tiny, tmp_path, na
     assert contents(tmp_path / "mine") == {name: content.encode()}
 
 
-def test_a_file_in_place_of_the_folder(tiny, tmp_path):
+def test_a_file_instead_of_the_folder(tiny, tmp_path):
     (tmp_path / "run").write_text("mine")
     with pytest.raises(FileError, match="cannot be written"):
         run(tiny, tmp_path / "run")
 
 
-def test_an_empty_folder_is_taken(tiny, tmp_path):
+def test_an_empty_folder_is_accepted(tiny, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".config.json.abc.tmp").write_text(
         "{"
-    )  # of a call that was killed while it wrote its first file
+    )  # from a run that was killed while it wrote its first file
     assert run(tiny, tmp_path / "run")["nested"]["n"] == 36
 
 

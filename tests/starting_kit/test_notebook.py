@@ -1,5 +1,5 @@
-"""The notebook (its links: tests/readmes): clean as committed, and run from top to bottom on the demo and on a folder
-laid out like the dataset.
+"""The notebook: clean as committed, and run from top to bottom on the demo and on a folder with the dataset's layout.
+Its links are tested in tests/readmes.
 """
 
 import ast
@@ -69,19 +69,17 @@ def test_is_committed_without_outputs(notebook):
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(code) > 10 and not any(cell.outputs or cell.execution_count or cell.metadata for cell in code)
-    assert (
-        NOTEBOOK.read_text("utf-8") == nbformat.writes(notebook) + "\n"
-    )  # so that a diff shows what was changed alone
+    assert NOTEBOOK.read_text("utf-8") == nbformat.writes(notebook) + "\n"  # diffs show only real changes
 
 
 def test_defines_nothing(notebook):
     definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
     for cell, source in sources(notebook, "code").items():
         assert not [node for node in ast.walk(ast.parse(as_python(source))) if isinstance(node, definitions)], cell
-        assert max(map(len, source.splitlines())) <= 125, cell  # as wide as a page
+        assert max(map(len, source.splitlines())) <= 125, cell  # the width of a page
 
 
-def test_names_no_machine(notebook):
+def test_contains_no_path_of_a_machine(notebook):
     machine = re.compile(r"/home/|/Users/|/root/|/tmp/|/work/|/content/|[A-Z]:\\\\|~/")
     assert not {cell.id for cell in notebook.cells if machine.search(cell.source)}
 
@@ -91,30 +89,30 @@ def test_names_no_machine(notebook):
 
 @pytest.fixture
 def first_cell(notebook, tmp_path, monkeypatch):
-    """Runs the first cell in a folder where only some packages are importable; gives what it asks pip for."""
+    """Runs the first cell in a folder where only some packages can be imported; returns its calls of pip."""
 
     def run(folder, repository=PLACEHOLDER, importable=()):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in importable else None)
         monkeypatch.chdir(folder)
-        asked = []
+        calls = []
 
         class Shell:
             def run_line_magic(self, magic, line):
-                asked.append((magic, line.format(**names)))
+                calls.append((magic, line.format(**names)))
 
         names = {"get_ipython": Shell}
         exec(
             as_python(sources(notebook, "code")["install"].replace(f'"{PLACEHOLDER}"', repr(repository))),
             names,
         )
-        return asked
+        return calls
 
     return run
 
 
 @pytest.mark.parametrize("importable", [[], ["blemore_baselines"], ["blemore_baselines", "torch"], ["av", "torch"]])
 def test_installs_from_the_checkout(first_cell, importable):
-    """The scorer alone is not enough; nor are packages that Colab has."""
+    """The scorer alone is not enough, and neither are the packages that Colab has."""
     assert first_cell(NOTEBOOK.parent, importable=importable) == [("pip", f'install --quiet "{ROOT}[baselines]"')]
 
 
@@ -131,7 +129,7 @@ def test_installs_from_the_repository_elsewhere(first_cell, tmp_path):
 
 
 def test_the_repository_is_named_once(notebook):
-    """And until there is one, by a placeholder that says so."""
+    """Until there is one, by a placeholder that says so."""
     assert sum(source.count(f'REPOSITORY = "{PLACEHOLDER}"') for source in sources(notebook, "code").values()) == 1
     assert not [cell.id for cell in notebook.cells if re.search(r"git(hub|lab)\.", cell.source)]
 
@@ -153,7 +151,7 @@ class Run:
             self.notebook = deepcopy(notebook)
             RENDER["run"](self.notebook)
             print(f"{time.monotonic() - start:.0f} s")
-        assert sorted(NOTEBOOK.parent.rglob("*")) == before  # nothing is left beside it
+        assert sorted(NOTEBOOK.parent.rglob("*")) == before  # nothing is written next to it
         self.outputs = {cell.id: cell.outputs for cell in self.notebook.cells if cell.cell_type == "code"}
 
     def text(self, cell, stream="stdout"):
@@ -163,7 +161,7 @@ class Run:
 
     @property
     def figures(self):
-        """(cell, grey picture) of each."""
+        """(cell, grey picture) of each figure."""
         shown = [
             (cell, output.data["image/png"])
             for cell, outputs in self.outputs.items()
@@ -181,7 +179,7 @@ class Run:
             assert "Warning" not in self.text(cell, "stderr") and "Traceback" not in self.text(cell, "stderr"), cell
         for cell, picture in self.figures:
             assert picture.shape[1] > 800 and picture.std() > 10, cell
-            # nothing is cut: the margin is white
+            # The margin is white, so nothing is cut off.
             assert min(picture[0].min(), picture[-1].min(), picture[:, 0].min(), picture[:, -1].min()) > 250, cell
 
 
@@ -189,7 +187,7 @@ class Run:
 def on_demo(request, notebook, tmp_path_factory):
     """(run, its output folder).
 
-    Clips and their features are kept between sessions, as long as what makes them is the same.
+    Clips and their features are kept between test sessions, as long as the code that makes them does not change.
     """
     out = tmp_path_factory.mktemp("notebook")
     cache = getattr(request.config, "cache", None)
@@ -225,13 +223,13 @@ def test_runs_on_the_demo(on_demo):
 
 
 def test_follows_the_evidence(on_demo):
-    """The decoder with the higher nested score decodes the submission, and the page says by how much it is better."""
+    """The decoder with the higher nested score decodes the submission, and the page shows by how much it is better."""
     run, out = on_demo
     dataset = read_dataset(out / "demo/data/train_metadata.csv")
     [folder] = (out / "demo/starting_kit").glob("*-fast")
     models = read_models([folder], dataset.ids)
     fitted = {name: decoders.fit(name, dataset, models) for name in decoders.DECODERS}
-    results = {name: scored(dataset, one.nested) for name, one in fitted.items()}
+    results = {name: scored(dataset, decoded.nested) for name, decoded in fitted.items()}
     best, other = sorted(results, key=lambda name: results[name].counts.score, reverse=True)
     shown = run.text("compare")
     for result in results.values():
@@ -255,8 +253,8 @@ def test_sound_can_be_played(on_demo):
 
 def test_ends_in_a_checked_submission(on_demo):
     _, out = on_demo
-    said = blemore_score_check(out / "demo/starting_kit/submission.zip", out / "demo/data/test_metadata.csv")
-    assert said.returncode == 0, said.stderr
+    result = blemore_score_check(out / "demo/starting_kit/submission.zip", out / "demo/data/test_metadata.csv")
+    assert result.returncode == 0, result.stderr
 
 
 def test_becomes_a_page_that_loads_nothing(on_demo):
@@ -273,7 +271,7 @@ def test_becomes_a_page_that_loads_nothing(on_demo):
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Makes a folder as the dataset is laid out, with made-up features of 10 actors and no videos."""
+    """Makes a folder with the dataset's layout, with generated features of 10 actors and no videos."""
     rng = np.random.default_rng(3)
 
     def make(*parts):
@@ -302,7 +300,7 @@ def dataset(tmp_path):
 
 
 def kind(label):
-    """A label as clips' names spell it."""
+    """A label as it is spelt in the names of clips."""
     if label.is_blend:
         return "_".join(map(str, ("mix", *label.emotions, *label.saliences)))
     return "neu_sit1" if label.emotions == ("neu",) else f"{label.emotions[0]}_int1"
@@ -316,21 +314,21 @@ def row(clip, actor, label):
 
 def test_runs_on_the_dataset(notebook, dataset, tmp_path, long):
     if not long:
-        pytest.skip("the same again with features that are there already: --long")
+        pytest.skip("the notebook again, with existing features: --long")
     folder = dataset("train", "test")
     run = Run(notebook, BLEMORE_OUT=tmp_path / "out", BLEMORE_DATA=folder)
     run.assert_sound()
     assert "No video of hap" in run.text("clips")
     assert "ImageBind: 42 numbers for each of 360 clips\nWavLM_large: 28 numbers" in run.text("features")
     assert "12 clips, valid" in run.text("submit") and not run.outputs["score"]
-    said = blemore_score_check(tmp_path / "out/real/starting_kit/submission.zip", folder / "test_metadata.csv")
-    assert said.returncode == 0, said.stderr
+    result = blemore_score_check(tmp_path / "out/real/starting_kit/submission.zip", folder / "test_metadata.csv")
+    assert result.returncode == 0, result.stderr
     assert not (tmp_path / "out" / "demo").exists()
 
 
 def test_says_what_a_submission_lacks(notebook, dataset, tmp_path, long):
     if not long:
-        pytest.skip("the same again without features of the test clips: --long")
+        pytest.skip("the notebook again, without features of the test clips: --long")
     run = Run(notebook, BLEMORE_OUT=tmp_path / "out", BLEMORE_DATA=dataset("train"))
     run.assert_sound()
     assert "No submission" in run.text("submit") and not list(tmp_path.rglob("*.zip"))
@@ -339,17 +337,17 @@ def test_says_what_a_submission_lacks(notebook, dataset, tmp_path, long):
 # ---------------------------------------------------------------------------------------------------- render.py
 
 
-def test_tells_of_a_failed_cell_without_a_traceback(tmp_path):
+def test_reports_a_failed_cell_without_a_traceback(tmp_path):
     page = tmp_path / "page.html"
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, NOTEBOOK.parent / "render.py", page],
         capture_output=True,
         text=True,
         env={**os.environ, "BLEMORE_DATA": str(tmp_path / "nowhere"), "BLEMORE_OUT": str(tmp_path)},
     )
-    assert said.returncode == 1 and not page.exists()
-    assert f"{NOTEBOOK.name}, code cell 2: FileError: {tmp_path / 'nowhere'}: no such folder\n" in said.stderr
-    assert "Traceback" not in said.stderr + said.stdout and "----" not in said.stderr
+    assert result.returncode == 1 and not page.exists()
+    assert f"{NOTEBOOK.name}, code cell 2: FileError: {tmp_path / 'nowhere'}: no such folder\n" in result.stderr
+    assert "Traceback" not in result.stderr + result.stdout and "----" not in result.stderr
 
 
 @pytest.mark.parametrize("package", ["ipykernel", "nbclient", "nbconvert", "nbformat"])
