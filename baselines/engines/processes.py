@@ -107,7 +107,7 @@ class _Pool(NamedTuple):
     loading: set[connection.Connection]  # pipes of workers that are not ready yet
 
     def start(self) -> None:
-        context = get_context(_START)
+        context: Any = get_context(_START)
         memory = context.RawArray("B", SLOTS * SLOT) if self.streams else None
         pipe, worker_end = context.Pipe()
         process = context.Process(target=_work, args=(worker_end, self.job, memory, dict(os.environ)), daemon=True)
