@@ -176,9 +176,7 @@ def faces(clips: Path, metadata: Path | None, workers: int | None, out: Path) ->
     if bridged:
         worst = sorted(bridged, key=lambda row: row.lost / row.frames, reverse=True)[:20]
         talk(table([("clip", "frames", "without a face", "in a row"), *worst]))
-        talk(
-            f"{len(bridged)} clips have frames without a face, which got a neighbour's; {out / TABLE} lists them"
-        )
+        talk(f"{len(bridged)} clips have frames without a face, which got a neighbour's; {out / TABLE} lists them")
     if outcome.failures:
         talk(table([("clip", "failure", "what was found"), *outcome.failures[:20]]))
         talk(f"{out / FAILURES} lists all failures; run the same command to try them again")

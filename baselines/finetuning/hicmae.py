@@ -33,6 +33,7 @@ from blemore_baselines.encoders.hicmae import (
     fbank,
     share_of_sound,
 )
+from blemore_baselines.encoders.kernels import replace_patching
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build
 from blemore_baselines.finetuning.augment import Plan, augment
@@ -95,7 +96,7 @@ class HiCMAEFamily(Family):
         return super().layer(name)
 
     def build(self) -> nn.Module:
-        return build(Classifier, *self.sizes)
+        return replace_patching(build(Classifier, *self.sizes))
 
     def branches(self, model: Any) -> list[tuple[nn.Module, float]]:
         fusion = model.encoder_fusion
@@ -123,8 +124,8 @@ class HiCMAEFamily(Family):
         ]
 
     def inputs(self, views: View, plans: Sequence[Plan | None]) -> View:
-        pixels = [augment(frames, plan, IMAGENET_MEAN, IMAGENET_STD) for frames, plan in zip(views["frames"], plans)]
-        return {"video": torch.stack(pixels).transpose(1, 2), "audio": views["spectrum"]}
+        pixels = augment(views["frames"], plans, IMAGENET_MEAN, IMAGENET_STD)
+        return {"video": pixels.transpose(1, 2), "audio": views["spectrum"]}
 
 
 def _branches(block: Any) -> list[nn.Module]:

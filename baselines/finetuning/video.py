@@ -17,6 +17,7 @@ from transformers import VideoMAEConfig, VideoMAEModel
 from blemore.labels import EMOTIONS
 from blemore_baselines.encoders.frames import IMAGENET_MEAN, IMAGENET_STD
 from blemore_baselines.encoders.huggingface_video import HFVideo
+from blemore_baselines.encoders.kernels import replace_patching
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.videomaev2 import Pooled
 from blemore_baselines.encoders.weights import build
@@ -87,7 +88,7 @@ class VideoFamily(Family):
         return self.settings["config"]["num_hidden_layers"]
 
     def build(self) -> nn.Module:
-        return build(Classifier, self.config)
+        return replace_patching(build(Classifier, self.config))
 
     def branches(self, model: Any) -> list[tuple[nn.Module, float]]:
         return graded(model.trunk.encoder.layer, lambda layer: (layer.attention, layer.output.dense))
@@ -108,5 +109,4 @@ class VideoFamily(Family):
         return {"frames": stored.pictures(numbers)}
 
     def inputs(self, views: View, plans: Sequence[Plan | None]) -> View:
-        mean, std = self.settings["mean"], self.settings["std"]
-        return {"pixels": torch.stack([augment(clip, plan, mean, std) for clip, plan in zip(views["frames"], plans)])}
+        return {"pixels": augment(views["frames"], plans, self.settings["mean"], self.settings["std"])}

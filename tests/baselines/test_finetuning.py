@@ -499,6 +499,10 @@ def test_pictures_move_as_in_pil(name, strength, matrix, pictures):
     assert np.median(errors) <= 1 and (errors > 8).mean() < 0.1
 
 
+def augmented(frames, plan):
+    return augment(frames[None], [plan], (0.5,) * 3, (0.25,) * 3)[0]
+
+
 def test_all_frames_get_the_same_plan_and_are_normalised():
     frames = torch.from_numpy(
         np.repeat(np.random.default_rng(0).integers(0, 256, (1, 24, 24, 3)), 4, 0).astype(np.uint8)
@@ -506,23 +510,27 @@ def test_all_frames_get_the_same_plan_and_are_normalised():
     rng = np.random.default_rng(3)
     for _ in range(20):
         plan = draw(rng, 24, PUBLISHED)
-        out = augment(frames, plan, (0.5,) * 3, (0.25,) * 3)
-        assert out.shape == (4, 3, 24, 24)
-        whole = augment(frames, plan._replace(hole=None), (0.5,) * 3, (0.25,) * 3)
+        out = augmented(frames, plan)
+        assert out.shape == (4, 3, 24, 24) and torch.equal(augmented(frames, plan), out)
+        whole = augmented(frames, plan._replace(hole=None))
         assert all(torch.equal(whole[0], frame) for frame in whole)
         if plan.hole:
             top, left, height, width = plan.hole
             noise = out[:, :, top : top + height, left : left + width]
             assert not torch.equal(noise[0], noise[1]) and 0.02 * 24**2 * 0.7 < height * width < 24**2 / 3 * 1.3
-            out[:, :, top : top + height, left : left + width] = whole[:, :, top : top + height, left : left + width]
+            noise[:] = whole[:, :, top : top + height, left : left + width]
             assert torch.equal(out, whole)
-        assert torch.equal(
-            augment(frames, plan, (0.5,) * 3, (0.25,) * 3), augment(frames, plan, (0.5,) * 3, (0.25,) * 3)
-        )
-    still = augment(frames, None, (0.5,) * 3, (0.25,) * 3)
+    still = augmented(frames, None)
     assert torch.allclose(still[0].permute(1, 2, 0), (frames[0] / 255 - 0.5) / 0.25, atol=1e-6)
-    flipped = augment(frames, Plan((), (0, 0, 24, 24), True, None, 0), (0.5,) * 3, (0.25,) * 3)
+    flipped = augmented(frames, Plan((), (0, 0, 24, 24), True, None, 0))
     assert torch.equal(flipped.flip(-1), still)
+
+
+def test_each_clip_of_a_batch_gets_its_own_plan():
+    frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 2, 24, 24, 3)).astype(np.uint8))
+    plans = [draw(np.random.default_rng(1), 24, PUBLISHED), None, draw(np.random.default_rng(2), 24, PUBLISHED)]
+    batch = augment(frames, plans, (0.5,) * 3, (0.25,) * 3)
+    assert all(torch.equal(row, augmented(*pair)) for row, *pair in zip(batch, frames, plans))
 
 
 def test_frequencies_of_operations():
