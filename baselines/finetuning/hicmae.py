@@ -11,6 +11,7 @@ frame on; test views cover long clips; crops keep at least half of the face.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,10 +91,8 @@ class HiCMAEFamily(Family):
         return self.sizes.depth + self.sizes.fused
 
     def layer(self, name: str) -> int:
-        fusion = name.removeprefix("encoder_fusion.").replace("blocks_audio.", "blocks.")
-        if fusion != name and fusion.startswith("blocks."):
-            return self.sizes.depth + 1 + int(fusion.split(".")[1])
-        return super().layer(name)
+        match = re.match(r"encoder_fusion\.blocks(?:_audio)?\.(\d+)\.", name)
+        return self.sizes.depth + 1 + int(match[1]) if match else super().layer(name)
 
     def build(self) -> nn.Module:
         return replace_patching(build(Classifier, *self.sizes))
@@ -109,8 +108,7 @@ class HiCMAEFamily(Family):
         if recipe.published:
             numbers, first = published_train_frames(n, rng)
             return _view(stored, numbers, share_of_sound(wave, first, first + SPAN, n))
-        first = int(rng.integers(max(1, n - SPAN + EVERY)))
-        return _view(stored, sampled(n, first, FRAMES, EVERY), _sound_from(wave, stored.at[first]))
+        return _view_from(stored, wave, int(rng.integers(max(1, n - SPAN + EVERY))))
 
     def test_views(self, stored: Stored, recipe: Recipe) -> list[View]:
         n, wave = len(stored.at), stored.wave
@@ -118,10 +116,7 @@ class HiCMAEFamily(Family):
         if recipe.published:
             windows = [(numbers, numbers[-1] + EVERY) for numbers in published_test_frames(n)]
             return [_view(stored, numbers, share_of_sound(wave, numbers[0], last, n)) for numbers, last in windows]
-        return [
-            _view(stored, sampled(n, first, FRAMES, EVERY), _sound_from(wave, stored.at[first]))
-            for first in test_starts(n, SPAN - EVERY + 1)
-        ]
+        return [_view_from(stored, wave, first) for first in test_starts(n, SPAN - EVERY + 1)]
 
     def inputs(self, views: View, plans: Sequence[Plan | None]) -> View:
         pixels = augment(views["frames"], plans, IMAGENET_MEAN, IMAGENET_STD)
@@ -129,19 +124,19 @@ class HiCMAEFamily(Family):
 
 
 def _branches(block: Any) -> list[nn.Module]:
-    crossed = [block.cross_attn] if hasattr(block, "cross_attn") else []
-    return [*crossed, block.attn, block.mlp["fc2"]]
+    cross_attention = [block.cross_attn] if hasattr(block, "cross_attn") else []
+    return [*cross_attention, block.attn, block.mlp["fc2"]]
 
 
 def _view(stored: Stored, numbers: np.ndarray, sound: np.ndarray) -> View:
     return {"frames": stored.pictures(numbers), "spectrum": torch.from_numpy(fbank(sound))[None]}
 
 
-def _sound_from(wave: np.ndarray, begin: int) -> np.ndarray:
-    """The sound of one spectrogram from sample `begin` on, with silence before the clip's sound begins."""
-    length = WINDOW + (TIMES - 1) * HOP
-    part = wave[max(0, begin) : max(0, begin + length)]
-    return np.pad(part, (min(length, max(0, -begin)), 0))
+def _view_from(stored: Stored, wave: np.ndarray, first: int) -> View:
+    """Every 4th frame from `first` on, and the sound of a whole spectrogram; silence before the clip's sound begins."""
+    begin, length = stored.at[first], WINDOW + (TIMES - 1) * HOP
+    sound = np.pad(wave[max(0, begin) : max(0, begin + length)], (min(length, max(0, -begin)), 0))
+    return _view(stored, sampled(len(stored.at), first, FRAMES, EVERY), sound)
 
 
 def published_train_frames(n: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:

@@ -70,14 +70,8 @@ def parameter_groups(model: nn.Module, recipe: Recipe, layer: Callable[[str], in
             continue
         decays = parameter.ndim > 1 and not name.endswith(".bias")
         scale = recipe.layer_decay ** (last - layer(name))
-        empty = {
-            "params": [],
-            "names": [],
-            "scale": scale,
-            "lr": recipe.peak * scale,
-            "weight_decay": recipe.weight_decay * decays,
-        }
-        group = groups.setdefault((layer(name), decays), empty)
+        rates = {"scale": scale, "lr": recipe.peak * scale, "weight_decay": recipe.weight_decay * decays}
+        group = groups.setdefault((layer(name), decays), {"params": [], "names": [], **rates})
         group["params"].append(parameter)
         group["names"].append(name)
     return list(groups.values())
