@@ -71,8 +71,9 @@ class Cache(NamedTuple):
 
     @classmethod
     def of_kind(cls, parent: Path, side: int | None, has_sound: bool, has_faces: bool) -> Cache:
-        frames = [f"{'faces' if has_faces else 'frames'}-{side}"] if side else []
-        return cls(parent / "-".join([*frames, *["sound"] * has_sound]), side, has_sound)
+        pictures = "faces" if has_faces else "frames"
+        parts = [f"{pictures}-{side}" if side else "", "sound" if has_sound else ""]
+        return cls(parent / "-".join(filter(None, parts)), side, has_sound)
 
     def file(self, clip: str) -> Path:
         return self.folder / f"{clip}.safetensors"
