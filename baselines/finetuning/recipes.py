@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
@@ -33,7 +33,7 @@ class Recipe(NamedTuple):
     published: bool = False  # whether frames are sampled as in the challenge's code
     last_layer: bool = False  # whether a speech model uses its last layer only, not the weighted sum of all layers
 
-    def changed(self, **values: float | None) -> Recipe:
+    def changed(self, **values: Any) -> Recipe:
         """The recipe with the given values; None keeps its own. At most a quarter of the epochs are warm-up."""
         recipe = self._replace(**{name: value for name, value in values.items() if value is not None})
         return recipe._replace(warmup=min(recipe.warmup, recipe.epochs / 4))
