@@ -60,6 +60,12 @@ def normalise(batch: torch.Tensor, mean: Sequence[float], std: Sequence[float]) 
     return scaled.to(batch.dtype).movedim(-1, -3)
 
 
+def normalise_(pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """(…, 3, height, width) float32 in 0…255, in place: as `normalise`, up to rounding."""
+    _, _, offsets, factors = _scale(tuple(mean), tuple(std), pixels.device)
+    return pixels.mul_(factors[:, None, None]).add_(offsets[:, None, None])
+
+
 @cache
 def _scale(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[torch.Tensor, ...]:
     """Means and deviations for 0…1, then offsets and factors for 0…255.

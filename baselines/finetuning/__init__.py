@@ -1,7 +1,7 @@
-"""Encoders trained end to end: from clips to a run folder like that of `train`.
+"""Trains encoders end to end: from clips to a run folder like that of `train`.
 
-The encoders that can be fine-tuned, by the names that `extract` knows them by. One of another family is a file beside
-this, with a subclass of `family.Family`, and a line in `FAMILIES`.
+Encoders have the same names as for `extract`. A new family is a module in this folder with a subclass of
+`family.Family`, and a line in `FAMILIES`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from blemore.errors import Problem, ValidationError
 if TYPE_CHECKING:
     from blemore_baselines.finetuning.family import Family
 
-# name (before the colon) → module in this folder : class
+# An encoder's name (before the colon) → module in this folder : class
 FAMILIES = {
     "hicmae": "hicmae:HiCMAEFamily",
     "videomaev2-base": "video:VideoFamily",
@@ -27,7 +27,7 @@ RECIPES = ("reference", "published", "last-layer")
 
 
 def family_class(encoder: str) -> type[Family]:
-    """The class that trains an encoder. Raises ValidationError: none does."""
+    """The class that trains an encoder. Raises ValidationError: there is none."""
     place = FAMILIES.get(encoder.partition(":")[0])
     if place is None:
         names = ", ".join(f"{name}:ID" if name.startswith("hf-") else name for name in FAMILIES)

@@ -1,8 +1,8 @@
-"""Pictures that vary from epoch to epoch: RandAugment, a crop, a flip, a box of noise; the same for all of a view's.
+"""Augmentation of frames: RandAugment, a crop, a flip and a box of noise, the same for all frames of a view.
 
-What is to be done is drawn where a view is (`draw`), from its own random numbers; it is done on the model's device
-(`augment`). The operations and their strengths are those of "rand-m7-n4-mstd0.5-inc1" in timm (Cubuk et al. 2020), on
-tensors: pixels differ from PIL's by rounding.
+`draw` plans it with the random numbers of the view, and `augment` applies it on the model's device. The operations and
+strengths are those of "rand-m7-n4-mstd0.5-inc1" in timm (Cubuk et al. 2020), on tensors: pixels differ from PIL's by
+rounding.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from blemore_baselines.encoders.frames import normalise
+from blemore_baselines.encoders.frames import normalise_
 from blemore_baselines.finetuning.recipes import Recipe
 
-MAGNITUDE, SPREAD = 7.0, 0.5  # of 10; mean and deviation
-GRAY = 128.0  # what is beyond the picture
+MAGNITUDE, SPREAD = 7.0, 0.5  # mean and deviation of the level, out of 10
+GRAY = 128.0  # beyond the border
 
 Box = tuple[int, int, int, int]  # top, left, height, width
 
@@ -29,11 +29,11 @@ class Plan(NamedTuple):
     crop: Box
     flip: bool
     hole: Box | None
-    seed: int  # of the noise in it
+    seed: int  # of the noise in the hole
 
 
 def draw(rng: np.random.Generator, side: int, recipe: Recipe) -> Plan:
-    """A plan for square pictures of this side."""
+    """A random plan for square frames."""
     names = [str(name) for name in rng.choice(list(OPERATIONS), recipe.operations) if rng.random() < 0.5]
     operations = tuple((name, _strength(name, rng)) for name in names)
     crop = _box(rng, side, (recipe.area, 1), (3 / 4, 4 / 3)) if recipe.area < 1 else None
@@ -49,7 +49,7 @@ def _strength(name: str, rng: np.random.Generator) -> float:
 
 
 def _box(rng: np.random.Generator, side: int, areas: tuple[float, float], ratios: tuple[float, float]) -> Box | None:
-    """Of a share of the picture's area and a ratio of width to height; None: ten of them did not fit."""
+    """A random box with an area (share of the picture) and a width : height in these ranges; None: ten did not fit."""
     for _ in range(10):
         area = rng.uniform(areas[0], areas[1]) * side**2
         ratio = math.exp(rng.uniform(math.log(ratios[0]), math.log(ratios[1])))
@@ -59,31 +59,38 @@ def _box(rng: np.random.Generator, side: int, areas: tuple[float, float], ratios
     return None
 
 
-def augment(pictures: torch.Tensor, plan: Plan | None, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
-    """(T, side, side, 3) uint8 to (T, 3, side, side) float32, normalised; as they are without a plan."""
-    x, side = pictures.movedim(-1, 1).contiguous(), pictures.shape[1]  # what follows is faster so
-    if plan is None:
-        return normalise(x.movedim(1, -1).float(), mean, std)
-    if plan.operations:
-        x = x.float()
-        for name, strength in plan.operations:
-            x = OPERATIONS[name][0](x, strength).round().clamp(0, 255)
-    top, left, height, width = plan.crop
-    x = normalise(x[:, :, top : top + height, left : left + width].movedim(1, -1).float(), mean, std)
+def augment(
+    frames: torch.Tensor, plans: Sequence[Plan | None], mean: Sequence[float], std: Sequence[float]
+) -> torch.Tensor:
+    """Clips (B, T, side, side, 3) uint8 to (B, T, 3, side, side) float32, normalised and augmented by their plans.
+
+    Every clip is written to its place in the batch: on the CPU, large temporary tensors cost more than arithmetic.
+    """
+    batch = torch.empty(frames.movedim(-1, 2).shape, device=frames.device)
+    for pixels, pictures, plan in zip(batch, frames.movedim(-1, 2), plans):
+        pixels.copy_(_changed(pictures, plan) if plan else pictures)
+        normalise_(pixels, mean, std)
+        if plan and plan.hole:
+            top, left, height, width = plan.hole
+            noise = torch.Generator(pixels.device).manual_seed(plan.seed)
+            pixels[:, :, top : top + height, left : left + width].normal_(generator=noise)
+    return batch
+
+
+def _changed(x: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """The plan's operations, crop and flip on (T, 3, side, side) in 0…255."""
+    side = x.shape[-1]
+    for name, strength in plan.operations:
+        x = OPERATIONS[name][0](x.float(), strength).round_().clamp_(0, 255)
     if plan.crop != (0, 0, side, side):
+        top, left, height, width = plan.crop
+        x = x[:, :, top : top + height, left : left + width].float()
         x = F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
-    x = x.flip(-1) if plan.flip else x
-    if plan.hole:
-        top, left, height, width = plan.hole
-        noise = torch.Generator(x.device).manual_seed(plan.seed)
-        x[:, :, top : top + height, left : left + width] = torch.randn(
-            (len(x), 3, height, width), generator=noise, device=x.device
-        )
-    return x
+    return x.flip(-1) if plan.flip else x
 
 
 # ------------------------------------------------------------------------- the fifteen operations
-# x: (T, 3, height, width) float32 in 0…255. strength: signed where the table below says so.
+# x: (T, 3, height, width) float32 in 0…255. strength: signed if the table below says so.
 
 
 def _auto_contrast(x: torch.Tensor, strength: float) -> torch.Tensor:
@@ -92,7 +99,7 @@ def _auto_contrast(x: torch.Tensor, strength: float) -> torch.Tensor:
 
 
 def _equalize(x: torch.Tensor, strength: float) -> torch.Tensor:
-    """As PIL does: the cumulated histogram, without the last colour that occurs, becomes the new value."""
+    """As in PIL: the new value is the cumulative histogram, without the brightest value that occurs."""
     values = x.flatten(2).flatten(0, 1).long()
     counts = torch.zeros(len(values), 256, device=x.device, dtype=torch.long)
     counts.scatter_add_(1, values, torch.ones_like(values))
@@ -115,12 +122,12 @@ def _gray(x: torch.Tensor) -> torch.Tensor:
 def _smooth(x: torch.Tensor) -> torch.Tensor:
     kernel = torch.tensor([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]], device=x.device).div(13).expand(3, 1, 3, 3)
     inner, y = F.conv2d(x, kernel, groups=3), x.clone()
-    y[:, :, 1:-1, 1:-1] = inner  # the border stays
+    y[:, :, 1:-1, 1:-1] = inner  # the border is unchanged
     return y
 
 
 def _towards(other: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor, float], torch.Tensor]:
-    """Mixes with another picture: 1 + strength of the one, −strength of the other."""
+    """Mixes with another picture: 1 + strength of the original, −strength of the other."""
 
     def mix(x: torch.Tensor, strength: float) -> torch.Tensor:
         factor = max(0.1, 1 + strength)
@@ -130,7 +137,7 @@ def _towards(other: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.T
 
 
 def _moved(matrix: Callable[[float], Sequence[float]]) -> Callable[[torch.Tensor, float], torch.Tensor]:
-    """Where each pixel comes from: a, b, c, d, e, f of x' = ax + by + c, y' = dx + ey + f, the picture being −1…1."""
+    """Moves pixels: (x, y) gets the pixel at (ax + by + c, dx + ey + f), in coordinates from −1 to 1."""
 
     def move(x: torch.Tensor, strength: float) -> torch.Tensor:
         theta = torch.tensor(matrix(strength), device=x.device, dtype=x.dtype).view(1, 2, 3).expand(len(x), 2, 3)
@@ -145,7 +152,7 @@ def _rotation(degrees: float) -> list[float]:
     return [cos, -sin, 0, sin, cos, 0]
 
 
-# name → function, strength at level 10, whether it goes both ways
+# name → function, strength at level 10, whether the strength is signed
 OPERATIONS: dict[str, tuple[Callable[[torch.Tensor, float], torch.Tensor], float, bool]] = {
     "auto-contrast": (_auto_contrast, 0, False),
     "equalize": (_equalize, 0, False),

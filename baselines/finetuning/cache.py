@@ -1,8 +1,8 @@
-"""Clips, decoded once: small frames and the sound, for all folds and all runs that see them at the same size.
+"""Clips decoded once, to small frames and sound, for all folds and all runs that use the same size.
 
-A clip is one file, `DIR/<kind>/<clip>.safetensors`, written whole or not at all, from which the frames of a view are
-read without the others. It says from what it was made, by size and time of change: a clip that changed is decoded
-again. A kind is what was cut out, at which size, and whether there is sound: `faces-160-sound`, `frames-224`, `sound`.
+A clip is one file, `DIR/<kind>/<clip>.safetensors`, written whole or not at all; a view reads only its own frames. The
+file records the sizes and modification times of its sources: a clip that has changed is decoded again. Kinds are named
+for what they contain: `faces-160-sound`, `frames-224`, `sound`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -33,17 +31,17 @@ from blemore_baselines.encoders.frames import centre
 from blemore_baselines.encoders.hicmae import face_files, read_picture, resized
 from blemore_baselines.finetuning.family import Stored
 
-PROBED = 50  # clips that the estimate of the size looks into
+PROBED = 50  # clips whose headers are read to estimate the size of the cache
 HINTS = {
-    "no-faces": "`blemore-baselines faces` writes them, where OpenFace is installed.",
-    "no-audio": "This model needs sound: leave these clips out of the metadata, or fine-tune one that sees alone.",
-    "no-video": "This model needs a picture: leave these clips out of the metadata, or fine-tune one that hears alone.",
+    "no-faces": "`blemore-baselines faces` writes them; it needs OpenFace.",
+    "no-audio": "This model needs sound: remove these clips from the metadata, or fine-tune a model without sound.",
+    "no-video": "This model needs frames: remove these clips from the metadata, or fine-tune a model without frames.",
     "missing-file": "Are those the clips of the other partition, train or test?",
 }
 
 
 class Source(NamedTuple):
-    """Where a clip comes from. faces: the folder of all clips' faces; None: the middle of the clip's own frames."""
+    """The files of a clip. faces: the folder with all clips' faces; None: the centre of the clip's own frames."""
 
     clip: str
     path: Path
@@ -55,52 +53,33 @@ class Source(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """What changes when a file of the source does. Raises MediaError: it has no faces."""
+        """A digest that changes when a file changes. Raises MediaError: the clip has no faces."""
         files = [self.path, *(face_files(self.faces, self.clip) if self.faces else [])]
         stats = [(file.name, file.stat()) for file in files]
         return digest(f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}" for name, stat in stats)
 
 
-class Kind(NamedTuple):
-    """What of a clip is kept. side: of its frames; None: none."""
-
-    side: int | None
-    sound: bool
-
-    def name(self, faces: bool) -> str:
-        pictures = "faces" if faces else "frames"
-        return "-".join([*[f"{pictures}-{self.side}"] * bool(self.side), *["sound"] * self.sound])
-
-    def decode(self, source: Source) -> Stored:
-        """Raises MediaError: the clip cannot be read, or lacks what is needed."""
-        clip = Clip(source.path)
-        wave = clip.audio() if self.sound else np.zeros(0, np.float32)
-        sound = np.clip(np.round(wave * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
-        if not self.side:
-            return Stored(np.zeros((0, 0, 0, 3), np.uint8), np.zeros(0, np.int64), sound)
-        offset = clip.offset if self.sound and not source.is_sound else 0.0
-        if source.faces:
-            frames = [resized(read_picture(file), self.side) for file in face_files(source.faces, source.clip)]
-            # A sound file does not say when they are shown: evenly, over all of it.
-            times = np.arange(len(frames)) * (
-                len(sound) / SAMPLE_RATE / len(frames) if source.is_sound else 1 / clip.fps
-            )
-        else:
-            timed = [
-                (time, resized(centre(frame, min(frame.shape[:2])), self.side)) for time, frame in clip.timed_frames()
-            ]
-            times, frames = np.array([time for time, _ in timed]), [frame for _, frame in timed]
-        return Stored(np.stack(frames), np.round((times - offset) * SAMPLE_RATE).astype(np.int64), sound)
-
-
 class Cache(NamedTuple):
+    """Decoded clips of one kind. As a job of `engines`, it decodes a clip and returns the failure, if any.
+
+    side: of the square frames, in pixels; None: no frames are stored
+    """
+
     folder: Path
+    side: int | None
+    has_sound: bool
+
+    @classmethod
+    def of_kind(cls, parent: Path, side: int | None, has_sound: bool, has_faces: bool) -> Cache:
+        pictures = "faces" if has_faces else "frames"
+        parts = [f"{pictures}-{side}" if side else "", "sound" if has_sound else ""]
+        return cls(parent / "-".join(filter(None, parts)), side, has_sound)
 
     def file(self, clip: str) -> Path:
         return self.folder / f"{clip}.safetensors"
 
     def read(self, clip: str) -> Stored:
-        """Its frames are read when they are asked for."""
+        """The clip; its frames are read when they are used."""
         file = safe_open(self.file(clip), framework="numpy")
         return Stored(file.get_slice("frames"), file.get_tensor("at"), file.get_tensor("sound"))
 
@@ -111,30 +90,38 @@ class Cache(NamedTuple):
         except (OSError, SafetensorError):
             return False
 
-
-@dataclass
-class Decoding:
-    """The unit of work: a clip into the cache. Gives the failure, if it is one of the clip."""
-
-    kind: Kind
-    cache: Cache
-
     def load(self) -> None:
         pass
 
     def __call__(self, source: Source) -> Failure | None:
         try:
-            identity, stored = source.identity, self.kind.decode(source)
+            identity, stored = source.identity, self.decode(source)
         except BlemoreError as error:
             return failure(source.clip, error)
-        content = save(
-            {name: np.ascontiguousarray(part) for name, part in stored._asdict().items()}, {"source": identity}
-        )
-        write_atomic(self.cache.file(source.clip), content)
+        parts = {name: np.ascontiguousarray(part) for name, part in stored._asdict().items()}
+        write_atomic(self.file(source.clip), save(parts, {"source": identity}))
         return None
 
     def lost(self, source: Source, reason: str) -> Failure:
         return Failure(source.clip, "crashed", reason)
+
+    def decode(self, source: Source) -> Stored:
+        """Raises MediaError: the clip cannot be read, or lacks frames or sound."""
+        clip = Clip(source.path)
+        wave = clip.audio() if self.has_sound else np.zeros(0, np.float32)
+        sound = np.clip(np.round(wave * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
+        if not self.side:
+            return Stored(np.zeros((0, 0, 0, 3), np.uint8), np.zeros(0, np.int64), sound)
+        if source.faces:
+            frames = [resized(read_picture(file), self.side) for file in face_files(source.faces, source.clip)]
+            # A sound file has no frame rate: its faces are spread evenly over it.
+            seconds = len(sound) / SAMPLE_RATE if source.is_sound else len(frames) / clip.fps
+            times = np.arange(len(frames)) * seconds / len(frames)
+        else:
+            timed = [(at, resized(centre(frame, min(frame.shape[:2])), self.side)) for at, frame in clip.timed_frames()]
+            times, frames = np.array([at for at, _ in timed]), [frame for _, frame in timed]
+        offset = clip.offset if self.has_sound and not source.is_sound else 0.0
+        return Stored(np.stack(frames), np.round((times - offset) * SAMPLE_RATE).astype(np.int64), sound)
 
 
 def failure(clip: str, error: BlemoreError) -> Failure:
@@ -144,8 +131,7 @@ def failure(clip: str, error: BlemoreError) -> Failure:
 def find_sources(ids: Sequence[str], clips: Path, faces: Path | None, modality: str) -> list[Source]:
     """The clips' files, in the order of the ids.
 
-    Raises FileError: a folder cannot be read; ValidationError, for every kind of failure: clips without a file, or
-    without faces.
+    Raises FileError: a folder cannot be read; ValidationError: clips have no file or no faces.
     """
     if faces and not faces.is_dir():
         raise FileError(Problem("cannot-open", str(faces), "no such folder", hint="Expected the folder of the faces."))
@@ -162,60 +148,59 @@ def find_sources(ids: Sequence[str], clips: Path, faces: Path | None, modality: 
                 face_files(faces, clip)
             except BlemoreError as error:
                 failures.append(failure(clip, error))
-    demand_none(failures, len(ids), str(faces or clips))
+    _demand_none(failures, len(ids), faces or clips)
     return sources
 
 
-def demand_none(failures: Sequence[Failure], count: int, where: str) -> None:
-    """ValidationError, a problem for each kind of failure."""
+def _demand_none(failures: Sequence[Failure], count: int, where: Path) -> None:
+    """ValidationError: there are failures; a problem per kind."""
     problems = []
-    for kind, group in groupby(sorted(failures, key=lambda one: (one.kind, one.clip)), key=lambda one: one.kind):
-        members = list(group)
-        message = f"{len(members):,} of {count:,} clips cannot be used ({some([one.clip for one in members])}): "
-        problems.append(Problem(kind, where, message + members[0].message, hint=HINTS.get(kind)))
+    for kind, group in groupby(sorted(failures, key=lambda failure: failure.kind), key=lambda failure: failure.kind):
+        members = sorted(group)
+        message = f"{len(members):,} of {count:,} clips cannot be used ({some([clip for clip, *_ in members])}): "
+        problems.append(Problem(kind, str(where), message + members[0].message, hint=HINTS.get(kind)))
     if problems:
         raise ValidationError(problems)
 
 
-def fill(kind: Kind, cache: Cache, sources: Sequence[Source], workers: int) -> list[Failure]:
-    """Decode what is not in the cache yet, or is there from a file that has changed; clips that failed.
+def fill(cache: Cache, sources: Sequence[Source], workers: int) -> None:
+    """Decode the clips that are not in the cache, or whose files have changed.
 
-    Raises FileError: there is no room for it, or it cannot be written; what is decoded stays.
+    Raises FileError: the disk is full or not writable; what is decoded stays. ValidationError: clips cannot be used.
     """
-    with ThreadPoolExecutor(8) as pool:  # it waits for the disk
+    with ThreadPoolExecutor(8) as pool:  # waits for the disk
         identities = list(pool.map(lambda source: source.identity, sources))
-    missing = [one for one, identity in zip(sources, identities) if not cache.holds(one.clip, identity)]
+    missing = [source for source, identity in zip(sources, identities) if not cache.holds(source.clip, identity)]
     if not missing:
-        return []
-    _demand_room(kind, cache, missing)
-    outcomes = engines.run(Decoding(kind, cache), missing, workers=workers)
+        return
+    _demand_room(cache, missing)
+    outcomes = engines.run(cache, missing, workers=workers)
     progress = tqdm(outcomes, desc="decode", total=len(missing), unit="clip")
-    return [outcome for outcome in progress if outcome]
+    _demand_none([outcome for outcome in progress if outcome], len(sources), sources[0].path.parent)
 
 
-def _demand_room(kind: Kind, cache: Cache, sources: Sequence[Source]) -> None:
-    """Say how large the cache will be. FileError: there is less room."""
-    looked_at = sources[:: max(1, len(sources) // PROBED)]
-    sizes = [size for size in map(partial(_size, kind), looked_at) if size]
+def _demand_room(cache: Cache, sources: Sequence[Source]) -> None:
+    """Print the expected size of the cache. FileError: the disk has less room."""
+    sizes = [size for source in sources[:: max(1, len(sources) // PROBED)] if (size := _size(cache, source))]
     cache.folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache.folder).free
     total = int(np.mean(sizes) * len(sources)) if sizes else 0
     text = f"{len(sources):,} clips to decode, about {total / 1e9:,.2f} GB; {free / 1e9:,.1f} GB are free"
     print(f"cache {cache.folder}: {text}", file=sys.stderr)
     if total > free:
-        hint = "Make room on that disk, or name a folder on another one with --cache."
+        hint = "Make room on that disk, or choose a folder on another disk with --cache."
         raise FileError(Problem("disk-full", str(cache.folder), text, hint=hint))
 
 
-def _size(kind: Kind, source: Source) -> float | None:
-    """About how many bytes a clip takes, by its header; None: it does not say."""
+def _size(cache: Cache, source: Source) -> float | None:
+    """The approximate size of a decoded clip in bytes, from its header; None: unknown."""
     clip = Clip(source.path)
     try:
         seconds = source.path.stat().st_size / (2 * SAMPLE_RATE) if source.is_sound else clip.probe()
-        size = 2 * SAMPLE_RATE * seconds * kind.sound
-        if kind.side:
+        size = 2 * SAMPLE_RATE * seconds * cache.has_sound
+        if cache.side:
             frames = len(face_files(source.faces, source.clip)) if source.faces else seconds * clip.fps
-            size += 3 * kind.side**2 * frames
+            size += 3 * cache.side**2 * frames
     except BlemoreError:
         return None
     return size

@@ -1,5 +1,7 @@
-"""Batches of views. All random numbers of a clip follow from the seed, the epoch and the clip's name, and its place in
-an epoch from the seed and the epoch: neither workers nor processes nor a restart change anything.
+"""Batches of views.
+
+A clip's random numbers follow from the seed, the epoch and the clip's name, and the order of the clips from the seed
+and the epoch, so they do not depend on workers, processes or restarts.
 """
 
 from __future__ import annotations
@@ -22,18 +24,11 @@ from blemore_baselines.finetuning.recipes import Recipe
 Key = tuple[int, int]  # epoch, place of the clip
 
 
-class Example(NamedTuple):
-    view: View
-    target: torch.Tensor  # (6,)
-    row: torch.Tensor  # (branches,) in [0, 1), for DropPath
-    plan: Plan | None
-
-
 class Batch(NamedTuple):
     views: View
-    targets: torch.Tensor
-    rows: torch.Tensor
-    plans: list[Plan | None]
+    targets: torch.Tensor  # (B, 6)
+    rows: torch.Tensor  # (B, branches) in [0, 1), for DropPath
+    plans: Sequence[Plan | None]
 
 
 def rng_of(seed: int, epoch: int, name: str) -> np.random.Generator:
@@ -42,7 +37,7 @@ def rng_of(seed: int, epoch: int, name: str) -> np.random.Generator:
 
 @dataclass
 class Examples(Dataset):
-    """One training view of a clip, by epoch and place."""
+    """Training views by epoch and place of the clip."""
 
     family: Family
     recipe: Recipe
@@ -50,23 +45,23 @@ class Examples(Dataset):
     seed: int
     ids: Sequence[str]
     targets: torch.Tensor  # (N, 6) in 0…1
-    branches: int  # how many random numbers DropPath wants
+    branches: int  # the number of random numbers that DropPath needs
 
-    def __getitem__(self, key: Key) -> Example:
+    def __getitem__(self, key: Key) -> tuple[View, torch.Tensor, torch.Tensor, Plan | None]:
         epoch, place = key
         rng = rng_of(self.seed, epoch, self.ids[place])
         view = self.family.train_view(self.cache.read(self.ids[place]), self.recipe, rng)
         plan = draw(rng, self.family.side, self.recipe) if self.family.side else None
-        return Example(view, self.targets[place], torch.from_numpy(rng.random(self.branches, np.float32)), plan)
+        return view, self.targets[place], torch.from_numpy(rng.random(self.branches, np.float32)), plan
 
 
-def collate(examples: Sequence[Example]) -> Batch:
+def collate(examples: Sequence[tuple]) -> Batch:
     views, targets, rows, plans = zip(*examples)
-    return Batch(stack(views), torch.stack(targets), torch.stack(rows), list(plans))
+    return Batch(stack(views), torch.stack(targets), torch.stack(rows), plans)
 
 
 def stack(views: Sequence[View]) -> View:
-    """Views as a batch; what differs in length is filled up with zeros."""
+    """Views as a batch; vectors of different length are padded with zeros."""
     batch = {}
     for name in views[0]:
         parts = [view[name] for view in views]
@@ -82,19 +77,19 @@ def to(views: View, device: torch.device | str) -> View:
 
 
 def epoch_batches(count: int, recipe: Recipe, seed: int, epoch: int) -> list[np.ndarray]:
-    """The places of each batch's clips, in a new order; the clips that do not fill a batch wait for another epoch."""
+    """The places of each batch's clips, in the order of the epoch; clips that do not fill a batch are dropped."""
     order, size = rng_of(seed, epoch, "").permutation(count), recipe.batch_size
     return [order[start : start + size] for start in range(0, count - size + 1, size)]
 
 
 def parts_of(batch: np.ndarray, process: tuple[int, int], at_once: int) -> list[np.ndarray]:
-    """A process's share of a batch, in parts of at most `at_once` clips. process: (i, n), i from 0."""
+    """A process's share of a batch, in parts of at most `at_once` clips. process: (i, n), with i from 0."""
     share = batch[process[0] :: process[1]]
     return [share[start : start + at_once] for start in range(0, len(share), at_once)]
 
 
 def load(examples: Examples, epochs: range, process: tuple[int, int], at_once: int, workers: int) -> Iterator[Batch]:
-    """The parts of a process's batches, one after another, over all these epochs."""
+    """The parts of a process's batches, in order, over the given epochs."""
     plan: Any = [
         [(epoch, int(place)) for place in part]
         for epoch in epochs

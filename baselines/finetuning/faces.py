@@ -1,13 +1,13 @@
-"""Aligned faces of clips by OpenFace 2's program, `FeatureExtraction`, as HiCMAE was trained on: similarity-aligned,
-not masked, 256 × 256.
+"""Aligns the faces of clips with OpenFace 2's program `FeatureExtraction`, as for HiCMAE's training data:
+similarity-aligned, not masked, 256 × 256.
 
-Under the output folder:
-    <clip>/frame_det_00_000001.png …   a picture for every frame of the clip, whole or not at all
-    faces.csv                          clip, frames, lost (frames without a face), longest (run of them)
-    failures.csv                       clip, kind, message; a clip that succeeds later leaves it
+The output folder contains:
+    <clip>/frame_det_00_000001.png …   a picture per frame; the folder appears once it is complete
+    faces.csv                          clip, frames, lost (frames without a face), longest (consecutive lost frames)
+    failures.csv                       clip, kind, message; a clip that succeeds later is removed from it
 
-A frame in which the program lost the face gets the picture of the frame before it (at the beginning, of the first one
-with a face): no frame is left out, so that pictures and sound stay together.
+A frame without a face gets the picture of the frame before it; frames before the first face get the first face. No
+frame is dropped, so pictures and sound stay in sync.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import io
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import groupby
@@ -32,16 +31,16 @@ from blemore.labels import VIDEO_SUFFIXES
 from blemore_baselines import engines
 from blemore_baselines.clips.find import Failure, choose, find_clips
 from blemore_baselines.encoders.hicmae import PICTURES
+from blemore_baselines.encoders.openface import PROGRAM
 from blemore_baselines.extraction.store import FAILURES, read_failures
 
-PROGRAM = "FeatureExtraction"
 SIDE = 256  # pixels
 TABLE = "faces.csv"
 OPTIONS = ("-simalign", "-simsize", str(SIDE), "-nomask", "-nobadaligned", "-format_aligned", "png")
 
 
 class Row(NamedTuple):
-    """A clip's line in faces.csv."""
+    """A clip's row in faces.csv."""
 
     clip: str
     frames: int
@@ -50,7 +49,7 @@ class Row(NamedTuple):
 
 
 class Faces(NamedTuple):
-    """What a run came to: clips aligned now, clips that were there already, and clips that failed."""
+    """The result of a run: clips aligned now, clips aligned earlier, and failures."""
 
     aligned: list[Row]
     skipped: list[str]
@@ -58,32 +57,31 @@ class Faces(NamedTuple):
 
 
 def align(ids: Collection[str] | None, clips: Path, out: Path, workers: int = 1) -> Faces:
-    """Write the faces of clips (None: of all that are under the folder `clips`); goes on where it was stopped.
+    """Align the faces of the given clips (None: all in the folder `clips`). A stopped run can be continued.
 
-    Raises FileError: the program is not installed, `clips` cannot be read, or nothing can be written.
+    Raises FileError: the program is not installed, `clips` cannot be read, or `out` cannot be written.
     """
     program = find_program()
     files = find_clips(clips, VIDEO_SUFFIXES)
     names = sorted(files if ids is None else set(ids))
     skipped = [clip for clip in names if (out / clip).is_dir()]
-    paths = {clip: choose(clip, files.get(clip, []), "video") for clip in names if clip not in set(skipped)}
+    paths = {clip: choose(clip, files.get(clip, []), "video") for clip in names if not (out / clip).is_dir()}
     failures = [path for path in paths.values() if isinstance(path, Failure)]
     tasks = [(clip, path) for clip, path in paths.items() if isinstance(path, Path)]
     rows, aligned = _read_rows(out / TABLE), []
     for leftover in out.glob(".*.part"):
         shutil.rmtree(leftover, ignore_errors=True)
-    with tqdm(total=len(names), initial=len(skipped), desc="faces", unit="clip", file=sys.stderr) as progress:
-        for outcome in engines.run(Aligning(program, out), tasks, workers=workers):
-            if isinstance(outcome, Failure):
-                failures.append(outcome)
-            else:
-                aligned.append(outcome)
-                rows[outcome.clip] = outcome
-                write_atomic(out / TABLE, csv_text([Row._fields, *sorted(rows.values())]))
-            progress.update()
-    on_record = {one.clip: one for one in (*read_failures(out), *failures) if not (out / one.clip).is_dir()}
-    if on_record or (out / FAILURES).exists():
-        write_atomic(out / FAILURES, csv_text([Failure._fields, *sorted(on_record.values())]))
+    outcomes = engines.run(Aligning(program, out), tasks, workers=workers)
+    for outcome in tqdm(outcomes, desc="faces", total=len(names), initial=len(names) - len(tasks), unit="clip"):
+        if isinstance(outcome, Failure):
+            failures.append(outcome)
+        else:
+            aligned.append(outcome)
+            rows[outcome.clip] = outcome
+            write_atomic(out / TABLE, csv_text([Row._fields, *sorted(rows.values())]))
+    latest = {entry.clip: entry for entry in (*read_failures(out), *failures) if not (out / entry.clip).is_dir()}
+    if latest or (out / FAILURES).exists():
+        write_atomic(out / FAILURES, csv_text([Failure._fields, *sorted(latest.values())]))
     return Faces(sorted(aligned), skipped, sorted(failures))
 
 
@@ -92,8 +90,8 @@ def find_program() -> str:
     if program is None:
         hint = (
             "Get OpenFace 2.2 from https://github.com/TadasBaltrusaitis/OpenFace (free for academic use), build it and"
-            " put the folder of this program on PATH. Faces that were aligned elsewhere serve as well: a folder for"
-            " each clip, <clip> or <clip>_aligned, with a picture for every frame, in the order of their names."
+            " put its folder on PATH. Faces that were aligned elsewhere work too: one folder per clip, <clip> or"
+            " <clip>_aligned, with a picture per frame, sorted by name."
         )
         raise FileError(Problem("no-program", PROGRAM, "OpenFace's program is not on PATH", hint=hint))
     return program
@@ -101,7 +99,7 @@ def find_program() -> str:
 
 @dataclass
 class Aligning:
-    """The unit of work: a clip's faces, or why there are none."""
+    """The unit of work: aligns one clip."""
 
     program: str
     out: Path
@@ -132,40 +130,39 @@ class Aligning:
 
 
 def _bridge(clip: str, part: Path) -> Row | Failure:
-    """Give every frame a picture, from the program's pictures and its table, which has a row for every frame."""
+    """Give every frame in the program's table a picture."""
     try:
         has_face = _frames(part / "clip.csv")
     except (OSError, KeyError, ValueError) as error:
-        return Failure(clip, "openface-error", f"{PROGRAM} left no table of frames that can be read: {error}")
+        return Failure(clip, "openface-error", f"{PROGRAM} left no table that can be read: {error}")
     pictures = {}
     for path in (part / "clip_aligned").glob("*"):
         digits = re.search(r"(\d+)$", path.stem)
         if digits and path.suffix.lower() in PICTURES:
             pictures[int(digits[1])] = path
     if unknown := sorted(set(pictures) - set(has_face)):
-        return Failure(clip, "openface-error", f"pictures of frames that its table lacks, such as {unknown[0]}")
-    whole = [number for number in sorted(has_face) if has_face[number] and number in pictures]
-    if not whole:
-        return Failure(clip, "no-faces", f"no face in any of {len(has_face):,} frames")
-    latest = pictures[whole[0]]
-    for number in sorted(has_face):
-        if number in whole:
-            latest = pictures[number]
-        else:
-            target = latest.with_name(f"frame_det_00_{number:06}{latest.suffix}")
-            if number in pictures and pictures[number] != target:
+        return Failure(clip, "openface-error", f"there is a picture of frame {unknown[0]}, which is not in its table")
+    numbers = sorted(has_face)
+    faces = {number: pictures[number] for number in numbers if has_face[number] and number in pictures}
+    if not faces:
+        return Failure(clip, "no-faces", f"no face in any of {len(numbers):,} frames")
+    latest = next(iter(faces.values()))
+    for number in numbers:
+        latest = faces.get(number, latest)
+        if number not in faces:
+            if number in pictures:
                 pictures[number].unlink()
-            shutil.copyfile(latest, target)
-    runs = [len(list(run)) for lost, run in groupby(sorted(has_face), lambda number: number not in whole) if lost]
-    return Row(clip, len(has_face), sum(runs), max(runs, default=0))
+            shutil.copyfile(latest, latest.with_name(f"frame_det_00_{number:06}{latest.suffix}"))
+    runs = [len(list(run)) for is_lost, run in groupby(number not in faces for number in numbers) if is_lost]
+    return Row(clip, len(numbers), sum(runs), max(runs, default=0))
 
 
 def _frames(table: Path) -> dict[int, bool]:
-    """Frame number → whether there is a face. KeyError, ValueError: the table is not OpenFace's."""
+    """Frame number → whether it has a face. KeyError, ValueError: the table is not OpenFace's."""
     reader = csv.DictReader(io.StringIO(table.read_text()), skipinitialspace=True)
     frames = {int(row["frame"]): float(row["success"]) == 1 for row in reader}
     if sorted(frames) != list(range(1, len(frames) + 1)):
-        raise ValueError(f"{len(frames):,} rows; expected the frames 1, 2, 3 and so on")
+        raise ValueError(f"{len(frames):,} rows; expected frames numbered 1, 2, 3, …")
     return frames
 
 

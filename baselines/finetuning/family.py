@@ -1,7 +1,7 @@
-"""What a family of encoders states so that its models can be trained end to end.
+"""The interface of a family of encoders that can be trained end to end.
 
-A *view* is one input of the model, cut out of a clip: a dictionary of tensors without a batch's axis. Training draws
-one view of a clip in each epoch; the logits of a clip are the mean over its test views.
+A *view* is one input of the model, cut from a clip: a dictionary of tensors without a batch axis. Training draws one
+view per clip and epoch. The logits of a clip are the mean over its test views.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ View = dict[str, torch.Tensor]
 class Stored(NamedTuple):
     """A decoded clip.
 
-    frames: (n, side, side, 3) uint8, or what reads them from a file by slices
-    at:     (n,) int64: the sample of the sound that is heard when a frame is shown; can lie outside the sound
+    frames: (n, side, side, 3) uint8, or a slice of a file
+    at:     (n,) int64, the sample of the sound at which each frame is shown; can be outside the sound
     sound:  (samples,) int16 at 16 kHz
     """
 
@@ -46,15 +46,15 @@ class Stored(NamedTuple):
 
 
 class Family(ABC):
-    """A subclass states `recipes` and what it reads of a clip, and fills the abstract methods.
+    """A subclass sets the class attributes and implements the abstract methods.
 
-    settings: what decides the model's sizes and its input; JSON
+    settings: JSON values that determine the model's sizes and its input
     """
 
     recipes: ClassVar[Mapping[str, Recipe]]
     has_sound: ClassVar[bool]
-    layer_pattern: ClassVar[str]  # the names of parameters in numbered layers; the number is group 1
-    first_pattern: ClassVar[str]  # those of parameters below all layers
+    layer_pattern: ClassVar[str]  # matches parameters in numbered layers; group 1 is the number
+    first_pattern: ClassVar[str]  # matches parameters below all layers
 
     def __init__(self, settings: Mapping[str, Any]):
         self.settings = settings
@@ -62,15 +62,15 @@ class Family(ABC):
     @classmethod
     @abstractmethod
     def pretrained(cls, encoder: TorchEncoder, recipe: Recipe) -> tuple[Family, dict[str, torch.Tensor]]:
-        """The family with the settings of an encoder's weights, and these weights, without a head.
+        """The family for an encoder's weights, and these weights, without a head.
 
-        Raises FileError, ValidationError: they are not there, or of another model.
+        Raises FileError: they are missing; ValidationError: they belong to another model.
         """
 
     @property
     @abstractmethod
     def side(self) -> int | None:
-        """Of the square frames that the model sees, in pixels; None: it sees none."""
+        """The side of the model's square frames in pixels; None: it has no frames."""
 
     @property
     @abstractmethod
@@ -79,11 +79,11 @@ class Family(ABC):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The model with a head, its numbers still to be loaded: `forward(**inputs)` gives logits (B, 6)."""
+        """The model with a head, its weights not yet set: `forward(**inputs)` returns logits (B, 6)."""
 
     @abstractmethod
     def branches(self, model: Any) -> list[tuple[nn.Module, float]]:
-        """The modules whose outputs are added to a layer's input, and their share of the recipe's `drop_path`."""
+        """The residual branches, as modules, each with its share of the recipe's `drop_path`."""
 
     @abstractmethod
     def train_view(self, stored: Stored, recipe: Recipe, rng: np.random.Generator) -> View: ...
@@ -93,14 +93,14 @@ class Family(ABC):
 
     @abstractmethod
     def inputs(self, views: View, plans: Sequence[Plan | None]) -> View:
-        """The model's inputs from a batch of views, on its device. plans: how to augment each; None: not at all."""
+        """The model's inputs from a batch of views on its device. plans: how to augment each; None: not at all."""
 
     @property
     def last_layer(self) -> int:
         return self.depth + 1
 
     def layer(self, name: str) -> int:
-        """The number of a parameter's layer: 0 below all layers, `last_layer` above."""
+        """The number of a parameter's layer: 0 below all layers, `last_layer` above them."""
         match = re.match(self.layer_pattern, name)
         if match:
             return int(match[1]) + 1
@@ -108,9 +108,9 @@ class Family(ABC):
 
 
 class DropPath:
-    """Has clips skip branches at random (stochastic depth, Huang et al. 2016); the other clips' are scaled up.
+    """Lets clips skip branches at random (stochastic depth, Huang et al. 2016), and scales the branches of the others.
 
-    The random numbers come with the batch, so that a clip's do not depend on what else is in it.
+    The random numbers come with the batch, so a clip's do not depend on the rest of the batch.
     """
 
     def __init__(self, branches: Sequence[tuple[nn.Module, float]], rate: float):
@@ -122,20 +122,20 @@ class DropPath:
     def _drop(self, column: int, rate: float, module: nn.Module, inputs: tuple, output: Any) -> Any:
         if self.rows is None or not rate:
             return output
-        branch, *rest = output if isinstance(output, tuple) else (output,)  # attention can tell its weights, too
+        branch, *rest = output if isinstance(output, tuple) else (output,)  # attention may also return its weights
         factors = (self.rows[:, column] >= rate).to(branch.dtype) / (1 - rate)
         branch = branch * factors.view(-1, *[1] * (branch.ndim - 1))
         return (branch, *rest) if isinstance(output, tuple) else branch
 
 
 def graded(layers: Sequence[Any], branches: Callable[[Any], Sequence[nn.Module]]) -> list[tuple[nn.Module, float]]:
-    """The branches of all layers, with shares that grow from 0 in the first layer to 1 in the last."""
+    """The branches of all layers, with shares that grow linearly from 0 in the first layer to 1 in the last."""
     shares = np.linspace(0, 1, len(layers)).tolist()
     return [(branch, share) for layer, share in zip(layers, shares) for branch in branches(layer)]
 
 
 def sampled(n: int, first: int, frames: int, every: int) -> np.ndarray:
-    """(frames,) every so many frames of n from `first` on; the last one is held.
+    """(frames,) indices: every `every`-th of n frames from `first` on; the last frame is repeated as needed.
 
     >>> sampled(10, 1, 4, 4)
     array([1, 5, 9, 9])
@@ -144,7 +144,7 @@ def sampled(n: int, first: int, frames: int, every: int) -> np.ndarray:
 
 
 def test_starts(n: int, span: int, most: int = 5) -> list[int]:
-    """The first frames of windows of `span` that cover a clip of n frames, evenly spread; at most `most`.
+    """The first frames of at most `most` evenly spread windows of `span` frames that cover a clip of n frames.
 
     >>> test_starts(50, 61), test_starts(130, 61)
     ([0], [0, 34, 69])

@@ -1,17 +1,17 @@
-"""HiCMAE, face and voice together. Names of parameters are those of its authors' checkpoints.
+"""HiCMAE: face and voice together. Parameters have the names of the authors' checkpoints.
 
-Recipe `published`, as the challenge fine-tuned it (Sun et al. 2024; https://github.com/sunlicai/HiCMAE): frames, sound,
-augmentation, learning rates and 80 epochs are the same. Where that was at fault, it is not followed: targets are in
-0…1 for singles and blends alike (blends were in percent, which gave them a hundred times the gradient), nothing is
-chosen on the fold that is scored, and in tests the loudness does not vary. The two crops of a test view had the same
-pixels: one is left.
+Recipe `published`: as the challenge fine-tuned it (Sun et al. 2024; https://github.com/sunlicai/HiCMAE), with the same
+frames, sound, augmentation, learning rates and 80 epochs, but without its defects. Targets are in 0…1 for singles and
+blends alike (blends were in percent, which multiplied their gradients by 100), nothing is chosen on the fold that is
+scored, and loudness does not vary in tests. Each test view has one crop; the original's two had identical pixels.
 
-Recipe `reference`, ours: training and test sample frames alike, every 4th; the sound is the 2.56 s from the time of the
-first one; test views cover long clips; crops keep half of the face.
+Recipe `reference`: our own. Training and test views both take every 4th frame, with the 2.56 s of sound from the first
+frame on; test views cover long clips; crops keep at least half of the face.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,13 +34,14 @@ from blemore_baselines.encoders.hicmae import (
     fbank,
     share_of_sound,
 )
+from blemore_baselines.encoders.kernels import replace_patching
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build
 from blemore_baselines.finetuning.augment import Plan, augment
 from blemore_baselines.finetuning.family import Family, Stored, View, graded, sampled, test_starts
 from blemore_baselines.finetuning.recipes import Recipe
 
-SPAN = EVERY * FRAMES  # frames that a view is drawn from
+SPAN = EVERY * FRAMES  # frames from which a view is sampled
 PUBLISHED = Recipe(
     learning_rate=1e-3,
     weight_decay=0.05,
@@ -60,8 +61,8 @@ PUBLISHED = Recipe(
 class Classifier(HiCMAEModel):
     """HiCMAE with a linear layer on its four pooled parts."""
 
-    def __init__(self, *own):
-        super().__init__(*own)
+    def __init__(self, *sizes: Any):
+        super().__init__(*sizes)
         self.head = nn.Linear(self.fc_norm.normalized_shape[0], len(EMOTIONS))
 
     def forward(self, video: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
@@ -90,13 +91,11 @@ class HiCMAEFamily(Family):
         return self.sizes.depth + self.sizes.fused
 
     def layer(self, name: str) -> int:
-        fusion = name.removeprefix("encoder_fusion.").replace("blocks_audio.", "blocks.")
-        if fusion != name and fusion.startswith("blocks."):
-            return self.sizes.depth + 1 + int(fusion.split(".")[1])
-        return super().layer(name)
+        match = re.match(r"encoder_fusion\.blocks(?:_audio)?\.(\d+)\.", name)
+        return self.sizes.depth + 1 + int(match[1]) if match else super().layer(name)
 
     def build(self) -> nn.Module:
-        return build(Classifier, *self.sizes)
+        return replace_patching(build(Classifier, *self.sizes))
 
     def branches(self, model: Any) -> list[tuple[nn.Module, float]]:
         fusion = model.encoder_fusion
@@ -109,8 +108,7 @@ class HiCMAEFamily(Family):
         if recipe.published:
             numbers, first = published_train_frames(n, rng)
             return _view(stored, numbers, share_of_sound(wave, first, first + SPAN, n))
-        first = int(rng.integers(max(1, n - SPAN + EVERY)))
-        return _view(stored, sampled(n, first, FRAMES, EVERY), _sound_from(wave, stored.at[first]))
+        return _view_from(stored, wave, int(rng.integers(max(1, n - SPAN + EVERY))))
 
     def test_views(self, stored: Stored, recipe: Recipe) -> list[View]:
         n, wave = len(stored.at), stored.wave
@@ -118,37 +116,34 @@ class HiCMAEFamily(Family):
         if recipe.published:
             windows = [(numbers, numbers[-1] + EVERY) for numbers in published_test_frames(n)]
             return [_view(stored, numbers, share_of_sound(wave, numbers[0], last, n)) for numbers, last in windows]
-        return [
-            _view(stored, sampled(n, first, FRAMES, EVERY), _sound_from(wave, stored.at[first]))
-            for first in test_starts(n, SPAN - EVERY + 1)
-        ]
+        return [_view_from(stored, wave, first) for first in test_starts(n, SPAN - EVERY + 1)]
 
     def inputs(self, views: View, plans: Sequence[Plan | None]) -> View:
-        pixels = [augment(frames, plan, IMAGENET_MEAN, IMAGENET_STD) for frames, plan in zip(views["frames"], plans)]
-        return {"video": torch.stack(pixels).transpose(1, 2), "audio": views["spectrum"]}
+        pixels = augment(views["frames"], plans, IMAGENET_MEAN, IMAGENET_STD)
+        return {"video": pixels.transpose(1, 2), "audio": views["spectrum"]}
 
 
 def _branches(block: Any) -> list[nn.Module]:
-    crossed = [block.cross_attn] if hasattr(block, "cross_attn") else []
-    return [*crossed, block.attn, block.mlp["fc2"]]
+    cross_attention = [block.cross_attn] if hasattr(block, "cross_attn") else []
+    return [*cross_attention, block.attn, block.mlp["fc2"]]
 
 
 def _view(stored: Stored, numbers: np.ndarray, sound: np.ndarray) -> View:
     return {"frames": stored.pictures(numbers), "spectrum": torch.from_numpy(fbank(sound))[None]}
 
 
-def _sound_from(wave: np.ndarray, begin: int) -> np.ndarray:
-    """The sound of a whole spectrogram from a sample on; silence where the clip has none yet."""
-    length = WINDOW + (TIMES - 1) * HOP
-    part = wave[max(0, begin) : max(0, begin + length)]
-    return np.pad(part, (min(length, max(0, -begin)), 0))
+def _view_from(stored: Stored, wave: np.ndarray, first: int) -> View:
+    """Every 4th frame from `first` on, and the sound of a whole spectrogram; silence before the clip's sound begins."""
+    begin, length = stored.at[first], WINDOW + (TIMES - 1) * HOP
+    sound = np.pad(wave[max(0, begin) : max(0, begin + length)], (min(length, max(0, -begin)), 0))
+    return _view(stored, sampled(len(stored.at), first, FRAMES, EVERY), sound)
 
 
 def published_train_frames(n: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-    """(16,) the frames of a training view of a clip of n, and the frame at which its sound begins.
+    """(16,) the frames of a training view of a clip of n frames, and the frame at which its sound begins.
 
-    Of up to 64 frames n // 4, evenly spread over all, then the last one; of more the 16 that are evenly spread over
-    64 frames that end before a random one.
+    Up to 64 frames: n // 4 evenly spread frames, then the last one, repeated. More frames: 16 of them, evenly spread
+    over the 64 frames before a random one.
     """
     if n <= SPAN:
         spread = np.linspace(0, n, n // EVERY)
@@ -160,7 +155,9 @@ def published_train_frames(n: int, rng: np.random.Generator) -> tuple[np.ndarray
 
 
 def published_test_frames(n: int) -> list[np.ndarray]:
-    """(16,) for each view: every 4th frame, the last of them held; the first 16 and, where there are more, the last."""
+    """(16,) per view. Of every 4th frame, repeating the last one up to 16: the first 16 and, if there are more, the
+    last 16.
+    """
     numbers = np.arange(0, n, EVERY)
     numbers = np.concatenate([numbers, np.full(max(0, FRAMES - len(numbers)), numbers[-1])])
     return [numbers[start : start + FRAMES] for start in sorted({0, len(numbers) - FRAMES})]

@@ -1,10 +1,11 @@
-"""From clips to a run folder of a fine-tuned encoder, which `decode`, `report` and `predict` read like one of `train`.
+"""From clips to a fine-tuned encoder's run folder, which `decode`, `report` and `predict` read like one of `train`.
 
-In addition to the files of every run folder (models/run_folder.py; `oof_logits.npz` has the last epoch alone):
-    folds/        a fold's logits and losses; while it is trained, its states (state.py)
-    losses.csv    every fold's training loss, every epoch
-    tensorboard/  loss, gradient norm and learning rate, every update
-    model.safetensors, model.json   the whole model, under its encoder's own names; how to build it, and its decoder
+In addition to the files of every run folder (models/run_folder.py; here `oof_logits.npz` has the last epoch only):
+    folds/        the logits and losses of each fold; its states during training (state.py)
+    losses.csv    the training loss per fold and epoch
+    tensorboard/  loss, gradient norm and learning rate per update
+    model.safetensors   the whole model; names are those of the encoder's checkpoints
+    model.json          how to build the model, and its decoder
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import safetensors.torch
 import torch
-from tqdm import tqdm
 
 from blemore.errors import Problem, ValidationError
 from blemore.io import csv_text, read_bytes, to_json, write_atomic
@@ -34,7 +34,7 @@ from blemore_baselines.decoding.thresholds import fit_exact
 from blemore_baselines.encoders import create
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.finetuning import family_class
-from blemore_baselines.finetuning.cache import Cache, Kind, Source, demand_none, fill, find_sources
+from blemore_baselines.finetuning.cache import Cache, Source, fill, find_sources
 from blemore_baselines.finetuning.family import Family
 from blemore_baselines.finetuning.loop import Computing, Setup, clip_logits, held_out_logits, train_fold
 from blemore_baselines.finetuning.recipes import Recipe
@@ -46,7 +46,7 @@ from blemore_baselines.train import Final, fit_final_decoder
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-FINAL = -1  # in place of a fold's number: trained on all of train
+FINAL = -1  # instead of a fold's number: the model that is trained on all of train
 PACKAGES = ("accelerate", "safetensors", "transformers")
 
 
@@ -65,15 +65,15 @@ def finetune(
     decoder: str = "thresholds",
     **options: float,
 ) -> dict | None:
-    """Run, or go on with, the run folder `out`; what metrics.json holds, or None while some folds are not trained yet.
+    """Start or continue the run in the folder `out`. Returns the content of metrics.json; None: folds are missing.
 
-    weights: as of the encoder; None: its own source
-    faces:   the folder of the clips' aligned faces; None: the middle of the clips' own frames
-    folds:   what to train now, `FINAL` for the final model; none: all
+    weights: of the encoder; None: its own source
+    faces:   the folder with the clips' aligned faces; None: the centre of the clips' own frames
+    folds:   the folds to train now, `FINAL` for the final model; empty: all
     decoder: of the final model, with its `options`, as for `train.train`
 
-    Raises ValidationError: `out` holds another run, clips cannot be used, the encoder cannot be fine-tuned, the decoder
-    cannot be fitted, or as `train_fold`; FileError: weights or clips are not there, or something cannot be written.
+    Raises ValidationError: `out` contains another run, clips cannot be used, the encoder cannot be fine-tuned, the
+    decoder cannot be fitted, or see `train_fold`; FileError: weights or clips are missing, or a file cannot be written.
     """
     accelerator, numbers = start(), [*np.unique(dataset.folds).tolist(), FINAL]
     _demand_folds(folds, numbers)
@@ -86,7 +86,7 @@ def finetune(
     claim(out, config)
     if not (out / "metrics.json").exists():
         family, initial = family_class(encoder).pretrained(source, recipe)
-        with accelerator.main_process_first():  # the others find it filled
+        with accelerator.main_process_first():  # it fills the cache for the others
             cache = _filled_cache(family, sources, computing)
         setup = Setup(family, recipe, initial, cache, seed, out, _on_device(computing, accelerator))
         _train(setup, accelerator, dataset, folds or numbers)
@@ -98,29 +98,29 @@ def finetune(
 
 
 def start() -> Accelerator:
-    """This process, as accelerate started it, or on its own.
+    """The accelerator of this process, which accelerate may have started.
 
-    Raises ValidationError: packages are missing, or the processes are to share more than gradients.
+    Raises ValidationError: packages are missing, or accelerate is set up to share more than gradients.
     """
     try:
-        import torch.utils.tensorboard  # noqa: F401  # now, not after the first fold
+        import torch.utils.tensorboard  # noqa: F401  # fails now rather than after the first fold
         from accelerate import Accelerator, DistributedType
         from accelerate.utils import InitProcessGroupKwargs
     except ImportError as error:
         message, hint = f"the package {error.name} is not installed", "pip install 'blemore[finetune]'"
         raise ValidationError(Problem("missing-package", "fine-tuning", message, hint=hint)) from None
-    # Others wait while one decodes; precision is our own.
+    # The others wait while one process decodes. loop.py handles precision.
     patience = InitProcessGroupKwargs(timeout=timedelta(days=2))
     accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[patience])
     if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
-        message = f"of the type {accelerator.distributed_type.value}; expected MULTI_GPU, MULTI_CPU or one process"
-        hint = "Take out --use_deepspeed, --use_fsdp and the like."
+        message = f"type {accelerator.distributed_type.value}; expected MULTI_GPU, MULTI_CPU or one process"
+        hint = "Remove options such as --use_deepspeed and --use_fsdp."
         raise ValidationError(Problem("bad-launch", "accelerate", message, hint=hint))
     return accelerator
 
 
 def _config(dataset: Dataset, recipe: Recipe, seed: int, features: dict, decoder: dict) -> dict:
-    """What config.json holds, in the form that `train` gives it."""
+    """The content of config.json, in the same form as for `train`."""
     return {
         "method": "fine-tuned",
         "head": "linear",
@@ -139,26 +139,26 @@ def _demand_folds(folds: Sequence[int], numbers: Sequence[int]) -> None:
     unknown = sorted(set(folds) - set(numbers))
     if unknown:
         expected = ", ".join([*map(str, numbers[:-1]), "final"])
-        raise ValidationError(Problem("unknown-fold", "folds", f"{unknown} are not there; expected some of {expected}"))
+        raise ValidationError(Problem("unknown-fold", "folds", f"unknown folds {unknown}; expected some of {expected}"))
 
 
 def _encoder(name: str, weights: str | Path | None, faces: Path | None) -> TorchEncoder:
-    family_class(name)  # before weights are looked for
+    family_class(name)  # refuses unknown names before the weights are searched
     arguments: dict = {"weights": weights} if weights else {}
     if weights and ":" in name:
-        message = "has its weights in its name; expected no --weights"
+        message = "its name contains its weights; expected no --weights"
         raise ValidationError(Problem("unwanted-weights", f"encoder {name!r}", message))
     if name == "hicmae" and faces:
         arguments["faces"] = faces
     encoder = create(name, "reference", device="cpu", **arguments)
     assert isinstance(encoder, TorchEncoder)
     if faces and encoder.modality == "audio":
-        raise ValidationError(Problem("unwanted-faces", f"encoder {name!r}", "hears alone; expected no --faces"))
+        raise ValidationError(Problem("unwanted-faces", f"encoder {name!r}", "uses sound only; expected no --faces"))
     return encoder
 
 
 def _on_device(computing: Computing, accelerator: Accelerator) -> Computing:
-    """With the precision that `auto` comes to. On the CPU the model needs all cores: clips are loaded by itself."""
+    """Resolves the precision `auto`. On the CPU, the model needs all cores, so its own process loads the clips."""
     on_gpu, precision = accelerator.device.type == "cuda", computing.precision
     if precision == "auto":
         precision = "bf16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
@@ -166,9 +166,8 @@ def _on_device(computing: Computing, accelerator: Accelerator) -> Computing:
 
 
 def _filled_cache(family: Family, sources: Sequence[Source], computing: Computing) -> Cache:
-    kind = Kind(family.side, family.has_sound)
-    cache = Cache(computing.cache / kind.name(sources[0].faces is not None))
-    demand_none(fill(kind, cache, sources, computing.workers), len(sources), str(sources[0].path.parent))
+    cache = Cache.of_kind(computing.cache, family.side, family.has_sound, sources[0].faces is not None)
+    fill(cache, sources, computing.workers)
     return cache
 
 
@@ -176,7 +175,7 @@ def _filled_cache(family: Family, sources: Sequence[Source], computing: Computin
 
 
 def _result(setup: Setup, fold: int) -> Path:
-    """Of a fold that is finished."""
+    """The file of a finished fold."""
     folder = setup.folder(fold)
     return folder.with_name(f"{folder.name}.npz")
 
@@ -235,13 +234,13 @@ def _assemble(setup: Setup, dataset: Dataset, config: dict, decoder: str, option
 def predict(model: Path, ids: Sequence[str], clips: Path, faces: Path | None, computing: Computing) -> np.ndarray:
     """The logits (N, 6) of a fine-tuned model for clips: the mean over their test views.
 
-    Raises FileError: the model, or clips cannot be opened; ValidationError: the model is damaged, or of features; it
-    saw faces and there are none here, or the other way about; clips cannot be used.
+    Raises FileError: the model or clips cannot be opened; ValidationError: the model is damaged or not fine-tuned, it
+    was trained with faces and none are given (or the reverse), or clips cannot be used.
     """
     spec, path = read_artefact(model).get("finetuned"), model / "model.json"
     if spec is None:
         hint = "Give it features: predict --model RUN --features PATH …"
-        raise ValidationError(Problem("not-fine-tuned", str(path), "is a model of features, not of clips", hint=hint))
+        raise ValidationError(Problem("not-fine-tuned", str(path), "the model reads features, not clips", hint=hint))
     family = parse_or_refuse(path, lambda raw: family_class(spec["encoder"])(spec["settings"]))
     recipe = parse_or_refuse(path, lambda raw: Recipe(**json.loads(raw)["recipe"]))
     if spec["faces"] != (faces is not None):
@@ -253,15 +252,12 @@ def predict(model: Path, ids: Sequence[str], clips: Path, faces: Path | None, co
     module.to(device).eval()
     modality = "video" if family.side else "audio"
     cache = _filled_cache(family, find_sources(ids, clips, faces, modality), computing)
-    logits = []
-    for clip in tqdm(ids, desc="predict", unit="clip", disable=None):
-        views = family.test_views(cache.read(clip), recipe)
-        logits.append(clip_logits(family, module, views, computing.at_once, device))
-    return np.stack(logits).astype(np.float64)
+    logits = clip_logits(family, recipe, module, cache, ids, computing.at_once, "predict")
+    return np.stack([logits[clip] for clip in ids]).astype(np.float64)
 
 
 def _filled(family: Family, raw: bytes) -> torch.nn.Module:
-    """ValueError: the weights are of other shapes."""
+    """ValueError: the weights have other shapes."""
     module = family.build()
     try:
         module.load_state_dict(safetensors.torch.load(raw))

@@ -1,12 +1,11 @@
-"""HuBERT, WavLM and their kin: sound in, the mean over time, a linear layer.
+"""HuBERT, WavLM and similar models: sound, the mean over time, a linear layer.
 
-The convolutions below the layers stay as they are. The layers' outputs are summed by the softmax of learned weights, as
-SUPERB does (Yang et al. 2021); the recipe `last-layer` takes the output of the last one alone. What these models skip,
-mask or drop at random in their pre-training is off, since every random number here is tied to a clip; branches are
-skipped by the recipe's `drop_path` instead.
+The convolutions below the layers are frozen. The layers' outputs are summed with the softmax of learned weights, as in
+SUPERB (Yang et al. 2021); the recipe `last-layer` uses only the last layer. The dropout, masking and layer drop of the
+pre-training are off, because every random number must follow from the clip; `drop_path` replaces them.
 
-A training view is 4 s of the clip, or all of a shorter one; the test view is the whole clip. Sounds of different length
-are never padded, which would change what these models hear: they are encoded one length at a time.
+A training view is 4 s of the clip, or all of a shorter clip; the test view is the whole clip. Padding would change the
+output of these models, so sounds of different length are encoded separately.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from transformers import AutoConfig, AutoModel
 from blemore.errors import Problem, ValidationError
 from blemore.labels import EMOTIONS
 from blemore_baselines.clips.media import SAMPLE_RATE
-from blemore_baselines.encoders.speech import EPSILON, FIELD, HFAudio, normalised
+from blemore_baselines.encoders.speech import EPSILON, HFAudio, filled, normalised
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.weights import build
 from blemore_baselines.finetuning.augment import Plan
@@ -30,7 +29,7 @@ from blemore_baselines.finetuning.family import DropPath, Family, Stored, View, 
 from blemore_baselines.finetuning.recipes import Recipe
 
 WINDOW = 4 * SAMPLE_RATE  # samples of a training view
-AT_RANDOM = (
+DROPOUTS = (
     *("layerdrop", "mask_time_prob", "mask_feature_prob", "hidden_dropout"),
     *("attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout"),
 )
@@ -49,11 +48,11 @@ REFERENCE = Recipe(
 
 
 class Classifier(nn.Module):
-    """Sounds (B, samples), each as long as its entry in lengths (B,) says, to logits (B, 6)."""
+    """Sounds (B, samples) with lengths (B,) in samples to logits (B, 6)."""
 
     def __init__(self, config: dict, last_layer: bool):
         super().__init__()
-        still = {**config, **dict.fromkeys(AT_RANDOM, 0.0), "apply_spec_augment": False}
+        still = {**config, **dict.fromkeys(DROPOUTS, 0.0), "apply_spec_augment": False}
         self.trunk = AutoModel.from_config(AutoConfig.for_model(**still))
         self.trunk.freeze_feature_encoder()
         layers = None if last_layer else nn.Parameter(torch.zeros(config["num_hidden_layers"] + 1))
@@ -74,7 +73,7 @@ class Classifier(nn.Module):
         if self.layer_weights is None:
             return self.head(self.trunk(sound).last_hidden_state.mean(1))
         output = self.trunk(sound, output_hidden_states=True)
-        # The last layer's output as the model gives it: normalised once more in large models.
+        # Not hidden_states[-1]: large models normalise the last layer's output once more.
         layers = torch.stack([*output.hidden_states[:-1], output.last_hidden_state])
         return self.head(torch.einsum("lbtc,l->bc", layers, self.layer_weights.softmax(0)) / layers.shape[2])
 
@@ -96,15 +95,15 @@ class SpeechFamily(Family):
             rate = encoder.extractor.sampling_rate
             if not hasattr(model, "freeze_feature_encoder") or rate != SAMPLE_RATE:
                 message = (
-                    f"a model of the type {model.config.model_type} for sound at {rate:,} Hz; expected one of HuBERT's"
-                    f" kind (wav2vec2, hubert, wavlm) at {SAMPLE_RATE:,} Hz"
+                    f"a {model.config.model_type} model for sound at {rate:,} Hz; expected wav2vec2, hubert or wavlm"
+                    f" at {SAMPLE_RATE:,} Hz"
                 )
                 raise ValidationError(Problem("bad-weights", str(encoder.checkpoint), message))
         config = model.config.to_dict()
         state = {f"trunk.{name}": value for name, value in model.state_dict().items()}
         state["layer_weights"] = torch.zeros(config["num_hidden_layers"] + 1)
         family = cls({"config": config, "normalised": is_normalised, "last_layer": recipe.last_layer})
-        own = family.build().state_dict()  # which lacks what stands for masked sound, and weights that nothing reads
+        own = family.build().state_dict()  # without the embedding of masked sound and unused weights
         return family, {name: value for name, value in state.items() if name in own}
 
     @property
@@ -112,7 +111,8 @@ class SpeechFamily(Family):
         return self.settings["config"]["num_hidden_layers"]
 
     def build(self) -> nn.Module:
-        return build(Classifier, self.settings["config"], self.settings.get("last_layer", False))  # older runs lack it
+        last_layer = self.settings.get("last_layer", False)  # absent in older runs
+        return build(Classifier, self.settings["config"], last_layer)
 
     def branches(self, model: Any) -> list[tuple[nn.Module, float]]:
         return graded(model.trunk.encoder.layers, lambda layer: (layer.attention, layer.feed_forward.output_dense))
@@ -127,10 +127,8 @@ class SpeechFamily(Family):
         return [_view(self._sound(stored))]
 
     def _sound(self, stored: Stored) -> np.ndarray:
-        """As the model wants it, at least as long as one row sees."""
-        if self.settings["normalised"]:
-            return normalised(stored.wave, EPSILON["reference"])
-        return np.pad(stored.wave, (0, max(0, FIELD - len(stored.wave))))
+        """The model's input, padded to at least one row's field of view."""
+        return normalised(stored.wave, EPSILON["reference"]) if self.settings["normalised"] else filled(stored.wave)
 
     def inputs(self, views: View, plans: Sequence[Plan | None]) -> View:
         return views

@@ -1,7 +1,7 @@
-"""What a fold goes on from after it was stopped: weights, AdamW's moments and the losses so far, after each epoch.
+"""Saved states of a fold, one per epoch: the weights, AdamW's moments and the losses so far.
 
-The learning rate follows from the update's number, and all random numbers from the epoch's (data.py), so that nothing
-else needs to be saved. A state is one safetensors file, written whole or not at all; the last two are there.
+Nothing else needs saving: the learning rate follows from the number of the update, and all random numbers follow from
+the epoch (data.py). A state is one safetensors file, written whole or not at all. The last two are kept.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ STATES = 2
 
 
 class State(NamedTuple):
-    """epochs: how many are behind; losses: the mean of each"""
+    """epochs: completed so far; losses: the mean of each"""
 
     epochs: int
     losses: list[float]
 
 
 def files(folder: Path) -> list[Path]:
-    """The states of a fold, the latest first."""
+    """The states of a fold, latest first."""
     return sorted(folder.glob("epoch_*.safetensors"), reverse=True)
 
 
 def write(folder: Path, state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Raises FileError: it cannot be written, as on a full disk; the states before stay."""
+    """Raises FileError: it cannot be written, for example on a full disk; earlier states stay."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for number, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
@@ -48,14 +48,14 @@ def write(folder: Path, state: State, model: nn.Module, optimizer: torch.optim.O
 
 
 def read(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    """Load the latest state that is whole into the model and the optimizer; where there is none, that of the start."""
+    """Load the latest undamaged state into the model and the optimizer, if there is one."""
     for path in files(folder):
         try:
             with safe_open(path, framework="pt") as file:
                 state = State(**json.loads(file.metadata()["state"]))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            print(f"note: {path} is damaged and is left out: {error}", file=sys.stderr)
+            print(f"note: {path} is damaged and is skipped: {error}", file=sys.stderr)
             continue
         weights: dict[str, torch.Tensor] = {}
         moments: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)

@@ -1,7 +1,7 @@
 """VideoMAE and VideoMAE V2: 16 faces or frames, every 4th; the mean over all tokens, a norm and a linear layer.
 
-The recipe is near VideoMAE V2's for ViT-B (Wang et al. 2023), with fewer epochs and without its mixing of clips,
-which would mix blends. Nobody has tuned it to BLEMORE.
+The recipe is similar to VideoMAE V2's for ViT-B (Wang et al. 2023), with fewer epochs and without mixing clips, which
+would blend emotions that were not blended. It has not been tuned on BLEMORE.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from transformers import VideoMAEConfig, VideoMAEModel
 from blemore.labels import EMOTIONS
 from blemore_baselines.encoders.frames import IMAGENET_MEAN, IMAGENET_STD
 from blemore_baselines.encoders.huggingface_video import HFVideo
+from blemore_baselines.encoders.kernels import replace_patching
 from blemore_baselines.encoders.torch_encoder import TorchEncoder
 from blemore_baselines.encoders.videomaev2 import Pooled
 from blemore_baselines.encoders.weights import build
@@ -68,10 +69,10 @@ class VideoFamily(Family):
         config = {**trunk.config.to_dict(), "use_mean_pooling": True}
         config |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
         family = cls({"config": config, "mean": list(mean), "std": list(std)})
-        norm = getattr(model, "fc_norm", None) or nn.LayerNorm(trunk.config.hidden_size)  # new: 1 and 0
+        norm = getattr(model, "fc_norm", None) or nn.LayerNorm(trunk.config.hidden_size)  # a new norm: weight 1, bias 0
         state = {f"trunk.{name}": value for name, value in trunk.state_dict().items()}
         state |= {f"fc_norm.{name}": value for name, value in norm.state_dict().items()}
-        own = family.build().state_dict()  # which lacks the norm that some models have in place of the pooled one
+        own = family.build().state_dict()  # without the norm that some models have instead of the pooled one
         return family, {name: value for name, value in state.items() if name in own}
 
     @property
@@ -87,7 +88,7 @@ class VideoFamily(Family):
         return self.settings["config"]["num_hidden_layers"]
 
     def build(self) -> nn.Module:
-        return build(Classifier, self.config)
+        return replace_patching(build(Classifier, self.config))
 
     def branches(self, model: Any) -> list[tuple[nn.Module, float]]:
         return graded(model.trunk.encoder.layer, lambda layer: (layer.attention, layer.output.dense))
@@ -108,5 +109,4 @@ class VideoFamily(Family):
         return {"frames": stored.pictures(numbers)}
 
     def inputs(self, views: View, plans: Sequence[Plan | None]) -> View:
-        mean, std = self.settings["mean"], self.settings["std"]
-        return {"pixels": torch.stack([augment(one, plan, mean, std) for one, plan in zip(views["frames"], plans)])}
+        return {"pixels": augment(views["frames"], plans, self.settings["mean"], self.settings["std"])}

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# Fine-tuning as a job array: a fold a job, and the final model as the last one. From the project's folder:
+# Fine-tuning as a job array: one job per fold, and the last one for the final model. From the project's folder:
 #
 #     mkdir -p logs
 #     sbatch baselines/slurm/finetune.sh --encoder hicmae --recipe published --metadata train_metadata.csv --clips CLIPS \
 #         --faces FACES --weights checkpoint-99.pth --cache CACHE --out run
 #
-# A job that is stopped goes on from its last epoch when it is submitted again; the job that ends last writes the run's
-# figures. Let the clips be decoded once before: an array decodes a clip as often as jobs ask for it at the same time. For
-# several GPUs in a job, raise --gres; for several machines, start `accelerate launch` on each (its --num_machines,
-# --machine_rank and --main_process_ip).
+# A stopped job continues from its last epoch when it is submitted again. The last job to end writes the run's figures. Fill
+# the cache before you submit the array, or several jobs will decode the same clips. For several GPUs per job, raise --gres;
+# for several machines, start `accelerate launch` on each (with --num_machines, --machine_rank and --main_process_ip).
 #SBATCH --array=0-5
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=32G

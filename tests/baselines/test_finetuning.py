@@ -1,5 +1,5 @@
-"""Fine-tuning, piece by piece, against plain implementations: frames, rates, groups, a step, and the pictures' changes
-against PIL.
+"""The parts of fine-tuning against plain implementations (frames, rates, groups, updates) and against PIL
+(augmentation).
 """
 
 import json
@@ -66,7 +66,7 @@ by_family = pytest.mark.parametrize("family", FAMILY.values(), ids=FAMILY)
 
 
 def stored(n, samples=80_000, side=160):
-    """Each frame is as bright as its number; the sound is noise."""
+    """A clip of n frames whose brightness is their number, with noise as sound."""
     frames = np.repeat(np.arange(n) % 256, side * side * 3).reshape(n, side, side, 3).astype(np.uint8)
     sound = np.random.default_rng(n).integers(-9000, 9000, samples).astype(np.int16)
     return Stored(frames, np.arange(n) * 640, sound)
@@ -76,8 +76,8 @@ def numbers(view):
     return view["frames"][:, 0, 0, 0].tolist()
 
 
-class Chosen:
-    """Random numbers that are not: each whole one as chosen, by its share of the range; all others 1/2."""
+class FixedRng:
+    """Not random: integers are at the given share of their range, betas are 0.5."""
 
     def __init__(self, share):
         self.share = share
@@ -113,7 +113,7 @@ def plain_test_frames(n):
 def test_published_frames(n):
     for end in range(64, n) or [None]:
         share = 0 if end is None or n == 65 else (end - 64) / (n - 1 - 64)
-        frames, first = published_train_frames(n, Chosen(share))
+        frames, first = published_train_frames(n, FixedRng(share))
         assert (frames.tolist(), first) == (plain_train_frames(n, end), 0 if n <= 64 else end - 64)
     assert [view.tolist() for view in published_test_frames(n)] == plain_test_frames(n)
 
@@ -130,17 +130,17 @@ def test_published_frames(n):
     ],
 )
 def test_published_frames_by_hand(n, train, test):
-    assert train is None or published_train_frames(n, Chosen(0))[0].tolist() == train
+    assert train is None or published_train_frames(n, FixedRng(0))[0].tolist() == train
     assert [view.tolist() for view in published_test_frames(n)] == list(map(list, test))
 
 
 @pytest.mark.parametrize("n, train, test", [(40, (0, 25_600), [25_600]), (100, (20, 83), [64, 100])])
 def test_published_sound(n, train, test):
-    """Of n frames, the sound between frames a and b is that between the shares a / (n − 1) and b / (n − 1)."""
+    """With n frames, the sound from frame a to b is the part of the samples from a / (n − 1) to b / (n − 1)."""
     clip, length = stored(n, samples=n * 640), n * 640
     clip = clip._replace(sound=(clip.sound - clip.sound.mean()).astype(np.int16))
     wave = clip.wave - clip.wave.mean()
-    view = FAMILY["hicmae"].train_view(clip, PUBLISHED._replace(gain=False), Chosen(20 / 35))
+    view = FAMILY["hicmae"].train_view(clip, PUBLISHED._replace(gain=False), FixedRng(20 / 35))
     first, last = (0, n - 1) if n <= 64 else (20, 84)
     expected = wave[int(first / (n - 1) * length) : int(last / (n - 1) * length)]
     assert np.allclose(view["spectrum"][0], fbank(expected), atol=1e-5)
@@ -154,13 +154,13 @@ def test_published_sound(n, train, test):
 @pytest.mark.parametrize("n", [1, 9, 16, 17, 64, 65, 97, 400])
 @pytest.mark.parametrize("name", ["hicmae", "video"])
 def test_reference_frames(n, name):
-    """Every 4th frame from wherever 61 fit; tests cover a clip in at most five windows."""
+    """Every 4th frame, from any first frame that leaves room for 61; at most five test views cover a clip."""
     family, clip = FAMILY[name], stored(n, side=4)
     recipe = family.recipes["reference"]
     last = max(0, n - 61)
     for share, first in ((0, 0), (1, last)):
         expected = [min(first + 4 * k, n - 1) % 256 for k in range(16)]
-        assert numbers(family.train_view(clip, recipe, Chosen(share))) == expected
+        assert numbers(family.train_view(clip, recipe, FixedRng(share))) == expected
     views = [numbers(view) for view in family.test_views(clip, recipe)]
     count = 1 if n <= 61 else min(5, math.ceil(n / 61))
     firsts = [int(k * last / max(count - 1, 1)) for k in range(count)]
@@ -168,7 +168,7 @@ def test_reference_frames(n, name):
 
 
 def test_reference_sound_begins_with_the_first_frame():
-    """Frames at 25 a second; here the sound begins 0.1 s after the first one, and is silent before."""
+    """25 frames per second. The clip's sound begins 0.1 s after its first frame; before that there is silence."""
     clip = stored(200, side=4)
     clip = clip._replace(at=clip.at - 1600)
     views = FAMILY["hicmae"].test_views(clip, FAMILY["hicmae"].recipes["reference"])
@@ -184,9 +184,9 @@ def test_speech_views():
     family, recipe = FAMILY["speech"], FAMILY["speech"].recipes["reference"]
     whole = normalised(clip.wave, 1e-7)
     assert np.array_equal(family.test_views(clip, recipe)[0]["sound"], whole)
-    view = family.train_view(clip, recipe, Chosen(1))
+    view = family.train_view(clip, recipe, FixedRng(1))
     assert np.array_equal(view["sound"], whole[36_000:]) and int(view["lengths"]) == 64_000
-    short = family.train_view(stored(1, samples=100), recipe, Chosen(0))
+    short = family.train_view(stored(1, samples=100), recipe, FixedRng(0))
     assert len(short["sound"]) == 400 and not short["sound"][100:].any()
 
 
@@ -213,25 +213,26 @@ def test_rates_of_short_schedules(epochs, warmup, steps):
     assert len(rates) == epochs * steps and np.isfinite(rates).all() and rates.max() <= PUBLISHED.peak * (1 + 1e-12)
 
 
-def test_few_epochs_warm_up_for_a_quarter():
-    assert PUBLISHED.changed(8, None, None).warmup == 2 and PUBLISHED.changed(50, None, None).warmup == 5
-    assert PUBLISHED.changed(None, 64, None).peak == 2.5e-4 and PUBLISHED.changed(None, None, 2e-3).peak == 2.5e-4
+def test_at_most_a_quarter_of_the_epochs_are_warmup():
+    assert PUBLISHED.changed(epochs=8).warmup == 2 and PUBLISHED.changed(epochs=50, batch_size=None).warmup == 5
+    assert PUBLISHED.changed(batch_size=64).peak == 2.5e-4 and PUBLISHED.changed(learning_rate=2e-3).peak == 2.5e-4
+    assert PUBLISHED.changed(epochs=None, batch_size=None, learning_rate=None) == PUBLISHED
 
 
 def test_groups_of_the_published_recipe():
-    """All of HiCMAE-B's parameters, by name: layers 0 to 13, and decay for what has two axes or more."""
+    """All parameters of HiCMAE-B by name: layers 0 to 13; only tensors with at least two axes decay."""
     family = HiCMAEFamily({"width": 512})
     with torch.device("meta"):
         model = family.build()
     assert sum(parameter.numel() for parameter in model.parameters()) == 80_792_602
     groups = parameter_groups(model, PUBLISHED, family.layer, family.last_layer)
-    found = {name: group for group in groups for name in group["names"]}
-    assert set(found) == {name for name, _ in model.named_parameters()}
+    group_of = {name: group for group in groups for name in group["names"]}
+    assert set(group_of) == {name for name, _ in model.named_parameters()}
     for name, parameter in model.named_parameters():
         layer = plain.layer_of(name, 10, 2)
-        assert found[name]["scale"] == pytest.approx(0.75 ** (13 - layer), rel=1e-12), name
-        assert found[name]["weight_decay"] == (0.05 if parameter.ndim > 1 else 0), name
-    assert {plain.layer_of(name, 10, 2) for name in found} == set(range(14)) and len(groups) == 28
+        assert group_of[name]["scale"] == pytest.approx(0.75 ** (13 - layer), rel=1e-12), name
+        assert group_of[name]["weight_decay"] == (0.05 if parameter.ndim > 1 else 0), name
+    assert {plain.layer_of(name, 10, 2) for name in group_of} == set(range(14)) and len(groups) == 28
 
 
 def test_names_are_those_of_a_fine_tuned_checkpoint(shared):
@@ -259,8 +260,8 @@ def test_groups_of_the_other_families(name):
 # ------------------------------------------------------------------------------ forward and backward
 
 
-def test_six_steps_are_those_of_a_plain_implementation():
-    """Logits, losses, gradient norms and weights, in float64, along the published schedule."""
+def test_six_updates_agree_with_a_plain_implementation():
+    """Losses, gradient norms and weights, in float64, with the published schedule."""
     family, recipe = FAMILY["hicmae"], PUBLISHED._replace(epochs=3, warmup=1, drop_path=0)
     model = randomise(family.build()).double().requires_grad_(True)
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -291,37 +292,37 @@ def test_six_steps_are_those_of_a_plain_implementation():
             assert torch.allclose(parameter.detach(), theirs.state[name], rtol=0, atol=1e-9), name
 
 
-def same_features(encoder, name, pixels):
-    """What goes into the new head is what the encoder gives as its features."""
+def head_inputs(encoder, name, inputs):
+    """The inputs of the head of a model with an encoder's weights."""
     encoder.load()
     family, state = family_class(name).pretrained(encoder, family_class(name).recipes["reference"])
     model = family.build()
     head = {f"head.{key}": value for key, value in model.head.state_dict().items()}
     model.load_state_dict({**state, **head})
-    heard = []
-    model.head.register_forward_hook(lambda module, inputs, output: heard.append(inputs[0]))
-    model.eval()(**pixels)
-    return heard[0]
+    captured = []
+    model.head.register_forward_hook(lambda module, arguments, output: captured.append(arguments[0]))
+    model.eval()(**inputs)
+    return captured[0]
 
 
-def test_the_weights_of_videomae_v2_arrive(tmp_path):
+def test_videomae_v2_weights_are_loaded(tmp_path):
     torch.save(randomise(VideoMAEV2(128, 64, 2, 2, 56, 7)).state_dict(), tmp_path / "tiny.pth")
     encoder = VideoMAEV2Base("reference", weights=tmp_path / "tiny.pth", device="cpu")
     pixels = torch.randn(1, 16, 3, 224, 224)
-    features = same_features(encoder, "videomaev2-base", {"pixels": pixels})
+    features = head_inputs(encoder, "videomaev2-base", {"pixels": pixels})
     assert torch.allclose(features, encoder.model(pixels), atol=1e-5)
 
 
 @pytest.mark.parametrize("pooled", [True, False])
-def test_the_weights_of_any_videomae_arrive(pooled, tmp_path):
-    """A classifier's own norm is used where there is one; the norm of unpooled tokens is not."""
+def test_videomae_weights_are_loaded(pooled, tmp_path):
+    """A classifier's own norm is used if it has one; the norm of unpooled tokens is not."""
     model = randomise(t.VideoMAEForVideoClassification(t.VideoMAEConfig(**{**VIDEO, "use_mean_pooling": pooled})))
     model.save_pretrained(tmp_path)
     t.VideoMAEImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
         tmp_path
     )
     pixels = torch.randn(2, 16, 3, 32, 32)
-    features = same_features(create(f"hf-video:{tmp_path}", device="cpu"), "hf-video", {"pixels": pixels})
+    features = head_inputs(create(f"hf-video:{tmp_path}", device="cpu"), "hf-video", {"pixels": pixels})
     model.videomae.layernorm = None
     tokens = model.videomae(pixels).last_hidden_state.mean(1)
     if pooled:
@@ -330,24 +331,24 @@ def test_the_weights_of_any_videomae_arrive(pooled, tmp_path):
         assert torch.allclose(features, torch.nn.functional.layer_norm(tokens, (32,), eps=1e-12), atol=1e-4)
 
 
-def test_hicmae_s_weights_arrive(tmp_path):
+def test_hicmae_weights_are_loaded(tmp_path):
     trunk = randomise(HiCMAEModel(*HiCMAEFamily(SMALL).sizes))
     torch.save({"model": trunk.state_dict()}, tmp_path / "tiny.pth")
     encoder = HiCMAE(weights=tmp_path / "tiny.pth", device="cpu")
     inputs = {"video": torch.randn(1, 3, 16, 160, 160), "audio": torch.randn(1, 1, 256, 128)}
-    assert torch.allclose(same_features(encoder, "hicmae", inputs), trunk(**inputs), atol=1e-5)
+    assert torch.allclose(head_inputs(encoder, "hicmae", inputs), trunk(**inputs), atol=1e-5)
 
 
-def test_the_loss_is_cross_entropy_less_the_targets_entropy():
+def test_the_loss_is_cross_entropy_minus_the_entropy_of_the_targets():
     logits, targets = torch.randn(5, 6), torch.tensor([[0.3, 0.7, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0]])[[0, 1, 1, 0, 1]]
     entropy = -torch.tensor([0.3 * math.log(0.3) + 0.7 * math.log(0.7), 0])[[0, 1, 1, 0, 1]]
-    crossed = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    assert torch.allclose(divergence(logits, targets), crossed - entropy, atol=1e-6)
+    cross_entropy = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    assert torch.allclose(divergence(logits, targets), cross_entropy - entropy, atol=1e-6)
 
 
 @by_family
-def test_drop_path_skips_by_clip(family):
-    """A clip's result depends on its own random numbers alone; with none of them low enough nothing is skipped."""
+def test_drop_path_skips_branches_per_clip(family):
+    """A clip's result depends only on its own random numbers; high numbers skip nothing."""
     model = randomise(family.build()).train()
     clips = [stored(3, samples=9000 + 400 * k, side=family.side or 4) for k in (0, 1, 1)]
     views = stack([family.test_views(clip, next(iter(family.recipes.values())))[0] for clip in clips])
@@ -365,24 +366,24 @@ def test_drop_path_skips_by_clip(family):
 
 
 def test_drop_path_grows_from_layer_to_layer():
-    """HiCMAE-B: the first block of each trunk and of the fusion never skips, the last ones do with 0.1."""
+    """HiCMAE-B: the first block of each trunk and of the fusion is never skipped, the last with probability 0.1."""
     family = HiCMAEFamily({"width": 64})
     with torch.device("meta"):
         model = family.build()
     shares = {id(part): share for part, share in family.branches(model)}
-    of = {name: 0.1 * shares[id(part)] for name, part in model.named_modules() if id(part) in shares}
+    rates = {name: 0.1 * shares[id(part)] for name, part in model.named_modules() if id(part) in shares}
     for number in range(10):
         for name in ("encoder", "encoder_audio"):
             for part in ("attn", "mlp.fc2"):
-                assert of.pop(f"{name}.blocks.{number}.{part}") == pytest.approx(0.1 * number / 9)
+                assert rates.pop(f"{name}.blocks.{number}.{part}") == pytest.approx(0.1 * number / 9)
     for number in range(2):
         for name in ("blocks", "blocks_audio"):
             for part in ("cross_attn", "attn", "mlp.fc2"):
-                assert of.pop(f"encoder_fusion.{name}.{number}.{part}") == pytest.approx(0.1 * number)
-    assert not of
+                assert rates.pop(f"encoder_fusion.{name}.{number}.{part}") == pytest.approx(0.1 * number)
+    assert not rates
 
 
-def test_sounds_of_any_length_are_encoded_as_if_alone():
+def test_the_batch_does_not_affect_sounds_of_different_length():
     family = FAMILY["speech"]
     model, recipe = randomise(family.build()), family.recipes["reference"]
     views = [family.test_views(stored(1, samples=samples), recipe)[0] for samples in (5000, 900, 2000, 900)]
@@ -391,8 +392,8 @@ def test_sounds_of_any_length_are_encoded_as_if_alone():
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_the_sum_of_layers_is_weighted_by_a_softmax():
-    """By hand: hidden states of the model itself, the last one after its norm."""
+def test_layers_are_weighted_by_a_softmax():
+    """Computed from the model's hidden states; the last one after its norm."""
     family = FAMILY["speech"]
     model = randomise(family.build())
     sound = torch.randn(1, 2000)
@@ -403,8 +404,8 @@ def test_the_sum_of_layers_is_weighted_by_a_softmax():
     assert torch.allclose(model(sound=sound, lengths=torch.tensor([2000])), expected, atol=1e-5)
 
 
-def test_the_last_layer_alone_on_request():
-    """Nothing else is read, and no weights of layers are left for an optimiser to look after."""
+def test_the_last_layer_only_on_request():
+    """No other layer is used, and there are no layer weights for the optimiser."""
     encoder = SimpleNamespace(load=lambda: None, model=t.WavLMModel(t.WavLMConfig(**SPEECH)))
     family, state = SpeechFamily.pretrained(encoder, SpeechFamily.recipes["last-layer"])
     model = randomise(family.build())
@@ -416,11 +417,11 @@ def test_the_last_layer_alone_on_request():
     expected = torch.cat([model.head(part.mean(1)) for part in parts])
     assert torch.allclose(model(sound=sounds, lengths=lengths), expected, atol=1e-5)
     again = SpeechFamily(json.loads(json.dumps(family.settings)))
-    assert again.build().state_dict().keys() == model.state_dict().keys(), "model.json says which it is"
+    assert again.build().state_dict().keys() == model.state_dict().keys(), "model.json records the recipe"
 
 
-def test_nothing_is_left_to_chance_in_training():
-    """Layer drop, time masks and dropout of the pre-training are off: twice the same, in training as in test."""
+def test_training_mode_is_deterministic():
+    """The layer drop, time masks and dropout of the pre-training are off: training and test mode give the same."""
     config = t.WavLMConfig(**SPEECH, layerdrop=0.5, mask_time_prob=0.5, hidden_dropout=0.5).to_dict()
     encoder = SimpleNamespace(load=lambda: None, model=t.WavLMModel(t.WavLMConfig(**config)))
     family, state = SpeechFamily.pretrained(encoder, SpeechFamily.recipes["reference"])
@@ -436,7 +437,7 @@ def test_nothing_is_left_to_chance_in_training():
 
 @pytest.fixture(scope="module")
 def pictures():
-    """Three frames (3, 40, 40, 3) uint8: smooth, with noise, and of few colours."""
+    """Three frames (3, 40, 40, 3) uint8: smooth, noisy, and with few colours."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:40, :40]
     smooth = np.stack([3 * x + 60, 2 * y + 90, x + y + 50], -1)
@@ -463,16 +464,15 @@ def applied(name, strength, pictures):
 
 @pytest.mark.parametrize("name", PIL)
 @pytest.mark.parametrize("level", [0.4, 0.7, 0.9])
-def test_colours_change_as_by_pil(name, level, pictures):
+def test_colours_change_as_in_pil(name, level, pictures):
     _, scale, signed = OPERATIONS[name]
     for strength in (level * scale, -level * scale)[: 1 + signed]:
         expected = np.stack([PIL[name](Image.fromarray(picture), strength) for picture in pictures])
-        assert (
-            np.abs(applied(name, strength, pictures) - expected).max() <= 2
-        )  # PIL cuts gray and mixture, which are rounded here
+        # PIL truncates gray and mixed values, which are rounded here.
+        assert np.abs(applied(name, strength, pictures) - expected).max() <= 2
 
 
-def test_solarize_add_by_hand():
+def test_solarize_add():
     picture = np.full((1, 2, 2, 3), 100, np.uint8)
     picture[0, 0, 0] = 128
     assert (applied("solarize-add", 77.9, picture)[0, :, :, 0] == [[128, 177], [177, 177]]).all()
@@ -488,8 +488,8 @@ def test_solarize_add_by_hand():
         ("rotate", 20, None),
     ],
 )
-def test_pictures_move_as_by_pil(name, strength, matrix, pictures):
-    """Around the middle, with gray beyond the border; bicubic kernels differ a little, most at edges."""
+def test_pictures_move_as_in_pil(name, strength, matrix, pictures):
+    """Around the centre, with gray beyond the border. Bicubic kernels differ slightly, mostly at edges."""
     image, fill = Image.fromarray(pictures[0]), (128, 128, 128)
     if matrix:
         expected = image.transform((40, 40), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor=fill)
@@ -499,34 +499,42 @@ def test_pictures_move_as_by_pil(name, strength, matrix, pictures):
     assert np.median(errors) <= 1 and (errors > 8).mean() < 0.1
 
 
-def test_a_plan_is_the_same_for_all_frames_and_normalises():
+def augmented(frames, plan):
+    return augment(frames[None], [plan], (0.5,) * 3, (0.25,) * 3)[0]
+
+
+def test_all_frames_get_the_same_plan_and_are_normalised():
     frames = torch.from_numpy(
         np.repeat(np.random.default_rng(0).integers(0, 256, (1, 24, 24, 3)), 4, 0).astype(np.uint8)
     )
     rng = np.random.default_rng(3)
     for _ in range(20):
         plan = draw(rng, 24, PUBLISHED)
-        out = augment(frames, plan, (0.5,) * 3, (0.25,) * 3)
-        assert out.shape == (4, 3, 24, 24)
-        whole = augment(frames, plan._replace(hole=None), (0.5,) * 3, (0.25,) * 3)
+        out = augmented(frames, plan)
+        assert out.shape == (4, 3, 24, 24) and torch.equal(augmented(frames, plan), out)
+        whole = augmented(frames, plan._replace(hole=None))
         assert all(torch.equal(whole[0], frame) for frame in whole)
         if plan.hole:
             top, left, height, width = plan.hole
             noise = out[:, :, top : top + height, left : left + width]
             assert not torch.equal(noise[0], noise[1]) and 0.02 * 24**2 * 0.7 < height * width < 24**2 / 3 * 1.3
-            out[:, :, top : top + height, left : left + width] = whole[:, :, top : top + height, left : left + width]
+            noise[:] = whole[:, :, top : top + height, left : left + width]
             assert torch.equal(out, whole)
-        assert torch.equal(
-            augment(frames, plan, (0.5,) * 3, (0.25,) * 3), augment(frames, plan, (0.5,) * 3, (0.25,) * 3)
-        )
-    still = augment(frames, None, (0.5,) * 3, (0.25,) * 3)
+    still = augmented(frames, None)
     assert torch.allclose(still[0].permute(1, 2, 0), (frames[0] / 255 - 0.5) / 0.25, atol=1e-6)
-    turned = augment(frames, Plan((), (0, 0, 24, 24), True, None, 0), (0.5,) * 3, (0.25,) * 3)
-    assert torch.equal(turned.flip(-1), still)
+    flipped = augmented(frames, Plan((), (0, 0, 24, 24), True, None, 0))
+    assert torch.equal(flipped.flip(-1), still)
 
 
-def test_how_often_plans_do_what():
-    """RandAugment: 4 draws, each done with 0.5; a flip with 0.5, a hole with 0.25; crops of 8 % to all of the area."""
+def test_each_clip_of_a_batch_gets_its_own_plan():
+    frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 2, 24, 24, 3)).astype(np.uint8))
+    plans = [draw(np.random.default_rng(1), 24, PUBLISHED), None, draw(np.random.default_rng(2), 24, PUBLISHED)]
+    batch = augment(frames, plans, (0.5,) * 3, (0.25,) * 3)
+    assert all(torch.equal(row, augmented(*pair)) for row, *pair in zip(batch, frames, plans))
+
+
+def test_frequencies_of_operations():
+    """RandAugment: 4 draws, each applied with probability 0.5; flip 0.5; hole 0.25; crops from 8 % of the area."""
     rng = np.random.default_rng(0)
     plans = [draw(rng, 160, PUBLISHED) for _ in range(2000)]
     assert np.mean([len(plan.operations) for plan in plans]) == pytest.approx(2, abs=0.1)
@@ -542,7 +550,7 @@ def test_how_often_plans_do_what():
 # ------------------------------------------------------------------------------------- batches
 
 
-def test_batches_are_shared_out_without_loss():
+def test_every_clip_of_a_batch_is_in_one_part():
     recipe = PUBLISHED._replace(batch_size=7)
     first, second = (epoch_batches(30, recipe, 0, epoch) for epoch in (0, 1))
     assert [len(batch) for batch in first] == [7] * 4 and len(set(np.concatenate(first))) == 28
@@ -552,7 +560,7 @@ def test_batches_are_shared_out_without_loss():
         assert sorted(np.concatenate(parts)) == sorted(first[0]) and max(map(len, parts)) == 2
 
 
-def test_sounds_are_stacked_with_zeros_behind():
+def test_shorter_sounds_are_padded_with_zeros():
     batch = stack([{"sound": torch.ones(2)}, {"sound": torch.ones(4)}])
     assert batch["sound"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
 
@@ -563,7 +571,7 @@ def test_every_family_has_a_reference_recipe(name):
     assert isinstance(recipe, Recipe) and not recipe.published and recipe.rates(3).max() == pytest.approx(recipe.peak)
 
 
-def test_what_cannot_be_fine_tuned_is_refused():
+def test_other_encoders_are_refused():
     with pytest.raises(ValidationError, match=r"logmel.*cannot be fine-tuned; expected one of hicmae"):
         family_class("logmel")
 

@@ -1,6 +1,7 @@
-"""Faces by a program that writes what OpenFace's FeatureExtraction does: pictures of frames with a face, and a table.
+"""Aligning faces with a stand-in for OpenFace's FeatureExtraction, which writes pictures and a table in the same form.
 
-The stand-in reads its clip's story from the file itself: a letter a frame, F a face, . none, and what else goes wrong.
+The content of a clip tells the stand-in what to do: a letter per frame (F: a face, .: no face, b: a picture without a
+face), or `crash`.
 """
 
 import os
@@ -68,11 +69,11 @@ def frames(folder, clip):
     return [int(read_picture(path)[0, 0, 0]) for path in face_files(folder, clip)]
 
 
-def test_lost_frames_are_bridged_and_told(program, tmp_path):
-    """b: a picture of a frame that the table calls lost. The clip is as long as before, and shifts nothing."""
+def test_lost_frames_are_bridged_and_reported(program, tmp_path):
+    """All clips keep their length, and no frame is shifted."""
     folder = clips(tmp_path / "clips", whole="FFF", holes="..FF.b.F.", single="F")
-    done = align("--clips", folder, "--out", tmp_path / "faces", "--workers", 1)
-    assert done.exit_code == 0 and "3 clips aligned, 0 there already, 0 failed" in done.stdout
+    result = align("--clips", folder, "--out", tmp_path / "faces", "--workers", 1)
+    assert result.exit_code == 0 and "3 clips aligned, 0 already done, 0 failed" in result.stdout
     assert frames(tmp_path / "faces", "whole") == [1, 2, 3] and frames(tmp_path / "faces", "single") == [1]
     assert frames(tmp_path / "faces", "holes") == [3, 3, 3, 4, 4, 4, 4, 8, 8]
     names = [path.stem for path in face_files(tmp_path / "faces", "holes")]
@@ -80,24 +81,27 @@ def test_lost_frames_are_bridged_and_told(program, tmp_path):
     assert np.asarray(Image.open(face_files(tmp_path / "faces", "whole")[0])).shape == (256, 256, 3)
     table = (tmp_path / "faces" / "faces.csv").read_text().splitlines()
     assert table == ["clip,frames,lost,longest", "holes,9,6,3", "single,1,0,0", "whole,3,0,0"]
-    assert "1 clips have frames without a face" in done.stderr and "holes" in done.stderr
+    assert "1 clips have frames without a face" in result.stderr and "holes" in result.stderr
 
 
-def test_a_second_run_does_what_is_not_done(program, tmp_path):
+def test_a_second_run_aligns_the_remaining_clips(program, tmp_path):
     folder, out = clips(tmp_path / "clips", a="FF", b="....", c="crash"), tmp_path / "faces"
-    (out / ".b.part").mkdir(parents=True)  # of a run that was killed
-    done = align("--clips", folder, "--out", out, "--workers", 1)
-    assert done.exit_code == 1 and "1 clips aligned, 0 there already, 2 failed" in done.stdout
-    failures = {one.clip: one for one in read_failures(out)}
+    (out / ".b.part").mkdir(parents=True)  # from a run that was killed
+    result = align("--clips", folder, "--out", out, "--workers", 1)
+    assert result.exit_code == 1 and "1 clips aligned, 0 already done, 2 failed" in result.stdout
+    failures = {failure.clip: failure for failure in read_failures(out)}
     assert failures["b"].kind == "no-faces" and "4 frames" in failures["b"].message
     assert failures["c"].kind == "openface-error" and "ended with 3: Could not open" in failures["c"].message
     assert sorted(path.name for path in out.iterdir()) == ["a", "faces.csv", "failures.csv"]
     clips(folder, b=".F..")
     (tmp_path / "list.csv").write_text("filename\na\nb\nd\n")
-    done = align("--clips", folder, "--metadata", tmp_path / "list.csv", "--out", out, "--workers", 1)
-    assert done.exit_code == 1 and "1 clips aligned, 1 there already, 1 failed" in done.stdout
+    result = align("--clips", folder, "--metadata", tmp_path / "list.csv", "--out", out, "--workers", 1)
+    assert result.exit_code == 1 and "1 clips aligned, 1 already done, 1 failed" in result.stdout
     assert frames(out, "b") == [2, 2, 2, 2]
-    assert [(one.clip, one.kind) for one in read_failures(out)] == [("c", "openface-error"), ("d", "missing-file")]
+    assert [(failure.clip, failure.kind) for failure in read_failures(out)] == [
+        ("c", "openface-error"),
+        ("d", "missing-file"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +112,7 @@ def test_a_second_run_does_what_is_not_done(program, tmp_path):
         ("number, letter in enumerate", "rows; expected"),
     ],
 )
-def test_output_that_is_not_openfaces_is_refused(change, message, program, tmp_path):
+def test_other_output_is_refused(change, message, program, tmp_path):
     text = program.read_text()
     broken = {
         "csv.writer(file)": text.replace('out / (name + ".csv")', 'out / "other.csv"'),
@@ -116,13 +120,13 @@ def test_output_that_is_not_openfaces_is_refused(change, message, program, tmp_p
         "number, letter in enumerate": text.replace("start=1", "start=2"),
     }
     program.write_text(broken[change])
-    done = align("--clips", clips(tmp_path / "clips", a="FF"), "--out", tmp_path / "faces", "--workers", 1)
-    assert done.exit_code == 1 and message in read_failures(tmp_path / "faces")[0].message
+    result = align("--clips", clips(tmp_path / "clips", a="FF"), "--out", tmp_path / "faces", "--workers", 1)
+    assert result.exit_code == 1 and message in read_failures(tmp_path / "faces")[0].message
     assert not (tmp_path / "faces" / "a").exists()
 
 
-def test_without_the_program_the_message_says_where_to_get_it(tmp_path, monkeypatch):
+def test_a_missing_program_is_reported_with_its_source(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    done = align("--clips", clips(tmp_path / "clips", a="FF"), "--out", tmp_path / "faces")
-    assert done.exit_code == 3 and "github.com/TadasBaltrusaitis/OpenFace" in done.stderr
-    assert "<clip> or <clip>_aligned" in done.stderr and "Traceback" not in done.stderr
+    result = align("--clips", clips(tmp_path / "clips", a="FF"), "--out", tmp_path / "faces")
+    assert result.exit_code == 3 and "github.com/TadasBaltrusaitis/OpenFace" in result.stderr
+    assert "<clip> or <clip>_aligned" in result.stderr and "Traceback" not in result.stderr

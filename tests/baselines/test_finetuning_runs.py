@@ -1,6 +1,6 @@
-"""Whole runs of fine-tuning on tiny models: the folder, stopping and going on, processes, new clips, and bad input.
+"""Whole fine-tuning runs with tiny models: the run folder, stopping and continuing, processes, new clips, bad input.
 
-The clips are short sounds with pictures of faces; sizes follow from the weights' files, as they do for real ones.
+Clips are short sounds with pictures of faces. As with real models, sizes follow from the files of the weights.
 """
 
 import os
@@ -44,7 +44,7 @@ TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "in
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """18 train clips in three folds, four test clips like the first ones, their sounds and faces, and a tiny HiCMAE."""
+    """Sounds and faces of 18 train clips in three folds and of four similar test clips, and a tiny HiCMAE."""
     root = tmp_path_factory.mktemp("world")
     labels = np.arange(CLIPS) % len(LABELS)
     (root / "train.csv").write_text(metadata_csv(labels))
@@ -78,7 +78,7 @@ def tune(world, out, recipe=PLAIN, at_once=3, **options):
 
 @pytest.fixture(scope="module")
 def whole(world, tmp_path_factory):
-    """A run that nothing has stopped."""
+    """A run that was not stopped."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     tune(world, out)
     return out
@@ -89,7 +89,7 @@ def call(*arguments):
 
 
 def content(folder):
-    """What a run comes to: its tables and models, but for the folder's own path."""
+    """The tables and models of a run; they do not contain its path."""
     names = ("labels.csv", "oof_logits.csv", "losses.csv", "metrics.json", "model.safetensors", "folds.csv")
     return {name: (folder / name).read_bytes() for name in names}
 
@@ -102,26 +102,26 @@ def losses(folder):
 # ----------------------------------------------------------------------------------- the folder
 
 
-def test_a_run_is_read_by_all_that_read_runs(world, whole, tmp_path, long):
+def test_report_predict_and_decode_read_a_run(world, whole, tmp_path, long):
     before = content(whole)
     assert read_run(whole).is_finetuned and "recipe:" in read_run(whole).signature
-    if long:  # figures take their time
-        again = call("report", whole)
-        assert again.exit_code == 0, again.output
+    if long:  # the plots are slow
+        result = call("report", whole)
+        assert result.exit_code == 0, result.output
         assert "fine-tuned" in (whole / "report.html").read_text()
     submission = tmp_path / "submission.zip"
     arguments = ["predict", "--model", whole, "--clips", world / "test", "--faces", world / "faces"]
-    done = call(*arguments, "--cache", world / "cache", "--ids", world / "test.csv", "--out", submission)
-    assert done.exit_code == 0 and "4 clips, checked" in done.stdout + done.stderr, done.stderr
+    result = call(*arguments, "--cache", world / "cache", "--ids", world / "test.csv", "--out", submission)
+    assert result.exit_code == 0 and "4 clips, checked" in result.stdout + result.stderr, result.stderr
     arguments = ["decode", "--metadata", world / "train.csv", "--scores", whole, "--test-scores", whole]
-    done = call(*arguments, "--out", tmp_path / "decoded.zip")
-    assert done.exit_code == 0, done.output
+    result = call(*arguments, "--out", tmp_path / "decoded.zip")
+    assert result.exit_code == 0, result.output
     assert content(whole) == before and list((whole / "tensorboard").glob("*/events*"))
-    assert not list((whole / "folds").glob("*/*")), "states of finished folds are gone"
+    assert not list((whole / "folds").glob("*/*")), "finished folds have no states"
 
 
-def test_logits_are_out_of_fold_and_predict_gives_the_final_models(world, whole):
-    """Clips with the bytes of train clips get the final model's logits, not those that their fold's model gave."""
+def test_logits_are_out_of_fold_and_predict_uses_the_final_model(world, whole):
+    """For copies of train clips, `predict` returns the final model's logits, not the out-of-fold ones."""
     computing = Computing(world / "cache")
     ids = read_dataset(world / "train.csv").ids
     final = predict(whole, ids, world / "clips", world / "faces", computing)
@@ -135,12 +135,12 @@ def test_logits_are_out_of_fold_and_predict_gives_the_final_models(world, whole)
     assert np.abs(alone[0] - final[3]).max() < 1e-5
 
 
-def test_folds_one_at_a_time_make_the_same_run(world, whole, tmp_path, monkeypatch):
-    """And each is trained on the clips of all others, with their own targets."""
-    dataset, original, trained = read_dataset(world / "train.csv"), run.train_fold, {}
+def test_training_fold_by_fold_gives_the_same_run(world, whole, tmp_path, monkeypatch):
+    """Each fold is trained on the clips of all others, with their own targets."""
+    dataset, original, clips_of = read_dataset(world / "train.csv"), run.train_fold, {}
 
     def note(setup, accelerator, fold, ids, targets):
-        trained[fold] = dict(zip(ids, targets.tolist(), strict=True))
+        clips_of[fold] = dict(zip(ids, targets.tolist(), strict=True))
         return original(setup, accelerator, fold, ids, targets)
 
     monkeypatch.setattr(run, "train_fold", note)
@@ -150,10 +150,10 @@ def test_folds_one_at_a_time_make_the_same_run(world, whole, tmp_path, monkeypat
     assert content(tmp_path / "run") == content(whole)
     rows = list(zip(dataset.ids, dataset.targets.tolist(), dataset.folds))
     for fold in (0, 1, 2, FINAL):
-        assert trained[fold] == {clip: target for clip, target, own in rows if own != fold}
+        assert clips_of[fold] == {clip: target for clip, target, own in rows if own != fold}
 
 
-def test_clips_at_once_and_loaders_change_rounding_at_most(world, whole, tmp_path, monkeypatch, long):
+def test_clips_at_once_and_workers_affect_rounding_only(world, whole, tmp_path, monkeypatch, long):
     if not long:
         pytest.skip("processes for each fold: with --long")
     monkeypatch.setattr(run, "_on_device", lambda computing, _: computing._replace(workers=1, precision="fp32"))
@@ -162,12 +162,12 @@ def test_clips_at_once_and_loaders_change_rounding_at_most(world, whole, tmp_pat
     assert ours.keys() == theirs.keys() and all(abs(ours[key] - theirs[key]) < 1e-5 for key in ours)
 
 
-# ------------------------------------------------------------------------- stopped, and going on
+# ----------------------------------------------------------------------- stopping and continuing
 
 
 @pytest.mark.parametrize("moment", ["update", "state", "result"])
-def test_a_stopped_run_goes_on_to_the_same_bytes(moment, world, whole, tmp_path, monkeypatch):
-    """Stopped in the midst of an epoch, before a state is written, and after the training before its result is."""
+def test_a_stopped_run_continues_to_the_same_bytes(moment, world, whole, tmp_path, monkeypatch):
+    """Stopped during an epoch, before a state is written, or after training but before the result is written."""
     module, name = {"update": (loop, "_update"), "state": (state, "write"), "result": (run, "held_out_logits")}[moment]
     original, calls = getattr(module, name), []
 
@@ -188,7 +188,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(moment, world, whole, tmp_path,
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_damaged_state_is_left_out_for_the_one_before(world, whole, tmp_path, monkeypatch, capsys):
+def test_the_earlier_state_replaces_a_damaged_one(world, whole, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "held_out_logits", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         tune(world, tmp_path / "run", folds=[0])
@@ -200,7 +200,7 @@ def test_a_damaged_state_is_left_out_for_the_one_before(world, whole, tmp_path, 
     assert (tmp_path / "run" / "folds" / "fold_0.npz").read_bytes() == (whole / "folds" / "fold_0.npz").read_bytes()
 
 
-def test_a_killed_process_goes_on(world, whole, tmp_path, long):
+def test_a_killed_process_continues(world, whole, tmp_path, long):
     if not long:
         pytest.skip("processes that are killed: with --long")
     code = (
@@ -220,7 +220,7 @@ def test_a_killed_process_goes_on(world, whole, tmp_path, long):
     assert content(tmp_path / "run") == content(whole)
 
 
-def test_another_runs_folder_is_refused(world, whole):
+def test_the_folder_of_another_run_is_refused(world, whole):
     with pytest.raises(ValidationError, match=r"another recipe learning_rate: 0\.1; now 0\.2"):
         tune(world, whole, PLAIN._replace(learning_rate=0.2))
     with pytest.raises(ValidationError, match="another seed"):
@@ -229,43 +229,43 @@ def test_another_runs_folder_is_refused(world, whole):
 
 @pytest.mark.long
 def test_two_processes_train_as_one(world, whole, tmp_path):
-    """On the CPU, by gloo: the losses of the same batches, to 1e-5."""
+    """On the CPU with gloo: the losses of the same batches agree to 1e-5."""
     arguments = ["finetune", "--encoder", "hicmae", "--weights", world / "tiny.pth", "--metadata", world / "train.csv"]
     arguments += ["--clips", world / "clips", "--faces", world / "faces", "--cache", world / "cache"]
     arguments += ["--epochs", 2, "--batch-size", 5, "--learning-rate", 0.1, "--at-once", 2, "--folds", 0]
     assert call(*arguments, "--out", tmp_path / "one").exit_code == 0
-    # On CPUs `accelerate launch` starts several processes by MPI alone: here with the variables that torchrun sets.
+    # On CPUs, `accelerate launch` needs MPI to start several processes, so this sets the variables of torchrun.
     command = [sys.executable, "-P", "-m", "blemore_baselines", *arguments, "--out", tmp_path / "two"]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     environment = {**os.environ, **shared, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     with ExitStack() as stack:
-        both = []
+        processes = []
         for rank in ("0", "1"):
             log = stack.enter_context(open(tmp_path / f"{rank}.txt", "w"))
             variables = {**environment, "RANK": rank, "LOCAL_RANK": rank}
-            both.append(subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=variables))
-            stack.callback(both[-1].kill)
-        while all(one.poll() in (None, 0) for one in both) and any(one.poll() is None for one in both):
+            processes.append(subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=variables))
+            stack.callback(processes[-1].kill)
+        while {process.poll() for process in processes} in ({None}, {None, 0}):
             time.sleep(0.1)
         texts = [(tmp_path / f"{rank}.txt").read_text()[-3000:] for rank in (0, 1)]
-        assert [one.poll() for one in both] == [0, 0], texts
+        assert [process.poll() for process in processes] == [0, 0], texts
     results = [np.load(tmp_path / name / "folds" / "fold_0.npz") for name in ("one", "two")]
     assert len(results[0]["losses"]) == 2 and np.abs(results[0]["losses"] - results[1]["losses"]).max() < 1e-5
     assert np.abs(results[0]["logits"] - results[1]["logits"]).max() < 1e-3
     one, two = (scalars(tmp_path / name / "tensorboard" / "fold_0") for name in ("one", "two"))
     assert set(one) == {"loss", "gradient norm", "learning rate"} and len(one["loss"]) == 4
-    for name in one:  # AdamW hides how large gradients are; their norm does not
+    for name in one:  # the updates of AdamW do not depend on the scale of the gradients; their norm does
         assert np.allclose(one[name], two[name], rtol=1e-4, atol=1e-7), name
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 def scalars(folder):
-    """What TensorBoard shows: by name, a value for each update."""
+    """TensorBoard's values by name, one per update."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder)).Reload()
@@ -306,19 +306,11 @@ def test_the_loss_of_a_tiny_model_falls(name, make, faces, world, tmp_path):
         assert result["losses"][-1] < 0.7 * result["losses"][0]
 
 
-@pytest.fixture
-def two_threads(one_thread):
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(1)
-
-
-@pytest.mark.usefixtures("two_threads")
 def test_hicmae_beats_constant_answers_on_the_demo(tmp_path, long):
-    """From random weights, out of fold: more right sets than the best constant answer has, by more than chance.
+    """From random weights, out of fold: more sets are correct than for the best constant answer, by more than chance.
 
-    The settings were chosen among four by what they gave on these very clips, so chance passes more often than in one
-    case of twenty. Within the run, nothing is chosen on the clips that are scored.
+    The settings were the best of four on these clips, so chance alone would pass more often than 1 in 20 times. Within
+    the run, nothing is chosen on the clips that are scored.
     """
     if not long:
         pytest.skip("minutes: with --long")
@@ -334,9 +326,9 @@ def test_hicmae_beats_constant_answers_on_the_demo(tmp_path, long):
         else:
             tensors[key] = torch.full_like(value, float("norm" in key and key.endswith("weight")))
     torch.save(tensors, tmp_path / "random.pth")
-    still = PUBLISHED._replace(operations=0, area=1.0, erasing=0.0, gain=False, published=False, drop_path=0.0)
-    recipe = still._replace(learning_rate=8e-3, batch_size=16, epochs=15, warmup=2, layer_decay=1.0)
-    computing, folds = Computing(tmp_path / "cache", at_once=16, workers=2), np.unique(dataset.folds).tolist()
+    unaugmented = PUBLISHED._replace(operations=0, area=1.0, erasing=0.0, gain=False, published=False, drop_path=0.0)
+    recipe = unaugmented._replace(learning_rate=8e-3, batch_size=16, epochs=15, warmup=2, layer_decay=1.0)
+    computing, folds = Computing(tmp_path / "cache", at_once=4, workers=2), np.unique(dataset.folds).tolist()
     options = {"weights": tmp_path / "random.pth", "folds": folds}
     finetune(dataset, "hicmae", demo.train, tmp_path / "run", recipe, computing, **options)
     logits, n = np.zeros((1, len(dataset.ids), 6)), len(dataset.ids)
@@ -344,7 +336,7 @@ def test_hicmae_beats_constant_answers_on_the_demo(tmp_path, long):
         with np.load(tmp_path / "run" / "folds" / f"fold_{fold}.npz") as result:
             logits[0, dataset.folds == fold] = result["logits"]
     nested = figures(softmax(logits), dataset.labels, dataset.folds)["nested"]
-    draws = np.random.default_rng(0).binomial(n, 11 / 144, 100_000)  # of what "always anger" would get
+    draws = np.random.default_rng(0).binomial(n, 11 / 144, 100_000)  # the sets that "always anger" gets right
     chance = np.mean(draws >= round(nested["acc_presence"] * n))
     print(f"presence {nested['acc_presence']:.3f}, salience {nested['acc_salience']:.3f}, chance {chance:.4f}")
     assert chance < 0.05
@@ -355,25 +347,25 @@ def test_hicmae_beats_constant_answers_on_the_demo(tmp_path, long):
 
 def test_a_clip_is_decoded_again_when_its_source_changes(world, tmp_path, capsys):
     sources = cache.find_sources(["clip00", "clip01"], world / "clips", world / "faces", "video+audio")
-    kind, folder = cache.Kind(160, True), cache.Cache(tmp_path / "cache")
-    assert cache.fill(kind, folder, sources, workers=1) == []
+    folder = cache.Cache.of_kind(tmp_path, 160, True, has_faces=True)
+    cache.fill(folder, sources, workers=1)
     assert "2 clips to decode, about" in capsys.readouterr().err
     stored = folder.read("clip00")
     assert stored.pictures([0, 5]).shape == (2, 160, 160, 3) and stored.at.tolist() == [0, 1600, 3200, 4800, 6400, 8000]
     wave, _ = soundfile.read(world / "clips" / "clip00.wav", dtype="int16")
     assert np.array_equal(stored.sound, wave)
     before = [folder.file(clip).stat().st_mtime_ns for clip in ("clip00", "clip01")]
-    cache.fill(kind, folder, sources, workers=1)
+    cache.fill(folder, sources, workers=1)
     assert [folder.file(clip).stat().st_mtime_ns for clip in ("clip00", "clip01")] == before
     os.utime(world / "clips" / "clip01.wav", ns=(1, 1))
     folder.file("clip00").write_bytes(b"damaged")
-    cache.fill(kind, folder, sources, workers=1)
+    cache.fill(folder, sources, workers=1)
     assert np.array_equal(folder.read("clip00").sound, wave)
     assert folder.file("clip01").stat().st_mtime_ns > before[1]
 
 
-def test_a_video_is_cut_to_its_middle_and_keeps_its_times(tmp_path):
-    """12 frames at 25 a second; the sound begins with the first one, or a little off."""
+def test_a_video_is_cropped_to_its_centre_and_keeps_its_times(tmp_path):
+    """12 frames, 25 per second; the sound begins at about the time of the first one."""
     from blemore_baselines.clips.media import Clip
     from blemore_baselines.demo.generator import _mov
     from blemore_baselines.demo.score import FPS, RATE, SIDE
@@ -381,17 +373,20 @@ def test_a_video_is_cut_to_its_middle_and_keeps_its_times(tmp_path):
     frames = np.full((12, SIDE, SIDE, 3), 90, np.uint8)
     (tmp_path / "a.mov").write_bytes(_mov(frames, np.zeros(RATE, np.float32)))
     source = cache.Source("a", tmp_path / "a.mov", None)
-    stored = cache.Kind(32, True).decode(source)
+    stored = cache.Cache(tmp_path, 32, True).decode(source)
     assert stored.frames.shape == (12, 32, 32, 3) and np.abs(stored.frames.astype(int) - 90).max() < 6
     expected = (np.arange(12) / FPS - Clip(source.path).offset) * 16_000
     assert np.abs(stored.at - expected).max() <= 1 and abs(len(stored.sound) - 16_000) < 2000
-    assert not len(cache.Kind(32, False).decode(source).sound) and not len(cache.Kind(None, True).decode(source).frames)
-    names = [
-        cache.Kind(160, True).name(faces=True),
-        cache.Kind(224, False).name(faces=False),
-        cache.Kind(None, True).name(False),
-    ]
-    assert names == ["faces-160-sound", "frames-224", "sound"]
+    assert not len(cache.Cache(tmp_path, 32, False).decode(source).sound)
+    assert not len(cache.Cache(tmp_path, None, True).decode(source).frames)
+
+
+@pytest.mark.parametrize(
+    "kind, name",
+    [((160, True, True), "faces-160-sound"), ((224, False, False), "frames-224"), ((None, True, False), "sound")],
+)
+def test_names_of_kinds(kind, name, tmp_path):
+    assert cache.Cache.of_kind(tmp_path, *kind).folder == tmp_path / name
 
 
 def test_no_room_for_the_cache(world, tmp_path, monkeypatch):
@@ -407,7 +402,7 @@ def test_a_disk_that_fills_up(world, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     source = cache.find_sources(["clip00"], world / "clips", None, "audio")
     with pytest.raises(FileError, match="No space left(?s:.*)Make room"):
-        cache.fill(cache.Kind(None, True), cache.Cache(tmp_path / "cache"), source, workers=1)
+        cache.fill(cache.Cache(tmp_path / "cache", None, True), source, workers=1)
     assert not list((tmp_path / "cache").iterdir())
 
 
@@ -420,18 +415,16 @@ def refused(*arguments, **options):
     return caught.value.problems
 
 
-def test_clips_without_faces_are_all_named_at_once(world, tmp_path):
+def test_one_problem_names_all_clips_without_faces(world, tmp_path):
     (tmp_path / "faces").symlink_to(world / "faces")
     few = tmp_path / "few"
     few.mkdir()
     for clip in list((world / "faces").iterdir())[4:]:
         (few / clip.name).symlink_to(clip)
-    lacking = {clip.name for clip in (world / "faces").iterdir() if clip.name.startswith("clip")} - {
-        p.name for p in few.iterdir()
-    }
+    missing = {clip.name for clip in (world / "faces").glob("clip*")} - {clip.name for clip in few.iterdir()}
     problems = refused(world, tmp_path / "run", faces=few)
     assert [problem.code for problem in problems] == ["no-faces"] and "blemore-baselines faces" in problems[0].hint
-    assert f"{len(lacking)} of 18 clips" in problems[0].message and all(clip in problems[0].message for clip in lacking)
+    assert f"{len(missing)} of 18 clips" in problems[0].message and all(clip in problems[0].message for clip in missing)
     assert refused(world, tmp_path / "run", faces=tmp_path / "none")[0].code == "cannot-open"
 
 
@@ -446,30 +439,30 @@ def test_a_clip_without_sound(world, tmp_path):
     assert "clip00" in problems[0].message and "needs sound" in problems[0].hint
 
 
-def test_clips_that_are_missing(world, tmp_path):
+def test_missing_clips(world, tmp_path):
     problems = refused(world, tmp_path / "run", clips=world / "test")
     assert [problem.code for problem in problems] == ["missing-file"] and "18 of 18 clips" in problems[0].message
 
 
-def test_a_loss_that_is_not_finite_stops_with_where_it_was(world, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run(world, tmp_path):
     problem = refused(world, tmp_path / "run", PLAIN._replace(learning_rate=1e30, epochs=4), folds=[1])[0]
     assert problem.code == "not-finite" and "fold 1, epoch" in problem.where and "update" in problem.where
     assert problem.message.count("clip") > 4 and "--learning-rate" in problem.hint
     assert "The last good state: " in problem.message
 
 
-def test_a_state_is_always_a_good_one(world, tmp_path, monkeypatch):
-    """Weights that the last update of an epoch has spoilt are not saved."""
+def test_weights_that_are_not_finite_are_not_saved(world, tmp_path, monkeypatch):
+    """The last update of an epoch gives a weight that is NaN."""
     original = loop._update
 
-    def spoil(training, loader, batch, rate, where, fold):
-        result = original(training, loader, batch, rate, where, fold)
+    def spoil(training, loader, batch, rate, where):
+        result = original(training, loader, batch, rate, where)
         if "epoch 2" in where:
             training.module.head.bias.data[0] = float("nan")
         return result
 
     monkeypatch.setattr(loop, "_update", spoil)
-    recipe = PLAIN._replace(batch_size=12)  # an update an epoch
+    recipe = PLAIN._replace(batch_size=12)  # one update per epoch
     problem = refused(world, tmp_path / "run", recipe, folds=[0])[0]
     assert problem.code == "not-finite" and "weights are not finite" in problem.message
     assert "epoch_0001.safetensors" in problem.message
@@ -491,7 +484,7 @@ def test_too_little_memory_says_which_options_help(moment, error, number, world,
     assert "--at-once" in problem.hint
 
 
-def test_without_the_extra_the_message_names_it(world, tmp_path, monkeypatch):
+def test_a_missing_package_is_reported_with_its_extra(world, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     problem = refused(world, tmp_path / "run")[0]
     assert problem.code == "missing-package" and "blemore[finetune]" in problem.hint
@@ -529,12 +522,12 @@ def test_mistakes_in_the_call(world, whole, tmp_path):
         (["--encoder", "hicmae", "--folds", 7], "expected some of 0, 1, 2, final"),
         (["--encoder", "hf-audio:x", "--weights", "y"], "expected no --weights"),
     ):
-        done = call(*arguments, *options)
-        assert done.exit_code in (1, 2) and message in done.stderr, done.stderr
+        result = call(*arguments, *options)
+        assert result.exit_code in (1, 2) and message in result.stderr, result.stderr
     assert refused(world, tmp_path / "big", PLAIN._replace(batch_size=13))[0].code == "bad-batch"
     ids = ["--ids", world / "test.csv", "--out", tmp_path / "s.zip"]
-    done = call("predict", "--model", whole, "--features", world / "test.csv", *ids)
-    assert done.exit_code == 1 and "--clips" in done.stderr
+    result = call("predict", "--model", whole, "--features", world / "test.csv", *ids)
+    assert result.exit_code == 1 and "--clips" in result.stderr
     assert call("predict", "--model", whole, *ids).exit_code == 2
 
 
@@ -543,5 +536,5 @@ def test_an_actor_in_two_folds(world, tmp_path):
     text[1] = text[1].rpartition(",")[0] + ",2"
     (tmp_path / "train.csv").write_text("\n".join(text) + "\n")
     arguments = ["finetune", "--encoder", "hicmae", "--metadata", tmp_path / "train.csv", "--clips", world / "clips"]
-    done = call(*arguments, "--out", tmp_path / "run")
-    assert done.exit_code == 1 and "actors in more than one fold" in done.stderr
+    result = call(*arguments, "--out", tmp_path / "run")
+    assert result.exit_code == 1 and "actors in more than one fold" in result.stderr
