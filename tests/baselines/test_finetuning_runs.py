@@ -9,7 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -329,8 +332,13 @@ def test_hicmae_beats_constant_answers_on_the_demo(tmp_path, long):
     unaugmented = PUBLISHED._replace(operations=0, area=1.0, erasing=0.0, gain=False, published=False, drop_path=0.0)
     recipe = unaugmented._replace(learning_rate=8e-3, batch_size=16, epochs=15, warmup=2, layer_decay=1.0)
     computing, folds = Computing(tmp_path / "cache", at_once=4, workers=2), np.unique(dataset.folds).tolist()
-    options = {"weights": tmp_path / "random.pth", "folds": folds}
-    finetune(dataset, "hicmae", demo.train, tmp_path / "run", recipe, computing, **options)
+    train = partial(
+        finetune, dataset, "hicmae", demo.train, tmp_path / "run", recipe, computing, weights=tmp_path / "random.pth"
+    )
+    train(folds=folds[:1])  # it fills the cache; the other folds are trained two at a time
+    with ProcessPoolExecutor(2, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        for future in [pool.submit(train, folds=[fold]) for fold in folds[1:]]:
+            future.result()
     logits, n = np.zeros((1, len(dataset.ids), 6)), len(dataset.ids)
     for fold in folds:
         with np.load(tmp_path / "run" / "folds" / f"fold_{fold}.npz") as result:
