@@ -52,8 +52,8 @@ def seconds(function):
 
 
 def main():
-    probabilities, labels, folds, whose = four_runs()
-    figures = {"runs": whose, "clips": len(labels)}
+    probabilities, labels, folds, names = four_runs()
+    figures = {"runs": names, "clips": len(labels)}
 
     def measure(name, function):
         wall, processor, result = seconds(function)
@@ -68,11 +68,14 @@ def main():
     )
     model = measure("structured: one fit", lambda: fit(log_probabilities(probabilities, RUNS), labels, strength=3.0))
     thresholds, _ = fit_grid(mean, labels)
-    many = clips(np.random.default_rng(9).integers(0, len(TARGETS), MILLION), 9)
-    measure("thresholds: a million clips", lambda: decode_thresholds(many, thresholds))
-    one = fit(to_log_probabilities(probabilities[0]), labels, strength=3.0)
-    measure("structured: a million clips", lambda: decide(posterior(one, to_log_probabilities(many)), one.share))
-    four = np.stack([many] * 4)
+    sample = clips(np.random.default_rng(9).integers(0, len(TARGETS), MILLION), 9)
+    measure("thresholds: a million clips", lambda: decode_thresholds(sample, thresholds))
+    single_fit = fit(to_log_probabilities(probabilities[0]), labels, strength=3.0)
+    measure(
+        "structured: a million clips",
+        lambda: decide(posterior(single_fit, to_log_probabilities(sample)), single_fit.share),
+    )
+    four = np.stack([sample] * 4)
     measure(
         "structured: a million, 4 models", lambda: decide(posterior(model, log_probabilities(four, RUNS)), model.share)
     )

@@ -118,7 +118,7 @@ def end_to_end(folder: Path, weights: Path, number: int, frames: int, workers: i
 def compare(speed: float, plain: Path, features: Path) -> None:
     """Prints how much faster than the plain script a run was, and the distance of its features from the plain ones."""
     pairs = zip(feature_files(plain), feature_files(features), strict=True)
-    distance = max(cosine_distance(np.load(one), np.load(other)) for one, other in pairs)
+    distance = max(cosine_distance(np.load(plain_file), np.load(file)) for plain_file, file in pairs)
     print(f"\n{features.parent.name}: {speed:.1f} times as fast as the fastest plain script (target 2); ", end="")
     print(f"cosine distance of a row {distance:.1e} (target 1e-3)")
 

@@ -56,12 +56,12 @@ def nested(dataset, features, preset, seeds):
     """Nested scores (heads, seeds), and the training time in seconds."""
     start = time.perf_counter()
     logits = cross_validate(dataset, features, PRESETS[preset]["aggregate"], list(HEADS), seeds, title=preset).logits
-    took = time.perf_counter() - start
+    duration = time.perf_counter() - start
     scores = [
-        [figures(softmax(one), dataset.labels, dataset.folds)["nested"]["score"] for one in by_seed]
+        [figures(softmax(run), dataset.labels, dataset.folds)["nested"]["score"] for run in by_seed]
         for by_seed in logits
     ]
-    return np.array(scores), took
+    return np.array(scores), duration
 
 
 def compare(name, dataset, features, seeds):

@@ -126,7 +126,7 @@ def stacked(strength, logs, labels):
 
 
 def temperatures(logs, labels):
-    return np.array([inverse_temperature(one, labels) for one in logs])[:, None, None]
+    return np.array([inverse_temperature(run_logs, labels) for run_logs in logs])[:, None, None]
 
 
 def learned_weights(shape, logs, labels):
@@ -222,11 +222,15 @@ def compare_ways(record: Record, logs: np.ndarray) -> list[str]:
     record.add(
         "the same with a weight for each model and emotion", over_strengths(fused, partial(weighted, PER_EMOTION))[0]
     )
-    each, losses = map(np.stack, zip(*(over_strengths(fused, partial(alone, model)) for model in range(len(RUNS)))))
+    posteriors, losses = map(
+        np.stack, zip(*(over_strengths(fused, partial(alone, model)) for model in range(len(RUNS))))
+    )
     best = losses.argmin(axis=0)  # (F,)
-    record.add("mean of the four posteriors", each.mean(axis=0))
-    record.add("mean of the four posteriors' logarithms", softmax(np.log(each).mean(axis=0)))
-    record.add("the best model alone", each[best[np.searchsorted(np.unique(folds), folds)], np.arange(len(labels))])
+    record.add("mean of the four posteriors", posteriors.mean(axis=0))
+    record.add("mean of the four posteriors' logarithms", softmax(np.log(posteriors).mean(axis=0)))
+    record.add(
+        "the best model alone", posteriors[best[np.searchsorted(np.unique(folds), folds)], np.arange(len(labels))]
+    )
     record.add("mean of probabilities, themselves the features", decoded(np.exp(logs).mean(axis=0)))
     record.add("the first, with next to no pull to zero", nested([unpulled], logs, labels, folds)[0])
     record.add("stacking: one posterior with every model's features", over_strengths(stacked)[0])
@@ -238,10 +242,10 @@ def compare_odd_models(record: Record, logs: np.ndarray) -> None:
     labels, folds, rng = record.dataset.labels, record.dataset.folds, np.random.default_rng(0)
     sharp = np.stack([log_softmax(10 * logs[0]), *logs[1:]])
     # As confident as real models, but about other clips.
-    noise = np.stack([*logs, *(one[rng.permutation(len(labels))] for one in logs[:2])])
-    gone = rng.random(logs.shape[:2]) < 0.2
-    gone[:, gone.all(axis=0)] = False  # a clip that no model knows cannot be decoded
-    missing = np.where(gone[:, :, None], np.nan, logs)
+    noise = np.stack([*logs, *(log[rng.permutation(len(labels))] for log in logs[:2])])
+    mask = rng.random(logs.shape[:2]) < 0.2
+    mask[:, mask.all(axis=0)] = False  # a clip that no model knows cannot be decoded
+    missing = np.where(mask[:, :, None], np.nan, logs)
     cases = {
         "one model ten times as sharp": sharp,
         "two models of noise added": noise,

@@ -269,13 +269,13 @@ def commit() -> str:
     return run.stdout.strip() or "unknown"
 
 
-def print_encoders(results: dict[str, dict[str, float]], most: float) -> None:
+def print_encoders(results: dict[str, dict[str, float]], peak_rate: float) -> None:
     print("\n| encoder | batch | GFLOP an item | items/s | with copies | share of peak | target | memory (GB) ", end="")
     print("| decoded/s | end to end/s | of the smaller limit |\n|" + "---|" * 11)
     for name, result in results.items():
         cells = [name, result["batch_size"], f"{result['gflop_an_item']:.3g}"]
         cells += [f"{result[key]:,.0f}" for key in ("items_per_s", "items_per_s_with_copies")]
-        cells += [f"{result['operations_per_s'] / most:.1%}", f"{TARGETS[name]:.0%}" if TARGETS[name] else ""]
+        cells += [f"{result['operations_per_s'] / peak_rate:.1%}", f"{TARGETS[name]:.0%}" if TARGETS[name] else ""]
         cells += [f"{result['memory_gb']:.1f}" if result["memory_gb"] else ""]
         for key, form in (("decoded_per_s", ",.0f"), ("end_to_end_per_s", ",.0f"), ("share_of_limit", ".0%")):
             cells.append(f"{result[key]:{form}}" if key in result else "")
@@ -288,13 +288,13 @@ def main() -> None:
     sizes = TINY if parser.parse_args().tiny else Sizes()
     device = torch.cuda.get_device_name() if DEVICE == "cuda" else platform.processor() or "CPU"
     print(f"{device}, {sizes.processes} processes, torch {torch.__version__}, commit {commit()}", flush=True)
-    start, most = time.perf_counter(), peak(sizes)
-    print(f"peak: {most / 1e12:.3g} TFLOP/s in bf16", flush=True)
+    start, peak_rate = time.perf_counter(), peak(sizes)
+    print(f"peak: {peak_rate / 1e12:.3g} TFLOP/s in bf16", flush=True)
     figures = {
         "device": device,
         "torch": torch.__version__,
         "commit": commit(),
-        "peak": most,
+        "peak": peak_rate,
         "training": training_figures(sizes),
     }
     print(
@@ -310,7 +310,7 @@ def main() -> None:
         for encoder in TARGETS:
             with tempfile.TemporaryDirectory(dir=name) as folder:
                 results[encoder] = of_encoder(encoder, Path(folder), runs, sizes, processes)
-    print_encoders(results, most)
+    print_encoders(results, peak_rate)
     figures |= {"encoders": results, "seconds": time.perf_counter() - start}
     print(json.dumps(figures))
 

@@ -80,8 +80,10 @@ def main() -> None:
             # Alternating, so a busy moment of the machine affects both.
             pairs = [(measure(OURS, *paths, "--json"), measure(PLAIN, *paths)) for _ in range(times)]
             assert len({accuracies(run) for pair in pairs for run in pair}) == 1, "the figures differ"
-            for name, measured, goal in zip(("blemore-score", "plain script, no checks"), zip(*pairs), (target, "")):
-                walls, cpu, peaks, _ = zip(*measured)
+            for name, measurements, goal in zip(
+                ("blemore-score", "plain script, no checks"), zip(*pairs), (target, "")
+            ):
+                walls, cpu, peaks, _ = zip(*measurements)
                 print(
                     f"| {n:,} | {name} | {times} | {statistics.median(walls):.2f} | {max(walls):.2f} |"
                     f" {statistics.median(cpu):.2f} | {max(peaks):.0f} | {goal} |"

@@ -43,7 +43,7 @@ def compare_spreads(dataset, train, test):
         subsets = [np.isin(actors, rng.choice(np.unique(actors), 11, replace=False)) for _ in range(SUBSETS)]
         low, high = np.quantile([spread(logs[inside]) / spread(logs[~inside]) for inside in subsets], (0.025, 0.975))
         rows[run] = {"test": spread(new) / spread(logs), "folds": folds, "low": low, "high": high}
-        by_fold = ", ".join(f"{one:.2f}" for one in folds)
+        by_fold = ", ".join(f"{ratio:.2f}" for ratio in folds)
         print(f"{run:<12} test {rows[run]['test']:.3f}; folds {by_fold}; 11 actors {low:.2f} to {high:.2f}", flush=True)
     return rows
 

@@ -31,7 +31,7 @@ def plain_grid(probabilities, labels):
             )
             blends = [(prediction, truth) for prediction, truth in zip(predictions, truths) if len(truth) == 2]
             salience = sum(prediction == truth for prediction, truth in blends) / len(blends)
-            best = max(best, ((presence + salience) / 2, alpha, beta), key=lambda one: one[0])
+            best = max(best, ((presence + salience) / 2, alpha, beta), key=lambda candidate: candidate[0])
     return best
 
 
@@ -85,8 +85,8 @@ def main():
         f" exact {1e3 * figures['exact_s'][FOLD]:.2f} ms ({figures['times_faster']:,.0f} times faster than the plain"
         " grid)"
     )
-    for n, took in figures["exact_s"].items():
-        print(f"exact, {n:>9,} clips: {1e3 * took:>9,.1f} ms  ({1e6 * took / n:.2f} µs per clip)")
+    for n, duration in figures["exact_s"].items():
+        print(f"exact, {n:>9,} clips: {1e3 * duration:>9,.1f} ms  ({1e6 * duration / n:.2f} µs per clip)")
     print(json.dumps(figures))
 
 

@@ -46,7 +46,7 @@ def invented():
 
 def plain(dataset, features, head, recipe, epochs):
     """Seconds per epoch over the five folds, and losses (folds, epochs)."""
-    losses, took = [], []
+    losses, durations = [], []
     for fold in range(5):
         outside = dataset.folds != fold
         scaler = fit_scaler(features.X[outside])
@@ -72,8 +72,8 @@ def plain(dataset, features, head, recipe, epochs):
             with torch.no_grad():
                 probabilities = torch.softmax(model(X_val), dim=1).numpy()
             plain_grid(probabilities, labels)
-            took.append(time.perf_counter() - start)
-    return float(np.sum(took) / epochs), np.array(losses)
+            durations.append(time.perf_counter() - start)
+    return float(np.sum(durations) / epochs), np.array(losses)
 
 
 def ours(dataset, features, heads, recipe, epochs):
@@ -81,7 +81,7 @@ def ours(dataset, features, heads, recipe, epochs):
 
     Computed from two runs with an even number of epochs each, so all cores are busy to the end of both.
     """
-    took, few = {}, 2
+    durations, few = {}, 2
     for number in (few, few + 2 * epochs):
         start = time.perf_counter()
         result = cross_validate(dataset, features, recipe._replace(epochs=number), heads)
@@ -89,9 +89,9 @@ def ours(dataset, features, heads, recipe, epochs):
             for fold in range(5):
                 inside = dataset.folds == fold
                 fit_grid(softmax(logits[inside]), dataset.labels[inside])
-        took[number] = time.perf_counter() - start
+        durations[number] = time.perf_counter() - start
     losses = np.stack([result.losses[fold][:, 0, :epochs] for fold in range(5)], axis=1)
-    return (took[few + 2 * epochs] - took[few]) / (2 * epochs), losses
+    return (durations[few + 2 * epochs] - durations[few]) / (2 * epochs), losses
 
 
 def whole(dataset, features, recipe):

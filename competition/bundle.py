@@ -63,9 +63,9 @@ def _demand_sane(entries: list[zipfile.ZipInfo], where: str) -> None:
         raise BundleError(
             Problem("bad-zip", where, message, hint="A bundle takes less than 1 MiB: is it the right file?")
         )
-    twice = [name for name, count in Counter(entry.filename for entry in entries).items() if count > 1]
-    if twice:
-        message = f"{some(twice)} is in it more than once; expected each once"
+    duplicates = [name for name, count in Counter(entry.filename for entry in entries).items() if count > 1]
+    if duplicates:
+        message = f"{some(duplicates)} is in it more than once; expected each once"
         raise BundleError(Problem("bad-zip", where, message, hint="Zip the files again."))
 
 

@@ -124,12 +124,12 @@ def build_command(labels_on_platform: bool, **options) -> None:
           --start YYYY-MM-DD --end YYYY-MM-DD --out bundle.zip
     """
     _decide_where_labels_go(options["labels_on_worker"], labels_on_platform, options["report"])
-    built = building.build(building.Options(**options))
-    for name, path in built.files.items():
+    result = building.build(building.Options(**options))
+    for name, path in result.files.items():
         click.echo(f"{name}: {printable(str(path))}")
-    for line in built.phases:
+    for line in result.phases:
         click.echo(line)
-    for note in built.notes:
+    for note in result.notes:
         click.echo(note, err=True)
 
 

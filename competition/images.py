@@ -79,14 +79,14 @@ def _other_kind(raw: bytes) -> str:
 
 def _png(raw: bytes) -> Picture | None:
     width = height = 0
-    pixels, ended = zlib.decompressobj(), False
+    pixels, at_end = zlib.decompressobj(), False
     for kind, content in _chunks(raw):
         if kind == b"IHDR":
             width, height = struct.unpack(">II", content[:8])
         elif kind == b"IDAT" and not _decompress(pixels, content):
             return None
-        ended = kind == b"IEND"
-    return Picture("PNG", width, height, ended and pixels.eof)
+        at_end = kind == b"IEND"
+    return Picture("PNG", width, height, at_end and pixels.eof)
 
 
 def _chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -188,18 +188,18 @@ def _exchanges(bundle: Bundle, keys: list[tuple[object, Key]]) -> Iterator[Probl
     """Phases whose public data does not list the clips on which their tasks are scored."""
     for where, phase in bundle.phases():
         lists = list(_id_lists(bundle, phase))
-        listed = set(chain.from_iterable(lists))
+        public_ids = set(chain.from_iterable(lists))
         for index in _list(phase.get("tasks")):
             own = next((key for number, key in keys if number == index), None)
-            if own is None or not listed:
+            if own is None or not public_ids:
                 continue
             clips, place = set(own.labels), f"{where}: {phase.get('name')}"
-            others = [number for number, key in keys if number != index and listed & set(key.labels)]
-            if not listed & clips and others:
+            others = [number for number, key in keys if number != index and public_ids & set(key.labels)]
+            if not public_ids & clips and others:
                 message = f"its public data lists the clips of task {others[0]}, not those of its own task {index}"
                 hint = "Are the reference data or the public data of two phases swapped?"
                 yield Problem("exchanged", place, message, hint=hint)
-            elif listed & clips and clips not in lists:
+            elif public_ids & clips and clips not in lists:
                 yield _incomplete(max(lists, key=lambda ids: len(ids & clips)), clips, place)
 
 

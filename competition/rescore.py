@@ -71,22 +71,22 @@ def _score(path: Path, labels: Reference, old_labels: Reference) -> tuple[_Score
             predictions, where = read_submission(Path(folder) / "res")
         except BlemoreError as error:
             return _Scores(), _Scores(), _first(error)
-    both, reasons = [], []
+    scores, reasons = [], []
     for reference in (labels, old_labels):
         try:
             counts = evaluate(predictions, reference, where=where).counts
         except BlemoreError as error:
-            both.append(_Scores())
+            scores.append(_Scores())
             reasons.append(_first(error))
         else:
             values = (getattr(counts, figure) for figure in _Scores._fields)
-            both.append(_Scores(*(None if value is None else round(value, DECIMALS) for value in values)))
-    return both[0], both[1], reasons[0] if reasons else None
+            scores.append(_Scores(*(None if value is None else round(value, DECIMALS) for value in values)))
+    return scores[0], scores[1], reasons[0] if reasons else None
 
 
 def _first(error: BlemoreError) -> str:
-    first, more = error.problems[0], len(error.problems) - 1
-    return printable(f"{first.where}: {first.message}") + (f" (and {more:,} more problems)" if more else "")
+    first, n_more = error.problems[0], len(error.problems) - 1
+    return printable(f"{first.where}: {first.message}") + (f" (and {n_more:,} more problems)" if n_more else "")
 
 
 def _ranks(scores: dict[str, float | None]) -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""What all tests share: the real data where it is at hand, and how thorough to be.
+"""What all tests share: the real data, if it is available, and how thorough to be.
 
-`pytest --long` runs fuzzing and property cases at full size; without it a small, seeded share of them.
+`pytest --long` runs fuzzing and property cases at full size; without it, a small, seeded share of them.
 """
 
 import os

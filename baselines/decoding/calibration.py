@@ -46,4 +46,4 @@ def reliability(expected: np.ndarray, reached: np.ndarray, bins: int = 10) -> li
 
 def calibration_error(bins: Sequence[Bin]) -> float:
     """The expected calibration error: the bins' mean deviation, weighted by clips (Naeini et al. 2015)."""
-    return sum(one.clips * abs(one.expected - one.reached) for one in bins) / sum(one.clips for one in bins)
+    return sum(entry.clips * abs(entry.expected - entry.reached) for entry in bins) / sum(entry.clips for entry in bins)

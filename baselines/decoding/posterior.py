@@ -79,8 +79,12 @@ _COLUMNS = {
 _SHARED_BY_SETS = torch.cat([_COLUMNS[name].reshape(-1) for name in ("single", "pair", "is_pair")])
 _OF_EACH_SET = torch.cat([_COLUMNS["set_bias"][:, None], _COLUMNS["set_weights"]], dim=1)
 _SHARED_BY_RELATIONS = torch.cat([_COLUMNS[name].reshape(-1) for name in ("lead", "equal", "apart", "dominance")])
-_CENTRE = torch.cat([torch.full((each.size,), each.centre, dtype=torch.float64) for each in _PARAMETERS.values()])
-_PULL = torch.cat([torch.full((each.size,), each.pull, dtype=torch.float64) for each in _PARAMETERS.values()])
+_CENTRE = torch.cat(
+    [torch.full((parameter.size,), parameter.centre, dtype=torch.float64) for parameter in _PARAMETERS.values()]
+)
+_PULL = torch.cat(
+    [torch.full((parameter.size,), parameter.pull, dtype=torch.float64) for parameter in _PARAMETERS.values()]
+)
 
 
 class Model(NamedTuple):

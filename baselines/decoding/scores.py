@@ -58,11 +58,11 @@ def read_models(paths: Sequence[Path], ids: Sequence[str] | None = None, test: b
     ids = list(dict.fromkeys(clip for row in clips for clip in row)) if ids is None else list(ids)
     probabilities, logs = np.full((2, len(paths), len(ids), len(EMOTIONS)), np.nan)
     for model, (path, subset) in enumerate(zip(paths, map(set, clips))):
-        here = [place for place, clip in enumerate(ids) if clip in subset]
+        places = [place for place, clip in enumerate(ids) if clip in subset]
         # Reading again refuses clips that are not in `ids`.
-        scores = read_scores(path, [ids[place] for place in here], test=test).X
-        probabilities[model, here] = to_probabilities(scores, str(path))
-        logs[model, here] = to_log_probabilities(scores, str(path))
+        scores = read_scores(path, [ids[place] for place in places], test=test).X
+        probabilities[model, places] = to_probabilities(scores, str(path))
+        logs[model, places] = to_log_probabilities(scores, str(path))
     nowhere = [clip for clip, unknown in zip(ids, np.isnan(probabilities[:, :, 0]).all(axis=0)) if unknown]
     if nowhere:
         message = f"{len(nowhere):,} of {len(ids):,} clips have no scores from any model: {some(nowhere)}"
@@ -153,4 +153,4 @@ def _refuse_shares(scores: np.ndarray, where: str) -> None:
 
 def average(scores: Sequence[np.ndarray], names: Sequence[object]) -> np.ndarray:
     """Late fusion: the mean (N, 6) of several models' probabilities for the same clips. `names` are for messages."""
-    return np.mean([to_probabilities(one, str(name)) for one, name in zip(scores, names)], axis=0)
+    return np.mean([to_probabilities(rows, str(name)) for rows, name in zip(scores, names)], axis=0)

@@ -59,8 +59,8 @@ def decide(posterior: np.ndarray, share: float | np.ndarray, weight: float = 0.5
         part = posterior[start : start + CHUNK]
         gain = weight * set_probabilities(part)[:, SET_OF_LABEL]
         gain[:, len(EMOTIONS) :] += per_blend[start : start + CHUNK, None] * part[:, len(EMOTIONS) :]
-        most = expected[start : start + CHUNK] = gain.max(axis=1)
-        best[start : start + CHUNK] = np.where(gain == most[:, None], part, -1).argmax(axis=1)
+        best_gain = expected[start : start + CHUNK] = gain.max(axis=1)
+        best[start : start + CHUNK] = np.where(gain == best_gain[:, None], part, -1).argmax(axis=1)
     return best, expected
 
 

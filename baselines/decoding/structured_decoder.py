@@ -105,6 +105,6 @@ def _calibration(
         "set_error": calibration.calibration_error(by_set),
         "score_error": calibration.calibration_error(by_score),
         "expected_score": float(expected.mean()),
-        "sets": [one._asdict() for one in by_set],
-        "scores": [one._asdict() for one in by_score],
+        "sets": [entry._asdict() for entry in by_set],
+        "scores": [entry._asdict() for entry in by_score],
     }

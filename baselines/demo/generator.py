@@ -96,12 +96,12 @@ def _claim(out: Path) -> None:
     if other == identity:
         return
     if names:
-        what = "a demo of another revision" if other else f"other files ({', '.join(names[:3])})"
+        contents = "a demo of another revision" if other else f"other files ({', '.join(names[:3])})"
         raise ValidationError(
             Problem(
                 "not-a-demo",
                 str(out),
-                f"holds {what}; expected an empty folder or this demo",
+                f"holds {contents}; expected an empty folder or this demo",
                 hint="Choose another folder, or delete this one.",
             )
         )
@@ -158,11 +158,11 @@ def _take(actor: int, label: Label, turn: int, number: int) -> Take:
     level = (actor + turn) % 4 + 1
     neutral = label.emotions == (NEUTRAL,)
     if label.is_blend:
-        what = "mix_{}_{}_{}_{}".format(*label.emotions, *label.saliences)
+        description = "mix_{}_{}_{}_{}".format(*label.emotions, *label.saliences)
     else:
-        what = f"neu_sit{level}" if neutral else f"{label.emotions[0]}_int{level}"
+        description = f"neu_sit{level}" if neutral else f"{label.emotions[0]}_int{level}"
     intensity, situation = (None if neutral or label.is_blend else level), (level if neutral else None)
-    return Take(f"{actor_id(actor)}_{what}_ver1", actor, label, 1, intensity, situation, number)
+    return Take(f"{actor_id(actor)}_{description}_ver1", actor, label, 1, intensity, situation, number)
 
 
 def actor_id(actor: int) -> str:

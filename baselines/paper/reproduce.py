@@ -242,7 +242,9 @@ def _validate(row: Row, sources: Sequence[Source], setting: Setting) -> Result:
         logits = cross_validate(
             dataset, _fuse(sources), recipe, list(HEADS), [setting.seed], keep=folder / "folds", title=row.name
         ).logits[:, 0]
-        heads = {head: figures_with_intervals(dataset, softmax(one)) for head, one in zip(HEADS, logits)}
+        heads = {
+            head: figures_with_intervals(dataset, softmax(head_logits)) for head, head_logits in zip(HEADS, logits)
+        }
         published = logits[list(HEADS).index(HEAD)]
         write_atomic(folder / RUN_OOF, scores_csv(dataset.ids, published[recipe.oof_epoch - 1]))
         write_atomic(last, to_json(heads))

@@ -143,7 +143,9 @@ def _to_dict(results: Sequence[Result], not_run: Sequence[NotRun], setting: Sett
             }
             for row, features, heads, test in results
         ],
-        "not_run": [{"row": row.name, "part": part, "why": why, "refused": bad} for row, part, why, bad in not_run],
+        "not_run": [
+            {"row": row.name, "part": part, "why": reason, "refused": bad} for row, part, reason, bad in not_run
+        ],
     }
 
 
@@ -290,17 +292,17 @@ def _flat_row(result: Result, head: str) -> dict[str, Cell]:
 def _reasons(not_run: Sequence[NotRun]) -> Iterator[str]:
     """Why rows could not be run: each reason once, with the rows concerned."""
     groups: dict[tuple[bool, str, str], list[str]] = {}
-    for row, part, why, bad in not_run:
-        groups.setdefault((bad, part, why), []).append(row.name)
+    for row, part, reason, bad in not_run:
+        groups.setdefault((bad, part, reason), []).append(row.name)
     for bad, title in ((False, "Not there"), (True, "Refused")):
         lines = [_reason(names, *key) for key, names in groups.items() if key[0] == bad]
         if lines:
             yield "\n".join([f"{title}:", *lines]) + "\n"
 
 
-def _reason(names: Sequence[str], bad: bool, part: str, why: str) -> str:
+def _reason(names: Sequence[str], bad: bool, part: str, reason: str) -> str:
     rows = ", ".join(names) + (" (test)" if part == "test" else "")
-    return f"  {rows}:\n{textwrap.indent(why, '    ')}" if bad else f"  {rows}: {why}"
+    return f"  {rows}:\n{textwrap.indent(reason, '    ')}" if bad else f"  {rows}: {reason}"
 
 
 def _passed_over(sources: Mapping[str, Mapping[str, Sequence[Path]]]) -> Iterator[str]:

@@ -128,7 +128,7 @@ def intervals(
 def _error_bars(axis: Axes, places: Sequence[tuple], name: str, mark: str, colour: str) -> None:
     """places: (y, mean, deviation or None) of each dot."""
     y, mean, deviation = zip(*places)
-    reach = [one or 0 for one in deviation]
+    reach = [value or 0 for value in deviation]
     axis.errorbar(
         mean,
         y,
@@ -392,7 +392,7 @@ def reliability(calibration: Mapping) -> Picture:
     """
     canvas, axes = figure(8.6, 4.8, columns=2)
     for axis, panel in zip(axes[0], RELIABILITY):
-        expected, reached = ([one[key] for one in calibration[panel.bins]] for key in ("expected", "reached"))
+        expected, reached = ([entry[key] for entry in calibration[panel.bins]] for key in ("expected", "reached"))
         end = 1.08 * max(*expected, *reached) or 1
         axis.plot([0, end], [0, end], color="0.6", linewidth=1, linestyle="--", label="perfect calibration")
         label = f"a tenth of the clips; off by {calibration[panel.error]:.3f}"

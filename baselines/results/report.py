@@ -260,12 +260,14 @@ def _identity(run: Run, study: Study | None, analysis: Path) -> Section:
             ],
         )
     call = identity_command(run, analysis)
-    how = "run this" if call else "run blemore-baselines analyse identity with the metadata and features given to train"
+    advice = (
+        "run this" if call else "run blemore-baselines analyse identity with the metadata and features given to train"
+    )
     return Section(
         title,
         [
             "Not measured yet: whether the model does better on actors that it has seen. To measure it,"
-            f" {how}, and write the report again."
+            f" {advice}, and write the report again."
         ],
         pre=call or "",
     )
@@ -432,12 +434,12 @@ def _intro(run: Run) -> str:
     )
 
 
-def _tiles(results: Table, how: str) -> str:
+def _tiles(results: Table, detail: str) -> str:
     tiles = "".join(
         f'<div>{name}<b>{shown(value)}</b><span class="soft">{_interval(low, high)}</span></div>'
         for name, value, low, high, *_ in results.rows
     )
-    note = ", ".join(filter(None, ["Nested", how, "with 95 % intervals over actors"]))
+    note = ", ".join(filter(None, ["Nested", detail, "with 95 % intervals over actors"]))
     return f'<div class="figures">{tiles}</div><p class="soft">{note}.</p>'
 
 

@@ -221,11 +221,11 @@ def _difference(against: Mapping | list[Mapping]) -> list[str]:
 
 def _comparison(content: Mapping) -> Comparison:
     differences = {}
-    for metric, one in content["differences"].items():
-        low, high = one["interval"] or (None, None)
-        estimate = Estimate(one["delta"], low, high, one["p"], one.get("reason"))
-        flips = one.get("sign_flip")
-        differences[metric] = Difference(estimate, one.get("p_holm"), flips and SignFlip(**flips))
+    for metric, entry in content["differences"].items():
+        low, high = entry["interval"] or (None, None)
+        estimate = Estimate(entry["delta"], low, high, entry["p"], entry.get("reason"))
+        flips = entry.get("sign_flip")
+        differences[metric] = Difference(estimate, entry.get("p_holm"), flips and SignFlip(**flips))
     return Comparison(differences, content["unit"], content["units"], content.get("without_blends", 0))
 
 

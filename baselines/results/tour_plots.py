@@ -146,9 +146,9 @@ def _decision_map(axis: Axes, probabilities: np.ndarray, labels: np.ndarray, thr
     second, lead = ordered[:, 1], ordered[:, 0] - ordered[:, 1]
     always = {"single": Thresholds(2, 0), "50/50": Thresholds(0, 2), "70/30": Thresholds(0, -1)}
     right = {name: decode_thresholds(probabilities, rule) == labels for name, rule in always.items()}
-    none, size = ~np.any(list(right.values()), axis=0), float(np.clip(4000 / len(labels), 5, 20))
-    label = f"none of them ({none.sum():,})"
-    axis.scatter(second[none], lead[none], s=size / 2, color="#bbbbbb", linewidths=0, label=label)
+    rest, size = ~np.any(list(right.values()), axis=0), float(np.clip(4000 / len(labels), 5, 20))
+    label = f"none of them ({rest.sum():,})"
+    axis.scatter(second[rest], lead[rest], s=size / 2, color="#bbbbbb", linewidths=0, label=label)
     for (name, rows), colour, marker in zip(right.items(), (COLOURS[2], COLOURS[4], COLOURS[0]), "o^s"):
         label = f"{name} ({rows.sum():,})"
         axis.scatter(second[rows], lead[rows], s=size, color=colour, marker=marker, linewidths=0, label=label)

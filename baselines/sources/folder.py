@@ -51,10 +51,10 @@ def read_sequences(folder: Path, ids: Sequence[str]) -> Iterator[np.ndarray]:
                     Problem(
                         "bad-feature-file",
                         str(folder),
-                        f"{len(clips):,} of {len(ids):,} files {what}: {some(clips)}",
+                        f"{len(clips):,} of {len(ids):,} files {fault}: {some(clips)}",
                         hint="Delete them and extract again.",
                     )
-                    for what, clips in problems.items()
+                    for fault, clips in problems.items()
                 ),
                 *_shape_problems(folder, shapes),
             ]

@@ -70,7 +70,7 @@ def ablation(
     both, disturbed = judge_disturbed(dataset, modalities, recipe, head, seed, repeats)
     records = {**alone, "both": both}
     single = {name: estimate_figures(rows, dataset.actors) for name, rows in records.items()}
-    left = {key: estimate_figures(rows, dataset.actors) for key, rows in disturbed.items()}
+    disturbed_figures = {key: estimate_figures(rows, dataset.actors) for key, rows in disturbed.items()}
     gains = {name: _compare(dataset, both, rows) for name, rows in alone.items()}
     pairs = {name: _by_pair(dataset, both, rows) for name, rows in alone.items()}
     losses = {key: _compare(dataset, both, rows) for key, rows in disturbed.items()}
@@ -78,13 +78,15 @@ def ablation(
         "trained": _gains_table(head, single, gains),
         "pairs": _pairs_table(dataset, records),
         "pairs_gained": _pairs_gained_table(pairs),
-        "disturbed": _losses_table(single["both"], left, losses, repeats),
+        "disturbed": _losses_table(single["both"], disturbed_figures, losses, repeats),
     }
     values = {
         "trained": _dicts(single),
         "gained_by_both": _dicts(gains),
         "pairs": _dicts(pairs),
-        "lost": _dicts({f"{modality} {how}": by_figure for (modality, how), by_figure in losses.items()}),
+        "lost": _dicts(
+            {f"{modality} {disturbance}": by_figure for (modality, disturbance), by_figure in losses.items()}
+        ),
         "repeats": repeats,
     }
     figures = {"pairs": _draw_pairs(pairs), "disturbed": _draw_disturbed(single["both"], losses)}
@@ -126,7 +128,7 @@ def _pairs_table(dataset: Dataset, records: Mapping[str, np.ndarray]) -> Table:
     for name, inside in _groups(dataset).items():
         actors = np.array(dataset.actors)[inside].tolist()
         presence = [estimate_figure(outcomes[inside], actors, "presence") for outcomes in records.values()]
-        rows.append([name, int(inside.sum()), *(cell for one in presence for cell in one[:3])])
+        rows.append([name, int(inside.sum()), *(cell for estimate in presence for cell in estimate[:3])])
     columns = (column for name in records for column in (name, "low", "high"))
     title = "Presence by pair of emotions, nested, for models of each modality; intervals over actors"
     return Table(title, ("clips of", "clips", *columns), rows)
@@ -140,9 +142,11 @@ def _pairs_gained_table(pairs: Mapping[str, ByName]) -> Table:
     )
 
 
-def _losses_table(both: ByName, left: ByDisturbance, losses: ByDisturbance, repeats: int) -> Table:
+def _losses_table(both: ByName, disturbed_figures: ByDisturbance, losses: ByDisturbance, repeats: int) -> Table:
     rows: list[list[Cell]] = [["nothing", *cells(both), *[None] * 4]]
-    rows += [[" ".join(key), *cells(by_figure), *losses[key]["score"][:4]] for key, by_figure in left.items()]
+    rows += [
+        [" ".join(key), *cells(by_figure), *losses[key]["score"][:4]] for key, by_figure in disturbed_figures.items()
+    ]
     return Table(
         f"The model of both with one modality disturbed at test time, nested, mean of {repeats} draws; score lost, with"
         " intervals over actors",
@@ -177,7 +181,9 @@ def _findings(
         _gains_in_words(single, gains),
         _pairs_in_words(single, pairs),
         "Score lost by the model of both: "
-        + "; ".join(f"{modality} {how}, {in_words(loss['score'])}" for (modality, how), loss in losses.items())
+        + "; ".join(
+            f"{modality} {disturbance}, {in_words(loss['score'])}" for (modality, disturbance), loss in losses.items()
+        )
         + ".",
         _reliance_in_words(single, losses),
     ]
@@ -208,14 +214,14 @@ def _pairs_in_words(single: Mapping[str, ByName], pairs: Mapping[str, ByName]) -
 
 def _reliance_in_words(single: Mapping[str, ByName], losses: ByDisturbance) -> str:
     score = {name: figures["score"].value for name, figures in single.items()}
-    left = {name: score["both"] - losses[name, "zeroed"]["score"].value for name in ("video", "audio")}
-    most = max(losses, key=lambda key: losses[key]["score"].value)
-    worst = (
-        f"It loses most with {' '.join(most)}." if losses[most]["score"].value > 0 else "It loses with none of these."
+    rest = {name: score["both"] - losses[name, "zeroed"]["score"].value for name in ("video", "audio")}
+    worst = max(losses, key=lambda key: losses[key]["score"].value)
+    verdict = (
+        f"It loses most with {' '.join(worst)}." if losses[worst]["score"].value > 0 else "It loses with none of these."
     )
     return (
-        f"{worst} With audio zeroed it scores {left['audio']:.3f}, while a model trained on video alone scores"
-        f" {score['video']:.3f}; with video zeroed {left['video']:.3f}, trained on audio alone {score['audio']:.3f}."
+        f"{verdict} With audio zeroed it scores {rest['audio']:.3f}, while a model trained on video alone scores"
+        f" {score['video']:.3f}; with video zeroed {rest['video']:.3f}, trained on audio alone {score['audio']:.3f}."
     )
 
 
@@ -235,7 +241,7 @@ def _draw_disturbed(both: ByName, losses: ByDisturbance) -> plots.Picture:
     canvas, axes = plots.figure(11, 3.3, columns=len(FIGURES), sharey=True)
     for axis, figure in zip(axes[0], FIGURES):
         for k, modality in enumerate(("video", "audio")):
-            estimates = [losses[modality, how][figure] for how in DISTURB]
+            estimates = [losses[modality, disturbance][figure] for disturbance in DISTURB]
             draw(axis, list(DISTURB), estimates, plots.COLOURS[k], modality, shift=0.24 * k - 0.12)
         axis.set(xlabel=f"{figure} lost", title=f"{figure}: {both[figure].value:.3f} undisturbed")
     axes[0, -1].legend(frameon=False, title="disturbed", loc="upper left", bbox_to_anchor=(1, 1))

@@ -78,7 +78,7 @@ def actors(dataset: Dataset, probabilities: np.ndarray, seed: int, signature: st
         "methods": {
             method: {
                 name: {
-                    **{figure: one._asdict() for figure, one in result.figures.items()},
+                    **{figure: estimate._asdict() for figure, estimate in result.figures.items()},
                     "difference": result.difference._asdict(),
                 }
                 for name, result in by_name.items()

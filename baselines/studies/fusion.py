@@ -129,7 +129,7 @@ def fusion(
         "gates": _gates_table(names, by_emotion),
     }
     values = {
-        "fusions": {name: {**accuracies(one), "parameters": parameters[name]} for name, one in counts.items()},
+        "fusions": {name: {**accuracies(result), "parameters": parameters[name]} for name, result in counts.items()},
         "gained": {
             figure: {name: gain._asdict() for name, gain in by_name.items()} for figure, by_name in gains.items()
         },

@@ -84,16 +84,16 @@ def judge_disturbed(
     disturbing it as means over draws.
     """
     whole = np.zeros((len(dataset.ids), 4))
-    disturbed = {(modality, how): np.zeros_like(whole) for modality in modalities for how in DISTURB}
+    disturbed = {(modality, disturbance): np.zeros_like(whole) for modality in modalities for disturbance in DISTURB}
     border = modalities["video"].X.shape[1]
     columns = {"video": slice(None, border), "audio": slice(border, None)}
     folds = held_out(dataset, fuse(list(modalities.values())), recipe, head, seed, "both")
     for fold in tqdm(folds, total=len(np.unique(dataset.folds)), desc="disturbing", unit="fold", disable=None):
         whole[fold.inside] = fold.judge(fold.X)
-        for (modality, how), records in disturbed.items():
-            part, draws = columns[modality], 1 if how == "zeroed" else repeats
+        for (modality, disturbance), records in disturbed.items():
+            part, draws = columns[modality], 1 if disturbance == "zeroed" else repeats
             for draw in range(draws):
                 rows = fold.X.copy()
-                rows[:, part] = DISTURB[how](rows[:, part], np.random.default_rng((fold.seed, draw)))
+                rows[:, part] = DISTURB[disturbance](rows[:, part], np.random.default_rng((fold.seed, draw)))
                 records[fold.inside] += fold.judge(rows) / draws
     return whole, disturbed

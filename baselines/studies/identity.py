@@ -64,8 +64,8 @@ def identity(
     }
     runs = {
         name: [
-            _outcomes(one, features, recipe, head, number, f"actor-{name}, seed {number}")
-            for one, number in zip(datasets, seeds)
+            _outcomes(variant, features, recipe, head, number, f"actor-{name}, seed {number}")
+            for variant, number in zip(datasets, seeds)
         ]
         for name, datasets in datasets_of.items()
     }
@@ -119,9 +119,12 @@ def _outcomes(dataset: Dataset, features: Features, recipe: Recipe, head: str, s
 
 def _values(accounts: Mapping[str, ByMetric], seeds: Sequence[int]) -> dict:
     return {
-        **{name: {metric: one.value for metric, one in account.items()} for name, account in accounts.items()},
+        **{
+            name: {metric: estimate.value for metric, estimate in account.items()} for name, account in accounts.items()
+        },
         "estimates": {
-            name: {metric: one._asdict() for metric, one in account.items()} for name, account in accounts.items()
+            name: {metric: estimate._asdict() for metric, estimate in account.items()}
+            for name, account in accounts.items()
         },
         "seeds": list(seeds),
     }
@@ -208,7 +211,7 @@ def _draw_figures(axis: plots.Axes, single: Mapping[str, ByMetric], gaps: ByMetr
     for shift, (name, mark) in zip((-0.12, 0.12), {"disjoint": "o", "inclusive": "D"}.items()):
         estimates = [single[name][metric] for metric in gaps]
         axis.errorbar(
-            [one.value for one in estimates],
+            [estimate.value for estimate in estimates],
             np.arange(len(estimates)) + shift,
             xerr=reach(estimates),
             fmt=mark,

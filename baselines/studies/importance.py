@@ -96,7 +96,7 @@ def best_constant(dataset: Dataset) -> dict[str, float]:
     """The best value of each figure that any constant answer reaches (`blemore.trivial`)."""
     truth = {clip: LABELS[label] for clip, label in zip(dataset.ids, dataset.labels)}
     counts = trivial.evaluate(trivial.fit(truth.values()), truth).values()
-    return {figure: max(getattr(one, f"acc_{figure}") for one in counts) for figure in LOST}
+    return {figure: max(getattr(answer_counts, f"acc_{figure}") for answer_counts in counts) for figure in LOST}
 
 
 def _losses_by_pair(dataset: Dataset, whole: np.ndarray, permuted: np.ndarray) -> LossesByPair:
@@ -191,10 +191,10 @@ def _kinds(groups: Sequence[Group]) -> dict[str, list[int]]:
 
 def _kind_in_words(kind: str, groups: Sequence[Group], figure: str, losses: Sequence[Estimate]) -> str:
     places = _kinds(groups)[kind]
-    most = max(places, key=lambda g: losses[g].value)
+    worst = max(places, key=lambda g: losses[g].value)
     first = f"By {kind}, no permutation lowers {figure}."
-    if losses[most].value > 0:
-        first = f"By {kind}, permuting {groups[most].name} costs most {figure}: {in_words(losses[most])}."
+    if losses[worst].value > 0:
+        first = f"By {kind}, permuting {groups[worst].name} costs most {figure}: {in_words(losses[worst])}."
     lose, gain = (_listed([groups[g].name for g in places if losses[g].beyond == sign]) for sign in (1, -1))
     return f"{first} Beyond chance, of {len(places)}, {lose} lose and {gain} gain."
 
@@ -207,12 +207,12 @@ def _pair_in_words(groups: Sequence[Group], by_pair: Mapping[str, Sequence[Estim
     values = np.array([[loss.value for loss in losses] for losses in by_pair.values()]).T  # (groups, pairs)
     g, k = map(int, np.unravel_index(np.argmax(values), values.shape))
     pair = list(by_pair)[k]
-    most = by_pair[pair][g]
-    if most.value <= 0:
+    largest_loss = by_pair[pair][g]
+    if largest_loss.value <= 0:
         return "No pair loses presence through any permutation."
     return (
-        f"The largest loss of presence is that of {pair} through {groups[g].name}: {in_words(most)}. As the largest of"
-        f" {values.size}, it is inflated by chance."
+        f"The largest loss of presence is that of {pair} through {groups[g].name}: {in_words(largest_loss)}. As the"
+        f" largest of {values.size}, it is inflated by chance."
     )
 
 

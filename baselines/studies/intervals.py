@@ -76,8 +76,8 @@ def cells(by_figure: Mapping[str, Estimate]) -> list[Cell]:
 
 def compare(records: np.ndarray, baseline: np.ndarray, actors: Sequence[str], name: str = "score") -> Estimate:
     """The difference of one of FIGURES to a baseline's; both are `outcomes` (N, 4) of the same clips."""
-    of, both = FIGURES[name], np.hstack([records, baseline])
-    return estimate(both, actors, lambda sums: of(sums[..., :4]) - of(sums[..., 4:]), (-1, 1), SHARES[name])
+    figure, pairs = FIGURES[name], np.hstack([records, baseline])
+    return estimate(pairs, actors, lambda sums: figure(sums[..., :4]) - figure(sums[..., 4:]), (-1, 1), SHARES[name])
 
 
 def in_words(estimate: Estimate) -> str:
@@ -92,8 +92,8 @@ def in_words(estimate: Estimate) -> str:
 def reach(estimates: Sequence[Estimate]) -> list[list[float]]:
     """The lengths of intervals below and above the values, as for matplotlib's error bars."""
     return [
-        [0 if one.low is None else one.value - one.low for one in estimates],
-        [0 if one.high is None else one.high - one.value for one in estimates],
+        [0 if interval.low is None else interval.value - interval.low for interval in estimates],
+        [0 if interval.high is None else interval.high - interval.value for interval in estimates],
     ]
 
 

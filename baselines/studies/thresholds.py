@@ -64,26 +64,26 @@ def thresholds(dataset: Dataset, probabilities: np.ndarray, seed: int, signature
     transfers = transfer(probabilities, dataset.labels, dataset.folds)
     chance = by_chance(dataset, probabilities, seed, deals)
     best = {name: optima(probabilities, dataset.labels, *bounds) for name, bounds in RANGES.items()}
-    lost = {
-        way: {name: compare(one.own, one.transferred, dataset.actors, name) for name in FIGURES}
-        for way, one in transfers.items()
+    mismatch = {
+        way: {name: compare(outcome.own, outcome.transferred, dataset.actors, name) for name in FIGURES}
+        for way, outcome in transfers.items()
     }
     split = {name: split_drop(transfers["grid"], dataset.folds, name) for name in FIGURES}
     beyond = {
         way: {name: beyond_chance(loss.value, chance[way][name]) for name, loss in losses.items()}
-        for way, losses in lost.items()
+        for way, losses in mismatch.items()
     }
     tables = {
         "optima": _optima_table(best),
         "folds": _folds_table(split, transfers["grid"]),
-        "mismatch": _mismatch_table(lost, beyond, deals),
+        "mismatch": _mismatch_table(mismatch, beyond, deals),
     }
     own_thresholds = list(transfers["grid"].own_thresholds.items())
     figures = {
         "surface": draw(probabilities, dataset.labels, dataset.folds, own_thresholds),
-        "transfer": _draw(split, lost, chance),
+        "transfer": _draw(split, mismatch, chance),
     }
-    findings, values = _findings(best, lost, beyond, split), _values(best, lost, beyond, split, deals)
+    findings, values = _findings(best, mismatch, beyond, split), _values(best, mismatch, beyond, split, deals)
     return Study("thresholds", "Do thresholds transfer?", tables, figures, findings, values, signature)
 
 
@@ -92,9 +92,17 @@ def _optima_table(best: Best) -> Table:
         "Exact best α and β, with their plateaus",
         ("range", "of", "α", "from", "to", "β", "from", "to", "value"),
         [
-            [bounds, name, one.thresholds.alpha, *one.alpha, one.thresholds.beta, *one.beta, one.score]
+            [
+                bounds,
+                name,
+                optimum.thresholds.alpha,
+                *optimum.alpha,
+                optimum.thresholds.beta,
+                *optimum.beta,
+                optimum.score,
+            ]
             for bounds, by_name in best.items()
-            for name, one in by_name.items()
+            for name, optimum in by_name.items()
         ],
     )
 
@@ -112,21 +120,27 @@ def _folds_table(splits: Splits, transfer: Transfer) -> Table:
     )
 
 
-def _mismatch_table(lost: Losses, beyond: Chances, deals: int) -> Table:
+def _mismatch_table(mismatch: Losses, beyond: Chances, deals: int) -> Table:
     return Table(
         f"Loss with thresholds chosen on other folds, all clips; by chance: mean of {deals} random deals of the clips,"
         " and how often a deal loses at least as much",
         ("chosen by", "of", "mismatch", "low", "high", "p", "by chance", "beyond", "p of deals"),
-        [[way, name, *loss[:4], *beyond[way][name]] for way, losses in lost.items() for name, loss in losses.items()],
+        [
+            [way, name, *loss[:4], *beyond[way][name]]
+            for way, losses in mismatch.items()
+            for name, loss in losses.items()
+        ],
     )
 
 
-def _values(best: Best, lost: Losses, beyond: Chances, splits: Splits, deals: int) -> dict:
+def _values(best: Best, mismatch: Losses, beyond: Chances, splits: Splits, deals: int) -> dict:
     return {
-        "optima": {bounds: {name: one._asdict() for name, one in by_name.items()} for bounds, by_name in best.items()},
+        "optima": {
+            bounds: {name: optimum._asdict() for name, optimum in by_name.items()} for bounds, by_name in best.items()
+        },
         "mismatch": {
             way: {name: {**loss._asdict(), **beyond[way][name]._asdict()} for name, loss in losses.items()}
-            for way, losses in lost.items()
+            for way, losses in mismatch.items()
         },
         "folds": {
             name: {str(fold): split._asdict() for fold, split in by_fold.items()} for name, by_fold in splits.items()
@@ -136,10 +150,10 @@ def _values(best: Best, lost: Losses, beyond: Chances, splits: Splits, deals: in
     }
 
 
-def _findings(best: Best, lost: Losses, beyond: Chances, splits: Splits) -> list[str]:
+def _findings(best: Best, mismatch: Losses, beyond: Chances, splits: Splits) -> list[str]:
     return [
         _optima_in_words(best),
-        _loss_in_words(lost["grid"]),
+        _loss_in_words(mismatch["grid"]),
         _chance_in_words(beyond["grid"]),
         _difficulty_in_words(splits),
     ]
@@ -148,8 +162,8 @@ def _findings(best: Best, lost: Losses, beyond: Chances, splits: Splits) -> list
 def _optima_in_words(best: Best) -> str:
     narrow, full = (best[bounds]["score"] for bounds in RANGES)
     alone = ", ".join(
-        f"{name} at α {one.thresholds.alpha:.3f} ({one.score:.3f})"
-        for name, one in best["full"].items()
+        f"{name} at α {optimum.thresholds.alpha:.3f} ({optimum.score:.3f})"
+        for name, optimum in best["full"].items()
         if name != "score"
     )
     return (
@@ -178,7 +192,7 @@ def _interval(loss: Estimate) -> str:
 
 
 def _chance_in_words(beyond: Mapping[str, Beyond]) -> str:
-    shifted = [name for name, one in beyond.items() if one.p_deals <= 0.05]
+    shifted = [name for name, excess in beyond.items() if excess.p_deals <= 0.05]
     verdict = (
         "Choosing on few clips explains this loss, so it does not show that the best thresholds differ between folds."
     )
@@ -187,9 +201,9 @@ def _chance_in_words(beyond: Mapping[str, Beyond]) -> str:
         verdict = f"The best thresholds differ between folds, as {' and '.join(shifted)} {show}."
     return (
         "If clips are dealt at random, so that thresholds differ only by chance, the loss is "
-        + ", ".join(f"{name} {signed(one.by_chance)}" for name, one in beyond.items())
+        + ", ".join(f"{name} {signed(excess.by_chance)}" for name, excess in beyond.items())
         + "; beyond that, the real folds lose "
-        + ", ".join(f"{name} {signed(one.beyond)} (p = {one.p_deals:.3f})" for name, one in beyond.items())
+        + ", ".join(f"{name} {signed(excess.beyond)} (p = {excess.p_deals:.3f})" for name, excess in beyond.items())
         + f". {verdict}"
     )
 
@@ -210,13 +224,13 @@ def _difficulty_in_words(splits: Splits) -> str:
     )
 
 
-def _draw(splits: Splits, lost: Losses, chance: Mapping[str, Mapping[str, np.ndarray]]) -> plots.Picture:
+def _draw(splits: Splits, mismatch: Losses, chance: Mapping[str, Mapping[str, np.ndarray]]) -> plots.Picture:
     """Each fold's own best and transferred figure, and the losses of the real folds and of random deals."""
     canvas, axes = plots.figure(12.5, 3.8, columns=3, width_ratios=(1, 1, 1.25))
     *folds, losses = axes[0]
     for axis, name in zip(folds, ("presence", "salience")):
         _draw_folds(axis, name, splits[name])
-    _draw_losses(losses, lost, chance)
+    _draw_losses(losses, mismatch, chance)
     handles = [*zip(*folds[0].get_legend_handles_labels()), *zip(*losses.get_legend_handles_labels())]
     canvas.legend(*zip(*handles), loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     return plots.picture(canvas)
@@ -237,12 +251,12 @@ def _draw_folds(axis: plots.Axes, name: str, splits: Mapping[int, Split]) -> Non
     axis.set(xlabel=name, ylim=(len(splits) - 0.5, -0.5), title=f"{name} of each fold")
 
 
-def _draw_losses(axis: plots.Axes, lost: Losses, chance: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+def _draw_losses(axis: plots.Axes, mismatch: Losses, chance: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     names = [(way, name) for name in ("presence", "salience", "score") for way in WAYS]
     draw_estimates(
         axis,
         [f"{name}, {way}" for way, name in names],
-        [lost[way][name] for way, name in names],
+        [mismatch[way][name] for way, name in names],
         plots.COLOURS[1],
         "these folds, 95 % interval",
     )

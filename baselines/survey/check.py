@@ -188,7 +188,7 @@ def _deviations(dataset: Dataset, where: str) -> Iterator[Problem]:
         *((f"clips in fold {k}", folds[k], expected_folds.get(k, 0)) for k in sorted({*folds, *expected_folds})),
         *((f"clips of {label}", labels[label], expected_labels[label]) for label in LABELS),
     ]
-    other = [f"{count:,} {what}, not {expected:,}" for what, count, expected in counts if count != expected]
+    other = [f"{count:,} {name}, not {expected:,}" for name, count, expected in counts if count != expected]
     if other:
         yield Problem(
             "other-counts",
@@ -208,12 +208,12 @@ def _test_deviations(test: Sequence[str], located: Located) -> Iterator[Problem]
             hint=f"The first release contains only train. {CURRENT}",
         )
     missing, unknown = sorted(set(OFFICIAL_IDS) - set(test)), sorted(set(test) - set(OFFICIAL_IDS))
-    for code, what, clips in (
+    for code, fault, clips in (
         ("missing-clips", "are missing", missing),
         ("unknown-clips", "are not in the challenge", unknown),
     ):
         if clips:
-            message = f"{len(clips):,} clips {what}: {some(clips)}; expected {OFFICIAL_IDS[0]} to {OFFICIAL_IDS[-1]}"
+            message = f"{len(clips):,} clips {fault}: {some(clips)}; expected {OFFICIAL_IDS[0]} to {OFFICIAL_IDS[-1]}"
             yield Problem(code, str(located.test_metadata), message, hint=CURRENT)
 
 
@@ -222,7 +222,7 @@ def _fold_table(dataset: Dataset, demo: bool) -> Table:
     for fold in np.unique(dataset.folds).tolist():
         inside = dataset.folds == fold
         blends = int((dataset.labels[inside] >= len(SINGLES)).sum())
-        actors = {actor for actor, here in zip(dataset.actors, inside) if here}
+        actors = {actor for actor, is_inside in zip(dataset.actors, inside) if is_inside}
         expected = None if demo or fold >= len(FOLDS) else FOLDS[fold]
         rows.append((str(fold), expected, int(inside.sum()), int(inside.sum()) - blends, blends, len(actors)))
     total = tuple(sum(column) for column in list(zip(*rows))[2:])
@@ -234,9 +234,9 @@ def _label_table(dataset: Dataset, demo: bool) -> Table:
     counts, expected = Counter(LABELS[label] for label in dataset.labels), train_counts()
 
     def row(name: str, labels: Sequence[Label]) -> tuple:
-        each = [counts[label] for label in labels]
-        alone, by_salience = (each[0], [None] * 3) if len(labels) == 1 else (None, each)
-        return (name, None if demo else sum(expected[label] for label in labels), sum(each), alone, *by_salience)
+        sizes = [counts[label] for label in labels]
+        alone, by_salience = (sizes[0], [None] * 3) if len(labels) == 1 else (None, sizes)
+        return (name, None if demo else sum(expected[label] for label in labels), sum(sizes), alone, *by_salience)
 
     rows = [row(str(single), [single]) for single in SINGLES]
     rows += [row("+".join(pair), [Label(pair, saliences) for saliences in BLEND_SALIENCES]) for pair in PAIRS]

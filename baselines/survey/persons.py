@@ -174,8 +174,8 @@ def _groups(places: np.ndarray, number: int) -> np.ndarray:
 
 def _estimate(places: np.ndarray, label: str) -> tuple[np.ndarray, dict[int, float]]:
     """The clusters with the lowest BIC, and the BIC of each number tried: a coarse grid, then all near the best."""
-    most = len(places) // FEWEST
-    numbers = sorted({min(most, round(1.2**k)) for k in range(60)})
+    limit = len(places) // FEWEST
+    numbers = sorted({min(limit, round(1.2**k)) for k in range(60)})
     results: dict[int, tuple[float, np.ndarray]] = {}
     with tqdm(desc=f"{label}: numbers tried", unit="number", disable=None) as progress:
         while numbers:

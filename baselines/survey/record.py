@@ -196,9 +196,9 @@ def fetch_all(record: Record, files: Sequence[Remote], folder: Path) -> list[Pat
 
     Raises FileError: one cannot be fetched, or existing files differ from the record's (all of them are listed).
     """
-    there = [remote for remote in files if (folder / remote.path).exists()]
+    local_files = [remote for remote in files if (folder / remote.path).exists()]
     problems: list[Problem] = []
-    for remote in there:
+    for remote in local_files:
         try:
             fetch(remote, folder, _publisher(remote.url, record.number))
         except FileError as error:
@@ -206,7 +206,7 @@ def fetch_all(record: Record, files: Sequence[Remote], folder: Path) -> list[Pat
     if problems:
         raise FileError(problems)
     for remote in files:
-        if remote not in there:
+        if remote not in local_files:
             fetch(remote, folder, _publisher(remote.url, record.number))
     return [folder / PurePosixPath(remote.path) for remote in files]
 

@@ -51,9 +51,9 @@ class FilePath(click.Path):
         path = Path(super().convert(value, param, ctx))
         if not path.name.lower().endswith(self.suffix):
             self.fail(f"{printable(str(path))}; expected a name that ends in {self.suffix}", param, ctx)
-        named = ctx.meta.setdefault(f"{__name__}.named", {})  # by file: the option that names it, and whether it writes
+        uses = ctx.meta.setdefault(f"{__name__}.named", {})  # by file: the option that names it, and whether it writes
         for place in (path, *map(path.with_suffix, self.beside)):
-            other, other_writes = named.setdefault(os.path.realpath(place), (param, self.to_write))
+            other, other_writes = uses.setdefault(os.path.realpath(place), (param, self.to_write))
             if other is not param and (other_writes or self.to_write):
                 writer, reader = (param, other) if self.to_write else (other, param)
                 claim = (
@@ -266,7 +266,7 @@ def main(
 
 def check_only(preds: Path, ids: Path | None, as_json: bool, max_bytes: int) -> None:
     expected = read_ids(ids) if ids else None
-    parsed = {clip: entry.label for clip, entry in run_check(preds, expected, max_bytes).items()}
+    labels = {clip: entry.label for clip, entry in run_check(preds, expected, max_bytes).items()}
     command = command_file(zip_names(preds))
     if command:
         click.echo(
@@ -276,11 +276,11 @@ def check_only(preds: Path, ids: Path | None, as_json: bool, max_bytes: int) -> 
         )
     if as_json:
         click.echo(
-            to_json({"valid": True, "n": len(parsed), "n_blends": sum(label.is_blend for label in parsed.values())}),
+            to_json({"valid": True, "n": len(labels), "n_blends": sum(label.is_blend for label in labels.values())}),
             nl=False,
         )
         return
-    click.echo(f"valid: {printable(str(preds))}\n{report.composition(parsed)}")
+    click.echo(f"valid: {printable(str(preds))}\n{report.composition(labels)}")
     if expected is None:
         click.echo("Not checked: whether every clip is there. To check that, add --ids test_metadata.csv.", err=True)
 
@@ -301,9 +301,9 @@ def demand_folds(reference: Reference, folds: tuple[int, ...]) -> None:
 
 def _demand_each_once(others: tuple[Path, ...]) -> None:
     """UsageError: a file is named twice. Each comparison counts when p-values are corrected."""
-    twice = [str(path) for path, times in Counter(map(os.path.realpath, others)).items() if times > 1]
-    if twice:
-        raise click.UsageError(f"--against names {some(twice)} more than once", click.get_current_context())
+    duplicates = [str(path) for path, times in Counter(map(os.path.realpath, others)).items() if times > 1]
+    if duplicates:
+        raise click.UsageError(f"--against names {some(duplicates)} more than once", click.get_current_context())
 
 
 def score(

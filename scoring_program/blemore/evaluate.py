@@ -48,8 +48,10 @@ def evaluate(
     """
     reference = labels if isinstance(labels, Reference) else validate_labels(labels)
     reference, subset = restrict(reference, folds)
-    parsed = validate(predictions, ids=reference.labels, where=where)
-    return Report(count(parsed, reference.labels), parsed, reference.labels, subset, reference.groups, reference.secret)
+    entries = validate(predictions, ids=reference.labels, where=where)
+    return Report(
+        count(entries, reference.labels), entries, reference.labels, subset, reference.groups, reference.secret
+    )
 
 
 def restrict(reference: Reference, folds: Iterable[int]) -> tuple[Reference, str]:
@@ -119,9 +121,9 @@ def read_ids(path: Path | str) -> list[str]:
             )
         )
     ids = [clip_id(name) for name in names if name]
-    twice = [clip for clip, times in Counter(ids).items() if times > 1]
-    if twice:
-        message = f"{len(twice):,} clips occur more than once: {some(twice)}; expected each once"
+    duplicates = [clip for clip, times in Counter(ids).items() if times > 1]
+    if duplicates:
+        message = f"{len(duplicates):,} clips occur more than once: {some(duplicates)}; expected each once"
         problems.append(
             Problem(
                 "duplicate-clip",

@@ -73,10 +73,10 @@ def parse_json(raw: bytes, where: str, max_bytes: int = MAX_JSON_BYTES) -> objec
     flaws: list[object] = []  # if there are any, `_flaws` looks for their places
 
     def build(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        built = dict(pairs)
-        if len(built) == len(pairs):
-            return built
-        odd = _RepeatedKeys(built)
+        mapping = dict(pairs)
+        if len(mapping) == len(pairs):
+            return mapping
+        odd = _RepeatedKeys(mapping)
         odd.repeated = tuple(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         flaws.append(odd)
         return odd
@@ -365,9 +365,9 @@ def read_table(path: Path | str) -> list[dict[str, str]]:
         separated = other_separator(header)
         if separated:
             raise ValidationError(Problem("bad-table", f"{where}: line 1", separated, hint=SAVE_WITH_COMMAS))
-        twice = [name for name, count in Counter(header).items() if count > 1]
-        if not header or twice:
-            fault = f"the columns {some(twice)} twice" if twice else "an empty file"
+        duplicates = [name for name, count in Counter(header).items() if count > 1]
+        if not header or duplicates:
+            fault = f"the columns {some(duplicates)} twice" if duplicates else "an empty file"
             raise ValidationError(
                 Problem(
                     "bad-table",

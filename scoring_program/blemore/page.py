@@ -122,22 +122,22 @@ def signature_part(line: str) -> list[str]:
 
 def failed(problems: Sequence[Problem], organiser: bool = False) -> str:
     """The page of a submission without a score: every problem. organiser: whether the organisers are at fault."""
-    who = (
+    advice = (
         "This is not your fault: please tell the organisers."
         if organiser
         else "It does not count as scored: fix it and submit it again."
     )
     items = [f"<li>{problem_part(problem)}</li>" for problem in problems[:MOST_PROBLEMS]]
-    more = len(problems) - len(items)
+    n_more = len(problems) - len(items)
     return document(
         "BLEMORE: no score",
         [
             (
                 f'<p class="bad"><strong>The submission got no score: {len(problems):,}'
-                f" problem{'s' if len(problems) != 1 else ''}.</strong></p><p>{who}</p>"
+                f" problem{'s' if len(problems) != 1 else ''}.</strong></p><p>{advice}</p>"
             ),
             f"<ol>{''.join(items)}</ol>",
-            f"<p>{more:,} more are listed in the log (stderr).</p>" if more else "",
+            f"<p>{n_more:,} more are listed in the log (stderr).</p>" if n_more else "",
         ],
     )
 
@@ -205,12 +205,15 @@ def _comparisons(comparisons: Mapping[str, Comparison]) -> str:
     if not comparisons:
         return ""
     rows = [
-        [safe(name), FIGURE_NAMES[figure], *_difference(one)]
+        [safe(name), FIGURE_NAMES[figure], *_difference(difference)]
         for name, comparison in comparisons.items()
-        for figure, one in comparison.differences.items()
+        for figure, difference in comparison.differences.items()
     ]
     header = ["", "figure", "difference", "95 % interval", "p", "Holm p", "p of sign flips"]
-    notes = [*inference_in_words(comparisons), *{f"{one.note}." for one in comparisons.values() if one.note}]
+    notes = [
+        *inference_in_words(comparisons),
+        *{f"{comparison.note}." for comparison in comparisons.values() if comparison.note},
+    ]
     return (
         "<h2>Compared with other submissions</h2>"
         f'<div class="wide">{_rows(header, rows)}</div><p class="soft">{safe(" ".join(notes))}</p>'

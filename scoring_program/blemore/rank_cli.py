@@ -89,7 +89,7 @@ def main(
     by_name = name_files(files, read_names(names) if names else {}, names)
     reports, left_out = _evaluate(by_name, reference, folds)
     if left_out:
-        click.echo(problems_to_text([problem for one in left_out for problem in one.problems]), err=True)
+        click.echo(problems_to_text([problem for submission in left_out for problem in submission.problems]), err=True)
         click.echo(f"\nLeft out, since they are invalid: {len(left_out):,} of {len(by_name):,}.", err=True)
     ranking = rank(reports)
     for path, content in (
@@ -134,7 +134,7 @@ def _evaluate(
     if unreadable:
         raise FileError(unreadable)
     if not reports:
-        raise ValidationError([problem for one in left_out for problem in one.problems])
+        raise ValidationError([problem for submission in left_out for problem in submission.problems])
     return reports, left_out
 
 
@@ -149,7 +149,7 @@ def _files(paths: Sequence[Path], except_for: Sequence[Path]) -> Iterator[Path]:
     places = {os.path.realpath(path) for path in except_for}
     for path in paths:
         inside = list(_in_folder(path)) if path.is_dir() else [path]
-        others = [one for one in inside if os.path.realpath(one) not in places]
+        others = [candidate for candidate in inside if os.path.realpath(candidate) not in places]
         if path.is_dir() and not inside:
             message = f"no submission in it; expected files that end in {' or '.join(SUFFIXES)}"
             raise ValidationError(Problem("no-submissions", str(path), message, hint="Is it the right folder?"))
@@ -183,9 +183,9 @@ def read_names(path: Path) -> dict[str, str]:
         if not row["file"] or not row["name"]:
             problems.append(Problem("bad-names", f"{path}: line {row['']}", "a cell is empty; expected file and name"))
     for column in ("file", "name"):
-        twice = [text for text, times in Counter(row[column] for row in rows).items() if text and times > 1]
-        if twice:
-            message = f"more than one row with the {column} {some(twice)}; expected each once"
+        duplicates = [text for text, times in Counter(row[column] for row in rows).items() if text and times > 1]
+        if duplicates:
+            message = f"more than one row with the {column} {some(duplicates)}; expected each once"
             problems.append(Problem("bad-names", str(path), message))
     if problems:
         raise ValidationError(problems)

@@ -149,8 +149,8 @@ def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
     if not left_out:
         return []
     items = "".join(
-        f"<li>{safe(one.name)}: {len(one.problems):,} problem{'s' if len(one.problems) > 1 else ''}"
-        f"<ul>{''.join(f'<li>{problem_part(problem)}</li>' for problem in one.problems[:MOST_PROBLEMS])}</ul></li>"
-        for one in left_out
+        f"<li>{safe(entry.name)}: {len(entry.problems):,} problem{'s' if len(entry.problems) > 1 else ''}"
+        f"<ul>{''.join(f'<li>{problem_part(problem)}</li>' for problem in entry.problems[:MOST_PROBLEMS])}</ul></li>"
+        for entry in left_out
     )
     return ['<h2 class="bad">Left out, since they are invalid</h2>', f"<ol>{items}</ol>"]

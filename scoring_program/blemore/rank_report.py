@@ -110,9 +110,9 @@ def rank_in_words(ranking: Ranking, left_out: Sequence[LeftOut]) -> list[str]:
     if ranking.note:
         lines.append(f"Note: {ranking.note}.")
     if left_out:
-        names = ", ".join(one.name for one in left_out)
+        names = ", ".join(submission.name for submission in left_out)
         lines.append(f"Left out, since they are invalid ({len(left_out):,}): {names}.")
-    return [printable(one) for one in lines]
+    return [printable(line) for line in lines]
 
 
 def _first_in_words(ranking: Ranking) -> str:
@@ -134,8 +134,12 @@ def rank_to_dict(ranking: Ranking, left_out: Sequence[LeftOut], files: Mapping[s
         "first": ranking.leaders,
         "not_told_from_first": ranking.not_told_from_first,
         "left_out": [
-            {"name": one.name, "file": one.file, "problems": [problem._asdict() for problem in one.problems]}
-            for one in left_out
+            {
+                "name": submission.name,
+                "file": submission.file,
+                "problems": [problem._asdict() for problem in submission.problems],
+            }
+            for submission in left_out
         ],
         "n": counts.n,
         "n_blends": counts.n_blends,
@@ -182,5 +186,5 @@ def rank_to_latex(ranking: Ranking, left_out: Sequence[LeftOut]) -> str:
     table = ranking_table(ranking)
     caption = [table.title, columns_in_words(ranking)]
     if left_out:
-        caption.append(f"Left out, since they are invalid: {', '.join(one.name for one in left_out)}.")
+        caption.append(f"Left out, since they are invalid: {', '.join(submission.name for submission in left_out)}.")
     return to_latex(table._replace(title=" ".join(caption)), ranking.signature, "tab:ranking")

@@ -173,13 +173,15 @@ def _stability(by_name: Mapping[str, Records]) -> dict[str, Stability]:
         return {}
     counts = [Counter[int]() for _ in by_name]
     first = [0.0] * len(by_name)
-    for ranks in _resampled_ranks([list(one.by_unit.values()) for one in by_name.values()]):
+    for ranks in _resampled_ranks([list(system.by_unit.values()) for system in by_name.values()]):
         leaders = ranks.count(1)
         for place, number in enumerate(ranks):
             counts[place][number] += 1
             if number == 1:
                 first[place] += 1 / leaders
-    return {name: _summary(one, share / RESAMPLES, len(by_name)) for name, one, share in zip(by_name, counts, first)}
+    return {
+        name: _summary(tally, share / RESAMPLES, len(by_name)) for name, tally, share in zip(by_name, counts, first)
+    }
 
 
 def _resampled_ranks(tables: Sequence[Sequence[Counts]]) -> Iterator[list[int]]:
@@ -188,8 +190,8 @@ def _resampled_ranks(tables: Sequence[Sequence[Counts]]) -> Iterator[list[int]]:
     tables: by submission, the counts of each actor
     """
     choices, units = random.Random(SEED).choices, range(len(tables[0]))
-    clips, blends = [one.n for one in tables[0]], [one.n_blends for one in tables[0]]
-    right = [([one.presence for one in table], [one.salience for one in table]) for table in tables]
+    clips, blends = [counts.n for counts in tables[0]], [counts.n_blends for counts in tables[0]]
+    right = [([counts.presence for counts in table], [counts.salience for counts in table]) for table in tables]
     for _ in range(RESAMPLES):
         n_blends = 0
         while not n_blends:

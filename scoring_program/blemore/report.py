@@ -25,9 +25,9 @@ def signed(
     settings: dict[str, object] = {}
     if comparisons:
         settings["against"] = ",".join(comparison.against for comparison in comparisons.values())
-    for one in (intervals, *comparisons.values()):
-        if one:
-            settings.update({"method": METHOD, "level": LEVEL, f"{one.unit}s": one.units})
+    for inference in (intervals, *comparisons.values()):
+        if inference:
+            settings.update({"method": METHOD, "level": LEVEL, f"{inference.unit}s": inference.units})
     if len(comparisons) > 1:
         settings["p_holm"] = f"{len(comparisons)} a figure"
     return signature(report.predictions, report.labels, report.counts, report.subset, settings, report.secret)
@@ -66,7 +66,8 @@ def to_dict(
         figures["ci"] = intervals_to_dict(intervals)
     if comparisons:
         figures["against"] = [
-            {"name": name, "preds": one.against, **comparison_to_dict(one)} for name, one in comparisons.items()
+            {"name": name, "preds": comparison.against, **comparison_to_dict(comparison)}
+            for name, comparison in comparisons.items()
         ]
     return figures
 
@@ -75,7 +76,7 @@ def intervals_to_dict(intervals: Intervals) -> dict[str, Any]:
     """Intervals by figure. If a figure has none, `reasons` says why."""
     return {
         "intervals": intervals.intervals,
-        "reasons": {figure: one.reason for figure, one in intervals.estimates.items() if one.reason},
+        "reasons": {figure: estimate.reason for figure, estimate in intervals.estimates.items() if estimate.reason},
         "method": METHOD,
         "level": LEVEL,
         "unit": intervals.unit,
@@ -88,7 +89,9 @@ def intervals_to_dict(intervals: Intervals) -> dict[str, Any]:
 def comparison_to_dict(comparison: Comparison) -> dict[str, Any]:
     """Differences by figure. If one has no interval and no p, `reason` says why."""
     return {
-        "differences": {figure: _difference_to_dict(one) for figure, one in comparison.differences.items()},
+        "differences": {
+            figure: _difference_to_dict(difference) for figure, difference in comparison.differences.items()
+        },
         "method": METHOD,
         "level": LEVEL,
         "unit": comparison.unit,
@@ -153,7 +156,7 @@ def intervals_in_words(intervals: Intervals) -> list[str]:
     """What the intervals are, and why some figures have none."""
     note = f"; {intervals.note}" if intervals.note else ""
     lines = [f"95 % intervals: jackknife over {intervals.units:,} {intervals.unit}s, Student's t{note}."]
-    reasons = {one.reason: None for one in intervals.estimates.values() if one.reason}
+    reasons = {estimate.reason: None for estimate in intervals.estimates.values() if estimate.reason}
     return [*lines, *(f"n/a: no interval, {reason}." for reason in reasons)]
 
 
@@ -178,7 +181,11 @@ def equals_p(p: float | None) -> str:
 
 def comparison_lines(comparisons: Mapping[str, Comparison]) -> list[str]:
     """Differences from each other submission, by its name: 95 % intervals and p-values, then what these mean."""
-    lines = [line for other, one in comparisons.items() for line in difference_lines(other, one, len(comparisons) > 1)]
+    lines = [
+        line
+        for other, comparison in comparisons.items()
+        for line in difference_lines(other, comparison, len(comparisons) > 1)
+    ]
     return [*lines, *inference_in_words(comparisons)]
 
 

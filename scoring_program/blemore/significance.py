@@ -89,7 +89,7 @@ class Intervals(NamedTuple):
     @property
     def intervals(self) -> dict[str, Interval]:
         """Intervals by figure; figures without one are left out."""
-        return {figure: one.interval for figure, one in self.estimates.items() if one.interval}
+        return {figure: estimate.interval for figure, estimate in self.estimates.items() if estimate.interval}
 
     @property
     def note(self) -> str | None:
@@ -190,10 +190,10 @@ def intervals(report: Report) -> Intervals:
     return intervals_of(records(report))
 
 
-def intervals_of(one: Records) -> Intervals:
+def intervals_of(records: Records) -> Intervals:
     """The same, from records."""
-    estimates = {figure: infer(pooled.value, pooled.left_out, (0, 1)) for figure, pooled in one.figures.items()}
-    return Intervals(estimates, one.unit, len(one.by_unit), one.without_blends)
+    estimates = {figure: infer(pooled.value, pooled.left_out, (0, 1)) for figure, pooled in records.figures.items()}
+    return Intervals(estimates, records.unit, len(records.by_unit), records.without_blends)
 
 
 def compare(first: Report, second: Report) -> Comparison:
@@ -211,10 +211,10 @@ def contrast(first: Records, second: Records) -> Comparison:
     pairs = [(first.by_unit[name], second.by_unit[name]) for name in first.by_unit]
     flips = _sign_flips(pairs)
     differences = {}
-    for figure, one in first.figures.items():
-        other = second.figures[figure]
-        left_out = [None if a is None or b is None else a - b for a, b in zip(one.left_out, other.left_out)]
-        estimate = infer(one.value - other.value, left_out, (-1, 1))
+    for figure, minuend in first.figures.items():
+        subtrahend = second.figures[figure]
+        left_out = [None if a is None or b is None else a - b for a, b in zip(minuend.left_out, subtrahend.left_out)]
+        estimate = infer(minuend.value - subtrahend.value, left_out, (-1, 1))
         differences[figure] = Difference(estimate, estimate.p, flips[figure])
     return Comparison(differences, first.unit, len(first.by_unit), first.without_blends)
 
@@ -222,11 +222,11 @@ def contrast(first: Records, second: Records) -> Comparison:
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons with `p_holm`, for which all comparisons of one figure are a family."""
     differences = [dict(comparison.differences) for comparison in comparisons]
-    for figure in {figure for one in differences for figure in one}:
-        adjusted = holm([one[figure].estimate.p for one in differences])
-        for one, p in zip(differences, adjusted):
-            one[figure] = one[figure]._replace(p_holm=p)
-    return [comparison._replace(differences=one) for comparison, one in zip(comparisons, differences)]
+    for figure in {figure for by_figure in differences for figure in by_figure}:
+        adjusted = holm([by_figure[figure].estimate.p for by_figure in differences])
+        for by_figure, p in zip(differences, adjusted):
+            by_figure[figure] = by_figure[figure]._replace(p_holm=p)
+    return [comparison._replace(differences=by_figure) for comparison, by_figure in zip(comparisons, differences)]
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -266,13 +266,13 @@ def infer(value: float, left_out: Sequence[float | None], within: tuple[float, f
     within:   the figure's range
     """
     units = len(left_out)
-    values = [one for one in left_out if one is not None and math.isfinite(one)]
+    values = [replicate for replicate in left_out if replicate is not None and math.isfinite(replicate)]
     if units < 2:
         return Estimate(value, reason="a single actor")
     if len(values) < units:
         return Estimate(value, reason="undefined without one of the actors")
     mean = math.fsum(values) / units
-    deviation = math.sqrt((units - 1) / units * math.fsum((one - mean) ** 2 for one in values))
+    deviation = math.sqrt((units - 1) / units * math.fsum((replicate - mean) ** 2 for replicate in values))
     value = 0.0 if abs(value) < ROUNDING else value
     if deviation < ROUNDING:
         return Estimate(value, reason="no difference" if value == 0 else "the same for every actor")
@@ -287,7 +287,7 @@ def _sign_flips(pairs: Sequence[tuple[Counts, Counts]]) -> dict[str, SignFlip | 
     n, n_blends = sum(a.n for a, _ in pairs), sum(a.n_blends for a, _ in pairs)
     presence = [a.presence - b.presence for a, b in pairs]
     salience = [a.salience - b.salience for a, b in pairs]
-    score = [n_blends * one + n * other for one, other in zip(presence, salience)]
+    score = [n_blends * a + n * b for a, b in zip(presence, salience)]
     return {figure: sign_flip(parts) for figure, parts in zip(FIGURES, (presence, salience, score))}
 
 
@@ -307,11 +307,11 @@ def sign_flip(parts: Sequence[int]) -> SignFlip | None:
         return None
     if len(sizes) > EXACT_UNITS:
         sums = _drawn_sums(sizes)
-        return SignFlip((sum(abs(one) >= observed for one in sums) + 1) / (FLIPS + 1), FLIPS, SEED)
+        return SignFlip((sum(abs(subtotal) >= observed for subtotal in sums) + 1) / (FLIPS + 1), FLIPS, SEED)
     half = sizes[:1]  # the first sign stays: the other half are these sums, negated
     for size in sizes[1:]:
-        half = [one + size for one in half] + [one - size for one in half]
-    return SignFlip(sum(abs(one) >= observed for one in half) / len(half), 2 * len(half), None)
+        half = [subtotal + size for subtotal in half] + [subtotal - size for subtotal in half]
+    return SignFlip(sum(abs(subtotal) >= observed for subtotal in half) / len(half), 2 * len(half), None)
 
 
 def _drawn_sums(sizes: Sequence[int]) -> list[int]:
@@ -320,7 +320,7 @@ def _drawn_sums(sizes: Sequence[int]) -> list[int]:
     for start in range(0, len(sizes), 8):
         sums = [0]
         for size in sizes[start : start + 8]:  # the first part is at the lowest bit
-            sums = [one - size for one in sums] + [one + size for one in sums]
+            sums = [subtotal - size for subtotal in sums] + [subtotal + size for subtotal in sums]
         tables.append(sums * (256 // len(sums)))  # coins without a part have no effect
     return [sum(map(getitem, tables, coins)) for coins in _coins(len(tables))]
 

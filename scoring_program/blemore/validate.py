@@ -67,11 +67,11 @@ def validate(
     """
     clips, root = _clips(predictions, "predictions")
     problems = list(_schema_problems(predictions, "submission", "predictions", where))
-    parsed, repeated = _parse_entries(clips, root, where, problems)
+    entries, repeated = _parse_entries(clips, root, where, problems)
     if ids is not None and clips:
         problems += _coverage({clip_id(name) for name in clips}, {clip_id(name) for name in ids}, where)
     _raise_if(problems + repeated, clips)
-    return parsed
+    return entries
 
 
 def validate_labels(labels: object, where: str = "labels") -> Reference:
@@ -83,14 +83,14 @@ def validate_labels(labels: object, where: str = "labels") -> Reference:
     """
     clips, root = _clips(labels, "labels")
     problems = list(_schema_problems(labels, "labels", "labels", where))
-    parsed, repeated = _parse_entries(clips, root, where, problems)
+    entries, repeated = _parse_entries(clips, root, where, problems)
     others = labels if isinstance(labels, dict) and root else {}
     groups = others.get("groups", {})
     if isinstance(groups, dict) and groups:
-        problems += _coverage({clip_id(name) for name in groups}, set(parsed), f"{where}: $.groups")
+        problems += _coverage({clip_id(name) for name in groups}, set(entries), f"{where}: $.groups")
     _raise_if(problems + repeated, clips)
     return Reference(
-        {clip: entry.label for clip, entry in parsed.items()},
+        {clip: entry.label for clip, entry in entries.items()},
         {clip_id(name): actor for name, actor in groups.items()},
         {},
         others.get("secret"),
@@ -213,7 +213,7 @@ def _parse_entries(
 ) -> tuple[dict[str, Prediction], list[Problem]]:
     """Every valid entry as a Prediction, and the problems of repeated clips. Other problems are appended."""
     unsound = {problem.clip for problem in problems}
-    parsed: dict[str, Prediction] = {}
+    entries: dict[str, Prediction] = {}
     spelling: dict[str, str] = {}
     repeated: list[Problem] = []
     for name, entry in clips.items():
@@ -234,8 +234,8 @@ def _parse_entries(
         if beyond:
             problems += beyond
         elif clip not in unsound:
-            parsed[clip] = to_prediction([(part["emotion"], part["salience"]) for part in entry])
-    return parsed, repeated
+            entries[clip] = to_prediction([(part["emotion"], part["salience"]) for part in entry])
+    return entries, repeated
 
 
 def _beyond_schema(entry: object, where: str, clip: str) -> Iterator[Problem]:

@@ -42,8 +42,8 @@ def counted(number):
     yield from range(number)
 
 
-def broken(how):
+def broken(fault):
     yield 1
-    if how == "dead":
+    if fault == "dead":
         os.kill(os.getpid(), signal.SIGKILL)
     raise FileError(Problem("cannot-write", "there", "the disk is full"))

@@ -20,8 +20,8 @@ class Server(ThreadingHTTPServer):
     """Serves CONTENT under every path; what it does wrong is set from outside.
 
     breaks:    after how many bytes each answer in turn is cut off
-    length:    the length that it states, where that is not the content's
-    pages:     other contents, by path; where there are any, nothing else is served
+    length:    the length that it states, if that is wrong
+    pages:     other contents, by path; if there are any, nothing else is served
     redirects: addresses elsewhere, by path
     token:     the access token that it asks for
     seen:      path and range of each request; `tokens`, whatever came as authorisation

@@ -24,11 +24,11 @@ def test_each_folds_own_model_decides_as_in_cross_validation(tiny):
     recipe, features = Recipe(1e-2, 1e-3, 8, 4, 3), tiny.read(tiny.sound)
     logits = cross_validate(tiny.dataset, features, recipe, ["mlp256"], [5]).logits[0, 0]
     expected = outcomes(by_thresholds(softmax(logits), tiny.dataset).labels, tiny.dataset.labels)
-    found = np.full((36, 4), -1.0)
+    judgements = np.full((36, 4), -1.0)
     for fold in held_out(tiny.dataset, features, recipe, "mlp256", 5):
         assert not fold.inside[tiny.dataset.folds != tiny.dataset.folds[fold.inside][0]].any()
-        found[fold.inside] = fold.judge(fold.X)
-    assert np.array_equal(found, expected)
+        judgements[fold.inside] = fold.judge(fold.X)
+    assert np.array_equal(judgements, expected)
 
 
 def test_held_out_rows_are_standardised_by_the_training_clips(tiny):
@@ -50,13 +50,13 @@ def test_ways_of_disturbing():
 
 
 def test_a_modality_of_noise_gives_and_costs_nothing(planted):
-    dataset, (told, noise) = planted(noise=(0.2, None))
-    study = ablation(dataset, [told], [noise], RECIPE, "linear", 0, "signature", repeats=3)
-    gained, lost = study.values["gained_by_both"], study.values["lost"]
-    assert gained["video"]["score"]["low"] < 0 and gained["audio"]["score"]["low"] > 0.1
-    for how in DISTURB:
-        assert abs(lost[f"audio {how}"]["score"]["value"]) < 0.06
-    assert lost["video zeroed"]["score"]["low"] > 0.1 and lost["video swapped"]["score"]["low"] > 0.1
+    dataset, (signal, noise) = planted(noise=(0.2, None))
+    study = ablation(dataset, [signal], [noise], RECIPE, "linear", 0, "signature", repeats=3)
+    gains, losses = study.values["gained_by_both"], study.values["lost"]
+    assert gains["video"]["score"]["low"] < 0 and gains["audio"]["score"]["low"] > 0.1
+    for disturbance in DISTURB:
+        assert abs(losses[f"audio {disturbance}"]["score"]["value"]) < 0.06
+    assert losses["video zeroed"]["score"]["low"] > 0.1 and losses["video swapped"]["score"]["low"] > 0.1
     assert study.values["trained"]["audio"]["presence"]["value"] < 0.2
     for row in (study.tables["trained"].rows[0], study.tables["disturbed"].rows[1]):
         assert all(row[k + 1] <= row[k] <= row[k + 2] for k in (1, 4, 7))  # each figure within its interval
@@ -65,9 +65,11 @@ def test_a_modality_of_noise_gives_and_costs_nothing(planted):
 
 def test_modalities_that_complete_each_other_gain(planted):
     """One modality knows only the first three emotions, the other only the last three."""
-    dataset, (some,) = planted(noise=(None,))
+    dataset, (features,) = planted(noise=(None,))
     blurred = dataset.targets + 0.05 * np.random.default_rng(0).normal(size=(len(dataset.ids), 6))
-    video, audio = (some._replace(X=blurred[:, its].astype(np.float32)) for its in (slice(0, 3), slice(3, 6)))
+    video, audio = (
+        features._replace(X=blurred[:, columns].astype(np.float32)) for columns in (slice(0, 3), slice(3, 6))
+    )
     study = ablation(dataset, [video], [audio], RECIPE, "linear", 0, "signature", repeats=2)
     assert all(study.values["gained_by_both"][name]["presence"]["low"] > 0 for name in ("video", "audio"))
     assert all(study.values["lost"][f"{name} zeroed"]["presence"]["low"] > 0 for name in ("video", "audio"))
@@ -85,7 +87,7 @@ def test_missing_modalities_are_reported(tiny):
 
 
 def test_the_command(tiny, tmp_path):
-    told = [
+    arguments = [
         "analyse",
         "ablation",
         "--metadata",
@@ -97,10 +99,10 @@ def test_the_command(tiny, tmp_path):
         "--out",
         str(tmp_path / "out"),
     ]
-    result = CliRunner().invoke(main, told)
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2 and "--audio" in result.output
-    result = CliRunner().invoke(main, [*told, "--audio", str(tiny.sound)])
+    result = CliRunner().invoke(main, [*arguments, "--audio", str(tiny.sound)])
     assert result.exit_code == 0, result.output
-    found = json.loads((tmp_path / "out" / "ablation.json").read_text())
-    assert set(found["trained"]) == {"video", "audio", "both"} and len(found["lost"]) == 6
-    assert "head:linear" in found["signature"] and all(text in result.output for text in found["findings"])
+    content = json.loads((tmp_path / "out" / "ablation.json").read_text())
+    assert set(content["trained"]) == {"video", "audio", "both"} and len(content["lost"]) == 6
+    assert "head:linear" in content["signature"] and all(text in result.output for text in content["findings"])

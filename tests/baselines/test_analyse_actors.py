@@ -44,11 +44,11 @@ def test_figures_and_intervals_are_those_of_the_package(two):
                 count(predictions, truth), predictions, truth, "all", {str(k): actor for k, actor in enumerate(actors)}
             )
         )
-    theirs = significance.compare(*reports).differences
+    differences = significance.compare(*reports).differences
     alone = significance.intervals(reports[0]).estimates
     for name, key in zip(FIGURES, significance.FIGURES):
-        ours = compare(outcomes(first, labels), outcomes(second, labels), actors, name)
-        assert ours == pytest.approx(theirs[key].estimate)
+        difference = compare(outcomes(first, labels), outcomes(second, labels), actors, name)
+        assert difference == pytest.approx(differences[key].estimate)
         assert estimate_figure(outcomes(first, labels), actors, name) == pytest.approx(alone[key])
 
 
@@ -65,18 +65,23 @@ def chance(rng, actors=12, clips=20):
 
 def test_p_and_interval_say_the_same_and_err_one_time_in_twenty():
     rng = np.random.default_rng(1)
-    found = [chance(rng) for _ in range(800)]
-    assert all((its.p < 0.05) == (its.beyond != 0) == (not its.low <= 0 <= its.high) for its in found)
-    assert 0.03 < np.mean([its.beyond != 0 for its in found]) < 0.07  # 0.0077 is its standard error
+    differences = [chance(rng) for _ in range(800)]
+    assert all(
+        (difference.p < 0.05) == (difference.beyond != 0) == (not difference.low <= 0 <= difference.high)
+        for difference in differences
+    )
+    assert 0.03 < np.mean([difference.beyond != 0 for difference in differences]) < 0.07  # 0.0077 is its standard error
 
 
 @given(st.integers(0, 10**6), st.integers(2, 15))
 def test_p_is_where_an_interval_of_that_level_would_end_at_zero(seed, actors):
-    its = chance(np.random.default_rng(seed), actors, clips=6)
-    assume(its.p is not None)  # all actors differ by the same
-    deviation = (its.high - its.low) / 2 / significance.t_quantile(0.975, actors - 1)
-    assume(1e-3 < its.p < 0.999 and -1 < its.low and its.high < 1)
-    assert significance.t_quantile(1 - its.p / 2, actors - 1) * deviation == pytest.approx(abs(its.value), rel=1e-6)
+    difference = chance(np.random.default_rng(seed), actors, clips=6)
+    assume(difference.p is not None)  # all actors differ by the same
+    deviation = (difference.high - difference.low) / 2 / significance.t_quantile(0.975, actors - 1)
+    assume(1e-3 < difference.p < 0.999 and -1 < difference.low and difference.high < 1)
+    assert significance.t_quantile(1 - difference.p / 2, actors - 1) * deviation == pytest.approx(
+        abs(difference.value), rel=1e-6
+    )
 
 
 def test_intervals_stay_within_what_is_possible():
@@ -106,7 +111,7 @@ def test_the_order_of_clips_does_not_matter(two):
     labels, actors, first, second = two
     order = np.random.default_rng(0).permutation(len(labels))
     records = outcomes(first, labels), outcomes(second, labels)
-    assert compare(*records, actors) == pytest.approx(compare(*(its[order] for its in records), actors[order]))
+    assert compare(*records, actors) == pytest.approx(compare(*(rows[order] for rows in records), actors[order]))
 
 
 def test_equal_predictions_differ_by_nothing(two):
@@ -116,13 +121,13 @@ def test_equal_predictions_differ_by_nothing(two):
 
 def test_a_single_actor_gives_no_interval(two):
     labels, _, first, _ = two
-    found = estimate(outcomes(first, labels), ["A1"] * len(labels), FIGURES["presence"])
-    assert found.low is None and found.high is None
-    assert in_words(found) == f"+{found.value:.3f} (no interval: a single actor)"
+    presence = estimate(outcomes(first, labels), ["A1"] * len(labels), FIGURES["presence"])
+    assert presence.low is None and presence.high is None
+    assert in_words(presence) == f"+{presence.value:.3f} (no interval: a single actor)"
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("difference", "words"),
     [
         (Estimate(0.012, -0.02, 0.044, 0.41), "+0.012 (95 % interval −0.020 to +0.044, p = 0.410), within chance"),
         (
@@ -131,5 +136,5 @@ def test_a_single_actor_gives_no_interval(two):
         ),
     ],
 )
-def test_words(found, told):
-    assert in_words(found) == told
+def test_words(difference, words):
+    assert in_words(difference) == words

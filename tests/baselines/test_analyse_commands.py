@@ -67,19 +67,19 @@ def test_help_is_shown_without_loading_anything_heavy():
         "    with contextlib.suppress(SystemExit): main(['analyse', *study, '--help'])\n"
         "print('LOADED', *sorted({name.split('.')[0] for name in sys.modules}))"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
-    text, _, loaded = done.stdout.rpartition("LOADED")
+    result = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    text, _, modules = result.stdout.rpartition("LOADED")
     assert all(f"  blemore-baselines analyse {name} --metadata train_metadata.csv" in text for name in STUDIES)
-    assert "blemore_baselines" in loaded.split()
-    assert not {"numpy", "pandas", "torch", "matplotlib", "cv2", "av"} & set(loaded.split())
+    assert "blemore_baselines" in modules.split()
+    assert not {"numpy", "pandas", "torch", "matplotlib", "cv2", "av"} & set(modules.split())
 
 
 @pytest.mark.parametrize("study", TABLES)
 def test_a_study_writes_its_tables_figures_and_findings(study, tiny, tmp_path):
     out = tmp_path / "out"
     result = run(tiny, study, "--features", tiny.sound, "--features", tiny.look, "--out", out)
-    told = json.loads((out / f"{study}.json").read_text())
-    assert told["findings"] and all(finding in result.stdout for finding in told["findings"])
+    content = json.loads((out / f"{study}.json").read_text())
+    assert content["findings"] and all(finding in result.stdout for finding in content["findings"])
     assert (
         {path.stem for path in out.glob("*.csv")}
         == {path.stem for path in out.glob("*.tex")}
@@ -88,10 +88,10 @@ def test_a_study_writes_its_tables_figures_and_findings(study, tiny, tmp_path):
     assert len(list(out.glob("*.png"))) == len(list(out.glob("*.pdf"))) == 2
     recipe = PRESETS["fast"]["aggregate"].digest
     assert (
-        told["signature"].startswith(f"study:{study}|")
-        and f"|head:mlp256|preset:fast|recipe:{recipe}|" in told["signature"]
+        content["signature"].startswith(f"study:{study}|")
+        and f"|head:mlp256|preset:fast|recipe:{recipe}|" in content["signature"]
     )
-    assert told["signature"] in result.stdout
+    assert content["signature"] in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_rivals_are_compared_with_what_train_gives(study, baseline, preset, tiny
     monkeypatch.setitem(PRESETS, "published", {"aggregate": published})
     sources = ("--features", tiny.sound, "--features", tiny.look)
     run(tiny, study, *sources, "--preset", preset, "--seed", 4, "--out", tmp_path / "study")
-    every, name = baseline
-    found = json.loads((tmp_path / "study" / f"{study}.json").read_text())[every][name]
-    trained = train(
+    group, name = baseline
+    values = json.loads((tmp_path / "study" / f"{study}.json").read_text())[group][name]
+    account = train(
         tiny.dataset,
         [tiny.read(tiny.sound), tiny.read(tiny.look)],
         [tiny.sound, tiny.look],
@@ -116,7 +116,7 @@ def test_rivals_are_compared_with_what_train_gives(study, baseline, preset, tiny
         out=tmp_path / "run",
         test_protocol="best-fold",  # as in the studies, the other folds choose the epoch
     )["nested"]
-    assert [found[figure] for figure in FIGURES] == pytest.approx([trained[figure] for figure in FIGURES])
+    assert [values[figure] for figure in FIGURES] == pytest.approx([account[figure] for figure in FIGURES])
 
 
 def test_names_come_from_the_sources(tiny, tmp_path):

@@ -65,9 +65,9 @@ def test_a_tensor_of_any_rank_is_the_full_tensor_of_outer_products():
 def test_mean_gates_by_hand(tiny):
     dataset = tiny.dataset
     gates = np.where(dataset.targets[:, 0] > 0, 0.25, 0.75)
-    found = mean_gates(np.stack([gates, 1 - gates], axis=1), dataset)
-    assert found["anger"][0].value == pytest.approx(0.25) and found["anger"][1].value == pytest.approx(0.75)
-    assert found["all"][0].value == pytest.approx(gates.mean()) and found["neutral"][0].value == pytest.approx(0.75)
+    means = mean_gates(np.stack([gates, 1 - gates], axis=1), dataset)
+    assert means["anger"][0].value == pytest.approx(0.25) and means["anger"][1].value == pytest.approx(0.75)
+    assert means["all"][0].value == pytest.approx(gates.mean()) and means["neutral"][0].value == pytest.approx(0.75)
 
 
 def test_a_source_of_noise_is_gated_away(planted):

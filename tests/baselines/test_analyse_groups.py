@@ -59,17 +59,17 @@ def test_matching_by_hand():
     number x so that 3x/(1+3x) + x/(1+x) = 1, x = 1/√3: the first clip's odds are √3, the second's 1/√3."""
     chances, frequencies = np.zeros((2, 36)), np.zeros(36)
     chances[:, :2], frequencies[:2] = [[0.75, 0.25], [0.5, 0.5]], 0.5
-    matched = match(chances, frequencies)
-    assert matched[0, 0] / matched[0, 1] == pytest.approx(np.sqrt(3))
-    assert matched[1, 0] / matched[1, 1] == pytest.approx(1 / np.sqrt(3))
+    odds = match(chances, frequencies)
+    assert odds[0, 0] / odds[0, 1] == pytest.approx(np.sqrt(3))
+    assert odds[1, 0] / odds[1, 1] == pytest.approx(1 / np.sqrt(3))
     assert chances[0, 0] == 0.75, "the caller's own are left as they are"
 
 
 def test_matching_reaches_the_frequencies(rng):
     chances, frequencies = rng.dirichlet(np.full(36, 0.5), 60), rng.dirichlet(np.full(36, 5.0))
-    matched = match(chances, frequencies)
-    assert matched.sum(axis=1) == pytest.approx(1)
-    assert matched.mean(axis=0) == pytest.approx(frequencies, abs=1e-3)
+    result = match(chances, frequencies)
+    assert result.sum(axis=1) == pytest.approx(1)
+    assert result.mean(axis=0) == pytest.approx(frequencies, abs=1e-3)
 
 
 def test_matching_leaves_out_labels_that_nobody_has():
@@ -97,7 +97,7 @@ def test_errors_cost_what_they_should(offset):
     dataset, probabilities = offset
     outcome = actors(dataset, probabilities, 0, "signature", draws=2)
     for method in METHODS:
-        scores = {name: one["score"]["value"] for name, one in outcome.values["methods"][method].items()}
+        scores = {name: figures["score"]["value"] for name, figures in outcome.values["methods"][method].items()}
         assert list(scores) == [NO_GROUPS, NO_ERRORS, MATCHED, *ERRORS]
         assert scores[NO_ERRORS] > scores[NO_GROUPS] + 0.1
         assert scores[NO_ERRORS] > scores["10 % in other groups"] > scores["40 % in other groups"]
@@ -116,8 +116,8 @@ def test_labels_of_the_fold_are_not_seen(offset):
     labels = dataset.labels.copy()
     labels[inside] = labels[inside][::-1]
     answers = [
-        study._reader(one, logs, ~inside, "centre")(logs[inside], np.array(dataset.actors)[inside])
-        for one in (dataset, dataset._replace(labels=labels))
+        study._reader(version, logs, ~inside, "centre")(logs[inside], np.array(dataset.actors)[inside])
+        for version in (dataset, dataset._replace(labels=labels))
     ]
     assert (answers[0] == answers[1]).all() and len(set(answers[0])) > len(LABELS) / 3
 

@@ -34,10 +34,10 @@ def test_folds_keep_their_sizes_and_each_actor_is_spread(seed, n_folds, n_actors
     )
     dealt = deal(dataset, seed)
     assert np.array_equal(np.bincount(dealt, minlength=n_folds), np.bincount(folds, minlength=n_folds))
-    for one in np.unique(actor):
-        its = dealt[actor == one]
-        expected = len(its) * np.bincount(folds, minlength=n_folds) / len(folds)
-        assert (np.abs(np.bincount(its, minlength=n_folds) - expected) < n_folds + 1).all()
+    for person in np.unique(actor):
+        person_folds = dealt[actor == person]
+        expected = len(person_folds) * np.bincount(folds, minlength=n_folds) / len(folds)
+        assert (np.abs(np.bincount(person_folds, minlength=n_folds) - expected) < n_folds + 1).all()
 
 
 def test_a_deal_by_hand():
@@ -74,11 +74,13 @@ def test_expressions_that_all_actors_share_give_no_gap(planted):
 def test_the_json_holds_the_three_accounts(tiny, tmp_path):
     study = run(tiny.dataset, tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2))
     write(study, tmp_path)
-    found = json.loads((tmp_path / "identity.json").read_text())
+    content = json.loads((tmp_path / "identity.json").read_text())
     for name in ("disjoint", "inclusive", "difference"):
-        assert set(found[name]) == set(METRICS)
+        assert set(content[name]) == set(METRICS)
     for metric in METRICS:
-        assert found["difference"][metric] == pytest.approx(found["inclusive"][metric] - found["disjoint"][metric])
+        assert content["difference"][metric] == pytest.approx(
+            content["inclusive"][metric] - content["disjoint"][metric]
+        )
     assert (tmp_path / "identity_gap.png").read_bytes().startswith(b"\x89PNG")
     assert all(line in to_terminal(study) for line in study.findings)
     assert run(tiny.dataset, tiny.read(tiny.sound), Recipe(1e-2, 1e-3, 8, 2, 2)) == study
@@ -96,7 +98,7 @@ def test_incomparable_folds_are_refused(tiny):
 
 def test_the_command_writes_what_the_report_reads(tiny, tmp_path):
     out = tmp_path / "run" / "analysis"
-    told = [
+    arguments = [
         "analyse",
         "identity",
         "--metadata",
@@ -110,7 +112,9 @@ def test_the_command_writes_what_the_report_reads(tiny, tmp_path):
         "--out",
         str(out),
     ]
-    result = CliRunner().invoke(main, told)
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    found = json.loads((out / "identity.json").read_text())
-    assert found["study"] == "identity" and found["seeds"] == [0, 1, 2, 3, 4] and found["signature"] in result.output
+    content = json.loads((out / "identity.json").read_text())
+    assert (
+        content["study"] == "identity" and content["seeds"] == [0, 1, 2, 3, 4] and content["signature"] in result.output
+    )

@@ -26,14 +26,14 @@ def test_groups_by_their_columns():
         source(14, encoder="wavlm", statistics=list(STATISTICS)),
         source(77, encoder="OpenFace_3", statistics=list(STATISTICS)),
     ]
-    found, left_out = find_groups(["voice", "face"], sources)
-    columns = {(group.kind, group.name): group.columns.tolist() for group in found}
+    groups, left_out = find_groups(["voice", "face"], sources)
+    columns = {(group.kind, group.name): group.columns.tolist() for group in groups}
     assert not left_out
     assert columns["source", "voice"] == list(range(14)) and columns["source", "face"] == list(range(14, 91))
     assert columns["statistic", "std"] == [2, 3, *range(14 + 11, 14 + 22)]
     assert columns["OpenFace column", "gaze_yaw"] == [14 + 1 + 11 * k for k in range(7)]
     assert columns["OpenFace column", "AU12"] == [14 + 3 + 5 + 11 * k for k in range(7)]
-    assert [group.name for group in found if group.kind == "OpenFace column"] == [
+    assert [group.name for group in groups if group.kind == "OpenFace column"] == [
         "emotion_index",
         "gaze_yaw",
         "gaze_pitch",
@@ -49,7 +49,7 @@ def test_groups_by_their_columns():
 
 
 @pytest.mark.parametrize(
-    ("meta", "dim", "told"),
+    ("meta", "dim", "message"),
     [
         ({"statistics": None}, 14, "odd is left out of the statistics: its 14 columns are not known"),
         ({"statistics": list(STATISTICS)}, 15, "odd is left out of the statistics: its 15 columns are not known"),
@@ -61,10 +61,10 @@ def test_groups_by_their_columns():
         ),
     ],
 )
-def test_unknown_columns_are_left_out_by_name(meta, dim, told):
-    found, left_out = find_groups(["odd"], [source(dim, **meta)])
-    assert len(left_out) == 1 and left_out[0].startswith(told)
-    assert [group.name for group in found if group.kind == "source"] == ["odd"]
+def test_unknown_columns_are_left_out_by_name(meta, dim, message):
+    groups, left_out = find_groups(["odd"], [source(dim, **meta)])
+    assert len(left_out) == 1 and left_out[0].startswith(message)
+    assert [group.name for group in groups if group.kind == "source"] == ["odd"]
 
 
 def test_the_models_are_those_of_cross_validation(tiny):
@@ -102,19 +102,19 @@ def test_noise_has_no_importance_and_planted_columns_do(planted):
 
 
 def test_a_column_for_one_emotion_matters_to_its_pairs(planted):
-    """The told columns of happiness are in a source of their own: pairs with it lose more than pairs without it."""
+    """The columns that signal happiness are a separate source: pairs with happiness lose more than the others."""
     dataset, (rest,) = planted(noise=(None,))
     rng = np.random.default_rng(5)
-    seen = (dataset.targets + 0.1 * rng.normal(size=dataset.targets.shape)).astype(np.float32)
-    others = Features(dataset.ids, seen[:, [0, 1, 2, 4, 5]], rest.owner, {})
-    happiness = Features(dataset.ids, seen[:, [3]], rest.owner, {})
+    X = (dataset.targets + 0.1 * rng.normal(size=dataset.targets.shape)).astype(np.float32)
+    others = Features(dataset.ids, X[:, [0, 1, 2, 4, 5]], rest.owner, {})
+    happiness = Features(dataset.ids, X[:, [3]], rest.owner, {})
     study = importance(
         dataset, ["others", "happiness"], [others, happiness], RECIPE, "mlp256", 0, "signature", repeats=3
     )
     pairs = study.values["groups"][1]["pairs"]
-    lost = {name: its["presence"]["value"] for name, its in pairs.items()}
-    with_it = [value for name, value in lost.items() if "hap" in name]
-    without = [value for name, value in lost.items() if "hap" not in name]
+    losses = {name: figures["presence"]["value"] for name, figures in pairs.items()}
+    with_it = [value for name, value in losses.items() if "hap" in name]
+    without = [value for name, value in losses.items() if "hap" not in name]
     assert min(with_it) > max(without)
 
 
@@ -126,7 +126,7 @@ LOSES, GAINS, NOTHING = (
 
 
 @pytest.mark.parametrize(
-    ("its", "told"),
+    ("effects", "sentence"),
     [
         (
             [GAINS, NOTHING, GAINS],
@@ -141,11 +141,11 @@ LOSES, GAINS, NOTHING = (
         ),
     ],
 )
-def test_findings_name_losses_and_gains(its, told):
+def test_findings_name_losses_and_gains(effects, sentence):
     groups = [Group("statistic", name, np.arange(2)) for name in "abc"]
-    found = _findings(groups, {"presence": its}, {"presence": {"ang+hap": its}})
-    assert told in found
-    assert ("No pair loses presence through any permutation." in found) == (LOSES not in its)
+    findings = _findings(groups, {"presence": effects}, {"presence": {"ang+hap": effects}})
+    assert sentence in findings
+    assert ("No pair loses presence through any permutation." in findings) == (LOSES not in effects)
 
 
 def test_constant_answers_set_the_floor_for_importance(tiny):

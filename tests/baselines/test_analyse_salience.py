@@ -58,19 +58,19 @@ def test_ranks_pull_as_hard_as_soft_labels():
 
 
 def test_margins_by_hand():
-    seen = margins(np.array([[1.0, -1.0, 0.5, 2.0, 0.0, -0.5]]))
-    assert seen[0, 0] == pytest.approx(np.tanh(0.5 / 2))  # ang, second: its lead over fea
-    assert seen[0, 3] - seen[0, 0] == pytest.approx(np.tanh(1.0 / 2))  # hap, first: its lead over ang
-    assert (seen[0, [1, 2, 4, 5]] <= 0).all()
-    assert decode_thresholds(seen, Thresholds(0.2, 0.4)) == [ANG_HAP_30_70]
-    assert decode_thresholds(seen, Thresholds(0.3, 0.4)) == [EMOTIONS.index("hap")]
-    assert LABELS[decode_thresholds(seen, Thresholds(0.2, 0.5))[0]].saliences == (50, 50)
+    scores = margins(np.array([[1.0, -1.0, 0.5, 2.0, 0.0, -0.5]]))
+    assert scores[0, 0] == pytest.approx(np.tanh(0.5 / 2))  # ang, second: its lead over fea
+    assert scores[0, 3] - scores[0, 0] == pytest.approx(np.tanh(1.0 / 2))  # hap, first: its lead over ang
+    assert (scores[0, [1, 2, 4, 5]] <= 0).all()
+    assert decode_thresholds(scores, Thresholds(0.2, 0.4)) == [ANG_HAP_30_70]
+    assert decode_thresholds(scores, Thresholds(0.3, 0.4)) == [EMOTIONS.index("hap")]
+    assert LABELS[decode_thresholds(scores, Thresholds(0.2, 0.5))[0]].saliences == (50, 50)
 
 
 def test_margins_of_equal_scores_decide_for_the_lower_index():
-    seen = margins(np.array([[0.0, 0.0, 3.0, 3.0, 0.0, 0.0]]))
-    assert seen[0, 2] == seen[0, 3]
-    assert str(LABELS[decode_thresholds(seen, Thresholds(0.5, 0.0))[0]]) == "fea+hap 50/50"
+    scores = margins(np.array([[0.0, 0.0, 3.0, 3.0, 0.0, 0.0]]))
+    assert scores[0, 2] == scores[0, 3]
+    assert str(LABELS[decode_thresholds(scores, Thresholds(0.5, 0.0))[0]]) == "fea+hap 50/50"
 
 
 def test_the_posterior_of_the_multi_task_head_sums_to_one_and_knows_its_labels():
@@ -116,7 +116,7 @@ def test_soft_labels_train_as_the_published_head(span, tiny):
     recipe = Recipe(1e-2, 1e-3, 8, 3, 3, span)
     features = tiny.read(tiny.sound)
     objective = OBJECTIVES["soft labels"]
-    ours = out_of_fold(
+    logits = out_of_fold(
         tiny.dataset,
         [features],
         recipe,
@@ -126,15 +126,15 @@ def test_soft_labels_train_as_the_published_head(span, tiny):
         title="soft labels",
     )
     published = cross_validate(tiny.dataset, features, recipe, ["mlp512"], [3]).logits[0, 0]
-    assert ours == pytest.approx(published, rel=1e-3, abs=1e-4)
+    assert logits == pytest.approx(published, rel=1e-3, abs=1e-4)
 
 
 def test_each_part_is_written_in_a_basis_of_its_own(tiny):
     """24 rows of 35 columns span 23; at most 22 of 21 columns leave these as they are."""
-    seen = []
+    calls = []
 
     def build(widths):
-        seen.append(widths)
+        calls.append(widths)
         return perceptron(sum(widths), None, 6)
 
     for span in (None, 22):
@@ -147,7 +147,7 @@ def test_each_part_is_written_in_a_basis_of_its_own(tiny):
             0,
             "",
         )
-    assert seen == [[35, 21]] * 3 + [[22, 21]] * 3
+    assert calls == [[35, 21]] * 3 + [[22, 21]] * 3
 
 
 # --------------------------------------------------------------------------------- the study
@@ -160,11 +160,11 @@ def test_errors_by_hand():
 
 def test_planted_salience_is_found(planted):
     """Features that hold the shares: every head beats the constant, and its salience is far above chance."""
-    dataset, (told,) = planted(noise=(0.1,))
-    study = salience(dataset, told, Recipe(1e-2, 1e-3, 32, 6, 6), "linear", 0, "signature")
-    for name, its in study.values["heads"].items():
-        assert its["acc_salience"] > 0.4, name
-        assert its["rmse"] < study.values["always_50"]["rmse"], name
+    dataset, (features,) = planted(noise=(0.1,))
+    study = salience(dataset, features, Recipe(1e-2, 1e-3, 32, 6, 6), "linear", 0, "signature")
+    for name, figures in study.values["heads"].items():
+        assert figures["acc_salience"] > 0.4, name
+        assert figures["rmse"] < study.values["always_50"]["rmse"], name
     assert set(study.figures) == {"shares", "gained"} and all(
         picture.png.startswith(b"\x89PNG") for picture in study.figures.values()
     )
@@ -179,8 +179,8 @@ def test_planted_salience_is_found(planted):
 def test_noise_predicts_no_share(planted):
     dataset, (noise,) = planted(noise=(None,))
     study = salience(dataset, noise, Recipe(3e-3, 1e-3, 32, 3, 3), "linear", 0, "signature")
-    for name, its in study.values["heads"].items():
-        assert its["score"] < 0.15 and its["rmse"] > study.values["always_50"]["rmse"] - 0.2, name
+    for name, figures in study.values["heads"].items():
+        assert figures["score"] < 0.15 and figures["rmse"] > study.values["always_50"]["rmse"] - 0.2, name
 
 
 @pytest.mark.long
@@ -205,10 +205,10 @@ def test_folds_without_blends_are_refused(tiny):
 )
 def test_ranks_and_margins_decide_alone(scores, alpha, beta):
     """The decision includes the highest score, and does not change if all scores of a clip are shifted."""
-    decided = decode_thresholds(margins(scores), Thresholds(alpha, beta))
-    for label, its in zip(decided, scores):
-        best = EMOTIONS[int(its.argmax())]
-        assert best in LABELS[label].emotions or best == "neu" or its.max() == np.sort(its)[-2]
+    labels = decode_thresholds(margins(scores), Thresholds(alpha, beta))
+    for label, row in zip(labels, scores):
+        best = EMOTIONS[int(row.argmax())]
+        assert best in LABELS[label].emotions or best == "neu" or row.max() == np.sort(row)[-2]
     quarters = np.round(scores * 4) / 4  # exact under the shift
     assert (margins(quarters) == margins(quarters + 8)).all()
 

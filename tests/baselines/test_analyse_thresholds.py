@@ -35,29 +35,29 @@ def cases(seed, ties=True):
 @given(st.integers(0, 10_000), st.booleans(), st.sampled_from(list(RANGES.values())))
 def test_optima_are_the_best_in_their_range(seed, ties, bounds):
     probabilities, labels = cases(seed, ties)
-    found = optima(probabilities, labels, *bounds)
+    best = optima(probabilities, labels, *bounds)
     grid = np.concatenate([np.linspace(*bounds, 21), np.clip(probabilities.ravel()[:30], *bounds)])
     everywhere = surface(probabilities, labels, grid, grid)
-    for name, its in found.items():
-        assert bounds[0] <= min(its.thresholds) and max(its.thresholds) <= bounds[1]
-        at_once = getattr(count(decode_thresholds(probabilities, its.thresholds), labels), METRICS[name])
-        assert at_once == pytest.approx(its.score, abs=1e-12)
-        assert getattr(everywhere, name).max() <= its.score + 1e-12
+    for name, optimum in best.items():
+        assert bounds[0] <= min(optimum.thresholds) and max(optimum.thresholds) <= bounds[1]
+        at_once = getattr(count(decode_thresholds(probabilities, optimum.thresholds), labels), METRICS[name])
+        assert at_once == pytest.approx(optimum.score, abs=1e-12)
+        assert getattr(everywhere, name).max() <= optimum.score + 1e-12
 
 
 @given(st.integers(0, 10_000), st.booleans())
 def test_the_best_score_of_the_full_range_is_that_of_the_exact_search(seed, ties):
     probabilities, labels = cases(seed, ties)
-    ours, its = optima(probabilities, labels, 0, 1)["score"].score, fit_exact(probabilities, labels)
-    if its.thresholds.beta >= 0:
-        assert ours == pytest.approx(its.score, abs=1e-12)
+    best, exact = optima(probabilities, labels, 0, 1)["score"].score, fit_exact(probabilities, labels)
+    if exact.thresholds.beta >= 0:
+        assert best == pytest.approx(exact.score, abs=1e-12)
     else:  # below 0 even equal probabilities are not taken for 50/50
-        assert ours <= its.score
+        assert best <= exact.score
 
 
 def made(n=450, folds=3, scale=(1, 1, 1), seed=1):
-    """Clips whose second probability is larger for blends than for singles, times a scale that each fold has of its
-    own: so is the best α.
+    """Clips whose second probability is larger for blends than for singles. A scale per fold multiplies it, and
+    with it the best α.
     """
     rng = np.random.default_rng(seed)
     labels, fold = rng.permutation(np.arange(n) % 36), np.arange(n) % folds
@@ -76,20 +76,22 @@ def made(n=450, folds=3, scale=(1, 1, 1), seed=1):
 def test_folds_that_are_the_same_lose_nothing():
     dataset, probabilities = made(300)
     labels, folds = np.tile(dataset.labels, 3), np.repeat(np.arange(3), 300)
-    for its in transfer(np.tile(probabilities, (3, 1)), labels, folds).values():
-        assert its.losses() == {"presence": 0, "salience": 0, "score": 0}
+    for result in transfer(np.tile(probabilities, (3, 1)), labels, folds).values():
+        assert result.losses() == {"presence": 0, "salience": 0, "score": 0}
 
 
 def test_transferred_thresholds_come_only_from_other_folds():
     dataset, probabilities = made(scale=(0.7, 1, 0.4))
-    found = transfer(probabilities, dataset.labels, dataset.folds)
+    transfers = transfer(probabilities, dataset.labels, dataset.folds)
     for fold in range(3):
-        its, others = dataset.folds == fold, dataset.folds != fold
-        assert found["grid"].own_thresholds[fold] == fit_grid(probabilities[its], dataset.labels[its])[0]
-        assert found["grid"].thresholds[fold] == fit_grid(probabilities[others], dataset.labels[others])[0]
-        assert found["exact"].thresholds[fold] == fit_exact(probabilities[others], dataset.labels[others]).thresholds
-        assert found["best fold"].thresholds[fold] in [
-            found["grid"].own_thresholds[other] for other in range(3) if other != fold
+        inside, others = dataset.folds == fold, dataset.folds != fold
+        assert transfers["grid"].own_thresholds[fold] == fit_grid(probabilities[inside], dataset.labels[inside])[0]
+        assert transfers["grid"].thresholds[fold] == fit_grid(probabilities[others], dataset.labels[others])[0]
+        assert (
+            transfers["exact"].thresholds[fold] == fit_exact(probabilities[others], dataset.labels[others]).thresholds
+        )
+        assert transfers["best fold"].thresholds[fold] in [
+            transfers["grid"].own_thresholds[other] for other in range(3) if other != fold
         ]
 
 
@@ -97,16 +99,21 @@ def test_transferred_thresholds_come_only_from_other_folds():
 def test_a_shift_between_folds_is_found():
     study = thresholds(*made(scale=(0.4, 0.7, 1)), 0, "signature", deals=40)
     for way in ("grid", "exact"):
-        its = study.values["mismatch"][way]["score"]
-        assert its["low"] > 0 and its["beyond"] > 0.02 and its["p_deals"] < 0.05
+        mismatch = study.values["mismatch"][way]["score"]
+        assert mismatch["low"] > 0 and mismatch["beyond"] > 0.02 and mismatch["p_deals"] < 0.05
     assert "The best thresholds differ between folds" in study.findings[2]
 
 
 @pytest.mark.long
 def test_similar_folds_lose_as_much_as_random_deals():
     study = thresholds(*made(), 0, "signature", deals=40)
-    its = study.values["mismatch"]["exact"]["score"]
-    assert its["value"] > 0 and its["by_chance"] > 0 and abs(its["beyond"]) < 0.015 and its["p_deals"] > 0.05
+    mismatch = study.values["mismatch"]["exact"]["score"]
+    assert (
+        mismatch["value"] > 0
+        and mismatch["by_chance"] > 0
+        and abs(mismatch["beyond"]) < 0.015
+        and mismatch["p_deals"] > 0.05
+    )
     assert "does not show that the best thresholds differ" in study.findings[2]
 
 
@@ -122,17 +129,17 @@ def test_the_parts_sum_to_the_drop_and_the_rest_to_zero():
 def test_the_real_folds_have_the_thresholds_that_are_known(shared):
     real = shared / "blemore-real"
     dataset = read_dataset(real / "train_metadata.csv")
-    found = transfer(
+    grid = transfer(
         to_probabilities(read_scores(real / "hicmae" / "e100_ce_train_oof_logits.csv", dataset.ids).X),
         dataset.labels,
         dataset.folds,
     )["grid"]
     expected = [(0.192105, 0.144737), (0.05, 0.192105), (0.097368, 0.144737), (0.097368, 0.618421), (0.097368, 0.05)]
-    assert [found.own_thresholds[fold] for fold in range(5)] == [pytest.approx(pair, abs=1e-6) for pair in expected]
+    assert [grid.own_thresholds[fold] for fold in range(5)] == [pytest.approx(pair, abs=1e-6) for pair in expected]
 
 
-@pytest.mark.parametrize("given", [["--scores"], ["--features"], [], ["--scores", "--features"]])
-def test_the_command_takes_scores_or_features(given, tiny, tmp_path, one_thread):
+@pytest.mark.parametrize("names", [["--scores"], ["--features"], [], ["--scores", "--features"]])
+def test_the_command_takes_scores_or_features(names, tiny, tmp_path, one_thread):
     scores = tmp_path / "oof.csv"
     scores.write_text(scores_csv(tiny.dataset.ids, np.random.default_rng(0).normal(size=(36, 6))))
     options = {"--scores": str(scores), "--features": str(tiny.sound)}
@@ -145,15 +152,15 @@ def test_the_command_takes_scores_or_features(given, tiny, tmp_path, one_thread)
             str(tiny.train),
             "--out",
             str(tmp_path / "out"),
-            *(part for name in given for part in (name, options[name])),
+            *(part for name in names for part in (name, options[name])),
         ],
     )
-    if len(given) != 1:
+    if len(names) != 1:
         assert result.exit_code == 2 and "either --scores or --features" in result.output
         return
     assert result.exit_code == 0, result.output
-    found = json.loads((tmp_path / "out" / "thresholds.json").read_text())
-    assert set(found["mismatch"]) == set(WAYS) and all(text in result.output for text in found["findings"])
+    content = json.loads((tmp_path / "out" / "thresholds.json").read_text())
+    assert set(content["mismatch"]) == set(WAYS) and all(text in result.output for text in content["findings"])
     for name in ("optima", "folds", "mismatch"):
         assert (tmp_path / "out" / f"thresholds_{name}.csv").exists() and (
             tmp_path / "out" / f"thresholds_{name}.tex"

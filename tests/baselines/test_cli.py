@@ -89,7 +89,7 @@ def test_features_to_report(tiny, tmp_path, long):
     assert steps["train"].stdout == f"{tmp_path / 'train.npz'}: 36 clips × 35 columns\n"
 
     model = tmp_path / "run"
-    trained = run(
+    result = run(
         "train",
         "--metadata",
         tiny.train,
@@ -103,8 +103,8 @@ def test_features_to_report(tiny, tmp_path, long):
         model,
     )
     figures = json.loads((model / "metrics.json").read_text())
-    assert "pooled over all clips" in trained.stdout and f"{figures['nested']['score']:.4f}" in trained.stdout
-    assert f"The run is in {model}" in trained.stderr and "cross-validation" not in trained.stdout
+    assert "pooled over all clips" in result.stdout and f"{figures['nested']['score']:.4f}" in result.stdout
+    assert f"The run is in {model}" in result.stderr and "cross-validation" not in result.stdout
 
     out = tmp_path / "out" / "submission.zip"
     # The files' names differ between the partitions (train.npz, test.npz); only their metadata counts.
@@ -146,8 +146,8 @@ def test_fused_and_subsampled_runs(tiny, tmp_path):
     run(*start, *sound, *look, *linear, "--out", fused)
     both = ["--features", tiny.look_test, "--features", tiny.sound_test]
     run("predict", "--model", fused, *both, "--ids", tiny.test, "--out", tmp_path / "s.zip")
-    one = ["--features", tiny.look_test, "--ids", tiny.test, "--out", tmp_path / "t.zip"]
-    assert "given matches" in run("predict", "--model", fused, *one, code=1).stderr
+    single = ["--features", tiny.look_test, "--ids", tiny.test, "--out", tmp_path / "t.zip"]
+    assert "given matches" in run("predict", "--model", fused, *single, code=1).stderr
     assert not (tmp_path / "t.zip").exists()
     run(*start, *sound, *subsample, *linear, "--out", rows)
     assert "--method aggregate" in run(*start, *sound, *look, *subsample, "--out", tmp_path / "x", code=1).stderr
@@ -158,7 +158,7 @@ def test_fused_and_subsampled_runs(tiny, tmp_path):
 def test_each_submission_has_its_own_logits_and_train_clips_are_not_test_clips(tiny, tmp_path):
     model, alone = tmp_path / "run", tmp_path / "alone"
     run("train", "--metadata", tiny.train, "--features", tiny.sound, "--head", "linear", "--out", model)
-    test, seen = (
+    test, train = (
         ["--features", features, "--ids", ids]
         for features, ids in ((tiny.sound_test, tiny.test), (tiny.sound, tiny.train))
     )
@@ -167,7 +167,7 @@ def test_each_submission_has_its_own_logits_and_train_clips_are_not_test_clips(t
     run(*decode, model, "--out", tmp_path / "again.zip")
     assert (tmp_path / "again.zip").read_bytes() == (tmp_path / "test.zip").read_bytes()
 
-    result = run("predict", "--model", model, *seen, "--out", tmp_path / "train.zip")
+    result = run("predict", "--model", model, *train, "--out", tmp_path / "train.zip")
     assert "trained or chosen on 36 of the 36 clips, so their score says nothing" in result.stderr
     tables = {name: (tmp_path / f"{name}.logits.csv").read_text() for name in ("test", "train")}
     assert [text.count("\n") for text in tables.values()] == [9, 37]
@@ -224,14 +224,14 @@ def test_decode_with_two_models(tiny, scores, tmp_path):
     from blemore_baselines import decoding as decode
     from blemore_baselines.features import read_scores
 
-    one, two = scores["one", "train"], scores["two", "train"]
+    first, second = scores["one", "train"], scores["two", "train"]
     out, report = tmp_path / "submission.zip", tmp_path / "report.json"
-    train = ["--scores", one, "--scores", two]
+    train = ["--scores", first, "--scores", second]
     test = ["--test-scores", scores["one", "test"], "--test-scores", scores["two", "test"], "--ids", tiny.test]
     result = run("decode", "--metadata", tiny.train, *train, "--report", report, *test, "--out", out)
     assert result.stdout.endswith(f"{out}: 8 clips, checked\n")
     ids = tiny.dataset.ids
-    mean = (decode.softmax(read_scores(one, ids).X) + read_scores(two, ids).X) / 2
+    mean = (decode.softmax(read_scores(first, ids).X) + read_scores(second, ids).X) / 2
     thresholds = decode.fit_exact(mean, tiny.dataset.labels).thresholds
     assert json.loads(report.read_text())["final"]["alpha"] == thresholds.alpha
     test = (
@@ -258,13 +258,13 @@ def test_decode_without_ids_takes_the_clips_of_the_test_scores(tiny, scores, tmp
 
 
 def test_decode_options_that_go_together(tiny, scores, tmp_path):
-    one, test = scores["one", "train"], scores["one", "test"]
-    start = ["decode", "--metadata", tiny.train, "--scores", one]
+    train, test = scores["one", "train"], scores["one", "test"]
+    start = ["decode", "--metadata", tiny.train, "--scores", train]
     assert "go together" in run(*start, "--test-scores", test, code=2).stderr
     assert "go together" in run(*start, "--out", tmp_path / "s.zip", code=2).stderr
     assert (
         "2 --scores but 1 --test-scores"
-        in run(*start, "--scores", one, "--test-scores", test, "--out", tmp_path / "s.zip", code=2).stderr
+        in run(*start, "--scores", train, "--test-scores", test, "--out", tmp_path / "s.zip", code=2).stderr
     )
     assert (
         "1 --scores but 2 --test-scores"
@@ -298,7 +298,7 @@ def test_an_output_never_overwrites_an_input(tiny, scores, tmp_path):
         ["decode", "--metadata", tiny.train, "--scores", scores["one", "train"]],
         ["--test-scores", scores["one", "test"]],
     )
-    refused = {
+    commands = {
         f"'--out' would overwrite {link}, which '--scores' names": [*start, *tests, "--out", link],
         "sub.expected.csv, which '--test-scores' names": [
             *start,
@@ -330,7 +330,7 @@ def test_an_output_never_overwrites_an_input(tiny, scores, tmp_path):
         ],
     }
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    for message, arguments in refused.items():
+    for message, arguments in commands.items():
         assert message in re.sub(r"\s+", " ", run(*arguments, code=2).stderr), message
     assert {
         path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()
@@ -379,9 +379,15 @@ def test_trivial_is_fitted_on_the_scored_labels_or_on_train(tiny, tmp_path):
         json.dumps({"labels": {"t1": to_entry(LABELS[3]), "t2": to_entry(LABELS[3]), "t3": to_entry(LABELS[35])}})
     )
     scored = json.loads(run("trivial", "--metadata", tiny.train, "--labels", labels, "--json").stdout)
-    fitted = json.loads(run("trivial", "--metadata", tiny.train, "--labels", labels, "--fit", "train", "--json").stdout)
+    train_answers = json.loads(
+        run("trivial", "--metadata", tiny.train, "--labels", labels, "--fit", "train", "--json").stdout
+    )
     assert (scored["single"]["answer"], scored["single"]["presence"], scored["single"]["n"]) == ("hap", 2, 3)
-    assert (fitted["single"]["answer"], fitted["single"]["presence"], fitted["single"]["n"]) == ("ang", 0, 3)
+    assert (train_answers["single"]["answer"], train_answers["single"]["presence"], train_answers["single"]["n"]) == (
+        "ang",
+        0,
+        3,
+    )
 
 
 def test_trivial_submissions(tiny, tmp_path):

@@ -83,15 +83,15 @@ def test_the_label_comes_from_the_table_and_not_from_the_name(metadata):
     ],
 )
 def test_unsound_metadata_is_refused(metadata, rows, message):
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as error:
         read_dataset(metadata(rows))
-    assert message in str(refused.value)
+    assert message in str(error.value)
 
 
 def test_all_problems_are_reported_at_once(metadata):
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as error:
         read_dataset(metadata([ROWS[0].removesuffix("0"), *(row.replace("A22,", ",", 1) for row in ROWS[2:])]))
-    assert [problem.message.split(":")[0] for problem in refused.value.problems] == [
+    assert [problem.message.split(":")[0] for problem in error.value.problems] == [
         "1 clips have no fold",
         "3 clips have no video_id",
     ]
@@ -170,16 +170,16 @@ def test_groups_are_matched_in_either_unicode_form(groups):
 def test_all_problems_of_groups_are_reported_at_once(groups):
     #                             no actor    repeated      unknown  no filename (line 6)
     path = groups("filename,actor\na,\nb,P1\nb.mov,P1\nz,P2\n,P3\n")
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as error:
         read_groups(path, ["a", "b", "c", "d"])
-    assert [(problem.code, problem.message) for problem in refused.value.problems] == [
+    assert [(problem.code, problem.message) for problem in error.value.problems] == [
         ("bad-table", "lines without a filename: 6; expected one in each"),
         ("missing-clips", "2 clips are missing: c, d"),
         ("unknown-clips", "1 clips are not known: z"),
         ("duplicate-clip", "1 clips are listed more than once: b"),
         ("no-actor", "1 clips have no actor: a"),
     ]
-    assert all(problem.hint for problem in refused.value.problems[1:])
+    assert all(problem.hint for problem in error.value.problems[1:])
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,9 @@ def test_all_problems_of_groups_are_reported_at_once(groups):
     ],
 )
 def test_unsound_groups_are_refused(groups, text, expected):
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as error:
         read_groups(groups(text), ["a"])
-    assert expected in str(refused.value)
+    assert expected in str(error.value)
 
 
 def test_a_missing_groups_file(tmp_path):

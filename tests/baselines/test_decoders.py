@@ -90,10 +90,10 @@ def test_a_clip_that_all_models_lack_is_refused(tiny, tables):
         ("--scores", tables["one", "train"]),
         ("--scores", tables["one", "train"], "--scores", tables["one", "train"]),
     ):
-        refused = decode("--metadata", tiny.train, *arguments, "--decoder", "structured", code=1)
+        result = decode("--metadata", tiny.train, *arguments, "--decoder", "structured", code=1)
         assert (
-            f"3 of 36 clips have no scores from any model: {', '.join(tiny.dataset.ids[:3])}" in refused.stderr
-            and refused.stdout == ""
+            f"3 of 36 clips have no scores from any model: {', '.join(tiny.dataset.ids[:3])}" in result.stderr
+            and result.stdout == ""
         )
 
 
@@ -232,11 +232,11 @@ def test_sharper_scores_are_divided_and_reported(tiny, tmp_path):
         rows = list(csv.DictReader(open(tmp_path / f"s{sharper}.expected.csv")))
         excess = [row["excess_spread"] for row in json.loads(report.read_text())["test"]]
         outcomes[sharper] = stderr, excess, rows
-    (_, before, once), (stderr, after, twice) = outcomes[1], outcomes[2]
+    (_, before, rows_before), (stderr, after, rows_after) = outcomes[1], outcomes[2]
     assert before[0] == after[0] == 1 and after[1] == pytest.approx(2 * before[1]) and before[1] > 1
     assert f"model 2: scores are spread {after[1]:.3f} times as wide as out of fold" in stderr
     assert "model 1" not in stderr
-    for calm, sharp in zip(once, twice):  # the labels and expectations of calm scores
+    for calm, sharp in zip(rows_before, rows_after):  # the labels and expectations of calm scores
         assert calm["label"] == sharp["label"]
         assert float(calm["expected_score"]) == pytest.approx(float(sharp["expected_score"]), abs=2e-6)
 

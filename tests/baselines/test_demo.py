@@ -66,7 +66,7 @@ def test_actors_and_folds_are_disjoint():
 def test_order_of_test_is_uninformative():
     assert [take.name for take in TEST] == [f"test_{n:04d}" for n in range(1, len(TEST) + 1)]
     actors = [take.actor for take in TEST]
-    runs = sum(one != other for one, other in zip(actors, actors[1:]))
+    runs = sum(actor != successor for actor, successor in zip(actors, actors[1:]))
     assert runs > len(TEST) / 3
 
 
@@ -138,8 +138,8 @@ def test_killed_and_resumed(small, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "plan", lambda: (TRAIN[:4], TEST[:2]))
     resumed = demo.make_demo(out, workers=1)
     assert resumed.kept >= 2 and resumed.made >= 1
-    found = {name: raw for name, raw in everything(out).items() if not name.endswith(".tmp")}
-    assert found == everything(small.train.parent)
+    files = {name: raw for name, raw in everything(out).items() if not name.endswith(".tmp")}
+    assert files == everything(small.train.parent)
 
 
 def test_refuses_other_folders(tmp_path):

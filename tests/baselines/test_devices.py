@@ -37,14 +37,14 @@ def tone(seconds: float, rate: int, hertz: float = 440) -> np.ndarray:
 
 
 def write(
-    path, form, video="libx264", sounds=("aac",), frames=50, later=(0.0, 0.0), prepare=lambda stream: None, **more
+    path, form, video="libx264", sounds=("aac",), frames=50, later=(0.0, 0.0), prepare=lambda stream: None, **options
 ):
     """A real file: `frames` at 25 per second, and a tone of two seconds per sound, each 440 Hz higher than the last.
 
     later: the start times of video and sounds, in seconds
     """
     rate = 48_000
-    with av.open(str(path), "w", format=form, **more) as container:
+    with av.open(str(path), "w", format=form, **options) as container:
         packets = []
         streams = [container.add_stream(video, rate=25)] if video else []
         for stream in streams:

@@ -78,7 +78,7 @@ def test_a_file_arrives_whole(server, folder, facts):
 def test_a_broken_connection_resumes(server, folder):
     server.breaks = [140_000, 100_000]
     fetch(remote(server, checksum=SHA), folder)
-    ranges = [int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0 for _, asked in server.seen]
+    ranges = [int(header.removeprefix("bytes=").removesuffix("-")) if header else 0 for _, header in server.seen]
     assert (folder / NAME).read_bytes() == CONTENT and len(ranges) == 3
     assert 0 < ranges[1] <= 140_000 and ranges[1] < ranges[2] <= 240_000
 

@@ -311,9 +311,9 @@ if __name__ == "__main__":
 """
 
 
-def run_crashing(how, videos, tmp_path):
+def run_crashing(fault, videos, tmp_path):
     (tmp_path / "crashing.py").write_text(CRASHING)
-    command = [sys.executable, str(tmp_path / "crashing.py"), how, str(videos), str(tmp_path / "out")]
+    command = [sys.executable, str(tmp_path / "crashing.py"), fault, str(videos), str(tmp_path / "out")]
     return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
 
 
@@ -323,9 +323,11 @@ def test_a_killed_worker_loses_one_clip(videos, tmp_path):
     assert "('clip_1', 'crashed'" in out and "('clip_4', 'crashed'" in out and "-9" in out
 
 
-@pytest.mark.parametrize("how, message", [("load", "RuntimeError: no such weights"), ("abort", "died (exit code -6)")])
-def test_an_encoder_that_cannot_load_stops_the_run(videos, tmp_path, how, message):
-    out = run_crashing(how, videos, tmp_path)
+@pytest.mark.parametrize(
+    "fault, message", [("load", "RuntimeError: no such weights"), ("abort", "died (exit code -6)")]
+)
+def test_an_encoder_that_cannot_load_stops_the_run(videos, tmp_path, fault, message):
+    out = run_crashing(fault, videos, tmp_path)
     assert out.startswith("ValidationError") and message in out
     assert not (tmp_path / "out" / "crashing" / "failures.csv").exists(), "no clip is to blame"
 

@@ -25,9 +25,9 @@ def tables(tmp_path):
 
 
 def test_scores_are_paired_by_id_and_may_be_missing(tables):
-    one = tables("one", ["c", "b", "a"], ONE[[2, 0, 1]])  # logits, in another order, without d
-    two = tables("two", ["d", "a", "b"], TWO[[3, 1, 0]])  # probabilities, without c
-    models = read_models([one, two], CLIPS)
+    first = tables("one", ["c", "b", "a"], ONE[[2, 0, 1]])  # logits, in another order, without d
+    second = tables("two", ["d", "a", "b"], TWO[[3, 1, 0]])  # probabilities, without c
+    models = read_models([first, second], CLIPS)
     assert models.ids == CLIPS and models.missing == [["d"], ["c"]]
     assert models.probabilities[0, :3] == pytest.approx(softmax(ONE[:3])) and np.isnan(models.probabilities[0, 3]).all()
     assert (

@@ -286,18 +286,18 @@ def wait_until_gone(run):
     assert not processes_of(run.pid)
 
 
-def end(run, how):
+def end(run, ending):
     """Kill a run, interrupt it as Ctrl-C does, or kill one of its processes, which loses the clip in its hands."""
-    if how == "process":
+    if ending == "process":
         children = subprocess.run(["pgrep", "-g", str(run.pid), "-f", "forkserver"], capture_output=True, text=True)
         os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
-    elif how == "interrupt":
+    elif ending == "interrupt":
         os.killpg(run.pid, signal.SIGINT)
     else:
         run.kill()
     error = run.communicate(timeout=120)[1]
-    assert run.returncode == {"kill": -signal.SIGKILL, "interrupt": -signal.SIGINT, "process": 0}[how], error
-    assert error.count("Traceback") == (how == "interrupt"), "only one process received it"
+    assert run.returncode == {"kill": -signal.SIGKILL, "interrupt": -signal.SIGINT, "process": 0}[ending], error
+    assert error.count("Traceback") == (ending == "interrupt"), "only one process received it"
 
 
 @pytest.mark.parametrize("device", ["cpu", "cpu,cpu"])
@@ -305,10 +305,10 @@ def test_resumes_after_a_stop_at_any_moment(many, start, tmp_path, device, long)
     if device != "cpu" and not long:
         pytest.skip("one process per device: with --long")
     out, endings = tmp_path / "out", ["kill", "interrupt", "process"] if long else ["interrupt"]
-    for number, how in enumerate(endings, start=1):
+    for number, ending in enumerate(endings, start=1):
         run = start(many, out, device)
         wait_for(run, out, 5 * number)
-        end(run, how)
+        end(run, ending)
         wait_until_gone(run)
     [summary] = extract(None, many, [net()], out, workers=2, engine="gpu")
     assert len(summary.done) + len(summary.skipped) == 40 and len(summary.skipped) >= 5

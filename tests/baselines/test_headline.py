@@ -35,16 +35,16 @@ def people(seed, dim=1000):
 
 def reported_and_achieved(folder, preset, head, seed):
     """A run, its nested report, and the report on its saved model's predictions for clips of new actors."""
-    (known, X), (new, X_new) = people(seed)
-    for name, ids, rows in (("known", known.ids, X), ("new", new.ids, X_new)):
+    (train_data, X), (new_data, X_new) = people(seed)
+    for name, ids, rows in (("known", train_data.ids, X), ("new", new_data.ids, X_new)):
         (folder / name).mkdir()
         np.savez(folder / name / "table.npz", X=rows, filenames=np.array(ids))
-    features = [read_features(folder / "known" / "table.npz", known.ids)]
+    features = [read_features(folder / "known" / "table.npz", train_data.ids)]
     choices = {"method": "aggregate", "head": head, "preset": preset}
-    train(known, features, [folder / "known" / "table.npz"], **choices, seed=seed, out=folder / "run")
+    train(train_data, features, [folder / "known" / "table.npz"], **choices, seed=seed, out=folder / "run")
     run = read_run(folder / "run")
-    _, labels = predict(folder / "run", [folder / "new" / "table.npz"], new.ids)
-    return run, scored(known, run.decoded("nested")), scored(new, labels)
+    _, labels = predict(folder / "run", [folder / "new" / "table.npz"], new_data.ids)
+    return run, scored(train_data, run.decoded("nested")), scored(new_data, labels)
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))

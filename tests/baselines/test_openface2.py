@@ -51,7 +51,7 @@ def write(path, rows, without=(), separator=", "):
 
 @pytest.fixture
 def file(tmp_path):
-    return lambda rows, *options, **more: write(tmp_path / "A1_ang_int1_ver1.csv", rows, *options, **more)
+    return lambda rows, *options, **settings: write(tmp_path / "A1_ang_int1_ver1.csv", rows, *options, **settings)
 
 
 @pytest.mark.parametrize("separator", [", ", ",", " , "])
@@ -266,9 +266,9 @@ def test_the_program_is_run_if_it_is_installed(tmp_path, stand_in, monkeypatch):
     for encoder in (OpenFace2(weights=program), OpenFace2()):
         features = encoder.encode(Clip("a clip.mov"))
         assert features.shape == (2, 31)
-        called = log.read_text()
-        assert f"-f {clip} -out_dir" in called and called.split()[-3:] == ["-aus", "-pose", "-gaze"]
-        assert not os.path.exists(called.split("-out_dir ")[1].split()[0]), "the temporary folder is gone"
+        call = log.read_text()
+        assert f"-f {clip} -out_dir" in call and call.split()[-3:] == ["-aus", "-pose", "-gaze"]
+        assert not os.path.exists(call.split("-out_dir ")[1].split()[0]), "the temporary folder is gone"
         monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
 
 

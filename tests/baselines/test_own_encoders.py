@@ -100,9 +100,9 @@ def test_a_package_offers_encoders_by_name(desk, monkeypatch):
     assert features(desk / "features" / "logmel")["a.npy"].shape == (13, 80), "the kit's own names are reserved"
     revision = json.loads((desk / "features" / "my_encoder" / "meta.json").read_text())["revision"]
     assert re.fullmatch(r"1-[0-9a-f]{12}", revision)
-    listed = subprocess.run([PROGRAM, "encoders"], capture_output=True, text=True)
-    assert re.search(r"^mine +audio +2 +20 ms", listed.stdout, re.MULTILINE) and listed.returncode == 0
-    assert "cannot be imported: ModuleNotFoundError" in listed.stderr and "'STEP' is not an encoder" in listed.stderr
+    listing = subprocess.run([PROGRAM, "encoders"], capture_output=True, text=True)
+    assert re.search(r"^mine +audio +2 +20 ms", listing.stdout, re.MULTILINE) and listing.returncode == 0
+    assert "cannot be imported: ModuleNotFoundError" in listing.stderr and "'STEP' is not an encoder" in listing.stderr
 
 
 def test_the_example_with_a_torch_model(desk):

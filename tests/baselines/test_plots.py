@@ -34,7 +34,7 @@ def case(n=72):
 
 def drawings():
     probabilities, labels, folds, actors, X = case()
-    measured = stability.measure(probabilities, labels, folds, actors, resamples=10)
+    measurement = stability.measure(probabilities, labels, folds, actors, resamples=10)
     curves = pd.DataFrame(
         [(fold, epoch, 1 / epoch, 2 / epoch, fold / 10) for fold in range(9) for epoch in (1, 2, 3)],
         columns=["fold", "epoch", "train_loss", "validation_loss", "published_score"],
@@ -44,8 +44,8 @@ def drawings():
         "confusion": plots.confusion(labels, labels[::-1]),
         "principal_components": plots.principal_components(X, actors, labels),
         "one pair": plots.principal_components(X, actors, labels, [("disg", "sad")]),
-        "threshold_map": plots.threshold_map(measured),
-        "threshold_spread": plots.threshold_spread(measured),
+        "threshold_map": plots.threshold_map(measurement),
+        "threshold_spread": plots.threshold_spread(measurement),
         "decisions": tour_plots.decisions(probabilities, labels, folds),
         "intervals": plots.intervals(
             ["a", "b"], {"": {"ours": [(0.5, 0.1), None], "published": [(0.4, None), (None, None)]}}, "score", ""
@@ -150,16 +150,16 @@ def test_a_signature_with_other_letters_is_kept():
 
 def drawn(monkeypatch, function, *arguments):
     """The matplotlib figure behind the bytes."""
-    kept = []
-    monkeypatch.setattr(plots, "picture", kept.append)
-    monkeypatch.setattr(tour_plots, "png", kept.append)
+    figures = []
+    monkeypatch.setattr(plots, "picture", figures.append)
+    monkeypatch.setattr(tour_plots, "png", figures.append)
     function(*arguments)
-    return kept[0]
+    return figures[0]
 
 
 def test_confusion_puts_truth_in_rows(monkeypatch):
-    made = drawn(monkeypatch, plots.confusion, np.array([0, 0, 0, 7]), np.array([0, 6, 6, 8]))
-    axes = made.axes[0]
+    figure = drawn(monkeypatch, plots.confusion, np.array([0, 0, 0, 7]), np.array([0, 6, 6, 8]))
+    axes = figure.axes[0]
     shares = axes.images[0].get_array()
     assert (shares[0, 0], shares[0, 6], shares[7, 8]) == pytest.approx(
         (1 / 3, 2 / 3, 1)
@@ -195,8 +195,8 @@ def test_main_axes_are_those_of_an_eigendecomposition():
 
 def test_components_of_a_pair_are_of_its_five_labels_alone(monkeypatch):
     _, labels, _, actors, X = case()
-    made = drawn(monkeypatch, plots.principal_components, X, actors, labels, [("ang", "disg")])
-    points = [cloud for cloud in made.axes[0].collections if len(cloud.get_offsets()) > 1]
+    figure = drawn(monkeypatch, plots.principal_components, X, actors, labels, [("ang", "disg")])
+    points = [cloud for cloud in figure.axes[0].collections if len(cloud.get_offsets()) > 1]
     assert [len(cloud.get_offsets()) for cloud in points] == [2] * 5
     first, second = points[0].get_offsets(), points[-1].get_offsets()
     assert (first.mean(axis=0) <= second.mean(axis=0)).all()  # the first emotion lies left and below
@@ -209,21 +209,22 @@ def test_components_where_clips_are_few_or_equal(labels):
 
 def test_the_map_marks_each_optimum_where_it_is(monkeypatch):
     probabilities, labels, folds, actors, _ = case()
-    found = stability.measure(probabilities, labels, folds, actors, resamples=2)
-    axes = drawn(monkeypatch, plots.threshold_map, found).axes[0]
+    measurement = stability.measure(probabilities, labels, folds, actors, resamples=2)
+    axes = drawn(monkeypatch, plots.threshold_map, measurement).axes[0]
     star = next(line for line in axes.lines if line.get_marker() == "*")
-    assert (star.get_xdata()[0], star.get_ydata()[0]) == found.pooled.thresholds
+    assert (star.get_xdata()[0], star.get_ydata()[0]) == measurement.pooled.thresholds
     discs = {text.get_text(): text.get_position() for text in axes.texts}
     assert discs == {
-        str(fold): (min(own.thresholds.alpha, 0.5), min(own.thresholds.beta, 1)) for fold, own in found.folds.items()
+        str(fold): (min(own.thresholds.alpha, 0.5), min(own.thresholds.beta, 1))
+        for fold, own in measurement.folds.items()
     }
-    assert np.array_equal(axes.collections[0].get_array(), found.scores.T)
+    assert np.array_equal(axes.collections[0].get_array(), measurement.scores.T)
     texts = {text.get_text() for text in axes.get_legend().get_texts()}
-    assert texts == {"within 0.005 of the best", f"best: {found.pooled.score:.3f}"}
+    assert texts == {"within 0.005 of the best", f"best: {measurement.pooled.score:.3f}"}
     # Between points of the grid on either side of it, and there are both.
     (level,), paths = axes.collections[1].levels, axes.collections[1].get_paths()
-    assert level == found.pooled.score - 0.005 and any(len(path.vertices) for path in paths)
-    inside = found.scores >= level
+    assert level == measurement.pooled.score - 0.005 and any(len(path.vertices) for path in paths)
+    inside = measurement.scores >= level
     for alpha, beta in np.concatenate([path.vertices for path in paths]):
         around = inside[np.abs(stability.ALPHAS - alpha) < 0.0041][:, np.abs(stability.BETAS - beta) < 0.0081]
         assert around.any() and not around.all()
@@ -231,19 +232,23 @@ def test_the_map_marks_each_optimum_where_it_is(monkeypatch):
 
 def test_a_flat_map_has_no_region(monkeypatch):
     probabilities, _, folds, actors, _ = case()
-    found = stability.measure(np.full_like(probabilities, 1 / 6), np.zeros(72, dtype=int), folds, actors, resamples=2)
+    measurement = stability.measure(
+        np.full_like(probabilities, 1 / 6), np.zeros(72, dtype=int), folds, actors, resamples=2
+    )
     axes = drawn(
-        monkeypatch, plots.threshold_map, found._replace(scores=np.full_like(found.scores, found.pooled.score))
+        monkeypatch,
+        plots.threshold_map,
+        measurement._replace(scores=np.full_like(measurement.scores, measurement.pooled.score)),
     ).axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"best: {found.pooled.score:.3f}"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"best: {measurement.pooled.score:.3f}"]
 
 
 def test_the_spread_shades_what_the_region_reaches(monkeypatch):
     probabilities, labels, folds, actors, _ = case()
-    found = stability.measure(probabilities, labels, folds, actors, resamples=2)
-    made = drawn(monkeypatch, plots.threshold_spread, found)
+    measurement = stability.measure(probabilities, labels, folds, actors, resamples=2)
+    figure = drawn(monkeypatch, plots.threshold_spread, measurement)
     for axes, (low, high), best, end in zip(
-        made.axes, (found.pooled.alpha, found.pooled.beta), found.pooled.thresholds, (0.5, 1)
+        figure.axes, (measurement.pooled.alpha, measurement.pooled.beta), measurement.pooled.thresholds, (0.5, 1)
     ):
         band = next(patch for patch in axes.patches if patch.get_label().startswith("all clips: within 0.005"))
         assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((low, min(high, end)))

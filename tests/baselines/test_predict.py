@@ -34,9 +34,9 @@ def model(tiny, tmp_path):
 
 
 def refusal(call, *arguments):
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as error:
         call(*arguments)
-    return str(refused.value)
+    return str(error.value)
 
 
 # --------------------------------------------------------------------------------- round trip
@@ -324,9 +324,9 @@ def test_a_path_that_is_not_a_run_folder(tiny, model):
         (model / "model.json", "a file"),
         (tiny.test, "a file"),
     ):
-        with pytest.raises(FileError) as refused:
+        with pytest.raises(FileError) as error:
             predict.predict(path, [model], tiny.test_ids)
-        assert str(refused.value).startswith(f"{path}: {content}; expected a run folder")
+        assert str(error.value).startswith(f"{path}: {content}; expected a run folder")
     with pytest.raises(FileError, match="cannot be opened: No such file"):
         predict.predict(tiny.root / "nowhere", [tiny.sound_test], tiny.test_ids)
 

@@ -193,7 +193,7 @@ def test_the_md5_is_enough_to_resume(dataset, server, tag):
     server.etag = tag
     download_part(name, content[:1000], f"{tag or ''}\nmd5:{hashlib.md5(content).hexdigest()}")
     assert get().exit_code == 0
-    assert ("bytes=1000-" in [asked for _, asked in server.seen]) and Path("DATA", name).read_bytes() == content
+    assert ("bytes=1000-" in [header for _, header in server.seen]) and Path("DATA", name).read_bytes() == content
 
 
 def test_a_record_that_changed_in_between_is_fetched_again(dataset, server):
@@ -201,7 +201,7 @@ def test_a_record_that_changed_in_between_is_fetched_again(dataset, server):
     download_part(name, b"of another file", '"one"\nmd5:' + "0" * 32)
     result = get()
     assert result.exit_code == 0 and re.search(rf"^{name} .*will be fetched$", result.stderr, re.MULTILINE)
-    assert not [asked for _, asked in server.seen if asked] and Path("DATA", name).read_bytes() == content
+    assert not [header for _, header in server.seen if header] and Path("DATA", name).read_bytes() == content
 
 
 def test_a_complete_download_that_was_not_checked(dataset, server):
@@ -373,8 +373,8 @@ def demand_refusal(tmp_path, *contents):
     before = files_in(tmp_path)
     with pytest.raises(ValidationError) as caught:
         unpack(tmp_path, *contents)
-    written = set(files_in(tmp_path)) - set(before) - {f"archive{index}.zip" for index in range(len(contents))}
-    assert not written and all(problem.hint for problem in caught.value.problems)
+    new_files = set(files_in(tmp_path)) - set(before) - {f"archive{index}.zip" for index in range(len(contents))}
+    assert not new_files and all(problem.hint for problem in caught.value.problems)
     return [str(problem) for problem in caught.value.problems]
 
 

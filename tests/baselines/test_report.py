@@ -58,8 +58,8 @@ def undrawn(monkeypatch):
 
 
 def rows(path):
-    *found, signature = csv.reader(path.read_text().splitlines())
-    return found, signature[0]
+    *body, signature = csv.reader(path.read_text().splitlines())
+    return body, signature[0]
 
 
 class Tags(HTMLParser):
@@ -84,8 +84,10 @@ def test_the_page_loads_nothing(run, tiny):
     page = Tags()
     page.feed(text)
     assert not page.open and not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
-    assert all(its["src"].startswith("data:image/png;base64,") for tag, its in page.tags if tag == "img")
-    assert all(key == "src" or "://" not in (value or "") for _, its in page.tags for key, value in its.items())
+    assert all(attributes["src"].startswith("data:image/png;base64,") for tag, attributes in page.tags if tag == "img")
+    assert all(
+        key == "src" or "://" not in (value or "") for _, attributes in page.tags for key, value in attributes.items()
+    )
     assert not re.search(r"url\(|@import|https?:", text)
     assert "default-src 'none'" in text and "prefers-color-scheme: dark" in text
 
@@ -136,8 +138,8 @@ def test_each_table_and_figure_is_a_file_with_the_same_content_every_time(run, t
 def test_csv_holds_the_unrounded_figures_of_the_run(run):
     report.write_report(run)
     metrics = json.loads((run / "metrics.json").read_text())
-    (_, *found), _ = rows(run / "tables" / "results.csv")
-    for (_name, nested, low, high, published, std, constant), metric in zip(found, METRICS, strict=True):
+    (_, *body), _ = rows(run / "tables" / "results.csv")
+    for (_name, nested, low, high, published, std, constant), metric in zip(body, METRICS, strict=True):
         over = metrics["published"]["over_folds"][metric]
         assert (float(nested), float(published), float(std)) == (metrics["nested"][metric], over["mean"], over["std"])
         assert 0 <= float(constant) <= 1
@@ -145,8 +147,8 @@ def test_csv_holds_the_unrounded_figures_of_the_run(run):
             assert float(low) <= float(nested) <= float(high)
         else:  # all actors alike
             assert float(nested) in (0, 1)
-    (header, *found), _ = rows(run / "tables" / "folds_nested.csv")
-    for row, fold in zip(found, metrics["nested"]["folds"]):
+    (header, *body), _ = rows(run / "tables" / "folds_nested.csv")
+    for row, fold in zip(body, metrics["nested"]["folds"]):
         assert [float(cell) for cell in row] == [
             float(fold[name]) for name in ("fold", "epoch", "alpha", "beta", *METRICS)
         ]
@@ -239,8 +241,8 @@ def test_studies_are_complete_with_their_own_signatures(run, tmp_path, elsewhere
             for form in ("csv", "tex"):
                 assert (run / "tables" / f"{file}.{form}").read_bytes() == (folder / f"{file}.{form}").read_bytes()
         for form in ("png", "pdf"):
-            copied, written = (run / "figures" / f"{name}_gap.{form}", folder / f"{name}_gap.{form}")
-            assert copied.read_bytes() == written.read_bytes() and written.read_bytes().count(signature.encode()) == 1
+            copy, original = (run / "figures" / f"{name}_gap.{form}", folder / f"{name}_gap.{form}")
+            assert copy.read_bytes() == original.read_bytes() and original.read_bytes().count(signature.encode()) == 1
     assert "study:" not in (run / "tables" / "results.csv").read_text()
 
 
@@ -252,8 +254,8 @@ def test_commands_on_the_page_can_be_run(run, quick, monkeypatch):
     calls = [html.unescape(call) for call in re.findall("<pre>(blemore-baselines .*?)</pre>", text)]
     assert [shlex.split(call)[1:3] for call in calls] == [["analyse", "identity"], ["report", str(run)]]
     for call in calls:
-        done = CliRunner().invoke(main, shlex.split(call)[1:])
-        assert done.exit_code == 0, done.output
+        result = CliRunner().invoke(main, shlex.split(call)[1:])
+        assert result.exit_code == 0, result.output
     text = report.write_report(run).read_text()
     assert "Not measured yet" not in text and (run / "analysis" / "identity.json").exists()
 
@@ -284,24 +286,24 @@ def test_a_run_that_did_not_note_its_metadata(run):
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_study_of_another_run_is_refused(run):
-    with pytest.raises(ValidationError) as told:
+    with pytest.raises(ValidationError) as error:
         others = {"train": "t2", "features": "f2+f3", "head": "mlp256", "recipe": "r2"}
         write_study(run, run / "analysis", **others)
         write_study(run, run / "analysis", "thresholds", **others)
         report.write_report(run)
-    assert {problem.code for problem in told.value.problems} == {"other-study"} and not (run / "report.html").exists()
+    assert {problem.code for problem in error.value.problems} == {"other-study"} and not (run / "report.html").exists()
     (train, features, head, recipe), (thresholds,) = (
-        [str(its) for its in told.value.problems if its.where.endswith(f"{name}.json")]
+        [str(problem) for problem in error.value.problems if problem.where.endswith(f"{name}.json")]
         for name in ("identity", "thresholds")
     )
     config = json.loads((run / "config.json").read_text())
-    for text, theirs, ours in (
+    for text, study_value, run_value in (
         (train, "t2", config["train"]["digest"]),
         (features, "f2+f3", config["features"][0]["digest"]),
         (head, "mlp256", "linear"),
         (thresholds, "t2", config["train"]["digest"]),
     ):
-        assert f'"{theirs}"; expected "{ours}"' in text
+        assert f'"{study_value}"; expected "{run_value}"' in text
     assert "recipe" in recipe and all(
         f"blemore-baselines analyse identity --metadata {config['train']['path']} --features" in text
         for text in (train, features, head, recipe)
@@ -325,10 +327,10 @@ def damaged(run, change):
     folder = run / "analysis"
     write_study(run, folder)
     change(folder)
-    with pytest.raises((ValidationError, FileError)) as told:
+    with pytest.raises((ValidationError, FileError)) as error:
         report.write_report(run)
     assert not (run / "report.html").exists()
-    return str(told.value)
+    return str(error.value)
 
 
 def rewritten(run, file, content):
@@ -450,10 +452,10 @@ def test_a_torn_figure_of_a_study_is_refused(run):
 @pytest.mark.usefixtures("undrawn")
 def test_edited_latex_is_accepted(run):
     write_study(run, run / "analysis")
-    written = (run / "analysis" / "identity_folds.tex").read_text()
-    (run / "analysis" / "identity_folds.tex").write_text("% for the paper\n" + written)
+    latex = (run / "analysis" / "identity_folds.tex").read_text()
+    (run / "analysis" / "identity_folds.tex").write_text("% for the paper\n" + latex)
     report.write_report(run)
-    assert (run / "tables" / "identity_folds.tex").read_text() == written
+    assert (run / "tables" / "identity_folds.tex").read_text() == latex
 
 
 def test_all_damaged_studies_are_reported_at_once(run):
@@ -476,15 +478,15 @@ def test_the_paper_s_row_is_shown_for_a_run_on_its_features(run):
     (run / "config.json").write_text(json.dumps(config))
     report.write_report(run)
     (header, presence, salience, score), _ = rows(run / "tables" / "results.csv")
-    its = slice(header.index("the paper"), header.index("the paper") + 2)
-    assert (presence[its], salience[its], score[its]) == (["0.345", "0.035"], ["0.17", "0.055"], ["", ""])
+    columns = slice(header.index("the paper"), header.index("the paper") + 2)
+    assert (presence[columns], salience[columns], score[columns]) == (["0.345", "0.035"], ["0.17", "0.055"], ["", ""])
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_submission_s_own_section(run):
     truth = {f"test_{k:04}": to_entry(LABELS[k]) for k in range(36)}
-    said = {clip: to_entry(LABELS[(k + 1) % 36]) for k, clip in enumerate(truth)}
-    scored = evaluate(said, truth)
+    predictions = {clip: to_entry(LABELS[(k + 1) % 36]) for k, clip in enumerate(truth)}
+    scored = evaluate(predictions, truth)
     assert (
         "The submission&#x27;s score" in report.write_report(run, scored).read_text()
         and (run / "figures" / "submission_confusion.png").exists()
@@ -494,10 +496,10 @@ def test_a_submission_s_own_section(run):
 @pytest.mark.usefixtures("undrawn")
 def test_a_run_on_the_demo_says_so_on_top(run, monkeypatch):
     assert report.ON_DEMO not in report.write_report(run).read_text()
-    asked = []
-    monkeypatch.setattr(report, "is_demo", lambda ids: asked.append(ids) or True)
+    calls = []
+    monkeypatch.setattr(report, "is_demo", lambda ids: calls.append(ids) or True)
     page = report.write_report(run).read_text()
-    assert asked == [read_run(run).dataset.ids]
+    assert calls == [read_run(run).dataset.ids]
     assert page.index("<h1>") < page.index(report.ON_DEMO) < page.index('<div class="figures">')
 
 
@@ -557,9 +559,9 @@ def test_a_missing_file_is_named_with_the_command_that_writes_it(run):
     for name in NEEDED:
         content = (run / name).read_bytes()
         (run / name).unlink()
-        with pytest.raises(FileError, match="blemore-baselines train|same `train` command") as told:
+        with pytest.raises(FileError, match="blemore-baselines train|same `train` command") as error:
             report.write_report(run)
-        assert (name if name != "metrics.json" else "holds an unfinished run") in str(told.value) and not (
+        assert (name if name != "metrics.json" else "holds an unfinished run") in str(error.value) and not (
             run / "report.html"
         ).exists()
         (run / name).write_bytes(content)
@@ -582,7 +584,7 @@ def test_a_config_or_metrics_without_a_key_are_explained(run):
     ):
         content = json.loads((run / name).read_text())
         for key in keys:
-            (run / name).write_text(json.dumps({its: value for its, value in content.items() if its != key}))
+            (run / name).write_text(json.dumps({field: value for field, value in content.items() if field != key}))
             with pytest.raises(ValidationError, match=f"damaged.*{key}"):
                 report.write_report(run)
         (run / name).write_text(json.dumps(content))
@@ -593,9 +595,11 @@ def test_a_folder_of_reproduce_is_referred_to_its_own_results(tmp_path):
     for name in ("config.json", "results.txt", "row/config.json", "row/figures.json"):
         (tmp_path / name).write_text("{}")
     for folder in (tmp_path, tmp_path / "row"):
-        with pytest.raises(FileError) as told:
+        with pytest.raises(FileError) as error:
             report.write_report(folder)
-        assert f"{tmp_path / 'results.txt'} and results.png" in str(told.value) and "unfinished" not in str(told.value)
+        assert f"{tmp_path / 'results.txt'} and results.png" in str(error.value) and "unfinished" not in str(
+            error.value
+        )
     (tmp_path / "row" / "figures.json").unlink()
     with pytest.raises(FileError, match="holds an unfinished run"):  # whatever lies above it
         report.write_report(tmp_path / "row")
@@ -605,11 +609,11 @@ def test_a_folder_of_reproduce_is_referred_to_its_own_results(tmp_path):
 
 def test_files_of_several_runs_are_refused(run):
     with np.load(run / "oof_logits.npz") as stored:
-        kept = dict(stored)
-    (run / "oof_logits.npz").write_bytes(npz_bytes(**{**kept, "logits": -kept["logits"]}))
+        arrays = dict(stored)
+    (run / "oof_logits.npz").write_bytes(npz_bytes(**{**arrays, "logits": -arrays["logits"]}))
     with pytest.raises(ValidationError, match="nested score"):
         report.write_report(run)
-    (run / "oof_logits.npz").write_bytes(npz_bytes(**{**kept, "filenames": np.char.add("x", kept["filenames"])}))
+    (run / "oof_logits.npz").write_bytes(npz_bytes(**{**arrays, "filenames": np.char.add("x", arrays["filenames"])}))
     with pytest.raises(ValidationError, match="different clips"):
         report.write_report(run)
 
@@ -637,8 +641,8 @@ def test_other_features_are_refused(run, tiny):
 
 @pytest.mark.usefixtures("undrawn")
 def test_the_command_says_where_the_page_is(run, tiny):
-    done = CliRunner().invoke(main, ["report", str(run), "--features", str(tiny.sound)])
-    assert (done.exit_code, done.stdout) == (0, f"{run / 'report.html'}\n")
+    result = CliRunner().invoke(main, ["report", str(run), "--features", str(tiny.sound)])
+    assert (result.exit_code, result.stdout) == (0, f"{run / 'report.html'}\n")
     assert "To see principal components, give" not in (run / "report.html").read_text()
 
 
@@ -657,11 +661,11 @@ def test_ids_and_actors_of_any_spelling_are_read_back(tiny, tmp_path):
         seed=0,
         out=tmp_path / "run",
     )
-    found = read_run(tmp_path / "run").dataset
+    result = read_run(tmp_path / "run").dataset
     assert (
-        (found.ids, found.actors) == (ids, dataset.actors)
-        and (found.labels == dataset.labels).all()
-        and (found.folds == dataset.folds).all()
+        (result.ids, result.actors) == (ids, dataset.actors)
+        and (result.labels == dataset.labels).all()
+        and (result.folds == dataset.folds).all()
     )
 
 

@@ -349,13 +349,13 @@ def test_missing_features_are_named_and_are_not_a_failure(root, tmp_path):
     data = root(*FEW)
     shutil.rmtree(data / "pre_extracted_test_data" / "HiCMAE_test")
     outcome = run(data, tmp_path / "out", test="test.csv")
-    why = {(entry.row.name, entry.part): entry.why for entry in outcome.not_run}
-    assert len(why) == 10 + 1 and not any(entry.bad for entry in outcome.not_run)
+    reasons = {(entry.row.name, entry.part): entry.why for entry in outcome.not_run}
+    assert len(reasons) == 10 + 1 and not any(entry.bad for entry in outcome.not_run)
     assert (
-        why["CLIP", "train"] == "no features of CLIP"
-        and why["VideoMAEv2 + HuBERT", "train"] == "no features of VideoMAEv2 and HuBERT"
+        reasons["CLIP", "train"] == "no features of CLIP"
+        and reasons["VideoMAEv2 + HuBERT", "train"] == "no features of VideoMAEv2 and HuBERT"
     )
-    assert why["HiCMAE", "test"] == "no features of HiCMAE"
+    assert reasons["HiCMAE", "test"] == "no features of HiCMAE"
     assert outcome.results[-1].row.name == "HiCMAE" and outcome.results[-1].test is None  # but validated
     not_run = json.loads((tmp_path / "out" / "results.json").read_text())["not_run"]
     assert len(not_run) == 11 and all(row["why"] in outcome.text for row in not_run)
@@ -369,9 +369,9 @@ def test_a_clip_missing_in_one_encoder_refuses_only_its_rows(root, tmp_path):
     data = root(*FEW)
     (data / "pre_extracted_train_data" / "WavLM_large_train" / "clip07.npy").unlink()
     outcome = run(data, tmp_path / "out")
-    refused = {entry.row.name: entry.why for entry in outcome.not_run if entry.bad}
-    assert set(refused) == {"WavLM", "ImageBind + WavLM"} and all(
-        "1 of 72 clips have no features: clip07" in why for why in refused.values()
+    reasons = {entry.row.name: entry.why for entry in outcome.not_run if entry.bad}
+    assert set(reasons) == {"WavLM", "ImageBind + WavLM"} and all(
+        "1 of 72 clips have no features: clip07" in reason for reason in reasons.values()
     )
     assert names(outcome) == ["ImageBind", "HiCMAE"]
     assert outcome.text.count("clip07") == 1 and "Refused:\n  WavLM, ImageBind + WavLM:\n" in outcome.text
@@ -418,9 +418,9 @@ def test_presets_of_train_and_test_must_agree(root, tmp_path):
     for part in ("train", "test"):
         shutil.rmtree(data / f"pre_extracted_{part}_data")
     outcome = run(data, tmp_path / "out", test="labelled.csv")
-    (refused,) = [entry for entry in outcome.not_run if entry.bad]
-    assert (refused.row.name, refused.part) == ("WavLM", "test")
-    assert 'preset is "reference", the model\'s "published"' in refused.why
+    (refusal,) = [entry for entry in outcome.not_run if entry.bad]
+    assert (refusal.row.name, refusal.part) == ("WavLM", "test")
+    assert 'preset is "reference", the model\'s "published"' in refusal.why
     assert names(outcome) == ["WavLM"] and not (tmp_path / "out" / "WavLM-aggregate" / "submission.zip").exists()
 
 
@@ -431,11 +431,11 @@ def test_presets_within_a_row_must_agree_where_there_is_a_choice(root, tmp_path,
     own(data, visual, "reference"), own(data, "wavlm", "published")
     shutil.rmtree(data / "pre_extracted_train_data")
     outcome = run(data, tmp_path / "out")
-    refused = [entry for entry in outcome.not_run if entry.bad]
-    assert ("VideoMAEv2 + WavLM" in [entry.row.name for entry in refused]) == (not fits)
+    refusals = [entry for entry in outcome.not_run if entry.bad]
+    assert ("VideoMAEv2 + WavLM" in [entry.row.name for entry in refusals]) == (not fits)
     assert ("ImageBind + WavLM" in names(outcome)) == fits
     if not fits:
-        assert '"reference" and "published"' in refused[0].why and str(data / "train" / "wavlm") in refused[0].why
+        assert '"reference" and "published"' in refusals[0].why and str(data / "train" / "wavlm") in refusals[0].why
 
 
 def test_our_own_folders_and_aggregated_files(root, tmp_path):
@@ -543,10 +543,10 @@ def test_changed_features_refuse_their_rows(root, tmp_path):
     run(data, tmp_path / "out")
     np.save(data / "pre_extracted_train_data" / "HiCMAE_train" / "clip00.npy", np.ones((3, 16), dtype=np.float32))
     outcome = run(data, tmp_path / "out")
-    (refused,) = [entry for entry in outcome.not_run if entry.bad]
+    (refusal,) = [entry for entry in outcome.not_run if entry.bad]
     assert (
-        refused.row.name == "HiCMAE"
-        and "trained on different features (source 1)" in refused.why
+        refusal.row.name == "HiCMAE"
+        and "trained on different features (source 1)" in refusal.why
         and len(outcome.results) == 3
     )
 

@@ -35,8 +35,8 @@ def contents(folder):
 
 
 def oof(folder):
-    with np.load(folder / "oof_logits.npz", allow_pickle=False) as saved:
-        return saved["logits"]
+    with np.load(folder / "oof_logits.npz", allow_pickle=False) as archive:
+        return archive["logits"]
 
 
 def baselines(*arguments):

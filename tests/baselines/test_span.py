@@ -45,9 +45,9 @@ def test_the_same_rows_and_seed_give_the_same_basis():
     )
 
 
-@pytest.mark.parametrize("n, dim, most", [(30, 29, 1024), (30, 8, 8), (1, 9, 8), (30, 200, 0)])
-def test_there_is_no_basis_that_would_gain_nothing(n, dim, most):
-    assert span_basis(rows(n, dim), most) is None
+@pytest.mark.parametrize("n, dim, limit", [(30, 29, 1024), (30, 8, 8), (1, 9, 8), (30, 200, 0)])
+def test_there_is_no_basis_that_would_gain_nothing(n, dim, limit):
+    assert span_basis(rows(n, dim), limit) is None
 
 
 def test_rows_of_zeros():

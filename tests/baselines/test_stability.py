@@ -23,42 +23,42 @@ def case(n=120, actors=8):
 
 def test_figures_of_folds_are_correct():
     probabilities, labels, folds, actors = case()
-    found = stability.measure(probabilities, labels, folds, actors, resamples=20)
+    measurement = stability.measure(probabilities, labels, folds, actors, resamples=20)
     best = fit_exact(probabilities, labels)
-    assert (found.pooled.thresholds, found.pooled.score) == (best.thresholds, best.score)
+    assert (measurement.pooled.thresholds, measurement.pooled.score) == (best.thresholds, best.score)
     for fold in range(4):
         own = count(
-            decode_thresholds(probabilities[folds == fold], found.folds[fold].thresholds), labels[folds == fold]
+            decode_thresholds(probabilities[folds == fold], measurement.folds[fold].thresholds), labels[folds == fold]
         ).score
-        assert own == pytest.approx(found.folds[fold].score) and own >= found.elsewhere[fold]
-    names = [row[0] for row in stability.table(found).rows]
+        assert own == pytest.approx(measurement.folds[fold].score) and own >= measurement.elsewhere[fold]
+    names = [row[0] for row in stability.table(measurement).rows]
     assert names == ["all clips", "fold 0", "fold 1", "fold 2", "fold 3", "resampled actors"]
 
 
 def test_resamples_are_of_whole_actors_and_repeatable():
     probabilities, labels, _, actors = case(actors=2)
-    drawn = stability.resample(probabilities, labels, actors, 60, seed=0)
-    assert np.array_equal(drawn, stability.resample(probabilities, labels, actors, 60, seed=0))
-    assert not np.array_equal(drawn, stability.resample(probabilities, labels, actors, 60, seed=1))
+    draws = stability.resample(probabilities, labels, actors, 60, seed=0)
+    assert np.array_equal(draws, stability.resample(probabilities, labels, actors, 60, seed=0))
+    assert not np.array_equal(draws, stability.resample(probabilities, labels, actors, 60, seed=1))
     # Of two actors there are but three draws: the one twice, the other twice, both.
-    own = {
+    expected = {
         tuple(fit_exact(probabilities[rows], labels[rows]).thresholds)
         for rows in (np.arange(0, 120, 2), np.arange(1, 120, 2), np.arange(120))
     }
-    assert {tuple(row) for row in drawn} == own and len(own) == 3
+    assert {tuple(row) for row in draws} == expected and len(expected) == 3
 
 
 def test_clips_without_blends():
     probabilities, _, folds, actors = case()
-    found = stability.measure(probabilities, np.arange(120) % 6, folds, actors, resamples=5)
-    assert (found.scores == found.scores[:, :1]).all() and set(found.elsewhere.values()) == {None}
-    assert stability.table(found).rows[1][-1] is None
+    measurement = stability.measure(probabilities, np.arange(120) % 6, folds, actors, resamples=5)
+    assert (measurement.scores == measurement.scores[:, :1]).all() and set(measurement.elsewhere.values()) == {None}
+    assert stability.table(measurement).rows[1][-1] is None
 
 
 def check_region(probabilities, labels):
     """Checks that a region reaches up to where more than NEAR is lost, and no farther."""
-    found = stability.region(probabilities, labels)
-    (alpha, beta), (low, high), (bottom, top), best = found
+    region = stability.region(probabilities, labels)
+    (alpha, beta), (low, high), (bottom, top), best = region
     assert low < alpha <= high or low == alpha == high == 0
     assert bottom <= beta < top
 
@@ -68,36 +68,36 @@ def check_region(probabilities, labels):
 
     ordered = np.sort(probabilities, axis=1)
     seconds, leads = {1.0, *ordered[:, -2]}, {0.0, *(ordered[:, -1] - ordered[:, -2])}
-    assert all(fine(its, beta) for its in (*seconds, high) if low < its <= high) and all(
-        fine(alpha, its) for its in leads | {bottom} if bottom <= its < top
+    assert all(fine(value, beta) for value in (*seconds, high) if low < value <= high) and all(
+        fine(alpha, value) for value in leads | {bottom} if bottom <= value < top
     )
     assert low == 0 or not fine(low, beta), "α in (low, high]"
     assert high == 1 or not fine(np.nextafter(high, 1), beta)
     assert top >= 1 or not fine(alpha, top), "β in [low, high)"
     assert bottom <= 0 or not fine(alpha, np.nextafter(bottom, -1))
-    return found
+    return region
 
 
 @given(cases(), cases(60))
-def test_a_region_reaches_to_where_more_than_that_is_lost(few, more):
-    check_region(*few)
-    check_region(*more)
+def test_a_region_reaches_to_where_more_than_that_is_lost(small, large):
+    check_region(*small)
+    check_region(*large)
 
 
 def test_a_region_of_many_clips_is_wider_than_the_plateau():
     probabilities, labels, *_ = case(n=1200)
-    found, plateau = check_region(probabilities, labels), fit_exact(probabilities, labels)
+    region, plateau = check_region(probabilities, labels), fit_exact(probabilities, labels)
     assert (
-        found.alpha[0] < plateau.alpha[0] < plateau.alpha[1] < found.alpha[1]
-        and found.beta[0] < plateau.beta[0] < plateau.beta[1] < found.beta[1]
+        region.alpha[0] < plateau.alpha[0] < plateau.alpha[1] < region.alpha[1]
+        and region.beta[0] < plateau.beta[0] < plateau.beta[1] < region.beta[1]
     )
 
 
 def test_a_region_by_hand():
     # Two blends with leads of 0.2 and 0.6, 50/50 both: β must reach 0.6, α must not pass 0.2.
     probabilities, labels = np.array([[0.6, 0.4, 0, 0, 0, 0], [0.8, 0.2, 0, 0, 0, 0]]), np.array([7, 7])
-    found = stability.region(probabilities, labels)
-    assert found.score == 1 and found.alpha == pytest.approx((0, 0.2)) and found.beta == pytest.approx((0.6, 1))
+    region = stability.region(probabilities, labels)
+    assert region.score == 1 and region.alpha == pytest.approx((0, 0.2)) and region.beta == pytest.approx((0.6, 1))
 
 
 def test_an_interval_never_shows_equal_ends():
@@ -113,6 +113,6 @@ def test_real_logits_have_a_region_that_can_be_seen(shared):
     probabilities = softmax(
         read_scores(shared / "blemore-real" / "hicmae" / "e100_ce_train_oof_logits.csv", dataset.ids).X
     )
-    plateau, found = fit_exact(probabilities, dataset.labels), stability.region(probabilities, dataset.labels)
+    plateau, region = fit_exact(probabilities, dataset.labels), stability.region(probabilities, dataset.labels)
     assert plateau.alpha[1] - plateau.alpha[0] < 0.001  # which no figure shows
-    assert found.alpha[1] - found.alpha[0] > 0.05 and found.beta[1] - found.beta[0] > 0.05
+    assert region.alpha[1] - region.alpha[0] > 0.05 and region.beta[1] - region.beta[0] > 0.05

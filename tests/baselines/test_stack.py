@@ -122,14 +122,14 @@ def test_a_fold_s_out_of_fold_logits_are_those_of_a_model_trained_by_the_loop(ti
     logits = cross_validate(tiny.dataset, features, recipe, [head], [0, 7]).logits[0]
     for fold in (0, 1, 2):
         inside = tiny.dataset.folds == fold
-        seen = ~inside[features.owner]
-        scaler = fit_scaler(features.X[seen])
-        X, targets = scaler(features.X[seen]), tiny.dataset.targets[features.owner[seen]]
-        owner = np.searchsorted(np.flatnonzero(inside), features.owner[~seen])
+        train_rows = ~inside[features.owner]
+        scaler = fit_scaler(features.X[train_rows])
+        X, targets = scaler(features.X[train_rows]), tiny.dataset.targets[features.owner[train_rows]]
+        owner = np.searchsorted(np.flatnonzero(inside), features.owner[~train_rows])
         for s, seed in enumerate((0, 7)):
             for epochs in (1, 3):
                 model = fit_model(X, targets, head, recipe, epochs, fold_seed(seed, fold))
-                expected = clip_logits(model, scaler(features.X[~seen]), owner, inside.sum())
+                expected = clip_logits(model, scaler(features.X[~train_rows]), owner, inside.sum())
                 assert logits[s, epochs - 1, inside] == pytest.approx(expected, abs=1e-5)
 
 

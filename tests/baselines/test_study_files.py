@@ -25,13 +25,13 @@ def study():
 
 def test_a_study_is_read_back_completely(study, tmp_path):
     study_files.write(study, tmp_path / "out")
-    found = study_files.read(tmp_path / "out" / "identity.json")
+    result = study_files.read(tmp_path / "out" / "identity.json")
     # Files hold the signature, too; all else is as it was.
-    assert found == study._replace(figures={"gap": sign(small_picture(), study.signature)})
-    cells = [cell for table in found.tables.values() for row in table.rows for cell in row]
+    assert result == study._replace(figures={"gap": sign(small_picture(), study.signature)})
+    cells = [cell for table in result.tables.values() for row in table.rows for cell in row]
     assert [type(cell) for cell in cells[:4]] == [str, int, float, type(None)]
-    assert type(found.tables["numbers"].rows[0][1]) is float  # 1.0 stays a fraction
-    assert found.fields == {"a": "1", "b": "2:3"}
+    assert type(result.tables["numbers"].rows[0][1]) is float  # 1.0 stays a fraction
+    assert result.fields == {"a": "1", "b": "2:3"}
 
 
 def test_values_keep_their_place_in_the_json(study, tmp_path):

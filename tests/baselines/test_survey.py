@@ -20,16 +20,16 @@ TAKES = [take for actor in (0, 1) for take in [take for take in TRAIN if take.ac
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def demo_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "plan", lambda: (TAKES, TEST[:2]))
         return demo.make_demo(tmp_path_factory.mktemp("demo"), workers=1).train.parent
 
 
 @pytest.fixture
-def data(made, tmp_path):
+def data(demo_folder, tmp_path):
     """A copy to be damaged. `clip`: the path of a train clip in the middle of the table."""
-    folder = shutil.copytree(made, tmp_path / "data")
+    folder = shutil.copytree(demo_folder, tmp_path / "data")
     return SimpleNamespace(
         folder=folder, clip=folder / "train" / f"{TAKES[2].name}.mov", ids=[take.name for take in TAKES]
     )
@@ -39,34 +39,38 @@ def check(folder, *options):
     return CliRunner().invoke(cli.main, ["data", "check", str(folder), *map(str, options)])
 
 
-def rows(found, title):
+def rows(inspection, title):
     """The rows of a table, as dicts."""
-    table = next(table for table in found.tables if table.title.startswith(title))
+    table = next(table for table in inspection.tables if table.title.startswith(title))
     return [dict(zip(table.columns, row)) for row in table.rows]
 
 
 # ------------------------------------------------------------------------------------- the demo
 
 
-def test_a_complete_demo_is_checked_against_its_own_tables(made):
-    said = check(made)
-    assert said.exit_code == 0
-    assert "compared only with its own tables" in said.stdout and said.stdout.endswith("Nothing is missing or wrong.\n")
-    assert "expected  " not in said.stdout
-    found = survey.survey(made)
+def test_a_complete_demo_is_checked_against_its_own_tables(demo_folder):
+    result = check(demo_folder)
+    assert result.exit_code == 0
+    assert "compared only with its own tables" in result.stdout and result.stdout.endswith(
+        "Nothing is missing or wrong.\n"
+    )
+    assert "expected  " not in result.stdout
+    inspection = survey.survey(demo_folder)
     assert [
         (row["partition"], row["in metadata"], row["videos"], row["missing"], row["unreadable"])
-        for row in rows(found, "Clips")
+        for row in rows(inspection, "Clips")
     ] == [("train", 6, 6, 0, 0), ("test", 2, 2, 0, 0)]
-    assert [(row["fold"], row["clips"], row["actors"]) for row in rows(found, "Train by fold")] == [
+    assert [(row["fold"], row["clips"], row["actors"]) for row in rows(inspection, "Train by fold")] == [
         ("0", 3, 1),
         ("1", 3, 1),
         ("all", 6, 2),
     ]
-    assert sum(row["clips"] for row in rows(found, "Train by label")) == 6
-    with av.open(str(made / "test" / "test_0001.mov")) as container:
+    assert sum(row["clips"] for row in rows(inspection, "Train by label")) == 6
+    with av.open(str(demo_folder / "test" / "test_0001.mov")) as container:
         frames = sum(1 for _ in container.decode(video=0))
-    assert found.seconds["test_0001"] == pytest.approx(frames / demo.FPS, abs=0.1)  # the sound may last a little longer
+    assert inspection.seconds["test_0001"] == pytest.approx(
+        frames / demo.FPS, abs=0.1
+    )  # the sound may last a little longer
 
 
 def truncate(data):
@@ -107,15 +111,15 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize(("damage", "code", "told"), DAMAGES.values(), ids=DAMAGES)
-def test_each_damage_is_reported_and_nothing_else(data, damage, code, told):
+@pytest.mark.parametrize(("damage", "code", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_each_damage_is_reported_and_nothing_else(data, damage, code, message):
     damage(data)
-    found = survey.survey(data.folder)
-    assert [problem.code for problem in found.problems] == [code]
-    said = check(data.folder)
-    assert said.exit_code == 1
-    assert told in said.stdout.partition("What is wrong\n")[2]
-    assert "Everything" not in said.stdout
+    inspection = survey.survey(data.folder)
+    assert [problem.code for problem in inspection.problems] == [code]
+    result = check(data.folder)
+    assert result.exit_code == 1
+    assert message in result.stdout.partition("What is wrong\n")[2]
+    assert "Everything" not in result.stdout
 
 
 def test_all_damage_is_reported_at_once(data):
@@ -140,11 +144,11 @@ def test_archivers_shadow_files_are_not_clips(data):
     assert not survey.survey(data.folder).problems
 
 
-@pytest.mark.parametrize(("charset", "told"), [("utf-8", "クリップ"), ("latin-1", r"\u30af\u30ea\u30c3\u30d7")])
-def test_any_terminal_can_show_any_name(data, charset, told):
+@pytest.mark.parametrize(("charset", "name"), [("utf-8", "クリップ"), ("latin-1", r"\u30af\u30ea\u30c3\u30d7")])
+def test_any_terminal_can_show_any_name(data, charset, name):
     shutil.copy(data.clip, data.folder / "train" / "クリップ.mov")
-    said = CliRunner(charset=charset).invoke(cli.main, ["data", "check", str(data.folder)])
-    assert said.exit_code == 1 and f"belong to no clip in the metadata: {told}\n" in said.stdout
+    result = CliRunner(charset=charset).invoke(cli.main, ["data", "check", str(data.folder)])
+    assert result.exit_code == 1 and f"belong to no clip in the metadata: {name}\n" in result.stdout
 
 
 @pytest.mark.parametrize("name", ["empty", "nowhere"])
@@ -152,11 +156,11 @@ def test_folders_without_train_metadata(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileError):
         survey.survey(tmp_path / name)
-    said = check(tmp_path / name)
-    assert (said.exit_code, said.stdout) == (
+    result = check(tmp_path / name)
+    assert (result.exit_code, result.stdout) == (
         3,
         "",
-    ) and "Give the folder that the dataset was unpacked into" in said.stderr
+    ) and "Give the folder that the dataset was unpacked into" in result.stderr
 
 
 # ------------------------------------------------------------------------------------- features
@@ -176,9 +180,9 @@ def test_whole_features(data, features):
     (features.parent / "ImageBind_static_features.npz").write_bytes(
         npz_bytes(X=np.zeros((6, 7)), filenames=np.array(data.ids))
     )
-    found = survey.survey(data.folder)
-    assert not found.problems
-    npz, folder = rows(found, "Pre")
+    inspection = survey.survey(data.folder)
+    assert not inspection.problems
+    npz, folder = rows(inspection, "Pre")
     assert folder == {
         "encoder": "WavLM_large",
         "partition": "train",
@@ -231,27 +235,27 @@ FEATURE_DAMAGES = {
 }
 
 
-@pytest.mark.parametrize(("damage", "code", "told"), FEATURE_DAMAGES.values(), ids=FEATURE_DAMAGES)
-def test_each_damage_of_features_is_reported(data, features, damage, code, told):
+@pytest.mark.parametrize(("damage", "code", "message"), FEATURE_DAMAGES.values(), ids=FEATURE_DAMAGES)
+def test_each_damage_of_features_is_reported(data, features, damage, code, message):
     damage(features, data.ids[2])
-    found = survey.survey(data.folder)
-    assert [problem.code for problem in found.problems] == [code]
-    said = check(data.folder)
-    assert said.exit_code == 1 and told in said.stdout
+    inspection = survey.survey(data.folder)
+    assert [problem.code for problem in inspection.problems] == [code]
+    result = check(data.folder)
+    assert result.exit_code == 1 and message in result.stdout
 
 
 def test_an_aggregated_file_that_cannot_be_read(data):
     (data.folder / "CLIP_static_features.npz").write_bytes(b"PK")
-    found = survey.survey(data.folder)
-    assert {problem.code for problem in found.problems} == {"missing-clips", "bad-feature-file"}
-    assert rows(found, "Pre")[0]["columns"] is None
+    inspection = survey.survey(data.folder)
+    assert {problem.code for problem in inspection.problems} == {"missing-clips", "bad-feature-file"}
+    assert rows(inspection, "Pre")[0]["columns"] is None
 
 
 # ----------------------------------------------------------------------------- the challenge's counts
 
 
 @pytest.fixture
-def real(shared, made, tmp_path, monkeypatch):
+def real(shared, demo_folder, tmp_path, monkeypatch):
     """The real metadata with the demo's clips instead of the videos, whose headers are not read."""
     monkeypatch.setattr(survey.Clip, "probe", lambda clip: 1.5)
     folder = tmp_path / "real"
@@ -270,16 +274,16 @@ def test_expected_counts_are_of_one_dataset():
 
 
 def test_the_real_lists_are_as_expected(real):
-    found = survey.survey(real)
-    assert not found.problems and not found.demo
-    assert [(row["expected"], row["in metadata"], row["videos"]) for row in rows(found, "Clips")] == [
+    inspection = survey.survey(real)
+    assert not inspection.problems and not inspection.demo
+    assert [(row["expected"], row["in metadata"], row["videos"]) for row in rows(inspection, "Clips")] == [
         (2456, 2456, 2456),
         (594, 594, 594),
     ]
-    *folds, total = rows(found, "Train by fold")
+    *folds, total = rows(inspection, "Train by fold")
     assert [row["clips"] for row in folds] == [522, 486, 468, 472, 508]
     assert (total["singles"], total["blends"], total["actors"]) == (1130, 1326, 47)
-    assert all(row["expected"] == row["clips"] for row in rows(found, "Train by label"))
+    assert all(row["expected"] == row["clips"] for row in rows(inspection, "Train by label"))
     assert check(real).exit_code == 0
 
 
@@ -305,11 +309,11 @@ def test_the_first_release_lacks_test(real):
 
 def test_without_its_marker_the_demo_is_not_recognised(data):
     (data.folder / demo.MARKER).unlink()
-    said = check(data.folder)
+    result = check(data.folder)
     assert (
-        said.exit_code == 1
-        and "compared with the counts of the challenge's dataset" in said.stdout
-        and "6 clips, not 2,456" in said.stdout
+        result.exit_code == 1
+        and "compared with the counts of the challenge's dataset" in result.stdout
+        and "6 clips, not 2,456" in result.stdout
     )
 
 
@@ -317,15 +321,15 @@ def test_without_its_marker_the_demo_is_not_recognised(data):
 
 
 def test_figures(data, tmp_path):
-    said = check(data.folder, "--figures", tmp_path / "figures")
-    assert said.exit_code == 0
+    result = check(data.folder, "--figures", tmp_path / "figures")
+    assert result.exit_code == 0
     signature = (tmp_path / "figures" / "signature.txt").read_text().strip()
     assert signature.startswith("clips:") and "|durations:" in signature
     for name in ("durations", "labels"):
         for form, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
             content = (tmp_path / "figures" / f"{name}.{form}").read_bytes()
             assert content.startswith(start) and signature.encode() in content
-            assert f"{name}.{form} drawn" in said.stderr
+            assert f"{name}.{form} drawn" in result.stderr
 
 
 def test_no_durations_without_videos(data, tmp_path):

@@ -21,7 +21,7 @@ IDS = template.OFFICIAL_IDS
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def output(tmp_path_factory):
     out = tmp_path_factory.mktemp("template")
     result = CliRunner().invoke(cli.main, ["template", "--out", str(out)])
     assert result.exit_code == 0, result.output
@@ -32,13 +32,13 @@ def written(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["submission_template.json", "README.md"])
-def test_the_committed_files_are_those_that_the_command_writes(written, name):
-    assert (FOLDER / name).read_bytes() == (written / name).read_bytes()
+def test_the_committed_files_are_those_that_the_command_writes(output, name):
+    assert (FOLDER / name).read_bytes() == (output / name).read_bytes()
 
 
-def test_the_zip_has_the_layout_that_the_platform_takes(written):
+def test_the_zip_has_the_layout_that_the_platform_takes(output):
     # Not compared byte by byte with the committed one, because another zlib may compress differently.
-    for folder in (FOLDER, written):
+    for folder in (FOLDER, output):
         with zipfile.ZipFile(folder / "submission_template.zip") as archive:
             assert archive.namelist() == ["submission_template.json"]
             assert archive.read("submission_template.json") == (FOLDER / "submission_template.json").read_bytes()

@@ -48,8 +48,8 @@ def contents(folder):
 
 
 def oof(folder):
-    with np.load(folder / "oof_logits.npz", allow_pickle=False) as saved:
-        return {name: saved[name] for name in saved}
+    with np.load(folder / "oof_logits.npz", allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive}
 
 
 FILES = {
@@ -115,13 +115,13 @@ def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, t
     inputs = []
     monkeypatch.setattr(train, "fit_exact", lambda p, labels: inputs.append(p) or decode.fit_exact(p, labels))
     metrics = run(tiny, tmp_path / "run")
-    out, saved = tmp_path / "run", oof(tmp_path / "run")
-    assert saved["logits"].shape == (4, 36, 6) and saved["logits"].dtype == np.float32
-    assert saved["filenames"].tolist() == tiny.dataset.ids and (saved["folds"] == tiny.dataset.folds).all()
+    out, arrays = tmp_path / "run", oof(tmp_path / "run")
+    assert arrays["logits"].shape == (4, 36, 6) and arrays["logits"].dtype == np.float32
+    assert arrays["filenames"].tolist() == tiny.dataset.ids and (arrays["folds"] == tiny.dataset.folds).all()
     assert json.loads((out / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
 
     # The final model trains for 4 epochs, so its nested account, thresholds and score table are those of epoch 4.
-    probabilities = decode.softmax(saved["logits"])
+    probabilities = decode.softmax(arrays["logits"])
     last = decode.figures(probabilities[3:], tiny.dataset.labels, tiny.dataset.folds)["nested"]
     ci = metrics["nested"].pop("ci")
     assert metrics["nested"] == {**last, "folds": [{**fold, "epoch": 4} for fold in last["folds"]]}
@@ -134,13 +134,13 @@ def test_the_artefact_is_complete_and_its_figures_follow_from_the_logits(tiny, t
     assert (metrics["final"]["alpha"], metrics["final"]["beta"], metrics["final"]["epochs"]) == (*thresholds, 4)
     from blemore_baselines.features import read_scores
 
-    assert np.float32(read_scores(out, tiny.dataset.ids).X).tolist() == saved["logits"][3].tolist()
+    assert np.float32(read_scores(out, tiny.dataset.ids).X).tolist() == arrays["logits"][3].tolist()
     check_model(out, thresholds, quick)
     scaler = fit_scaler(tiny.read(tiny.sound).X)  # of all of train
     tensors = load_file(out / "model.safetensors")
     assert set(tensors) == {"head.weight", "head.bias", "scaler.mean", "scaler.scale"}
     assert (tensors["scaler.mean"] == scaler.mean).all() and (tensors["scaler.scale"] == scaler.scale).all()
-    check_curves(out, tiny.dataset, saved["logits"])
+    check_curves(out, tiny.dataset, arrays["logits"])
     assert len((out / "folds.csv").read_text().splitlines()) == 1 + 2 * 3
 
 
@@ -390,9 +390,11 @@ def test_a_clip_s_logits_are_the_mean_over_its_rows():
     head = build_head("linear", 2, seed=0)
     X = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
     owner = np.array([2, 0, 2, 1, 2])  # in no particular order
-    each = head(torch.from_numpy(X)).detach().numpy()
+    row_logits = head(torch.from_numpy(X)).detach().numpy()
     logits = clip_logits(head, X, owner, 3)
-    assert logits == pytest.approx(np.stack([each[1], each[3], each[[0, 2, 4]].mean(axis=0)]), abs=1e-6)
+    assert logits == pytest.approx(
+        np.stack([row_logits[1], row_logits[3], row_logits[[0, 2, 4]].mean(axis=0)]), abs=1e-6
+    )
 
 
 def test_rows_of_a_held_out_clip_train_nothing(tiny, tmp_path, monkeypatch):
@@ -569,13 +571,13 @@ def test_a_run_with_another_config_is_refused(tiny, tmp_path, finished, change, 
     if not finished:
         (tmp_path / "run" / "metrics.json").unlink()
     before = contents(tmp_path / "run")
-    with pytest.raises(ValidationError) as refused:
+    with pytest.raises(ValidationError) as error:
         run(tiny, tmp_path / "run", **change)
-    messages = [problem.message.removeprefix("the folder holds a run with ") for problem in refused.value.problems]
+    messages = [problem.message.removeprefix("the folder holds a run with ") for problem in error.value.problems]
     assert messages[0] == message and (len(messages) == 1 or "method" in change), (
         messages
     )  # rows that are not aggregated are others, too
-    assert "Choose another --out" in str(refused.value)
+    assert "Choose another --out" in str(error.value)
     assert contents(tmp_path / "run") == before
 
 

@@ -265,7 +265,7 @@ def test_memory_does_not_grow_with_the_length_of_a_clip(name, checkpoints, small
     """Frames are freed as they are read: few are alive at any time."""
     encoder = create(name, "reference", weights=checkpoints[name])
     encoder.load()
-    alive, most = 0, 0
+    alive, peak = 0, 0
 
     class Frame(np.ndarray):
         def __del__(self):
@@ -274,14 +274,14 @@ def test_memory_does_not_grow_with_the_length_of_a_clip(name, checkpoints, small
 
     class Counted(ArrayClip):
         def timed_frames(self):
-            nonlocal alive, most
+            nonlocal alive, peak
             for frame in noise(100, 40, 40):
                 alive += 1
-                most = max(most, alive)
+                peak = max(peak, alive)
                 yield 0.0, frame.copy().view(Frame)
 
     encoder.encode(Counted())
-    assert most <= 4
+    assert peak <= 4
 
 
 def test_bf16_is_near(checkpoints):
@@ -574,9 +574,9 @@ def test_loads_once_and_is_sent_unloaded(checkpoints):
     model = encoder.model
     encoder.encode(ArrayClip(noise(3)))
     assert encoder.model is model
-    sent = bytes(ForkingPickler.dumps(encoder))
-    assert len(sent) < 10_000
-    assert np.array_equal(ForkingPickler.loads(sent).encode(ArrayClip(noise(3))), rows)
+    payload = bytes(ForkingPickler.dumps(encoder))
+    assert len(payload) < 10_000
+    assert np.array_equal(ForkingPickler.loads(payload).encode(ArrayClip(noise(3))), rows)
 
 
 # ------------------------------------------------------------------------------- any model of transformers

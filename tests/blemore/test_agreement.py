@@ -43,14 +43,19 @@ def test_a_table_by_hand():
 
 def test_the_naive_scorer_gives_that_table_too():
     for clip, _, _, *expected in TABLE:
-        found = naive.clip_outcome(PREDICTED[clip], TRUTH[clip])
-        assert [value if value is None else int(value) for value in found] == expected, clip
+        result = naive.clip_outcome(PREDICTED[clip], TRUTH[clip])
+        assert [value if value is None else int(value) for value in result] == expected, clip
     assert naive.scores(PREDICTED, TRUTH) == (Fraction(5, 9), Fraction(2, 6), Fraction(2, 6))
 
 
 def test_without_blends_salience_is_undefined_rather_than_zero():
-    found = evaluate(mapping({"a": "ang 50 sad 50"}), mapping({"a": "ang 100"})).counts
-    assert (found.acc_presence, found.acc_salience, found.acc_salience_exact, found.score) == (0.0, None, None, None)
+    counts = evaluate(mapping({"a": "ang 50 sad 50"}), mapping({"a": "ang 100"})).counts
+    assert (counts.acc_presence, counts.acc_salience, counts.acc_salience_exact, counts.score) == (
+        0.0,
+        None,
+        None,
+        None,
+    )
     assert Counts().acc_presence is None
 
 
@@ -75,10 +80,10 @@ def near(rng, truth):
     """A prediction that often has something in common with the truth, which two random labels seldom have."""
     if rng.random() < 0.5:
         return random_entry(rng, canonical=False)
-    drawn = random_entry(rng, canonical=False)
+    prediction = random_entry(rng, canonical=False)
     return (
-        [{**part, "emotion": true["emotion"]} for part, true in zip(drawn, truth)]
-        if len(drawn) == len(truth)
+        [{**part, "emotion": true["emotion"]} for part, true in zip(prediction, truth)]
+        if len(prediction) == len(truth)
         else truth[::-1]
     )
 
@@ -89,10 +94,10 @@ def test_twenty_thousand_random_pairs():
     predictions = {clip: near(rng, truth) for clip, truth in labels.items()}
     report = evaluate(predictions, labels)
     for clip, truth in labels.items():
-        found = outcome(report.predictions[clip], report.labels[clip])
+        result = outcome(report.predictions[clip], report.labels[clip])
         right_set, relation, exact = naive.clip_outcome(predictions[clip], truth)
         expected = Counts(1, right_set) if relation is None else Counts(1, right_set, 1, relation, exact)
-        assert found == expected, (predictions[clip], truth)
+        assert result == expected, (predictions[clip], truth)
     presence, salience, exact = naive.scores(predictions, labels)
     figures = to_dict(report)
     assert figures["acc_presence"] == float(presence) and 0.2 < presence < 0.8  # neither trivially right nor wrong
@@ -103,9 +108,9 @@ def test_twenty_thousand_random_pairs():
 
 def test_every_pair_of_the_36_labels():
     for predicted, truth in itertools.product(LABELS, LABELS):
-        found = outcome(to_prediction(list(zip(*predicted))), truth)
+        result = outcome(to_prediction(list(zip(*predicted))), truth)
         right_set, relation, exact = naive.clip_outcome(to_entry(predicted), to_entry(truth))
-        assert found == (Counts(1, right_set) if relation is None else Counts(1, right_set, 1, relation, exact)), (
+        assert result == (Counts(1, right_set) if relation is None else Counts(1, right_set, 1, relation, exact)), (
             predicted,
             truth,
         )
@@ -177,8 +182,8 @@ def valid_entry(draw, truth):
     """A valid entry, often of the truth's own emotions."""
     if draw(st.integers(0, 3)) == 0:
         return [{"emotion": draw(st.sampled_from(EMOTIONS)), "salience": draw(st.sampled_from([99.99, 100, 100.01]))}]
-    drawn = draw(st.lists(st.sampled_from(BLENDABLE), min_size=2, max_size=2, unique=True))
-    first, second = truth.emotions if truth.is_blend and draw(st.booleans()) else drawn
+    emotions = draw(st.lists(st.sampled_from(BLENDABLE), min_size=2, max_size=2, unique=True))
+    first, second = truth.emotions if truth.is_blend and draw(st.booleans()) else emotions
     share = draw(
         st.sampled_from([value for value in EDGES if 0.02 <= value <= 99.97])
         | st.decimals("0.02", "99.97", places=2).map(float)

@@ -27,12 +27,12 @@ finally:
 
 def listing(entries):
     """A zip that lists many files and holds none."""
-    one = [
+    records = [
         struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 3, 20, 0, 0, 0, 0, 0x21, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0)
         + b"%07d" % k
         for k in range(entries)
     ]
-    raw = b"".join(one)
+    raw = b"".join(records)
     end64 = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, entries, entries, len(raw), 0) + struct.pack(
         "<4sLQL", b"PK\x06\x07", 0, len(raw), 1
     )
@@ -81,14 +81,17 @@ def test_bombs_are_refused_quickly_in_little_memory(tmp_path, make, words):
     (tmp_path / "s.zip").write_bytes(make())
     cost = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = cost.ru_utime + cost.ru_stime
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", RUN, "--check", tmp_path / "s.zip"], capture_output=True, text=True, timeout=60
     )
     cost = resource.getrusage(resource.RUSAGE_CHILDREN)
-    *messages, kilobytes = done.stderr.strip().splitlines()
+    *messages, kilobytes = result.stderr.strip().splitlines()
     assert (
-        done.returncode == 1 and done.stdout == "" and words in "\n".join(messages) and "Traceback" not in done.stderr
-    ), done.stderr
+        result.returncode == 1
+        and result.stdout == ""
+        and words in "\n".join(messages)
+        and "Traceback" not in result.stderr
+    ), result.stderr
     assert cost.ru_utime + cost.ru_stime - start < 2  # processor time, since the machine may be busy
     assert int(kilobytes) < 200 * 1024
 

@@ -88,9 +88,9 @@ def test_the_exact_figure_is_shown_only_where_it_can_differ(folder):
 
 def test_json(folder):
     result = run("preds.json", "labels.json", "--json")
-    found = json.loads(result.stdout)
+    data = json.loads(result.stdout)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert list(found) == [
+    assert list(data) == [
         "acc_presence",
         "acc_salience",
         "acc_salience_exact",
@@ -100,8 +100,8 @@ def test_json(folder):
         "subset",
         "signature",
     ]
-    assert [found[key] for key in list(found)[:7]] == [3 / 7, 1 / 4, 0.0, (3 / 7 + 1 / 4) / 2, 7, 4, "all"]
-    assert found["signature"].endswith(f"|version:{VERSION}")
+    assert [data[key] for key in list(data)[:7]] == [3 / 7, 1 / 4, 0.0, (3 / 7 + 1 / 4) / 2, 7, 4, "all"]
+    assert data["signature"].endswith(f"|version:{VERSION}")
 
 
 def test_a_zip_gives_the_same(folder):
@@ -112,14 +112,14 @@ def test_a_zip_gives_the_same(folder):
 def test_a_reference_without_blends(folder):
     for name in ("preds.json", "labels.json"):
         (folder / name).write_text(json.dumps(mapping({"a": "sad 100"})))
-    found = json.loads(run("preds.json", "labels.json", "--json").stdout)
-    assert (found["acc_presence"], found["acc_salience"], found["acc_salience_exact"], found["score"]) == (
+    data = json.loads(run("preds.json", "labels.json", "--json").stdout)
+    assert (data["acc_presence"], data["acc_salience"], data["acc_salience_exact"], data["score"]) == (
         1.0,
         None,
         None,
         None,
     )
-    assert "no blend" in found["reason"]
+    assert "no blend" in data["reason"]
     result = run("preds.json", "labels.json")
     assert result.exit_code == 0 and "no blend" in result.stdout and "None" not in result.stdout
 
@@ -128,10 +128,8 @@ def test_folds(folder):
     header = "filename,emotion_1,emotion_2,emotion_1_salience,emotion_2_salience,fold"
     (folder / "m.csv").write_text(f"{header}\na,ang,hap,70,30,0\nb,sad,,,,0\nc,sad,,,,1\nd,fea,sad,50,50,2\n")
     (folder / "p.json").write_text(json.dumps(mapping({"a": "ang 80 hap 20", "b": "sad 100"})))
-    found = json.loads(run("p.json", "m.csv", "--fold", 0, "--json").stdout)
-    assert (found["n"], found["score"], found["subset"]) == (2, 1.0, "fold 0") and "|subset:fold 0|" in found[
-        "signature"
-    ]
+    data = json.loads(run("p.json", "m.csv", "--fold", 0, "--json").stdout)
+    assert (data["n"], data["score"], data["subset"]) == (2, 1.0, "fold 0") and "|subset:fold 0|" in data["signature"]
     result = run("p.json", "m.csv", "--fold", 0)
     assert "Scored only on fold 0." in result.stdout
     assert run("p.json", "m.csv").exit_code == 1  # two clips are missing
@@ -151,9 +149,9 @@ def test_the_real_folds(folder, shared):
     for fold in range(5):
         clips = {clip: to_entry(label) for clip, label in reference.labels.items() if reference.folds[clip] == fold}
         (folder / "fold.json").write_text(json.dumps(clips))
-        found = json.loads(run("fold.json", metadata, "--fold", fold, "--json").stdout)
-        assert found["score"] == 1.0
-        sizes.append(found["n"])
+        data = json.loads(run("fold.json", metadata, "--fold", fold, "--json").stdout)
+        assert data["score"] == 1.0
+        sizes.append(data["n"])
     assert sizes == [522, 486, 468, 472, 508]
 
 
@@ -170,11 +168,11 @@ def test_per_clip(folder):
 
 
 @pytest.mark.parametrize(
-    "truth, found",
+    "truth, prediction",
     [(("ang",), ("hap", "sad")), (("hap", "sad"), ("ang",)), (("neu",), ("fea",)), (("ang", "hap"), ("ang", "sad"))],
 )
-def test_a_wrong_set_neither_contains_nor_is_contained_in_the_truth(truth, found):
-    labels = [Label(emotions, (100,) if len(emotions) == 1 else (50, 50)) for emotions in (found, truth)]
+def test_a_wrong_set_neither_contains_nor_is_contained_in_the_truth(truth, prediction):
+    labels = [Label(emotions, (100,) if len(emotions) == 1 else (50, 50)) for emotions in (prediction, truth)]
     assert error_kind(*labels) == "wrong set"
 
 
@@ -356,9 +354,9 @@ def test_exit_codes(folder, arguments, code, words):
     assert (result.exit_code, result.stdout) == (code, "") and words in result.stderr
     if code != 2:  # with --json, problems are results: one object on stdout, with the same exit code
         result = run(*arguments, "--json")
-        found = json.loads(result.stdout)
-        assert (result.exit_code, found["valid"], result.stderr) == (code, False, "")
-        assert set(found["problems"][0]) == {"code", "where", "message", "clip", "hint"}
+        data = json.loads(result.stdout)
+        assert (result.exit_code, data["valid"], result.stderr) == (code, False, "")
+        assert set(data["problems"][0]) == {"code", "where", "message", "clip", "hint"}
 
 
 def test_help_and_version():
@@ -430,9 +428,9 @@ def test_any_terminal_can_show_the_results(folder, encoding):
         (["--check", "bad.zip"], 1),
         (["--check", "bad.zip", "--json"], 1),
     ]:
-        done = process(*arguments, PYTHONIOENCODING=encoding)
-        assert done.returncode == code and b"Traceback" not in done.stderr, done.stderr
-        assert b"\x1b" not in done.stdout + done.stderr
+        result = process(*arguments, PYTHONIOENCODING=encoding)
+        assert result.returncode == code and b"Traceback" not in result.stderr, result.stderr
+        assert b"\x1b" not in result.stdout + result.stderr
 
 
 def test_a_file_name_that_is_not_unicode(folder):
@@ -447,10 +445,12 @@ def test_a_file_name_that_is_not_unicode(folder):
         (["preds.json", name], 4),
         ([name + "x", "labels.json"], 3),
     ]:
-        done = process(*arguments)
+        result = process(*arguments)
         assert (
-            done.returncode == code and b"Traceback" not in done.stderr and b"\x1b" not in done.stdout + done.stderr
-        ), done.stderr
+            result.returncode == code
+            and b"Traceback" not in result.stderr
+            and b"\x1b" not in result.stdout + result.stderr
+        ), result.stderr
 
 
 def test_starting_the_command_imports_no_heavy_package():
@@ -468,6 +468,6 @@ def test_the_installed_command(folder):
     script = os.path.join(os.path.dirname(sys.executable), "blemore-score")
     if not os.path.exists(script):
         pytest.skip("the project's commands are not installed beside this Python")
-    done = subprocess.run([script, "preds.json", "labels.json"], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout == run("preds.json", "labels.json").stdout and done.stderr == ""
+    result = subprocess.run([script, "preds.json", "labels.json"], capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout == run("preds.json", "labels.json").stdout and result.stderr == ""
     assert subprocess.run([script, "preds.json"], capture_output=True).returncode == 2

@@ -92,11 +92,13 @@ def test_against_another(folder):
 def test_against_several(folder):
     """All are shown, and p is corrected over the comparisons of each figure."""
     data, text = against("other.json", "third.json")
-    assert [one["name"] for one in data["against"]] == ["other.json", "third.json"]
+    assert [comparison["name"] for comparison in data["against"]] == ["other.json", "third.json"]
     for figure in FIGURES:
-        found = [one["differences"][figure] for one in data["against"]]
-        assert [one["p_holm"] for one in found] == holm([one["p"] for one in found])
-    hashes = ",".join(one["preds"] for one in data["against"])
+        differences = [comparison["differences"][figure] for comparison in data["against"]]
+        assert [difference["p_holm"] for difference in differences] == holm(
+            [difference["p"] for difference in differences]
+        )
+    hashes = ",".join(comparison["preds"] for comparison in data["against"])
     assert f"|against:{hashes}|method:jackknife-t|level:0.95|actors:3|p_holm:2 a figure|version:" in data["signature"]
     assert all(f"Difference from {name}.json, paired" in text for name in ("other", "third"))
     assert "Holm p" in text and "2 comparisons of each figure" in text and data["signature"] in text

@@ -61,7 +61,7 @@ class Platform:
         (self.res / name).parent.mkdir(parents=True, exist_ok=True)
         (self.res / name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
-    def run(self, *more):
+    def run(self, *options):
         return main(
             [
                 "--input",
@@ -70,7 +70,7 @@ class Platform:
                 str(self.out),
                 "--worker-labels",
                 str(self.root / "worker.json"),
-                *more,
+                *options,
             ]
         )
 
@@ -301,23 +301,23 @@ def test_older_pythons_can_read_score_py():
 
 @pytest.mark.parametrize("version", ["3.6", "3.7", "3.8"])
 def test_an_older_python_gets_one_clear_line(version, tmp_path):
-    found = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python"))
-    if not found:
+    pythons = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python"))
+    if not pythons:
         pytest.skip(f"no Python {version} on this machine")
-    done = subprocess.run(
-        [found[0], "-S", "-E", ROOT / "scoring_program/score.py", "--input", tmp_path, "--output", tmp_path],
+    result = subprocess.run(
+        [pythons[0], "-S", "-E", ROOT / "scoring_program/score.py", "--input", tmp_path, "--output", tmp_path],
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 4 and done.stdout == "" and not list(tmp_path.iterdir())
-    assert done.stderr.count("\n") == 1 and "3.9" in done.stderr and "py312" in done.stderr
+    assert result.returncode == 4 and result.stdout == "" and not list(tmp_path.iterdir())
+    assert result.stderr.count("\n") == 1 and "3.9" in result.stderr and "py312" in result.stderr
 
 
 def test_missing_vendored_packages_are_reported():
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-S", "-s", "-E", ROOT / "scoring_program/score.py"], capture_output=True, text=True
     )
-    assert done.returncode == 4 and "blemore-codabench build" in done.stderr and "Traceback" not in done.stderr
+    assert result.returncode == 4 and "blemore-codabench build" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_the_platforms_paths_are_the_defaults():
@@ -376,10 +376,10 @@ def test_confusions_by_hand():
         if n
     }
     assert cells == {(("ang", "hap"), ("ang", "hap")): 1, (("hap", "sad"), ("sad",)): 1, (("neu",), ("neu",)): 1}
-    found = detections(report)
-    assert tuple(found) == EMOTIONS
-    assert found["hap"] == (1, 1, 2) and (found["hap"].precision, found["hap"].recall) == (1.0, 0.5)
-    assert found["sad"] == (1, 1, 1) and found["disg"].precision is None is found["disg"].recall
+    by_emotion = detections(report)
+    assert tuple(by_emotion) == EMOTIONS
+    assert by_emotion["hap"] == (1, 1, 2) and (by_emotion["hap"].precision, by_emotion["hap"].recall) == (1.0, 0.5)
+    assert by_emotion["sad"] == (1, 1, 1) and by_emotion["disg"].precision is None is by_emotion["disg"].recall
 
 
 def test_participants_text_is_escaped():
@@ -437,7 +437,7 @@ def title_in_chromium(path, scheme):
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
         pytest.skip("no Chromium on this machine")
-    done = subprocess.run(
+    result = subprocess.run(
         [
             program,
             "--headless",
@@ -460,7 +460,7 @@ def title_in_chromium(path, scheme):
         text=True,
         timeout=120,
     )
-    return html.unescape(re.search("<title>(.*?)</title>", done.stdout).group(1))
+    return html.unescape(re.search("<title>(.*?)</title>", result.stdout).group(1))
 
 
 def test_nothing_in_the_page_can_load_anything():

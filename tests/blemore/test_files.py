@@ -290,15 +290,15 @@ def test_the_umask_is_followed(tmp_path):
     assert os.stat(tmp_path / "x").st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("broken", ["replace", "fsync"])
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, broken):
+@pytest.mark.parametrize("function", ["replace", "fsync"])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, function):
     path = tmp_path / "x.txt"
     path.write_text("before")
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(io.os, broken, full)
+    monkeypatch.setattr(io.os, function, full)
     with pytest.raises(FileError, match="cannot be written: No space left on device") as caught:
         write_atomic(path, "after")
     monkeypatch.undo()

@@ -127,7 +127,7 @@ def peak_mib():
 
 
 def test_mutated_submissions_are_valid_or_refused(long):
-    seen = {"scored": 0, "refused": 0, "slowest": 0.0, "largest": 0.0}
+    tally = {"scored": 0, "refused": 0, "slowest": 0.0, "largest": 0.0}
 
     @settings(
         max_examples=100_000 if long else 1500,
@@ -139,11 +139,11 @@ def test_mutated_submissions_are_valid_or_refused(long):
     @given(mutated())
     def judge(raw):
         peak = peak_mib()
-        took, problem = timed(raw)
-        if took > MOST_SECONDS:  # was it the input, or a collection of the whole process's garbage?
-            took = min(timed(raw)[0] for _ in range(3))
-        seen["slowest"], seen["largest"] = max(seen["slowest"], took), max(seen["largest"], peak_mib() - peak)
-        seen["scored" if problem is None else "refused"] += 1
+        seconds, problem = timed(raw)
+        if seconds > MOST_SECONDS:  # was it the input, or a collection of the whole process's garbage?
+            seconds = min(timed(raw)[0] for _ in range(3))
+        tally["slowest"], tally["largest"] = max(tally["slowest"], seconds), max(tally["largest"], peak_mib() - peak)
+        tally["scored" if problem is None else "refused"] += 1
         if problem is None:
             assert is_sound(raw)
         else:
@@ -151,6 +151,6 @@ def test_mutated_submissions_are_valid_or_refused(long):
             str(problem).encode()  # what is printed can be printed
 
     judge()
-    assert min(seen["scored"], seen["refused"]) > 20, seen  # the mutations are neither all fatal nor all harmless
-    assert seen["slowest"] < MOST_SECONDS and seen["largest"] < MOST_MIB, seen
-    print(seen)
+    assert min(tally["scored"], tally["refused"]) > 20, tally  # the mutations are neither all fatal nor all harmless
+    assert tally["slowest"] < MOST_SECONDS and tally["largest"] < MOST_MIB, tally
+    print(tally)

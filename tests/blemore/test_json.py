@@ -32,7 +32,7 @@ AB = '[{"emotion": "ang", "salience": %s}, {"emotion": "hap", "salience": %s}]'
     ids=["wrapped", "bare", "bom", "white space and escapes"],
 )
 def test_forms_that_pass(raw):
-    assert [(clip, str(found.label)) for clip, found in read(raw).items()] == [("a", "sad")]
+    assert [(clip, str(prediction.label)) for clip, prediction in read(raw).items()] == [("a", "sad")]
 
 
 def test_a_clip_may_have_the_name_of_a_root_key():
@@ -339,10 +339,10 @@ def test_folders_in_ids_are_reported():
 
 
 def test_ids_that_look_alike_are_shown_in_codes():
-    one, two = (normalize(form, "clip é one") for form in ("NFC", "NFD"))
-    (_, unknown) = problems_of(validate, {one: entry("sad 100")}, [two])
+    composed, decomposed = (normalize(form, "clip é one") for form in ("NFC", "NFD"))
+    (_, unknown) = problems_of(validate, {composed: entry("sad 100")}, [decomposed])
     assert unknown.hint == r"The nearest missing clip to 'clip \xe9 one' is 'clip e\u0301 one'."
-    (_, unknown) = problems_of(validate, {"clip é ome": entry("sad 100")}, [one])
+    (_, unknown) = problems_of(validate, {"clip é ome": entry("sad 100")}, [composed])
     assert unknown.hint == 'The nearest missing clip to "clip é ome" is "clip é one".'
 
 

@@ -29,8 +29,8 @@ def label(text):
 
 
 def rounded(text):
-    found = to_prediction([tuple(part.values()) for part in entry(text)]).rounded
-    return found and str(found)
+    label = to_prediction([tuple(part.values()) for part in entry(text)]).rounded
+    return label and str(label)
 
 
 def test_there_are_36_labels():
@@ -54,8 +54,8 @@ def test_their_order():
     expected = ["ang", "disg", "fea", "hap", "sad", "neu"] + [
         f"{pair} {s}" for pair in pairs for s in ("70/30", "50/50", "30/70")
     ]
-    assert [str(each) for each in LABELS] == expected
-    assert [LABEL_INDEX[each] for each in LABELS] == list(range(36))
+    assert [str(label) for label in LABELS] == expected
+    assert [LABEL_INDEX[label] for label in LABELS] == list(range(36))
 
 
 @pytest.mark.parametrize(
@@ -113,10 +113,10 @@ def test_file_names_agree_with_the_real_metadata_row_by_row(shared):
     assert len(rows) == 2456
     whole = lambda text: int(float(text)) if text else None  # noqa: E731
     for row in rows:
-        found = parse_filename(row["filename"] + ".mov")
-        assert found.label == reference.labels[row["filename"]], row
+        parts = parse_filename(row["filename"] + ".mov")
+        assert parts.label == reference.labels[row["filename"]], row
         expected = (row["video_id"], whole(row["intensity_level"]), whole(row["situation"]), whole(row["version"]))
-        assert (found.actor, found.intensity, found.situation, found.version) == expected, row
+        assert (parts.actor, parts.intensity, parts.situation, parts.version) == expected, row
 
 
 @pytest.mark.parametrize(
@@ -172,20 +172,20 @@ def test_schemas_are_valid_and_agree_with_the_labels(name):
     assert tuple(blend["emotion"]["enum"]) == BLENDABLE
     if name == "labels":
         assert single["salience"]["enum"] == [100]
-        assert blend["salience"]["enum"] == sorted({s for each in BLENDS for s in each.saliences}, reverse=True)
+        assert blend["salience"]["enum"] == sorted({s for label in BLENDS for s in label.saliences}, reverse=True)
 
 
-@pytest.mark.parametrize("each", LABELS, ids=str)
-def test_every_label_passes_both_schemas_and_is_read_back(each):
-    for parts in (to_entry(each), to_entry(each)[::-1]):
+@pytest.mark.parametrize("label", LABELS, ids=str)
+def test_every_label_passes_both_schemas_and_is_read_back(label):
+    for parts in (to_entry(label), to_entry(label)[::-1]):
         clips = json.loads(json.dumps({"a": parts}))
         for name, key in (("submission", "predictions"), ("labels", "labels")):
             Draft202012Validator(schema(name)).validate(clips)
             Draft202012Validator(schema(name)).validate({key: clips})
-        found = validate(clips)["a"]
-        assert found.label == found.rounded == each == validate_labels(clips).labels["a"]
+        prediction = validate(clips)["a"]
+        assert prediction.label == prediction.rounded == label == validate_labels(clips).labels["a"]
 
 
 def test_labels_know_whether_they_are_blends():
-    assert [each.is_blend for each in LABELS] == [False] * 6 + [True] * 30
-    assert all(each == Label(*each) for each in LABELS)
+    assert [label.is_blend for label in LABELS] == [False] * 6 + [True] * 30
+    assert all(label == Label(*label) for label in LABELS)

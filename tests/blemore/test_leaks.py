@@ -60,7 +60,7 @@ def bits(outcomes):
 def test_a_hidden_phase_reveals_only_its_totals(level):
     reports = [report(labels) for labels in assignments(UNKNOWN)]
     assert len(reports) == 2**12
-    revealed, by_totals = bits(shown(level, one) for one in reports), bits(map(totals, reports))
+    revealed, by_totals = bits(shown(level, candidate) for candidate in reports), bits(map(totals, reports))
     print(f"{level}: {revealed:.2f} bits of 12; the totals: {by_totals:.2f}")
     assert revealed == pytest.approx(by_totals) and by_totals == pytest.approx(2.84, abs=0.005)
 
@@ -68,7 +68,7 @@ def test_a_hidden_phase_reveals_only_its_totals(level):
 def test_the_full_page_would_reveal_more():
     """The page of a phase with public labels: the measure finds a leak if there is one."""
     reports = [report(labels) for labels in assignments(UNKNOWN[:8])]
-    assert bits(shown("full", one) for one in reports) > 1.5 * bits(map(totals, reports))
+    assert bits(shown("full", candidate) for candidate in reports) > 1.5 * bits(map(totals, reports))
 
 
 @pytest.mark.parametrize("level", ["aggregate", "none"])
@@ -100,6 +100,6 @@ def test_the_program_shows_nothing_else(tmp_path, capsys):
     assert codabench.run(tmp_path / "input", tmp_path / "output", tmp_path / "none") == 0
     text, html, scores = codabench.results(report(labels), "aggregate")
     assert capsys.readouterr() == (text + "\n", "")
-    written = {path.name: path.read_text() for path in (tmp_path / "output").iterdir()}
-    assert written.pop("detailed_results.html") == html and json.loads(written.pop("scores.json")) == scores
-    assert not written and page.LEVELS[1] == "aggregate" == codabench.Settings().report
+    files = {path.name: path.read_text() for path in (tmp_path / "output").iterdir()}
+    assert files.pop("detailed_results.html") == html and json.loads(files.pop("scores.json")) == scores
+    assert not files and page.LEVELS[1] == "aggregate" == codabench.Settings().report

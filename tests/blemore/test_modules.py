@@ -34,10 +34,10 @@ def test_doctests(name):
 
 def test_there_are_doctests():
     finder = doctest.DocTestFinder()
-    found = {
+    names = {
         name for name in MODULES for test in finder.find(importlib.import_module(f"blemore.{name}")) if test.examples
     }
-    assert {"labels", "metrics", "errors"} <= found
+    assert {"labels", "metrics", "errors"} <= names
 
 
 # ------------------------------------------------------------------------------- older Pythons
@@ -75,9 +75,9 @@ def test_older_pythons_score_alike(version, tmp_path):
     if not pythons:
         pytest.skip(f"no Python {version} under ~/.pyenv/versions")
     command = [str(pythons[-1]), "-I", "-B", "-c", PROGRAM, str(PACKAGE.parent), str(tmp_path / "s.zip")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    figures, problems = json.loads(done.stdout)
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    figures, problems = json.loads(result.stdout)
     assert (figures["acc_presence"], figures["acc_salience"], figures["acc_salience_exact"], figures["score"]) == (
         0.5,
         1.0,

@@ -86,11 +86,14 @@ def test_pairs_are_compared_as_by_the_scorer_and_corrected_over_all_pairs():
     for figure in FIGURES:
         p_values = []
         for pair in ranking.pairs:
-            theirs = compare(SYSTEMS[pair.first], SYSTEMS[pair.second])
-            ours = pair.comparison.differences[figure]
-            assert ours.estimate == theirs.differences[figure].estimate
-            assert ours.sign_flip == theirs.differences[figure].sign_flip and pair.comparison.against == theirs.against
-            p_values.append(ours.estimate.p)
+            comparison = compare(SYSTEMS[pair.first], SYSTEMS[pair.second])
+            difference = pair.comparison.differences[figure]
+            assert difference.estimate == comparison.differences[figure].estimate
+            assert (
+                difference.sign_flip == comparison.differences[figure].sign_flip
+                and pair.comparison.against == comparison.against
+            )
+            p_values.append(difference.estimate.p)
         assert [pair.comparison.differences[figure].p_holm for pair in ranking.pairs] == holm(p_values)
     assert [pair.apart for pair in ranking.pairs] == [pair.p_holm < 0.05 for pair in ranking.pairs]
     for system in ranking.systems:
@@ -105,14 +108,14 @@ def test_systems_that_cannot_be_told_apart_from_the_first():
 
 def naive_ranks(table):
     """Ranks over resampled actors, whose clips are collected and scored again: (resamples, systems)."""
-    one = next(iter(table.values()))
-    names = sorted(set(one.groups.values()))
-    clips = {name: [clip for clip in one.labels if one.groups[clip] == name] for name in names}
+    sample = next(iter(table.values()))
+    names = sorted(set(sample.groups.values()))
+    clips = {name: [clip for clip in sample.labels if sample.groups[clip] == name] for name in names}
     rng, rows = random.Random(0), []
     while len(rows) < RESAMPLES:
         draw = rng.choices(range(len(names)), k=len(names))
         gathered = [clip for number in draw for clip in clips[names[number]]]
-        if any(one.labels[clip].is_blend for clip in gathered):
+        if any(sample.labels[clip].is_blend for clip in gathered):
             scores = [naive_figures(report, gathered)["score"] for report in table.values()]
             rows.append([1 + sum(other > score + 1e-12 for other in scores) for score in scores])
     return np.array(rows)
@@ -123,15 +126,15 @@ def test_stability_equals_that_of_scoring_resamples_again(blends):
     rng = random.Random(3)
     rows = [(actor, rng.choice((HAP, SAD, BLEND) if blends or actor == "a" else (HAP, SAD))) for actor in "abcde" * 4]
     answers = {name: [rng.choice((HAP, SAD, BLEND, truth, truth)) for _, truth in rows] for name in "pqrs"}
-    table = {name: report_of([(*row, one) for row, one in zip(rows, found)]) for name, found in answers.items()}
+    table = {name: report_of([(*row, guess) for row, guess in zip(rows, guesses)]) for name, guesses in answers.items()}
     expected = naive_ranks(table)
     for system in rank(table).systems:
         ranks = expected[:, list(table).index(system.name)]
-        found = system.stability
-        assert found.ranks == tuple(Counter(ranks.tolist())[number] for number in (1, 2, 3, 4))
-        assert (found.low, found.high) == tuple(np.quantile(ranks, [0.025, 0.975], method="inverted_cdf"))
+        stability = system.stability
+        assert stability.ranks == tuple(Counter(ranks.tolist())[number] for number in (1, 2, 3, 4))
+        assert (stability.low, stability.high) == tuple(np.quantile(ranks, [0.025, 0.975], method="inverted_cdf"))
         shares = (ranks == 1) / (expected == 1).sum(axis=1)
-        assert found.first == pytest.approx(shares.mean())
+        assert stability.first == pytest.approx(shares.mean())
 
 
 def test_shares_of_first_ranks_sum_to_one_even_with_twins():
@@ -149,7 +152,7 @@ def test_systems_far_apart_keep_their_ranks():
 
 
 def test_a_single_actor_gives_only_an_order():
-    alone = {name: one._replace(groups=dict.fromkeys(one.labels, "A1")) for name, one in SYSTEMS.items()}
+    alone = {name: report._replace(groups=dict.fromkeys(report.labels, "A1")) for name, report in SYSTEMS.items()}
     ranking = rank(alone)
     assert {system.stability for system in ranking.systems} == {None} and ranking.resamples == 0
     assert not any(pair.apart for pair in ranking.pairs) and len(ranking.not_told_from_first) == 4
@@ -158,7 +161,7 @@ def test_a_single_actor_gives_only_an_order():
 
 def test_the_signature_depends_on_neither_names_nor_order():
     ranking = rank(SYSTEMS)
-    assert rank({f"n{k}": one for k, one in enumerate(reversed(SYSTEMS.values()))}).signature == ranking.signature
+    assert rank({f"n{k}": report for k, report in enumerate(reversed(SYSTEMS.values()))}).signature == ranking.signature
     assert rank({**SYSTEMS, "s0": simulated(right=0.21)}).signature != ranking.signature
     assert "|method:jackknife-t|level:0.95|actors:8|p_holm:10 pairs a figure|resamples:2000|seed:0" in ranking.signature
 
@@ -201,31 +204,31 @@ def ranked(*arguments, code=0):
 
 
 def test_a_folder(folder):
-    found = ranked("subs", "labels.json")
-    assert [(one["name"], one["rank"]) for one in found["systems"]] == [
+    data = ranked("subs", "labels.json")
+    assert [(system["name"], system["rank"]) for system in data["systems"]] == [
         ("good", 1),
         ("same", 1),
         ("fair", 3),
         ("poor", 4),
     ]
-    assert [one["file"] for one in found["systems"]] == [
+    assert [system["file"] for system in data["systems"]] == [
         "subs/good.json",
         "subs/same.zip",
         "subs/deep/fair.json",
         "subs/poor.json",
     ]
-    assert found["first"] == ["good", "same"] and found["left_out"] == [] and len(found["pairs"]) == 6
-    assert found["systems"][0]["preds"] == found["systems"][1]["preds"] and found["resamples"] == RESAMPLES
-    pair = found["pairs"][0]
+    assert data["first"] == ["good", "same"] and data["left_out"] == [] and len(data["pairs"]) == 6
+    assert data["systems"][0]["preds"] == data["systems"][1]["preds"] and data["resamples"] == RESAMPLES
+    pair = data["pairs"][0]
     assert pair["differences"]["score"]["reason"] == "no difference" and not pair["apart"]
     text = run("subs", "labels.json").stdout
-    assert "First: good and same, which share the first rank." in text and found["signature"] in text
+    assert "First: good and same, which share the first rank." in text and data["signature"] in text
     assert "n/a: no difference" in text and text.count(" score  ") >= 6
 
 
 def test_files_and_folders_are_each_taken_once(folder):
     files = ["subs/good.json", "subs", "subs/poor.json"]
-    assert [one["name"] for one in ranked(*files, "labels.json")["systems"]] == ["good", "same", "fair", "poor"]
+    assert [system["name"] for system in ranked(*files, "labels.json")["systems"]] == ["good", "same", "fair", "poor"]
 
 
 def test_labels_and_names_in_the_folder_are_not_submissions(folder):
@@ -256,8 +259,11 @@ def test_invalid_ones_are_left_out_by_name_and_the_exit_code_is_1(folder):
         and "not a readable zip" in result.stderr
     )
     assert "invalid: 2 of 6." in result.stderr
-    found = ranked("subs", "labels.json", code=1)
-    assert [(one["name"], len(one["problems"]) > 0) for one in found["left_out"]] == [("broken", True), ("cut", True)]
+    data = ranked("subs", "labels.json", code=1)
+    assert [(entry["name"], len(entry["problems"]) > 0) for entry in data["left_out"]] == [
+        ("broken", True),
+        ("cut", True),
+    ]
     assert "Left out, since they are invalid: broken, cut." in (folder / "r.tex").read_text()
     assert "not a readable zip" in (folder / "r.html").read_text()
 
@@ -303,8 +309,8 @@ def test_a_fold(folder):
         entries = json.loads((folder / "subs" / f"{name}.json").read_text())["predictions"]
         half = {clip: entry for k, (clip, entry) in enumerate(entries.items()) if k % 2 == 0}
         (folder / f"{name}.json").write_text(json.dumps(half))
-    found = ranked("good.json", "poor.json", "train.csv", "--fold", "0")
-    assert found["subset"] == "fold 0" and "|subset:fold 0|" in found["signature"] and found["n"] == 36
+    data = ranked("good.json", "poor.json", "train.csv", "--fold", "0")
+    assert data["subset"] == "fold 0" and "|subset:fold 0|" in data["signature"] and data["n"] == 36
     assert "36 of 72 clips are missing" in run("good.json", "poor.json", "train.csv", code=1).stderr
 
 
@@ -313,8 +319,8 @@ def test_a_fold(folder):
 
 def test_names_from_a_table(folder):
     (folder / "names.csv").write_text("file,name\ngood.json,The Good & Co\nsubs/deep/fair.json,<b>Fair</b>\n")
-    found = ranked("subs", "labels.json", "--names", "names.csv")
-    assert [one["name"] for one in found["systems"]] == ["The Good & Co", "same", "<b>Fair</b>", "poor"]
+    data = ranked("subs", "labels.json", "--names", "names.csv")
+    assert [system["name"] for system in data["systems"]] == ["The Good & Co", "same", "<b>Fair</b>", "poor"]
 
 
 @pytest.mark.parametrize(
@@ -350,14 +356,14 @@ def test_files_with_the_same_name_are_named_by_their_folders(tmp_path):
 
 def test_csv_files(folder):
     run("subs", "labels.json", "--csv", "out/r.csv")
-    found = ranked("subs", "labels.json")
+    data = ranked("subs", "labels.json")
     *rows, signature = csv.reader(io.StringIO((folder / "out" / "r.csv").read_text()))
-    assert signature == [f"# {found['signature']}"] and [row[0] for row in rows[1:]] == ["good", "same", "fair", "poor"]
-    assert [float(row[2]) for row in rows[1:]] == [one["score"] for one in found["systems"]]
+    assert signature == [f"# {data['signature']}"] and [row[0] for row in rows[1:]] == ["good", "same", "fair", "poor"]
+    assert [float(row[2]) for row in rows[1:]] == [system["score"] for system in data["systems"]]
     header, *pairs, _ = csv.reader(io.StringIO((folder / "out" / "r.pairs.csv").read_text()))
     assert len(pairs) == 18 and header[:4] == ["first", "second", "figure", "difference"]
     by_pair = {(first, second, figure): rest for first, second, figure, *rest in pairs}
-    score = found["pairs"][1]["differences"]["score"]
+    score = data["pairs"][1]["differences"]["score"]
     assert list(map(float, by_pair["good", "fair", "score"][:-1])) == pytest.approx(
         [score["delta"], *score["interval"], score["p"], score["p_holm"], score["sign_flip"]["p"]]
     )
@@ -409,9 +415,9 @@ def test_the_drawing_shows_the_ranks():
 
 @pytest.mark.parametrize("systems", [2, 3, 16, 17, 50, 120])
 def test_drawings_of_any_size_have_legible_axes(systems):
-    one = rank({"s1": SYSTEMS["s1"], "s3": SYSTEMS["s3"]}).systems[0]
+    system = rank({"s1": SYSTEMS["s1"], "s3": SYSTEMS["s3"]}).systems[0]
     stability = Stability(1, systems, 1.0, (RESAMPLES, *[0] * (systems - 1)))
-    drawing = stability_svg([one._replace(rank=k + 1, stability=stability) for k in range(systems)])
+    drawing = stability_svg([system._replace(rank=k + 1, stability=stability) for k in range(systems)])
     ticks = [int(tick.text) for tick in ElementTree.fromstring(drawing).findall("text")]
     assert ticks[0] == 1 and ticks[-1] == systems and len(ticks) <= 18
     assert ticks == sorted(ticks) and all(b - a >= 0.02 * systems for a, b in zip(ticks, ticks[1:]))

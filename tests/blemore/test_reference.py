@@ -86,14 +86,14 @@ def test_optional_columns_may_be_absent(table):
     ],
 )
 def test_a_broken_row_is_reported_with_its_line(table, row, code):
-    ((found, line, clip),) = table(*GOOD[:2], row, GOOD[2])
-    assert (found, line) == (code, "4")
+    ((problem_code, line, clip),) = table(*GOOD[:2], row, GOOD[2])
+    assert (problem_code, line) == (code, "4")
     assert clip in (None, "z", "A1_x")
 
 
 def test_every_broken_row_is_reported(table):
-    found = table("a,A1,0,joy,,,,0", GOOD[0], GOOD[0], "c,A1,1,ang,hap,60,40,x")
-    assert found == [
+    problems = table("a,A1,0,joy,,,,0", GOOD[0], GOOD[0], "c,A1,1,ang,hap,60,40,x")
+    assert problems == [
         ("not-a-label", "2", "a"),
         ("duplicate-clip", "4", "A1_x"),
         ("not-a-label", "5", "c"),
@@ -177,7 +177,7 @@ def test_the_most_frequent_answers():
         "ang 50 sad 50",
     )
     trivial = fit(labels.values())
-    assert [str(each) for each in trivial] == ["sad", "fea+hap 70/30", "ang+sad 50/50"]
+    assert [str(label) for label in trivial] == ["sad", "fea+hap 70/30", "ang+sad 50/50"]
     counts = evaluate_trivial(trivial, labels)
     assert (
         counts["single"].presence,
@@ -199,7 +199,7 @@ def test_the_most_frequent_answers():
 )
 def test_ties_go_to_the_lowest_label_index_whatever_the_order(texts, expected):
     for order in (texts, texts[::-1]):
-        assert [str(each) for each in fit(labels_of(*order).values())] == expected
+        assert [str(label) for label in fit(labels_of(*order).values())] == expected
 
 
 def test_a_partition_without_a_kind_gives_no_figure_for_it():
@@ -225,7 +225,7 @@ def test_the_real_train_list(train):
 
 def test_the_real_trivial_figures(train):
     trivial = fit(train.labels.values())
-    assert [str(each) for each in trivial] == ["fea", "ang+fea 50/50", "ang+fea 50/50"]
+    assert [str(label) for label in trivial] == ["fea", "ang+fea 50/50", "ang+fea 50/50"]
     counts = evaluate_trivial(trivial, train.labels)
     single, pair, blend = counts["single"], counts["pair"], counts["blend"]
     assert (single.presence, single.n, single.salience) == (192, 2456, 0)

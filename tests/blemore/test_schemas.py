@@ -79,10 +79,10 @@ def sound(document, key):
     if key not in document:
         return sound_clips(document, key == "labels")
     groups = document.get("groups", {}) if key == "labels" else {}
-    known = {key, "groups", "secret"} if key == "labels" else {key}
+    keys = {key, "groups", "secret"} if key == "labels" else {key}
     secret = document.get("secret", "s" * 32) if key == "labels" else "s" * 32
     return (
-        set(document) <= known
+        set(document) <= keys
         and isinstance(secret, str)
         and len(secret) >= 32
         and sound_clips(document[key], key == "labels")
@@ -92,11 +92,11 @@ def sound(document, key):
 
 def mutate(node, rng):
     """One random change somewhere inside."""
-    place, here = node, [node]
+    place, nodes = node, [node]
     while isinstance(place, (dict, list)) and place and rng.random() < 0.8:
         place = rng.choice(list(place.values()) if isinstance(place, dict) else place)
-        here.append(place)
-    targets = [item for item in here if isinstance(item, (dict, list))]
+        nodes.append(place)
+    targets = [item for item in nodes if isinstance(item, (dict, list))]
     target = rng.choice(targets[-2:]) if targets else None
     if isinstance(target, dict):
         key = rng.choice([*target, rng.choice(KEYS)])
@@ -140,7 +140,7 @@ def documents(rng, key, n):
 )
 def test_schema_validator_and_plain_rules_agree(key, name, check):
     by_schema = Draft202012Validator(schema(name))
-    seen = Counter()
+    tally = Counter()
     for document in documents(random.Random(5), key, 5000):
         expected = sound(document, key)
         assert by_schema.is_valid(document) == expected, document
@@ -153,8 +153,8 @@ def test_schema_validator_and_plain_rules_agree(key, name, check):
             document,
             codes,
         )  # the validator finds what the schema finds, and what a schema cannot say
-        seen[expected, bool(codes)] += 1
-    assert min(seen[True, False], seen[True, True], seen[False, True]) > 100, seen
+        tally[expected, bool(codes)] += 1
+    assert min(tally[True, False], tally[True, True], tally[False, True]) > 100, tally
 
 
 SOUND = [{"emotion": "ang", "salience": 1}, {"emotion": "hap", "salience": 99}]

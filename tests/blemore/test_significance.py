@@ -78,11 +78,11 @@ def naive_jackknife(report, other=None):
 
     names = sorted(set(report.groups.values()))
     left_out = [figures([clip for clip in report.labels if report.groups[clip] != name]) for name in names]
-    found = {}
+    results = {}
     for figure, value in figures(list(report.labels)).items():
-        values = np.array([one[figure] for one in left_out])
-        found[figure] = value, np.sqrt((len(names) - 1) * values.var())
-    return found
+        values = np.array([replicate[figure] for replicate in left_out])
+        results[figure] = value, np.sqrt((len(names) - 1) * values.var())
+    return results
 
 
 T_7 = 2.3646242515927849  # 97.5 % quantile with 7 degrees of freedom
@@ -91,22 +91,22 @@ T_7 = 2.3646242515927849  # 97.5 % quantile with 7 degrees of freedom
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_intervals_equal_those_of_the_naive_jackknife(seed):
     report = simulated(seed=seed)
-    found = intervals(report)
-    assert (found.unit, found.units, found.without_blends, list(found.estimates)) == ("actor", 8, 0, list(FIGURES))
+    result = intervals(report)
+    assert (result.unit, result.units, result.without_blends, list(result.estimates)) == ("actor", 8, 0, list(FIGURES))
     for figure, (value, deviation) in naive_jackknife(report).items():
-        estimate = found.estimates[figure]
+        estimate = result.estimates[figure]
         assert estimate.value == pytest.approx(value)
         assert estimate.interval == pytest.approx((value - T_7 * deviation, value + T_7 * deviation), abs=1e-9)
 
 
 def test_differences_equal_those_of_the_naive_jackknife():
-    found = compare(REPORT, OTHER)
+    comparison = compare(REPORT, OTHER)
     for figure, (delta, deviation) in naive_jackknife(REPORT, OTHER).items():
-        difference = found.differences[figure]
+        difference = comparison.differences[figure]
         assert difference.estimate.value == pytest.approx(delta)
         assert difference.estimate.interval == pytest.approx((delta - T_7 * deviation, delta + T_7 * deviation))
         assert difference.estimate.p == difference.p_holm == pytest.approx(t_tails(abs(delta) / deviation, 7))
-    assert found.against == digest_predictions(OTHER.predictions)
+    assert comparison.against == digest_predictions(OTHER.predictions)
 
 
 def test_an_interval_by_hand():
@@ -184,23 +184,23 @@ def test_nothing_is_inferred_from_actors_that_are_all_alike():
 
 def test_a_single_actor_gives_no_interval():
     alone = REPORT._replace(groups=dict.fromkeys(REPORT.labels, "A1"))
-    assert {one.reason for one in intervals(alone).estimates.values()} == {"a single actor"}
+    assert {estimate.reason for estimate in intervals(alone).estimates.values()} == {"a single actor"}
     assert intervals(alone).intervals == {}
 
 
 def test_an_actor_with_all_the_blends_leaves_salience_without_an_interval():
-    found = intervals(report_of([("a", BLEND, BLEND), ("a", BLEND, HAP), ("b", HAP, HAP), ("c", SAD, HAP)]))
-    assert found.estimates["acc_presence"].interval and found.without_blends == 2
-    assert found.estimates["acc_salience"].reason == "a single actor"
-    assert found.estimates["score"].reason == "undefined without one of the actors"
+    result = intervals(report_of([("a", BLEND, BLEND), ("a", BLEND, HAP), ("b", HAP, HAP), ("c", SAD, HAP)]))
+    assert result.estimates["acc_presence"].interval and result.without_blends == 2
+    assert result.estimates["acc_salience"].reason == "a single actor"
+    assert result.estimates["score"].reason == "undefined without one of the actors"
 
 
 def test_actors_without_blends_do_not_count_toward_salience():
     """Two of four have blends: one degree of freedom, as without the other two."""
     blends = [("a", BLEND, BLEND), ("a", BLEND, TURNED), ("b", BLEND, HAP), ("b", BLEND, BLEND), ("b", BLEND, BLEND)]
-    found = intervals(report_of([*blends, ("c", HAP, HAP), ("d", HAP, SAD)]))
-    assert found.estimates["acc_salience"] == intervals(report_of(blends)).estimates["acc_salience"]
-    assert "2 of them have no blends" in found.note and found.units == 4
+    result = intervals(report_of([*blends, ("c", HAP, HAP), ("d", HAP, SAD)]))
+    assert result.estimates["acc_salience"] == intervals(report_of(blends)).estimates["acc_salience"]
+    assert "2 of them have no blends" in result.note and result.units == 4
 
 
 def test_without_blends_there_is_only_presence():
@@ -253,14 +253,14 @@ def test_notes():
 def brute_force(parts):
     """The share of all 2^A flips whose sum is at least as far from 0 as the observed sum."""
     sums = [abs(sum(sign * part for sign, part in zip(signs, parts))) for signs in product((1, -1), repeat=len(parts))]
-    return np.mean([one >= abs(sum(parts)) for one in sums])
+    return np.mean([subtotal >= abs(sum(parts)) for subtotal in sums])
 
 
 @given(st.lists(st.integers(-9, 9), max_size=9).filter(any))
 def test_sign_flips_equal_brute_force(parts):
-    found = sign_flip(parts)
-    assert found.p == brute_force(parts) and found.seed is None
-    assert found.flips == 2 ** sum(part != 0 for part in parts)
+    result = sign_flip(parts)
+    assert result.p == brute_force(parts) and result.seed is None
+    assert result.flips == 2 ** sum(part != 0 for part in parts)
 
 
 def test_sign_flips_of_the_score_equal_brute_force_on_exchanged_reports():
@@ -295,9 +295,9 @@ def exact_by_sums(parts):
 def test_drawn_sign_flips_come_near_the_exact_p(seed):
     rng = random.Random(seed)
     parts = [rng.choice((-3, -1, 1, 2, 4)) for _ in range(40)]
-    found, exact = sign_flip(parts), exact_by_sums(parts)
-    assert found.flips == FLIPS and found == sign_flip(parts)
-    assert found.p == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / FLIPS) + 1 / FLIPS)
+    result, exact = sign_flip(parts), exact_by_sums(parts)
+    assert result.flips == FLIPS and result == sign_flip(parts)
+    assert result.p == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / FLIPS) + 1 / FLIPS)
 
 
 def test_drawn_sign_flips_never_give_zero():
@@ -328,10 +328,12 @@ def test_holm_rejects_what_the_sequential_procedure_rejects(p_values, level):
 
 def test_each_figure_is_a_family_of_its_own():
     others = [simulated(right=right, seed=seed) for seed, right in ((1, 0.3), (2, 0.1), (3, 0.4))]
-    found = corrected([compare(REPORT, other) for other in (*others, REPORT)])  # the twin gives no test
+    comparisons = corrected([compare(REPORT, other) for other in (*others, REPORT)])  # the twin gives no test
     for figure in FIGURES:
-        p_values = [one.differences[figure].estimate.p for one in found]
-        assert [one.differences[figure].p_holm for one in found] == holm(p_values) and p_values[3] is None
+        p_values = [comparison.differences[figure].estimate.p for comparison in comparisons]
+        assert [comparison.differences[figure].p_holm for comparison in comparisons] == holm(p_values) and p_values[
+            3
+        ] is None
         smallest = min(p_values[:3])
         assert holm(p_values)[p_values.index(smallest)] == pytest.approx(3 * smallest)
 
@@ -429,13 +431,13 @@ def rates(n_actors, skewed, cases):
     truth = np.mean([score_of(world.draw().sum(axis=1)) for _ in range(4000)])
     hits = np.zeros(3)
     for _ in range(cases):
-        both = world.draw()
-        whole, rest = score_of(both.sum(axis=1)), score_of(both.sum(axis=1, keepdims=True) - both)
-        one = infer(float(whole[0]), rest[0].tolist(), (0, 1))
+        draw = world.draw()
+        whole, rest = score_of(draw.sum(axis=1)), score_of(draw.sum(axis=1, keepdims=True) - draw)
+        estimate = infer(float(whole[0]), rest[0].tolist(), (0, 1))
         gap = infer(float(whole[0] - whole[1]), (rest[0] - rest[1]).tolist(), (-1, 1))
-        n, blends = both[0].sum(axis=0)[[0, 2]]
-        parts = (both[0] - both[1]) @ np.array([0, blends, 0, n])
-        hits += one.low <= truth <= one.high, gap.p < 0.05, sign_flip(parts.tolist()).p <= 0.05
+        n, blends = draw[0].sum(axis=0)[[0, 2]]
+        parts = (draw[0] - draw[1]) @ np.array([0, blends, 0, n])
+        hits += estimate.low <= truth <= estimate.high, gap.p < 0.05, sign_flip(parts.tolist()).p <= 0.05
     return hits / cases
 
 

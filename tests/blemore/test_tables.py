@@ -41,9 +41,9 @@ def test_text_aligns_numbers_to_the_right():
 )
 def test_csv_keeps_numbers_exactly(rows):
     table = Table("t", ["text", "fraction", "number"], rows)
-    found = list(csv.reader(io.StringIO(to_csv(table, "signature:1"), newline="")))
-    assert found[-1] == ["# signature:1"]
-    assert [(text, float(fraction), int(number)) for text, fraction, number in found[1:-1]] == rows
+    lines = list(csv.reader(io.StringIO(to_csv(table, "signature:1"), newline="")))
+    assert lines[-1] == ["# signature:1"]
+    assert [(text, float(fraction), int(number)) for text, fraction, number in lines[1:-1]] == rows
 
 
 class OtherFloat(float):

@@ -97,12 +97,12 @@ def test_no_hash_of_hidden_labels_can_be_tested_with_guesses(built, tmp_path):
     for name in ("a", "b"):
         out = tmp_path / f"{name}.zip"
         build(built.options._replace(labels=tmp_path / "labels.json", out=out, labels_on_worker=True, queue=QUEUE))
-        mine = json.loads(out.with_suffix(".labels.json").read_text())
-        assert len(mine.pop("secret")) == 64 and mine == plain
+        labels = json.loads(out.with_suffix(".labels.json").read_text())
+        assert len(labels.pop("secret")) == 64 and labels == plain
         files.append(Bundle(out).files)
     assert [name for name in files[0] if files[0][name] != files[1][name]] == ["test_reference.zip"]
-    settings = [json.loads(unpack(one["test_reference.zip"], "")["settings.json"]) for one in files]
-    assert [set(one) for one in settings] == [{"report", "labels_hmac_sha256"}] * 2 and settings[0] != settings[1]
+    settings = [json.loads(unpack(bundle["test_reference.zip"], "")["settings.json"]) for bundle in files]
+    assert [set(fields) for fields in settings] == [{"report", "labels_hmac_sha256"}] * 2 and settings[0] != settings[1]
 
 
 def test_participants_files(bundle, tmp_path):
@@ -128,8 +128,8 @@ def test_participants_files_do_not_depend_on_the_labels(built, tmp_path):
     assert turned["labels"] != built.labels["labels"]
     (tmp_path / "labels.json").write_text(json.dumps(turned))
     build(built.options._replace(labels=tmp_path / "labels.json", out=tmp_path / "other.zip"))
-    mine, other = Bundle(built.bundle).files, Bundle(tmp_path / "other.zip").files
-    assert [name for name in mine if mine[name] != other[name]] == ["test_reference.zip"]
+    first, second = Bundle(built.bundle).files, Bundle(tmp_path / "other.zip").files
+    assert [name for name in first if first[name] != second[name]] == ["test_reference.zip"]
     for name in ("trivial_single", "trivial_blend"):
         assert (tmp_path / f"other.{name}.zip").read_bytes() == built.bundle.with_suffix(f".{name}.zip").read_bytes()
     reachable = {
@@ -156,9 +156,9 @@ def test_labels_as_csv_give_the_same_bundle(built, tmp_path):
         rows.append(",".join(map(str, (*cells, salience, second["salience"]))))
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     build(built.options._replace(labels=tmp_path / "labels.csv", out=tmp_path / "csv.zip"))
-    mine, other = Bundle(tmp_path / "csv.zip"), Bundle(built.bundle)
-    assert [name for name in mine.files if mine.files[name] != other.files[name]] == ["test_reference.zip"]
-    labels = json.loads(mine.data("test_reference.zip")["labels.json"])
+    bundle, original = Bundle(tmp_path / "csv.zip"), Bundle(built.bundle)
+    assert [name for name in bundle.files if bundle.files[name] != original.files[name]] == ["test_reference.zip"]
+    labels = json.loads(bundle.data("test_reference.zip")["labels.json"])
     assert {**labels, "secret": SECRET} == built.labels and labels["secret"] != SECRET
 
 
@@ -196,8 +196,8 @@ def test_a_rebuilt_bundle_keeps_the_secret_that_is_on_the_worker(built, tmp_path
 
 def test_the_seeds_are_the_most_frequent_answers_of_train(built):
     for name, label in (("single", trivial.train_answers().single), ("blend", trivial.train_answers().blend)):
-        found = check_submission(built.bundle.with_suffix(f".trivial_{name}.zip"), built.labels["labels"])
-        assert {entry.label for entry in found.values()} == {label}
+        predictions = check_submission(built.bundle.with_suffix(f".trivial_{name}.zip"), built.labels["labels"])
+        assert {entry.label for entry in predictions.values()} == {label}
 
 
 def test_without_dates_it_starts_now_without_end(built, tmp_path):

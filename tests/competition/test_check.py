@@ -28,7 +28,7 @@ def run(*arguments):
 
 
 @pytest.fixture
-def ours(built):
+def bundle(built):
     return Bundle(built.bundle)
 
 
@@ -253,15 +253,15 @@ WRONG = [  # change, part of the place, part of the problem or its hint
 
 
 @pytest.mark.parametrize("change, place, words", WRONG, ids=lambda value: getattr(value, "__name__", ""))
-def test_each_mistake_is_found_with_its_place(ours, tmp_path, change, place, words):
-    config = copy.deepcopy(ours.config)
+def test_each_mistake_is_found_with_its_place(bundle, tmp_path, change, place, words):
+    config = copy.deepcopy(bundle.config)
     change(config)
-    errors, _ = problems(tmp_path, ours.files, config)
+    errors, _ = problems(tmp_path, bundle.files, config)
     assert any(place in error.where and words in str(error) for error in errors), [str(error) for error in errors]
 
 
 @pytest.mark.parametrize(
-    "value, same",
+    "value, place",
     [
         ("./pages/overview.md", "pages.0.file"),
         ("pages//overview.md", "pages.0.file"),
@@ -296,32 +296,32 @@ def test_each_mistake_is_found_with_its_place(ours, tmp_path, change, place, wor
         ([], "phases.0.solutions"),
     ],
 )
-def test_unusual_values_that_work_are_accepted(ours, tmp_path, value, same):
-    config = copy.deepcopy(ours.config)
-    put(same, value)(config)
-    assert problems(tmp_path, ours.files, config).errors == []
+def test_unusual_values_that_work_are_accepted(bundle, tmp_path, value, place):
+    config = copy.deepcopy(bundle.config)
+    put(place, value)(config)
+    assert problems(tmp_path, bundle.files, config).errors == []
 
 
-def test_notes_report_what_works_but_is_hardly_intended(ours, tmp_path):
-    config = copy.deepcopy(ours.config)
+def test_notes_report_what_works_but_is_hardly_intended(bundle, tmp_path):
+    config = copy.deepcopy(bundle.config)
     put("phases.1.max_submissions", 0)(config)
     put("phases.1.start", "March 1, 2026 10:30 PM")(config)
     put("leaderboards.0.columns.2.index", 9)(config)
     put("tasks.0.reference_data", "b1946ac9-2a6c-4a5e-9f0e-1c3e4d5f6a7b")(config)
-    errors, notes = problems(tmp_path, ours.files, config)
+    errors, notes = problems(tmp_path, bundle.files, config)
     text = "\n".join(map(str, notes))
     for words in ("to mean no limit", "reads it as 2026-03-01 22:30:00 UTC", "have gaps", "by a key"):
         assert words in text
     assert errors == []
 
 
-def test_phases_are_in_the_order_of_their_indexes(ours, tmp_path):
-    config = copy.deepcopy(ours.config)
+def test_phases_are_in_the_order_of_their_indexes(bundle, tmp_path):
+    config = copy.deepcopy(bundle.config)
     config["phases"].reverse()
-    assert problems(tmp_path, ours.files, config).errors == []
+    assert problems(tmp_path, bundle.files, config).errors == []
     for phase in config["phases"]:
         del phase["index"]
-    assert any("order of time" in str(error) for error in problems(tmp_path, ours.files, config).errors)
+    assert any("order of time" in str(error) for error in problems(tmp_path, bundle.files, config).errors)
 
 
 @pytest.mark.parametrize(
@@ -334,11 +334,11 @@ def test_phases_are_in_the_order_of_their_indexes(ours, tmp_path):
         ("false", "not a date"),
     ],
 )
-def test_unquoted_dates(ours, tmp_path, text, fault):
+def test_unquoted_dates(bundle, tmp_path, text, fault):
     """YAML turns them into times, of which the platform keeps only the day."""
-    raw = ours.files["competition.yaml"].decode().replace("'2026-03-01 00:00:00'", text)
-    assert raw != ours.files["competition.yaml"].decode()
-    errors, _ = problems(tmp_path, {**ours.files, "competition.yaml": raw.encode()})
+    raw = bundle.files["competition.yaml"].decode().replace("'2026-03-01 00:00:00'", text)
+    assert raw != bundle.files["competition.yaml"].decode()
+    errors, _ = problems(tmp_path, {**bundle.files, "competition.yaml": raw.encode()})
     assert [("phases[1].start" in error.where, fault in str(error)) for error in errors] == [(True, True)] * bool(fault)
 
 
@@ -386,13 +386,13 @@ def test_a_file_that_is_not_a_zip(tmp_path):
     assert run("check", tmp_path / "none.zip").exit_code == 3
 
 
-def test_pages_logo_and_data(ours, tmp_path):
+def test_pages_logo_and_data(bundle, tmp_path):
     def errors(**files):
         return [
             str(error)
             for error in problems(
                 tmp_path,
-                {**ours.files, **{name.replace("__", "/").replace("_md", ".md"): raw for name, raw in files.items()}},
+                {**bundle.files, **{name.replace("__", "/").replace("_md", ".md"): raw for name, raw in files.items()}},
             ).errors
         ]
 
@@ -403,11 +403,11 @@ def test_pages_logo_and_data(ours, tmp_path):
     assert any("holds no file" in text for text in errors(**{"test_data.zip": pack({})}))
 
 
-def with_program(ours, **changes):
-    files = ours.data("scoring_program.zip")
+def with_program(bundle, **changes):
+    files = bundle.data("scoring_program.zip")
     for name, raw in changes.items():
         files[name] = raw
-    return {**ours.files, "scoring_program.zip": pack({name: raw for name, raw in files.items() if raw is not None})}
+    return {**bundle.files, "scoring_program.zip": pack({name: raw for name, raw in files.items() if raw is not None})}
 
 
 @pytest.mark.parametrize(
@@ -426,17 +426,17 @@ def with_program(ours, **changes):
         ("blemore/metrics.py", b"1/0", "is not scored"),
     ],
 )
-def test_the_program_is_tried(ours, tmp_path, name, raw, words):
-    errors, _ = problems(tmp_path, with_program(ours, **{name: raw}))
+def test_the_program_is_tried(bundle, tmp_path, name, raw, words):
+    errors, _ = problems(tmp_path, with_program(bundle, **{name: raw}))
     assert any(words in str(error) for error in errors), [str(error) for error in errors]
 
 
-def test_the_keys_are_those_that_the_program_really_emits(ours, tmp_path):
-    source = ours.data("scoring_program.zip")["blemore/codabench.py"].replace(
+def test_the_keys_are_those_that_the_program_really_emits(bundle, tmp_path):
+    source = bundle.data("scoring_program.zip")["blemore/codabench.py"].replace(
         b'"acc_presence", "acc_salience")', b'"acc_presence", "salience")'
     )
     source = source.replace(b"getattr(report.counts, key)", b"0.5")
-    errors, _ = problems(tmp_path, with_program(ours, **{"blemore/codabench.py": source}))
+    errors, _ = problems(tmp_path, with_program(bundle, **{"blemore/codabench.py": source}))
     assert any("emits no acc_salience" in str(error) for error in errors) and any(
         "no column for salience" in str(error) for error in errors
     )
@@ -464,31 +464,31 @@ def test_the_keys_are_those_that_the_program_really_emits(ours, tmp_path):
         ),
     ],
 )
-def test_reference_data(ours, tmp_path, change, words):
-    files = ours.data("test_reference.zip")
+def test_reference_data(bundle, tmp_path, change, words):
+    files = bundle.data("test_reference.zip")
     change(files)
-    errors, _ = problems(tmp_path, {**ours.files, "test_reference.zip": pack(files)})
+    errors, _ = problems(tmp_path, {**bundle.files, "test_reference.zip": pack(files)})
     assert any(words in str(error) for error in errors), [str(error) for error in errors]
 
 
-def test_notes_are_not_errors(ours, tmp_path):
-    config = copy.deepcopy(ours.config)
+def test_notes_are_not_errors(bundle, tmp_path):
+    config = copy.deepcopy(bundle.config)
     config["leaderboards"].append(copy.deepcopy(config["leaderboards"][0]))
     config["leaderboards"][0]["submission_rule"] = "Add"
     del config["enable_detailed_results"]
-    errors, notes = problems(tmp_path, ours.files, config)
+    errors, notes = problems(tmp_path, bundle.files, config)
     text = "\n".join(map(str, notes))
     assert errors == [] and all(words in text for words in ("only the first", "Force_Best", "no report page"))
 
 
-def test_the_platforms_default_image_is_too_old(ours, tmp_path):
+def test_the_platforms_default_image_is_too_old(bundle, tmp_path):
     config, files = foreign()
     del config["docker_image"]
     errors, notes = problems(tmp_path, files, config)
     assert errors == [] and any("py37" in str(note) for note in notes)
-    config = copy.deepcopy(ours.config)
+    config = copy.deepcopy(bundle.config)
     del config["docker_image"]
-    (error,) = problems(tmp_path, ours.files, config).errors
+    (error,) = problems(tmp_path, bundle.files, config).errors
     assert "py37" in str(error) and "py312" in str(error)
 
 
@@ -519,7 +519,7 @@ def test_the_command(built, tmp_path):
     assert wrong.exit_code == 4 and wrong.stdout == "" and "logo.png" in wrong.stderr
 
 
-def test_no_value_in_the_configuration_gives_a_traceback(ours):
+def test_no_value_in_the_configuration_gives_a_traceback(bundle):
     """Replaces each value of the configuration in turn by values of every kind."""
 
     def paths(node, at=()):
@@ -528,18 +528,18 @@ def test_no_value_in_the_configuration_gives_a_traceback(ours):
             yield from paths(child, (*at, key))
 
     # Small files, since they are unpacked thousands of times.
-    small = {name: pack({"a": b""}) for name in ours.files if name.endswith(".zip")}
+    small = {name: pack({"a": b""}) for name in bundle.files if name.endswith(".zip")}
     small["scoring_program.zip"] = pack({"metadata.yaml": b"command: python3 p.py"})
-    files, found = {**ours.files, **small}, 0
-    for path in list(paths(ours.config))[1:]:
+    files, n_problems = {**bundle.files, **small}, 0
+    for path in list(paths(bundle.config))[1:]:
         for value in (None, True, -1, 1e400, "x", [], {}, [[]], [None], {"index": []}, [{"index": {}}]):
-            config = copy.deepcopy(ours.config)
+            config = copy.deepcopy(bundle.config)
             node = config
             for part in path[:-1]:
                 node = node[part]
             node[path[-1]] = value
-            bundle = Bundle.__new__(Bundle)
-            bundle.files, bundle.config = files, config
+            variant = Bundle.__new__(Bundle)
+            variant.files, variant.config = files, config
             now = datetime(2026, 1, 1, tzinfo=UTC)
-            found += len([*checking._static(bundle, now), *checking._notes(bundle)])
-    assert found > 500
+            n_problems += len([*checking._static(variant, now), *checking._notes(variant)])
+    assert n_problems > 500

@@ -88,10 +88,10 @@ def test_images_that_cannot_become_an_icon(mode, size, kind, words):
 
 
 @pytest.mark.parametrize(
-    "name, refused",
+    "name, is_refused",
     [("logo.png", False), ("logo", False), ("l" * 150 + ".png", False), ("a/" + "l" * 30 + "." + "e" * 20, False)]
     + [("logo." + "e" * 110, True), ("l" * 30 + "." + "e" * 50, True), ("." + "e" * 90, False)],
 )
-def test_names(name, refused):
+def test_names(name, is_refused):
     """The platform shortens long names before the suffix, which must leave room."""
-    assert bool(images.name_fault(name)) == refused
+    assert bool(images.name_fault(name)) == is_refused

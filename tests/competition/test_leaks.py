@@ -18,7 +18,7 @@ QUEUE = "b1946ac9-2a6c-4a5e-9f0e-1c3e4d5f6a7b"
 
 
 @pytest.fixture(scope="module")
-def ours(built):
+def bundle(built):
     return Bundle(built.bundle)
 
 
@@ -63,20 +63,20 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("where", ["on_platform", "on_worker"])
-def test_labels_in_public_data_are_found_in_any_form(request, built, ours, tmp_path, form, where):
-    bundle = ours if where == "on_platform" else request.getfixturevalue("on_worker")
-    public = bundle.data("test_data.zip")
+def test_labels_in_public_data_are_found_in_any_form(request, built, bundle, tmp_path, form, where):
+    variant = bundle if where == "on_platform" else request.getfixturevalue("on_worker")
+    public = variant.data("test_data.zip")
     raw = FORMS[form](built.labels["labels"])
-    found = errors(tmp_path, bundle, test_data_zip=pack({**public, "features/readme.txt": raw}))
-    assert [error.code for error in found] == ["leak"]
-    assert "phases[1].public_data: test_data.zip › features/readme.txt" in found[0].where
-    assert f"{10 if form == 'some of them' else 120} clips" in found[0].message
+    problems = errors(tmp_path, variant, test_data_zip=pack({**public, "features/readme.txt": raw}))
+    assert [error.code for error in problems] == ["leak"]
+    assert "phases[1].public_data: test_data.zip › features/readme.txt" in problems[0].where
+    assert f"{10 if form == 'some of them' else 120} clips" in problems[0].message
 
 
 @pytest.mark.parametrize("place", ["kit", "nested", "input", "program", "solution", "page", "practice"])
-def test_labels_are_found_wherever_participants_can_read(built, ours, tmp_path, place):
+def test_labels_are_found_wherever_participants_can_read(built, bundle, tmp_path, place):
     labels = json.dumps({"labels": built.labels["labels"]}).encode()
-    config = yaml.safe_load(yaml.safe_dump(ours.config))
+    config = yaml.safe_load(yaml.safe_dump(bundle.config))
     files = {}
     if place == "kit":
         files["starting_kit_zip"] = pack({"a": labels})
@@ -86,30 +86,30 @@ def test_labels_are_found_wherever_participants_can_read(built, ours, tmp_path, 
         files["input_zip"] = pack({"a": labels})
         config["tasks"][1]["input_data"] = "input.zip"
     elif place == "program":
-        files["scoring_program_zip"] = pack({**ours.data("scoring_program.zip"), "labels": labels})
+        files["scoring_program_zip"] = pack({**bundle.data("scoring_program.zip"), "labels": labels})
     elif place == "solution":
         files["solution_zip"] = pack({"a": labels})
         config["solutions"] = [{"index": 0, "tasks": [1], "path": "solution.zip"}]
     elif place == "page":
         files["pages__terms_md"] = labels
     else:
-        files["practice_data_zip"] = pack({**ours.data("practice_data.zip"), "a": labels})
-    found = errors(tmp_path, ours, config, **files)
-    assert {error.code for error in found} == {"leak"} and len(found) == 1
+        files["practice_data_zip"] = pack({**bundle.data("practice_data.zip"), "a": labels})
+    problems = errors(tmp_path, bundle, config, **files)
+    assert {error.code for error in problems} == {"leak"} and len(problems) == 1
 
 
-def test_reference_data_as_public_data(ours, tmp_path):
+def test_reference_data_as_public_data(bundle, tmp_path):
     for section, index, key in (
         ("phases", 1, "public_data"),
         ("phases", 0, "starting_kit"),
         ("tasks", 0, "input_data"),
     ):
-        config = yaml.safe_load(yaml.safe_dump(ours.config))
+        config = yaml.safe_load(yaml.safe_dump(bundle.config))
         config[section][index][key] = "test_reference.zip"
-        assert "leak" in {error.code for error in errors(tmp_path, ours, config)}
+        assert "leak" in {error.code for error in errors(tmp_path, bundle, config)}
 
 
-def test_files_that_reveal_no_label_are_not_leaks(built, ours, tmp_path):
+def test_files_that_reveal_no_label_are_not_leaks(built, bundle, tmp_path):
     """The public labels of the practice phase; ids; the same answer for every clip; a baseline's predictions."""
     clips = list(built.labels["labels"])
     turned = dict(zip(clips, reversed(built.labels["labels"].values())))
@@ -121,7 +121,7 @@ def test_files_that_reveal_no_label_are_not_leaks(built, ours, tmp_path):
         "example.md": as_table(dict(list(built.labels["labels"].items())[:4])),
         "binary": bytes(range(256)) * 9,
     }
-    assert errors(tmp_path, ours, starting_kit_zip=pack(files)) == []
+    assert errors(tmp_path, bundle, starting_kit_zip=pack(files)) == []
 
 
 # ------------------------------------------------------------------------------------ exchanges
@@ -129,32 +129,32 @@ def test_files_that_reveal_no_label_are_not_leaks(built, ours, tmp_path):
 
 @pytest.mark.parametrize("where", ["on_platform", "on_worker"])
 @pytest.mark.parametrize("exchange", ["reference", "public"])
-def test_swapped_data(request, ours, tmp_path, where, exchange):
-    bundle = ours if where == "on_platform" else request.getfixturevalue("on_worker")
-    config = yaml.safe_load(yaml.safe_dump(bundle.config))
+def test_swapped_data(request, bundle, tmp_path, where, exchange):
+    variant = bundle if where == "on_platform" else request.getfixturevalue("on_worker")
+    config = yaml.safe_load(yaml.safe_dump(variant.config))
     entries, key = (config["tasks"], "reference_data") if exchange == "reference" else (config["phases"], "public_data")
     entries[0][key], entries[1][key] = entries[1][key], entries[0][key]
-    found = errors(tmp_path, bundle, config)
-    assert found and {error.code for error in found} <= {"exchanged", "no-labels"}
-    assert any("swapped" in str(error) for error in found)
+    problems = errors(tmp_path, variant, config)
+    assert problems and {error.code for error in problems} <= {"exchanged", "no-labels"}
+    assert any("swapped" in str(error) for error in problems)
 
 
-def test_a_phase_with_the_task_of_another(ours, tmp_path):
-    config = yaml.safe_load(yaml.safe_dump(ours.config))
+def test_a_phase_with_the_task_of_another(bundle, tmp_path):
+    config = yaml.safe_load(yaml.safe_dump(bundle.config))
     config["phases"][1]["tasks"] = [0]
-    (error,) = errors(tmp_path, ours, config)
+    (error,) = errors(tmp_path, bundle, config)
     assert error.code == "exchanged" and "Test" in error.where
 
 
-def test_an_incomplete_list_of_clips(ours, tmp_path):
-    public = ours.data("test_data.zip")
+def test_an_incomplete_list_of_clips(bundle, tmp_path):
+    public = bundle.data("test_data.zip")
     rows = public["test_clips.csv"].decode().splitlines()
     table = {"test_clips.csv": "\n".join([rows[0], "x_1", *rows[3:]]).encode()}
-    (error,) = errors(tmp_path, ours, test_data_zip=pack(table))
+    (error,) = errors(tmp_path, bundle, test_data_zip=pack(table))
     assert error.code == "clips" and "2 missing (test_0001, test_0002), 1 unknown (x_1)" in error.message
 
 
-def test_public_data_that_lists_no_clips_or_others(ours, tmp_path):
+def test_public_data_that_lists_no_clips_or_others(bundle, tmp_path):
     """Other files from the organiser do not count as lists of the phase's clips."""
     for files in (
         {"a.txt": b"x"},
@@ -162,4 +162,4 @@ def test_public_data_that_lists_no_clips_or_others(ours, tmp_path):
         {"a.csv": b"\xff"},
         {"a.json": b"["},
     ):
-        assert errors(tmp_path, ours, test_data_zip=pack(files)) == []
+        assert errors(tmp_path, bundle, test_data_zip=pack(files)) == []

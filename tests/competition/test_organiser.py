@@ -42,11 +42,11 @@ def write(name, data):
 
 
 def build(
-    labels="labels.json", *more, where=("--labels-on-worker", "--queue", QUEUE), dates=(SOON, LATER), wheels=None
+    labels="labels.json", *arguments, where=("--labels-on-worker", "--queue", QUEUE), dates=(SOON, LATER), wheels=None
 ):
     start, end = dates
     options = ["--labels", labels, *where, "--start", start, "--end", end, "--out", "bundle.zip"]
-    return run("build", *options, *(["--wheels", wheels] if wheels else []), *more)
+    return run("build", *options, *(["--wheels", wheels] if wheels else []), *arguments)
 
 
 def refused(result, code, *words):

@@ -138,10 +138,10 @@ def program(built, tmp_path_factory):
 def interpreter(version):
     if version == "{}.{}".format(*sys.version_info):
         return Path(sys.executable)
-    found = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python"))
-    if not found:
+    pythons = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python"))
+    if not pythons:
         pytest.skip(f"no Python {version} on this machine")
-    return found[-1]
+    return pythons[-1]
 
 
 def test_the_corpus_has_every_kind(installed):
@@ -160,14 +160,14 @@ def test_the_zipped_program_equals_the_installed_command(version, installed, pro
         (case / "input/ref/labels.json").write_text(json.dumps(TRUTH))
         (case / "out").mkdir()
     (tmp_path / "driver.py").write_text(DRIVER)
-    done = subprocess.run(
+    result = subprocess.run(
         [interpreter(version), "-S", "-s", "-E", tmp_path / "driver.py", program, tmp_path / "cases"],
         capture_output=True,
         text=True,
         cwd=program,
     )
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)
+    assert result.returncode == 0, result.stderr
+    results = json.loads(result.stdout)
     assert len(results) == len(CORPUS)
     for number, name in names.items():
         code, scores, problems = results[f"{number:03d}"]

@@ -81,15 +81,15 @@ def test_an_invalid_submission_fails_with_its_problems(bundle, tmp_path):
 
 def test_labels_that_stay_on_the_worker(built, tmp_path):
     build(built.options._replace(labels_on_worker=True, queue=QUEUE, out=tmp_path / "b.zip"))
-    bundle, sent = Bundle(tmp_path / "b.zip"), submission(tmp_path, {"predictions": built.labels["labels"]})
-    assert simulate(bundle, sent, tmp_path / "1").exit_code == 4
-    assert simulate(bundle, sent, tmp_path / "2", worker_labels=tmp_path / "b.labels.json").scores["score"] == 1.0
+    bundle, path = Bundle(tmp_path / "b.zip"), submission(tmp_path, {"predictions": built.labels["labels"]})
+    assert simulate(bundle, path, tmp_path / "1").exit_code == 4
+    assert simulate(bundle, path, tmp_path / "2", worker_labels=tmp_path / "b.labels.json").scores["score"] == 1.0
     corrected = {
         **built.labels,
         "labels": {**built.labels["labels"], "test_0001": [{"emotion": "neu", "salience": 100}]},
     }
     (tmp_path / "other.json").write_text(json.dumps(corrected))
-    assert simulate(bundle, sent, tmp_path / "3", worker_labels=tmp_path / "other.json").exit_code == 4
+    assert simulate(bundle, path, tmp_path / "3", worker_labels=tmp_path / "other.json").exit_code == 4
     practice = submission(
         tmp_path, {"predictions": built.practice["labels"]}
     )  # its labels are in the bundle, whatever is on the worker
@@ -104,14 +104,14 @@ def test_labels_that_stay_on_the_worker(built, tmp_path):
 def test_the_organisers_signature_equals_that_of_the_page(built, tmp_path):
     """With the labels' file, which has the secret, both compute the same keyed hash."""
     build(built.options._replace(labels_on_worker=True, queue=QUEUE, out=tmp_path / "b.zip"))
-    sent = submission(tmp_path, {"predictions": built.labels["labels"]})
+    path = submission(tmp_path, {"predictions": built.labels["labels"]})
     labels = tmp_path / "b.labels.json"
-    simulate(Bundle(tmp_path / "b.zip"), sent, tmp_path / "out", worker_labels=labels)
-    mine = signature_fields(to_dict(evaluate(built.labels["labels"], read_reference(labels)))["signature"])
+    simulate(Bundle(tmp_path / "b.zip"), path, tmp_path / "out", worker_labels=labels)
+    own_fields = signature_fields(to_dict(evaluate(built.labels["labels"], read_reference(labels)))["signature"])
     text = (tmp_path / "out/detailed_results.html").read_text().replace("<wbr>", "")
-    shown = signature_fields(re.search("<code>(.*)</code>", text)[1])
-    assert shown.items() <= mine.items() and shown["labels"].startswith("keyed-")
-    assert set(mine) - set(shown) == {"blends", "subset"}
+    page_fields = signature_fields(re.search("<code>(.*)</code>", text)[1])
+    assert page_fields.items() <= own_fields.items() and page_fields["labels"].startswith("keyed-")
+    assert set(own_fields) - set(page_fields) == {"blends", "subset"}
 
 
 def signature_fields(line):
@@ -135,11 +135,11 @@ seen = {"files": sorted(str(p.relative_to(source)) for p in source.rglob("*") if
 
 def test_the_workers_layout(bundle, tmp_path):
     assert simulate(with_program(bundle, SPY), submission(tmp_path, {}), tmp_path / "out").status == "Finished"
-    seen = json.loads((tmp_path / "out/seen.json").read_text())
-    assert seen["files"] == ["ref/labels.json", "ref/settings.json", "res/metadata", "res/s.json"]
-    assert seen["cwd"] == seen["program"]
-    assert seen["packages"] == [] and seen["writable"] == []
-    assert set(seen["output"]) <= {"stdout.txt", "stderr.txt"}
+    environment = json.loads((tmp_path / "out/seen.json").read_text())
+    assert environment["files"] == ["ref/labels.json", "ref/settings.json", "res/metadata", "res/s.json"]
+    assert environment["cwd"] == environment["program"]
+    assert environment["packages"] == [] and environment["writable"] == []
+    assert set(environment["output"]) <= {"stdout.txt", "stderr.txt"}
 
 
 @pytest.mark.parametrize(
@@ -362,9 +362,9 @@ def test_commands_are_split_and_filled_as_the_worker_does(bundle, tmp_path, comm
 
 
 def test_figures_from_an_earlier_run_do_not_survive(bundle, tmp_path):
-    sent = submission(tmp_path, {})
-    assert simulate(with_program(bundle, SPY), sent, tmp_path / "out").status == "Finished"
-    assert simulate(with_program(bundle, "pass"), sent, tmp_path / "out").status == "Failed"
+    path = submission(tmp_path, {})
+    assert simulate(with_program(bundle, SPY), path, tmp_path / "out").status == "Finished"
+    assert simulate(with_program(bundle, "pass"), path, tmp_path / "out").status == "Failed"
     assert not (tmp_path / "out/scores.json").exists()
 
 
@@ -376,7 +376,7 @@ def test_a_folder_of_submissions(built, tmp_path):
         submission(tmp_path, data, name)
     result = run("simulate", built.bundle, tmp_path, "--out", tmp_path / "out")
     outcomes = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [(one["submission"], one["status"]) for one in outcomes] == [
+    assert [(outcome["submission"], outcome["status"]) for outcome in outcomes] == [
         ("a.zip", "Failed"),
         ("b.zip", "Finished"),
         ("c.zip", "Failed"),
@@ -388,13 +388,13 @@ def test_a_folder_of_submissions(built, tmp_path):
 
 
 def test_rescoring_after_a_label_was_corrected(built, tmp_path):
-    sent = submission(tmp_path, {"predictions": built.labels["labels"]})
+    path = submission(tmp_path, {"predictions": built.labels["labels"]})
     corrected = json.loads(json.dumps(built.labels))
     corrected["labels"]["test_0001"] = [{"emotion": "neu", "salience": 100}]
     assert corrected != built.labels
     (tmp_path / "labels.json").write_text(json.dumps(corrected))
     build(built.options._replace(labels=tmp_path / "labels.json", out=tmp_path / "b.zip"))
-    result = run("simulate", tmp_path / "b.zip", sent, "--out", tmp_path / "out")
+    result = run("simulate", tmp_path / "b.zip", path, "--out", tmp_path / "out")
     assert result.exit_code == 0 and json.loads(result.stdout)["scores"]["acc_presence"] == round(119 / 120, 10)
 
 

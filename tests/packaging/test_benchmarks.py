@@ -1,4 +1,4 @@
-"""The benchmark of a GPU runs to its end without one, at a tiny size: when there is a GPU, its time is short."""
+"""The GPU benchmark runs to its end without a GPU, at a tiny size, since time on a GPU is short."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Which module may import what, read from the source: nothing is imported to find out."""
+"""Which module may import what, read from the source without importing anything."""
 
 import ast
 import subprocess
@@ -54,19 +54,19 @@ PLOTTING = {"blemore_baselines.results.plots"}
 def modules(package: str) -> dict[str, Path]:
     """Dotted name → file, of a package and its subpackages."""
     folder = PACKAGES[package]
-    found = {}
+    paths = {}
     for path in sorted(folder.rglob("*.py")):
         if "slurm" in path.parts:  # a script, no part of the package
             continue
         parts = path.relative_to(folder).with_suffix("").parts
-        found[".".join((package, *parts)).removesuffix(".__init__")] = path
-    return found
+        paths[".".join((package, *parts)).removesuffix(".__init__")] = path
+    return paths
 
 
 def imported(path: Path, package: str) -> set[str]:
     """The dotted names that a file imports anywhere in it, functions included.
 
-    `from a.b import c` counts as a.b.c, for c can be a module; whoever asks for a module cuts names to its length.
+    `from a.b import c` counts as a.b.c, since c can be a module; callers shorten the names that they compare.
     """
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
@@ -135,9 +135,9 @@ def test_modules_import_from_their_own_layer_or_lower(package, name, path):
     for target in imported(path, home(name, path)):
         if target.split(".")[0] != package or target.split(".")[1:2] == ["version"]:
             continue
-        theirs = layer(package, target)
-        assert theirs is not None, f"{name} imports {target} by way of the package's own __init__"
-        assert theirs <= own, f"{name} imports {target}, which is built on top of it"
+        target_layer = layer(package, target)
+        assert target_layer is not None, f"{name} imports {target} by way of the package's own __init__"
+        assert target_layer <= own, f"{name} imports {target}, which is built on top of it"
 
 
 @by_name
@@ -157,21 +157,21 @@ def test_only_reports_and_analyses_plot(package, name, path):
 
 
 def test_no_python_file_imports_a_forbidden_package():
-    listed = subprocess.run(
+    listing = subprocess.run(
         ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.py"],
         capture_output=True,
         text=True,
     )
-    if listed.returncode:
+    if listing.returncode:
         pytest.skip("not a git checkout")
-    paths = [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()]
+    paths = [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).exists()]
     assert Path(__file__).resolve() in paths
-    found = {
+    imports = {
         str(path.relative_to(ROOT)): bad
         for path in paths
         if (bad := {target.split(".")[0] for target in imported(path, "")} & FORBIDDEN)
     }
-    assert not found
+    assert not imports
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_no_python_file_imports_a_forbidden_package():
 )
 def test_starting_the_scorer_loads_nothing_heavy(start):
     code = start + "\nimport sys\nprint('LOADED', *sorted({name.split('.')[0] for name in sys.modules}))"
-    said = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(said.stdout.rpartition("LOADED")[2].split())
-    assert "blemore" in loaded
-    assert not loaded & {"numpy", "pandas", "torch", "transformers", "cv2", "av", "matplotlib", "blemore_baselines"}
+    result = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    names = set(result.stdout.rpartition("LOADED")[2].split())
+    assert "blemore" in names
+    assert not names & {"numpy", "pandas", "torch", "transformers", "cv2", "av", "matplotlib", "blemore_baselines"}

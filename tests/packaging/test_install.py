@@ -144,8 +144,8 @@ def test_blemore_baselines_looks_for_all_that_its_extra_brings():
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     lines = [line for line in config["options.extras_require"]["baselines"].split("\n") if line and line[0] != "#"]
     providers = importlib.metadata.packages_distributions()
-    found = sorted(distribution for name in baselines.MODULES for distribution in {*providers[name]})
-    assert found == [line.partition(">=")[0] for line in lines]
+    distributions = sorted(distribution for name in baselines.MODULES for distribution in {*providers[name]})
+    assert distributions == [line.partition(">=")[0] for line in lines]
 
 
 # ------------------------------------------------------------------------------------- in an environment of its own

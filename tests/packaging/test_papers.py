@@ -1,4 +1,4 @@
-"""The small files beside the code: they are of this version, and in the forms that other tools read."""
+"""The small files next to the code: they belong to this version, and other tools can read them."""
 
 import datetime
 import re
@@ -20,7 +20,7 @@ def citation():
 
 def test_citation_has_what_cff_1_2_demands(citation):
     assert citation["cff-version"] == "1.2.0" and {"message", "title", "authors"} <= set(citation)
-    known = {
+    keys = {
         "cff-version",
         "message",
         "title",
@@ -37,7 +37,7 @@ def test_citation_has_what_cff_1_2_demands(citation):
         "identifiers",
         "references",
     }
-    assert set(citation) <= known and citation["type"] == "software"
+    assert set(citation) <= keys and citation["type"] == "software"
     assert isinstance(citation["date-released"], datetime.date) and citation["license"] == "MIT"
     for work in (citation, citation["preferred-citation"]):
         assert work["title"] and work["authors"]
@@ -87,8 +87,8 @@ def test_the_changelog_has_the_usual_form():
 def test_contributing_is_a_screenful():
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     assert len(text.splitlines()) <= 60
-    for named in re.findall(r"`((?:baselines|tests|scoring_program)/[\w/.]+|competition)`", text):
-        assert (ROOT / named).exists(), named
+    for path in re.findall(r"`((?:baselines|tests|scoring_program)/[\w/.]+|competition)`", text):
+        assert (ROOT / path).exists(), path
 
 
 @pytest.mark.parametrize("page, limit", [("README.md", 1500), ("baselines/README.md", 2500)])
@@ -111,6 +111,6 @@ def test_the_workflow_runs_the_same_script_on_every_python():
 def test_the_tests_with_the_lowest_versions_are_there():
     lines = (ROOT / ".ci" / "run").read_text("utf-8").replace("\\\n", " ")
     words = re.search(r"\.venv-lowest/bin/python -P -m pytest (.+)", lines)[1]
-    shown = subprocess.run(["bash", "-c", f"printf '%s\\n' {words}"], capture_output=True, text=True, check=True)
-    assert len(shown.stdout.split()) > 10
-    assert not [name for name in shown.stdout.split() if not (ROOT / name).exists()]
+    result = subprocess.run(["bash", "-c", f"printf '%s\\n' {words}"], capture_output=True, text=True, check=True)
+    assert len(result.stdout.split()) > 10
+    assert not [name for name in result.stdout.split() if not (ROOT / name).exists()]

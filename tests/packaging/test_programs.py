@@ -1,4 +1,4 @@
-"""What the programs have in common: help with examples, and how they tell what went wrong."""
+"""What the programs have in common: help with examples, and how they report what went wrong."""
 
 import os
 import pty
@@ -41,13 +41,13 @@ by_program = pytest.mark.parametrize("program", PROGRAMS)
 
 
 def commands(name, command):
-    """All that can be called, with their full names: programs, groups and their commands."""
+    """Everything that can be called, with its full name: programs, groups and their commands."""
     yield name, command
     for part, inner in getattr(command, "commands", {}).items():
         yield from commands(f"{name} {part}", inner)
 
 
-COMMANDS = [found for name, command in PROGRAMS.items() for found in commands(name, command)]
+COMMANDS = [entry for name, command in PROGRAMS.items() for entry in commands(name, command)]
 by_command = pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
 
 
@@ -75,45 +75,45 @@ def process(program, *arguments, **options):
 @by_command
 def test_help_has_an_example_whose_options_exist(name, command):
     program, *inner = name.split()
-    shown = run(program, *inner, "--help")
-    assert shown.exit_code == 0
-    assert re.search(rf"^ +(Examples?: +)?{name}\b", shown.output, re.M), shown.output
+    result = run(program, *inner, "--help")
+    assert result.exit_code == 0
+    assert re.search(rf"^ +(Examples?: +)?{name}\b", result.output, re.M), result.output
     if not isinstance(command, click.Group):
         examples = " ".join(re.findall(rf"{name} .*", command.help))
-        known = {option for parameter in command.params for option in parameter.opts}
-        assert set(re.findall(r"--[a-z][a-z-]*", examples)) <= known
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z][a-z-]*", examples)) <= options
 
 
 @by_command
 def test_every_option_says_what_it_means(name, command):
     for option in command.params:
         if isinstance(option, click.Option):
-            told = option.help or isinstance(option.type, click.Choice) or option.metavar
-            assert told or option.show_default, f"{name} {option.opts[0]}"
+            explanation = option.help or isinstance(option.type, click.Choice) or option.metavar
+            assert explanation or option.show_default, f"{name} {option.opts[0]}"
 
 
 # ------------------------------------------------------------------------ what went wrong
 
 
 @by_program
-def test_a_mistake_is_told_in_words(program):
+def test_a_mistake_is_reported_in_words(program):
     arguments, code = MISTAKES[program]
-    told = run(program, *arguments)
-    assert (told.exit_code, told.stdout) == (code, "")
-    assert "cannot be opened" in told.stderr and "Traceback" not in told.stderr
+    result = run(program, *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert "cannot be opened" in result.stderr and "Traceback" not in result.stderr
 
 
 @by_program
 def test_debug_shows_the_traceback_of_a_mistake(program):
     arguments, code = MISTAKES[program]
-    told, plain = run(program, "--debug", *arguments), run(program, *arguments)
-    assert (told.exit_code, told.stdout) == (code, "")
-    assert told.stderr.startswith("Traceback (most recent call last):\n") and told.stderr.endswith(plain.stderr)
+    result, plain = run(program, "--debug", *arguments), run(program, *arguments)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith("Traceback (most recent call last):\n") and result.stderr.endswith(plain.stderr)
 
 
 @pytest.fixture
-def raised(monkeypatch):
-    """Has blemore-score raise an error of choice in its midst."""
+def fail_with(monkeypatch):
+    """Makes blemore-score raise the given error while it runs."""
 
     def choose(error):
         def read_reference(*_):
@@ -124,30 +124,34 @@ def raised(monkeypatch):
     return choose
 
 
-def test_a_defect_is_one_line_that_says_so(raised):
-    raised(KeyError("\x1b[31m secret"))
-    told = run("blemore-score", "p.json", "l.json")
-    assert (told.exit_code, told.stdout) == (BUG, "") and len(told.stderr.splitlines()) == 1
+def test_a_defect_is_one_line_that_says_so(fail_with):
+    fail_with(KeyError("\x1b[31m secret"))
+    result = run("blemore-score", "p.json", "l.json")
+    assert (result.exit_code, result.stdout) == (BUG, "") and len(result.stderr.splitlines()) == 1
     assert (
-        "bug in the kit, KeyError at test_programs.py: line" in told.stderr and "blemore-score --debug" in told.stderr
+        "bug in the kit, KeyError at test_programs.py: line" in result.stderr
+        and "blemore-score --debug" in result.stderr
     )
-    assert "secret" not in told.stderr
-    told = run("blemore-score", "--debug", "p.json", "l.json")
+    assert "secret" not in result.stderr
+    result = run("blemore-score", "--debug", "p.json", "l.json")
     assert (
-        told.exit_code == BUG and "Traceback" in told.stderr and "secret" in told.stderr and "\x1b" not in told.stderr
+        result.exit_code == BUG
+        and "Traceback" in result.stderr
+        and "secret" in result.stderr
+        and "\x1b" not in result.stderr
     )
 
 
-def test_an_error_of_the_system_is_no_defect(raised):
-    raised(OSError(28, "No space left on device", "/some/file"))
-    told = run("blemore-score", "p.json", "l.json")
-    assert (told.exit_code, told.stdout, told.stderr) == (3, "", "/some/file: No space left on device\n")
+def test_an_error_of_the_system_is_no_defect(fail_with):
+    fail_with(OSError(28, "No space left on device", "/some/file"))
+    result = run("blemore-score", "p.json", "l.json")
+    assert (result.exit_code, result.stdout, result.stderr) == (3, "", "/some/file: No space left on device\n")
 
 
-def test_usage_is_left_to_click(raised):
-    raised(click.UsageError("not so"))
-    told = run("blemore-score", "p.json", "l.json")
-    assert told.exit_code == 2 and told.stderr.startswith("Usage: ") and "not so" in told.stderr
+def test_usage_is_left_to_click(fail_with):
+    fail_with(click.UsageError("not so"))
+    result = run("blemore-score", "p.json", "l.json")
+    assert result.exit_code == 2 and result.stderr.startswith("Usage: ") and "not so" in result.stderr
 
 
 @pytest.mark.parametrize(("name", "further"), [("extract", True), ("aggregate", False)])
@@ -158,9 +162,9 @@ def test_an_interrupt_is_one_line(monkeypatch, name, further):
     command = blemore_baselines.commands[name]
     monkeypatch.setattr(command, "invoke", stopped)
     required = [part for option in command.params if option.required for part in (option.opts[0], f"{option.name}.npz")]
-    told = run("blemore-baselines", name, *required)
-    assert (told.exit_code, told.stdout) == (INTERRUPTED, "")
-    assert told.stderr == "\nStopped." + (" The same command goes on from here." if further else "") + "\n"
+    result = run("blemore-baselines", name, *required)
+    assert (result.exit_code, result.stdout) == (INTERRUPTED, "")
+    assert result.stderr == "\nStopped." + (" The same command goes on from here." if further else "") + "\n"
 
 
 def test_commands_that_go_on_exist():
@@ -168,8 +172,8 @@ def test_commands_that_go_on_exist():
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_interrupted_extraction_leaves_quietly_and_goes_on(tmp_path, workers, long):
-    """As the keyboard does it: the signal goes to the command and to its workers."""
+def test_an_interrupted_extraction_stops_quietly_and_resumes(tmp_path, workers, long):
+    """As with Ctrl-C: the signal goes to the command and to its workers."""
     if workers > 1 and not long:
         pytest.skip("several processes: with --long")
     from blemore_baselines.demo.generator import _make_clip, plan
@@ -187,10 +191,10 @@ def test_an_interrupted_extraction_leaves_quietly_and_goes_on(tmp_path, workers,
     error = running.communicate(timeout=60)[1]
     assert running.returncode == INTERRUPTED, error
     assert "Traceback" not in error and error.endswith("\nStopped. The same command goes on from here.\n"), error
-    done = len(list(out.rglob("*.npy")))
-    assert 0 < done < 60
+    n_clips = len(list(out.rglob("*.npy")))
+    assert 0 < n_clips < 60
     again = process("blemore-baselines", *arguments, stdout=subprocess.PIPE)
-    assert f"{60 - done} clips encoded, {done} there already, 0 failed" in again.communicate(timeout=60)[0]
+    assert f"{60 - n_clips} clips encoded, {n_clips} there already, 0 failed" in again.communicate(timeout=60)[0]
 
 
 # ----------------------------------------------------------------------- where output goes
@@ -203,8 +207,8 @@ def submission(tmp_path):
     return path
 
 
-def test_a_reader_that_has_had_enough(submission):
-    """As `blemore-score … | head`, in which `head` is done before the first line comes."""
+def test_a_reader_that_stops_early(submission):
+    """As in `blemore-score … | head`, where `head` has finished before the first line comes."""
     reader, writer = os.pipe()
     os.close(reader)
     running = process("blemore-score", "--check", submission, stdout=writer)
@@ -225,27 +229,27 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @by_program
-def test_nothing_is_coloured_on_a_terminal_that_wants_none(program):
+def test_nothing_is_coloured_on_a_terminal_that_wants_no_colour(program):
     arguments, _ = MISTAKES[program]
     for call in (["--help"], arguments, ["--no-such-option"]):
-        ours, theirs = pty.openpty()
+        reader, terminal = pty.openpty()
         running = subprocess.Popen(
             [sys.executable, "-P", "-c", f"from {MODULES[program]} import main; main()", *call],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
             env={**os.environ, "NO_COLOR": "1", "TERM": "xterm-256color"},
         )
-        os.close(theirs)
-        shown = b""
+        os.close(terminal)
+        output = b""
         try:
-            while part := os.read(ours, 65536):
-                shown += part
-        except OSError:  # how Linux tells the end
+            while part := os.read(reader, 65536):
+                output += part
+        except OSError:  # how Linux reports the end
             pass
-        os.close(ours)
+        os.close(reader)
         running.wait(timeout=60)
-        assert shown and not COLOUR.search(shown.decode()), shown
+        assert output and not COLOUR.search(output.decode()), output
 
 
 @by_program

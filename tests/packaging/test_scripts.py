@@ -1,4 +1,4 @@
-"""The shell scripts, run in copies of the repository's bones with stand-ins for Python, pip and the command.
+"""The shell scripts, run in minimal copies of the repository with substitutes for Python, pip and the command.
 
 Nothing is installed and no network is needed. The folder's name has spaces in it, and the scripts are called from
 another folder, in every test.
@@ -50,7 +50,7 @@ exit "${{STUB_EXIT:-0}}"
 
 
 class Kit:
-    """A copy of what the scripts need, and a PATH that holds only stand-ins and plain tools."""
+    """A copy of what the scripts need, and a PATH with only substitutes and plain tools."""
 
     def __init__(self, folder: Path):
         self.root = folder / "a kit with spaces"
@@ -105,7 +105,7 @@ class Kit:
         return process
 
     def calls(self) -> list[str]:
-        """What was called since the last time this was asked, with this kit's folder written as ROOT."""
+        """What was called since the previous call of this method, with this kit's folder written as ROOT."""
         lines = self.log.read_text().replace(str(self.root), "ROOT").splitlines() if self.log.exists() else []
         self.log.unlink(missing_ok=True)
         return lines
@@ -138,14 +138,14 @@ def test_script_is_sound_bash(script):
 
 
 def test_scripts_are_executable_in_git():
-    listed = subprocess.run(
+    listing = subprocess.run(
         ["git", "-C", ROOT, "ls-files", "-s", ".ci/run", "baselines/run_all.sh", "tests/run.sh"],
         capture_output=True,
         text=True,
     )
-    if listed.returncode:
+    if listing.returncode:
         pytest.skip("not a git checkout")
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["100755"] * 3
+    assert [line.split()[0] for line in listing.stdout.splitlines()] == ["100755"] * 3
 
 
 def test_scripts_support_the_versions_of_setup_cfg():
@@ -235,7 +235,7 @@ def test_no_python_at_all(kit):
     assert result.returncode == 1 and "no Python at all" in result.err
 
 
-def test_the_first_fit_python_is_taken(kit):
+def test_the_first_suitable_python_is_used(kit):
     kit.python("python3", version="3.9")
     kit.write(kit.bin / "python3.13", f"#!{BASH}\necho 'not installed' >&2; exit 127\n")  # a version manager's stand-in
     kit.python("python3.12", version="3.12", no_venv="yes")
@@ -243,10 +243,10 @@ def test_the_first_fit_python_is_taken(kit):
     assert f"with {fit}" in kit.run("tests/run.sh").err
 
 
-def test_the_python_that_is_asked_for_is_taken(kit):
+def test_the_requested_python_is_used(kit):
     kit.python("python3")
-    asked = kit.python("my own python", version="3.13")
-    assert f"with {asked}" in kit.run("tests/run.sh", PYTHON=str(asked)).err
+    python = kit.python("my own python", version="3.13")
+    assert f"with {python}" in kit.run("tests/run.sh", PYTHON=str(python)).err
 
 
 def test_a_python_without_venv(kit):
@@ -257,7 +257,7 @@ def test_a_python_without_venv(kit):
 
 
 @pytest.mark.parametrize(
-    ("said", "explained"),
+    ("message", "explanation"),
     [
         (
             (
@@ -271,19 +271,19 @@ def test_a_python_without_venv(kit):
         ("ERROR: something else", "pip's last lines"),
     ],
 )
-def test_a_failing_pip_is_explained_and_can_be_run_again(kit, said, explained):
+def test_a_failing_pip_is_explained_and_can_be_run_again(kit, message, explanation):
     kit.python()
-    result = kit.run("tests/run.sh", STUB_PIP=said)
+    result = kit.run("tests/run.sh", STUB_PIP=message)
     assert result.returncode == 1 and not result.out
-    assert said in result.err and explained in result.err
+    assert message in result.err and explanation in result.err
     assert f"The full log is {kit.venv}/install.log" in result.err
-    assert said in (kit.venv / "install.log").read_text()
+    assert message in (kit.venv / "install.log").read_text()
     assert not (kit.venv / "stamp").exists()
     assert kit.run("tests/run.sh").returncode == 0
     assert len(kit.calls()) == 2
 
 
-def test_a_failing_update_takes_the_stamp_away(kit):
+def test_a_failing_update_removes_the_stamp(kit):
     kit.python()
     kit.run("tests/run.sh")
     settings = (kit.root / "setup.cfg").read_text()
@@ -295,15 +295,15 @@ def test_a_failing_update_takes_the_stamp_away(kit):
     assert len(kit.calls()) == 1
 
 
-@pytest.mark.parametrize("broken", ["gone", "old", "without pip"])
-def test_a_broken_venv_is_recreated(kit, broken):
+@pytest.mark.parametrize("defect", ["gone", "old", "without pip"])
+def test_a_broken_venv_is_recreated(kit, defect):
     kit.python()
     kit.run("tests/run.sh")
     python = kit.venv / "bin/python"
-    if broken == "gone":
+    if defect == "gone":
         python.unlink()
         python.symlink_to("/no/such/python")
-    elif broken == "old":
+    elif defect == "old":
         python.write_text(python.read_text().replace("echo 3.12", "echo 3.9"))
     else:
         python.write_text(python.read_text().replace('case "$*" in', 'case "$*" in\n*"import pip"*) exit 1 ;;', 1))
@@ -327,7 +327,7 @@ def test_a_killed_install_can_be_run_again(kit):
 
 @pytest.mark.parametrize("first_is_killed", [False, True])
 def test_two_runs_never_install_at_once(kit, first_is_killed):
-    """Not even where the first script was killed: its installation works on alone, and the second run takes it over."""
+    """Not even if the first script was killed: its installation continues alone, and the second run takes it over."""
     kit.python()
     first = kit.start("tests/run.sh", STUB_PIP="wait")
     until(kit.log.exists)
@@ -344,7 +344,7 @@ def test_two_runs_never_install_at_once(kit, first_is_killed):
     assert kit.calls() == []
 
 
-def test_a_place_that_cannot_be_written_to(kit):
+def test_a_folder_that_cannot_be_written(kit):
     kit.python()
     kit.venv.write_text("a file stands where the folder is wanted")
     result = kit.run("tests/run.sh")
@@ -354,7 +354,7 @@ def test_a_place_that_cannot_be_written_to(kit):
 # ---------------------------------------------------------------------------------------------------- run_all.sh
 
 
-def test_run_all_calls_the_command_once_all_is_set_up(kit):
+def test_run_all_sets_up_first_and_then_calls_the_command(kit):
     kit.python()
     result = kit.run("baselines/run_all.sh")
     assert result.returncode == 0, result.err
@@ -365,7 +365,7 @@ def test_run_all_calls_the_command_once_all_is_set_up(kit):
     assert (again.returncode, again.out, again.err, kit.calls()) == (0, "", "", [call])
 
 
-def test_output_goes_where_it_is_told_to(kit, tmp_path):
+def test_output_goes_to_the_chosen_folder(kit, tmp_path):
     kit.python()
     kit.run("baselines/run_all.sh", BLEMORE_OUT=f"{tmp_path}/my own place")
     assert kit.calls()[1].endswith(f"output to {tmp_path}/my own place)")

@@ -32,13 +32,13 @@ def parse(text: str) -> list[ast.AST]:
 
 
 def long_functions(text: str) -> list[str]:
-    """Functions of more than LONGEST lines, their decorators left out."""
+    """Functions of more than LONGEST lines, not counting decorators."""
     functions = [node for node in parse(text) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     return [f"{node.lineno} {node.name}" for node in functions if node.end_lineno - node.lineno >= LONGEST]
 
 
 def nested_conditionals(text: str) -> list[int]:
-    """Lines of conditional expressions that hold another one."""
+    """Lines of conditional expressions that contain another one."""
     conditionals = [node for node in parse(text) if isinstance(node, ast.IfExp)]
     return sorted({node.lineno for node in conditionals if any(map(_holds_conditional, ast.iter_child_nodes(node)))})
 
@@ -48,7 +48,7 @@ def _holds_conditional(node: ast.AST) -> bool:
 
 
 def named_lambdas(text: str) -> list[int]:
-    """Lambdas that are assigned to a name, be it with the linter told to look away."""
+    """Lambdas that are assigned to a name, even if the linter is told to ignore them."""
     assignments = [node for node in parse(text) if isinstance(node, (ast.Assign, ast.AnnAssign))]
     return [node.lineno for node in assignments if isinstance(node.value, ast.Lambda)]
 
@@ -85,7 +85,7 @@ def test_functions_are_short(path):
 
 
 @by_source
-def test_no_conditional_holds_another(path):
+def test_no_conditional_contains_another(path):
     assert not nested_conditionals(path.read_text("utf-8"))
 
 
@@ -99,7 +99,7 @@ def test_variables_are_nouns(path):
     assert not no_nouns(path.read_text("utf-8"))
 
 
-def test_what_is_looked_for_is_found():
+def test_each_fault_is_found():
     body = "\n".join(f"    x{number} = 0" for number in range(LONGEST))
     assert long_functions(f"def short():\n{body[: body.rindex(chr(10))]}\n") == []
     assert long_functions(f"@a\ndef long():\n{body}\n") == ["2 long"]

@@ -27,38 +27,38 @@ def check(*arguments, cache, path=ROOT / "scoring_program"):
 
 
 def test_the_package_is_sound(tmp_path):
-    said = check(cache=tmp_path)
-    assert said.returncode == 0, said.stdout + said.stderr
+    result = check(cache=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
     checked = len(list((ROOT / "scoring_program" / "blemore").rglob("*.py")))
-    assert f"no issues found in {checked} source files" in said.stdout
+    assert f"no issues found in {checked} source files" in result.stdout
 
 
 @pytest.fixture
-def kept(request, tmp_path):
-    """A folder that stays between sessions, where pytest keeps any: reading the types of PyTorch takes a minute."""
+def cache_folder(request, tmp_path):
+    """A folder that pytest keeps between sessions, if it keeps any: reading the types of PyTorch takes a minute."""
     cache = getattr(request.config, "cache", None)  # none with -p no:cacheprovider
     return cache.mkdir("mypy") if cache else tmp_path / "mypy"
 
 
-def test_the_baselines_and_the_competition_are_sound(tmp_path, kept):
+def test_the_baselines_and_the_competition_are_sound(tmp_path, cache_folder):
     packages = tmp_path / "packages"
     packages.mkdir()
     for name, folder in FOLDERS.items():
         (packages / name).symlink_to(ROOT / folder)
-    said = check("--config-file", CONFIG, cache=kept, path=packages)
-    assert said.returncode == 0, said.stdout.replace(f"{packages}/", "") + said.stderr
-    checked = int(re.search(r"no issues found in (\d+) source files", said.stdout)[1])
+    result = check("--config-file", CONFIG, cache=cache_folder, path=packages)
+    assert result.returncode == 0, result.stdout.replace(f"{packages}/", "") + result.stderr
+    checked = int(re.search(r"no issues found in (\d+) source files", result.stdout)[1])
     assert checked >= sum(len(list((ROOT / folder).rglob("*.py"))) for folder in ("baselines", "competition"))
 
 
 def test_a_user_s_code_is_checked_against_it(tmp_path):
-    """The public functions' types tell something: a wrong use is found from outside."""
+    """The public functions' types are precise: a wrong use in a user's code is found."""
     (tmp_path / "use.py").write_text(
         "from blemore import acc_presence, parse_filename\n"
         "wrong: int = acc_presence({}, {})\nright: str = parse_filename('A102_ang_int1_ver1').actor\n"
     )
-    said = check("--config-file=", str(tmp_path / "use.py"), cache=tmp_path / "cache")
-    assert [line for line in said.stdout.splitlines() if "use.py:" in line and "error" in line] == [
+    result = check("--config-file=", str(tmp_path / "use.py"), cache=tmp_path / "cache")
+    assert [line for line in result.stdout.splitlines() if "use.py:" in line and "error" in line] == [
         f'{tmp_path / "use.py"}:2: error: Incompatible types in assignment (expression has type "float", variable has'
         ' type "int")  [assignment]'
-    ], said.stdout
+    ], result.stdout

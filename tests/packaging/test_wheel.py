@@ -1,4 +1,4 @@
-"""The built distribution holds what it should and only that."""
+"""The built distribution contains what it should, and nothing else."""
 
 import configparser
 import subprocess
@@ -65,15 +65,15 @@ def expected(config, source):
 
 @pytest.fixture(scope="module")
 def built(source, expected, tmp_path_factory):
-    """(sdist, wheel): the wheel is built from the unpacked sdist, which thereby is shown to be complete."""
+    """(sdist, wheel): the wheel is built from the unpacked sdist, which shows that the sdist is complete."""
     for name in ARTEFACTS:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text("left over")
     folder = tmp_path_factory.mktemp("dist")
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source], capture_output=True, text=True
     )
-    assert said.returncode == 0, said.stdout[-3000:] + said.stderr[-3000:]
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
     return sdist, wheel
 
@@ -94,8 +94,8 @@ def requirements(metadata, extra):
     """What an extra brings ("": what is always installed), as packaging.requirements.Requirement."""
     from packaging.requirements import Requirement
 
-    listed = map(Requirement, metadata.get_all("Requires-Dist"))
-    return [one for one in listed if (one.marker.evaluate({"extra": extra}) if one.marker else not extra)]
+    entries = map(Requirement, metadata.get_all("Requires-Dist"))
+    return [entry for entry in entries if (entry.marker.evaluate({"extra": extra}) if entry.marker else not extra)]
 
 
 def pins(name):
@@ -108,16 +108,16 @@ def pins(name):
     }
 
 
-def test_wheel_holds_exactly_the_packages(wheel, expected):
-    held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert held == expected
+def test_wheel_contains_exactly_the_packages(wheel, expected):
+    names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert names == expected
     assert {
         "blemore/labels.py",
         "blemore/py.typed",
         "blemore/schemas/submission.schema.json",
         "blemore/schemas/labels.schema.json",
         "blemore_baselines/__init__.py",
-    } <= held
+    } <= names
 
 
 def test_wheel_installs_no_generic_name(wheel, config):
@@ -127,7 +127,7 @@ def test_wheel_installs_no_generic_name(wheel, config):
     assert tops - {info} <= {"blemore", "blemore_baselines", "blemore_codabench"}
 
 
-def test_neither_archive_holds_what_runs_leave_behind(built, wheel):
+def test_neither_archive_contains_what_runs_leave_behind(built, wheel):
     with tarfile.open(built[0]) as archive:
         in_sdist = {name.partition("/")[2] for name in archive.getnames()}
     assert "setup.cfg" in in_sdist and "LICENSE" in in_sdist
@@ -141,22 +141,34 @@ def test_metadata_names_python_licence_and_dependencies(metadata):
     assert metadata["Requires-Python"] == ">=3.11"
     assert "MIT" in (metadata["License"], metadata["License-Expression"])
     assert set(metadata.get_all("Provides-Extra")) == set(EXTRAS)
-    assert {one.name for one in requirements(metadata, "")} == SCORER
-    assert {one.name for one in requirements(metadata, "baselines")} == BASELINES
+    assert {requirement.name for requirement in requirements(metadata, "")} == SCORER
+    assert {requirement.name for requirement in requirements(metadata, "baselines")} == BASELINES
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_extras_include_one_another(metadata, extra):
-    own = [one.extras for one in requirements(metadata, extra) if one.name == "blemore"]
+    own = [requirement.extras for requirement in requirements(metadata, extra) if requirement.name == "blemore"]
     assert own == ([EXTRAS[extra]] if EXTRAS[extra] else [])
 
 
 def test_every_lower_bound_is_a_version_that_is_tested(metadata):
-    listed = [one for extra in ("", *EXTRAS) for one in requirements(metadata, extra) if one.name != "blemore"]
-    bounds = {one.name.lower(): [str(part) for part in one.specifier if part.operator != "<"] for one in listed}
+    dependencies = [
+        dependency
+        for extra in ("", *EXTRAS)
+        for dependency in requirements(metadata, extra)
+        if dependency.name != "blemore"
+    ]
+    bounds = {
+        dependency.name.lower(): [str(part) for part in dependency.specifier if part.operator != "<"]
+        for dependency in dependencies
+    }
     assert bounds == {name: [f">={version}"] for name, version in pins("constraints-lowest.txt").items()}
     newest = pins("constraints.txt")
-    assert all(one.specifier.contains(newest[one.name.lower()]) for one in listed if one.name.lower() in newest)
+    assert all(
+        dependency.specifier.contains(newest[dependency.name.lower()])
+        for dependency in dependencies
+        if dependency.name.lower() in newest
+    )
 
 
 def test_commands_are_declared_and_their_modules_shipped(wheel, config):
@@ -196,9 +208,9 @@ def test_installed_wheel_is_importable(built, tmp_path):
         "from blemore import parse_filename; print(parse_filename('A411_mix_ang_hap_30_70_ver1'));"
         "from blemore_baselines.results import published; print(published.__file__, len(published.read_published()))"
     )
-    said = subprocess.run([sys.executable, "-I", "-c", code, tmp_path], capture_output=True, text=True)
-    assert said.returncode == 0, said.stderr
-    cli, _, published = said.stdout.splitlines()
+    result = subprocess.run([sys.executable, "-I", "-c", code, tmp_path], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    cli, _, published = result.stdout.splitlines()
     assert (
         Path(cli).is_relative_to(tmp_path)
         and published == f"{tmp_path / 'blemore_baselines' / 'results' / 'published.py'} 13"

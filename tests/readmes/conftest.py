@@ -1,6 +1,4 @@
-"""A dataset in the real one's form, for the commands of the READMEs and for mistakes to be made with: small, and made
-in seconds.
-"""
+"""A small dataset in the form of the real one, for the READMEs' commands and for users' mistakes; made in seconds."""
 
 import shutil
 from types import SimpleNamespace
@@ -13,19 +11,19 @@ WIDTHS = {"WavLM_large": 5, "ImageBind": 3}  # instead of 1024 columns each
 
 
 def demo(folder):
-    """The demo, of which only three clips are drawn; the others are their copies."""
+    """The demo with only three drawn clips; the others are copies of these."""
     from blemore_baselines.demo.generator import _claim, _make_clip, make_demo, plan
 
     _claim(folder)
     train, test = plan()
-    drawn = [folder / "train" / f"{take.name}.mov" for take in train[:3]]
-    for path, take in zip(drawn, train):
+    paths = [folder / "train" / f"{take.name}.mov" for take in train[:3]]
+    for path, take in zip(paths, train):
         path.parent.mkdir(exist_ok=True)
         _make_clip(path, take)
     (folder / "test").mkdir()
     for part, takes in (("train", train[3:]), ("test", test)):
         for number, take in enumerate(takes):
-            shutil.copy(drawn[number % 3], folder / part / f"{take.name}.mov")
+            shutil.copy(paths[number % 3], folder / part / f"{take.name}.mov")
     return make_demo(folder, workers=1)
 
 
@@ -33,7 +31,7 @@ def demo(folder):
 def world(tmp_path_factory):
     """Metadata, clips and pre-extracted features as a participant has them, and a model.
 
-    Not to be written to: see `desk`.
+    Tests write only to a copy: see `desk`.
     """
     from blemore.evaluate import read_ids, read_reference
     from blemore.labels import LABEL_INDEX
@@ -41,12 +39,12 @@ def world(tmp_path_factory):
     from blemore_baselines.engines import one_thread_each
 
     folder = tmp_path_factory.mktemp("world")
-    made, rng = demo(folder / "demo"), np.random.default_rng(3)
-    shutil.copy(made.train_metadata, folder)
-    shutil.copy(made.test_metadata, folder)
-    shutil.copy(made.test_labels, folder)
+    data, rng = demo(folder / "demo"), np.random.default_rng(3)
+    shutil.copy(data.train_metadata, folder)
+    shutil.copy(data.test_metadata, folder)
+    shutil.copy(data.test_labels, folder)
     mixing = {name: rng.normal(size=(6, width)) for name, width in WIDTHS.items()}
-    for part, labels in (("train", made.train_metadata), ("test", made.test_labels)):
+    for part, labels in (("train", data.train_metadata), ("test", data.test_labels)):
         reference = read_reference(labels).labels
         for name in WIDTHS:
             features = folder / f"pre_extracted_{part}_data" / f"{name}_{part}"
@@ -56,11 +54,11 @@ def world(tmp_path_factory):
                 np.save(features / f"{clip}.npy", frames.astype(np.float32))
     run = folder / "run"
     with one_thread_each():
-        trained = call(
+        result = call(
             "blemore-baselines",
             "train",
             "--metadata",
-            made.train_metadata,
+            data.train_metadata,
             "--preset",
             "fast",
             "--head",
@@ -70,7 +68,7 @@ def world(tmp_path_factory):
             "--features",
             folder / "pre_extracted_train_data" / "WavLM_large_train",
         )
-    assert trained.exit_code == 0, trained.output
+    assert result.exit_code == 0, result.output
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The kit's commands, called in this process: quickly, and with what they print apart."""
+"""The kit's commands, called in this process: fast, and with stdout and stderr kept apart."""
 
 import shlex
 from pathlib import Path

@@ -21,14 +21,14 @@ PLACEHOLDERS = {
 
 
 def fill_in(code: str, separator: str = " ") -> str:
-    """A command with values in place of what stands for them."""
+    """A command with values in place of its placeholders."""
     for (option, placeholder), value in PLACEHOLDERS.items():
         code = code.replace(f"{option}{separator}{placeholder}", f"{option}{separator}{value}")
     return code
 
 
 class Block(NamedTuple):
-    """What stands between two fences; `line` is its first in the page."""
+    """The text between two fences; `line` is the number of its first line on the page."""
 
     language: str
     text: str
@@ -37,13 +37,13 @@ class Block(NamedTuple):
 
 @lru_cache
 def pages() -> tuple[Path, ...]:
-    """Every page and notebook that git holds or would take up."""
-    listed = subprocess.run(
+    """Every page and notebook that git tracks or would add."""
+    listing = subprocess.run(
         ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.md", "*.ipynb"],
         capture_output=True,
         text=True,
     )
-    names = listed.stdout.split("\0") if listed.returncode == 0 else []  # no checkout: nothing to be said of it
+    names = listing.stdout.split("\0") if listing.returncode == 0 else []  # not a checkout: no pages
     return tuple(sorted(ROOT / name for name in set(filter(None, names)) if (ROOT / name).is_file()))
 
 
@@ -67,11 +67,11 @@ def prose(page: Path) -> str:
 
 def anchors(page: Path) -> set[str]:
     """What `#…` can name: headings, in lower case, without punctuation, blanks as hyphens, repetitions numbered."""
-    found: set[str] = set()
+    names: set[str] = set()
     for heading in re.findall(r"^#{1,6} +(.+?) *#*$", FENCE.sub("", text_of(page)), re.M):
-        shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
-        slug = re.sub(r"[^\w\- ]", "", shown).replace(" ", "-")
-        found.add(
-            slug if slug not in found else next(f"{slug}-{k}" for k in range(1, 99) if f"{slug}-{k}" not in found)
+        text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        names.add(
+            slug if slug not in names else next(f"{slug}-{k}" for k in range(1, 99) if f"{slug}-{k}" not in names)
         )
-    return found | set(re.findall(r'<a (?:name|id)="([^"]+)"', text_of(page)))
+    return names | set(re.findall(r'<a (?:name|id)="([^"]+)"', text_of(page)))

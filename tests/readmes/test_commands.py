@@ -1,8 +1,7 @@
-"""The commands of every README work as they stand there, in a participant's or organiser's folder of small made-up
-data.
+"""The commands of every README work unchanged, in a participant's or organiser's folder with small generated data.
 
-bash itself says which commands a block comes to, loops and variables included; the kit's own are then called in this
-process. What cannot be run here has its reason in NOT_HERE; what is in neither is a failure.
+bash itself reports which commands a block runs, loops and variables included. The kit's own are then called in this
+process. NOT_HERE gives the reason for each command that cannot be run here. Any other command is a failure.
 """
 
 import doctest
@@ -71,7 +70,7 @@ cd() { builtin cd -- "$1" 2>/dev/null || { "$mkdir" -p -- "$1" && builtin cd -- 
 
 
 class Command(NamedTuple):
-    """The words, the folder, and the file that takes what is printed (None: the screen)."""
+    """The words, the folder, and the file that stdout is written to (None: the screen)."""
 
     words: list[str]
     folder: Path
@@ -82,7 +81,7 @@ class Command(NamedTuple):
 
 
 def commands(text, folder):
-    """What a block of shell code comes to."""
+    """The commands that a block of shell code runs."""
     first = set(
         re.findall(r"(?:^|[;&|(]|\bdo|\bthen)\s*(?:[A-Z_]+=\S*\s+)*([\w./-]+)", text.replace("\\\n", " "), re.M)
     )
@@ -106,18 +105,18 @@ def commands(text, folder):
     assert noted.returncode == 0 and not noted.stderr, (
         f"neither a command of the kit nor one that NOT_HERE knows:\n{noted.stderr}"
     )
-    shown, found = set(re.findall("@@([0-9]+)@@", noted.stdout)), []
+    numbers, calls = set(re.findall("@@([0-9]+)@@", noted.stdout)), []
     while parts:
         place, count, *rest = parts
         words, parts = rest[: int(count)], rest[int(count) :]
-        number = str(len(found) + 1)
+        number = str(len(calls) + 1)
         target = (
             None
-            if number in shown
+            if number in numbers
             else next(path for path in Path(place).iterdir() if path.is_file() and _takes(path, number))
         )
-        found.append(Command(words, Path(place), target))
-    return found
+        calls.append(Command(words, Path(place), target))
+    return calls
 
 
 def _takes(path, number):
@@ -126,11 +125,11 @@ def _takes(path, number):
 
 
 def reason(command):
-    return next((why for begins, why in NOT_HERE.items() if re.match(begins, str(command))), None)
+    return next((text for begins, text in NOT_HERE.items() if re.match(begins, str(command))), None)
 
 
 def run(command, desk, wheels):
-    """Run one of the kit's commands, with what a test has at hand."""
+    """Run one of the kit's commands with the data of the test."""
     words = fill_in("\n".join(command.words), "\n").split("\n")
     assert words[0] in PROGRAMS, f"{command}: neither a command of the kit nor one that NOT_HERE knows"
     os.chdir(command.folder)
@@ -155,7 +154,7 @@ def parse(command):
 
 
 def _prepare_demo(desk, out):
-    """All clips there already, so that nothing needs to be drawn."""
+    """All clips are there already, so nothing needs to be drawn."""
     if not out.exists():
         shutil.copytree(desk.folder / "demo", out)
 
@@ -240,7 +239,7 @@ def test_the_commands_of_a_page_work(page, bench, wheels, monkeypatch, long):
 
 
 def run_python(page, block, monkeypatch):
-    """Run a block of a page. Lightning, which is no dependency of the kit's, is played where it is not installed."""
+    """Run a block of a page. Lightning is not a dependency of the kit; if missing, a substitute takes its place."""
     if "lightning" not in sys.modules and importlib.util.find_spec("lightning") is None:
         monkeypatch.setitem(sys.modules, "lightning", SimpleNamespace(LightningModule=torch.nn.Module))
     names = {}
@@ -250,7 +249,7 @@ def run_python(page, block, monkeypatch):
 
 
 def test_the_metrics_of_training_loops(monkeypatch):
-    """What "Bring your own model" says of Trainer and Lightning, with what these hand over."""
+    """What "Bring your own model" says about Trainer and Lightning, with the arguments that these pass."""
     page = ROOT / "starting_kit" / "own_model.md"
     trainer, lightning = [block for block in blocks(page) if block.language in PYTHON][1:]
     targets = TARGETS[np.random.default_rng(0).integers(0, 36, 60)]
@@ -268,7 +267,7 @@ def test_the_metrics_of_training_loops(monkeypatch):
 
 @pytest.mark.skipif(not pages(), reason="not a git checkout")
 def test_every_reason_is_needed():
-    """A reason whose command is gone from all pages would excuse the next one by chance."""
+    """A reason whose command is on no page any more could excuse another command by chance."""
     code = "\n".join(
         block.text.replace("\\\n", " ") for page in PAGES for block in blocks(page) if block.language in SHELL
     )
@@ -319,8 +318,8 @@ cd sub/folder && blemore-codabench check x > out.jsonl
 BLEMORE_DATA=/x baselines/run_all.sh
 pip install '.[notebook]'
 """
-    found = commands(block, tmp_path)
-    assert [command.words for command in found] == [
+    calls = commands(block, tmp_path)
+    assert [command.words for command in calls] == [
         ["blemore-score", "a b.zip", "--check"],
         ["blemore-baselines", "extract", "--clips", "data/train"],
         ["blemore-baselines", "extract", "--clips", "data/test"],
@@ -328,8 +327,8 @@ pip install '.[notebook]'
         ["baselines/run_all.sh"],
         ["pip", "install", ".[notebook]"],
     ]
-    assert found[3].folder == tmp_path / "sub/folder" and found[3].target == tmp_path / "sub/folder/out.jsonl"
-    assert [reason(command) is None for command in found] == [True, True, True, True, False, False]
+    assert calls[3].folder == tmp_path / "sub/folder" and calls[3].target == tmp_path / "sub/folder/out.jsonl"
+    assert [reason(command) is None for command in calls] == [True, True, True, True, False, False]
 
 
 @pytest.mark.parametrize("line", ["rm -rf /", "blemore-scores x", "curl https://example.org | sh", "./unknown.sh"])

@@ -27,15 +27,15 @@ def section(title):
 
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory, pytestconfig):
-    """Runs shell code in a fresh clone, with an empty home and a PATH that holds little more than python3."""
+    """Runs shell code in a fresh clone, with an empty home and a PATH with little more than python3."""
     if not pytestconfig.getoption("--long"):
         pytest.skip("installs PyTorch: with --long")
     home = tmp_path_factory.mktemp("home")
-    cloned = subprocess.run(
+    clone = subprocess.run(
         ["git", "clone", "--quiet", "--no-hardlinks", ROOT, home / "kit"], capture_output=True, text=True
     )
-    if cloned.returncode:
-        pytest.skip(f"not a git checkout: {cloned.stderr}")
+    if clone.returncode:
+        pytest.skip(f"not a git checkout: {clone.stderr}")
     (home / "bin").mkdir()
     for tool in TOOLS:
         (home / "bin" / tool).symlink_to(shutil.which(tool))
@@ -53,7 +53,7 @@ def newcomer(tmp_path_factory, pytestconfig):
 
     def run(code, folder="."):
         # As pasted into a terminal; -e, because nobody goes on after an error.
-        done = subprocess.run(
+        result = subprocess.run(
             ["bash", "-e", "-c", code],
             cwd=home / "kit" / folder,
             env=environment,
@@ -61,19 +61,19 @@ def newcomer(tmp_path_factory, pytestconfig):
             text=True,
             stdin=subprocess.DEVNULL,
         )
-        assert done.returncode == 0, f"{code}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        return done
+        assert result.returncode == 0, f"{code}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
+        return result
 
     return run
 
 
 def test_from_a_clone_to_a_checked_submission_and_a_leaderboard_entry(newcomer):
     participant, (scorer_alone, organiser, *_) = section("Participants")[0], section("Organisers")
-    refused = "if blemore-baselines --help || python -c 'import torch'; then exit 1; fi"
-    newcomer(f"{scorer_alone}\nblemore-score --help\nblemore-codabench --help\n{refused}")
-    done = newcomer(participant + "\npwd")
-    *said, place = done.stdout.splitlines()
-    assert "valid: submission.zip" in said and "36 clips: " in said[-1], (
+    absence_check = "if blemore-baselines --help || python -c 'import torch'; then exit 1; fi"
+    newcomer(f"{scorer_alone}\nblemore-score --help\nblemore-codabench --help\n{absence_check}")
+    result = newcomer(participant + "\npwd")
+    *lines, place = result.stdout.splitlines()
+    assert "valid: submission.zip" in lines and "36 clips: " in lines[-1], (
         "the last command is the check, with every clip there"
     )
 

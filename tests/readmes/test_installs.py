@@ -12,7 +12,7 @@ INSTALL = re.compile(r"pip install (?:-c constraints\.txt )?(?:-e )?'?\.(?:\[([\
 
 
 def installs(text):
-    """The extras of each `pip install` of the kit's folder; "" is none."""
+    """The extras of each `pip install` of the kit's folder; "" if it has none."""
     return [match[1] or "" for match in INSTALL.finditer(text)]
 
 
@@ -34,13 +34,13 @@ def test_installs_are_read():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_names_the_install_that_its_commands_need(page):
     code = "\n".join(block.text for block in blocks(page) if block.language == "sh")
-    named = set(installs(text_of(page)))
-    assert named, "which reader needs which?"
+    names = set(installs(text_of(page)))
+    assert names, "the page names no install"
     if "blemore-baselines" in code or "jupyter" in code:
-        assert named & {"baselines", "notebook"}, "the scorer alone is not enough"
+        assert names & {"baselines", "notebook"}, "the scorer alone is not enough"
 
 
 @pytest.mark.skipif(not pages(), reason="not a git checkout")
 def test_extras_that_are_named_exist():
-    named = {extra for page in pages() for text in installs(text_of(page)) for extra in filter(None, text.split(","))}
-    assert {"baselines", "notebook"} <= named <= extras()
+    names = {extra for page in pages() for text in installs(text_of(page)) for extra in filter(None, text.split(","))}
+    assert {"baselines", "notebook"} <= names <= extras()

@@ -1,4 +1,4 @@
-"""Links that lead to places inside the project arrive there."""
+"""Links to places inside the project have a target."""
 
 import re
 
@@ -22,7 +22,7 @@ def links(page):
 
 
 def broken(page, target):
-    """Why a link leads nowhere, None where it arrives."""
+    """Why a link leads nowhere; None if it has a target."""
     path, _, anchor = target.partition("#")
     place = (page.parent / path).resolve() if path else page
     if not place.is_relative_to(ROOT) or not place.exists():
@@ -34,11 +34,11 @@ def broken(page, target):
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_inside_the_project_arrive(page):
-    assert not [why for target in links(page) if (why := broken(page, target))]
+def test_links_inside_the_project_have_a_target(page):
+    assert not [fault for target in links(page) if (fault := broken(page, target))]
 
 
-def test_links_are_found_and_broken_ones_told(tmp_path):
+def test_links_are_found_and_broken_ones_reported(tmp_path):
     page = tmp_path / "README.md"
     page.write_text(
         '# A `b`, c\n## A b c\n[x](y.md) [z](#a-b-c-1)\n```sh\n[no](link)\n```\n[q]: data/ "t"\n<img src="p.svg">'

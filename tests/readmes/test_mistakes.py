@@ -1,4 +1,4 @@
-"""Ten mistakes that people make: each ends in a message that names the mistake and the mend, with its exit code."""
+"""Ten mistakes that people make: each ends with a message that names the mistake and the fix, and an exit code."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from kit import call
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def told(*arguments, code):
-    """What a command says that must fail: nothing on stdout, no traceback."""
+def refusal(*arguments, code):
+    """The stderr of a command that must fail with this code: no traceback, and nothing on stdout."""
     result = call(*arguments)
     assert (result.exit_code, result.stdout) == (code, ""), result.output
     assert "Traceback" not in result.stderr and result.stderr.strip()
@@ -25,7 +25,7 @@ def told(*arguments, code):
 
 @pytest.fixture
 def submission(desk):
-    """A sound submission of all test clips, which each mistake then spoils."""
+    """write(change, name): the name of a file with a valid submission of all test clips, its entries changed."""
     clips = json.loads(Path(desk.labels).read_text())["labels"]
 
     def write(change=lambda entries: entries, name="submission.json"):
@@ -39,9 +39,9 @@ def submission(desk):
 
 
 def test_1_a_wrong_path(desk):
-    said = told("blemore-score", "submision.zip", desk.labels, code=3)
-    assert "submision.zip: cannot be opened: No such file or directory" in said and "Check the path" in said
-    said = told(
+    error = refusal("blemore-score", "submision.zip", desk.labels, code=3)
+    assert "submision.zip: cannot be opened: No such file or directory" in error and "Check the path" in error
+    error = refusal(
         "blemore-baselines",
         "aggregate",
         "--features",
@@ -52,12 +52,12 @@ def test_1_a_wrong_path(desk):
         "a.npz",
         code=3,
     )
-    assert "WavLM_large_train: cannot be opened" in said and "Check the path" in said
+    assert "WavLM_large_train: cannot be opened" in error and "Check the path" in error
     assert not Path("a.npz").exists()
 
 
 @pytest.mark.parametrize(
-    ("files", "mistake", "mend"),
+    ("files", "mistake", "fix"),
     [
         (
             {"run/metrics.json": "{}", "predictions.json": "{}"},
@@ -68,31 +68,31 @@ def test_1_a_wrong_path(desk):
         (None, "not a readable zip", "Zip the JSON file again"),
     ],
 )
-def test_2_a_wrong_zip(desk, files, mistake, mend):
+def test_2_a_wrong_zip(desk, files, mistake, fix):
     if files is None:
         Path("s.zip").write_bytes(b"PK\x03\x04 and then the connection was lost")
     else:
         with zipfile.ZipFile("s.zip", "w") as archive:
             for name, content in files.items():
                 archive.writestr(name, content)
-    said = told("blemore-score", "--check", "s.zip", "--ids", desk.test, code=1)
-    assert mistake in said and mend in said
+    error = refusal("blemore-score", "--check", "s.zip", "--ids", desk.test, code=1)
+    assert mistake in error and fix in error
 
 
 def test_3_forgotten_clips(desk, submission):
-    few = submission(lambda entries: dict(list(entries.items())[2:]))
-    said = told("blemore-score", "--check", few, "--ids", desk.test, code=1)
-    assert "2 of 36 clips are missing: test_00" in said and "Every clip counts" in said
+    partial = submission(lambda entries: dict(list(entries.items())[2:]))
+    error = refusal("blemore-score", "--check", partial, "--ids", desk.test, code=1)
+    assert "2 of 36 clips are missing: test_00" in error and "Every clip counts" in error
 
 
 def test_4_saliences_from_0_to_1(desk, submission):
-    spoilt = submission(
+    invalid = submission(
         lambda entries: {
             clip: [{**part, "salience": part["salience"] / 100} for part in entry] for clip, entry in entries.items()
         }
     )
-    said = told("blemore-score", "--check", spoilt, "--ids", desk.test, code=1)
-    assert "expected 100" in said and "multiply by 100" in said
+    error = refusal("blemore-score", "--check", invalid, "--ids", desk.test, code=1)
+    assert "expected 100" in error and "multiply by 100" in error
 
 
 def scores(path, ids, columns, shuffle=False):
@@ -103,7 +103,7 @@ def scores(path, ids, columns, shuffle=False):
 
 
 def test_5_another_order_of_emotions(desk):
-    """Columns and rows in another order are read by name; a column that names no emotion is refused, and so is none."""
+    """Columns and rows are read by name, in any order. Columns that are not named like the emotions are refused."""
     from blemore.evaluate import read_ids
     from blemore.labels import EMOTIONS
 
@@ -120,23 +120,23 @@ def test_5_another_order_of_emotions(desk):
     assert first.exit_code == 0 and first.stdout == second.stdout
 
     scores("numbers.csv", clips, range(6))
-    said = told("blemore-baselines", "decode", "--metadata", desk.train, "--scores", "numbers.csv", code=1)
+    error = refusal("blemore-baselines", "decode", "--metadata", desk.train, "--scores", "numbers.csv", code=1)
     assert (
-        "expected filename and the six emotions ang, disg, fea, hap, sad, neu" in said
-        and "order alone does not identify" in said
+        "expected filename and the six emotions ang, disg, fea, hap, sad, neu" in error
+        and "order alone does not identify" in error
     )
     scores("full.csv", clips, ["anger", "disgust", "fear", "happiness", "sadness", "neutral"])
-    assert "ang, disg, fea, hap, sad, neu" in told(
+    assert "ang, disg, fea, hap, sad, neu" in refusal(
         "blemore-baselines", "decode", "--metadata", desk.train, "--scores", "full.csv", code=1
     )
 
 
 def test_6_features_of_other_clips(desk):
-    said = told(
+    error = refusal(
         "blemore-baselines", "train", "--metadata", desk.train, "--features", desk.wavlm_test, "--out", "new", code=1
     )
-    assert "144 of 144 clips have no features" in said and "other partition" in said
-    said = told(
+    assert "144 of 144 clips have no features" in error and "other partition" in error
+    error = refusal(
         "blemore-baselines",
         "predict",
         "--model",
@@ -149,12 +149,12 @@ def test_6_features_of_other_clips(desk):
         "s.zip",
         code=1,
     )
-    assert "36 of 36 clips have no features" in said and "other partition" in said
+    assert "36 of 36 clips have no features" in error and "other partition" in error
     assert not Path("new").exists() and not Path("s.zip").exists()
 
 
 def test_7_another_encoder(desk):
-    said = told(
+    error = refusal(
         "blemore-baselines",
         "predict",
         "--model",
@@ -167,7 +167,7 @@ def test_7_another_encoder(desk):
         "s.zip",
         code=1,
     )
-    assert "WavLM_large" in said and "ImageBind" in said and not Path("s.zip").exists()
+    assert "WavLM_large" in error and "ImageBind" in error and not Path("s.zip").exists()
 
 
 def test_8_clips_without_sound(desk):
@@ -194,13 +194,13 @@ def test_8_clips_without_sound(desk):
 
 
 def old_pythons():
-    found = {}
+    pythons = {}
     for version in ("3.6", "3.7", "3.8", "3.10"):
         for path in sorted(
             Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*/bin/python")
         ):
-            found[version] = path
-    return found
+            pythons[version] = path
+    return pythons
 
 
 @pytest.mark.parametrize("version", ["3.6", "3.7", "3.8", "3.10"])
@@ -217,28 +217,30 @@ def test_9_an_old_python(tmp_path, version):
     for name in ("baselines/run_all.sh", "baselines/environment.sh", "setup.cfg", "pyproject.toml", "constraints.txt"):
         (kit / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, kit / name)
-    said = subprocess.run(
+    run_all = subprocess.run(
         [tools / "bash", kit / "baselines/run_all.sh"],
         capture_output=True,
         text=True,
         env={"PATH": str(tools), "HOME": str(tmp_path)},
     )
-    assert said.returncode == 1 and "Traceback" not in said.stderr
+    assert run_all.returncode == 1 and "Traceback" not in run_all.stderr
     assert (
-        f"No Python 3.11 or later was found (python3 is {version}" in said.stderr
-        and "PYTHON=/path/to/python3.12" in said.stderr
+        f"No Python 3.11 or later was found (python3 is {version}" in run_all.stderr
+        and "PYTHON=/path/to/python3.12" in run_all.stderr
     )
     assert not (kit / "output").exists()
 
-    done = subprocess.run([python, ROOT / "scoring_program" / "score.py"], capture_output=True, text=True, cwd=tmp_path)
+    score = subprocess.run(
+        [python, ROOT / "scoring_program" / "score.py"], capture_output=True, text=True, cwd=tmp_path
+    )
     if version in ("3.6", "3.7", "3.8"):
-        assert done.returncode == 4 and "Traceback" not in done.stderr
+        assert score.returncode == 4 and "Traceback" not in score.stderr
         assert (
-            f"needs Python 3.9 or later, and this is {version}" in done.stderr
-            and "docker_image: codalab/codalab-legacy:py312" in done.stderr
+            f"needs Python 3.9 or later, and this is {version}" in score.stderr
+            and "docker_image: codalab/codalab-legacy:py312" in score.stderr
         )
     else:
-        assert "needs Python" not in done.stderr
+        assert "needs Python" not in score.stderr
 
 
 @pytest.fixture
@@ -275,18 +277,18 @@ def test_10_no_space(desk, disk):
     }
     for name, arguments in commands.items():
         result = call("blemore-baselines", name, *arguments)
-        said = [line for line in result.stderr.replace("\r", "\n").splitlines() if line.strip() and "%|" not in line]
-        assert result.exit_code == 3 and "No space left on device" in "".join(said), (name, result.output)
-        assert "Make room on that disk" in "".join(said) and len(said) <= 2, (name, said)
+        lines = [line for line in result.stderr.replace("\r", "\n").splitlines() if line.strip() and "%|" not in line]
+        assert result.exit_code == 3 and "No space left on device" in "".join(lines), (name, result.output)
+        assert "Make room on that disk" in "".join(lines) and len(lines) <= 2, (name, lines)
         shutil.rmtree(disk, ignore_errors=True)
         assert not list(disk.iterdir())
 
 
-def test_all_of_them_can_be_looked_into(desk):
-    """The traceback is there for who asks."""
-    done = subprocess.run(
+def test_debug_shows_the_traceback(desk):
+    """With `--debug`, a mistake shows the traceback before its message."""
+    result = subprocess.run(
         [sys.executable, "-P", "-c", "from blemore.cli import main; main()", "--debug", "nowhere.zip", desk.labels],
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 3 and "Traceback" in done.stderr and done.stderr.endswith("Check the path.\n")
+    assert result.returncode == 3 and "Traceback" in result.stderr and result.stderr.endswith("Check the path.\n")

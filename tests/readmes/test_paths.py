@@ -1,7 +1,7 @@
-"""From nothing to a result, as the README sends each kind of user: how many programs that takes, and that they work, in
-a folder outside of the repository.
+"""From nothing to a result, along the README's path for each kind of user: how many programs that takes, and that they
+work, in a folder outside the repository.
 
-Where the README's own commands are counted alone, test_commands.py runs them, and test_first_hour.py with --long.
+If the README's commands are only counted here, test_commands.py runs them, and test_first_hour.py with --long.
 """
 
 import os
@@ -47,7 +47,7 @@ def kits_own(block, tmp_path):
 
 
 def test_a_participant_step_by_step(tmp_path):
-    """The README's first block: each step by itself, to be read and changed."""
+    """The README's first block: each step by itself."""
     [block, *_] = section("Participants")
     own = kits_own(block, tmp_path)
     print(f"participant, demo, step by step: {len(own)} of the kit's programs, {len(own) + ENVIRONMENT} in all")
@@ -64,23 +64,23 @@ def test_a_participant_on_the_demo(tmp_path, long):
     for line in lines:
         [*submission] = map(str, (tmp_path / "output/demo").glob("run-*/submission.zip"))
         program, *rest = shlex.split(line.format(*submission))
-        done = subprocess.run(
+        result = subprocess.run(
             [Path(sys.executable).with_name(program), *rest],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr
-    assert "valid" in done.stdout and sorted(path.name for path in tmp_path.iterdir()) == ["output"]
+        assert result.returncode == 0, result.stderr
+    assert "valid" in result.stdout and sorted(path.name for path in tmp_path.iterdir()) == ["output"]
     print(f"participant, demo: {ENVIRONMENT + len(lines)} programs, venv and pip included")
     assert ENVIRONMENT + len(lines) <= MOST_ON_DEMO
 
 
 @pytest.fixture
 def record(world, monkeypatch):
-    """The demo's metadata and features as a record of a server that plays Zenodo. With the demo's marker, for it is not
-    the dataset's size.
+    """The demo's metadata and features as a record of a server that imitates Zenodo. It has the demo's marker, since it
+    is smaller than the dataset.
     """
     names = ("train_metadata.csv", "test_metadata.csv", MARKER)
     files = {name: (world / "demo" / name).read_bytes() for name in names}
@@ -110,7 +110,7 @@ def test_a_participant_on_the_dataset(do, record):
 
 
 def test_an_organiser(tmp_path):
-    """From labels to a bundle that has been checked and tried, as the README's section has it."""
+    """From labels to a bundle that has been checked and tried, as in the README's section."""
     own = [words for block in section("Organisers") for words in kits_own(block, tmp_path)]
     steps = [["blemore-codabench", step] for step in ("build", "check", "simulate")]
     assert [words[:2] for words in own[: len(steps)]] == steps

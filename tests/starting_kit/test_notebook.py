@@ -162,7 +162,7 @@ class Run:
     @property
     def figures(self):
         """(cell, grey picture) of each figure."""
-        shown = [
+        images = [
             (cell, output.data["image/png"])
             for cell, outputs in self.outputs.items()
             for output in outputs
@@ -170,7 +170,7 @@ class Run:
         ]
         return [
             (cell, cv2.imdecode(np.frombuffer(base64.b64decode(png), np.uint8), cv2.IMREAD_GRAYSCALE))
-            for cell, png in shown
+            for cell, png in images
         ]
 
     def assert_sound(self):
@@ -228,18 +228,18 @@ def test_follows_the_evidence(on_demo):
     dataset = read_dataset(out / "demo/data/train_metadata.csv")
     [folder] = (out / "demo/starting_kit").glob("*-fast")
     models = read_models([folder], dataset.ids)
-    fitted = {name: decoders.fit(name, dataset, models) for name in decoders.DECODERS}
-    results = {name: scored(dataset, decoded.nested) for name, decoded in fitted.items()}
+    decodings = {name: decoders.fit(name, dataset, models) for name in decoders.DECODERS}
+    results = {name: scored(dataset, decoded.nested) for name, decoded in decodings.items()}
     best, other = sorted(results, key=lambda name: results[name].counts.score, reverse=True)
-    shown = run.text("compare")
+    text = run.text("compare")
     for result in results.values():
-        assert f"score          {result.counts.score:.4f}   [" in shown
+        assert f"score          {result.counts.score:.4f}   [" in text
     comparison = compare(results[best], results[other])
-    assert "\n".join(difference_lines(other, comparison)[1:3]) in shown
+    assert "\n".join(difference_lines(other, comparison)[1:3]) in text
     sure = "beyond" if comparison.differences["score"].estimate.beyond else "within"
-    assert f"{best} has the higher nested score, {sure} chance" in shown
+    assert f"{best} has the higher nested score, {sure} chance" in text
     test_ids = read_ids(out / "demo/data/test_metadata.csv")
-    labels = fitted[best].apply(read_models([folder], test_ids, test=True)).labels
+    labels = decodings[best].apply(read_models([folder], test_ids, test=True)).labels
     submission = read_json(out / "demo/starting_kit/submission.zip").data["predictions"]
     assert submission == {f"{clip}.mov": to_entry(LABELS[label]) for clip, label in zip(test_ids, labels)}
     assert run.text("seeds").count("nested score") == 3 and f"decoded by {best}" in run.text("submit")
