@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cases import small_picture
 
 from blemore.io import csv_text
 from blemore.labels import LABELS
@@ -99,6 +100,16 @@ def quick(monkeypatch):
     recipes = {"aggregate": train.Recipe(1e-2, 1e-3, 8, 4, 3), "subsample": train.Recipe(1e-2, 1e-3, 16, 3, 3)}
     monkeypatch.setattr(train, "PRESETS", {"published": recipes})
     return recipes
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Without the figures of a report. They take seconds, and most tests are about something else."""
+    from blemore_baselines.results import plots
+
+    names = ("confusion", "intervals", "learning_curves", "principal_components", "threshold_map", "threshold_spread")
+    for name in names:
+        monkeypatch.setattr(plots, name, lambda *_: small_picture())
 
 
 @pytest.fixture(scope="module")

@@ -125,6 +125,7 @@ def tables(tmp_path):
     return tmp_path
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_decode_and_report_warn(tables):
     common = ["--metadata", str(tables / "train_metadata.csv"), "--scores", str(tables / "in_sample.csv")]
     new = ["--test-scores", str(tables / "new.csv"), "--out", str(tables / "s.zip")]

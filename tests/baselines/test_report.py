@@ -18,7 +18,7 @@ from blemore.labels import LABELS, to_entry
 from blemore.tables import Table
 from blemore_baselines.cli import main
 from blemore_baselines.models.recipes import PRESETS, Recipe
-from blemore_baselines.results import plots, report, study_files
+from blemore_baselines.results import report, study_files
 from blemore_baselines.results.run import read_run
 from blemore_baselines.results.text import METRICS
 from blemore_baselines.sources.npz import npz_bytes
@@ -41,20 +41,6 @@ def run(tiny, quick, tmp_path):
         metadata=tiny.train,
     )
     return folder
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Figures take seconds, and most tests are about something else."""
-    for name in (
-        "confusion",
-        "intervals",
-        "learning_curves",
-        "principal_components",
-        "threshold_map",
-        "threshold_spread",
-    ):
-        monkeypatch.setattr(plots, name, lambda *_: small_picture())
 
 
 def rows(path):
