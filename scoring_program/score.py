@@ -14,8 +14,8 @@ if sys.version_info < (3, 9):
     sys.exit(4)
 
 sys.dont_write_bytecode = True  # the program's folder may be read-only
-here = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [here, os.path.join(here, "vendor")]
+folder = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [folder, os.path.join(folder, "vendor")]
 
 try:
     from blemore.codabench import main

@@ -142,11 +142,11 @@ def test_p_is_below_the_level_exactly_if_the_interval_excludes_zero(seed, n_acto
 
 
 def test_swapping_the_two_changes_only_the_sign():
-    there, back = compare(REPORT, OTHER).differences, compare(OTHER, REPORT).differences
+    forward, backward = compare(REPORT, OTHER).differences, compare(OTHER, REPORT).differences
     for figure in FIGURES:
-        assert there[figure].sign_flip == back[figure].sign_flip
-        value, low, high, p, _ = back[figure].estimate
-        assert there[figure].estimate == pytest.approx((-value, -high, -low, p, None))
+        assert forward[figure].sign_flip == backward[figure].sign_flip
+        value, low, high, p, _ = backward[figure].estimate
+        assert forward[figure].estimate == pytest.approx((-value, -high, -low, p, None))
 
 
 def test_pairing_narrows_the_difference_of_two_alike():
