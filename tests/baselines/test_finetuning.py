@@ -266,7 +266,7 @@ def test_six_updates_agree_with_a_plain_implementation():
     model = randomise(family.build()).double().requires_grad_(True)
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
     groups = parameter_groups(model, recipe, family.layer, family.last_layer)
-    ours, theirs = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8), plain.AdamW(state)
+    optimizer, oracle = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8), plain.AdamW(state)
     rates, rng = recipe.rates(2), np.random.default_rng(0)
     targets = torch.tensor([[0, 0.3, 0, 0.7, 0, 0], [0, 0, 0, 0, 0, 1.0]], dtype=torch.float64)
     for rate in rates:
@@ -274,22 +274,22 @@ def test_six_updates_agree_with_a_plain_implementation():
         audio = torch.from_numpy(rng.normal(size=(2, 1, 256, 128)))
         loss = divergence(model(video=video, audio=audio), targets).mean()
         loss.backward()
-        leaves = {name: value.requires_grad_(True) for name, value in theirs.state.items()}
+        leaves = {name: value.requires_grad_(True) for name, value in oracle.state.items()}
         logits = plain.logits(leaves, video, audio, depth=2, fused=2)
         expected = plain.divergence(logits, targets)
         gradients = dict(zip(leaves, torch.autograd.grad(expected, list(leaves.values()))))
         assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
         for name, parameter in model.named_parameters():
             assert parameter.grad.norm().item() == pytest.approx(gradients[name].norm().item(), rel=1e-6, abs=1e-12)
-        for group in ours.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        ours.step()
-        ours.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         layers = {name: plain.layer_of(name, 2, 2) for name in leaves}
         own_rates = {name: rate * 0.75 ** (5 - layer) for name, layer in layers.items()}
-        theirs.step(gradients, own_rates, {name: 0.05 * (leaves[name].ndim > 1) for name in leaves})
+        oracle.step(gradients, own_rates, {name: 0.05 * (leaves[name].ndim > 1) for name in leaves})
         for name, parameter in model.named_parameters():
-            assert torch.allclose(parameter.detach(), theirs.state[name], rtol=0, atol=1e-9), name
+            assert torch.allclose(parameter.detach(), oracle.state[name], rtol=0, atol=1e-9), name
 
 
 def head_inputs(encoder, name, inputs):

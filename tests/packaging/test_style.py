@@ -94,7 +94,7 @@ def test_no_lambda_has_a_name(path):
     assert not named_lambdas(path.read_text("utf-8"))
 
 
-@by_source
+@by_file
 def test_variables_are_nouns(path):
     assert not no_nouns(path.read_text("utf-8"))
 
