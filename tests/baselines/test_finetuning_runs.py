@@ -161,8 +161,8 @@ def test_clips_at_once_and_workers_affect_rounding_only(world, whole, tmp_path, 
         pytest.skip("processes for each fold: with --long")
     monkeypatch.setattr(run, "_on_device", lambda computing, _: computing._replace(workers=1, precision="fp32"))
     tune(world, tmp_path / "run", at_once=1)
-    expected, one_at_once = losses(whole), losses(tmp_path / "run")
-    assert expected.keys() == one_at_once.keys() and all(abs(expected[key] - one_at_once[key]) < 1e-5 for key in expected)
+    expected, alone = losses(whole), losses(tmp_path / "run")
+    assert expected.keys() == alone.keys() and all(abs(expected[key] - alone[key]) < 1e-5 for key in expected)
 
 
 # ----------------------------------------------------------------------- stopping and continuing
