@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from blemore.labels import LABELS, to_entry
+from blemore_codabench import check as checking
 from blemore_codabench.build import Options, build
 
 N_CLIPS, N_ACTORS = 120, 11
@@ -19,6 +20,22 @@ SECRET = "0123456789abcdef" * 4
 def no_fsync(monkeypatch):
     """Skip fsync: on a busy disk, hundreds of calls take longer than everything else."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
+@pytest.fixture(scope="module")
+def trials():
+    """Tries each program once, since most bundles have the same one."""
+    outcomes, try_program = {}, checking.try_program
+
+    def remembered(program, python):
+        key = tuple(sorted(program.items()))
+        if key not in outcomes:
+            outcomes[key] = try_program(program, python)
+        return outcomes[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checking, "try_program", remembered)
+        yield
 
 
 def labels_of(prefix, seed):

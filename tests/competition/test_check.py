@@ -14,6 +14,7 @@ from blemore_codabench.bundle import Bundle, pack
 from blemore_codabench.check import check
 from blemore_codabench.cli import main
 
+pytestmark = pytest.mark.usefixtures("trials")
 JPEG = base64.b64decode(  # grey, 8 × 8 pixels
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAP//////////////////////////////////////////////////////////////////"
     "////////////////////wAALCAAIAAgBAREA/8QAFAABAAAAAAAAAAAAAAAAAAAAA//EABQQAQAAAAAAAAAAAAAAAAAAAAD/2gAI"

@@ -49,22 +49,6 @@ def bundle(scripts, wheels, tmp_path_factory):
     return options.out
 
 
-@pytest.fixture(scope="module")
-def trials():
-    """Tries each program once, since most bundles have the same one."""
-    outcomes, try_program = {}, checking.try_program
-
-    def remembered(program, python):
-        key = tuple(sorted(program.items()))
-        if key not in outcomes:
-            outcomes[key] = try_program(program, python)
-        return outcomes[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checking, "try_program", remembered)
-        yield
-
-
 def sample(names, long):
     names = sorted(names)
     return names if long else random.Random(12).sample(names, max(1, len(names) // 10))
