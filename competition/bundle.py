@@ -11,6 +11,7 @@ import posixpath
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -55,6 +56,10 @@ def unpack(raw: bytes, where: str) -> dict[str, bytes]:
         raise BundleError(
             Problem("bad-zip", where, f"not a readable zip: {error}", hint="Zip it again, without a password.")
         ) from None
+
+
+# A check looks into the same zips again and again.
+_unpacked = lru_cache(maxsize=8)(unpack)
 
 
 def _demand_sane(entries: list[zipfile.ZipInfo], where: str) -> None:
@@ -129,7 +134,7 @@ class Bundle:
         """The files of a zip or folder in the bundle. KeyError: there is neither. BundleError: the zip is damaged."""
         raw = self.read(name)
         if raw is not None:
-            return unpack(raw, name)
+            return dict(_unpacked(raw, name))
         inside = {path: self.files[f"{posixpath.normpath(name)}/{path}"] for path in self._inside(name)}
         if not inside:
             raise KeyError(name)
