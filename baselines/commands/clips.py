@@ -244,12 +244,18 @@ def extract(
     """
     if scheduler and engine != "dask":
         raise click.UsageError("--scheduler requires --engine dask")
+    from blemore_baselines.encoders import module_name
     from blemore_baselines.engines import available_cores
+    from blemore_baselines.engines.processes import preload
+
+    cores = available_cores()
+    if engine == "local" and (workers or cores) > 1:
+        preload("blemore_baselines.extract", *sorted(filter(None, map(module_name, names))))  # while this process does
+
     from blemore_baselines.extract import extract as run
     from blemore_baselines.extraction.store import computes_on_gpu
 
     encoders = _create(names, weights, options)
-    cores = available_cores()
     summaries = run(
         read_ids(metadata) if metadata else None,
         clips,

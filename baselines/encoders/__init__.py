@@ -44,14 +44,23 @@ def installed() -> list[str]:
     return sorted(set(elsewhere.entry_points()) - ENCODERS.keys() - FAMILIES.keys())
 
 
+def module_name(name: str) -> str | None:
+    """The module of one of the kit's own encoders; None: the name is not one of theirs. Imports nothing."""
+    place = _place(name)
+    return f"{__name__}.{place.partition(':')[0]}" if place else None
+
+
+def _place(name: str) -> str | None:
+    family, _, source = name.partition(":")
+    return FAMILIES.get(family) if source else ENCODERS.get(name)
+
+
 def encoder_class(name: str) -> type[Encoder]:
     """The class of an encoder.
 
     Raises ValidationError: no encoder has this name, or it cannot be imported; FileError: its file cannot be read.
     """
-    family, _, source = name.partition(":")
-    place = FAMILIES.get(family) if source else ENCODERS.get(name)
-    if place:
+    if place := _place(name):
         module, _, attribute = place.partition(":")
         return getattr(import_module(f"{__name__}.{module}"), attribute)
     if elsewhere.is_file(name):
