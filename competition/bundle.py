@@ -58,7 +58,7 @@ def unpack(raw: bytes, where: str) -> dict[str, bytes]:
         ) from None
 
 
-# A check looks into the same zips again and again.
+# A check reads the same zips many times.
 _unpacked = lru_cache(maxsize=8)(unpack)
 
 

@@ -250,7 +250,8 @@ def extract(
 
     cores = available_cores()
     if engine == "local" and (workers or cores) > 1:
-        preload("blemore_baselines.extract", *sorted(filter(None, map(module_name, names))))  # while this process does
+        # Before this process imports the same modules, so that both do so at the same time.
+        preload("blemore_baselines.extract", *sorted(filter(None, map(module_name, names))))
 
     from blemore_baselines.extract import extract as run
     from blemore_baselines.extraction.store import computes_on_gpu
