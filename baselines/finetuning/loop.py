@@ -254,7 +254,8 @@ def held_out_logits(setup: Setup, accelerator: Accelerator, module: Any, ids: Se
 
     module.eval()
     module.paths.rows = None
-    own, label = ids[accelerator.process_index :: accelerator.num_processes], title * accelerator.is_main_process
-    share = clip_logits(setup.family, setup.recipe, module, setup.cache, own, setup.computing.at_once, label or None)
+    own = ids[accelerator.process_index :: accelerator.num_processes]
+    label = title if accelerator.is_main_process else None
+    share = clip_logits(setup.family, setup.recipe, module, setup.cache, own, setup.computing.at_once, label)
     rows = dict(gather_object(list(share.items())))
     return np.stack([rows[clip] for clip in ids])
