@@ -13,8 +13,15 @@ from blemore.labels import LABELS
 from blemore_baselines import features
 from blemore_baselines.dataset import TARGETS, read_dataset
 from blemore_baselines.demo.generator import COLUMNS
+from blemore_baselines.engines import processes
 
 N_FOLDS, N_TEST = 3, 8
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _preloaded_processes():
+    """The first call in a process counts, so no test has workers that each import torch."""
+    processes.preload("blemore_baselines.extraction.gpu", "nets")
 
 
 def metadata_csv(labels, n_folds=N_FOLDS):
