@@ -518,7 +518,7 @@ def test_two_features_of_one_encoder(tiny, tmp_path):
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_run_without_blends(tiny, tmp_path):
+def test_a_run_without_blends(tiny, quick, tmp_path):
     singles = tiny.dataset._replace(labels=np.arange(36) % 6)
     train(
         singles,
