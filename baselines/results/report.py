@@ -56,6 +56,7 @@ class Section(NamedTuple):
 
     tables, figures (with captions): by the names of their files
     pre:       preformatted text
+    command:   for the shell
     signature: of a study, for its tables; other tables have the run's
     """
 
@@ -64,6 +65,7 @@ class Section(NamedTuple):
     tables: Mapping[str, Table] = {}
     figures: Mapping[str, tuple[Picture, str]] = {}
     pre: str = ""
+    command: str = ""
     signature: str = ""
 
 
@@ -222,7 +224,7 @@ def _second_cause(run: Run) -> str:
     best, last = epochs(run.metrics["published"]), run.metrics["final"]["epochs"]
     return (
         " It has two causes: thresholds that fit these clips too well, and epochs that differ from those of the model"
-        f" for new clips. The account uses epoch {best} of its folds; the model for new clips is trained for {last}."
+        f" for new clips. Its folds use epoch {best}; the model for new clips is trained for {last}."
     )
 
 
@@ -269,7 +271,7 @@ def _identity(run: Run, study: Study | None, analysis: Path) -> Section:
             "Not measured yet: whether the model does better on actors that it has seen. To measure it,"
             f" {advice}, and write the report again."
         ],
-        pre=call or "",
+        command=call or "",
     )
 
 
@@ -359,7 +361,7 @@ def _features(run: Run, paths: Sequence[Path]) -> Section:
     title = "What the features separate"
     if not paths:
         call = shlex.join(["blemore-baselines", "report", str(run.folder), *features_options(run)])
-        return Section(title, ["To see principal components, give the features:"], pre=call)
+        return Section(title, ["To see principal components, give the features:"], command=call)
     dataset, expected = run.dataset, [source["digest"] for source in run.config["features"]]
     sources = [read_features(path, dataset.ids, aggregated=run.config["method"] == "aggregate") for path in paths]
     digests = [source.digest for source in sources]
@@ -392,6 +394,7 @@ MORE_STYLE = (
     " figure img { width: 100%; min-width: 30rem; display: block; background: #fff; border-radius: 6px }\n"
     "figcaption { position: sticky; left: 0; color: var(--soft); font-size: .87rem; padding-top: .3rem }\n"
     'pre { font: 12px/1.5 ui-monospace, "SF Mono", Consolas, "Liberation Mono", monospace }\n'
+    ".command { white-space: pre-wrap }\n"
 )
 # Even if something slips through the escaping, a browser loads and runs nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -455,6 +458,8 @@ def _section(section: Section) -> str:
     ]
     if section.pre:
         parts.append(f"<pre>{html.escape(section.pre)}</pre>")
+    if section.command:
+        parts.append(f'<pre class="command">{html.escape(section.command)}</pre>')
     for name, (picture, caption) in section.figures.items():
         source = f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"
         parts.append(

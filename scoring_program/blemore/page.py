@@ -62,9 +62,9 @@ caption { text-align: left; color: var(--soft); font-size: .87rem; padding-botto
 th { font-weight: 500; text-align: left } td { text-align: right; white-space: nowrap }
 thead th { overflow-wrap: normal }
 .wide { overflow-x: auto; overflow-wrap: normal } .wide table { width: auto; min-width: min(100%, 30rem) }
+.rows th, .rows td { border-top: 1px solid var(--line); padding: .3rem .25rem }
 .wide th, .wide td { white-space: nowrap; padding-right: .75rem }
 .wide thead th { white-space: normal; min-width: 3.4rem; vertical-align: bottom } .wide caption { white-space: normal }
-.rows th, .rows td { border-top: 1px solid var(--line); padding: .3rem .25rem }
 .rows thead th { border: 0; color: var(--soft); font-size: .87rem }
 .rows thead th + th { text-align: right }
 .shaded { table-layout: fixed } .shaded td { text-align: center; border: 1px solid var(--line); padding: .15rem 0 }

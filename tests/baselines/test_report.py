@@ -158,10 +158,10 @@ def test_failures_agree_with_the_accounts(run):
     )
     features = config["features"][0]["path"]
     assert (
-        f"<pre>blemore-baselines analyse identity --metadata {config['train']['path']} --features {features}"
-        f" --preset published --head linear --out {run / 'analysis'}</pre>" in text
+        f'<pre class="command">blemore-baselines analyse identity --metadata {config["train"]["path"]}'
+        f" --features {features} --preset published --head linear --out {run / 'analysis'}</pre>" in text
     )
-    assert f"<pre>blemore-baselines report {run} --features {features}</pre>" in text
+    assert f'<pre class="command">blemore-baselines report {run} --features {features}</pre>' in text
     (_, (_, gained, *_)), _ = rows(run / "tables" / "failure_relation_chance.csv")
     assert int(gained) == int(relations[-1][6]) - int(relations[-1][7])
 
@@ -237,7 +237,7 @@ def test_commands_on_the_page_can_be_run(run, quick, monkeypatch):
     """Exactly as shown: a browser copies the text of `pre`."""
     monkeypatch.setitem(PRESETS, "published", quick)
     text = report.write_report(run).read_text()
-    calls = [html.unescape(call) for call in re.findall("<pre>(blemore-baselines .*?)</pre>", text)]
+    calls = [html.unescape(call) for call in re.findall('<pre class="command">(.*?)</pre>', text)]
     assert [shlex.split(call)[1:3] for call in calls] == [["analyse", "identity"], ["report", str(run)]]
     for call in calls:
         result = CliRunner().invoke(main, shlex.split(call)[1:])
@@ -253,7 +253,7 @@ def test_what_scrolls_sideways_is_marked(run):
     [rule] = re.findall(r"\.wide, pre \{ background:([^}]*) \}(?!\s*\*)", text)
     layers = re.split(r",\s+(?=linear-gradient)", rule)
     assert ["local" in layer for layer in layers] == [True, True, False, False]
-    assert '<div class="wide">' in text and "<pre>" in text
+    assert '<div class="wide">' in text and "<pre " in text
 
 
 @pytest.mark.usefixtures("undrawn")
