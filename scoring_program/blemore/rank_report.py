@@ -74,7 +74,7 @@ def pairs_table(ranking: Ranking, figures: Sequence[str] = ("score",)) -> Table:
             p_values = [difference.p_holm, flips and flips.p]
             rows.append([*names, *estimate[:4], *p_values, f"n/a: {estimate.reason}" if estimate.reason else ""])
     columns = ["first", "second", "figure", "difference", *LOW_HIGH, "p", "Holm p", "p of sign flips", ""]
-    return Table(f"All {len(ranking.pairs):,} pairs, paired over {ranking.unit}s.", columns, rows)
+    return Table(f"All pairs ({len(ranking.pairs):,}), paired over {ranking.unit}s.", columns, rows)
 
 
 def _subset(ranking: Ranking) -> str:
@@ -103,9 +103,9 @@ def rank_in_words(ranking: Ranking, left_out: Sequence[LeftOut]) -> list[str]:
     if ranking.pairs:
         apart = sum(pair.apart for pair in ranking.pairs)
         lines.append(
-            f"Of {len(ranking.pairs):,} pairs, {apart:,} can be told apart in score (Holm p < {1 - LEVEL:.2f})."
-            f" Intervals (95 %) and p: jackknife over {ranking.unit}s, Student's t. Holm p: corrected for the"
-            f" {len(ranking.pairs):,} pairs of each figure. Intervals, p and sign flips are not corrected."
+            f"Pairs that can be told apart in score (Holm p < {1 - LEVEL:.2f}): {apart:,} of {len(ranking.pairs):,}."
+            f" Intervals (95 %) and p: jackknife over {ranking.unit}s, Student's t. Holm p: corrected for all pairs"
+            " of each figure. Intervals, p and sign flips are not corrected."
         )
     if ranking.note:
         lines.append(f"Note: {ranking.note}.")
@@ -122,7 +122,7 @@ def _first_in_words(ranking: Ranking) -> str:
     if not behind:
         return f"First: {first}. Every other system can be told apart from it (Holm p < {1 - LEVEL:.2f})."
     names = some(behind, 10)
-    return f"First: {first}. Cannot be told apart from it (Holm p ≥ {1 - LEVEL:.2f} or no p), {len(behind):,}: {names}."
+    return f"First: {first}. Cannot be told apart from it (Holm p ≥ {1 - LEVEL:.2f} or no p; {len(behind):,}): {names}."
 
 
 def rank_to_dict(ranking: Ranking, left_out: Sequence[LeftOut], files: Mapping[str, str]) -> dict[str, Any]:
