@@ -23,7 +23,7 @@ from blemore_baselines.commands import (
 )
 
 
-@click.group(cls=Group, goes_on=("run", "demo", "faces", "extract", "train", "finetune", "reproduce"))
+@click.group(cls=Group, resumable=("run", "demo", "faces", "extract", "train", "finetune", "reproduce"))
 @click.version_option(VERSION, prog_name="blemore-baselines")
 def main() -> None:
     """The BLEMORE baselines: from clips to features, models and submissions.

@@ -253,8 +253,8 @@ class _Resuming:
                     raise
                 if size <= before or attempt == ATTEMPTS - 1:
                     message = f"the connection broke off after {size:,} bytes: {first_line(_innermost(error))}"
-                    goes_on = self.part.usable(self.remote)
-                    hint = f"The same command {'resumes from there' if goes_on else 'starts again from the beginning'}."
+                    usable = self.part.usable(self.remote)
+                    hint = f"The same command {'resumes from there' if usable else 'starts again from the beginning'}."
                     raise FileError(Problem("broken-off", url, message, hint=hint)) from None
                 time.sleep(1)
         try:

@@ -79,6 +79,7 @@ def align(ids: Collection[str] | None, clips: Path, out: Path, workers: int = 1)
             aligned.append(outcome)
             rows[outcome.clip] = outcome
             write_atomic(out / TABLE, csv_text([Row._fields, *sorted(rows.values())]))
+            _finish(out, outcome.clip)  # after the row is written: a clip that is done has its row, even after a kill
     latest = {entry.clip: entry for entry in (*read_failures(out), *failures) if not (out / entry.clip).is_dir()}
     if latest or (out / FAILURES).exists():
         write_atomic(out / FAILURES, csv_text([Failure._fields, *sorted(latest.values())]))
@@ -99,7 +100,7 @@ def find_program() -> str:
 
 @dataclass
 class Aligning:
-    """The unit of work: aligns one clip."""
+    """The unit of work: aligns one clip. If that succeeds, its pictures are left for `_finish`."""
 
     program: str
     out: Path
@@ -109,24 +110,36 @@ class Aligning:
 
     def __call__(self, task: tuple[str, Path]) -> Row | Failure:
         clip, path = task
-        part = self.out / f".{clip}.part"
+        part = _part(self.out, clip)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        try:
-            command = [self.program, "-f", str(path), "-out_dir", str(part), "-of", "clip", *OPTIONS]
-            run = subprocess.run(command, capture_output=True, text=True, errors="replace")
-            if run.returncode:
-                lines = (run.stderr.strip() or run.stdout.strip() or "no message").splitlines()
-                return Failure(clip, "openface-error", f"{PROGRAM} ended with {run.returncode}: {lines[-1]}")
-            outcome = _bridge(clip, part)
-            if isinstance(outcome, Row):
-                (part / "clip_aligned").rename(self.out / clip)
-            return outcome
-        finally:
+        outcome = self._align(clip, path, part)
+        if isinstance(outcome, Failure):
             shutil.rmtree(part, ignore_errors=True)
+        return outcome
+
+    def _align(self, clip: str, path: Path, part: Path) -> Row | Failure:
+        command = [self.program, "-f", str(path), "-out_dir", str(part), "-of", "clip", *OPTIONS]
+        run = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if run.returncode:
+            lines = (run.stderr.strip() or run.stdout.strip() or "no message").splitlines()
+            return Failure(clip, "openface-error", f"{PROGRAM} ended with {run.returncode}: {lines[-1]}")
+        return _bridge(clip, part)
 
     def lost(self, task: tuple[str, Path], reason: str) -> Failure:
         return Failure(task[0], "crashed", reason)
+
+
+def _part(out: Path, clip: str) -> Path:
+    """The folder of a clip that is not done yet."""
+    return out / f".{clip}.part"
+
+
+def _finish(out: Path, clip: str) -> None:
+    """Give an aligned clip's pictures their place."""
+    part = _part(out, clip)
+    (part / "clip_aligned").rename(out / clip)
+    shutil.rmtree(part, ignore_errors=True)
 
 
 def _bridge(clip: str, part: Path) -> Row | Failure:

@@ -71,12 +71,12 @@ OUT_FOLDER = click.Path(path_type=Path, file_okay=False)
 class Program(click.Command):
     """A command that reports errors in plain words and exits with their exit code; `Group` has subcommands like that.
 
-    `--debug` shows the traceback first. `goes_on`: the subcommands that continue where they were stopped.
+    `--debug` shows the traceback first. `resumable`: the subcommands that continue where they were stopped.
     """
 
-    def __init__(self, *arguments: Any, goes_on: tuple[str, ...] = (), **options: Any):
+    def __init__(self, *arguments: Any, resumable: tuple[str, ...] = (), **options: Any):
         super().__init__(*arguments, **{"context_settings": {"help_option_names": ["-h", "--help"]}, **options})
-        self.goes_on = goes_on
+        self.resumable = resumable
         self.params.append(
             click.Option(
                 ["--debug"],
@@ -140,7 +140,7 @@ def problems_told(ctx: click.Context) -> Iterator[None]:
         sys.exit(FileError.exit_code)
     except KeyboardInterrupt:
         _show_traceback(ctx)
-        click.echo("\nStopped." + (" The same command goes on from here." if _goes_on(ctx) else ""), err=True)
+        click.echo("\nStopped." + (" Run the same command again to continue." if _is_resumable(ctx) else ""), err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
         _show_traceback(ctx)
@@ -157,8 +157,8 @@ def _show_traceback(ctx: click.Context) -> None:
         click.echo("\n".join(map(printable, traceback.format_exc().splitlines())), err=True)
 
 
-def _goes_on(ctx: click.Context) -> bool:
-    return isinstance(ctx.command, Program) and ctx.invoked_subcommand in ctx.command.goes_on
+def _is_resumable(ctx: click.Context) -> bool:
+    return isinstance(ctx.command, Program) and ctx.invoked_subcommand in ctx.command.resumable
 
 
 def _let_go_of_stdout() -> None:

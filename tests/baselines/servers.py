@@ -19,6 +19,7 @@ CONTENT = np.random.default_rng(0).bytes(300_000)
 class Server(ThreadingHTTPServer):
     """Serves CONTENT under every path; what it does wrong is set from outside.
 
+    refusals:  the status of each answer in turn; `status`: that of the later ones
     breaks:    after how many bytes each answer in turn is cut off
     length:    the length that it states, if that is wrong
     pages:     other contents, by path; if there are any, nothing else is served
@@ -31,7 +32,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.status, self.breaks, self.length = CONTENT, 200, [], None
+        self.content, self.status, self.refusals, self.breaks, self.length = CONTENT, 200, [], [], None
         self.etag, self.ranges, self.pages, self.seen = '"one"', True, {}, []
         self.redirects, self.token, self.tokens = {}, None, []
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -58,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         content = server.pages.get(path, server.content) if not server.pages or path in server.pages else None
-        status = server.status
+        status = server.refusals.pop(0) if server.refusals else server.status
         if server.token and self.headers.get("Authorization") != f"Bearer {server.token}":
             status = 403
         if status != 200 or content is None:

@@ -15,6 +15,7 @@ from PIL import Image
 from blemore_baselines import cli
 from blemore_baselines.encoders.hicmae import face_files, read_picture
 from blemore_baselines.extraction.store import read_failures
+from blemore_baselines.finetuning import faces
 
 PROGRAM = """#!{python}
 import csv, sys
@@ -102,6 +103,20 @@ def test_a_second_run_aligns_the_remaining_clips(program, tmp_path):
         ("c", "openface-error"),
         ("d", "missing-file"),
     ]
+
+
+def test_a_run_that_stops_at_any_write_loses_no_row(program, tmp_path, monkeypatch):
+    """Before a clip's row is written, and between the row and the pictures."""
+    folder, out = clips(tmp_path / "clips", a="FF", b="F."), tmp_path / "faces"
+    for name in ("write_atomic", "_finish"):
+        with monkeypatch.context() as patch:
+            patch.setattr(faces, name, lambda *arguments: sys.exit(9))
+            assert align("--clips", folder, "--out", out, "--workers", 1).exit_code == 9
+        assert not (out / "a").exists()
+    result = align("--clips", folder, "--out", out, "--workers", 1)
+    assert result.exit_code == 0 and "2 clips aligned, 0 already done" in result.stdout
+    assert (out / "faces.csv").read_text().splitlines() == ["clip,frames,lost,longest", "a,2,0,0", "b,2,1,1"]
+    assert sorted(path.name for path in out.iterdir()) == ["a", "b", "faces.csv"]
 
 
 @pytest.mark.parametrize(

@@ -680,7 +680,7 @@ def test_an_interrupt_in_a_step(tmp_path):
         except subprocess.TimeoutExpired:
             pass
     assert running.returncode == INTERRUPTED, error
-    assert "Traceback" not in error and error.endswith("\nStopped. The same command goes on from here.\n"), error
+    assert "Traceback" not in error and error.endswith("\nStopped. Run the same command again to continue.\n"), error
     assert "[1] Make the demo dataset\n" in error and "failed" not in error
     assert not list(tmp_path.rglob(".done/*"))
 

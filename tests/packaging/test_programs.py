@@ -164,11 +164,11 @@ def test_an_interrupt_is_one_line(monkeypatch, name, further):
     required = [part for option in command.params if option.required for part in (option.opts[0], f"{option.name}.npz")]
     result = run("blemore-baselines", name, *required)
     assert (result.exit_code, result.stdout) == (INTERRUPTED, "")
-    assert result.stderr == "\nStopped." + (" The same command goes on from here." if further else "") + "\n"
+    assert result.stderr == "\nStopped." + (" Run the same command again to continue." if further else "") + "\n"
 
 
 def test_commands_that_go_on_exist():
-    assert set(blemore_baselines.goes_on) <= set(blemore_baselines.commands)
+    assert set(blemore_baselines.resumable) <= set(blemore_baselines.commands)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -190,7 +190,7 @@ def test_an_interrupted_extraction_stops_quietly_and_resumes(tmp_path, workers, 
     os.killpg(running.pid, signal.SIGINT)
     error = running.communicate(timeout=60)[1]
     assert running.returncode == INTERRUPTED, error
-    assert "Traceback" not in error and error.endswith("\nStopped. The same command goes on from here.\n"), error
+    assert "Traceback" not in error and error.endswith("\nStopped. Run the same command again to continue.\n"), error
     n_clips = len(list(out.rglob("*.npy")))
     assert 0 < n_clips < 60
     again = process("blemore-baselines", *arguments, stdout=subprocess.PIPE)
