@@ -79,7 +79,7 @@ def align(ids: Collection[str] | None, clips: Path, out: Path, workers: int = 1)
             aligned.append(outcome)
             rows[outcome.clip] = outcome
             write_atomic(out / TABLE, csv_text([Row._fields, *sorted(rows.values())]))
-            _finish(out, outcome.clip)  # after the row is written: a clip that is done has its row, even after a kill
+            _finish(out, outcome.clip)  # only now, so that a clip that is done has its row even after a kill
     latest = {entry.clip: entry for entry in (*read_failures(out), *failures) if not (out / entry.clip).is_dir()}
     if latest or (out / FAILURES).exists():
         write_atomic(out / FAILURES, csv_text([Failure._fields, *sorted(latest.values())]))
@@ -113,10 +113,13 @@ class Aligning:
         part = _part(self.out, clip)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        outcome = self._align(clip, path, part)
-        if isinstance(outcome, Failure):
-            shutil.rmtree(part, ignore_errors=True)
-        return outcome
+        outcome = None
+        try:
+            outcome = self._align(clip, path, part)
+            return outcome
+        finally:
+            if not isinstance(outcome, Row):
+                shutil.rmtree(part, ignore_errors=True)
 
     def _align(self, clip: str, path: Path, part: Path) -> Row | Failure:
         command = [self.program, "-f", str(path), "-out_dir", str(part), "-of", "clip", *OPTIONS]
@@ -136,7 +139,7 @@ def _part(out: Path, clip: str) -> Path:
 
 
 def _finish(out: Path, clip: str) -> None:
-    """Give an aligned clip's pictures their place."""
+    """Move an aligned clip's pictures to their folder."""
     part = _part(out, clip)
     (part / "clip_aligned").rename(out / clip)
     shutil.rmtree(part, ignore_errors=True)

@@ -224,7 +224,8 @@ def _second_cause(run: Run) -> str:
     best, last = epochs(run.metrics["published"]), run.metrics["final"]["epochs"]
     return (
         " It has two causes: thresholds that fit these clips too well, and epochs that differ from those of the model"
-        f" for new clips. Its folds use epoch {best}; the model for new clips is trained for {last}."
+        f" for new clips. In the published account, folds use epoch {best}; the model for new"
+        f" clips is trained for {last}."
     )
 
 

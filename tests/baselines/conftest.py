@@ -20,7 +20,7 @@ N_FOLDS, N_TEST = 3, 8
 
 @pytest.fixture(scope="session", autouse=True)
 def _preloaded_processes():
-    """The first call in a process counts, so no test has workers that each import torch."""
+    """Worker processes are forked from one that has imported torch. Only the first call in a process has an effect."""
     processes.preload("blemore_baselines.extraction.gpu", "nets")
 
 

@@ -167,7 +167,7 @@ def test_an_interrupt_is_one_line(monkeypatch, name, further):
     assert result.stderr == "\nStopped." + (" Run the same command again to continue." if further else "") + "\n"
 
 
-def test_commands_that_go_on_exist():
+def test_resumable_commands_exist():
     assert set(blemore_baselines.resumable) <= set(blemore_baselines.commands)
 
 
