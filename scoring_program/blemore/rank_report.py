@@ -122,7 +122,10 @@ def _first_in_words(ranking: Ranking) -> str:
     if not behind:
         return f"First: {first}. Every other system can be told apart from it (Holm p < {1 - LEVEL:.2f})."
     names = some(behind, 10)
-    return f"First: {first}. Cannot be told apart from it (Holm p ≥ {1 - LEVEL:.2f} or no p; {len(behind):,}): {names}."
+    return (
+        f"First: {first}. Systems that cannot be told apart from it (Holm p ≥ {1 - LEVEL:.2f} or no p):"
+        f" {len(behind):,}, namely {names}."
+    )
 
 
 def rank_to_dict(ranking: Ranking, left_out: Sequence[LeftOut], files: Mapping[str, str]) -> dict[str, Any]:
